@@ -1,0 +1,28 @@
+"""The argument of a config file: `--config=configs/x.py:space=s3,smoke`."""
+
+
+def parse(argument: str | None, defaults: dict[str, str]) -> dict[str, str]:
+  """Splits 'space=s3,smoke' into names and values.
+
+  Args:
+    argument: comma-separated; a word without '=' becomes 'yes'.
+    defaults: every name the config knows, with its default.
+
+  Returns:
+    The defaults, with the argument's values in their place.
+
+  Raises:
+    ValueError: for a name the config does not know.
+  """
+  values = dict(defaults)
+  for part in (argument or '').split(','):
+    name, _, value = part.strip().partition('=')
+    if not name:
+      continue
+    if name not in defaults:
+      raise ValueError(
+        f'The config argument {name!r} is unknown; it takes '
+        f'{", ".join(defaults)}, for example "{next(iter(defaults))}=...".'
+      )
+    values[name] = value or 'yes'
+  return values

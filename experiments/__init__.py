@@ -1,0 +1,1 @@
+"""Commands; each has `--help`."""

@@ -1,0 +1,11 @@
+"""Trains the derived architecture, with the config's controls.
+
+python -m experiments.train --config=configs/digits.py --workdir=/tmp/digits
+"""
+
+from experiments import launcher
+from rnascl_jax import loops
+
+if __name__ == '__main__':
+  launcher.define_flags()
+  launcher.launch(loops.train)

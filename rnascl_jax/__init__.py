@@ -1,0 +1,1 @@
+"""Robust neural architecture search by cross-layer distillation, in JAX."""

@@ -1,0 +1,208 @@
+"""The loop of the gradient attacks: signed steps up a loss inside the ball.
+
+  v_{i+1} = decay v_i + g_i / mean|g_i|,   g_i = grad objective(x_i)
+  x_{i+1} = project(x_i + step_size sign(v_{i+1}))
+
+with v = g where there is no decay. `gradient` assembles the named attacks from
+it; this module has no opinion on losses, starts or step sizes.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnascl_jax.attacks import linf
+from rnascl_jax.base import Array, LogitsFn, LossFn
+
+# What an attack climbs: image [H, W, C] -> (loss, fooled), both scalars.
+Objective = Callable[[Array], tuple[Array, Array]]
+
+# The longest loop that the CPU back end unrolls unless told otherwise.
+_MAX_UNROLLED = 20
+
+
+class Point(NamedTuple):
+  """An image with what the classifier makes of it.
+
+  Attributes:
+    image: [H, W, C].
+    loss: scalar.
+    fooled: scalar bool; always false where the target is not a label.
+  """
+
+  image: Array
+  loss: Array
+  fooled: Array
+
+
+class Ascent(NamedTuple):
+  """The carry of the loop.
+
+  Attributes:
+    image: [H, W, C], the iterate.
+    velocity: [H, W, C], accumulated gradients; None without momentum.
+    best: the iterate of the largest loss so far; None where the last is kept.
+  """
+
+  image: Array
+  velocity: Array | None
+  best: Point | None
+
+
+def objective(
+  logits_fn: LogitsFn, loss: LossFn, target: Array, targeted: bool
+) -> Objective:
+  """What an attack on one image climbs, as a function of that image.
+
+  Args:
+    logits_fn: [1, H, W, C] -> [1, K].
+    loss: ([1, K], [1, ...]) -> [1].
+    target: scalar label, or an array for losses that take one.
+    targeted: climb minus the loss; then reaching the target is success.
+
+  Returns:
+    image [H, W, C] -> (loss, fooled), scalars; the loss in the image's type.
+  """
+
+  def value(image):
+    logits = logits_fn(image[None])
+    chex.assert_shape(logits, (1, None))
+    losses = loss(logits, target[None])
+    chex.assert_shape(losses, (1,))
+    climbed = losses[0].astype(image.dtype)
+    if target.ndim:
+      return -climbed if targeted else climbed, jnp.asarray(False)
+    hit = jnp.argmax(logits[0]) == target
+    return (-climbed, hit) if targeted else (climbed, ~hit)
+
+  return value
+
+
+def climb(
+  objective: Objective,
+  image: Array,
+  first: Array,
+  *,
+  epsilon: float | Array,
+  step_size: float | Array,
+  num_steps: int,
+  decay: float | Array | None = None,
+  keep_best: bool = False,
+  stop_when_fooled: bool = False,
+  unroll: int | bool | None = None,
+) -> Array:
+  """One ascent on one image; the arguments are those of `gradient.pgd`.
+
+  Args:
+    objective: image -> (loss, fooled).
+    image: [H, W, C], the centre of the ball.
+    first: [H, W, C], the first iterate; may lie outside of the ball.
+    epsilon: the ball's radius.
+    step_size: scalar.
+    num_steps: static.
+    decay: of the momentum, or None for the plain gradient.
+    keep_best: return the iterate of the largest loss, not the last.
+    stop_when_fooled: stay at the first iterate that fools the classifier.
+    unroll: steps unrolled; None lets the back end decide.
+
+  Returns:
+    [H, W, C], in the ball.
+  """
+  lower, upper = linf.ball(image, epsilon)
+  step_size = jnp.asarray(step_size, image.dtype)
+
+  def step(state, _):
+    (loss, fooled), gradient = jax.value_and_grad(objective, has_aux=True)(
+      state.image
+    )
+    velocity = _accumulate(state.velocity, gradient, decay)
+    image_adv = state.image + step_size * _sign(velocity)
+    image_adv = linf.project(image_adv, lower, upper)
+    # A start need not be clamped; outside of the ball it is no result.
+    inside = jnp.all((state.image >= lower) & (state.image <= upper))
+    if stop_when_fooled:
+      image_adv = jnp.where(fooled & inside, state.image, image_adv)
+    best = None
+    if keep_best:
+      loss = jnp.where(inside, loss, -jnp.inf)
+      best = _larger(state.best, Point(state.image, loss, fooled))
+    return Ascent(image_adv, None if decay is None else velocity, best), None
+
+  state = Ascent(
+    image=first,
+    velocity=None if decay is None else jnp.zeros_like(image),
+    best=nothing(image) if keep_best else None,
+  )
+  unroll = _resolve(unroll, num_steps)
+  state, _ = lax.scan(step, state, length=num_steps, unroll=unroll)
+  if not keep_best:
+    return state.image
+  return _larger(state.best, Point(state.image, *objective(state.image))).image
+
+
+def nothing(image: Array) -> Point:
+  """The clean image as a point that every attacked one replaces.
+
+  Args:
+    image: [H, W, C].
+
+  Returns:
+    A point whose loss is minus infinity and that fools nobody.
+  """
+  loss = jnp.asarray(-jnp.inf, image.dtype)
+  return Point(image, loss, jnp.asarray(False))
+
+
+def worse_of(point: Point, other: Point) -> Point:
+  """The point that is worse for the classifier: fooled first, then the loss.
+
+  Args:
+    point: kept in a tie, and where the other's loss is NaN.
+    other: the other one.
+
+  Returns:
+    One of both.
+  """
+  as_fooled = other.fooled == point.fooled
+  gains = other.fooled & ~point.fooled
+  return _select(gains | (as_fooled & (other.loss > point.loss)), other, point)
+
+
+def _larger(point, other):
+  """The point of the larger loss."""
+  return _select(other.loss > point.loss, other, point)
+
+
+def _select(condition, point, other):
+  """One of two points, by a scalar condition."""
+  return jax.tree.map(lambda a, b: jnp.where(condition, a, b), point, other)
+
+
+def _accumulate(velocity, gradient, decay):
+  """Adds a gradient of mean absolute value 1, or replaces if no decay."""
+  if decay is None:
+    return gradient
+  # Bounded such that the sum over pixels stays finite.
+  largest = jnp.finfo(gradient.dtype).max / gradient.size
+  gradient = jnp.clip(jnp.nan_to_num(gradient), -largest, largest)
+  scale = jnp.mean(jnp.abs(gradient))
+  # No 1e-12 is added: gradients of confident networks are smaller than that.
+  unit = jnp.where(scale > 0, gradient / jnp.where(scale > 0, scale, 1.0), 0.0)
+  return jnp.asarray(decay, gradient.dtype) * velocity + unit
+
+
+def _sign(x):
+  """The sign, 0 for NaN: in JAX sign(NaN) is NaN, and would stay."""
+  return jnp.where(jnp.isnan(x), 0.0, jnp.sign(x))
+
+
+def _resolve(unroll, num_steps):
+  """The default of `unroll`, see `gradient.pgd`."""
+  if unroll is not None:
+    return unroll
+  on_cpu = jax.default_backend() == 'cpu'
+  return True if on_cpu and num_steps <= _MAX_UNROLLED else 1

@@ -1,0 +1,290 @@
+"""FGSM, MI-FGSM, PGD-k and CW-infinity, for one image and any classifier.
+
+All four climb a loss by the sign of its gradient inside the ball of `linf`:
+
+  x_0     = start(x)
+  x_{i+1} = project(x_i + step_size sign(grad loss(z(x_i), y)))
+
+FGSM is one such step of size epsilon from the image itself, MI-FGSM starts
+from the image and accumulates gradients, CW-infinity is PGD on the margin.
+`loss(logits [B, K], target [B, ...]) -> [B]` is what is climbed;
+`targeted=True` descends it instead, towards a target class.
+
+An attack sees one image and one target, an integer label or, for losses that
+take them, log-probabilities [K]; `lifting.batched` lifts it with one `vmap`.
+The logits function takes batches and must be in evaluation mode: batch
+statistics couple the images of a batch and cannot be seen from one of them.
+Compute the attack outside of the function that you differentiate; its result
+is a constant (`lax.stop_gradient`) anyhow.
+
+A gradient that is NaN in a pixel does not move that pixel, so that an image
+never becomes NaN. (sign(NaN) is 0 in PyTorch, and NaN in JAX.)
+
+Example:
+  >>> import jax
+  >>> import jax.numpy as jnp
+  >>> from rnascl_jax.attacks import gradient
+  >>> def logits_fn(images):  # light or dark?
+  ...   brightness = images.mean(axis=(1, 2, 3))
+  ...   return jnp.stack([brightness - .5, .5 - brightness], axis=-1)
+  >>> image = jnp.full((4, 4, 1), .53)
+  >>> adversarial = gradient.pgd(
+  ...   logits_fn, jax.random.key(0), image, 0,
+  ...   epsilon=8 / 255, step_size=2 / 255, num_steps=20)
+  >>> both = jnp.stack([image, adversarial])
+  >>> print(logits_fn(both).argmax(axis=-1))
+  [0 1]
+
+References:
+  Goodfellow et al., Explaining and harnessing adversarial examples, ICLR 2015.
+  Dong et al., Boosting adversarial attacks with momentum, CVPR 2018.
+  Madry et al., Towards deep learning models resistant to adversarial attacks,
+  ICLR 2018.
+  Carlini and Wagner, Towards evaluating the robustness of neural networks,
+  S&P 2017, section V.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnascl_jax import losses
+from rnascl_jax.attacks import ascent, linf
+from rnascl_jax.base import Array, Key, LogitsFn, LossFn
+
+# A starting point of an attack: (key, image, epsilon) -> image.
+StartFn = Callable[[Key, Array, float | Array], Array]
+
+
+def pgd(
+  logits_fn: LogitsFn,
+  key: Key,
+  image: Array,
+  target: int | Array,
+  *,
+  loss: LossFn = losses.cross_entropy,
+  epsilon: float | Array,
+  step_size: float | Array,
+  num_steps: int,
+  restarts: int = 1,
+  start: StartFn | None = linf.uniform_start,
+  decay: float | Array | None = None,
+  keep_best: bool = False,
+  stop_when_fooled: bool = False,
+  targeted: bool = False,
+  unroll: int | bool | None = None,
+) -> Array:
+  """Projected gradient descent, PGD-k, on one image.
+
+  Restarts run one after the other: they cost time and no memory. Restart r
+  draws from `fold_in(key, r)`, so that the first restarts of a longer attack
+  are those of a shorter one, and more of them never do less damage.
+
+  On XLA's CPU back end a convolution's input gradient is several times slower
+  inside a loop than outside of it (the pass that brings it into the form that
+  the fast kernel takes does not enter loops), so that a partly unrolled loop
+  gains nothing; a longer program takes longer to compile. Measured by
+  `python tests/benchmarks/attack_unroll.py`, TABLE
+
+  Args:
+    logits_fn: [1, H, W, C] -> [1, K], in evaluation mode.
+    key: typed random key; unused where `start` is None.
+    image: [H, W, C] in [0, 1].
+    target: the label in [0, K) (the class to reach if `targeted`), or an array
+      for losses that take one, such as log-probabilities [K].
+    loss: ([B, K], [B, ...]) -> [B], what is climbed.
+    epsilon: radius in [0, 1], may be traced.
+    step_size: in [0, 1], may be traced.
+    num_steps: k >= 1, static.
+    restarts: random restarts, static. The result is the worst case: of those
+      that fool the classifier, or of all if none does, the largest loss.
+    start: where to begin, or None for the image itself.
+    decay: momentum of MI-FGSM, or None for the plain gradient.
+    keep_best: return the iterate of the largest loss, from the start to the
+      last, instead of the last. A start outside of the ball does not count.
+    stop_when_fooled: stay at the first iterate that fools the classifier, as
+      the evaluations of Rice et al. and Wong et al. do. Needs a label.
+    targeted: descend the loss towards the target.
+    unroll: steps unrolled in the loop, static; True for all. None is all on a
+      CPU if there are at most 20, and 1 elsewhere.
+
+  Returns:
+    [H, W, C], in the ball and in [0, 1] (float32: to 3e-8), exactly the image
+    where epsilon is 0, never NaN unless the image is. A constant.
+
+  Raises:
+    ValueError: if num_steps or restarts are below 1, if restarts would repeat
+      an attack without randomness, or if `stop_when_fooled` lacks a label.
+  """
+  chex.assert_rank(image, 3)
+  target = jnp.asarray(target)
+  _check(num_steps, restarts, start, stop_when_fooled and target.ndim)
+  objective = ascent.objective(logits_fn, loss, target, targeted)
+
+  def run(index):
+    first = image
+    if start is not None:
+      first = start(jax.random.fold_in(key, index), image, epsilon)
+    return ascent.climb(
+      objective,
+      image,
+      first,
+      epsilon=epsilon,
+      step_size=step_size,
+      num_steps=num_steps,
+      decay=decay,
+      keep_best=keep_best,
+      stop_when_fooled=stop_when_fooled,
+      unroll=unroll,
+    )
+
+  if restarts == 1:
+    return lax.stop_gradient(run(0))
+
+  def restart(worst, index):
+    image_adv = run(index)
+    point = ascent.Point(image_adv, *objective(image_adv))
+    return ascent.worse_of(worst, point), None
+
+  nothing = ascent.nothing(image)
+  worst, _ = lax.scan(restart, nothing, jnp.arange(restarts))
+  return lax.stop_gradient(worst.image)
+
+
+def _check(num_steps, restarts, start, lacks_label):
+  """Refuses options that make no sense together."""
+  if num_steps < 1 or restarts < 1:
+    raise ValueError(
+      f'num_steps={num_steps} and restarts={restarts} must be at least 1.'
+    )
+  if restarts > 1 and start is None:
+    raise ValueError(
+      f'restarts={restarts} without a random start repeat one attack; give '
+      'start=linf.uniform_start.'
+    )
+  if lacks_label:
+    raise ValueError(
+      'stop_when_fooled needs an integer label; the target is an array.'
+    )
+
+
+def fgsm(
+  logits_fn: LogitsFn,
+  key: Key,
+  image: Array,
+  target: int | Array,
+  *,
+  loss: LossFn = losses.cross_entropy,
+  epsilon: float | Array,
+  targeted: bool = False,
+) -> Array:
+  """The fast gradient sign method: one step of size epsilon from the image.
+
+  x_adv = project(x + epsilon sign(grad loss(z(x), y)))
+
+  Args:
+    logits_fn: [1, H, W, C] -> [1, K], in evaluation mode.
+    key: unused; FGSM is deterministic.
+    image: [H, W, C] in [0, 1].
+    target: as in `pgd`.
+    loss: as in `pgd`.
+    epsilon: radius and step in [0, 1], may be traced.
+    targeted: descend the loss towards the target.
+
+  Returns:
+    [H, W, C], as of `pgd`.
+
+  Reference:
+    Goodfellow et al., Explaining and harnessing adversarial examples, ICLR
+    2015, section 4.
+  """
+  return pgd(
+    logits_fn,
+    key,
+    image,
+    target,
+    loss=loss,
+    epsilon=epsilon,
+    step_size=epsilon,
+    num_steps=1,
+    start=None,
+    targeted=targeted,
+  )
+
+
+def mi_fgsm(
+  logits_fn: LogitsFn,
+  key: Key,
+  image: Array,
+  target: int | Array,
+  *,
+  decay: float | Array = 1.0,
+  **options: Any,
+) -> Array:
+  """The momentum iterative method: PGD from the image itself, with momentum.
+
+  v_{i+1} = decay v_i + g_i / mean|g_i|,   g_i = grad loss(z(x_i), y)
+  x_{i+1} = project(x_i + step_size sign(v_{i+1}))
+
+  The published norm is L1, a constant times the mean, which changes no sign.
+  A gradient that is zero everywhere adds nothing; the published division makes
+  it NaN. (Foolbox accumulates signs instead: another attack.)
+
+  Args:
+    logits_fn: [1, H, W, C] -> [1, K], in evaluation mode.
+    key: unused; the attack is deterministic.
+    image: [H, W, C] in [0, 1].
+    target: as in `pgd`.
+    decay: the factor mu on what has accumulated.
+    **options: of `pgd`: epsilon, step_size and num_steps are needed (Dong et
+      al. have step_size = epsilon / num_steps); start and restarts are not
+      among them.
+
+  Returns:
+    [H, W, C], as of `pgd`.
+
+  Reference:
+    Dong et al., Boosting adversarial attacks with momentum, CVPR 2018,
+    algorithm 1.
+  """
+  return pgd(logits_fn, key, image, target, start=None, decay=decay, **options)
+
+
+def cw(
+  logits_fn: LogitsFn,
+  key: Key,
+  image: Array,
+  label: int | Array,
+  **options: Any,
+) -> Array:
+  """CW-infinity: PGD on the margin max_{i != y} z_i - z_y of this one image.
+
+  The form that Huang et al. and RNAS-CL evaluate with climbs
+  -relu(sum_b z_y - sum_b max_other z), one hinge for a whole batch. Once the
+  margins of broken images outweigh the rest the hinge is flat: a single image
+  broken by a wide margin silences the attack on all others, and the accuracy
+  depends on the batch size and the order. Here each image climbs its own
+  margin and has no hinge, so that robust accuracies are lower than theirs and
+  not comparable with them. (Madry et al. have the hinge per image, with an
+  offset of 50 that makes it all but inactive: the same attack as this.)
+
+  Args:
+    logits_fn: [1, H, W, C] -> [1, K], K >= 2, in evaluation mode.
+    key: typed random key.
+    image: [H, W, C] in [0, 1].
+    label: the label in [0, K), or the class to reach if `targeted`.
+    **options: of `pgd`, all but the loss: epsilon, step_size and num_steps are
+      needed.
+
+  Returns:
+    [H, W, C], as of `pgd`.
+
+  Reference:
+    Carlini and Wagner, Towards evaluating the robustness of neural networks,
+    S&P 2017, section V.
+  """
+  return pgd(logits_fn, key, image, label, loss=losses.cw_loss, **options)

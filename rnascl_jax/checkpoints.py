@@ -1,0 +1,257 @@
+"""Saving and restoring with Orbax: the last and the best step of a stage.
+
+A checkpoint is a nested dict of host arrays with JSON beside it, in a folder
+named after its step. It appears under that name only when all of it is written:
+a run killed while saving goes on from the checkpoint before. Saving returns
+when the files are there: 0.2 s for 300 small arrays, most of it per array.
+
+On several hosts every process calls the same functions on a shared file system,
+with one replica of its state, and the first process writes. The replicas are
+equal, so there are no global arrays to assemble from pmapped ones.
+
+Example:
+  >>> import tempfile
+  >>> import numpy as np
+  >>> from rnascl_jax import checkpoints
+  >>> with checkpoints.Checkpoints(tempfile.mkdtemp()) as saved:
+  ...   saved.save(10, {'w': np.ones(2)}, metric=0.7, extra={'epoch': 1})
+  ...   saved.save(20, {'w': np.zeros(2)}, metric=0.6, extra={'epoch': 2})
+  ...   print(saved.last_step(), saved.restore_best({'w': np.empty(2)}))
+  20 Restored(step=10, state={'w': array([1., 1.])}, extra={'epoch': 1})
+"""
+
+import contextlib
+import logging
+import math
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import orbax.checkpoint as ocp
+from flax import traverse_util
+from orbax.checkpoint import checkpoint_managers
+
+from rnascl_jax import named_arrays
+from rnascl_jax.base import PyTree
+
+# Folders of exported variables, so that they may lie beside checkpoints.
+_EXPORT = 'variables'
+_NO_METRIC = -math.inf
+
+
+class Restored(NamedTuple):
+  """What was read from a checkpoint.
+
+  Attributes:
+    step: the step it was saved at.
+    state: the template's containers with NumPy arrays; random keys are JAX
+      arrays.
+    extra: the JSON saved with it.
+  """
+
+  step: int
+  state: PyTree
+  extra: dict[str, Any]
+
+
+class Checkpoints(contextlib.AbstractContextManager):
+  """The last and the best checkpoint in a folder; other files may be in it."""
+
+  def __init__(
+    self,
+    directory: str | os.PathLike[str],
+    *,
+    prefix: str | None = None,
+    read_only: bool = False,
+  ):
+    """Opens a folder.
+
+    Args:
+      directory: created if missing.
+      prefix: of the names of steps; others in the folder are not seen.
+      read_only: saves nothing and removes nothing. Without it what a killed run
+        has left half written is removed, so a folder that another process may
+        be writing to must be opened with it.
+
+    Raises:
+      FileNotFoundError: `read_only` and there is no such folder.
+    """
+    self._directory = pathlib.Path(directory).absolute()
+    self._read_only = read_only
+    if read_only and not self._directory.is_dir():
+      raise FileNotFoundError(f'there is no directory {self._directory}.')
+    options = ocp.CheckpointManagerOptions(
+      best_fn=_metric,
+      preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+        [
+          checkpoint_managers.LatestN(1),
+          checkpoint_managers.BestN(get_metric_fn=_metric, n=1),
+        ]
+      ),
+      step_prefix=prefix,
+      create=not read_only,
+      cleanup_tmp_directories=not read_only,
+      enable_async_checkpointing=False,
+    )
+    with contextlib.ExitStack() as stack:
+      stack.enter_context(_quiet_orbax())
+      self._manager = ocp.CheckpointManager(self._directory, options=options)
+      stack.callback(self._manager.close)
+      self._close = stack.pop_all().close
+
+  def save(
+    self,
+    step: int,
+    state: PyTree,
+    *,
+    metric: float | None = None,
+    extra: Mapping[str, Any] | None = None,
+  ) -> None:
+    """Saves a step; afterwards only it and the best one are kept.
+
+    Args:
+      step: greater than the last one.
+      state: any nesting of containers, see `named_arrays.from_state`; one
+        replica of a replicated state.
+      metric: what chooses the best step, higher is better, of equals the later.
+        None or NaN: this step cannot be the best.
+      extra: JSON to keep with it.
+
+    Raises:
+      ValueError: the step is not greater than the last one, or a leaf is not
+        an array of numbers.
+    """
+    if self._read_only:
+      raise ValueError(f'{self._directory} was opened with read_only=True.')
+    last = self.last_step()
+    if last is not None and step <= last:
+      raise ValueError(
+        f'step={step} must be greater than {last}, the last one that was saved '
+        f'in {self._directory}.'
+      )
+    if metric is None or math.isnan(metric):
+      metric = _NO_METRIC
+    arrays = traverse_util.unflatten_dict(named_arrays.from_state(state))
+    items = ocp.args.Composite(
+      state=ocp.args.StandardSave(arrays),
+      extra=ocp.args.JsonSave(dict(extra or {})),
+    )
+    metrics = {'metric': float(metric)}
+    self._manager.save(step, args=items, metrics=metrics, force=True)
+
+  def last_step(self) -> int | None:
+    """The last step that was saved, or None."""
+    return self._manager.latest_step()
+
+  def best_step(self) -> int | None:
+    """The step with the highest metric, or None if no step has one."""
+    step = self._manager.best_step()
+    if step is None or _metric(self._manager.metrics(step)) == _NO_METRIC:
+      return None
+    return step
+
+  def restore_last(self, template: PyTree) -> Restored:
+    """Restores the last step.
+
+    Args:
+      template: a state as it was saved, with arrays or `jax.ShapeDtypeStruct`.
+
+    Raises:
+      FileNotFoundError: nothing was saved.
+      ValueError: the checkpoint is of another architecture: the message names
+        the first leaf that differs, with both shapes.
+    """
+    return self._restore(self.last_step(), template)
+
+  def restore_best(self, template: PyTree) -> Restored:
+    """Like `restore_last`, but the step with the highest metric."""
+    return self._restore(self.best_step(), template)
+
+  def close(self) -> None:
+    """Releases what Orbax holds; everything is saved already."""
+    self._close()
+
+  def __exit__(self, *error: object) -> None:
+    self.close()
+
+  def _restore(self, step: int | None, template: PyTree) -> Restored:
+    restored = self._read(step)
+    state = named_arrays.into_template(
+      template,
+      traverse_util.flatten_dict(restored.state),
+      source=f'step {step} in {self._directory}',
+    )
+    return restored._replace(state=state)
+
+  def _read(self, step: int | None) -> Restored:
+    """The state as nested dicts; `step` is None if there is no such one."""
+    if step is None:
+      raise FileNotFoundError(
+        f'there is no checkpoint of the kind asked for in {self._directory}.'
+      )
+    items = ocp.args.Composite(
+      state=ocp.args.StandardRestore(), extra=ocp.args.JsonRestore()
+    )
+    found = self._manager.restore(step, args=items)
+    return Restored(step, found['state'], found['extra'])
+
+
+def save_variables(
+  directory: str | os.PathLike[str],
+  variables: Mapping[str, Any],
+  metadata: Mapping[str, Any],
+) -> None:
+  """Exports a network's variables in place of an earlier export.
+
+  Args:
+    directory: created if missing. Killed while saving, it has the old export.
+    variables: nested dicts with strings as keys and NumPy or JAX arrays, none
+      empty. A dict without arrays is not kept.
+    metadata: JSON, for example what it takes to build the network.
+
+  Raises:
+    ValueError: a container is not a dict, or a leaf is not an array of numbers.
+  """
+  named_arrays.check_nested_dicts(variables)
+  with Checkpoints(directory, prefix=_EXPORT) as exports:
+    last = exports.last_step()
+    step = 0 if last is None else last + 1
+    exports.save(step, variables, extra=metadata)
+
+
+def load_variables(
+  directory: str | os.PathLike[str],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Loads what `save_variables` saved, without knowing the network.
+
+  Returns:
+    variables: nested dicts of NumPy arrays.
+    metadata: the JSON.
+
+  Raises:
+    FileNotFoundError: there is no export in the directory.
+  """
+  with Checkpoints(directory, prefix=_EXPORT, read_only=True) as exports:
+    _, variables, metadata = exports._read(exports.last_step())
+  return variables, metadata
+
+
+def _metric(metrics: Mapping[str, float]) -> float:
+  return metrics['metric']
+
+
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
+  """Holds back Orbax's reports, a dozen a save, but no warnings of it."""
+
+  def keep(record: logging.LogRecord) -> bool:
+    chatty = f'{os.sep}orbax{os.sep}' in record.pathname
+    return record.levelno >= logging.WARNING or not chatty
+
+  logger = logging.getLogger('absl')
+  logger.addFilter(keep)
+  try:
+    yield
+  finally:
+    logger.removeFilter(keep)

@@ -1,0 +1,335 @@
+"""Runs a stage: dispatches, validation, checkpoints, signals, broken numbers.
+
+A stage is a number of epochs of one mapped step. Its state is saved every few
+epochs and when the process is asked to stop, always between two dispatches; a
+run that goes on from a checkpoint does exactly what it would have done without
+the break, down to the last bit (on a CPU) and to the same `metrics.jsonl`.
+
+Several steps may run in one dispatch (`lax.scan`): indices of images go in,
+metrics of all steps come out, and the host waits only for the dispatch before.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import math
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax import lax
+
+from rnascl_jax import checkpoints, metrics, parallel, progress
+from rnascl_jax.base import Array, PyTree
+from rnascl_jax.steps import Batch
+
+# Dispatches that may wait in the queue before the host waits for the oldest.
+_IN_FLIGHT = 2
+
+
+class NonFiniteLossError(RuntimeError):
+  """Training ran into a loss that is not a number."""
+
+
+class Interrupted(SystemExit):
+  """The process was asked to stop by a signal, and everything is saved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """What `run` needs to know.
+
+  Attributes:
+    name: shown in progress and errors.
+    directory: for checkpoints and metrics.
+    step: (state, context, *batches) -> (state, sums), for one device.
+    parts: sizes of the parts of a global batch, one for each of the batches.
+    epochs: how many.
+    steps_per_epoch: how many.
+    steps_per_dispatch: how many in one program.
+    checkpoint_every: epochs between validations and checkpoints.
+    order: epoch -> indices [steps_per_epoch, sum of parts] of images.
+    validate: replicated state -> metrics; `selection` chooses the best.
+    annotate: (replicated state, epochs done) -> further metrics of training.
+  """
+
+  name: str
+  directory: pathlib.Path
+  step: Callable[..., tuple[PyTree, dict[str, Array]]]
+  parts: tuple[int, ...]
+  epochs: int
+  steps_per_epoch: int
+  steps_per_dispatch: int
+  checkpoint_every: int
+  order: Callable[[int], np.ndarray]
+  validate: Callable[[PyTree], dict[str, float]]
+  annotate: Callable[[PyTree, int], dict[str, float]]
+
+
+@functools.lru_cache(maxsize=8)
+def _dispatch(
+  step: Callable[..., Any], over: tuple[jax.Device, ...]
+) -> Callable[..., Any]:
+  """Maps steps over devices: (state, context, data, rows) -> (state, sums).
+
+  Stages that share a step share the compiled program.
+  """
+
+  def run(state, context, data, rows):
+    def one(state, parts):
+      batches, offset = [], 0
+      for part in parts:
+        where = offset + parallel.positions(part.shape[0])
+        batches.append(Batch(data.images[part], data.labels[part], where))
+        offset += part.shape[0] * len(over)
+      return step(state, context, *batches)
+
+    if rows[0].shape[0] > 1:
+      return lax.scan(one, state, rows)
+    # Convolutions in a loop are slow on XLA's CPU back end.
+    state, sums = one(state, tuple(part[0] for part in rows))
+    return state, jax.tree.map(lambda x: x[None], sums)
+
+  return parallel.pmap(run, over, donate=(0,))
+
+
+def _shares(stage: Stage, rows: np.ndarray, devices: int) -> tuple:
+  """Indices [n, B] as one array [devices, n, part / devices] for each part."""
+  bounds = np.cumsum(stage.parts)[:-1]
+  return tuple(
+    parallel.shard(part, devices, axis=1)
+    for part in np.split(rows, bounds, axis=1)
+  )
+
+
+class _Stop:
+  """Remembers the signal that asked the process to stop."""
+
+  def __init__(self):
+    self.signum: int | None = None
+
+  def __call__(self, signum: int, frame: Any) -> None:
+    del frame
+    self.signum = signum
+
+
+@contextlib.contextmanager
+def _stop_on_signal() -> Iterator[_Stop]:
+  """Turns SIGTERM and SIGINT into a request, for the time of a stage."""
+  stop = _Stop()
+  if threading.current_thread() is not threading.main_thread():
+    yield stop
+    return
+  signals = (signal.SIGTERM, signal.SIGINT)
+  before = [signal.signal(number, stop) for number in signals]
+  try:
+    yield stop
+  finally:
+    for number, handler in zip(signals, before, strict=True):
+      signal.signal(number, handler)
+
+
+@dataclasses.dataclass
+class _Position:
+  """Where a run stands: steps done, metrics of the open epoch, seconds."""
+
+  step: int
+  sums: dict[str, list[float]]
+  seconds: float
+
+  def extend(self, sums: dict[str, np.ndarray]) -> None:
+    for name, values in sums.items():
+      self.sums.setdefault(name, []).extend(float(v) for v in values)
+
+
+def _means(sums: dict[str, list[float]]) -> dict[str, float]:
+  """Metrics of an epoch; `arch_` metrics have a count of their own."""
+  totals = {name: math.fsum(values) for name, values in sums.items()}
+  count, arch_count = totals.pop('count'), totals.pop('arch_count', 1.0)
+  own = ('arch_loss', 'macs')
+  return {
+    name: total / (arch_count if name in own else count)
+    for name, total in totals.items()
+  }
+
+
+def run(
+  stage: Stage,
+  state: PyTree,
+  context: PyTree,
+  data: PyTree,
+  over: Sequence[jax.Device],
+) -> tuple[PyTree, float]:
+  """Runs a stage to its end, from its last checkpoint if there is one.
+
+  Args:
+    stage: what to run.
+    state: at step 0, on one device or the host; it has an attribute `step`.
+    context: what the step uses and does not change, not replicated.
+    data: with `images` and `labels`, not replicated.
+    over: devices.
+
+  Returns:
+    The final state on the host, and the seconds all of it took.
+
+  Raises:
+    NonFiniteLossError: if the loss is not finite; nothing is saved after the
+      last good checkpoint, which the message names.
+    Interrupted: after SIGTERM or SIGINT, when everything is saved.
+  """
+  runner = _Runner(stage, state, context, data, over)
+  with contextlib.closing(runner), _stop_on_signal() as stop:
+    return runner.run(stop)
+
+
+class _Runner:
+  """The parts of `run` that share open files."""
+
+  def __init__(self, stage, state, context, data, over):
+    self._stage, self._over = stage, over
+    self._context = parallel.replicate(context, over)
+    self._data = parallel.replicate(data, over)
+    self._dispatch = _dispatch(stage.step, tuple(over))
+    self._saved = checkpoints.Checkpoints(stage.directory / 'checkpoints')
+    self._at = _Position(0, {}, 0.0)
+    if self._saved.last_step() is not None:
+      restored = self._saved.restore_last(state)
+      state = restored.state
+      self._at = _Position(restored.step, **restored.extra)
+    self._state = parallel.replicate(state, over)
+    main = parallel.is_main_process()
+    self._writer = metrics.open_writer(
+      stage.directory, last_step=self._at.step, is_main_process=main
+    )
+    self._progress = progress.Progress(
+      stage.epochs * stage.steps_per_epoch,
+      initial=self._at.step,
+      description=stage.name,
+      is_main_process=main,
+    )
+    self._started = time.monotonic() - self._at.seconds
+
+  def close(self) -> None:
+    self._progress.close()
+    self._writer.close()
+    self._saved.close()
+
+  def run(self, stop: _Stop) -> tuple[PyTree, float]:
+    stage = self._stage
+    for epoch in range(self._at.step // stage.steps_per_epoch, stage.epochs):
+      self._run_epoch(epoch, stop)
+      self._finish_epoch(epoch + 1)
+      if stop.signum and epoch + 1 < stage.epochs:
+        self._save_and_exit(stop.signum)
+    return parallel.unreplicate(self._state), time.monotonic() - self._started
+
+  def _run_epoch(self, epoch: int, stop: _Stop) -> None:
+    stage = self._stage
+    order = stage.order(epoch)
+    queue: collections.deque = collections.deque()
+    first = self._at.step - epoch * stage.steps_per_epoch
+    while first < stage.steps_per_epoch:
+      rows = order[first : first + stage.steps_per_dispatch]
+      self._state, sums = self._dispatch(
+        self._state,
+        self._context,
+        self._data,
+        _shares(stage, rows, len(self._over)),
+      )
+      queue.append((len(rows), sums))
+      first += len(rows)
+      while len(queue) > _IN_FLIGHT or (queue and self._must_wait()):
+        self._collect(queue)
+      if stop.signum and first < stage.steps_per_epoch:
+        while queue:
+          self._collect(queue)
+        self._save_and_exit(stop.signum)
+    while queue:
+      self._collect(queue)
+
+  def _must_wait(self) -> bool:
+    # Collectives of several virtual CPU devices deadlock if they pile up.
+    return len(self._over) > 1 and self._over[0].platform == 'cpu'
+
+  def _collect(self, queue: collections.deque) -> None:
+    """Waits for the oldest dispatch and reads its metrics."""
+    steps, sums = queue.popleft()
+    sums = parallel.unreplicate(sums)
+    self._check_finite(sums)
+    self._at.extend(sums)
+    self._at.step += steps
+    count = sums['count'].sum()
+    self._progress.update(
+      self._at.step,
+      {name: sums[name].sum() / count for name in ('loss', 'accuracy')},
+    )
+
+  def _check_finite(self, sums: dict[str, np.ndarray]) -> None:
+    bad = ~np.isfinite(sums['loss'] + sums.get('arch_loss', 0.0))
+    if not bad.any():
+      return
+    offset = int(np.argmax(bad))
+    terms = {name: float(v[offset]) for name, v in sums.items()}
+    last = self._saved.last_step()
+    good = 'there is no checkpoint yet'
+    if last is not None:
+      path = self._stage.directory / 'checkpoints' / str(last)
+      good = f'the last good checkpoint is {path}'
+    step = self._at.step + offset
+    raise NonFiniteLossError(
+      f'{self._stage.name}: the loss is not finite at step {step} (epoch '
+      f'{step // self._stage.steps_per_epoch}); sums over the batch: {terms}; '
+      f'{good}. Lower the learning rate or the loss weights.'
+    )
+
+  def _finish_epoch(self, done: int) -> None:
+    """Writes the epoch's metrics; validates and saves if it is time."""
+    stage = self._stage
+    values = {
+      **_means(self._at.sums),
+      **stage.annotate(self._state, done),
+    }
+    self._at.sums = {}
+    step = self._at.step
+    self._writer.write(step, {'epoch': done, **values}, split='train')
+    if done % stage.checkpoint_every and done < stage.epochs:
+      return
+    measured = stage.validate(self._state)
+    selection = measured.pop('selection')
+    if measured:
+      self._writer.write(step, {'epoch': done, **measured}, split='validation')
+    self._save(selection)
+
+  def _save(self, selection: float | None) -> None:
+    host = parallel.unreplicate(self._state)
+    extra = {
+      'sums': self._at.sums,
+      'seconds': time.monotonic() - self._started,
+    }
+    self._saved.save(self._at.step, host, metric=selection, extra=extra)
+
+  def _save_and_exit(self, signum: int) -> None:
+    if self._saved.last_step() != self._at.step:
+      self._save(None)
+    logging.info(
+      '%s was stopped after step %d and saved; the same command goes on.',
+      self._stage.name,
+      self._at.step,
+    )
+    raise Interrupted(128 + signum)
+
+
+def restore(stage_directory: pathlib.Path, template: PyTree, select: str):
+  """The 'last' or 'best' state that a finished stage saved, and its step."""
+  path = stage_directory / 'checkpoints'
+  with checkpoints.Checkpoints(path, read_only=True) as saved:
+    if select == 'best':
+      return saved.restore_best(template)
+    return saved.restore_last(template)

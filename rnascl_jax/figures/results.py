@@ -1,0 +1,179 @@
+"""What a run saved, read back: the only input of the figures and the report.
+
+`load(workdir)` reads every file that is there. A missing file is `None` or
+empty, so that a run can be looked at while it is under way; a file that is
+there but broken raises. No JAX is imported here.
+
+Example:
+  >>> import tempfile
+  >>> from rnascl_jax.figures import results
+  >>> run = results.load(tempfile.mkdtemp())
+  >>> run.evaluations, run.architecture
+  ((), None)
+"""
+
+import dataclasses
+import os
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from rnascl_jax import files
+from rnascl_jax.figures import evaluation
+from rnascl_jax.figures.evaluation import Arrays, Evaluation, Json
+
+
+class Stage(NamedTuple):
+  """The metrics of one stage of training.
+
+  Attributes:
+    group: 'teacher', 'search', 'train', 'adversarial': the column it shares.
+    model: key of what was trained, which picks its label and its colour.
+    records: lines of metrics.jsonl, in order of steps.
+  """
+
+  group: str
+  model: str
+  records: tuple[Json, ...]
+
+  def series(
+    self, metric: str, split: str | None = None
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs and values, both [P], of a metric of one split (None: of any).
+
+    A value that is not finite is left out: the line ends where training broke.
+    """
+    found = [
+      (record['epoch'], record[metric])
+      for record in self.records
+      if record.get(metric) is not None
+      and (split is None or record.get('split') == split)
+    ]
+    pairs = np.asarray(found, float).reshape(-1, 2)
+    pairs = pairs[np.isfinite(pairs).all(1)]
+    return pairs[:, 0], pairs[:, 1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """Everything a run left behind; None or empty where it is not there (yet).
+
+  Attributes:
+    workdir: its directory.
+    config: config.json.
+    provenance: provenance.json.
+    stages: teachers, search, students, in this order.
+    evaluations: sorted by their `order`.
+    architecture: architecture.json.
+    history: search/history.npz, what the search believed after every epoch.
+    attention: evaluation/attention.npz, images and attention maps.
+    robustness: evaluation/robustness.json, a score per teacher layer.
+  """
+
+  workdir: pathlib.Path
+  config: Json
+  provenance: Json
+  stages: tuple[Stage, ...]
+  evaluations: tuple[Evaluation, ...]
+  architecture: Json | None
+  history: Arrays | None
+  attention: Arrays | None
+  robustness: Json | None
+
+  @property
+  def dataset(self) -> str:
+    """Name of the data set, '' if the run does not say."""
+    saved = self.config.get('dataset') or self.config.get('data') or {}
+    return saved.get('name') or next((e.dataset for e in self.evaluations), '')
+
+  @property
+  def models(self) -> tuple[str, ...]:
+    """Keys of all models, evaluated ones first."""
+    names = [e.model for e in self.evaluations]
+    names += [s.model for s in self.stages if s.group != 'search']
+    return tuple(dict.fromkeys(names))
+
+  @property
+  def headline_attack(self) -> str | None:
+    """The attack that stands for robustness: PGD-20, else another PGD."""
+    keys = {o.attack: None for e in self.evaluations for o in e.outcomes}
+    if 'pgd20' in keys:
+      return 'pgd20'
+    return next((key for key in keys if key.startswith('pgd')), None)
+
+  @property
+  def teacher_layers(self) -> list[str]:
+    """Names of the T teacher layers, to which tutors are indices."""
+    saved = self.architecture or {}
+    teacher = saved.get('teacher', {})
+    return teacher.get('layers') or saved.get('teacher_layers', [])
+
+  def evaluation(self, model: str) -> Evaluation | None:
+    """The evaluation of a model, None where it was not evaluated."""
+    return next((e for e in self.evaluations if e.model == model), None)
+
+  def label(self, model: str) -> str:
+    """What a reader sees in place of a model's key."""
+    found = self.evaluation(model)
+    if found is not None:
+      return found.label
+    return evaluation.label(model)
+
+
+def load(workdir: str | os.PathLike[str]) -> Run:
+  """Reads a run.
+
+  Args:
+    workdir: the directory the run was given.
+
+  Returns:
+    The run; parts that are missing are None or empty.
+
+  Raises:
+    ValueError: a file is there but is not what it should be; names the file.
+  """
+  root = pathlib.Path(workdir)
+  evaluations = [
+    found
+    for path in sorted((root / 'evaluation').glob('*.json'))
+    if (found := evaluation.read(path)) is not None
+  ]
+  return Run(
+    workdir=root,
+    config=evaluation.read_json(root / 'config.json') or {},
+    provenance=evaluation.read_json(root / 'provenance.json') or {},
+    stages=_stages(root),
+    evaluations=tuple(sorted(evaluations, key=lambda e: (e.order, e.model))),
+    architecture=evaluation.read_json(root / 'architecture.json'),
+    history=evaluation.read_arrays(root / 'search' / 'history.npz'),
+    attention=evaluation.read_arrays(root / 'evaluation' / 'attention.npz'),
+    robustness=evaluation.read_json(root / 'evaluation' / 'robustness.json'),
+  )
+
+
+def _stages(root: pathlib.Path) -> tuple[Stage, ...]:
+  """Finds metrics.jsonl of teachers, of the search, and of every student."""
+  found = []
+  for model in ('teacher', 'vulnerable_teacher'):
+    found.append(('teacher', model, root / model))
+  found.append(('search', 'search', root / 'search'))
+  for group in ('train', 'adversarial'):
+    logs = (root / group).glob('*/metrics.jsonl')
+    folders = sorted((p.parent for p in logs), key=lambda f: _place(f.name))
+    found += [(group, folder.name, folder) for folder in folders]
+  stages = [Stage(g, m, _records(f / 'metrics.jsonl')) for g, m, f in found]
+  return tuple(stage for stage in stages if stage.records)
+
+
+def _place(model: str) -> tuple[int, str]:
+  """Sort key: the models of the paper in its order, then all others."""
+  known = list(evaluation.LABELS)
+  return known.index(model) if model in known else len(known), model
+
+
+def _records(path: pathlib.Path) -> tuple[Json, ...]:
+  """Lines of a log, but for one that was cut off with its writer."""
+  if not path.is_file():
+    return ()
+  return tuple(r for r in files.read_json_lines(path) if 'epoch' in r)

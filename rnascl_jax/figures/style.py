@@ -1,0 +1,125 @@
+"""How the figures look: colours, type and the empty picture they start from.
+
+A model has the same colour, line and marker in every figure. The palette is
+that of Okabe and Ito (Color Universal Design, 2008), which stays apart under
+the common forms of colour blindness; no figure needs colour alone.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+BLUE = '#0072B2'
+ORANGE = '#E69F00'
+GREEN = '#009E73'
+RED = '#D55E00'
+PURPLE = '#CC79A7'
+SKY = '#56B4E9'
+BLACK = '#222222'
+GREY = '#8C8C8C'
+PALE = '#D9D9D9'
+
+# Settings of matplotlib that hold while a figure is drawn and saved.
+SETTINGS: Any = {
+  'font.size': 9,
+  'axes.titlesize': 10,
+  'axes.titlelocation': 'left',
+  'axes.labelsize': 9,
+  'axes.spines.top': False,
+  'axes.spines.right': False,
+  'axes.edgecolor': '#555555',
+  'axes.axisbelow': True,
+  'grid.color': '#E4E4E4',
+  'grid.linewidth': 0.7,
+  'xtick.labelsize': 8,
+  'ytick.labelsize': 8,
+  'legend.fontsize': 8,
+  'legend.frameon': False,
+  'lines.linewidth': 1.6,
+  'savefig.dpi': 150,
+}
+
+
+class Look(NamedTuple):
+  """How a model is drawn.
+
+  Attributes:
+    color: hexadecimal.
+    line: matplotlib's line style.
+    marker: matplotlib's marker.
+  """
+
+  color: str
+  line: str
+  marker: str
+
+
+_KNOWN = {
+  'teacher': Look(BLACK, '-', 'D'),
+  'vulnerable_teacher': Look(GREY, '--', 'D'),
+  'search': Look(BLUE, '-', 'o'),
+  'rnas_cl': Look(BLUE, '-', 'o'),
+  'ce': Look(ORANGE, '-', 's'),
+  'ce_kl': Look(GREEN, '-', '^'),
+  'control_rnas_cl': Look(SKY, '--', 'o'),
+  'control_ce_kl': Look(PURPLE, '--', '^'),
+}
+_SPARE = [
+  Look(color, line, marker)
+  for (line, marker), color in itertools.product(
+    (('-.', 'v'), (':', 'P'), ('--', 'X')),
+    (RED, PURPLE, GREEN, SKY, ORANGE, BLUE, GREY),
+  )
+]
+
+
+def looks(models: Sequence[str]) -> dict[str, Look]:
+  """A look for every model of a run, the same whichever of them are drawn."""
+  unknown = sorted(set(models) - _KNOWN.keys())
+  return _KNOWN | dict(zip(unknown, itertools.cycle(_SPARE), strict=False))
+
+
+def figure(width: float, height: float) -> Figure:
+  """An empty figure of width x height inches that arranges its own margins."""
+  margins = ConstrainedLayoutEngine(
+    w_pad=0.08, h_pad=0.08, rect=(0.0, 0.0, 0.99, 1.0)
+  )
+  return Figure(figsize=(width, height), layout=margins)
+
+
+def epochs(axes: Axes) -> None:
+  """Makes the x axis one of epochs."""
+  axes.set_xlabel('Epoch')
+  axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+
+
+def color_bar(drawn: Figure, axes: Axes, mesh: QuadMesh, label: str) -> None:
+  """A bar of the mesh's colours beside the axes, at most five inches long."""
+  drawn.colorbar(
+    mesh,
+    ax=axes,
+    label=label,
+    aspect=25,
+    shrink=min(1.0, 5.0 / drawn.get_figheight()),
+    anchor=(0.0, 1.0),
+  )
+
+
+def percent(axes: Axes, label: str) -> None:
+  """Makes the y axis one of percentages, 0 to 100, with horizontal lines."""
+  axes.set_ylabel(label)
+  axes.set_ylim(-2, 102)
+  axes.set_yticks(range(0, 101, 20))
+  axes.grid(axis='y')
+
+
+def font_for(rows: int, inches: float, *, largest: float = 8.0) -> float:
+  """Font size at which `rows` labels fit beside an axis of this length."""
+  return float(np.clip(inches * 72 / max(rows, 1) / 1.25, 4.5, largest))

@@ -1,0 +1,171 @@
+"""Figures of what happened over the epochs: every stage, and the search."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from rnascl_jax.figures import style
+from rnascl_jax.figures.results import Run, Stage
+
+_TITLES = {
+  'teacher': 'Teachers',
+  'search': 'Search',
+  'train': 'Students',
+  'adversarial': 'Adversarial fine-tuning',
+}
+# Metric, axis label, whether it is a share to be shown in per cent.
+_ROWS = (
+  ('loss', 'Training objective', False),
+  ('accuracy', 'Accuracy (%)', True),
+  ('adversarial_accuracy', 'Accuracy under attack (%)', True),
+)
+
+
+def training_curves(run: Run) -> Figure | None:
+  """Loss and accuracy of every stage over epochs, one column per stage."""
+  groups = [g for g in _TITLES if any(s.group == g for s in run.stages)]
+  rows = [r for r in _ROWS if any(len(s.series(r[0])[0]) for s in run.stages)]
+  if not groups or not rows:
+    return None
+  figure = style.figure(1.0 + 3.4 * len(groups), 0.9 + 2.5 * len(rows))
+  panels = figure.subplots(
+    len(rows), len(groups), squeeze=False, sharex='col', sharey=False
+  )
+  for column, group in enumerate(groups):
+    stages = [s for s in run.stages if s.group == group]
+    for row, (metric, label, share) in enumerate(rows):
+      axes = panels[row, column]
+      _draw_stages(axes, run, stages, metric, 100.0 if share else 1.0)
+      if share:
+        style.percent(axes, label if column == 0 else '')
+      else:
+        axes.grid(axis='y')
+        axes.set_ylabel(label if column == 0 else '')
+    panels[0, column].set_title(_TITLES[group])
+    style.epochs(panels[-1, column])
+    if len(stages) > 1:
+      panels[0, column].legend(handles=_models(run, stages), loc='upper right')
+  figure.legend(
+    handles=[
+      Line2D([], [], color=style.BLACK, lw=0.9, alpha=0.6, label='training'),
+      Line2D([], [], color=style.BLACK, lw=2.0, label='validation'),
+    ],
+    loc='outside upper right',
+    ncols=2,
+  )
+  return figure
+
+
+def _draw_stages(
+  axes: Axes, run: Run, stages: list[Stage], metric: str, scale: float
+) -> None:
+  looks = style.looks(run.models)
+  for stage in stages:
+    look = looks[stage.model]
+    epochs, values = stage.series(metric, 'train')
+    axes.plot(
+      epochs, scale * values, look.line, color=look.color, lw=0.9, alpha=0.6
+    )
+    epochs, values = stage.series(metric, 'validation')
+    axes.plot(
+      epochs,
+      scale * values,
+      look.line,
+      color=look.color,
+      lw=2.0,
+      marker=look.marker if len(epochs) == 1 else None,
+      ms=5,
+    )
+
+
+def _models(run: Run, stages: list[Stage]) -> list[Line2D]:
+  looks = style.looks(run.models)
+  return [
+    Line2D(
+      [],
+      [],
+      color=looks[stage.model].color,
+      ls=looks[stage.model].line,
+      label=run.label(stage.model),
+    )
+    for stage in stages
+  ]
+
+
+def search(run: Run) -> Figure | None:
+  """Temperature, entropies, expected MACs and loss terms of the search."""
+  stage = next((s for s in run.stages if s.group == 'search'), None)
+  if stage is None:
+    return None
+  panels = [
+    (draw, metrics)
+    for draw, names in (
+      (_temperature, ('temperature',)),
+      (_entropies, ('channel_entropy', 'tutor_entropy')),
+      (_macs, ('flops', 'macs')),
+      (_terms, ('cross_entropy', 'kl', 'attention')),
+    )
+    if (metrics := [n for n in names if len(stage.series(n)[0])])
+  ]
+  if not panels:
+    return None
+  columns = min(len(panels), 2)
+  rows = -(-len(panels) // columns)
+  figure = style.figure(4.2 * columns, 0.4 + 2.6 * rows)
+  grid = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
+  for axes, (draw, metrics) in zip(grid, panels, strict=False):
+    draw(axes, stage, metrics)
+    axes.grid(axis='y')
+    style.epochs(axes)
+    axes.xaxis.set_tick_params(labelbottom=True)
+  for axes in grid[len(panels) :]:
+    axes.remove()
+  return figure
+
+
+def _training(stage: Stage, metric: str):
+  """The metric's training series, or whatever there is of it."""
+  found = stage.series(metric, 'train')
+  return found if len(found[0]) else stage.series(metric)
+
+
+def _temperature(axes: Axes, stage: Stage, metrics: list[str]) -> None:
+  axes.plot(*_training(stage, metrics[0]), color=style.BLACK)
+  axes.set(ylabel='Gumbel temperature', title='Temperature')
+  axes.set_ylim(bottom=0)
+
+
+def _entropies(axes: Axes, stage: Stage, metrics: list[str]) -> None:
+  labels = {
+    'channel_entropy': ('filters (mean over blocks)', style.BLUE, '-'),
+    'tutor_entropy': ('tutors (mean over layers)', style.RED, '--'),
+  }
+  for metric in metrics:
+    label, color, line = labels[metric]
+    axes.plot(*_training(stage, metric), line, color=color, label=label)
+  axes.set(ylabel='Entropy / its maximum', ylim=(-0.02, 1.05))
+  axes.set_title('How undecided the search is')
+  axes.legend(loc='upper right')
+
+
+def _macs(axes: Axes, stage: Stage, metrics: list[str]) -> None:
+  epochs, values = _training(stage, metrics[0])
+  scale, unit = (1e6, 'million') if max(values) >= 1e6 else (1e3, 'thousand')
+  axes.plot(epochs, values / scale, color=style.BLACK)
+  axes.set(ylabel=f'Expected MACs ({unit})', title='Cost of an image')
+
+
+def _terms(axes: Axes, stage: Stage, metrics: list[str]) -> None:
+  labels = {
+    'cross_entropy': ('cross-entropy', style.ORANGE, '-'),
+    'kl': ('KL to the teacher', style.GREEN, '--'),
+    'attention': ('attention loss, eq. (1)', style.BLUE, '-.'),
+  }
+  axes.set_yscale('log')
+  for metric in metrics:
+    label, color, line = labels[metric]
+    epochs, values = _training(stage, metric)
+    seen = values > 0  # A term that is switched off has no logarithm.
+    axes.plot(epochs[seen], values[seen], line, color=color, label=label)
+  axes.set(ylabel='Loss', title='Terms of the objective')
+  axes.legend(loc='upper right')

@@ -1,0 +1,59 @@
+"""The stages of a run, each a function of a config and a workdir.
+
+`pipeline` runs them all: teacher, search, train, evaluate, report. A stage that
+is complete in the workdir is not run again; one that was interrupted goes on
+from its last checkpoint.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rnascl_jax import parallel
+from rnascl_jax import report as reports
+from rnascl_jax.loops.evaluate import evaluate
+from rnascl_jax.loops.run import open_run
+from rnascl_jax.loops.search import search
+from rnascl_jax.loops.teacher import teacher
+from rnascl_jax.loops.train import train
+
+__all__ = ['evaluate', 'pipeline', 'report', 'search', 'teacher', 'train']
+
+
+def report(config: Mapping[str, Any], path: str) -> str:
+  """Writes `report.md` and the figures from what the workdir holds.
+
+  Args:
+    config: see `settings`.
+    path: the workdir, with a complete evaluation.
+
+  Returns:
+    The table, for a terminal.
+
+  Raises:
+    ValueError: if the config is not valid or the workdir is of another one.
+    FileNotFoundError: if nothing was evaluated yet.
+  """
+  folder = open_run(config, path).folder
+  if parallel.is_main_process():
+    reports.write(folder)
+  return reports.terminal_table(folder)
+
+
+def pipeline(config: Mapping[str, Any], path: str) -> str:
+  """From a robust teacher to an attacked student, and the report.
+
+  Args:
+    config: see `settings`.
+    path: the workdir.
+
+  Returns:
+    The table, for a terminal.
+
+  Raises:
+    ValueError: if the config is not valid or the workdir is of another one.
+  """
+  teacher(config, path)
+  search(config, path)
+  train(config, path)
+  evaluate(config, path)
+  return report(config, path)

@@ -1,0 +1,366 @@
+"""Attacks every trained model of a run, and saves what it looks at."""
+
+import dataclasses
+import io
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from rnascl_jax import (
+  analysis,
+  attacks,
+  batches,
+  evaluation,
+  files,
+  flops,
+  layers,
+  losses,
+  networks,
+  parallel,
+  resolve,
+  settings,
+  workdir,
+)
+from rnascl_jax.attacks import Preset
+from rnascl_jax.base import Variables
+from rnascl_jax.datasets import Split
+from rnascl_jax.evaluation import Outcome
+from rnascl_jax.loops import run as runs
+from rnascl_jax.loops import search as searches
+from rnascl_jax.loops import teacher as teachers
+from rnascl_jax.loops import train as students
+from rnascl_jax.loops.run import Run
+from rnascl_jax.student import Student
+
+
+class Model(NamedTuple):
+  """A trained model of a run.
+
+  Attributes:
+    name: of the files about it.
+    label: what tables call it.
+    kind: 'teacher' or 'student'.
+    folder: of the stage that trained it.
+    net: its network.
+    variables: trained.
+    order: row in tables.
+  """
+
+  name: str
+  label: str
+  kind: str
+  folder: pathlib.Path
+  net: nn.Module
+  variables: Variables
+  order: int
+
+
+class Trial(NamedTuple):
+  """An attack of the config.
+
+  Attributes:
+    key: short name in files and tables, such as 'pgd20'.
+    label: 'PGD-20'.
+    name: of the preset.
+    preset: at the config's epsilon.
+  """
+
+  key: str
+  label: str
+  name: str
+  preset: Preset
+
+
+def evaluate(config: Mapping[str, Any], path: str) -> None:
+  """Attacks all trained models of a workdir.
+
+  Args:
+    config: see `settings`.
+    path: the workdir; results are left in `evaluation/`.
+
+  Raises:
+    ValueError: if the config is not valid or the workdir is of another one.
+    FileNotFoundError: if no model was trained yet.
+  """
+  run = runs.open_run(config, path)
+  folder = run.folder / 'evaluation'
+  watch = runs.Stopwatch()
+  models = list(trained_models(run))
+  if not models:
+    raise FileNotFoundError(
+      f'{run.folder} has no trained model. Train one first, or run all stages '
+      'with python -m experiments.pipeline.'
+    )
+  evaluated = [_evaluate(run, model, folder) for model in models]
+  if any(evaluated):
+    _look(run, {model.name: model for model in models}, folder)
+    workdir.record(run.folder, run.settings.seed, 'evaluation', watch.seconds())
+
+
+def trained_models(run: Run) -> Iterator[Model]:
+  """All models of a run whose training is complete, in the tables' order."""
+  order = 0
+  for name in teachers.names(run):
+    if workdir.is_done(run.folder / name):
+      net, variables = teachers.load(run, name)
+      label = teachers.spec(run, name).label
+      folder = run.folder / name
+      yield Model(name, label, 'teacher', folder, net, variables, order)
+      order += 1
+  rows = sorted(run.settings.students.items(), key=lambda item: _row(item[1]))
+  for name, student in rows:
+    folder = run.folder / 'train' / name
+    if workdir.is_done(folder):
+      net = students.network(run, searches.load(run))
+      variables = runs.load_variables(folder)
+      yield Model(name, student.label, 'student', folder, net, variables, order)
+      order += 1
+
+
+def _row(student: settings.Student) -> tuple[bool, ...]:
+  """Students of the robust teacher before controls, full losses first."""
+  control = student.teacher == 'vulnerable_teacher'
+  return control, student.gamma == 0, student.kl_weight == 0
+
+
+def trials(names: tuple[str, ...], epsilon_255: float) -> list[Trial]:
+  """The attacks of a config, with names that are short where they are unique.
+
+  Args:
+    names: of presets.
+    epsilon_255: radius in 1/255; 0 leaves every preset as published.
+
+  Returns:
+    One trial for each name.
+  """
+  found: list[Trial] = []
+  for name in names:
+    preset = resolve.attack(name)
+    if epsilon_255:
+      preset = preset.scaled(epsilon_255 / 255)
+    key, label = _short_name(preset)
+    if any(key == other.key for other in found):
+      key, label = name, f'{label} ({name})'
+    found.append(Trial(key, label, name, preset))
+  return found
+
+
+def _short_name(preset: Preset) -> tuple[str, str]:
+  steps = preset.num_steps
+  if preset.loss is losses.cw_loss:
+    return f'cw{steps}', f'CW∞-{steps}'
+  if preset.decay is not None:
+    return 'mi_fgsm', 'MI-FGSM'
+  if steps == 1 and preset.start is None:
+    return 'fgsm', 'FGSM'
+  return f'pgd{steps}', f'PGD-{steps}'
+
+
+def _evaluate(run: Run, model: Model, folder: pathlib.Path) -> bool:
+  """Evaluates a model unless it was done with these settings."""
+  spec = run.settings.evaluation
+  path = folder / f'{model.name}.json'
+  wanted = files.to_json(dataclasses.asdict(spec))
+  if path.exists() and files.read_json(path).get('settings') == wanted:
+    logging.info('%s is evaluated: %s', model.name, path)
+    return False
+  split = _first(run.data.test, spec.max_images)
+  size = min(spec.batch_size, len(split.labels))
+  variables = parallel.replicate(model.variables, run.over)
+  clean = evaluation.clean(
+    model.net, variables, split, run.over, batch_size=size
+  )
+  attacked: dict[str, tuple[Trial, Outcome]] = {}
+  for trial in trials(spec.attacks, spec.epsilon_255):
+    logging.info('%s: %s', model.name, trial.label)
+    attacked[trial.key] = (
+      trial,
+      evaluation.attacked(
+        model.net,
+        variables,
+        split,
+        resolve.attack(trial.name),
+        run.over,
+        epsilon=trial.preset.epsilon,
+        seed=run.settings.seed,
+        batch_size=size,
+      ),
+    )
+  files.write_json(
+    path,
+    {
+      'model': model.name,
+      'label': model.label,
+      'kind': model.kind,
+      'order': model.order,
+      'dataset': run.data.name,
+      'images': len(split.labels),
+      'parameters': networks.count_parameters(model.variables),
+      'macs': _macs(run, model),
+      'seconds': workdir.summary(model.folder)['seconds'],
+      'attacks': [_clean_record(clean)]
+      + [_record(trial, outcome) for trial, outcome in attacked.values()],
+      'curves': _curves(run, model, variables, split, clean, size),
+      'settings': wanted,
+    },
+  )
+  outcomes = {k: outcome.correct for k, (_, outcome) in attacked.items()}
+  _save_arrays(
+    folder / f'{model.name}.npz',
+    {
+      f'correct/{k}': v for k, v in {'clean': clean.correct, **outcomes}.items()
+    },
+  )
+  return True
+
+
+def _first(split: Split, count: int) -> Split:
+  return Split(split.images[: count or None], split.labels[: count or None])
+
+
+def _clean_record(clean: Outcome) -> dict[str, Any]:
+  return {
+    'attack': 'clean',
+    'label': 'Clean',
+    'epsilon': 0.0,
+    'steps': 0,
+    'step_size': 0.0,
+    **_numbers(clean),
+  }
+
+
+def _record(trial: Trial, outcome: Outcome) -> dict[str, Any]:
+  return {
+    'attack': trial.key,
+    'label': trial.label,
+    'preset': trial.name,
+    'origin': trial.preset.origin,
+    'epsilon': float(trial.preset.epsilon),
+    'steps': trial.preset.num_steps,
+    'step_size': float(trial.preset.step_size),
+    **_numbers(outcome),
+  }
+
+
+def _numbers(outcome: Outcome) -> dict[str, Any]:
+  return {
+    'images': len(outcome.correct),
+    'correct': int(outcome.correct.sum()),
+    'accuracy': outcome.accuracy,
+    'seconds': round(outcome.seconds, 2),
+  }
+
+
+def _curves(
+  run: Run,
+  model: Model,
+  variables: Variables,
+  split: Split,
+  clean: Outcome,
+  size: int,
+) -> list[dict[str, Any]]:
+  """Accuracy against epsilon, for each attack of the config's curves."""
+  spec = run.settings.evaluation
+  part = _first(split, spec.curve_images)
+  at_zero = float(clean.correct[: len(part.labels)].mean())
+  curves = []
+  for trial in trials(spec.curve_attacks, spec.epsilon_255):
+    points = [{'epsilon': 0.0, 'accuracy': at_zero}]
+    for epsilon_255 in spec.curve_epsilons_255:
+      outcome = evaluation.attacked(
+        model.net,
+        variables,
+        part,
+        resolve.attack(trial.name),
+        run.over,
+        epsilon=epsilon_255 / 255,
+        seed=run.settings.seed,
+        batch_size=size,
+      )
+      points.append(
+        {'epsilon': epsilon_255 / 255, 'accuracy': outcome.accuracy}
+      )
+    curves.append(
+      {
+        'attack': trial.key,
+        'label': trial.label,
+        'images': len(part.labels),
+        'points': points,
+      }
+    )
+  return curves
+
+
+def _macs(run: Run, model: Model) -> int:
+  """MACs of convolutions and matrix products for one image."""
+  net = model.net
+  if isinstance(net, Student):
+    net = net.clone(conv=layers.native_depthwise_conv)
+  image = jax.ShapeDtypeStruct((1, *run.data.image_shape), jnp.float32)
+  return flops.trace_macs(
+    lambda variables, images: networks.logits_fn(net, variables)(images),
+    model.variables,
+    image,
+  )
+
+
+def _look(run: Run, models: dict[str, Model], folder: pathlib.Path) -> None:
+  """Saves attention maps of some test images, and robustness scores."""
+  teacher = models.get('teacher')
+  if teacher is None:
+    return
+  spec, side = run.settings.evaluation, run.settings.distillation.map_size
+  images = batches.to_float(run.data.test.images[: spec.map_images])
+  arrays = {
+    'images': np.asarray(images),
+    'labels': run.data.test.labels[: spec.map_images],
+    'teacher_maps': analysis.maps(
+      teacher.net, teacher.variables, images, (side, side)
+    ),
+  }
+  for model in models.values():
+    if model.kind == 'student':
+      arrays[f'maps/{model.name}'] = analysis.maps(
+        model.net, model.variables, images, (side, side)
+      )
+  _save_arrays(folder / 'attention.npz', arrays)
+  files.write_json(folder / 'robustness.json', _robustness(run, teacher))
+
+
+def _robustness(run: Run, teacher: Model) -> dict[str, Any]:
+  """Scores of all teacher layers under the first iterated attack."""
+  spec = run.settings.evaluation
+  split = _first(run.data.test, spec.batch_size)
+  found = trials(spec.attacks, spec.epsilon_255)
+  trial = max(found, key=lambda t: t.key.startswith('pgd'))
+  images = batches.to_float(split.images)
+  logits_fn = networks.logits_fn(teacher.net, teacher.variables)
+  keys = attacks.image_keys(
+    jax.random.key(run.settings.seed), jnp.arange(len(split.labels))
+  )
+  perturbed = jax.jit(
+    lambda x, y: attacks.batched(trial.preset)(logits_fn, keys, x, y)
+  )(images, split.labels)
+  scores = analysis.robustness_scores(
+    teacher.net, teacher.variables, images, perturbed
+  )
+  return {
+    'layers': list(teacher.net.tap_names),
+    'scores': [float(score) for score in scores],
+    'attack': trial.label,
+    'epsilon': float(trial.preset.epsilon),
+    'images': len(split.labels),
+  }
+
+
+def _save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+  if parallel.is_main_process():
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    files.write_atomically(path, buffer.getvalue())

@@ -1,0 +1,274 @@
+"""What all stages share: an opened run, one stage of training, exports."""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from absl import logging
+
+from rnascl_jax import (
+  attacks,
+  batches,
+  checkpoints,
+  driver,
+  evaluation,
+  parallel,
+  resolve,
+  settings,
+  steps,
+  workdir,
+)
+from rnascl_jax.base import PyTree, Variables
+from rnascl_jax.datasets import Dataset
+
+# Validation attacks at most this many steps, as it is done every few epochs.
+_VALIDATION_STEPS = 10
+
+
+class Run(NamedTuple):
+  """A run whose config was checked and whose folder is its own.
+
+  Attributes:
+    settings: of the run.
+    folder: the workdir.
+    data: images.
+    over: devices.
+  """
+
+  settings: settings.Settings
+  folder: pathlib.Path
+  data: Dataset
+  over: list[jax.Device]
+
+
+class DeviceData(NamedTuple):
+  """Training images on a device: uint8 [N, H, W, C] and labels [N]."""
+
+  images: Any
+  labels: Any
+
+
+def open_run(config: Mapping[str, Any], path: str) -> Run:
+  """Checks a config and opens its folder; nothing is computed before.
+
+  Args:
+    config: see `settings`.
+    path: the workdir.
+
+  Returns:
+    The run.
+
+  Raises:
+    ValueError: if the config is not valid or the folder is of another one.
+  """
+  everything = settings.parse(config)
+  resolve.check(everything)
+  over = parallel.devices(everything.devices)
+  folder = workdir.open_workdir(path, everything)
+  return Run(everything, folder, resolve.dataset(everything.data), over)
+
+
+def stage_seed(seed: int, stage: str) -> int:
+  """A seed for each kind of stage, so that they do not share draws."""
+  words = [seed, *stage.encode()]
+  return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+
+def dispatch_size(everything: settings.Settings) -> int:
+  """Training steps in one program."""
+  if everything.steps_per_dispatch:
+    return everything.steps_per_dispatch
+  return 1 if jax.default_backend() == 'cpu' else 10
+
+
+def epoch_steps(run: Run, spec: settings.Optimization) -> int:
+  """Training steps of an epoch.
+
+  Raises:
+    ValueError: if a batch is larger than the training set.
+  """
+  images = len(run.data.train.labels)
+  if spec.batch_size > images:
+    raise ValueError(
+      f'batch_size={spec.batch_size} exceeds the {images} training images.'
+    )
+  return images // spec.batch_size
+
+
+def make_validate(
+  run: Run, net: nn.Module, regime: settings.Regime
+) -> Callable[[steps.TrainState], dict[str, float]]:
+  """Measures accuracy on the validation images, under attack if trained so.
+
+  Args:
+    run: the run.
+    net: the network.
+    regime: if it attacks, the accuracy under its attack chooses the best
+      checkpoint; otherwise the clean accuracy does.
+
+  Returns:
+    A function of a replicated state.
+  """
+  split, over = run.data.validation, run.over
+  size = min(run.settings.evaluation.batch_size, len(split.labels))
+
+  def validate(state: steps.TrainState) -> dict[str, float]:
+    found = evaluation.mean_metrics(
+      net, state.variables, split, over, batch_size=size
+    )
+    found['selection'] = found['accuracy']
+    if regime.name == 'pgd':
+      outcome = evaluation.attacked(
+        net,
+        state.variables,
+        split,
+        _validation_attack(regime),
+        over,
+        epsilon=regime.epsilon_255 / 255,
+        seed=run.settings.seed,
+        batch_size=size,
+      )
+      found['adversarial_accuracy'] = found['selection'] = outcome.accuracy
+    return found
+
+  return validate
+
+
+def _validation_attack(regime: settings.Regime) -> attacks.Preset:
+  return attacks.Preset(
+    origin='validation',
+    epsilon=regime.epsilon_255 / 255,
+    step_size=regime.step_size_255 / 255,
+    num_steps=min(regime.num_steps, _VALIDATION_STEPS),
+    start=attacks.linf.uniform_start,
+  )
+
+
+def context(
+  run: Run,
+  stage: str,
+  *,
+  teacher: Variables | None = None,
+  tutors: PyTree = (),
+  kl_weight: float = 0.0,
+  gamma: float = 0.0,
+) -> steps.Context:
+  """What a stage uses and does not change."""
+  return steps.Context(
+    seed=np.uint32(stage_seed(run.settings.seed, stage)),
+    teacher=teacher or (),
+    tutors=tutors,
+    kl_weight=np.float32(kl_weight),
+    gamma=np.float32(gamma),
+  )
+
+
+def fit(
+  run: Run,
+  name: str,
+  folder: pathlib.Path,
+  spec: settings.Optimization,
+  step: Callable[..., Any],
+  state: PyTree,
+  given: steps.Context,
+  *,
+  order_stage: str,
+  parts: tuple[int, ...],
+  validate: Callable[[PyTree], dict[str, float]],
+  annotate: Callable[[PyTree, int], dict[str, float]] | None = None,
+) -> tuple[PyTree, dict[str, Any]]:
+  """Runs a stage of training from its last checkpoint to its end.
+
+  Args:
+    run: the run.
+    name: of the stage, for people.
+    folder: of the stage.
+    spec: how long and how fast.
+    step: a step of `steps` or `search_steps`.
+    state: at step 0.
+    given: the step's context.
+    order_stage: decides the order of the images.
+    parts: sizes of the parts of a batch.
+    validate: measures a replicated state.
+    annotate: adds metrics of a replicated state after an epoch.
+
+  Returns:
+    The state to use afterwards, on the host, and the stage's summary.
+  """
+  epoch = epoch_steps(run, spec)
+  rate = resolve.schedule(spec, epoch)
+  seed = stage_seed(run.settings.seed, order_stage)
+  train = run.data.train
+
+  def describe(state: PyTree, done: int) -> dict[str, float]:
+    # The rate of the epoch's last step.
+    values = {'learning_rate': float(rate(done * epoch - 1))}
+    return values | (annotate(state, done) if annotate else {})
+
+  stage = driver.Stage(
+    name=name,
+    directory=folder,
+    step=step,
+    parts=parts,
+    epochs=spec.epochs,
+    steps_per_epoch=epoch,
+    steps_per_dispatch=dispatch_size(run.settings),
+    checkpoint_every=spec.checkpoint_every,
+    order=lambda done: batches.batch_order(
+      seed, done, len(train.labels), sum(parts)
+    ),
+    validate=validate,
+    annotate=describe,
+  )
+  data = DeviceData(train.images, train.labels)
+  logging.info('%s: %d epochs of %d steps', name, spec.epochs, epoch)
+  final, seconds = driver.run(stage, state, given, data, run.over)
+  chosen = driver.restore(folder, final, spec.select)
+  return chosen.state, {
+    'seconds': round(seconds, 2),
+    'epochs': spec.epochs,
+    'selected_step': chosen.step,
+  }
+
+
+def finish(
+  run: Run,
+  folder: pathlib.Path,
+  name: str,
+  summary: dict[str, Any],
+  variables: Variables,
+  metadata: dict[str, Any],
+) -> None:
+  """Exports a trained network and marks its stage as complete."""
+  export = {
+    **metadata,
+    'dataset': run.data.name,
+    'num_classes': run.data.num_classes,
+    'image_shape': list(run.data.image_shape),
+    'mean': list(run.data.mean),
+    'std': list(run.data.std),
+  }
+  checkpoints.save_variables(folder / 'model', variables, export)
+  workdir.finish(folder, summary)
+  workdir.record(run.folder, run.settings.seed, name, summary['seconds'])
+
+
+def load_variables(folder: pathlib.Path) -> Variables:
+  """The exported variables of a complete stage."""
+  workdir.summary(folder)
+  return checkpoints.load_variables(folder / 'model')[0]
+
+
+@dataclasses.dataclass
+class Stopwatch:
+  """Seconds since it was made."""
+
+  started: float = dataclasses.field(default_factory=time.monotonic)
+
+  def seconds(self) -> float:
+    return time.monotonic() - self.started

@@ -1,0 +1,239 @@
+"""Searches filters and tutors (RNAS-CL, sections 3.2-3.4)."""
+
+import dataclasses
+import io
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from rnascl_jax import (
+  arch_params,
+  architecture,
+  files,
+  flops,
+  gumbel,
+  parallel,
+  resolve,
+  search_steps,
+  settings,
+  steps,
+  workdir,
+)
+from rnascl_jax.arch_params import ArchParams
+from rnascl_jax.architecture import Architecture
+from rnascl_jax.base import PyTree
+from rnascl_jax.loops import run as runs
+from rnascl_jax.loops import teacher as teachers
+from rnascl_jax.loops.run import Run
+from rnascl_jax.search_space import SearchSpace
+
+
+def search(config: Mapping[str, Any], path: str) -> Architecture:
+  """Searches an architecture and its tutors, with the trained teacher.
+
+  Args:
+    config: see `settings`.
+    path: the workdir, with a complete `teacher/`; the search is left in
+      `search/` and its result in `architecture.json`.
+
+  Returns:
+    The architecture.
+
+  Raises:
+    ValueError: if the config is not valid or the workdir is of another one.
+    FileNotFoundError: if the teacher was not trained yet.
+  """
+  run = runs.open_run(config, path)
+  folder = run.folder / 'search'
+  if not workdir.is_done(folder):
+    _search(run, folder)
+  else:
+    logging.info('search is complete: %s', folder)
+  return load(run)
+
+
+def load(run: Run) -> Architecture:
+  """The architecture that was found.
+
+  Raises:
+    FileNotFoundError: if the search is not complete.
+    ValueError: if it was searched with another teacher.
+  """
+  workdir.summary(run.folder / 'search')
+  found = architecture.from_dict(
+    files.read_json(run.folder / 'architecture.json')
+  )
+  layers = teachers.network(run, 'teacher').tap_names
+  if found.teacher_layers != layers:
+    raise ValueError(
+      f'architecture.json names {len(found.teacher_layers)} teacher layers '
+      f'{found.teacher_layers[:3]}..., but the teacher has {len(layers)}: '
+      f'{layers[:3]}.... Search again with this teacher.'
+    )
+  return found
+
+
+def split_batch(
+  batch_size: int, arch_share: float, devices: int
+) -> tuple[int, int]:
+  """Sizes of a batch's two parts, both multiples of the number of devices.
+
+  Args:
+    batch_size: images of the whole batch.
+    arch_share: share of the part that moves the architecture parameters.
+    devices: among which both parts are split evenly.
+
+  Returns:
+    Images for the weights and for the architecture parameters.
+
+  Raises:
+    ValueError: if one of the parts would be empty.
+  """
+  arch = round(batch_size * arch_share / devices) * devices
+  weights = (batch_size - arch) // devices * devices
+  if not arch or not weights:
+    raise ValueError(
+      f'A batch of {batch_size} images with arch_share={arch_share} leaves '
+      f'{weights} images for the weights and {arch} for the architecture on '
+      f'{devices} devices; both need at least {devices}.'
+    )
+  return weights, arch
+
+
+def _search(run: Run, folder: pathlib.Path) -> None:
+  chosen = run.settings.search
+  space = resolve.space(run.settings.space)
+  net = resolve.student_network(run.data, space, run.settings.space.layers)
+  teacher_net, teacher = teachers.load(run, 'teacher')
+  epoch = runs.epoch_steps(run, chosen.optimization)
+  recipe = steps.Recipe(
+    net=net,
+    optimizer=resolve.optimizer(chosen.optimization, epoch),
+    regime=resolve.regime(chosen.regime),
+    distillation=resolve.distill(
+      run.settings.distillation, teacher_net, attends=True
+    ),
+    augment=resolve.augmentation(run.settings.data),
+  )
+  how = resolve.search(chosen, run.data, space, epoch)
+  arch = arch_params.init_arch_params(
+    space, len(net.tap_names), len(teacher_net.tap_names)
+  )
+  key = jax.random.key(runs.stage_seed(run.settings.seed, 'search'))
+  weights = steps.init_state(recipe, key, run.data.image_shape)
+  parts = split_batch(
+    chosen.optimization.batch_size, chosen.arch_share, len(run.over)
+  )
+  history = _History(folder / 'arch.jsonl', chosen, epoch)
+  state, summary = runs.fit(
+    run,
+    'search',
+    folder,
+    dataclasses.replace(chosen.optimization, select='last'),
+    search_steps.make_search_step(recipe, how),
+    search_steps.init_search_state(weights, arch, how.optimizer),
+    runs.context(
+      run,
+      'search',
+      teacher=teacher,
+      kl_weight=chosen.kl_weight,
+      gamma=chosen.gamma,
+    ),
+    order_stage='search',
+    parts=parts,
+    validate=lambda state: {'selection': 0.0},
+    annotate=history.annotate,
+  )
+  history.export(folder / 'history.npz')
+  _write(run, space, state.arch, teacher_net.tap_names)
+  workdir.finish(folder, summary)
+  workdir.record(run.folder, run.settings.seed, 'search', summary['seconds'])
+
+
+def _write(
+  run: Run, space: SearchSpace, arch: ArchParams, teacher_layers: tuple
+) -> None:
+  """Writes architecture.json."""
+  found = architecture.derive(
+    space,
+    arch,
+    teacher_layers,
+    blocks_only=run.settings.space.layers == 'block',
+  )
+  shape, classes = run.data.image_shape, run.data.num_classes
+  cost = flops.count(found.derived_space, shape, classes)
+  full = flops.count(found.derived_space, shape, classes, batch_norm=True)
+  files.write_json(
+    run.folder / 'architecture.json',
+    {
+      **architecture.to_dict(found),
+      'space': run.settings.space.name,
+      'teacher': {
+        'name': run.settings.teacher.network.name,
+        'layers': list(teacher_layers),
+      },
+      'image_shape': list(shape),
+      'num_classes': classes,
+      'parameters': cost.parameters,
+      'macs': cost.macs,
+      'parameters_with_batch_norm': full.parameters,
+      'macs_with_batch_norm': full.macs,
+    },
+  )
+
+
+class _History:
+  """Probabilities of filters and tutors after every epoch."""
+
+  def __init__(self, path: pathlib.Path, spec: settings.Search, epoch: int):
+    self._path = path
+    self._log = files.JsonLines(path)
+    self._spec, self._epoch = spec, epoch
+
+  def annotate(self, state: PyTree, done: int) -> dict[str, float]:
+    """Logs the logits; returns temperature and entropies."""
+    arch: ArchParams = parallel.unreplicate(state.arch)
+    step = done * self._epoch
+    # A resumed run writes an epoch again that it had written before the break.
+    self._log.truncate_after(step - 1)
+    chosen = arch_params.probabilities(arch)
+    self._log.write(
+      {
+        'step': step,
+        'epoch': done,
+        'channels': [np.asarray(c).tolist() for c in chosen.channels],
+        'tutors': np.asarray(chosen.tutors).tolist(),
+      }
+    )
+    temperature = gumbel.temperature(
+      done - 1,
+      initial=self._spec.temperature,
+      decay=self._spec.temperature_decay,
+    )
+    entropies = [float(gumbel.entropy(c)) for c in arch.channel_logits]
+    return {
+      'temperature': float(temperature),
+      'channel_entropy': float(np.mean(entropies)),
+      'tutor_entropy': float(np.mean(gumbel.entropy(arch.tutor_logits))),
+    }
+
+  def export(self, path: pathlib.Path) -> None:
+    """Writes all epochs as arrays; ragged filter choices padded with NaN."""
+    lines = files.read_json_lines(self._path)
+    widest = max(len(c) for c in lines[0]['channels'])
+    channels = np.full((len(lines), len(lines[0]['channels']), widest), np.nan)
+    for e, line in enumerate(lines):
+      for b, block in enumerate(line['channels']):
+        channels[e, b, : len(block)] = block
+    buffer = io.BytesIO()
+    np.savez(
+      buffer,
+      epochs=np.array([line['epoch'] for line in lines]),
+      channel_probabilities=channels,
+      tutor_probabilities=np.array([line['tutors'] for line in lines]),
+    )
+    files.write_atomically(path, buffer.getvalue())

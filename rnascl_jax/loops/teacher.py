@@ -1,0 +1,92 @@
+"""Trains teachers: the robust one, and the control without attacks."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+from absl import logging
+
+from rnascl_jax import resolve, settings, steps, workdir
+from rnascl_jax.base import Variables
+from rnascl_jax.loops import run as runs
+from rnascl_jax.loops.run import Run
+
+
+def teacher(config: Mapping[str, Any], path: str) -> None:
+  """Trains the teacher, and the control if the config asks for it.
+
+  Args:
+    config: see `settings`.
+    path: the workdir; the teacher is left in `teacher/`, the control in
+      `vulnerable_teacher/`.
+
+  Raises:
+    ValueError: if the config is not valid or the workdir is of another one.
+  """
+  run = runs.open_run(config, path)
+  for name in names(run):
+    _train(run, name)
+
+
+def names(run: Run) -> list[str]:
+  """The run's teachers: names of settings and of folders alike."""
+  both = ['teacher', 'vulnerable_teacher']
+  return both if run.settings.controls else both[:1]
+
+
+def spec(run: Run, name: str) -> settings.Teacher:
+  """Settings of a teacher."""
+  return getattr(run.settings, name)
+
+
+def network(run: Run, name: str) -> nn.Module:
+  """A teacher's network."""
+  return resolve.teacher_network(run.data, spec(run, name).network)
+
+
+def load(run: Run, name: str) -> tuple[nn.Module, Variables]:
+  """A trained teacher.
+
+  Raises:
+    FileNotFoundError: if it was not trained yet.
+  """
+  return network(run, name), runs.load_variables(run.folder / name)
+
+
+def _train(run: Run, name: str) -> None:
+  folder: pathlib.Path = run.folder / name
+  if workdir.is_done(folder):
+    logging.info('%s is complete: %s', name, folder)
+    return
+  chosen, net = spec(run, name), network(run, name)
+  epoch = runs.epoch_steps(run, chosen.optimization)
+  recipe = steps.Recipe(
+    net=net,
+    optimizer=resolve.optimizer(chosen.optimization, epoch),
+    regime=resolve.regime(chosen.regime),
+    distillation=steps.Distillation(teacher=None),
+    augment=resolve.augmentation(run.settings.data),
+  )
+  # Both teachers start from the same weights and see images in one order.
+  key = jax.random.key(runs.stage_seed(run.settings.seed, 'teacher'))
+  state, summary = runs.fit(
+    run,
+    name.replace('_', ' '),
+    folder,
+    chosen.optimization,
+    steps.make_train_step(recipe),
+    steps.init_state(recipe, key, run.data.image_shape),
+    runs.context(run, 'teacher'),
+    order_stage='teacher',
+    parts=(chosen.optimization.batch_size,),
+    validate=runs.make_validate(run, net, chosen.regime),
+  )
+  metadata = {
+    'kind': 'teacher',
+    'network': dataclasses.asdict(chosen.network),
+    'layers': list(net.tap_names),
+  }
+  runs.finish(run, folder, name, summary, state.variables, metadata)

@@ -1,0 +1,44 @@
+"""What students and teachers have in common: how they are applied.
+
+A network is a Flax module called as `net(images, train=...)`, with images in
+[0, 1]; it returns `(logits, taps)` and names its taps in `net.tap_names`.
+
+Example:
+  >>> import jax, jax.numpy as jnp
+  >>> from rnascl_jax import networks, teachers
+  >>> net = teachers.small_resnet(num_classes=10, mean=(0.,), std=(1.,))
+  >>> images = jnp.zeros((2, 8, 8, 1))
+  >>> variables = net.init(jax.random.key(0), images, train=False)
+  >>> networks.logits_fn(net, variables)(images).shape
+  (2, 10)
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from rnascl_jax.base import Array, LogitsFn, Variables
+
+
+def logits_fn(net: nn.Module, variables: Variables, **inputs: Any) -> LogitsFn:
+  """The classifier in evaluation mode, as attacks want it.
+
+  Args:
+    net: a student or a teacher.
+    variables: its parameters and BatchNorm statistics.
+    **inputs: further inputs, such as the `masks` of a supernet.
+
+  Returns:
+    A pure function: images [B, H, W, C] in [0, 1] -> logits [B, K].
+  """
+
+  def evaluate(images: Array) -> Array:
+    return net.apply(variables, images, train=False, **inputs)[0]
+
+  return evaluate
+
+
+def count_parameters(variables: Variables) -> int:
+  """Numbers in all parameters; BatchNorm's running statistics are none."""
+  return sum(leaf.size for leaf in jax.tree.leaves(variables['params']))

@@ -1,0 +1,112 @@
+"""Mapping over devices: the only module that knows how many there are.
+
+A step is written for one device and reduces over the axis `AXIS`; everything
+given to a mapped function has a leading axis of one entry per device.
+
+Example:
+  >>> import jax, jax.numpy as jnp
+  >>> from rnascl_jax import parallel
+  >>> devices = parallel.devices(1)
+  >>> x = parallel.replicate(jnp.arange(3), devices)
+  >>> print(parallel.unreplicate(parallel.pmap(lambda a: a + 1, devices)(x)))
+  [1 2 3]
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from rnascl_jax.base import Array, PyTree
+
+# Name of the mapped axis in every step.
+AXIS = 'devices'
+
+
+def devices(count: int = 0) -> list[jax.Device]:
+  """The first devices of this process; all of them if the count is 0.
+
+  Raises:
+    ValueError: if there are fewer than asked for.
+  """
+  available = jax.local_devices()
+  if count > len(available):
+    raise ValueError(
+      f'devices={count} were asked for, but this process has '
+      f'{len(available)}: {available}. Use 0 for all of them.'
+    )
+  return available[: count or None]
+
+
+def is_main_process() -> bool:
+  """Whether this process writes files and prints progress."""
+  return jax.process_index() == 0
+
+
+def pmap(
+  function: Callable, over: Sequence[jax.Device], *, donate: tuple = ()
+) -> Callable:
+  """Maps a function of one device's arrays over devices.
+
+  Args:
+    function: may reduce over `AXIS`.
+    over: the devices.
+    donate: positions of arguments whose memory is reused for results.
+
+  Returns:
+    The mapped function; arrays have a leading axis of one entry per device.
+  """
+  return jax.pmap(
+    function, axis_name=AXIS, devices=list(over), donate_argnums=donate
+  )
+
+
+def _sharding(over: Sequence[jax.Device]) -> NamedSharding:
+  return NamedSharding(Mesh(np.array(over), (AXIS,)), PartitionSpec(AXIS))
+
+
+def replicate(tree: PyTree, over: Sequence[jax.Device]) -> PyTree:
+  """Copies every array to every device, behind a new leading axis."""
+  sharding = _sharding(over)
+
+  def copy(x):
+    x = np.asarray(x)[None]
+    shards = [jax.device_put(x, device) for device in over]
+    shape = (len(over), *x.shape[1:])
+    return jax.make_array_from_single_device_arrays(shape, sharding, shards)
+
+  return jax.tree.map(copy, tree)
+
+
+def unreplicate(tree: PyTree) -> PyTree:
+  """The first device's copy of every array, on the host."""
+  return jax.tree.map(
+    lambda x: np.asarray(x.addressable_shards[0].data)[0], tree
+  )
+
+
+def shard(batch: np.ndarray, count: int, axis: int = 0) -> np.ndarray:
+  """Splits an axis evenly: [..., B, ...] -> [devices, ..., B / devices, ...].
+
+  Raises:
+    ValueError: if the axis is not a multiple of the number of devices.
+  """
+  if batch.shape[axis] % count:
+    raise ValueError(
+      f'A batch of {batch.shape[axis]} images cannot be split evenly over '
+      f'{count} devices; use a multiple of {count}.'
+    )
+  return np.stack(np.split(batch, count, axis=axis))
+
+
+def positions(local_size: int) -> Array:
+  """Where this device's images stand in the global batch, [B]."""
+  return lax.axis_index(AXIS) * local_size + jnp.arange(local_size)
+
+
+psum = functools.partial(lax.psum, axis_name=AXIS)
+pmean = functools.partial(lax.pmean, axis_name=AXIS)

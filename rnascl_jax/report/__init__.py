@@ -1,0 +1,158 @@
+"""The report of a run: what a person reads when it is done.
+
+Made from the files in the run's directory alone; JAX is not needed.
+`terminal_table` is for the console, `table` for a Markdown page, `write` makes
+`report.md` with the figures, the numbers and what they say.
+
+Example:
+  >>> import tempfile
+  >>> from rnascl_jax import report
+  >>> print(report.terminal_table(tempfile.mkdtemp()))
+  No model has been evaluated yet.
+"""
+
+import os
+import pathlib
+import textwrap
+
+from rnascl_jax import figures, files
+from rnascl_jax.figures import results
+from rnascl_jax.figures.results import Run
+from rnascl_jax.report import findings, run_facts, tables
+
+Path = str | os.PathLike[str]
+
+# Characters to which the notes below a table for the console may be wrapped.
+_NARROWEST = 72
+_EMPTY = 'No model has been evaluated yet.'
+# What stands below each figure, with the paper's figure it corresponds to.
+CAPTIONS = {
+  'epsilon_curves': 'Accuracy of every model against the size of the '
+  "perturbation (the paper's Figs. 5B and 6).",
+  'clean_vs_robust': 'Clean accuracy against accuracy under attack (the '
+  "paper's Figs. 1 and 3), with 95 % intervals. The area of a filled marker "
+  'grows with the number of parameters; hollow markers are teachers.',
+  'attention_maps': 'Attention maps of student layers at regular intervals '
+  "beside those of their tutors (the paper's Figs. 2b and 5A); behind a "
+  "layer's number its tutor's, in brackets.",
+  'tutor_histogram': 'Student layers taught by each teacher layer (the '
+  "paper's Figs. 7 left and 8) and, where it was measured, the robustness "
+  "score of the teacher's layers (Fig. 7 right); lower is more robust.",
+  'tutor_map': 'Probability of every teacher layer as tutor of every student '
+  'layer at the end of the search, without noise (the connections of the '
+  "paper's Fig. 2a).",
+  'filters': 'Filters chosen for every block, and how the choice settled (the '
+  "mechanism of the paper's Fig. 12).",
+  'search': 'The search over its epochs (temperature: section 4.1 of the '
+  'paper; expected MACs: the n_f(G) of eq. 2).',
+  'training_curves': 'Loss and accuracy of every stage. Losses of different '
+  'stages are different objectives and do not compare.',
+}
+
+
+def table(workdir: Path) -> str:
+  """The results as a Markdown table, with its notes below.
+
+  Args:
+    workdir: the run's directory.
+
+  Returns:
+    A row per evaluated model in the order of its `order`, a column per attack.
+
+  Raises:
+    ValueError: a file of the run is broken.
+  """
+  return _table(results.load(workdir))
+
+
+def terminal_table(workdir: Path) -> str:
+  """The same table as aligned plain text, for a console.
+
+  Args:
+    workdir: the run's directory.
+
+  Returns:
+    Lines without a trailing newline.
+
+  Raises:
+    ValueError: a file of the run is broken.
+  """
+  run = results.load(workdir)
+  if not run.evaluations:
+    return _EMPTY
+  rows = tables.plain(tables.cells(run))
+  width = max(len(rows.splitlines()[0]), _NARROWEST)
+  notes = [textwrap.fill(note, width) for note in tables.notes(run)]
+  return '\n'.join([rows, '', *notes])
+
+
+def write(workdir: Path) -> pathlib.Path:
+  """Draws the figures and writes `report.md`; both appear whole or not at all.
+
+  Args:
+    workdir: the run's directory.
+
+  Returns:
+    The path of report.md.
+
+  Raises:
+    ValueError: a file of the run is broken.
+  """
+  drawn = figures.draw(workdir)
+  run = results.load(workdir)
+  sections = [
+    f'# RNAS-CL on {run.dataset or "an unnamed data set"}',
+    run_facts.section(run),
+    f'## Results\n\n{_table(run)}',
+    _listed('## What the numbers say', findings.findings(run)),
+    _architecture(run),
+    _pictures(drawn, run.workdir),
+    run_facts.footer(run),
+  ]
+  path = run.workdir / 'report.md'
+  files.write_atomically(path, '\n\n'.join(filter(None, sections)) + '\n')
+  return path
+
+
+def _table(run: Run) -> str:
+  if not run.evaluations:
+    return _EMPTY
+  rows = tables.markdown(tables.cells(run))
+  return '\n\n'.join([rows, '  \n'.join(tables.notes(run))])
+
+
+def _listed(title: str, sentences: list[str]) -> str:
+  if not sentences:
+    return ''
+  return '\n'.join([title, '', *(f'- {sentence}' for sentence in sentences)])
+
+
+def _architecture(run: Run) -> str:
+  saved = run.architecture
+  if saved is None:
+    return ''
+  sizes = [
+    f'{tables.count(saved[key])} {name}'
+    for key, name in (('parameters', 'parameters'), ('macs', 'MACs'))
+    if saved.get(key) is not None
+  ]
+  space = saved.get('space')
+  source = f'Search space `{space}`. ' if isinstance(space, str) else ''
+  cost = f'{", ".join(sizes)}. ' if sizes else ''
+  rows = tables.markdown(tables.architecture(saved), left=5)
+  return (
+    '## The architecture found\n\n'
+    f'{source}{cost}A tutor is the teacher layer, its index in brackets, whose '
+    f'attention maps a student layer was taught.\n\n{rows}'
+  )
+
+
+def _pictures(drawn: tuple[pathlib.Path, ...], workdir: pathlib.Path) -> str:
+  if not drawn:
+    return ''
+  parts = ['## Figures']
+  for path in drawn:
+    caption = CAPTIONS[path.stem]
+    link = path.relative_to(workdir).as_posix()
+    parts.append(f'![{path.stem}]({link})\n\n*{caption}*')
+  return '\n\n'.join(parts)

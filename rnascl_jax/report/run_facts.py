@@ -1,0 +1,77 @@
+"""What was run, on what, and for how long: a report's head and foot."""
+
+from rnascl_jax.figures import evaluation
+from rnascl_jax.figures.results import Run
+
+
+def section(run: Run) -> str:
+  """The section 'What was run'; only facts that the run saved."""
+  facts = [
+    ('Data set', run.dataset),
+    ('Seed', _seed(run)),
+    ('Attack', _attack(run)),
+    ('Hardware', _hardware(run)),
+    ('Wall clock', _wall_clock(run)),
+    ('Versions', _versions(run)),
+  ]
+  lines = [f'- {name}: {value}' for name, value in facts if value]
+  command = run.provenance.get('command')
+  if command:
+    lines.append(f'- Command: `{command}`')
+  return '\n'.join(['## What was run', '', *lines]) if lines else ''
+
+
+def footer(run: Run) -> str:
+  """The section 'Provenance': where every number of the report comes from."""
+  commit = run.provenance.get('commit')
+  names = [f'`evaluation/{e.model}.json`' for e in run.evaluations]
+  if run.config:
+    names.insert(0, '`config.json`')
+  if run.architecture is not None:
+    names.append('`architecture.json`')
+  lines = [
+    f'Code: commit `{commit}`.' if commit else 'Code: commit not recorded.'
+  ]
+  if names:
+    lines.append(f'Results are computed from {", ".join(names)}.')
+  return '\n\n'.join(['## Provenance', ' '.join(lines)])
+
+
+def _seed(run: Run) -> str:
+  seed = run.config.get('seed', run.provenance.get('seed'))
+  return '' if seed is None else str(seed)
+
+
+def _attack(run: Run) -> str:
+  epsilon = run.config.get('attack', {}).get('epsilon')
+  if epsilon is None:
+    return ''
+  return f'L∞, ε = {evaluation.epsilon_text(epsilon, run.dataset)}'
+
+
+def _hardware(run: Run) -> str:
+  devices = run.provenance.get('devices', ())
+  return ', '.join(f'{d["count"]} × {d["kind"]}' for d in devices)
+
+
+def _wall_clock(run: Run) -> str:
+  seconds = run.provenance.get('seconds', {})
+  stages = [f'{name} {duration(value)}' for name, value in seconds.items()]
+  if len(stages) > 1 and 'total' not in seconds:
+    stages.append(f'together {duration(sum(seconds.values()))}')
+  return ', '.join(stages)
+
+
+def _versions(run: Run) -> str:
+  versions = run.provenance.get('versions', {})
+  return ', '.join(f'{name} {version}' for name, version in versions.items())
+
+
+def duration(seconds: float) -> str:
+  """'31 s', '2 min 05 s', '1 h 02 min'."""
+  whole = round(seconds)
+  if whole < 60:
+    return f'{seconds:.1f} s' if seconds < 10 else f'{whole} s'
+  if whole < 3600:
+    return f'{whole // 60} min {whole % 60:02d} s'
+  return f'{whole // 3600} h {whole % 3600 // 60:02d} min'

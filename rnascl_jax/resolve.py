@@ -1,0 +1,334 @@
+"""Turns the names in settings into functions: the border of the library.
+
+Every name a config may hold stands in one of the dicts below (or in those of
+`datasets`, `teachers`, `attacks` and `search_space`); beyond this module there
+are functions and no names.
+"""
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from rnascl_jax import (
+  adversarial,
+  attacks,
+  batches,
+  datasets,
+  distillation,
+  flops,
+  gumbel,
+  losses,
+  parallel,
+  search_space,
+  search_steps,
+  settings,
+  steps,
+  student,
+  teachers,
+)
+from rnascl_jax.datasets import Dataset
+from rnascl_jax.search_space import SearchSpace
+
+
+def _piecewise(spec: settings.Optimization, total: int) -> optax.Schedule:
+  bounds = {int(share * total): 0.1 for share in spec.milestones}
+  return optax.piecewise_constant_schedule(spec.learning_rate, bounds)
+
+
+def _cosine(spec: settings.Optimization, total: int) -> optax.Schedule:
+  return optax.cosine_decay_schedule(spec.learning_rate, total)
+
+
+def _cyclic(spec: settings.Optimization, total: int) -> optax.Schedule:
+  peak = max(2 * total // 5, 1)
+  return optax.join_schedules(
+    [
+      optax.linear_schedule(0.0, spec.learning_rate, peak),
+      optax.linear_schedule(spec.learning_rate, 0.0, max(total - peak, 1)),
+    ],
+    [peak],
+  )
+
+
+def _constant(spec: settings.Optimization, total: int) -> optax.Schedule:
+  del total
+  return optax.constant_schedule(spec.learning_rate)
+
+
+SCHEDULES = {
+  'piecewise': _piecewise,
+  'cosine': _cosine,
+  'cyclic': _cyclic,
+  'constant': _constant,
+}
+NOISES = {'gumbel': jax.random.gumbel, 'normal': jax.random.normal}
+DIVERGENCES = {
+  'student_teacher': distillation.kl_student_teacher,
+  'teacher_student': distillation.kl_teacher_student,
+}
+ARCH_OPTIMIZERS = {'adam': optax.adam, 'sgd': optax.sgd}
+PENALTIES = {
+  'power': losses.search_objective,
+  'log': losses.log_search_objective,
+}
+SHORTCUTS = {shortcut.value: shortcut for shortcut in search_space.Shortcut}
+
+
+def _standard(spec: settings.Regime) -> adversarial.Regime:
+  del spec
+  return adversarial.standard()
+
+
+def _pgd(spec: settings.Regime) -> adversarial.Regime:
+  return adversarial.pgd_training(
+    epsilon=spec.epsilon_255 / 255,
+    step_size=spec.step_size_255 / 255,
+    num_steps=spec.num_steps,
+  )
+
+
+REGIMES = {'standard': _standard, 'pgd': _pgd}
+
+
+def pick(table: Mapping[str, Any], name: str, where: str) -> Any:
+  """The entry of a table.
+
+  Args:
+    table: names and what they mean.
+    name: as written in a config.
+    where: the config's field.
+
+  Returns:
+    The entry.
+
+  Raises:
+    ValueError: if there is no such name; it lists those there are.
+  """
+  if name in table:
+    return table[name]
+  close = difflib.get_close_matches(name, table, 1)
+  hint = f' Did you mean {close[0]!r}?' if close else ''
+  raise ValueError(
+    f'config.{where}={name!r} is unknown.{hint} Choose one of: '
+    f'{", ".join(map(repr, table))}.'
+  )
+
+
+@functools.lru_cache(maxsize=2)
+def dataset(spec: settings.Data) -> Dataset:
+  """The data set, read once for all stages of a process."""
+  pick(datasets.DATASETS, spec.name, 'data.name')
+  limit = None
+  if spec.max_train or spec.max_test:
+    everything = 10**9
+    limit = datasets.Limit(
+      spec.max_train or everything, spec.max_test or everything
+    )
+  return datasets.load(
+    spec.name,
+    data_dir=spec.data_dir or None,
+    validation_size=spec.validation_size,
+    limit=limit,
+  )
+
+
+def augmentation(spec: settings.Data) -> steps.Augment:
+  """Random crop and flip of one image."""
+  return functools.partial(
+    batches.augment, padding=spec.padding, flip=spec.flip
+  )
+
+
+def space(spec: settings.Space) -> SearchSpace:
+  """The search space."""
+  table = {**search_space.CIFAR_SPACES, 'custom': None}
+  found = pick(table, spec.name, 'space.name')
+  shortcut = pick(SHORTCUTS, spec.shortcut, 'space.shortcut')
+  if found is not None:
+    return dataclasses.replace(found, shortcut=shortcut)
+  return search_space.from_stages(
+    spec.depths,
+    spec.choices,
+    spec.strides,
+    stem_features=spec.stem_features,
+    stem_stride=spec.stem_stride,
+    expansion=spec.expansion,
+    shortcut=shortcut,
+  )
+
+
+def student_network(
+  data: Dataset, blocks: SearchSpace, layers: str
+) -> student.Student:
+  """The student for a space, supernet or derived."""
+  search_space.check_image(blocks, data.image_shape)
+  return student.Student(
+    space=blocks,
+    num_classes=data.num_classes,
+    mean=data.mean,
+    std=data.std,
+    blocks_only=layers == 'block',
+    axis_name=parallel.AXIS,
+  )
+
+
+def teacher_network(data: Dataset, spec: settings.Network) -> nn.Module:
+  """A teacher's network."""
+  make = pick(teachers.TEACHERS, spec.name, 'teacher.network.name')
+  shape = {
+    name: getattr(spec, name)
+    for name in ('depth', 'width', 'features', 'stage_sizes', 'strides')
+    if getattr(spec, name)
+  }
+  accelerated = jax.default_backend() != 'cpu'
+  narrow = spec.bfloat16 == 'always' or (
+    spec.bfloat16 == 'accelerators' and accelerated
+  )
+  try:
+    return make(
+      num_classes=data.num_classes,
+      mean=data.mean,
+      std=data.std,
+      dtype=jnp.bfloat16 if narrow else None,
+      axis_name=parallel.AXIS,
+      **shape,
+    )
+  except TypeError as error:
+    raise ValueError(
+      f'config.teacher.network.name={spec.name!r} does not take '
+      f'{", ".join(shape) or "no shape"}: {error}'
+    ) from error
+
+
+def regime(spec: settings.Regime) -> adversarial.Regime:
+  """The training regime."""
+  return pick(REGIMES, spec.name, 'regime.name')(spec)
+
+
+def schedule(
+  spec: settings.Optimization, steps_per_epoch: int
+) -> optax.Schedule:
+  """Step -> learning rate."""
+  total = spec.epochs * steps_per_epoch
+  make = pick(SCHEDULES, spec.schedule, 'optimization.schedule')
+  rate = make(spec, total)
+  rising = int(spec.warmup * total)
+  if not rising:
+    return rate
+  return lambda step: rate(step) * jnp.minimum((step + 1) / rising, 1.0)
+
+
+def optimizer(
+  spec: settings.Optimization, steps_per_epoch: int
+) -> optax.GradientTransformation:
+  """SGD with momentum and L2 regularisation of all parameters."""
+  return optax.chain(
+    optax.add_decayed_weights(spec.weight_decay),
+    optax.sgd(schedule(spec, steps_per_epoch), momentum=spec.momentum),
+  )
+
+
+def distill(
+  spec: settings.Distillation, teacher: nn.Module | None, *, attends: bool
+) -> steps.Distillation:
+  """How a student learns from a teacher."""
+  divergence = pick(DIVERGENCES, spec.direction, 'distillation.direction')
+  return steps.Distillation(
+    teacher=teacher,
+    map_size=(spec.map_size, spec.map_size),
+    divergence=functools.partial(divergence, temperature=spec.temperature),
+    attends=attends,
+  )
+
+
+def search(
+  spec: settings.Search, data: Dataset, blocks: SearchSpace, epoch_steps: int
+) -> search_steps.Search:
+  """How filters and tutors are searched."""
+  tables = flops.costs(blocks, data.image_shape, data.num_classes)
+  make = pick(ARCH_OPTIMIZERS, spec.arch_optimizer, 'search.arch_optimizer')
+  penalty = pick(PENALTIES, spec.penalty, 'search.penalty')
+  absolute = spec.penalty == 'log'
+  extra = {'alpha': spec.log_alpha} if absolute else {}
+  uniform = search_steps.uniform_macs(blocks, tables)
+  return search_steps.Search(
+    space=blocks,
+    tables=tables,
+    optimizer=make(spec.arch_learning_rate),
+    steps_per_epoch=epoch_steps,
+    reference=1.0 if absolute else uniform,
+    temperature=functools.partial(
+      gumbel.temperature,
+      initial=spec.temperature,
+      decay=spec.temperature_decay,
+    ),
+    objective=functools.partial(penalty, exponent=spec.flops_exponent, **extra),
+    noise=pick(NOISES, spec.noise, 'search.noise'),
+    hard=spec.hard,
+    warmup_epochs=spec.arch_warmup_epochs,
+    weigh_cost=spec.weigh_cost,
+  )
+
+
+def attack(name: str, where: str = 'evaluation.attacks') -> Any:
+  """A preset of an attack."""
+  return pick(attacks.PRESETS, name, where)
+
+
+def check(everything: settings.Settings) -> None:
+  """Resolves every name and builds every network, without computing.
+
+  Args:
+    everything: the settings of a run.
+
+  Raises:
+    ValueError: for the first thing that does not exist or does not fit.
+  """
+  data = dataset(everything.data)
+  blocks = space(everything.space)
+  images = jax.ShapeDtypeStruct((2, *data.image_shape), jnp.float32)
+  nets: list[tuple[str, Callable[[], nn.Module]]] = [
+    (
+      'space',
+      lambda: student_network(data, blocks, everything.space.layers),
+    ),
+    (
+      'teacher.network',
+      lambda: teacher_network(data, everything.teacher.network),
+    ),
+  ]
+  for where, make in nets:
+    net = make()
+    (_, taps), _ = jax.eval_shape(
+      lambda key, x, net=net: net.init_with_output(key, x, train=False),
+      jax.random.key(0),
+      images,
+    )
+    _check_maps(taps, everything.distillation.map_size, where)
+  for spec in (everything.teacher, everything.search, everything.train):
+    optimizer(spec.optimization, 1)
+    regime(spec.regime)
+  search(everything.search, data, blocks, 1)
+  distill(everything.distillation, None, attends=True)
+  for name in everything.evaluation.attacks:
+    attack(name)
+  for name in everything.evaluation.curve_attacks:
+    attack(name, 'evaluation.curve_attacks')
+
+
+def _check_maps(taps: Any, side: int, where: str) -> None:
+  """Raises unless all maps can be brought to the common size."""
+  for tap in taps:
+    for have in tap.shape[1:3]:
+      if have > side and have % side:
+        raise ValueError(
+          f'config.distillation.map_size={side} does not divide {have}, the '
+          f'side of a map of config.{where}: choose a divisor of {have}.'
+        )

@@ -1,0 +1,235 @@
+"""One step of the architecture and tutor search (eq. 2), a pure function.
+
+The first part of a batch (80 % in the paper, section 4.1) moves the supernet's
+weights; the rest then moves the architecture parameters, with the weights just
+updated. One Gumbel draw of filters and tutors serves both.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+
+from rnascl_jax import (
+  adversarial,
+  arch_params,
+  flops,
+  gumbel,
+  losses,
+  parallel,
+  steps,
+)
+from rnascl_jax.arch_params import ArchParams, Sample
+from rnascl_jax.base import Array, PyTree
+from rnascl_jax.search_space import SearchSpace
+from rnascl_jax.steps import Batch, Context, Recipe, TrainState
+
+
+@flax.struct.dataclass
+class SearchState:
+  """All that a search changes.
+
+  Attributes:
+    weights: of the supernet.
+    arch: architecture parameters.
+    arch_opt_state: of their optimiser.
+  """
+
+  weights: TrainState
+  arch: ArchParams
+  arch_opt_state: PyTree
+
+  @property
+  def step(self) -> Array:
+    return self.weights.step
+
+
+def init_search_state(
+  state: TrainState,
+  arch: ArchParams,
+  optimizer: optax.GradientTransformation,
+) -> SearchState:
+  """A supernet's state with architecture parameters beside it."""
+  return SearchState(state, arch, optimizer.init(arch))
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+  """How filters and tutors are searched.
+
+  Attributes:
+    space: the search space.
+    tables: its cost tables, `flops.costs`.
+    optimizer: of the architecture parameters.
+    steps_per_epoch: of the search; the temperature falls once an epoch.
+    reference: n_ref, what n_f(G) is divided by, for example its value at
+      uniform logits (`uniform_macs`).
+    temperature: epoch -> tau.
+    objective: (terms, n_f(G) / n_ref, kl_weight, gamma) -> loss [B].
+    noise: of the Gumbel-Softmax.
+    hard: whether draws are one-hot (straight-through).
+    warmup_epochs: epochs before the architecture parameters move.
+    weigh_cost: whether the weights' step has the cost as a (constant) factor.
+  """
+
+  space: SearchSpace
+  tables: flops.Costs
+  optimizer: optax.GradientTransformation
+  steps_per_epoch: int
+  reference: float
+  temperature: Callable[[Array], Array] = gumbel.temperature
+  objective: Callable[..., Array] = losses.search_objective
+  noise: gumbel.Noise = jax.random.gumbel
+  hard: bool = False
+  warmup_epochs: int = 0
+  weigh_cost: bool = True
+
+  def draw(self, seed: Array, step: Array, arch: ArchParams) -> Sample:
+    """The step's draw, the same on all devices and in both of its halves."""
+    # Positions of images are smaller, so no image has this key.
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    key = jax.random.fold_in(key, jnp.uint32(2**32 - 1))
+    return arch_params.sample(
+      key,
+      arch,
+      temperature=self.temperature(step // self.steps_per_epoch),
+      noise=self.noise,
+      hard=self.hard,
+    )
+
+  def loss(
+    self, terms: losses.Terms, channels: tuple[Array, ...], context: Context
+  ) -> Array:
+    """Eq. (2), [B]."""
+    cost = flops.expected_macs(self.tables, channels) / self.reference
+    return self.objective(
+      terms, cost, kl_weight=context.kl_weight, gamma=context.gamma
+    )
+
+
+def uniform_macs(space: SearchSpace, tables: flops.Costs) -> float:
+  """n_f(G) where every filter choice is equally likely."""
+  uniform = [jnp.full(len(b.choices), 1 / len(b.choices)) for b in space.blocks]
+  return float(flops.expected_macs(tables, uniform))
+
+
+def _update_weights(
+  recipe: Recipe,
+  search: Search,
+  state: SearchState,
+  context: Context,
+  batch: Batch,
+) -> tuple[TrainState, adversarial.Metrics]:
+  """The first half of a step: the supernet's weights."""
+  how, step = recipe.distillation, state.weights.step
+  images, keys = steps.prepare(recipe.augment, context.seed, step, batch)
+  lesson = steps.teach(how, context.teacher, images)
+  draw = search.draw(context.seed, step, state.arch)
+
+  def objective(logits, taps):
+    terms = steps.make_terms(
+      how, lesson, batch.labels, draw.tutors, logits, taps
+    )
+    if search.weigh_cost:
+      loss = search.loss(terms, draw.channels, context)
+    else:
+      loss = losses.training_objective(
+        terms, kl_weight=context.kl_weight, gamma=context.gamma
+      )
+    return loss, steps.measure(loss, terms, logits, batch.labels)
+
+  masks = arch_params.masks(search.space, draw.channels)
+  return steps.update(
+    recipe,
+    steps.apply_network(recipe.net, masks),
+    objective,
+    state.weights,
+    keys,
+    images,
+    batch.labels,
+  )
+
+
+def _update_arch(
+  recipe: Recipe,
+  search: Search,
+  state: SearchState,
+  weights: TrainState,
+  context: Context,
+  batch: Batch,
+) -> tuple[ArchParams, Any, dict[str, Array]]:
+  """The second half: filters and tutors, with the weights just updated.
+
+  BatchNorm uses the batch's statistics and its running averages stay.
+  """
+  how, step = recipe.distillation, state.weights.step
+  images, _ = steps.prepare(recipe.augment, context.seed, step, batch)
+  lesson = steps.teach(how, context.teacher, images)
+
+  def mean_loss(arch):
+    draw = search.draw(context.seed, step, arch)
+    masks = arch_params.masks(search.space, draw.channels)
+    (logits, taps), _ = steps.apply_network(recipe.net, masks)(
+      weights.params, weights.batch_stats, images, train=True
+    )
+    terms = steps.make_terms(
+      how, lesson, batch.labels, draw.tutors, logits, taps
+    )
+    loss = search.loss(terms, draw.channels, context)
+    return jnp.mean(loss), loss
+
+  grads, loss = jax.grad(mean_loss, has_aux=True)(state.arch)
+  grads = parallel.pmean(grads)
+  updates, opt_state = search.optimizer.update(
+    grads, state.arch_opt_state, state.arch
+  )
+  arch = optax.apply_updates(state.arch, updates)
+  moves = step >= search.warmup_epochs * search.steps_per_epoch
+  arch, opt_state = jax.tree.map(
+    lambda new, old: jnp.where(moves, new, old),
+    (arch, opt_state),
+    (state.arch, state.arch_opt_state),
+  )
+  macs = flops.expected_macs(
+    search.tables, arch_params.probabilities(arch).channels
+  )
+  sums = parallel.psum(
+    {
+      'arch_loss': jnp.sum(loss),
+      'macs': macs * loss.size,
+      'arch_count': jnp.float32(loss.size),
+    }
+  )
+  return arch, opt_state, sums
+
+
+def make_search_step(
+  recipe: Recipe, search: Search
+) -> Callable[[SearchState, Context, Batch, Batch], tuple[SearchState, PyTree]]:
+  """A step of eq. (2): weights on one part of a batch, the rest for the search.
+
+  Args:
+    recipe: supernet, optimiser of its weights, regime, teacher, augmentation.
+    search: what is searched, and how.
+
+  Returns:
+    step(state, context, weights' part, architecture's part) -> (state, sums).
+  """
+
+  def step(
+    state: SearchState, context: Context, weight_batch: Batch, arch_batch: Batch
+  ):
+    weights, values = _update_weights(
+      recipe, search, state, context, weight_batch
+    )
+    arch, opt_state, sums = _update_arch(
+      recipe, search, state, weights, context, arch_batch
+    )
+    new_state = SearchState(weights, arch, opt_state)
+    return new_state, {**steps.sum_up(values), **sums}
+
+  return step

@@ -1,0 +1,473 @@
+"""The settings of a run: what a config may hold, with types and bounds.
+
+A config is an `ml_collections.ConfigDict` of numbers, strings, booleans and
+tuples. `parse` turns it into the frozen dataclasses below and complains, before
+anything is computed, of unknown and missing fields and of values out of bounds.
+`template` is a config with every field at the paper's value for CIFAR-10, for
+config files to change. Names are turned into functions in `resolve` alone.
+
+Example:
+  >>> from rnascl_jax import settings
+  >>> config = settings.template()
+  >>> config.search.gamma = -1.0
+  >>> settings.parse(config)
+  Traceback (most recent call last):
+    ...
+  ValueError: config.search.gamma=-1.0 must be at least 0.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+
+def _bounded(default: Any, low: float | None = None, high: float | None = None):
+  """A field whose number, or each of whose numbers, has bounds."""
+  return dataclasses.field(default=default, metadata={'low': low, 'high': high})
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """Images and their augmentation.
+
+  Attributes:
+    name: of the data set, see `datasets.DATASETS`.
+    data_dir: of TensorFlow Datasets; empty means TFDS_DATA_DIR or its default.
+    validation_size: images held out of the training set to choose checkpoints.
+    max_train: most images to train on; 0 means all.
+    max_test: most images to test on; 0 means all.
+    padding: pixels added on every side before a random crop.
+    flip: whether images are mirrored at random.
+  """
+
+  name: str = 'cifar10'
+  data_dir: str = ''
+  validation_size: int = _bounded(1000, 1)
+  max_train: int = _bounded(0, 0)
+  max_test: int = _bounded(0, 0)
+  padding: int = _bounded(4, 0)
+  flip: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+  """The search space.
+
+  Attributes:
+    name: a space of Table 13 ('s3', 's5', 's7', 'm', 'm2', 'l') or 'custom'.
+    depths: blocks of each stage (custom only, as are the next five).
+    choices: filter choices of each stage.
+    strides: stride of each stage.
+    stem_features: filters of the stem.
+    stem_stride: stride of the stem.
+    expansion: inner over input width of a block.
+    shortcut: what a residual does where widths differ: 'pad', 'drop' or
+      'project'.
+    layers: which student layers are taught: every 'conv' or every 'block'.
+  """
+
+  name: str = 's3'
+  depths: tuple[int, ...] = _bounded((), 1)
+  choices: tuple[tuple[int, ...], ...] = ()
+  strides: tuple[int, ...] = _bounded((), 1)
+  stem_features: int = _bounded(16, 1)
+  stem_stride: int = _bounded(2, 1)
+  expansion: int = _bounded(6, 1)
+  shortcut: str = 'pad'
+  layers: str = 'conv'
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimization:
+  """Stochastic gradient descent and its schedule.
+
+  Attributes:
+    epochs: how long.
+    batch_size: images of a step, over all devices.
+    learning_rate: the highest.
+    schedule: 'piecewise', 'cosine', 'cyclic' (up, then down) or 'constant'.
+    milestones: 'piecewise' divides the rate by 10 after these shares of the
+      training; the paper has 0.75 and 0.9.
+    warmup: share of the training in which the rate rises linearly.
+    momentum: of SGD.
+    weight_decay: added to the gradient for every parameter, as in PyTorch.
+    checkpoint_every: epochs between checkpoints and validations.
+    select: which checkpoint is used afterwards: the 'last' or the 'best' on the
+      validation images.
+  """
+
+  epochs: int = _bounded(100, 1)
+  batch_size: int = _bounded(128, 1)
+  learning_rate: float = _bounded(0.1, 0)
+  schedule: str = 'piecewise'
+  milestones: tuple[float, ...] = _bounded((0.75, 0.9), 0, 1)
+  warmup: float = _bounded(0.0, 0, 1)
+  momentum: float = _bounded(0.9, 0, 1)
+  weight_decay: float = _bounded(2e-4, 0)
+  checkpoint_every: int = _bounded(5, 1)
+  select: str = 'last'
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+  """A teacher network.
+
+  Attributes:
+    name: see `teachers.TEACHERS`.
+    depth: of a 'wide_resnet'.
+    width: of a 'wide_resnet', its widening factor.
+    features: of a 'small_resnet', filters of each stage.
+    stage_sizes: of a 'small_resnet', blocks of each stage.
+    strides: of a 'small_resnet', stride of each stage.
+    bfloat16: whether to compute in bfloat16: 'never', 'always' or on
+      'accelerators' only.
+  """
+
+  name: str = 'wide_resnet34_10'
+  depth: int = _bounded(0, 0)
+  width: int = _bounded(0, 0)
+  features: tuple[int, ...] = _bounded((), 1)
+  stage_sizes: tuple[int, ...] = _bounded((), 1)
+  strides: tuple[int, ...] = _bounded((), 1)
+  bfloat16: str = 'accelerators'
+
+
+@dataclasses.dataclass(frozen=True)
+class Regime:
+  """On which images to train.
+
+  Attributes:
+    name: 'standard' or 'pgd'.
+    epsilon_255: radius of the L-infinity ball, in 1/255.
+    step_size_255: step of the attack, in 1/255.
+    num_steps: of the attack.
+  """
+
+  name: str = 'standard'
+  epsilon_255: float = _bounded(8.0, 0, 255)
+  step_size_255: float = _bounded(2.0, 0, 255)
+  num_steps: int = _bounded(10, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+  """A teacher and how it is trained.
+
+  Attributes:
+    network: its architecture.
+    regime: on which images it is trained.
+    optimization: how long and how fast.
+    label: what tables call it.
+  """
+
+  network: Network = Network()
+  regime: Regime = Regime('pgd')
+  optimization: Optimization = Optimization(
+    epochs=200,
+    milestones=(0.5, 0.75),
+    weight_decay=5e-4,
+    select='best',
+  )
+  label: str = 'Robust teacher'
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+  """The search of filters and tutors (section 4.1).
+
+  Attributes:
+    optimization: of the supernet's weights.
+    regime: on which images the weights are trained.
+    kl_weight: of the divergence from the teacher, 1 in eq. (2).
+    gamma: gamma_s of eq. (2).
+    arch_optimizer: of the architecture parameters: 'adam' or 'sgd'.
+    arch_learning_rate: of the architecture parameters.
+    arch_share: share of each batch that moves the architecture parameters.
+    arch_warmup_epochs: epochs before they move.
+    temperature: of the Gumbel-Softmax at the start.
+    temperature_decay: rate at which it falls per epoch.
+    noise: 'gumbel' or 'normal'.
+    hard: whether draws are one-hot, with the gradient of soft ones.
+    penalty: how the cost enters: 'power' multiplies the loss by
+      (n_f / n_ref)^exponent, 'log' by alpha log(n_f)^exponent (FBNet).
+    flops_exponent: the exponent.
+    log_alpha: alpha of the 'log' penalty.
+    weigh_cost: whether the weights' step has the cost as a constant factor.
+  """
+
+  optimization: Optimization = Optimization()
+  regime: Regime = Regime()
+  kl_weight: float = _bounded(1.0, 0)
+  gamma: float = _bounded(1.0, 0)
+  arch_optimizer: str = 'adam'
+  arch_learning_rate: float = _bounded(0.01, 0)
+  arch_share: float = _bounded(0.2, 0, 1)
+  arch_warmup_epochs: int = _bounded(0, 0)
+  temperature: float = _bounded(5.0, 1e-6)
+  temperature_decay: float = _bounded(0.045, 0)
+  noise: str = 'gumbel'
+  hard: bool = False
+  penalty: str = 'power'
+  flops_exponent: float = _bounded(1.0)
+  log_alpha: float = _bounded(0.2, 0)
+  weigh_cost: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Distillation:
+  """What students take from a teacher's logits and maps.
+
+  Attributes:
+    direction: 'student_teacher' is the paper's KL(p, q) with p the student.
+    temperature: divides the logits in the divergence.
+    map_size: side of the common attention maps.
+  """
+
+  direction: str = 'student_teacher'
+  temperature: float = _bounded(1.0, 1e-6)
+  map_size: int = _bounded(8, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+  """One training of the derived architecture.
+
+  Attributes:
+    label: what tables call it.
+    teacher: 'teacher', 'vulnerable_teacher' or '' to learn from labels alone.
+    kl_weight: of the divergence, 1 in eq. (4).
+    gamma: gamma_t of eq. (4).
+  """
+
+  label: str = 'RNAS-CL'
+  teacher: str = 'teacher'
+  kl_weight: float = _bounded(1.0, 0)
+  gamma: float = _bounded(1.0, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+  """Training of the derived architecture from scratch.
+
+  Attributes:
+    optimization: how long and how fast.
+    regime: on which images.
+  """
+
+  optimization: Optimization = Optimization()
+  regime: Regime = Regime()
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """Attacks on trained models.
+
+  Attributes:
+    attacks: presets, see `attacks.PRESETS`.
+    epsilon_255: radius of the L-infinity ball in 1/255; each preset keeps the
+      ratio of its step to its radius. 0 leaves presets as published.
+    curve_attacks: presets whose accuracy is drawn against epsilon.
+    curve_epsilons_255: radii of the curves, in 1/255.
+    max_images: most test images to attack; 0 means all.
+    curve_images: most test images for the curves; 0 means all.
+    batch_size: images attacked at once, over all devices.
+    map_images: test images whose attention maps are saved.
+  """
+
+  attacks: tuple[str, ...] = (
+    'fgsm',
+    'pgd20_rnascl',
+    'mi_fgsm20_rnascl',
+    'cw20_rnascl',
+  )
+  epsilon_255: float = _bounded(0.0, 0, 255)
+  curve_attacks: tuple[str, ...] = ('fgsm', 'pgd20_rnascl')
+  curve_epsilons_255: tuple[float, ...] = _bounded(
+    (1.0, 2.0, 4.0, 8.0, 16.0, 32.0), 0, 255
+  )
+  max_images: int = _bounded(0, 0)
+  curve_images: int = _bounded(1000, 0)
+  batch_size: int = _bounded(256, 1)
+  map_images: int = _bounded(6, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """All settings of a run.
+
+  Attributes:
+    seed: decides every random draw.
+    devices: how many to use of each process; 0 means all.
+    steps_per_dispatch: training steps in one program; 0 picks 1 on a CPU, where
+      convolutions in a loop are slow, and 10 elsewhere.
+    data: images.
+    space: filter choices.
+    distillation: what is taken from teachers.
+    teacher: the robust one.
+    vulnerable_teacher: a control, trained without attacks (Table 11).
+    controls: whether the control is trained, with the students it teaches.
+    search: of filters and tutors.
+    train: of the derived architecture.
+    students: trainings of the derived architecture, by name.
+    evaluation: attacks on the results.
+  """
+
+  seed: int = _bounded(0, 0, 2**32 - 1)
+  devices: int = _bounded(0, 0)
+  steps_per_dispatch: int = _bounded(0, 0)
+  data: Data = Data()
+  space: Space = Space()
+  distillation: Distillation = Distillation()
+  teacher: Teacher = Teacher()
+  vulnerable_teacher: Teacher = Teacher(
+    regime=Regime('standard'), label='Teacher without attacks'
+  )
+  controls: bool = False
+  search: Search = Search()
+  train: Train = Train()
+  students: Mapping[str, Student] = dataclasses.field(
+    default_factory=lambda: {
+      'rnas_cl': Student(),
+      'ce_kl': Student('CE + KL', gamma=0.0),
+      'ce': Student('CE', '', 0.0, 0.0),
+    }
+  )
+  evaluation: Evaluation = Evaluation()
+
+
+# What a field that holds a name may hold, where that is decided here and not by
+# a dict of functions in `resolve`.
+_CHOICES = {
+  'layers': ('conv', 'block'),
+  'select': ('last', 'best'),
+  'bfloat16': ('never', 'always', 'accelerators'),
+}
+
+
+def template() -> ml_collections.ConfigDict:
+  """A config with every field, at the paper's values for CIFAR-10."""
+  return ml_collections.ConfigDict(dataclasses.asdict(Settings()))
+
+
+def student_template(**fields: Any) -> ml_collections.ConfigDict:
+  """A student's fields, for `config.students.<name>`."""
+  return ml_collections.ConfigDict(dataclasses.asdict(Student(**fields)))
+
+
+def parse(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Settings:
+  """Reads and checks a config.
+
+  Args:
+    config: nested fields, named as the dataclasses of this module.
+
+  Returns:
+    The settings.
+
+  Raises:
+    ValueError: for an unknown or missing field, a value of the wrong type or
+      out of bounds, or settings that contradict each other.
+  """
+  if isinstance(config, ml_collections.ConfigDict):
+    config = config.to_dict()
+  settings = _read(Settings, config, 'config')
+  _check_together(settings)
+  return settings
+
+
+def _check_together(settings: Settings) -> None:
+  """Raises where fields are fine one by one but contradict each other."""
+  custom = settings.space.name == 'custom'
+  described = settings.space.depths or settings.space.choices
+  if custom != bool(described):
+    raise ValueError(
+      f'config.space.name={settings.space.name!r} and '
+      f'config.space.depths={settings.space.depths}: give depths, choices and '
+      "strides together with name='custom', and only then."
+    )
+  for name, student in settings.students.items():
+    where = f'config.students.{name}'
+    if student.teacher not in ('', 'teacher', 'vulnerable_teacher'):
+      raise ValueError(
+        f'{where}.teacher={student.teacher!r} must be "teacher", '
+        '"vulnerable_teacher" or "" for none.'
+      )
+    if not student.teacher and (student.kl_weight or student.gamma):
+      raise ValueError(
+        f'{where} has kl_weight={student.kl_weight} and gamma={student.gamma} '
+        'but no teacher: set both to 0 or name a teacher.'
+      )
+    if student.teacher == 'vulnerable_teacher' and not settings.controls:
+      raise ValueError(
+        f'{where}.teacher is the control, which is not trained: set '
+        'config.controls=True.'
+      )
+
+
+def _read(cls: type, fields: Any, where: str) -> Any:
+  """A dataclass from nested fields, all of them checked."""
+  if not isinstance(fields, Mapping):
+    raise ValueError(f'{where}={fields!r} must have fields of its own.')
+  known = {field.name: field for field in dataclasses.fields(cls)}
+  for name in fields:
+    if name not in known:
+      close = difflib.get_close_matches(str(name), known, 1)
+      hint = f'did you mean {close[0]!r}? ' if close else ''
+      raise ValueError(
+        f'{where}.{name} is not a field; {hint}Fields: {", ".join(known)}.'
+      )
+  missing = [name for name in known if name not in fields]
+  if missing:
+    raise ValueError(
+      f'{where} lacks {", ".join(missing)}; start from settings.template().'
+    )
+  hints = typing.get_type_hints(cls)
+  values = {
+    name: _value(hints[name], fields[name], f'{where}.{name}', field)
+    for name, field in known.items()
+  }
+  return cls(**values)
+
+
+def _value(kind: Any, value: Any, where: str, field: dataclasses.Field) -> Any:
+  """One field's value, of the right type and within its bounds."""
+  if dataclasses.is_dataclass(kind):
+    return _read(typing.cast(type, kind), value, where)
+  if typing.get_origin(kind) is Mapping:
+    inner = typing.get_args(kind)[1]
+    return {
+      name: _read(inner, v, f'{where}.{name}') for name, v in value.items()
+    }
+  value = _typed(kind, value, where)
+  numbers = value if isinstance(value, tuple) else (value,)
+  low, high = field.metadata.get('low'), field.metadata.get('high')
+  for number in numbers:
+    if low is not None and number < low:
+      raise ValueError(f'{where}={value} must be at least {low}.')
+    if high is not None and number > high:
+      raise ValueError(f'{where}={value} must be at most {high}.')
+  allowed = _CHOICES.get(field.name)
+  if allowed and value not in allowed:
+    raise ValueError(f'{where}={value!r} must be one of {allowed}.')
+  return value
+
+
+def _typed(kind: Any, value: Any, where: str) -> Any:
+  """A number, string, boolean or tuple of the declared type."""
+  if isinstance(kind, types.GenericAlias):
+    if not isinstance(value, tuple | list):
+      raise ValueError(f'{where}={value!r} must be a tuple.')
+    inner = typing.get_args(kind)[0]
+    return tuple(_typed(inner, item, where) for item in value)
+  if kind is float and type(value) is int:
+    return float(value)
+  if type(value) is not kind or value != value:
+    raise ValueError(
+      f'{where}={value!r} is a {type(value).__name__}, must be a '
+      f'{kind.__name__}.'
+    )
+  return value

@@ -1,0 +1,329 @@
+"""One step of training and of evaluation, as pure functions.
+
+A step is written for one device: it takes this device's share of a batch and
+reduces over `parallel.AXIS`, so that N devices on a batch give what one device
+gives on it. BatchNorm takes its statistics over all devices, Gumbel draws are
+the same on all of them, and every image has a random key of its own, made from
+the step and the image's position in the global batch.
+
+`make_train_step` returns `step(state, context, batch) -> (state, sums)`, and
+`search_steps.make_search_step` does so for the search; `sums` are metrics added
+up over the global batch, to be divided by their `count` once, at the end.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from rnascl_jax import (
+  adversarial,
+  attention,
+  batches,
+  distillation,
+  losses,
+  metrics,
+  parallel,
+)
+from rnascl_jax.arch_params import Masks
+from rnascl_jax.base import Array, Key, PyTree, Taps, Variables
+
+# One image [H, W, C] in [0, 1] and a key -> an image of the same shape.
+Augment = Callable[[Key, Array], Array]
+
+
+@flax.struct.dataclass
+class TrainState:
+  """All that training changes.
+
+  Attributes:
+    step: int32 scalar, steps done.
+    params: of the network.
+    batch_stats: running statistics of BatchNorm.
+    opt_state: of the weights' optimiser.
+    regime_state: of the training regime, `()` if it has none.
+  """
+
+  step: Array
+  params: PyTree
+  batch_stats: PyTree
+  opt_state: PyTree
+  regime_state: PyTree
+
+  @property
+  def variables(self) -> Variables:
+    return {'params': self.params, 'batch_stats': self.batch_stats}
+
+
+class Batch(NamedTuple):
+  """One device's share of a batch.
+
+  Attributes:
+    images: [B, H, W, C] uint8.
+    labels: [B] int32.
+    positions: [B] int32, where the images stand in the global batch.
+  """
+
+  images: Array
+  labels: Array
+  positions: Array
+
+
+@flax.struct.dataclass
+class Context:
+  """What a stage uses and does not change; arrays, so nothing recompiles.
+
+  Attributes:
+    seed: uint32 scalar; with the step it decides every random draw.
+    teacher: variables of the teacher, or `()`.
+    tutors: [S, T] one-hot tutor weights of the training phase, or `()`.
+    kl_weight: scalar, weight of the divergence.
+    gamma: scalar, weight of the attention loss.
+  """
+
+  seed: Array
+  teacher: PyTree
+  tutors: PyTree
+  kl_weight: Array
+  gamma: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Distillation:
+  """How a student learns from a teacher.
+
+  Attributes:
+    teacher: the network, or None to learn from labels alone.
+    map_size: (h, w), the common size of attention maps.
+    divergence: (student logits, teacher logits) -> [B].
+    attends: whether the attention loss is computed; without it the teacher's
+      activations are not needed.
+  """
+
+  teacher: nn.Module | None = None
+  map_size: tuple[int, int] = (8, 8)
+  divergence: Callable[[Array, Array], Array] = distillation.kl_student_teacher
+  attends: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """What a step of training is made of.
+
+  Attributes:
+    net: with BatchNorm over `parallel.AXIS`.
+    optimizer: of the weights.
+    regime: on which images to train.
+    distillation: what to learn from a teacher.
+    augment: changes one image at random.
+  """
+
+  net: nn.Module
+  optimizer: optax.GradientTransformation
+  regime: adversarial.Regime
+  distillation: Distillation
+  augment: Augment
+
+
+class Lesson(NamedTuple):
+  """A teacher's answer: logits [B, K] and normalised maps [B, T, D]."""
+
+  logits: Array
+  maps: Array
+
+
+def init_state(
+  recipe: Recipe, key: Key, image_shape: tuple[int, ...]
+) -> TrainState:
+  """The state before the first step, on the host's default device."""
+  images = jnp.zeros((1, *image_shape))
+  init = jax.jit(lambda k: recipe.net.init(k, images, train=False))
+  variables = init(key)
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=variables['params'],
+    batch_stats=variables.get('batch_stats', {}),
+    opt_state=recipe.optimizer.init(variables['params']),
+    regime_state=recipe.regime.init(images),
+  )
+
+
+def apply_network(net: nn.Module, *masks: Masks) -> adversarial.Network:
+  """The network as a function of its parameters and statistics."""
+
+  def network(params, batch_stats, images, *, train):
+    variables = {'params': params, 'batch_stats': batch_stats}
+    if not train:
+      return net.apply(variables, images, *masks, train=False), batch_stats
+    outputs, new = net.apply(
+      variables, images, *masks, train=True, mutable=['batch_stats']
+    )
+    return outputs, new.get('batch_stats', {})
+
+  return network
+
+
+def teach(how: Distillation, teacher: PyTree, images: Array) -> Lesson | None:
+  """One pass of the teacher serves the divergence and all maps."""
+  if how.teacher is None:
+    return None
+  logits, taps = how.teacher.apply(teacher, images, train=False)
+  maps = jnp.zeros(())
+  if how.attends:
+    maps = attention.attention_vectors(taps, how.map_size)
+  # The teacher is constant.
+  return jax.lax.stop_gradient(Lesson(logits, maps))
+
+
+def make_terms(
+  how: Distillation,
+  lesson: Lesson | None,
+  labels: Array,
+  tutor_weights: PyTree,
+  logits: Array,
+  taps: Taps,
+) -> losses.Terms:
+  """The three terms of eqs. (2) and (4); zeros for those not in use."""
+  cross_entropy = losses.cross_entropy(logits, labels)
+  kl = attended = jnp.zeros_like(cross_entropy)
+  if lesson is not None:
+    kl = how.divergence(logits, lesson.logits)
+    if how.attends:
+      maps = attention.attention_vectors(taps, how.map_size)
+      attended = attention.attention_loss(maps, lesson.maps, tutor_weights)
+  return losses.Terms(cross_entropy, kl, attended)
+
+
+def measure(
+  loss: Array, terms: losses.Terms, logits: Array, labels: Array
+) -> adversarial.Metrics:
+  """The metrics of a step, each [B]."""
+  return {
+    'loss': loss,
+    'accuracy': metrics.accuracy(logits, labels),
+    **terms._asdict(),
+  }
+
+
+def sum_up(values: adversarial.Metrics) -> dict[str, Array]:
+  """Adds metrics up over this device's images and over all devices."""
+  mask = jnp.ones_like(values['loss'], bool)
+  return parallel.psum(metrics.masked_sums(values, mask))
+
+
+def prepare(
+  augment: Augment, seed: Array, step: Array, batch: Batch
+) -> tuple[Array, Key]:
+  """Float images, augmented, and the keys [B] of the attack on them."""
+  key = jax.random.fold_in(jax.random.key(seed), step)
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch.positions)
+  pairs = jax.vmap(jax.random.split)(keys)  # [B, 2]
+  images = batches.to_float(batch.images)
+  return jax.vmap(augment)(pairs[:, 0], images), pairs[:, 1]
+
+
+def update(
+  recipe: Recipe,
+  network: adversarial.Network,
+  objective: adversarial.Objective,
+  state: TrainState,
+  keys: Key,
+  images: Array,
+  labels: Array,
+) -> tuple[TrainState, adversarial.Metrics]:
+  """One update of the weights."""
+  (_, (batch_stats, regime_state, values)), grads = (
+    recipe.regime.value_and_grad(
+      network,
+      objective,
+      state.params,
+      state.batch_stats,
+      state.regime_state,
+      keys,
+      images,
+      labels,
+    )
+  )
+  grads = parallel.pmean(grads)
+  updates, opt_state = recipe.optimizer.update(
+    grads, state.opt_state, state.params
+  )
+  new_state = state.replace(
+    step=state.step + 1,
+    params=optax.apply_updates(state.params, updates),
+    batch_stats=batch_stats,
+    opt_state=opt_state,
+    regime_state=regime_state,
+  )
+  return new_state, values
+
+
+def make_train_step(
+  recipe: Recipe,
+) -> Callable[[TrainState, Context, Batch], tuple[TrainState, PyTree]]:
+  """A step of eq. (4): cross-entropy, divergence, attention to fixed tutors.
+
+  Serves teachers too, with a `Distillation` without teacher.
+
+  Args:
+    recipe: network, optimiser, regime, teacher and augmentation.
+
+  Returns:
+    The step, see the module's docstring.
+  """
+  how = recipe.distillation
+
+  def step(state: TrainState, context: Context, batch: Batch):
+    images, keys = prepare(recipe.augment, context.seed, state.step, batch)
+    lesson = teach(how, context.teacher, images)
+
+    def objective(logits, taps):
+      terms = make_terms(
+        how, lesson, batch.labels, context.tutors, logits, taps
+      )
+      loss = losses.training_objective(
+        terms, kl_weight=context.kl_weight, gamma=context.gamma
+      )
+      return loss, measure(loss, terms, logits, batch.labels)
+
+    state, values = update(
+      recipe,
+      apply_network(recipe.net),
+      objective,
+      state,
+      keys,
+      images,
+      batch.labels,
+    )
+    return state, sum_up(values)
+
+  return step
+
+
+def make_eval_step(
+  net: nn.Module,
+) -> Callable[[Variables, Array, Array, Array], dict[str, Array]]:
+  """A step of evaluation: sums over the images whose mask is true.
+
+  Args:
+    net: the network.
+
+  Returns:
+    step(variables, images uint8 [B, H, W, C], labels [B], mask [B]) -> sums of
+    `loss` and `accuracy` over all devices, and their `count`.
+  """
+
+  def step(variables: Variables, images: Array, labels: Array, mask: Array):
+    logits, _ = net.apply(variables, batches.to_float(images), train=False)
+    values = {
+      'loss': losses.cross_entropy(logits, labels),
+      'accuracy': metrics.accuracy(logits, labels),
+    }
+    return parallel.psum(metrics.masked_sums(values, mask))
+
+  return step

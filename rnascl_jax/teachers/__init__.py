@@ -1,0 +1,59 @@
+"""Teachers: classifiers that also return what their convolutions computed.
+
+Every teacher is a `flax.linen.Module` with
+
+  `logits, taps = teacher.apply(variables, images, train=False)`
+
+| argument or result | what it is                                           |
+| ------------------ | ---------------------------------------------------- |
+| images             | [B, H, W, C], floating point, in [0, 1]              |
+| train              | batch statistics (True) or running averages (False)  |
+| logits             | [B, K], float32 whatever the compute dtype           |
+| taps               | tuple of T activations [B, H, W, C] in forward order |
+| tap_names          | T names: each convolution's path within `params`     |
+
+The taps are all convolutions but those of the shortcuts, the layers that may
+teach a student layer in eq. (1) of Nath et al., RNAS-CL, IJCV 2024; a teacher
+is used with `train=False` there, under `lax.stop_gradient`. The tap is the
+convolution's raw output in a pre-activation network (`wide_resnet`) and the
+output of the BatchNorm that belongs to it, before the addition and the ReLU, in
+a post-activation one (`resnet`).
+
+All teachers have the keyword fields `num_classes`, `mean` and `std` (input
+normalisation is the first layer), `dtype` (of computation; parameters, running
+averages and logits are float32) and `axis_name` (the mapped axis over which
+BatchNorm is synchronised in training).
+
+A path within the variables is the path in the well-known PyTorch networks with
+`.` written as `_` or `/`: `layer1.0.conv1` is `layer1_0/conv1`.
+
+Example:
+  >>> import jax
+  >>> from rnascl_jax import teachers
+  >>> teacher = teachers.TEACHERS['small_resnet'](num_classes=10)
+  >>> images = jax.numpy.zeros((2, 8, 8, 1))
+  >>> variables = teacher.init(jax.random.key(0), images, train=False)
+  >>> logits, taps = teacher.apply(variables, images, train=False)
+  >>> logits.shape, [tap.shape for tap in taps[-2:]]
+  ((2, 10), [(2, 2, 2, 64), (2, 2, 2, 64)])
+  >>> teacher.tap_names[:3]
+  ('conv1', 'layer1_0/conv1', 'layer1_0/conv2')
+"""
+
+import types
+from collections.abc import Callable, Mapping
+
+from flax import linen as nn
+
+from rnascl_jax.teachers import resnet, wide_resnet
+
+# What a config's name of a teacher stands for: a function of the fields.
+TEACHERS: Mapping[str, Callable[..., nn.Module]] = types.MappingProxyType(
+  {
+    'resnet18': resnet.resnet18,
+    'resnet50': resnet.resnet50,
+    'wide_resnet34_10': wide_resnet.wide_resnet34_10,
+    'wide_resnet': wide_resnet.WideResNet,
+    'small_resnet': resnet.small_resnet,
+  }
+)

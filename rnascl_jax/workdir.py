@@ -1,0 +1,150 @@
+"""The folder of a run: its config, its provenance, and which stages are done.
+
+A stage that is complete is not run again. A folder belongs to one config: a
+different one is refused, with the fields that differ, because results of two
+settings would be mixed up. Fields that change no result of an earlier stage may
+change (the attacks of the evaluation, the number of devices, where data lie).
+"""
+
+import dataclasses
+import importlib.metadata
+import pathlib
+import platform
+import subprocess
+import sys
+from typing import Any
+
+import jax
+
+from rnascl_jax import files, parallel
+from rnascl_jax.settings import Settings
+
+# Fields that do not change what earlier stages computed.
+_FREE = ('evaluation', 'devices', 'data.data_dir')
+_PACKAGES = (
+  'jax',
+  'jaxlib',
+  'flax',
+  'optax',
+  'orbax-checkpoint',
+  'chex',
+  'numpy',
+  'tensorflow-datasets',
+)
+
+
+def open_workdir(path: str, settings: Settings) -> pathlib.Path:
+  """Makes the folder of a run, or checks that it is of the same config.
+
+  Args:
+    path: the folder.
+    settings: of the run.
+
+  Returns:
+    The absolute path.
+
+  Raises:
+    ValueError: if the folder is of another config; it lists the differences.
+  """
+  folder = pathlib.Path(path).absolute()
+  config = dataclasses.asdict(settings)
+  saved = folder / 'config.json'
+  if saved.exists():
+    before, now = _flat(files.read_json(saved)), _flat(config)
+    differences = [
+      f'{name}: {before.get(name)!r} there, {now.get(name)!r} here'
+      for name in sorted(before | now)
+      if not name.startswith(_FREE) and before.get(name) != now.get(name)
+    ]
+    if differences:
+      raise ValueError(
+        f'{folder} holds a run of another config ('
+        + '; '.join(differences[:8])
+        + '). Use another --workdir, or the same config.'
+      )
+  if parallel.is_main_process():
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(saved, config)
+  return folder
+
+
+def _flat(fields: Any, prefix: str = '') -> dict[str, Any]:
+  """Nested fields under dotted names, tuples and lists alike."""
+  if isinstance(fields, dict):
+    nested = [_flat(v, f'{prefix}{k}.') for k, v in fields.items()]
+    return {name: value for part in nested for name, value in part.items()}
+  if isinstance(fields, tuple | list):
+    fields = [_flat(v)[''] for v in fields]
+  return {prefix[:-1]: fields}
+
+
+def is_done(stage: pathlib.Path) -> bool:
+  """Whether a stage was completed."""
+  return (stage / 'stage.json').exists()
+
+
+def finish(stage: pathlib.Path, summary: dict[str, Any]) -> None:
+  """Marks a stage as complete and keeps its summary."""
+  if parallel.is_main_process():
+    files.write_json(stage / 'stage.json', summary)
+
+
+def summary(stage: pathlib.Path) -> dict[str, Any]:
+  """What `finish` kept.
+
+  Raises:
+    FileNotFoundError: if the stage is not complete; it says what to run.
+  """
+  if not is_done(stage):
+    raise FileNotFoundError(
+      f'{stage} is not complete. Run the stage first, or all of them with '
+      'python -m experiments.pipeline.'
+    )
+  return files.read_json(stage / 'stage.json')
+
+
+def record(folder: pathlib.Path, seed: int, stage: str, seconds: float) -> None:
+  """Adds a stage to provenance.json: what ran where, and how long."""
+  if not parallel.is_main_process():
+    return
+  path = folder / 'provenance.json'
+  before = files.read_json(path) if path.exists() else {}
+  device = jax.devices()[0]
+  files.write_json(
+    path,
+    {
+      'command': ' '.join(sys.argv),
+      'commit': _commit(),
+      'seed': seed,
+      'versions': {'python': platform.python_version(), **_versions()},
+      'devices': [{'kind': device.device_kind, 'count': jax.device_count()}],
+      'processes': jax.process_count(),
+      'seconds': {**before.get('seconds', {}), stage: round(seconds, 2)},
+    },
+  )
+
+
+def _versions() -> dict[str, str]:
+  found = {}
+  for name in _PACKAGES:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return found
+
+
+def _commit() -> str | None:
+  """The commit of the source tree, if it is one."""
+  try:
+    result = subprocess.run(
+      ['git', 'rev-parse', 'HEAD'],
+      cwd=pathlib.Path(__file__).parent,
+      capture_output=True,
+      text=True,
+      check=True,
+      timeout=10,
+    )
+  except (OSError, subprocess.SubprocessError):
+    return None
+  return result.stdout.strip()
