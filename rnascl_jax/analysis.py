@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax import attention
+from rnascl_jax import attention, networks
 from rnascl_jax.base import Array, Variables
 
 
@@ -53,8 +53,8 @@ def robustness_scores(
 
   @jax.jit
   def scores(images, perturbed):
-    clean = net.apply(variables, images, train=False)[1]
-    moved = net.apply(variables, perturbed, train=False)[1]
+    _, clean = networks.apply(net, variables, images)
+    _, moved = networks.apply(net, variables, perturbed)
     return jnp.stack(
       [
         jnp.mean(_norms(a - b) / jnp.maximum(_norms(a), 1e-12))
@@ -87,7 +87,7 @@ def maps(
 
   @jax.jit
   def vectors(images):
-    taps = net.apply(variables, images, train=False)[1]
+    _, taps = networks.apply(net, variables, images)
     return attention.attention_vectors(taps, size)
 
   flat = np.asarray(vectors(images))

@@ -58,8 +58,9 @@ class Masks(NamedTuple):
   Attributes:
     features: for each block [F], sum_i g_i 1[k < f_i] for channel k: 1 for the
       channels all choices have, falling to g of the widest.
-    agreement: for each block a scalar, the probability that the block's width
-      equals its input's; decides between the two forms of a residual.
+    agreement: for each block [F], the part of `features` whose width equals
+      the input's, sum_i g_i P(input is f_i wide) 1[k < f_i]; decides between
+      the two forms of a residual.
   """
 
   features: tuple[Array, ...]
@@ -123,15 +124,18 @@ def masks(space: SearchSpace, channels: Sequence[Array]) -> Masks:
     The masks; one-hot weights give masks of zeros and ones.
   """
   features, agreement = [], []
-  entering = ((space.stem_features,), jnp.ones(1))
+  before: tuple[int, ...] = (space.stem_features,)
+  entering = jnp.ones(1)
   for block, weights in zip(space.blocks, channels, strict=True):
     chex.assert_shape(weights, (len(block.choices),))
     widths = np.array(block.choices)
     prefixes = np.arange(block.widest)[None] < widths[:, None]  # [N, F]
-    features.append(weights @ prefixes.astype(weights.dtype))
-    same = np.array(entering[0])[:, None] == widths[None]  # [N_in, N]
-    agreement.append(entering[1] @ same.astype(weights.dtype) @ weights)
-    entering = (block.choices, weights)
+    kept = prefixes.astype(weights.dtype)
+    features.append(weights @ kept)
+    same = np.array(before)[:, None] == widths[None]  # [N_in, N]
+    same_width = entering @ same.astype(weights.dtype)  # [N]
+    agreement.append((weights * same_width) @ kept)
+    before, entering = block.choices, weights
   return Masks(tuple(features), tuple(agreement))
 
 

@@ -98,6 +98,13 @@ def derive(
       f'tutor_logits of shape {params.tutor_logits.shape} do not fit '
       f'{expected[0]} student and {expected[1]} teacher layers.'
     )
+  sizes = [logits.shape for logits in params.channel_logits]
+  choices = [(len(block.choices),) for block in space.blocks]
+  if sizes != choices:
+    raise ValueError(
+      f'channel_logits of shapes {sizes} do not fit blocks whose numbers of '
+      f'choices are {choices}.'
+    )
   features = tuple(
     block.choices[int(np.argmax(logits))]
     for block, logits in zip(space.blocks, params.channel_logits, strict=True)

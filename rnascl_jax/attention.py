@@ -28,9 +28,12 @@ import jax.numpy as jnp
 
 from rnascl_jax.base import Array
 
-# Added to squared norms and distances under a root, so that gradients at zero
-# are finite; the square of the distance at which rounding takes over anyway.
+# Smallest squared distance under a root, so that the gradient at zero is finite;
+# below the float32 rounding of |a|^2 + |b|^2 - 2ab, which is about 1e-7.
 _DELTA = 1e-12
+# A map of a smaller squared norm counts as zero. Float32 holds such squares, and
+# activations that make a map so small are below 1e-7.
+_ZERO = 1e-30
 
 
 def attention_map(activation: Array) -> Array:
@@ -103,7 +106,7 @@ def attention_vectors(taps: Sequence[Array], size: tuple[int, int]) -> Array:
   squares = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)
   # Where a map is all zero, the root's argument is replaced before the root is
   # taken: its gradient would be infinite and times zero gives NaN.
-  positive = squares > _DELTA
+  positive = squares > _ZERO
   norms = jnp.sqrt(jnp.where(positive, squares, 1.0))
   return jnp.where(positive, vectors / norms, 0.0)
 

@@ -81,13 +81,12 @@ class Checkpoints(contextlib.AbstractContextManager):
     self._read_only = read_only
     if read_only and not self._directory.is_dir():
       raise FileNotFoundError(f'there is no directory {self._directory}.')
+    last = checkpoint_managers.LatestN(1)
+    best = checkpoint_managers.BestN(get_metric_fn=_metric, n=1)
     options = ocp.CheckpointManagerOptions(
       best_fn=_metric,
       preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-        [
-          checkpoint_managers.LatestN(1),
-          checkpoint_managers.BestN(get_metric_fn=_metric, n=1),
-        ]
+        [last, best]
       ),
       step_prefix=prefix,
       create=not read_only,
@@ -159,8 +158,8 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     Raises:
       FileNotFoundError: nothing was saved.
-      ValueError: the checkpoint is of another architecture: the message names
-        the first leaf that differs, with both shapes.
+      ValueError: it is of another architecture; the message names the first
+        leaf that differs, with both shapes.
     """
     return self._restore(self.last_step(), template)
 
@@ -177,19 +176,15 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   def _restore(self, step: int | None, template: PyTree) -> Restored:
     restored = self._read(step)
-    state = named_arrays.into_template(
-      template,
-      traverse_util.flatten_dict(restored.state),
-      source=f'step {step} in {self._directory}',
-    )
+    arrays = traverse_util.flatten_dict(restored.state)
+    source = f'step {step} in {self._directory}'
+    state = named_arrays.into_template(template, arrays, source=source)
     return restored._replace(state=state)
 
   def _read(self, step: int | None) -> Restored:
     """The state as nested dicts; `step` is None if there is no such one."""
     if step is None:
-      raise FileNotFoundError(
-        f'there is no checkpoint of the kind asked for in {self._directory}.'
-      )
+      raise FileNotFoundError(f'no such checkpoint in {self._directory}.')
     items = ocp.args.Composite(
       state=ocp.args.StandardRestore(), extra=ocp.args.JsonRestore()
     )

@@ -183,8 +183,9 @@ def count(
   total = _conv(3, image_shape[2], features[0], cells[0], batch_norm)
   for index, block in enumerate(space.blocks):
     pair = (cells[index], cells[index + 1])
-    widths = features[index : index + 2]
-    total = total.plus(_block(space, block, *widths, pair, batch_norm))
+    entering, leaving = features[index : index + 2]
+    cost = _block(space, block, entering, leaving, pair, batch_norm)
+    total = total.plus(cost)
   linear = features[-1] * num_classes
   return total.plus(Cost(linear + num_classes, linear))
 
@@ -209,15 +210,17 @@ def trace_macs(function: Callable[..., Any], *arguments: Any) -> int:
 def _jaxpr_macs(jaxpr: Any) -> int:
   total = 0
   for equation in jaxpr.eqns:
-    name, output = equation.primitive.name, equation.outvars[0].aval
+    name = equation.primitive.name
     if name == 'conv_general_dilated':
       kernel = equation.invars[1].aval.shape
       features = equation.params['dimension_numbers'].rhs_spec[0]
-      total += output.size * math.prod(kernel) // kernel[features]
+      outputs = equation.outvars[0].aval.size
+      total += outputs * math.prod(kernel) // kernel[features]
     elif name == 'dot_general':
       (contracted, _), _ = equation.params['dimension_numbers']
       shape = equation.invars[0].aval.shape
-      total += output.size * math.prod(shape[axis] for axis in contracted)
+      outputs = equation.outvars[0].aval.size
+      total += outputs * math.prod(shape[axis] for axis in contracted)
     for inner in jax.tree.leaves(
       list(equation.params.values()), is_leaf=lambda p: hasattr(p, 'jaxpr')
     ):

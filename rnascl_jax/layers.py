@@ -50,8 +50,8 @@ def normalize(
       f'of the {channels} channels of images of shape {images.shape}.'
     )
   shape = (1,) * (images.ndim - 1) + (channels,)
-  mean = jnp.asarray(mean, images.dtype).reshape(shape)
-  return (images - mean) / jnp.asarray(std, images.dtype).reshape(shape)
+  centre = jnp.asarray(mean, images.dtype).reshape(shape)
+  return (images - centre) / jnp.asarray(std, images.dtype).reshape(shape)
 
 
 def native_depthwise_conv(x: Array, kernel: Array, stride: int = 1) -> Array:

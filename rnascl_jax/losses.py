@@ -38,8 +38,10 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
   chex.assert_rank([logits, labels], [2, 1])
   chex.assert_equal_shape_prefix([logits, labels], 1)
   log_probs = jax.nn.log_softmax(logits)
+  # Indexing takes a negative label for one counted from the end.
+  index = jnp.where(labels < 0, logits.shape[-1], labels)
   return -jnp.take_along_axis(
-    log_probs, labels[:, None], axis=-1, mode='fill', fill_value=jnp.nan
+    log_probs, index[:, None], axis=-1, mode='fill', fill_value=jnp.nan
   )[:, 0]
 
 
@@ -62,7 +64,7 @@ def margin(logits: Array, labels: Array) -> Array:
   """
   chex.assert_rank([logits, labels], [2, 1])
   chex.assert_equal_shape_prefix([logits, labels], 1)
-  is_label = labels[:, None] == jnp.arange(logits.shape[-1])
+  is_label = labels[:, None] == jnp.arange(logits.shape[-1])[None]
   own = jnp.sum(jnp.where(is_label, logits, 0.0), axis=-1)
   best_other = jnp.max(jnp.where(is_label, -jnp.inf, logits), axis=-1)
   return own - best_other

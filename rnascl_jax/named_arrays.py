@@ -133,12 +133,12 @@ def _fetch(name: Name, leaf: Any) -> np.ndarray:
   dtype = _kind(name, leaf)[1]
   if _is_random_key(leaf):
     leaf = jax.random.key_data(leaf)
-  if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-    if not leaf.is_fully_replicated:
-      raise ValueError(
-        f'{"/".join(name)} is spread over several hosts; save one replica.'
-      )
-    leaf = leaf.addressable_data(0)
+  if isinstance(leaf, jax.Array) and not (
+    leaf.is_fully_addressable or leaf.is_fully_replicated
+  ):
+    raise ValueError(
+      f'{"/".join(name)} is spread over several hosts; save one replica.'
+    )
   return np.asarray(leaf, dtype=dtype)
 
 

@@ -13,12 +13,30 @@ Example:
   (2, 10)
 """
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 
-from rnascl_jax.base import Array, LogitsFn, Variables
+from rnascl_jax.base import Array, LogitsFn, Taps, Variables
+
+
+def apply(
+  net: nn.Module, variables: Variables, images: Array, **inputs: Any
+) -> tuple[Array, Taps]:
+  """Applies a network in evaluation mode.
+
+  Args:
+    net: a student or a teacher.
+    variables: its parameters and BatchNorm statistics.
+    images: [B, H, W, C] in [0, 1].
+    **inputs: further inputs, such as the `masks` of a supernet.
+
+  Returns:
+    Logits [B, K] and the taps.
+  """
+  logits, taps = net.apply(variables, images, train=False, **inputs)
+  return cast(Array, logits), cast(Taps, taps)
 
 
 def logits_fn(net: nn.Module, variables: Variables, **inputs: Any) -> LogitsFn:
@@ -34,7 +52,7 @@ def logits_fn(net: nn.Module, variables: Variables, **inputs: Any) -> LogitsFn:
   """
 
   def evaluate(images: Array) -> Array:
-    return net.apply(variables, images, train=False, **inputs)[0]
+    return apply(net, variables, images, **inputs)[0]
 
   return evaluate
 

@@ -29,8 +29,7 @@ from rnascl_jax.search_space import SearchSpace
 from rnascl_jax.steps import Batch, Context, Recipe, TrainState
 
 
-@flax.struct.dataclass
-class SearchState:
+class SearchState(flax.struct.PyTreeNode):
   """All that a search changes.
 
   Attributes:

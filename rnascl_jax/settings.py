@@ -163,6 +163,8 @@ class Teacher:
     regime: on which images it is trained.
     optimization: how long and how fast.
     label: what tables call it.
+    checkpoint: folder of a trained teacher (`teacher/` of another workdir) to
+      use instead of training one; empty to train.
   """
 
   network: Network = Network()
@@ -174,6 +176,7 @@ class Teacher:
     select='best',
   )
   label: str = 'Robust teacher'
+  checkpoint: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,6 +280,8 @@ class Evaluation:
     curve_images: most test images for the curves; 0 means all.
     batch_size: images attacked at once, over all devices.
     map_images: test images whose attention maps are saved.
+    unroll: steps of an attack in one turn of its loop; 0 leaves it to the
+      attack. On a CPU 1 compiles quickly and runs slowly: right for few images.
   """
 
   attacks: tuple[str, ...] = (
@@ -294,6 +299,7 @@ class Evaluation:
   curve_images: int = _bounded(1000, 0)
   batch_size: int = _bounded(256, 1)
   map_images: int = _bounded(6, 1)
+  unroll: int = _bounded(0, 0)
 
 
 @dataclasses.dataclass(frozen=True)

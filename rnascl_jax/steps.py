@@ -28,6 +28,7 @@ from rnascl_jax import (
   distillation,
   losses,
   metrics,
+  networks,
   parallel,
 )
 from rnascl_jax.arch_params import Masks
@@ -37,8 +38,7 @@ from rnascl_jax.base import Array, Key, PyTree, Taps, Variables
 Augment = Callable[[Key, Array], Array]
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
   """All that training changes.
 
   Attributes:
@@ -74,8 +74,7 @@ class Batch(NamedTuple):
   positions: Array
 
 
-@flax.struct.dataclass
-class Context:
+class Context(flax.struct.PyTreeNode):
   """What a stage uses and does not change; arrays, so nothing recompiles.
 
   Attributes:
@@ -172,7 +171,7 @@ def teach(how: Distillation, teacher: PyTree, images: Array) -> Lesson | None:
   """One pass of the teacher serves the divergence and all maps."""
   if how.teacher is None:
     return None
-  logits, taps = how.teacher.apply(teacher, images, train=False)
+  logits, taps = networks.apply(how.teacher, teacher, images)
   maps = jnp.zeros(())
   if how.attends:
     maps = attention.attention_vectors(taps, how.map_size)
@@ -319,7 +318,7 @@ def make_eval_step(
   """
 
   def step(variables: Variables, images: Array, labels: Array, mask: Array):
-    logits, _ = net.apply(variables, batches.to_float(images), train=False)
+    logits, _ = networks.apply(net, variables, batches.to_float(images))
     values = {
       'loss': losses.cross_entropy(logits, labels),
       'accuracy': metrics.accuracy(logits, labels),

@@ -2,10 +2,11 @@
 
 Masks are inputs. Soft masks make it the supernet, one-hot masks a candidate,
 and a space with one choice per block, without masks, the derived network. The
-block is FBNetV2's inverted residual; the mask multiplies its output after the
-residual, y = m_l * (BN(project) + R(x)), and the inner tensor is masked by the
-mask of the width that enters, so that a supernet at one-hot masks equals the
-derived network with sliced weights, BatchNorm included.
+block is FBNetV2's inverted residual; its output is the sum of the choices'
+outputs, sum_i g_i z_i = m * (BN(project) + R(x)) with the mask m (section 3.3),
+and the inner tensor is masked by the mask of the width that enters, so that a
+supernet at one-hot masks equals the derived network with sliced weights,
+BatchNorm included.
 
 Example:
   >>> import jax, jax.numpy as jnp
@@ -100,6 +101,7 @@ class InvertedResidual(nn.Module):
   Attributes:
     block: the widths, of which the widest is built.
     space: expansion, kernel size and the form of the shortcut.
+    changes: whether some choice of the block's width differs from its input's.
     norm: makes a BatchNorm.
     conv: the depthwise convolution.
     dtype: compute type.
@@ -107,6 +109,7 @@ class InvertedResidual(nn.Module):
 
   block: Block
   space: SearchSpace
+  changes: bool
   norm: Callable[..., nn.Module]
   conv: Callable[[Array, Array, int], Array]
   dtype: jnp.dtype | None = None
@@ -117,7 +120,7 @@ class InvertedResidual(nn.Module):
     x: Array,
     entering: Array | None,
     mask: Array | None,
-    agreement: Array | float,
+    agreement: Array,
   ) -> tuple[Array, Taps]:
     """Applies the block.
 
@@ -125,7 +128,7 @@ class InvertedResidual(nn.Module):
       x: [B, H, W, C], already masked.
       entering: [C] mask of x, or None.
       mask: [F] mask of the output, or None.
-      agreement: probability that the output is as wide as x.
+      agreement: [F], the part of the mask whose width is that of x.
 
     Returns:
       The output [B, H', W', F], and the taps of the three convolutions; the
@@ -149,27 +152,23 @@ class InvertedResidual(nn.Module):
     # keeps channels apart, so masking after it masks both tensors.
     filtered = _masked(nn.hard_swish(filtered), inner)
     project = Pointwise(width, self.dtype, name='project')
-    projected = self.norm(name='project_norm')(project(filtered))
-    taps = (_masked(expanded, inner), filtered, _masked(projected, mask))
+    projected = _masked(self.norm(name='project_norm')(project(filtered)), mask)
+    taps = (_masked(expanded, inner), filtered, projected)
     if self.block.residual:
-      projected += self._shortcut(x, agreement)
-    return _masked(projected, mask), taps
+      projected += self._shortcut(x, mask, agreement)
+    return projected, taps
 
-  def _shortcut(self, x: Array, agreement: Array | float) -> Array:
-    """R(x), [B, H, W, F]; called inside the compact method."""
+  def _shortcut(self, x: Array, mask: Array | None, agreement: Array) -> Array:
+    """R(x) after the mask, [B, H, W, F]; called inside the compact method."""
     fitted = _fit(x, self.block.widest)
-    # A plain number means that the widths are known: there is one form only.
-    known = agreement if isinstance(agreement, float) else None
-    if self.space.shortcut is Shortcut.PAD or known == 1.0:
-      return fitted
+    if self.space.shortcut is Shortcut.PAD or not self.changes:
+      return _masked(fitted, mask)
     if self.space.shortcut is Shortcut.DROP:
-      return fitted * jnp.asarray(agreement, x.dtype)
+      return _masked(fitted, agreement)
     shortcut = Pointwise(self.block.widest, self.dtype, name='shortcut')
     changed = self.norm(name='shortcut_norm')(shortcut(x))
-    if known == 0.0:
-      return changed
-    agreement = jnp.asarray(agreement, x.dtype)
-    return agreement * fitted + (1 - agreement) * changed
+    disagreement = (1.0 if mask is None else mask) - agreement
+    return _masked(fitted, agreement) + _masked(changed, disagreement)
 
 
 class Student(nn.Module):
@@ -244,12 +243,19 @@ class Student(nn.Module):
     entering = None if masks is None else jnp.ones(x.shape[-1])
     width = x.shape[-1]
     for index, block in enumerate(self.space.blocks):
-      agreement = float(block.widest == width)
-      mask = None
+      mask = None if masks is None else masks.features[index]
+      agreement = jnp.full(block.widest, float(block.widest == width))
       if masks is not None:
-        mask, agreement = masks.features[index], masks.agreement[index]
+        agreement = masks.agreement[index]
+      widths = {*block.choices, *self.space.input_choices[index]}
       x, inner = InvertedResidual(
-        block, self.space, norm, self.conv, self.dtype, name=f'block{index}'
+        block,
+        self.space,
+        len(widths) > 1,
+        norm,
+        self.conv,
+        self.dtype,
+        name=f'block{index}',
       )(x, entering, mask, agreement)
       outputs.append(x)
       taps.extend(inner)

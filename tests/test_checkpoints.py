@@ -145,7 +145,7 @@ def test_the_last_and_the_best_are_kept(tmp_path, metrics, kept, best):
     last = saved.restore_last(template)
     assert last.state['w'].tolist() == [last.step] * 2 == [kept[-1]] * 2
     if best is None:
-      with pytest.raises(FileNotFoundError, match='no checkpoint of the kind'):
+      with pytest.raises(FileNotFoundError, match='no such checkpoint'):
         saved.restore_best(template)
     else:
       assert saved.restore_best(template).state['w'].tolist() == [best] * 2
@@ -216,7 +216,7 @@ def _leave_half_written(directory, finished, step):
 
 def test_a_half_written_step_is_not_seen_and_is_removed(tmp_path):
   _save_all(tmp_path, [0.1, 0.2])
-  unfinished = _leave_half_written(tmp_path, 1, 2)
+  unfinished = _leave_half_written(tmp_path, 1, 3)
   with checkpoints.Checkpoints(tmp_path) as saved:
     assert (saved.last_step(), saved.best_step()) == (1, 1)
     state = saved.restore_last({'w': np.zeros(2, int)}).state
@@ -234,7 +234,7 @@ def test_a_process_killed_in_a_save_leaves_the_step_before(tmp_path):
     "saved.save(1, {'w': np.full(2, 1)}, metric=0.5)\n"
     'rename = os.rename\n'
     'os.rename = os.replace = lambda *_: os._exit(9)\n'
-    "saved.save(2, {'w': np.full(2, 2)}, metric=0.9)\n"
+    "saved.save(3, {'w': np.full(2, 2)}, metric=0.9)\n"
   )
   killed = subprocess.run([sys.executable, '-c', code, tmp_path], check=False)
   assert killed.returncode == 9

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from rnascl_jax.figures import style
+from rnascl_jax.figures.evaluation import Json
 from rnascl_jax.figures.results import Run
 
 
@@ -31,24 +32,26 @@ def filters(run: Run) -> Figure | None:
   )[0]
   _bars(panels[0], blocks, rows, style.font_for(len(rows), height))
   if heat is not None:
-    epochs, probabilities = heat
-    mesh = panels[1].pcolormesh(
-      _edges(epochs),
-      np.arange(len(rows) + 1) - 0.5,
-      probabilities,
-      cmap='Blues',
-      vmin=0,
-      vmax=1,
-    )
-    panels[1].set_title('Probability of a choice during the search')
-    style.epochs(panels[1])
-    panels[1].tick_params(axis='y', length=0)
-    style.color_bar(figure, panels[1], mesh, 'Probability')
+    _draw_heat(figure, panels[1], *heat)
   for axes in panels:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     for start in _starts(blocks)[1:]:
       axes.axhline(start - 0.5, color=style.GREY, lw=0.6)
   return figure
+
+
+def _draw_heat(
+  figure: Figure, axes: Axes, epochs: np.ndarray, probabilities: np.ndarray
+) -> None:
+  """Probabilities [rows, E] at epochs [E] as colours."""
+  borders = np.arange(len(probabilities) + 1) - 0.5
+  mesh = axes.pcolormesh(
+    _edges(epochs), borders, probabilities, cmap='Blues', vmin=0, vmax=1
+  )
+  axes.set_title('Probability of a choice during the search')
+  style.epochs(axes)
+  axes.tick_params(axis='y', length=0)
+  style.color_bar(figure, axes, mesh, 'Probability')
 
 
 def _bars(
@@ -124,16 +127,7 @@ def tutor_map(run: Run) -> Figure | None:
   mesh = axes.pcolormesh(
     final, cmap='Blues', vmin=0, vmax=final.max(), ec='white', lw=0.4
   )
-  cell = min(width / teachers, height / students) * 72  # points
-  axes.scatter(
-    [t['tutor'] + 0.5 for t in tutors],
-    np.arange(len(tutors)) + 0.5,
-    s=(0.42 * min(cell, 22)) ** 2,
-    color=style.ORANGE,
-    edgecolor='white',
-    linewidth=0.6,
-    label='chosen tutor',
-  )
+  _mark(axes, tutors, 72 * min(width / teachers, height / students))
   axes.set_xticks(
     np.arange(teachers) + 0.5,
     _numbered(run.teacher_layers),
@@ -151,6 +145,19 @@ def tutor_map(run: Run) -> Figure | None:
   figure.legend(loc='outside upper left')
   style.color_bar(figure, axes, mesh, 'Probability as tutor')
   return figure
+
+
+def _mark(axes: Axes, tutors: list, cell: float) -> None:
+  """A dot on each student layer's tutor, in cells of `cell` points."""
+  axes.scatter(
+    [t['tutor'] + 0.5 for t in tutors],
+    np.arange(len(tutors)) + 0.5,
+    s=(0.42 * min(cell, 22)) ** 2,
+    color=style.ORANGE,
+    edgecolor='white',
+    linewidth=0.6,
+    label='chosen tutor',
+  )
 
 
 def _numbered(names: list[str]) -> list[str]:
@@ -176,27 +183,31 @@ def tutor_histogram(run: Run) -> Figure | None:
   panels[0].set(ylabel='Student layers taught', title='Tutors chosen')
   panels[0].yaxis.get_major_locator().set_params(integer=True)
   if scores is not None:
-    values = np.asarray(scores['scores'], float)
-    order = np.argsort(values, kind='stable')
-    labels = _numbered(scores['layers'])
-    taught = dict(zip(names, counts, strict=True))
-    panels[1].bar(
-      np.arange(len(values)),
-      values[order],
-      color=[
-        style.BLUE if taught.get(scores['layers'][i]) else style.PALE
-        for i in order
-      ],
-    )
-    _layer_ticks(panels[1], [labels[i] for i in order], panel)
-    panels[1].set_ylabel('|clean − adversarial| / |clean|')
-    panels[1].set_title('Robustness score, most robust first')
+    taught = {name for name, count in zip(names, counts, strict=True) if count}
+    _score_bars(panels[1], scores, taught, panel)
   handles = [
     Patch(color=style.BLUE, label='teaches a student layer'),
     Patch(color=style.PALE, label='teaches none'),
   ]
   figure.legend(handles=handles, loc='outside upper right', ncols=2)
   return figure
+
+
+def _score_bars(
+  axes: Axes, scores: Json, taught: set[str], inches: float
+) -> None:
+  """Robustness scores from the lowest, those of `taught` layers marked."""
+  layers, values = scores['layers'], np.asarray(scores['scores'], float)
+  order = np.argsort(values, kind='stable')
+  axes.bar(
+    np.arange(len(values)),
+    values[order],
+    color=[style.BLUE if layers[i] in taught else style.PALE for i in order],
+  )
+  labels = _numbered(layers)
+  _layer_ticks(axes, [labels[i] for i in order], inches)
+  axes.set_ylabel('|clean − adversarial| / |clean|')
+  axes.set_title('Robustness score, most robust first')
 
 
 def _layer_ticks(axes: Axes, labels: list[str], inches: float) -> None:

@@ -43,17 +43,13 @@ def attention_maps(run: Run) -> Figure | None:
   parts = figure.subfigures(
     1, len(ratios), squeeze=False, width_ratios=ratios, wspace=0.0
   )[0]
-  _draw_images(parts[0], images)
-  titles = [*(run.label(s) for s in students), 'Tutor']
+  titles = [textwrap.fill(run.label(s), 15) for s in students]
+  _draw_images(parts[0], images, lines=max(t.count('\n') for t in titles))
   for part, layer in zip(parts[1:], layers, strict=True):
     part.suptitle(_heading(layer, tutors[layer]), fontsize=9)
-    grid = part.subplots(len(images), columns, squeeze=False)
     maps = [saved[f'maps/{s}'][:, layer] for s in students]  # [n, h, w] each
     maps.append(saved['teacher_maps'][:, tutors[layer]['tutor']])
-    for row, cells in enumerate(grid):
-      _draw_row(cells, [m[row] for m in maps])
-    for axes, title in zip(grid[0], titles, strict=True):
-      axes.set_title(textwrap.fill(title, 15), fontsize=7.5, loc='center')
+    _draw_layer(part, [m[: len(images)] for m in maps], [*titles, 'Tutor'])
   figure.supxlabel(_KEY, fontsize=8)
   return figure
 
@@ -79,14 +75,26 @@ def _heading(layer: int, tutor: Json) -> str:
   )
 
 
-def _draw_images(part: SubFigure, images: np.ndarray) -> None:
+def _draw_images(part: SubFigure, images: np.ndarray, lines: int) -> None:
+  """Images [n, H, W, C], as far down as maps below titles with line breaks."""
   part.suptitle(' \n ', fontsize=9)
   grid = part.subplots(len(images), 1, squeeze=False)
   for axes, image in zip(grid[:, 0], images, strict=True):
     grey = image.shape[-1] == 1
     axes.imshow(image[..., 0] if grey else image, cmap='gray', vmin=0, vmax=1)
     _bare(axes, ' ')
-  grid[0, 0].set_title('Image', fontsize=7.5, loc='center')
+  grid[0, 0].set_title(' \n' * lines + 'Image', fontsize=7.5, loc='center')
+
+
+def _draw_layer(
+  part: SubFigure, maps: list[np.ndarray], titles: list[str]
+) -> None:
+  """Maps [n, h, w] of one layer, a column each; the tutor's is the last."""
+  grid = part.subplots(len(maps[0]), len(maps), squeeze=False)
+  for row, cells in enumerate(grid):
+    _draw_row(cells, [m[row] for m in maps])
+  for axes, title in zip(grid[0], titles, strict=True):
+    axes.set_title(title, fontsize=7.5, loc='center')
 
 
 def _draw_row(cells: np.ndarray, maps: list[np.ndarray]) -> None:

@@ -1,5 +1,7 @@
 """Figures of accuracy under attack: against epsilon, and against clean."""
 
+import textwrap
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
@@ -20,17 +22,27 @@ def epsilon_curves(run: Run) -> Figure | None:
   if not attacks:
     return None
   scale, unit = evaluation.epsilon_unit(run.dataset)
-  looks = style.looks(run.models)
   figure = style.figure(0.8 + 4.0 * len(attacks), 3.9)
   panels = figure.subplots(1, len(attacks), squeeze=False, sharey=True)[0]
   for axes, (attack, label) in zip(panels, attacks.items(), strict=True):
-    curves = [
-      (looks[e.model], c)
-      for e in run.evaluations
-      for c in e.curves
-      if c.attack == attack
-    ]
-    for look, curve in curves:
+    _draw_curves(axes, run, attack, scale)
+    style.percent(axes, 'Accuracy (%)' if axes is panels[0] else '')
+    axes.set(xlabel=f'ε ({unit})', title=label)
+  figure.legend(
+    handles=_legend(run, [e for e in run.evaluations if e.curves]),
+    loc='outside lower center',
+    ncols=min(3, len(run.evaluations)),
+  )
+  return figure
+
+
+def _draw_curves(axes: Axes, run: Run, attack: str, scale: float) -> None:
+  """Every model's curve under one attack, epsilons times `scale`."""
+  looks = style.looks(run.models)
+  ticks = set()
+  for found in run.evaluations:
+    look = looks[found.model]
+    for curve in (c for c in found.curves if c.attack == attack):
       axes.plot(
         scale * curve.epsilons,
         100 * curve.accuracies,
@@ -39,17 +51,9 @@ def epsilon_curves(run: Run) -> Figure | None:
         marker=look.marker,
         ms=4,
       )
-    style.percent(axes, 'Accuracy (%)' if axes is panels[0] else '')
-    axes.set(xlabel=f'ε ({unit})', title=label)
-    ticks = {round(e, 6) for _, c in curves for e in c.epsilons.tolist()}
-    if len(ticks) <= _MOST_TICKS:
-      axes.set_xticks([scale * epsilon for epsilon in sorted(ticks)])
-  figure.legend(
-    handles=_legend(run, [e for e in run.evaluations if e.curves]),
-    loc='outside lower center',
-    ncols=min(3, len(run.evaluations)),
-  )
-  return figure
+      ticks |= {round(e, 6) for e in curve.epsilons.tolist()}
+  if len(ticks) <= _MOST_TICKS:
+    axes.set_xticks([scale * epsilon for epsilon in sorted(ticks)])
 
 
 def _legend(run: Run, evaluations: list[Evaluation]) -> list[Line2D]:
@@ -136,10 +140,11 @@ def _bars(outcome: Outcome) -> np.ndarray:
 
 def _caption(found: Evaluation) -> str:
   """A model's label with its parameters and MACs, as in the paper's Fig. 1."""
+  label = textwrap.fill(found.label, 24)
   numbers = (found.parameters, found.macs)
   if None in numbers:
-    return found.label
-  return f'{found.label}\n({", ".join(_short(n) for n in numbers if n)})'
+    return label
+  return f'{label}\n({", ".join(_short(n) for n in numbers if n)})'
 
 
 def _short(count: int) -> str:

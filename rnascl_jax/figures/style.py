@@ -117,7 +117,7 @@ def percent(axes: Axes, label: str) -> None:
   axes.set_ylabel(label)
   axes.set_ylim(-2, 102)
   axes.set_yticks(range(0, 101, 20))
-  axes.grid(axis='y')
+  axes.grid(True, axis='y')
 
 
 def font_for(rows: int, inches: float, *, largest: float = 8.0) -> float:

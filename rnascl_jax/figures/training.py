@@ -27,31 +27,27 @@ def training_curves(run: Run) -> Figure | None:
   rows = [r for r in _ROWS if any(len(s.series(r[0])[0]) for s in run.stages)]
   if not groups or not rows:
     return None
-  figure = style.figure(1.0 + 3.4 * len(groups), 0.9 + 2.5 * len(rows))
-  panels = figure.subplots(
-    len(rows), len(groups), squeeze=False, sharex='col', sharey=False
-  )
+  figure = style.figure(1.0 + 3.4 * len(groups), 1.3 + 2.4 * len(rows))
+  panels = figure.subplots(len(rows), len(groups), squeeze=False)
   for column, group in enumerate(groups):
     stages = [s for s in run.stages if s.group == group]
-    for row, (metric, label, share) in enumerate(rows):
-      axes = panels[row, column]
+    for axes, (metric, label, share) in zip(
+      panels[:, column], rows, strict=True
+    ):
+      if not any(len(s.series(metric)[0]) for s in stages):
+        axes.remove()
+        continue
       _draw_stages(axes, run, stages, metric, 100.0 if share else 1.0)
+      style.epochs(axes)
+      axes.grid(True, axis='y')
+      axes.set_xlim(left=0)
+      axes.set_ylabel(label)
       if share:
-        style.percent(axes, label if column == 0 else '')
-      else:
-        axes.grid(axis='y')
-        axes.set_ylabel(label if column == 0 else '')
+        style.percent(axes, label)
     panels[0, column].set_title(_TITLES[group])
-    style.epochs(panels[-1, column])
-    if len(stages) > 1:
-      panels[0, column].legend(handles=_models(run, stages), loc='upper right')
+  handles = _legend(run)
   figure.legend(
-    handles=[
-      Line2D([], [], color=style.BLACK, lw=0.9, alpha=0.6, label='training'),
-      Line2D([], [], color=style.BLACK, lw=2.0, label='validation'),
-    ],
-    loc='outside upper right',
-    ncols=2,
+    handles=handles, loc='outside lower center', ncols=min(4, len(handles))
   )
   return figure
 
@@ -78,18 +74,19 @@ def _draw_stages(
     )
 
 
-def _models(run: Run, stages: list[Stage]) -> list[Line2D]:
+def _legend(run: Run) -> list[Line2D]:
+  """Handles of all models, and of the two splits."""
   looks = style.looks(run.models)
-  return [
-    Line2D(
-      [],
-      [],
-      color=looks[stage.model].color,
-      ls=looks[stage.model].line,
-      label=run.label(stage.model),
-    )
-    for stage in stages
+  models = dict.fromkeys(s.model for s in run.stages if s.group != 'search')
+  handles = [
+    Line2D([], [], color=looks[m].color, ls=looks[m].line, label=run.label(m))
+    for m in models
   ]
+  for label, width, alpha in (('training', 0.9, 0.6), ('validation', 2, 1)):
+    handles.append(
+      Line2D([], [], color='black', lw=width, alpha=alpha, label=label)
+    )
+  return handles
 
 
 def search(run: Run) -> Figure | None:

@@ -1,7 +1,6 @@
 """Attacks every trained model of a run, and saves what it looks at."""
 
 import dataclasses
-import io
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -190,6 +189,7 @@ def _evaluate(run: Run, model: Model, folder: pathlib.Path) -> bool:
         epsilon=trial.preset.epsilon,
         seed=run.settings.seed,
         batch_size=size,
+        unroll=spec.unroll,
       ),
     )
   files.write_json(
@@ -211,7 +211,7 @@ def _evaluate(run: Run, model: Model, folder: pathlib.Path) -> bool:
     },
   )
   outcomes = {k: outcome.correct for k, (_, outcome) in attacked.items()}
-  _save_arrays(
+  runs.save_arrays(
     folder / f'{model.name}.npz',
     {
       f'correct/{k}': v for k, v in {'clean': clean.correct, **outcomes}.items()
@@ -282,6 +282,7 @@ def _curves(
         epsilon=epsilon_255 / 255,
         seed=run.settings.seed,
         batch_size=size,
+        unroll=spec.unroll,
       )
       points.append(
         {'epsilon': epsilon_255 / 255, 'accuracy': outcome.accuracy}
@@ -329,7 +330,7 @@ def _look(run: Run, models: dict[str, Model], folder: pathlib.Path) -> None:
       arrays[f'maps/{model.name}'] = analysis.maps(
         model.net, model.variables, images, (side, side)
       )
-  _save_arrays(folder / 'attention.npz', arrays)
+  runs.save_arrays(folder / 'attention.npz', arrays)
   files.write_json(folder / 'robustness.json', _robustness(run, teacher))
 
 
@@ -344,8 +345,9 @@ def _robustness(run: Run, teacher: Model) -> dict[str, Any]:
   keys = attacks.image_keys(
     jax.random.key(run.settings.seed), jnp.arange(len(split.labels))
   )
+  options = {'unroll': spec.unroll} if spec.unroll else {}
   perturbed = jax.jit(
-    lambda x, y: attacks.batched(trial.preset)(logits_fn, keys, x, y)
+    lambda x, y: attacks.batched(trial.preset)(logits_fn, keys, x, y, **options)
   )(images, split.labels)
   scores = analysis.robustness_scores(
     teacher.net, teacher.variables, images, perturbed
@@ -357,10 +359,3 @@ def _robustness(run: Run, teacher: Model) -> dict[str, Any]:
     'epsilon': float(trial.preset.epsilon),
     'images': len(split.labels),
   }
-
-
-def _save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-  if parallel.is_main_process():
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    files.write_atomically(path, buffer.getvalue())

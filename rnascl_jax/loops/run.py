@@ -1,6 +1,7 @@
 """What all stages share: an opened run, one stage of training, exports."""
 
 import dataclasses
+import io
 import pathlib
 import time
 from collections.abc import Callable, Mapping
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
@@ -17,6 +19,7 @@ from rnascl_jax import (
   checkpoints,
   driver,
   evaluation,
+  files,
   parallel,
   resolve,
   settings,
@@ -132,6 +135,7 @@ def make_validate(
         epsilon=regime.epsilon_255 / 255,
         seed=run.settings.seed,
         batch_size=size,
+        unroll=run.settings.evaluation.unroll,
       )
       found['adversarial_accuracy'] = found['selection'] = outcome.accuracy
     return found
@@ -160,11 +164,11 @@ def context(
 ) -> steps.Context:
   """What a stage uses and does not change."""
   return steps.Context(
-    seed=np.uint32(stage_seed(run.settings.seed, stage)),
+    seed=jnp.uint32(stage_seed(run.settings.seed, stage)),
     teacher=teacher or (),
     tutors=tutors,
-    kl_weight=np.float32(kl_weight),
-    gamma=np.float32(gamma),
+    kl_weight=jnp.float32(kl_weight),
+    gamma=jnp.float32(gamma),
   )
 
 
@@ -262,6 +266,14 @@ def load_variables(folder: pathlib.Path) -> Variables:
   """The exported variables of a complete stage."""
   workdir.summary(folder)
   return checkpoints.load_variables(folder / 'model')[0]
+
+
+def save_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
+  """Writes an .npz file atomically, on the main process."""
+  if parallel.is_main_process():
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    files.write_atomically(path, buffer.getvalue())
 
 
 @dataclasses.dataclass

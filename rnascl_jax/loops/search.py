@@ -1,7 +1,6 @@
 """Searches filters and tutors (RNAS-CL, sections 3.2-3.4)."""
 
 import dataclasses
-import io
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -229,11 +228,11 @@ class _History:
     for e, line in enumerate(lines):
       for b, block in enumerate(line['channels']):
         channels[e, b, : len(block)] = block
-    buffer = io.BytesIO()
-    np.savez(
-      buffer,
-      epochs=np.array([line['epoch'] for line in lines]),
-      channel_probabilities=channels,
-      tutor_probabilities=np.array([line['tutors'] for line in lines]),
+    runs.save_arrays(
+      path,
+      {
+        'epochs': np.array([line['epoch'] for line in lines]),
+        'channel_probabilities': channels,
+        'tutor_probabilities': np.array([line['tutors'] for line in lines]),
+      },
     )
-    files.write_atomically(path, buffer.getvalue())

@@ -7,9 +7,17 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from absl import logging
 
-from rnascl_jax import resolve, settings, steps, workdir
+from rnascl_jax import (
+  checkpoints,
+  named_arrays,
+  resolve,
+  settings,
+  steps,
+  workdir,
+)
 from rnascl_jax.base import Variables
 from rnascl_jax.loops import run as runs
 from rnascl_jax.loops.run import Run
@@ -62,6 +70,16 @@ def _train(run: Run, name: str) -> None:
     logging.info('%s is complete: %s', name, folder)
     return
   chosen, net = spec(run, name), network(run, name)
+  metadata = {
+    'kind': 'teacher',
+    'network': dataclasses.asdict(chosen.network),
+    'layers': list(net.tap_names),
+  }
+  if chosen.checkpoint:
+    variables = _given(run, net, chosen.checkpoint)
+    summary = {'seconds': 0.0, 'checkpoint': chosen.checkpoint}
+    runs.finish(run, folder, name, summary, variables, metadata)
+    return
   epoch = runs.epoch_steps(run, chosen.optimization)
   recipe = steps.Recipe(
     net=net,
@@ -84,9 +102,33 @@ def _train(run: Run, name: str) -> None:
     parts=(chosen.optimization.batch_size,),
     validate=runs.make_validate(run, net, chosen.regime),
   )
-  metadata = {
-    'kind': 'teacher',
-    'network': dataclasses.asdict(chosen.network),
-    'layers': list(net.tap_names),
-  }
   runs.finish(run, folder, name, summary, state.variables, metadata)
+
+
+def _given(run: Run, net: nn.Module, checkpoint: str) -> Variables:
+  """A trained teacher from elsewhere, if it fits the config.
+
+  Raises:
+    ValueError: if it has another number of classes or another architecture.
+    FileNotFoundError: if there is none.
+  """
+  variables, metadata = checkpoints.load_variables(
+    pathlib.Path(checkpoint) / 'model'
+  )
+  classes = run.data.num_classes
+  if metadata['num_classes'] != classes:
+    raise ValueError(
+      f'The teacher in {checkpoint} tells {metadata["num_classes"]} classes '
+      f'apart (trained on {metadata["dataset"]}), but {run.data.name} has '
+      f'{classes}. Use a teacher of this data set, or train one: '
+      "config.teacher.checkpoint=''."
+    )
+  images = jax.ShapeDtypeStruct((1, *run.data.image_shape), jnp.float32)
+  template = jax.eval_shape(
+    lambda x: net.init(jax.random.key(0), x, train=False), images
+  )
+  return named_arrays.into_template(
+    template,
+    named_arrays.from_state(variables),
+    source=f'the teacher in {checkpoint}',
+  )

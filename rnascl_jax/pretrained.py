@@ -1,0 +1,98 @@
+"""Loads a trained model of a workdir, without the code that searched it.
+
+  model = rnascl_jax.load('/tmp/digits')
+  logits = model.logits_fn(images)  # [B, H, W, C] in [0, 1] -> [B, K]
+
+`logits_fn` is a pure function in evaluation mode: jit it, attack it, take its
+gradient.
+"""
+
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+
+from rnascl_jax import architecture, checkpoints, networks
+from rnascl_jax.architecture import Architecture
+from rnascl_jax.base import LogitsFn, Variables
+from rnascl_jax.student import Student
+from rnascl_jax.teachers import TEACHERS
+
+
+class Pretrained(NamedTuple):
+  """A trained classifier.
+
+  Attributes:
+    logits_fn: images [B, H, W, C] in [0, 1] -> logits [B, K].
+    net: its network, which also returns taps.
+    variables: parameters and BatchNorm statistics, NumPy arrays.
+    architecture: filters and tutors of a student, None for a teacher.
+    metadata: what was saved with it: data set, classes, normalisation.
+  """
+
+  logits_fn: LogitsFn
+  net: nn.Module
+  variables: Variables
+  architecture: Architecture | None
+  metadata: dict[str, Any]
+
+
+def load(workdir: str | os.PathLike[str], model: str = 'rnas_cl') -> Pretrained:
+  """Loads a trained model.
+
+  Args:
+    workdir: of a run.
+    model: a student's name ('rnas_cl', 'ce', ...) or a teacher's ('teacher').
+
+  Returns:
+    The model.
+
+  Raises:
+    FileNotFoundError: if it was not trained there; it lists those that were.
+  """
+  folder = pathlib.Path(workdir)
+  places = (folder / 'train' / model, folder / model)
+  for place in places:
+    if (place / 'stage.json').exists():
+      variables, metadata = checkpoints.load_variables(place / 'model')
+      return _build(variables, metadata)
+  found = sorted(
+    path.parent.name
+    for path in [
+      *folder.glob('train/*/stage.json'),
+      *folder.glob('*/stage.json'),
+    ]
+    if path.parent.name != 'search'
+  )
+  raise FileNotFoundError(
+    f'{folder} has no trained model {model!r}; it has '
+    f'{", ".join(found) or "none"}. Models are trained by python -m '
+    'experiments.pipeline.'
+  )
+
+
+def _build(variables: Variables, metadata: dict[str, Any]) -> Pretrained:
+  fields: dict[str, Any] = {
+    'num_classes': metadata['num_classes'],
+    'mean': tuple(metadata['mean']),
+    'std': tuple(metadata['std']),
+  }
+  found: Architecture | None = None
+  if metadata['kind'] == 'student':
+    found = architecture.from_dict(metadata['architecture'])
+    net: nn.Module = Student(
+      space=found.derived_space,
+      blocks_only=metadata['layers'] == 'block',
+      **fields,
+    )
+  else:
+    spec = metadata['network']
+    shape = {
+      name: tuple(value) if isinstance(value, list) else value
+      for name, value in spec.items()
+      if name not in ('name', 'bfloat16') and value
+    }
+    net = TEACHERS[spec['name']](**fields, **shape)
+  logits_fn = networks.logits_fn(net, variables)
+  return Pretrained(logits_fn, net, variables, found, metadata)

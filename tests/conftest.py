@@ -1,0 +1,27 @@
+"""Settings of all tests: two CPU devices, strict shapes, a program cache."""
+
+import os
+import pathlib
+
+# Before JAX is imported. More than two devices on two cores deadlock.
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=2')
+
+import jax
+import pytest
+
+from rnascl_jax import datasets
+
+_CACHE = pathlib.Path(__file__).parent.parent / '.jax_cache'
+
+
+def pytest_configure(config):
+  del config
+  jax.config.update('jax_numpy_rank_promotion', 'raise')
+  jax.config.update('jax_compilation_cache_dir', str(_CACHE))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+
+
+@pytest.fixture(scope='session')
+def digits() -> datasets.Dataset:
+  return datasets.load('digits', validation_size=128)
