@@ -1,5 +1,7 @@
 """The argument of a config file: `--config=configs/x.py:space=s3,smoke`."""
 
+from collections.abc import Collection
+
 
 def parse(argument: str | None, defaults: dict[str, str]) -> dict[str, str]:
   """Splits 'space=s3,smoke' into names and values.
@@ -26,3 +28,25 @@ def parse(argument: str | None, defaults: dict[str, str]) -> dict[str, str]:
       )
     values[name] = value or 'yes'
   return values
+
+
+def pick(values: dict[str, str], name: str, known: Collection[str]) -> str:
+  """The value of an argument, if it is a known one.
+
+  Args:
+    values: from `parse`.
+    name: of the argument.
+    known: its possible values.
+
+  Returns:
+    The value.
+
+  Raises:
+    ValueError: for another value; it lists the known ones.
+  """
+  if values[name] not in known:
+    raise ValueError(
+      f'The config argument {name}={values[name]} is unknown; choose one of '
+      f'{", ".join(known)}.'
+    )
+  return values[name]

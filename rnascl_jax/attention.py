@@ -28,11 +28,11 @@ import jax.numpy as jnp
 
 from rnascl_jax.base import Array
 
-# Smallest squared distance under a root, so that the gradient at zero is finite;
-# below the float32 rounding of |a|^2 + |b|^2 - 2ab, which is about 1e-7.
+# Smallest squared distance under the root, so that the gradient at zero is
+# finite; rounding of |a|^2 + |b|^2 - 2ab in float32 is larger, about 1e-7.
 _DELTA = 1e-12
-# A map of a smaller squared norm counts as zero. Float32 holds such squares, and
-# activations that make a map so small are below 1e-7.
+# A map of a smaller squared norm counts as zero: its activations are below
+# about 1e-8. Float32 holds such squares.
 _ZERO = 1e-30
 
 

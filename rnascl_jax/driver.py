@@ -226,7 +226,7 @@ class _Runner:
     for epoch in range(self._at.step // stage.steps_per_epoch, stage.epochs):
       self._run_epoch(epoch, stop)
       self._finish_epoch(epoch + 1)
-      if stop.signum and epoch + 1 < stage.epochs:
+      if stop.signum:
         self._save_and_exit(stop.signum)
     return parallel.unreplicate(self._state), time.monotonic() - self._started
 

@@ -6,7 +6,7 @@ A network is a Flax module called as `net(images, train=...)`, with images in
 Example:
   >>> import jax, jax.numpy as jnp
   >>> from rnascl_jax import networks, teachers
-  >>> net = teachers.small_resnet(num_classes=10, mean=(0.,), std=(1.,))
+  >>> net = teachers.TEACHERS['small_resnet'](num_classes=10)
   >>> images = jnp.zeros((2, 8, 8, 1))
   >>> variables = net.init(jax.random.key(0), images, train=False)
   >>> networks.logits_fn(net, variables)(images).shape

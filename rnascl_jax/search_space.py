@@ -79,6 +79,11 @@ class SearchSpace:
           f'stride={block.stride}; it needs one or more distinct positive '
           'widths and a stride of at least 1.'
         )
+      if block.residual and block.stride > 1:
+        raise ValueError(
+          f'Block {index} has a residual and stride={block.stride}; a residual '
+          'needs a stride of 1.'
+        )
     if not self.blocks or self.kernel_size % 2 == 0 or self.expansion < 1:
       raise ValueError(
         f'A search space needs at least one block (has {len(self.blocks)}), an '

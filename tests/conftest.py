@@ -10,7 +10,8 @@ os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=2')
 import jax
 import pytest
 
-from rnascl_jax import datasets
+from rnascl_jax import datasets, loops
+from tests import tiny
 
 _CACHE = pathlib.Path(__file__).parent.parent / '.jax_cache'
 
@@ -20,6 +21,14 @@ def pytest_configure(config):
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   jax.config.update('jax_compilation_cache_dir', str(_CACHE))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+
+
+@pytest.fixture(scope='session')
+def tiny_run(tmp_path_factory) -> pathlib.Path:
+  """The workdir of a complete pipeline."""
+  folder = tmp_path_factory.mktemp('tiny')
+  loops.pipeline(tiny.config(), str(folder))
+  return folder
 
 
 @pytest.fixture(scope='session')

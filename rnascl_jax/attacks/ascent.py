@@ -21,9 +21,6 @@ from rnascl_jax.base import Array, LogitsFn, LossFn
 # What an attack climbs: image [H, W, C] -> (loss, fooled), both scalars.
 Objective = Callable[[Array], tuple[Array, Array]]
 
-# The longest loop that the CPU back end unrolls unless told otherwise.
-_MAX_UNROLLED = 20
-
 
 class Point(NamedTuple):
   """An image with what the classifier makes of it.
@@ -93,7 +90,7 @@ def climb(
   decay: float | Array | None = None,
   keep_best: bool = False,
   stop_when_fooled: bool = False,
-  unroll: int | bool | None = None,
+  unroll: int | bool = 1,
 ) -> Array:
   """One ascent on one image; the arguments are those of `gradient.pgd`.
 
@@ -107,18 +104,17 @@ def climb(
     decay: of the momentum, or None for the plain gradient.
     keep_best: return the iterate of the largest loss, not the last.
     stop_when_fooled: stay at the first iterate that fools the classifier.
-    unroll: steps unrolled; None lets the back end decide.
+    unroll: steps unrolled in the loop; True for all.
 
   Returns:
     [H, W, C], in the ball.
   """
   lower, upper = linf.ball(image, epsilon)
   step_size = jnp.asarray(step_size, image.dtype)
+  gradient_fn = jax.value_and_grad(objective, has_aux=True)
 
   def step(state, _):
-    (loss, fooled), gradient = jax.value_and_grad(objective, has_aux=True)(
-      state.image
-    )
+    (loss, fooled), gradient = gradient_fn(state.image)
     velocity = _accumulate(state.velocity, gradient, decay)
     image_adv = state.image + step_size * _sign(velocity)
     image_adv = linf.project(image_adv, lower, upper)
@@ -137,7 +133,6 @@ def climb(
     velocity=None if decay is None else jnp.zeros_like(image),
     best=nothing(image) if keep_best else None,
   )
-  unroll = _resolve(unroll, num_steps)
   state, _ = lax.scan(step, state, length=num_steps, unroll=unroll)
   if not keep_best:
     return state.image
@@ -198,11 +193,3 @@ def _accumulate(velocity, gradient, decay):
 def _sign(x):
   """The sign, 0 for NaN: in JAX sign(NaN) is NaN, and would stay."""
   return jnp.where(jnp.isnan(x), 0.0, jnp.sign(x))
-
-
-def _resolve(unroll, num_steps):
-  """The default of `unroll`, see `gradient.pgd`."""
-  if unroll is not None:
-    return unroll
-  on_cpu = jax.default_backend() == 'cpu'
-  return True if on_cpu and num_steps <= _MAX_UNROLLED else 1

@@ -53,7 +53,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import ascent, linf
+from rnascl_jax.attacks import ascent, linf, unrolling
 from rnascl_jax.base import Array, Key, LogitsFn, LossFn
 
 # A starting point of an attack: (key, image, epsilon) -> image.
@@ -84,12 +84,6 @@ def pgd(
   draws from `fold_in(key, r)`, so that the first restarts of a longer attack
   are those of a shorter one, and more of them never do less damage.
 
-  On XLA's CPU back end a convolution's input gradient is several times slower
-  inside a loop than outside of it (the pass that brings it into the form that
-  the fast kernel takes does not enter loops), so that a partly unrolled loop
-  gains nothing; a longer program takes longer to compile. Measured by
-  `python tests/benchmarks/attack_unroll.py`, TABLE
-
   Args:
     logits_fn: [1, H, W, C] -> [1, K], in evaluation mode.
     key: typed random key; unused where `start` is None.
@@ -109,8 +103,8 @@ def pgd(
     stop_when_fooled: stay at the first iterate that fools the classifier, as
       the evaluations of Rice et al. and Wong et al. do. Needs a label.
     targeted: descend the loss towards the target.
-    unroll: steps unrolled in the loop, static; True for all. None is all on a
-      CPU if there are at most 20, and 1 elsewhere.
+    unroll: steps unrolled in the loop, static; True for all, restarts
+      included. None decides by back end and network, see `unrolling`.
 
   Returns:
     [H, W, C], in the ball and in [0, 1] (float32: to 3e-8), exactly the image
@@ -120,10 +114,13 @@ def pgd(
     ValueError: if num_steps or restarts are below 1, if restarts would repeat
       an attack without randomness, or if `stop_when_fooled` lacks a label.
   """
+  image, target = jnp.asarray(image), jnp.asarray(target)
   chex.assert_rank(image, 3)
-  target = jnp.asarray(target)
   _check(num_steps, restarts, start, stop_when_fooled and target.ndim)
   objective = ascent.objective(logits_fn, loss, target, targeted)
+  if unroll is None:
+    gradient_fn = jax.grad(objective, has_aux=True)
+    unroll = unrolling.choose(gradient_fn, image, length=num_steps * restarts)
 
   def run(index):
     first = image
@@ -144,32 +141,8 @@ def pgd(
 
   if restarts == 1:
     return lax.stop_gradient(run(0))
-
-  def restart(worst, index):
-    image_adv = run(index)
-    point = ascent.Point(image_adv, *objective(image_adv))
-    return ascent.worse_of(worst, point), None
-
-  nothing = ascent.nothing(image)
-  worst, _ = lax.scan(restart, nothing, jnp.arange(restarts))
-  return lax.stop_gradient(worst.image)
-
-
-def _check(num_steps, restarts, start, lacks_label):
-  """Refuses options that make no sense together."""
-  if num_steps < 1 or restarts < 1:
-    raise ValueError(
-      f'num_steps={num_steps} and restarts={restarts} must be at least 1.'
-    )
-  if restarts > 1 and start is None:
-    raise ValueError(
-      f'restarts={restarts} without a random start repeat one attack; give '
-      'start=linf.uniform_start.'
-    )
-  if lacks_label:
-    raise ValueError(
-      'stop_when_fooled needs an integer label; the target is an array.'
-    )
+  worst = _worst(run, objective, image, restarts=restarts, unroll=unroll)
+  return lax.stop_gradient(worst)
 
 
 def fgsm(
@@ -288,3 +261,34 @@ def cw(
     S&P 2017, section V.
   """
   return pgd(logits_fn, key, image, label, loss=losses.cw_loss, **options)
+
+
+def _check(num_steps, restarts, start, lacks_label):
+  """Refuses options that make no sense together."""
+  if num_steps < 1 or restarts < 1:
+    raise ValueError(
+      f'num_steps={num_steps} and restarts={restarts} must be at least 1.'
+    )
+  if restarts > 1 and start is None:
+    raise ValueError(
+      f'restarts={restarts} without a random start repeat one attack; give '
+      'start=linf.uniform_start.'
+    )
+  if lacks_label:
+    raise ValueError(
+      'stop_when_fooled needs an integer label; the target is an array.'
+    )
+
+
+def _worst(run, objective, image, *, restarts, unroll):
+  """The worst of several runs, one after the other to save memory."""
+
+  def restart(worst, index):
+    image_adv = run(index)
+    point = ascent.Point(image_adv, *objective(image_adv))
+    return ascent.worse_of(worst, point), None
+
+  nothing = ascent.nothing(image)
+  indices = jnp.arange(restarts)
+  worst, _ = lax.scan(restart, nothing, indices, unroll=unroll is True)
+  return worst.image

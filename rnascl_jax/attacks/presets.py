@@ -73,8 +73,8 @@ class Preset:
   """
 
   origin: str
-  epsilon: float
-  step_size: float
+  epsilon: float | Array
+  step_size: float | Array
   num_steps: int
   start: gradient.StartFn | None
   loss: LossFn = losses.cross_entropy

@@ -10,11 +10,11 @@ from typing import Any
 
 from rnascl_jax import parallel
 from rnascl_jax import report as reports
-from rnascl_jax.loops.evaluate import evaluate
+from rnascl_jax.loops.evaluate_stage import evaluate
 from rnascl_jax.loops.run import open_run
-from rnascl_jax.loops.search import search
-from rnascl_jax.loops.teacher import teacher
-from rnascl_jax.loops.train import train
+from rnascl_jax.loops.search_stage import search
+from rnascl_jax.loops.teacher_stage import teacher
+from rnascl_jax.loops.train_stage import train
 
 __all__ = ['evaluate', 'pipeline', 'report', 'search', 'teacher', 'train']
 

@@ -11,8 +11,8 @@ from absl import logging
 from rnascl_jax import architecture, resolve, settings, steps, workdir
 from rnascl_jax.architecture import Architecture
 from rnascl_jax.loops import run as runs
-from rnascl_jax.loops import search as searches
-from rnascl_jax.loops import teacher as teachers
+from rnascl_jax.loops import search_stage as searches
+from rnascl_jax.loops import teacher_stage as teachers
 from rnascl_jax.loops.run import Run
 from rnascl_jax.student import Student
 

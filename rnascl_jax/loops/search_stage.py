@@ -1,5 +1,6 @@
 """Searches filters and tutors (RNAS-CL, sections 3.2-3.4)."""
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from rnascl_jax.arch_params import ArchParams
 from rnascl_jax.architecture import Architecture
 from rnascl_jax.base import PyTree
 from rnascl_jax.loops import run as runs
-from rnascl_jax.loops import teacher as teachers
+from rnascl_jax.loops import teacher_stage as teachers
 from rnascl_jax.loops.run import Run
 from rnascl_jax.search_space import SearchSpace
 
@@ -127,27 +128,27 @@ def _search(run: Run, folder: pathlib.Path) -> None:
   parts = split_batch(
     chosen.optimization.batch_size, chosen.arch_share, len(run.over)
   )
-  history = _History(folder / 'arch.jsonl', chosen, epoch)
-  state, summary = runs.fit(
-    run,
-    'search',
-    folder,
-    dataclasses.replace(chosen.optimization, select='last'),
-    search_steps.make_search_step(recipe, how),
-    search_steps.init_search_state(weights, arch, how.optimizer),
-    runs.context(
+  with _History(folder / 'arch.jsonl', chosen, epoch) as history:
+    state, summary = runs.fit(
       run,
       'search',
-      teacher=teacher,
-      kl_weight=chosen.kl_weight,
-      gamma=chosen.gamma,
-    ),
-    order_stage='search',
-    parts=parts,
-    validate=lambda state: {'selection': 0.0},
-    annotate=history.annotate,
-  )
-  history.export(folder / 'history.npz')
+      folder,
+      dataclasses.replace(chosen.optimization, select='last'),
+      search_steps.make_search_step(recipe, how),
+      search_steps.init_search_state(weights, arch, how.optimizer),
+      runs.context(
+        run,
+        'search',
+        teacher=teacher,
+        kl_weight=chosen.kl_weight,
+        gamma=chosen.gamma,
+      ),
+      order_stage='search',
+      parts=parts,
+      validate=lambda state: {'selection': 0.0},
+      annotate=history.annotate,
+    )
+    history.export(folder / 'history.npz')
   _write(run, space, state.arch, teacher_net.tap_names)
   workdir.finish(folder, summary)
   workdir.record(run.folder, run.settings.seed, 'search', summary['seconds'])
@@ -185,13 +186,16 @@ def _write(
   )
 
 
-class _History:
+class _History(contextlib.AbstractContextManager):
   """Probabilities of filters and tutors after every epoch."""
 
   def __init__(self, path: pathlib.Path, spec: settings.Search, epoch: int):
     self._path = path
     self._log = files.JsonLines(path)
     self._spec, self._epoch = spec, epoch
+
+  def __exit__(self, *error: object) -> None:
+    self._log.close()
 
   def annotate(self, state: PyTree, done: int) -> dict[str, float]:
     """Logs the logits; returns temperature and entropies."""

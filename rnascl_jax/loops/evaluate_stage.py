@@ -31,9 +31,9 @@ from rnascl_jax.base import Variables
 from rnascl_jax.datasets import Split
 from rnascl_jax.evaluation import Outcome
 from rnascl_jax.loops import run as runs
-from rnascl_jax.loops import search as searches
-from rnascl_jax.loops import teacher as teachers
-from rnascl_jax.loops import train as students
+from rnascl_jax.loops import search_stage as searches
+from rnascl_jax.loops import teacher_stage as teachers
+from rnascl_jax.loops import train_stage as students
 from rnascl_jax.loops.run import Run
 from rnascl_jax.student import Student
 

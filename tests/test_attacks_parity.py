@@ -1,0 +1,357 @@
+"""The gradient attacks against loops in PyTorch, and against Foolbox.
+
+In float64 every pixel must agree to 1e-12. In float32 a derivative that is
+zero but for rounding has a sign that no two programs need agree on, and the
+pixel then moves by a whole step: there 1e-6 is asked of all but 0.2 % of the
+pixels.
+"""
+
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rnascl_jax import attacks, losses
+from rnascl_jax.attacks import presets
+
+torch = pytest.importorskip('torch')
+
+COUNT, SIDE, CLASSES = 12, 8, 10
+EPSILON, STEP = 8 / 255, 2 / 255
+
+both_types = pytest.mark.parametrize('dtype', [np.float32, np.float64])
+
+
+@functools.cache
+def _weights():
+  """Two convolutions with BatchNorm in evaluation mode, and a linear head."""
+  rng = np.random.default_rng(0)
+  layers = []
+  for features, inputs in ((8, 3), (12, 8)):
+    kernel = rng.normal(size=(features, inputs, 3, 3)) * (2 / inputs / 9) ** 0.5
+    mean, bias = rng.normal(size=(2, features)) * 0.1
+    variance, scale = rng.uniform(0.5, 1.5, size=(2, features))
+    layers.append((kernel, mean, variance, scale, bias))
+  return layers, rng.normal(size=(12, CLASSES))
+
+
+@functools.cache
+def _data():
+  """Images, labels of which a few are wrong, and noise in [-1, 1]."""
+  rng = np.random.default_rng(1)
+  images = rng.uniform(size=(COUNT, SIDE, SIDE, 3))
+  images[0], images[1] = 0, 1
+  noise = rng.uniform(-1, 1, size=images.shape)
+  logits = _torch_model(_to_torch(images, np.float64))
+  labels = logits.argmax(dim=1).numpy()
+  labels[-2:] = (labels[-2:] + 1) % CLASSES
+  return images, labels, noise
+
+
+def _jax_model(images):
+  """Images [B, H, W, C] -> logits [B, K], in the images' type."""
+  layers, head = jax.tree.map(
+    lambda x: jnp.asarray(x, images.dtype), _weights()
+  )
+  x = images
+  for kernel, mean, variance, scale, bias in layers:
+    x = jax.lax.conv_general_dilated(
+      x, kernel, (2, 2), 'VALID', dimension_numbers=('NHWC', 'OIHW', 'NHWC')
+    )
+    factor = scale * jax.lax.rsqrt(variance + 1e-5)
+    shape = (1, 1, 1, -1)
+    x = (x - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
+    x = jax.nn.relu(x)
+  return x.mean(axis=(1, 2)) @ head
+
+
+def _torch_model(images):
+  """Images [B, C, H, W] -> logits [B, K], in the images' type."""
+  layers, head = _weights()
+  x = images
+  for layer in layers:
+    kernel, *statistics = (torch.tensor(w, dtype=images.dtype) for w in layer)
+    x = torch.nn.functional.conv2d(x, kernel, stride=2)
+    x = torch.nn.functional.batch_norm(x, *statistics, eps=1e-5)
+    x = torch.relu(x)
+  return x.mean(dim=(2, 3)) @ torch.tensor(head, dtype=images.dtype)
+
+
+def _torch_margin(logits, labels):
+  own = logits.gather(1, labels[:, None])[:, 0]
+  others = logits.scatter(1, labels[:, None], -torch.inf)
+  return (others.amax(dim=1) - own).sum()
+
+
+def _torch_cross_entropy(logits, labels):
+  return torch.nn.functional.cross_entropy(logits, labels, reduction='sum')
+
+
+def _torch_attack(
+  images,
+  labels,
+  first,
+  *,
+  loss=_torch_cross_entropy,
+  epsilon=EPSILON,
+  step=STEP,
+  num_steps,
+  decay=None,
+  stop=False,
+  sign=1,
+):
+  """Signed gradient steps on a batch, as the public loops write them."""
+  x, velocity = first.clone(), torch.zeros_like(first)
+  for _ in range(num_steps):
+    x.requires_grad_()
+    logits = _torch_model(x)
+    (gradient,) = torch.autograd.grad(sign * loss(logits, labels), x)
+    x = x.detach()
+    if decay is not None:
+      size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
+      velocity = gradient = decay * velocity + gradient / size
+    moved = x + step * gradient.sign()
+    moved = torch.min(torch.max(moved, images - epsilon), images + epsilon)
+    moved = torch.clamp(moved, 0, 1)
+    fooled = (logits.argmax(dim=1) != labels)[:, None, None, None]
+    x = torch.where(fooled, x, moved) if stop else moved
+  return x
+
+
+def _to_torch(images, dtype):
+  return torch.tensor(np.moveaxis(np.asarray(images, dtype), -1, 1))
+
+
+def _expected(dtype, first, **options):
+  """The PyTorch loop's result, [B, H, W, C]."""
+  images, labels, _ = _data()
+  result = _torch_attack(
+    _to_torch(images, dtype),
+    torch.tensor(labels).long(),
+    _to_torch(first, dtype),
+    **options,
+  )
+  return np.moveaxis(result.numpy(), 1, -1)
+
+
+def _ours(dtype, first, attack=attacks.pgd, **options):
+  """Our result from the same starting points, [B, H, W, C]."""
+  images, labels, _ = _data()
+
+  def one(image, label, first):
+    start = {}
+    if attack is attacks.pgd:
+      start['start'] = lambda key, image, epsilon: first
+    return attack(
+      _jax_model, jax.random.key(0), image, label, **start, **options
+    )
+
+  with jax.enable_x64(dtype == np.float64):
+    arguments = (images.astype(dtype), labels, np.asarray(first, dtype))
+    return np.asarray(jax.jit(jax.vmap(one))(*arguments))
+
+
+def _assert_same(ours, expected):
+  assert ours.dtype == expected.dtype
+  difference = np.abs(ours - expected)
+  if ours.dtype == np.float64:
+    assert difference.max() <= 1e-12
+  else:
+    assert np.mean(difference > 1e-6) <= 2e-3
+
+
+def _first(start):
+  """A starting point of the literature."""
+  images, _, noise = _data()
+  uniform = images + EPSILON * noise
+  return {
+    'image': images,
+    'clamped': np.clip(uniform, 0, 1),
+    'unclamped': uniform,
+    'gaussian': images + 1e-3 * noise,
+  }[start]
+
+
+@both_types
+def test_logits_and_input_gradients_agree(dtype):
+  images, labels, _ = _data()
+  x = _to_torch(images, dtype).requires_grad_()
+  logits = _torch_model(x)
+  loss = _torch_cross_entropy(logits, torch.tensor(labels).long())
+  expected = torch.autograd.grad(loss, x)[0].movedim(1, -1).numpy()
+  with jax.enable_x64(dtype == np.float64):
+    ours = _jax_model(jnp.asarray(images, dtype))
+    gradient = jax.grad(
+      lambda x: losses.cross_entropy(_jax_model(x), labels).sum()
+    )(jnp.asarray(images, dtype))
+  tolerance = 1e-12 if dtype == np.float64 else 1e-5
+  np.testing.assert_allclose(ours, logits.detach(), atol=tolerance)
+  np.testing.assert_allclose(gradient, expected, atol=tolerance)
+
+
+@both_types
+def test_fgsm_is_that_of_pytorch(dtype):
+  images, _, _ = _data()
+  ours = _ours(dtype, images, attacks.fgsm, epsilon=EPSILON)
+  expected = _expected(dtype, images, step=EPSILON, num_steps=1)
+  _assert_same(ours, expected)
+
+
+@both_types
+@pytest.mark.parametrize('decay', [1.0, 10.0])
+def test_mi_fgsm_is_that_of_pytorch(dtype, decay):
+  images, _, _ = _data()
+  ours = _ours(
+    dtype,
+    images,
+    attacks.mi_fgsm,
+    epsilon=EPSILON,
+    step_size=EPSILON / 10,
+    num_steps=10,
+    decay=decay,
+  )
+  expected = _expected(
+    dtype, images, step=EPSILON / 10, num_steps=10, decay=decay
+  )
+  _assert_same(ours, expected)
+
+
+@both_types
+@pytest.mark.parametrize('start', ['image', 'clamped', 'unclamped', 'gaussian'])
+def test_pgd_is_that_of_pytorch_from_every_start(dtype, start):
+  first = _first(start)
+  ours = _ours(dtype, first, epsilon=EPSILON, step_size=STEP, num_steps=10)
+  _assert_same(ours, _expected(dtype, first, num_steps=10))
+
+
+@both_types
+def test_targeted_pgd_is_that_of_pytorch(dtype):
+  first = _first('clamped')
+  ours = _ours(
+    dtype, first, epsilon=EPSILON, step_size=STEP, num_steps=10, targeted=True
+  )
+  _assert_same(ours, _expected(dtype, first, num_steps=10, sign=-1))
+
+
+@both_types
+def test_cw_is_that_of_pytorch_with_a_margin_for_each_image(dtype):
+  first = _first('unclamped')
+  ours = _ours(
+    dtype,
+    first,
+    loss=losses.cw_loss,
+    epsilon=EPSILON,
+    step_size=STEP,
+    num_steps=10,
+  )
+  expected = _expected(dtype, first, num_steps=10, loss=_torch_margin)
+  _assert_same(ours, expected)
+
+
+@both_types
+def test_pgd_that_stops_is_that_of_pytorch(dtype):
+  first = _first('clamped')
+  options = {'epsilon': 0.1, 'num_steps': 10}
+  ours = _ours(dtype, first, step_size=0.02, stop_when_fooled=True, **options)
+  expected = _expected(dtype, first, step=0.02, stop=True, **options)
+  _assert_same(ours, expected)
+  moving = _expected(dtype, first, step=0.02, stop=False, **options)
+  assert np.abs(moving - expected).max() > 0.01  # Some image did stop.
+
+
+# Settings as the cited code has them: epsilon, step and number of steps; the
+# start (none, clamped to [0, 1] or not); further options.
+_CITED = {
+  'fgsm': (8 / 255, 8 / 255, 1, None, {}),
+  'mi_fgsm10_dong': (16 / 255, 1.6 / 255, 10, None, {'decay': 1.0}),
+  'mi_fgsm20': (8 / 255, 0.8 / 255, 20, None, {'decay': 1.0}),
+  'mi_fgsm20_rnascl': (8 / 255, 0.8 / 255, 20, None, {'decay': 10.0}),
+  'pgd20_trades': (0.031, 0.003, 20, 'raw', {}),
+  'pgd20_advrush': (0.031, 0.01, 20, 'raw', {}),
+  'pgd20_rnascl': (8 / 255, 0.003, 20, 'raw', {}),
+  'pgd20_robnet': (8 / 255, 2 / 255, 20, 'raw', {}),
+  'pgd20_huang': (8 / 255, 0.8 / 255, 20, 'raw', {}),
+  'cw20_rnascl': (8 / 255, 0.003, 20, 'raw', {}),
+  'cw20_huang': (8 / 255, 0.8 / 255, 20, 'raw', {}),
+  'pgd20_rnascl_clamped': (8 / 255, 0.8 / 255, 20, 'clamped', {}),
+  'pgd10_madry': (8 / 255, 2 / 255, 10, 'clamped', {}),
+  'pgd20_madry': (8 / 255, 2 / 255, 20, 'clamped', {}),
+  'cw20_madry': (8 / 255, 2 / 255, 20, 'clamped', {}),
+  'pgd10_rice': (8 / 255, 2 / 255, 10, 'clamped', {'stop': True}),
+  'pgd50x10_fast': (
+    8 / 255,
+    2 / 255,
+    50,
+    'clamped',
+    {'stop': True, 'restarts': 10},
+  ),
+  'pgd10_imagenet_free': (4 / 255, 1 / 255, 10, 'clamped', {}),
+  'pgd50_imagenet_free': (4 / 255, 1 / 255, 50, 'clamped', {}),
+  'pgd7_imagenet_rnascl': (1 / 255, 2 / 255, 7, 'clamped', {}),
+}
+
+
+@pytest.mark.parametrize('name', presets.PRESETS)
+def test_presets_have_the_settings_that_they_cite(name):
+  epsilon, step_size, num_steps, start, options = _CITED[name]
+  preset = presets.PRESETS[name]
+  assert (preset.epsilon, preset.step_size) == (epsilon, step_size)
+  assert preset.num_steps == num_steps
+  assert preset.decay == options.get('decay')
+  assert preset.restarts == options.get('restarts', 1)
+  assert preset.stop_when_fooled == options.get('stop', False)
+  assert not preset.keep_best
+  if start is None:
+    assert preset.start is None
+    return
+  # A white image, whose noise above 1 clamping removes.
+  first = preset.start(jax.random.key(0), jnp.ones((8, 8, 1)), epsilon)
+  assert 0.9 * epsilon < 1 - first.min() <= epsilon + 6e-8
+  assert (first.max() > 1) == (start == 'raw')
+
+
+# Foolbox.
+
+
+@pytest.fixture(scope='module')
+def foolbox():
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # It imports from deprecated places.
+    return pytest.importorskip('foolbox')
+
+
+def _foolbox(foolbox, attack, epsilon):
+  images, labels, _ = _data()
+  model = torch.nn.Module()
+  model.forward = _torch_model
+  model = foolbox.PyTorchModel(model.eval(), bounds=(0, 1), device='cpu')
+  result, _, _ = attack(
+    model,
+    _to_torch(images, np.float64),
+    torch.tensor(labels).long(),
+    epsilons=epsilon,
+  )
+  return np.moveaxis(result.numpy(), 1, -1)
+
+
+def test_fgsm_is_that_of_foolbox(foolbox):
+  attack = foolbox.attacks.LinfFastGradientAttack(random_start=False)
+  images, _, _ = _data()
+  ours = _ours(np.float64, images, attacks.fgsm, epsilon=EPSILON)
+  _assert_same(ours, _foolbox(foolbox, attack, EPSILON))
+
+
+def test_pgd_is_that_of_foolbox_from_the_same_start(foolbox, monkeypatch):
+  attack = foolbox.attacks.LinfPGD(abs_stepsize=STEP, steps=10)
+  first = _first('clamped')
+
+  def injected(x0, epsilon):
+    del epsilon
+    return type(x0)(_to_torch(first, np.float64))
+
+  monkeypatch.setattr(attack, 'get_random_start', injected)
+  ours = _ours(np.float64, first, epsilon=EPSILON, step_size=STEP, num_steps=10)
+  _assert_same(ours, _foolbox(foolbox, attack, EPSILON))

@@ -1,0 +1,279 @@
+"""The stages together: what a run leaves behind, and what it refuses."""
+
+import json
+import os
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rnascl_jax
+from rnascl_jax import (
+  architecture,
+  attacks,
+  batches,
+  checkpoints,
+  datasets,
+  evaluation,
+  files,
+  flops,
+  loops,
+  networks,
+  parallel,
+)
+from tests import tiny
+
+
+def test_a_run_leaves_what_it_promises(tiny_run):
+  expected = [
+    'config.json',
+    'provenance.json',
+    'architecture.json',
+    'report.md',
+    'teacher/metrics.jsonl',
+    'search/history.npz',
+    'train/rnas_cl/stage.json',
+    'train/ce/stage.json',
+    'evaluation/rnas_cl.json',
+    'evaluation/rnas_cl.npz',
+    'evaluation/attention.npz',
+    'evaluation/robustness.json',
+    'figures/tutor_map.png',
+    'figures/epsilon_curves.png',
+    'figures/attention_maps.png',
+  ]
+  for name in expected:
+    assert (tiny_run / name).stat().st_size > 0, name
+
+
+def test_a_loaded_student_has_the_accuracy_that_was_evaluated(tiny_run, digits):
+  del digits
+  model = rnascl_jax.load(tiny_run)
+  saved = files.read_json(tiny_run / 'evaluation' / 'rnas_cl.json')
+  data = datasets.load(
+    'digits', validation_size=32, limit=datasets.Limit(128, 40)
+  )
+  images = batches.to_float(data.test.images)
+  logits = jax.jit(model.logits_fn)(images)
+  correct = np.asarray(logits.argmax(-1)) == data.test.labels
+  assert saved['attacks'][0]['correct'] == correct.sum()
+  outcomes = np.load(tiny_run / 'evaluation' / 'rnas_cl.npz')
+  np.testing.assert_array_equal(outcomes['correct/clean'], correct)
+  for record in saved['attacks']:
+    flags = outcomes[f'correct/{record["attack"]}']
+    assert record['correct'] == flags.sum()
+    assert record['accuracy'] == pytest.approx(flags.mean())
+    assert not (flags & ~correct).any()
+
+
+def test_a_loaded_student_needs_no_search_code(tiny_run):
+  import subprocess
+  import sys
+
+  code = (
+    'import sys, rnascl_jax, numpy as np; '
+    f'model = rnascl_jax.load({str(tiny_run)!r}); '
+    'print(model.logits_fn(np.zeros((1, 8, 8, 1), np.float32)).shape); '
+    'bad = [m for m in sys.modules if m.startswith("rnascl_jax") and '
+    'any(w in m for w in ("search_steps", "loops", "driver", "settings"))]; '
+    'assert not bad, bad'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    capture_output=True,
+    text=True,
+    check=False,
+    cwd=pathlib.Path(__file__).parent.parent,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.strip() == '(1, 10)'
+
+
+def test_loading_a_teacher_gives_its_taps(tiny_run):
+  model = rnascl_jax.load(tiny_run, 'teacher')
+  logits, taps = networks.apply(
+    model.net, model.variables, jnp.zeros((2, 8, 8, 1))
+  )
+  assert logits.shape == (2, 10)
+  assert len(taps) == len(model.net.tap_names)
+  assert model.architecture is None
+
+
+def test_loading_a_model_that_is_not_there_lists_those_that_are(tiny_run):
+  with pytest.raises(FileNotFoundError, match="'s7'.*ce, rnas_cl, teacher"):
+    rnascl_jax.load(tiny_run, 's7')
+
+
+def test_architecture_json_agrees_with_the_trained_network(tiny_run):
+  saved = json.loads((tiny_run / 'architecture.json').read_text())
+  found = architecture.from_dict(saved)
+  model = rnascl_jax.load(tiny_run)
+  assert model.architecture == found
+  cost = flops.count(found.derived_space, (8, 8, 1), 10, batch_norm=True)
+  assert cost.parameters == networks.count_parameters(model.variables)
+  assert saved['parameters_with_batch_norm'] == cost.parameters
+  evaluated = files.read_json(tiny_run / 'evaluation' / 'rnas_cl.json')
+  assert evaluated['macs'] == saved['macs']
+  assert len(saved['tutors']) == len(model.net.tap_names)
+  layers = saved['teacher']['layers']
+  assert all(t['tutor_layer'] == layers[t['tutor']] for t in saved['tutors'])
+
+
+def test_students_start_from_the_same_weights_and_order(tiny_run):
+  lines = [
+    files.read_json_lines(tiny_run / 'train' / name / 'metrics.jsonl')
+    for name in ('rnas_cl', 'ce')
+  ]
+  assert lines[0][0]['learning_rate'] == lines[1][0]['learning_rate']
+  assert lines[0][0]['kl'] > 0 and lines[0][0]['attention'] > 0
+  assert lines[1][0]['kl'] == lines[1][0]['attention'] == 0
+
+
+def test_the_terms_of_the_objective_add_up_in_the_log(tiny_run):
+  for line in files.read_json_lines(
+    tiny_run / 'train' / 'rnas_cl' / 'metrics.jsonl'
+  ):
+    if line['split'] == 'train':
+      total = line['cross_entropy'] + line['kl'] + line['attention']
+      assert line['loss'] == pytest.approx(total, rel=1e-5)
+
+
+def test_provenance_names_versions_devices_and_seconds(tiny_run):
+  found = files.read_json(tiny_run / 'provenance.json')
+  assert found['versions']['jax'] == jax.__version__
+  assert found['seed'] == 0
+  stages = {'teacher', 'search', 'train/rnas_cl', 'train/ce', 'evaluation'}
+  assert stages <= found['seconds'].keys()
+
+
+def test_evaluation_is_not_repeated_with_the_same_settings(
+  tiny_run, monkeypatch
+):
+  def fail(*arguments, **options):
+    raise AssertionError('an evaluated model was attacked again')
+
+  monkeypatch.setattr(evaluation, 'attacked', fail)
+  loops.evaluate(tiny.config(), str(tiny_run))
+
+
+def test_other_attacks_are_evaluated_in_the_same_workdir(tiny_run, tmp_path):
+  folder = tmp_path / 'copy'
+  shutil.copytree(tiny_run, folder)
+  config = tiny.config()
+  config.evaluation.attacks = ('fgsm', 'pgd20_rnascl', 'pgd20_trades')
+  config.evaluation.epsilon_255 = 32.0
+  loops.evaluate(config, str(folder))
+  saved = files.read_json(folder / 'evaluation' / 'ce.json')
+  keys = [record['attack'] for record in saved['attacks']]
+  assert keys == ['clean', 'fgsm', 'pgd20', 'pgd20_trades']
+  assert saved['attacks'][1]['epsilon'] == pytest.approx(32 / 255)
+
+
+def test_a_workdir_of_another_config_is_refused_with_the_difference(tiny_run):
+  config = tiny.config()
+  config.search.gamma = 2.0
+  with pytest.raises(ValueError, match=r'search\.gamma: 1\.0 there, 2\.0 here'):
+    loops.search(config, str(tiny_run))
+
+
+def test_the_evaluation_and_the_devices_may_change(tiny_run):
+  config = tiny.config()
+  config.devices = 2
+  config.evaluation.batch_size = 16
+  loops.teacher(config, str(tiny_run))
+
+
+def test_stages_without_their_input_say_what_to_run(tmp_path):
+  with pytest.raises(FileNotFoundError, match='experiments.pipeline'):
+    loops.search(tiny.config(), str(tmp_path))
+  with pytest.raises(FileNotFoundError, match='experiments.pipeline'):
+    loops.train(tiny.config(), str(tmp_path))
+  with pytest.raises(FileNotFoundError, match='no trained model'):
+    loops.evaluate(tiny.config(), str(tmp_path))
+
+
+def test_a_teacher_of_another_architecture_is_refused(tiny_run, tmp_path):
+  config = tiny.config()
+  config.teacher.checkpoint = str(tiny_run / 'teacher')
+  config.teacher.network.features = (8,)
+  with pytest.raises(ValueError, match='another architecture'):
+    loops.teacher(config, str(tmp_path))
+
+
+def test_a_teacher_with_other_classes_is_refused(tiny_run, tmp_path):
+  folder = tmp_path / 'teacher'
+  variables, metadata = checkpoints.load_variables(
+    tiny_run / 'teacher' / 'model'
+  )
+  metadata['num_classes'] = 100
+  checkpoints.save_variables(folder / 'model', variables, metadata)
+  config = tiny.config()
+  config.teacher.checkpoint = str(folder)
+  with pytest.raises(ValueError, match='100 classes.*digits has 10'):
+    loops.teacher(config, str(tmp_path / 'run'))
+
+
+def test_an_architecture_of_another_teacher_is_refused(tiny_run, tmp_path):
+  folder = tmp_path / 'copy'
+  shutil.copytree(tiny_run, folder)
+  saved = files.read_json(folder / 'architecture.json')
+  saved['teacher_layers'] = saved['teacher_layers'][:-1] + ['other']
+  for tutor in saved['tutors']:
+    tutor['tutor'] = 0
+  files.write_json(folder / 'architecture.json', saved)
+  shutil.rmtree(folder / 'train')
+  with pytest.raises(ValueError, match='Search again with this teacher'):
+    loops.train(tiny.config(), str(folder))
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tiny_run, tmp_path):
+  """Its leaves are compared with those of the config's network."""
+  folder = tmp_path / 'copy'
+  shutil.copytree(tiny_run, folder)
+  (folder / 'teacher' / 'stage.json').unlink()
+  config = tiny.config()
+  config.teacher.network.features = (8,)
+  (folder / 'config.json').unlink()
+  with pytest.raises(ValueError, match='another architecture'):
+    loops.teacher(config, str(folder))
+
+
+@pytest.mark.parametrize('devices', [1, 2])
+@pytest.mark.parametrize('batch_size', [7, 40])
+def test_robust_accuracy_does_not_depend_on_batches_or_devices(
+  tiny_run, devices, batch_size
+):
+  model = rnascl_jax.load(tiny_run, 'teacher')
+  data = datasets.load(
+    'digits', validation_size=32, limit=datasets.Limit(128, 40)
+  )
+  over = parallel.devices(devices)
+  outcome = evaluation.attacked(
+    model.net,
+    parallel.replicate(model.variables, over),
+    data.test,
+    attacks.PRESETS['pgd20_rnascl'],
+    over,
+    epsilon=8 / 255,
+    seed=0,
+    batch_size=batch_size,
+    unroll=1,
+  )
+  expected = np.load(tiny_run / 'evaluation' / 'teacher.npz')['correct/pgd20']
+  assert len(outcome.correct) == 40
+  assert (outcome.correct == expected).mean() >= 0.99
+
+
+@pytest.mark.skipif(
+  not os.environ.get('TFDS_DATA_DIR'),
+  reason='needs CIFAR-10 in TFDS_DATA_DIR, prepared as ArrayRecord',
+)
+@pytest.mark.slow
+def test_the_cifar_smoke_config_runs_all_stages(tmp_path):
+  from configs import cifar10
+
+  table = loops.pipeline(cifar10.get_config('smoke'), str(tmp_path))
+  assert 'PGD-20' in table

@@ -1,0 +1,169 @@
+"""Bad input fails early, with the value, the bound and the fix."""
+
+import json
+
+import pytest
+
+from configs import arguments, cifar10, digits
+from rnascl_jax import loops, resolve, settings
+from tests import tiny
+
+_CONFIGS = {
+  'digits': digits,
+  'cifar10': cifar10,
+}
+
+
+@pytest.mark.parametrize('name', _CONFIGS)
+@pytest.mark.parametrize('argument', [None, 'smoke'])
+def test_every_config_parses_and_survives_json(name, argument):
+  config = _CONFIGS[name].get_config(argument)
+  parsed = settings.parse(config)
+  again = json.loads(json.dumps(config.to_dict()))
+  assert settings.parse(again) == parsed
+
+
+@pytest.mark.parametrize('argument', [None, 'smoke'])
+def test_the_digits_configs_build_every_network(argument):
+  resolve.check(settings.parse(digits.get_config(argument)))
+
+
+@pytest.mark.parametrize('space', ['s3', 's5', 's7', 'm', 'm2', 'l'])
+def test_cifar_configs_name_the_spaces_of_table_13(space):
+  config = cifar10.get_config(f'space={space},teacher=resnet50')
+  parsed = settings.parse(config)
+  assert parsed.space.name == space
+  assert parsed.teacher.network.name == 'resnet50'
+
+
+def test_the_cifar_config_is_the_papers_section_4_1():
+  parsed = settings.parse(cifar10.get_config())
+  for stage in (parsed.search, parsed.train):
+    chosen = stage.optimization
+    assert (chosen.epochs, chosen.batch_size) == (100, 128)
+    assert (chosen.learning_rate, chosen.momentum) == (0.1, 0.9)
+    assert (chosen.weight_decay, chosen.milestones) == (2e-4, (0.75, 0.9))
+  assert parsed.search.arch_share == 0.2
+  assert (parsed.search.temperature, parsed.search.temperature_decay) == (
+    5.0,
+    0.045,
+  )
+  rate = resolve.schedule(parsed.train.optimization, 390)
+  at = [float(rate(390 * epoch)) for epoch in (0, 74.9, 75.1, 89.9, 90.1)]
+  assert at == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
+
+
+@pytest.mark.parametrize(
+  ('argument', 'message'),
+  [
+    ('spaec=s3', "'spaec' is unknown; it takes space, teacher, smoke"),
+    ('space=s4', 'space=s4 is unknown; choose one of s3, s5'),
+  ],
+)
+def test_a_wrong_config_argument_lists_the_right_ones(argument, message):
+  with pytest.raises(ValueError, match=message):
+    cifar10.get_config(argument)
+
+
+def test_config_arguments_are_words_and_pairs():
+  parsed = arguments.parse('smoke, space=s5', {'space': 's3', 'smoke': ''})
+  assert parsed == {'space': 's5', 'smoke': 'yes'}
+
+
+def _changed(path: str, value) -> dict:
+  config = tiny.config().to_dict()
+  *parents, last = path.split('.')
+  section = config
+  for name in parents:
+    section = section[name]
+  section[last] = value
+  return config
+
+
+@pytest.mark.parametrize(
+  ('path', 'value', 'message'),
+  [
+    ('search.gama', 1.0, r"config\.search\.gama.*did you mean 'gamma'"),
+    ('search.gamma', -1.0, r'gamma=-1\.0 must be at least 0'),
+    ('seed', 'one', r"seed='one' is a str, must be a int"),
+    ('teacher.regime.epsilon_255', 256.0, 'must be at most 255'),
+    ('evaluation.epsilon_255', -1.0, 'must be at least 0'),
+    ('data.flip', 1, 'must be a bool'),
+    ('train.optimization.epochs', 0, 'must be at least 1'),
+    ('train.optimization.milestones', (0.5, 1.5), 'must be at most 1'),
+    ('train.optimization.select', 'first', "one of .'last', 'best'"),
+    ('search', 3, 'must have fields of its own'),
+    ('space.name', 's3', 'depths, choices and\\s+strides together with name='),
+    ('students.ce.gamma', 1.0, 'no teacher'),
+    ('students.ce.teacher', 'me', 'must be "teacher"'),
+    ('students.ce.teacher', 'vulnerable_teacher', 'controls=True'),
+  ],
+)
+def test_a_bad_value_is_refused_with_its_field(path, value, message):
+  with pytest.raises(ValueError, match=message):
+    settings.parse(_changed(path, value))
+
+
+def test_a_missing_field_is_named():
+  config = tiny.config().to_dict()
+  del config['search']['gamma']
+  with pytest.raises(ValueError, match='config.search lacks gamma'):
+    settings.parse(config)
+
+
+@pytest.mark.parametrize(
+  ('path', 'value', 'message'),
+  [
+    ('data.name', 'digit', "'digit' is unknown. Did you mean 'digits'"),
+    ('evaluation.attacks', ('pgd21',), "'pgd21' is unknown.*fgsm"),
+    ('teacher.network.name', 'resnet19', "'resnet19' is unknown.*resnet18"),
+    ('search.noise', 'laplace', "choose one of: 'gumbel', 'normal'"),
+    ('search.penalty', 'linear', "'power', 'log'"),
+    ('search.arch_optimizer', 'lamb', "'adam', 'sgd'"),
+    ('distillation.direction', 'both', "'student_teacher', 'teacher_student'"),
+    ('space.shortcut', 'none', "'pad', 'drop', 'project'"),
+    ('train.optimization.schedule', 'step', "'piecewise', 'cosine'"),
+    ('train.regime.name', 'free', "'standard', 'pgd'"),
+    ('space.stem_stride', 8, 'strides multiply to 16'),
+    ('distillation.map_size', 3, 'map_size=3 does not divide 4'),
+  ],
+)
+def test_what_does_not_exist_or_fit_is_refused_before_compiling(
+  path, value, message
+):
+  with pytest.raises(ValueError, match=f'(?i){message}'):
+    resolve.check(settings.parse(_changed(path, value)))
+
+
+def test_a_fixed_teacher_network_takes_no_depth():
+  config = tiny.config()
+  config.teacher.network = settings.template().teacher.network
+  config.teacher.network.name = 'resnet18'
+  config.teacher.network.depth = 10
+  with pytest.raises(ValueError, match='does not take depth'):
+    resolve.check(settings.parse(config))
+
+
+def test_a_batch_larger_than_the_training_set_is_refused(tmp_path):
+  config = tiny.config()
+  config.teacher.optimization.batch_size = 1000
+  with pytest.raises(ValueError, match='batch_size=1000 exceeds the 128'):
+    loops.teacher(config, str(tmp_path))
+
+
+def test_more_devices_than_there_are_are_refused(tmp_path):
+  config = tiny.config()
+  config.devices = 3
+  with pytest.raises(ValueError, match='devices=3 were asked for'):
+    loops.teacher(config, str(tmp_path))
+
+
+def test_a_data_set_that_is_not_prepared_names_the_command(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
+  config = cifar10.get_config('smoke')
+  config.data.data_dir = str(tmp_path)
+  with pytest.raises((ValueError, FileNotFoundError), match='prepare'):
+    loops.teacher(config, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()

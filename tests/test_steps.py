@@ -1,0 +1,248 @@
+"""Steps: what one does, and that devices and dispatches change nothing."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rnascl_jax import (
+  adversarial,
+  arch_params,
+  batches,
+  driver,
+  flops,
+  parallel,
+  search_space,
+  search_steps,
+  steps,
+  student,
+)
+from rnascl_jax.loops.run import DeviceData
+from rnascl_jax.teachers import resnet
+
+_SPACE = search_space.from_stages(
+  (1, 1), ((4, 2), (6, 4)), (1, 2), stem_features=4, stem_stride=2, expansion=2
+)
+_SHAPE = (8, 8, 1)
+_BATCH = 16
+
+
+def _recipe(regime=None) -> steps.Recipe:
+  teacher = resnet.small_resnet(
+    num_classes=10, features=(4,), stage_sizes=(1,), strides=(2,)
+  )
+  return steps.Recipe(
+    net=student.Student(
+      _SPACE, 10, mean=(0.3,), std=(0.4,), axis_name=parallel.AXIS
+    ),
+    optimizer=optax.sgd(0.1, momentum=0.9),
+    regime=regime
+    or adversarial.pgd_training(epsilon=0.1, step_size=0.05, num_steps=2),
+    distillation=steps.Distillation(teacher, map_size=(2, 2)),
+    augment=functools.partial(batches.augment, padding=1, flip=True),
+  )
+
+
+def _search() -> search_steps.Search:
+  tables = flops.costs(_SPACE, _SHAPE, 10)
+  return search_steps.Search(
+    space=_SPACE,
+    tables=tables,
+    optimizer=optax.adam(0.1),
+    steps_per_epoch=2,
+    reference=search_steps.uniform_macs(_SPACE, tables),
+  )
+
+
+def _start(recipe: steps.Recipe):
+  """A state and a context with random weights and statistics."""
+  state = steps.init_state(recipe, jax.random.key(0), _SHAPE)
+  net = recipe.distillation.teacher
+  taught = len(recipe.net.tap_names), len(net.tap_names)
+  variables = net.init(jax.random.key(1), jnp.zeros((1, *_SHAPE)), train=False)
+  context = steps.Context(
+    seed=jnp.uint32(3),
+    teacher=variables,
+    tutors=jnp.eye(*taught),
+    kl_weight=jnp.float32(1.0),
+    gamma=jnp.float32(5.0),
+  )
+  return state, context
+
+
+def _data() -> DeviceData:
+  random = np.random.default_rng(0)
+  images = random.integers(0, 256, (64, *_SHAPE)).astype(np.uint8)
+  return DeviceData(images, random.integers(0, 10, 64).astype(np.int32))
+
+
+def _as_float64(tree):
+  def widen(x):
+    x = np.asarray(x)
+    return x.astype(np.float64) if x.dtype == np.float32 else x
+
+  return jax.tree.map(widen, tree)
+
+
+def _run(step, state, context, devices, parts, count, per_dispatch=1):
+  """States after each dispatch, on the host."""
+  over = tuple(parallel.devices(devices))
+  mapped = driver._dispatch(step, over)
+  state, context, data = (
+    parallel.replicate(tree, over) for tree in (state, context, _data())
+  )
+  orders = np.concatenate([batches.batch_order(0, e, 64, 16) for e in range(4)])
+  history = []
+  for first in range(0, count, per_dispatch):
+    rows = orders[first : first + per_dispatch]
+    shares = tuple(
+      parallel.shard(part, devices, axis=1)
+      for part in np.split(rows, np.cumsum(parts)[:-1], axis=1)
+    )
+    state, sums = mapped(state, context, data, shares)
+    history.append((parallel.unreplicate(state), parallel.unreplicate(sums)))
+  return history
+
+
+def _assert_close(one, two, tolerance):
+  one, two = jax.tree.leaves(one), jax.tree.leaves(two)
+  for a, b in zip(one, two, strict=True):
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def _search_case():
+  recipe, search = _recipe(), _search()
+  state, context = _start(recipe)
+  arch = arch_params.init_arch_params(
+    _SPACE,
+    len(recipe.net.tap_names),
+    len(recipe.distillation.teacher.tap_names),
+  )
+  state = search_steps.init_search_state(state, arch, search.optimizer)
+  return search_steps.make_search_step(recipe, search), state, context
+
+
+@pytest.mark.parametrize('case', ['train', 'search'])
+def test_two_devices_equal_one_over_three_steps(case):
+  if case == 'train':
+    recipe = _recipe()
+    step, (state, context) = steps.make_train_step(recipe), _start(recipe)
+    parts = (16,)
+  else:
+    step, state, context = _search_case()
+    parts = (12, 4)
+  one = _run(step, state, context, 1, parts, 3)
+  two = _run(step, state, context, 2, parts, 3)
+  for (a, a_sums), (b, b_sums) in zip(one, two, strict=True):
+    _assert_close(a, b, 1e-5)
+    _assert_close(a_sums, b_sums, 1e-5 * _BATCH)
+
+
+def test_two_devices_equal_one_over_ten_steps_in_float64():
+  with jax.enable_x64(True):
+    step, state, context = _search_case()
+    state, context = _as_float64((state, context))
+    one = _run(step, state, context, 1, (12, 4), 10)
+    two = _run(step, state, context, 2, (12, 4), 10)
+    assert one[-1][0].weights.params['stem']['kernel'].dtype == np.float64
+    _assert_close(one[-1][0], two[-1][0], 1e-10)
+
+
+def test_two_steps_in_a_dispatch_equal_two_dispatches():
+  step, state, context = _search_case()
+  apart = _run(step, state, context, 1, (12, 4), 4)
+  together = _run(step, state, context, 1, (12, 4), 4, per_dispatch=2)
+  _assert_close(apart[-1][0], together[-1][0], 1e-5)
+  losses = np.concatenate([sums['loss'] for _, sums in together])
+  expected = np.concatenate([sums['loss'] for _, sums in apart])
+  np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+def test_search_step_moves_weights_and_architecture_but_not_the_averages():
+  """The architecture's half leaves BatchNorm's running averages alone."""
+  recipe, search = _recipe(adversarial.standard()), _search()
+  step, state, context = _search_case()
+  step = search_steps.make_search_step(recipe, search)
+  ((after, _),) = _run(step, state, context, 1, (12, 4), 1)
+  # The weights' half alone, as a step of training under the same draw.
+  draw = search.draw(context.seed, jnp.int32(0), state.arch)
+  masks = arch_params.masks(_SPACE, draw.channels)
+  rows = batches.batch_order(0, 0, 64, 16)[0, :12]
+  data = _data()
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(
+    jax.random.fold_in(jax.random.key(context.seed), 0), jnp.arange(12)
+  )
+  pairs = jax.vmap(jax.random.split)(keys)
+  images = jax.vmap(recipe.augment)(
+    pairs[:, 0], batches.to_float(data.images[rows])
+  )
+  net = recipe.net.clone(axis_name=None)
+  variables = state.weights.variables
+  _, new = net.apply(
+    variables, images, masks, train=True, mutable=['batch_stats']
+  )
+  _assert_close(after.weights.batch_stats, new['batch_stats'], 1e-5)
+  moved = jax.tree.map(
+    lambda a, b: float(np.abs(a - b).max()), after.arch, state.arch
+  )
+  assert all(m > 0 for m in jax.tree.leaves(moved))
+  assert int(after.step) == 1
+
+
+def test_the_cost_is_a_factor_of_the_weights_loss_unless_switched_off():
+  recipe, search = _recipe(adversarial.standard()), _search()
+  _, state, context = _search_case()
+  weighed = search_steps.make_search_step(recipe, search)
+  plain = search_steps.make_search_step(
+    recipe, _replace(search, weigh_cost=False)
+  )
+  ((_, with_cost),) = _run(weighed, state, context, 1, (12, 4), 1)
+  ((_, without),) = _run(plain, state, context, 1, (12, 4), 1)
+  draw = search.draw(context.seed, jnp.int32(0), state.arch)
+  factor = flops.expected_macs(search.tables, draw.channels) / search.reference
+  np.testing.assert_allclose(
+    with_cost['loss'], without['loss'] * factor, rtol=1e-5
+  )
+
+
+def test_architecture_stays_during_warmup_and_weights_move():
+  recipe = _recipe(adversarial.standard())
+  search = _replace(_search(), warmup_epochs=1)
+  _, state, context = _search_case()
+  step = search_steps.make_search_step(recipe, search)
+  history = _run(step, state, context, 1, (12, 4), 3)
+  for after, _ in history[:2]:
+    _assert_close(after.arch, state.arch, 0.0)
+    assert np.abs(after.weights.params['stem']['kernel']).max() > 0
+  moved = history[2][0].arch.tutor_logits - state.arch.tutor_logits
+  assert np.abs(moved).max() > 0
+
+
+def test_pgd_training_attacks_the_current_weights():
+  """Its loss is above that on clean images, and equal to it at epsilon 0."""
+  losses = {}
+  for epsilon in (0.0, 0.3):
+    regime = adversarial.pgd_training(
+      epsilon=epsilon, step_size=epsilon / 2, num_steps=4
+    )
+    recipe = _recipe(regime)
+    state, context = _start(recipe)
+    # Statistics of an untrained network in evaluation mode are far off: train.
+    step = steps.make_train_step(recipe)
+    history = _run(step, state, context, 1, (16,), 1)
+    losses[epsilon] = history[0][1]['cross_entropy']
+  recipe = _recipe(adversarial.standard())
+  state, context = _start(recipe)
+  ((_, clean),) = _run(
+    steps.make_train_step(recipe), state, context, 1, (16,), 1
+  )
+  np.testing.assert_allclose(losses[0.0], clean['cross_entropy'], rtol=1e-5)
+  assert losses[0.3] > clean['cross_entropy']
+
+
+def _replace(search: search_steps.Search, **changes) -> search_steps.Search:
+  return dataclasses.replace(search, **changes)

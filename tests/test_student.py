@@ -1,0 +1,432 @@
+"""The student: the derived network is the supernet at one-hot masks."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rnascl_jax import arch_params, layers, search_space, student
+from rnascl_jax.arch_params import Masks
+from rnascl_jax.search_space import Shortcut
+
+CLASSES = 5
+# Two blocks with residuals and one that strides; inner widths are 6 times.
+DEPTHS, CHOICES, STRIDES = (2, 1), ((8, 6, 4), (10, 7)), (1, 2)
+# Blocks as wide as their input, wider, narrower; the stem has 8.
+FEATURES = ((8, 8, 10), (4, 8, 7), (6, 4, 10), (4, 4, 7))
+
+
+def make_space(shortcut=Shortcut.PAD, **options):
+  return search_space.from_stages(
+    DEPTHS, CHOICES, STRIDES, stem_features=8, shortcut=shortcut, **options
+  )
+
+
+def make_images(count=4, side=8):
+  return jax.random.uniform(jax.random.key(7), (count, side, side, 3))
+
+
+def make_variables(net, seed=0):
+  """Variables with scales, biases and statistics that are all different."""
+  shapes = jax.eval_shape(
+    lambda key: net.init(key, make_images(1), train=False), jax.random.key(0)
+  )
+  rng = np.random.default_rng(seed)
+
+  def draw(path, leaf):
+    name = path[-1].key
+    if name in ('scale', 'var'):
+      values = rng.uniform(0.5, 1.5, leaf.shape)
+    elif name == 'kernel':
+      fan_in = leaf.size / leaf.shape[-1]
+      values = rng.normal(size=leaf.shape) * np.sqrt(2 / fan_in)
+    else:
+      values = 0.3 * rng.normal(size=leaf.shape)
+    return jnp.asarray(values, jnp.float32)
+
+  return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def sliced(tree, like):
+  """The prefixes of a tree's leaves that have the shapes of another tree's.
+
+  Channels of a narrower network, and of the insides of its blocks, come first.
+  A shortcut's convolution that the other tree lacks is left out.
+  """
+  if not isinstance(like, dict):
+    return tree[tuple(map(slice, like.shape))]
+  return {name: sliced(tree[name], part) for name, part in like.items()}
+
+
+def outside(tree, like):
+  """A tree's leaves with those prefixes, or unused convolutions, zeroed."""
+  if not isinstance(tree, dict):
+    prefix = () if like is None else tuple(map(slice, like.shape))
+    return tree.at[prefix].set(0.0) if like is not None else tree
+  return {
+    name: outside(part, None if like is None else like.get(name))
+    for name, part in tree.items()
+  }
+
+
+def run(net, variables, images, masks=None):
+  """All that a network computes, in both modes."""
+  params = variables['params']
+
+  def objective(params):
+    (logits, taps), new = net.apply(
+      {**variables, 'params': params},
+      images,
+      masks,
+      train=True,
+      mutable=['batch_stats'],
+    )
+    goal = jnp.cos(jnp.arange(logits.size)).reshape(logits.shape)
+    loss = jnp.sum(goal * logits)
+    return loss + sum(jnp.mean(tap**2) for tap in taps), (logits, taps, new)
+
+  gradient, (logits, taps, new) = jax.grad(objective, has_aux=True)(params)
+  evaluated = net.apply(variables, images, masks, train=False)
+  return {
+    'train': (logits, taps),
+    'eval': evaluated,
+    'batch_stats': new['batch_stats'],
+    'gradient': gradient,
+  }
+
+
+def assert_trees_close(found, expected, atol=1e-5):
+  found, expected = (jax.tree.leaves_with_path(t) for t in (found, expected))
+  for (path, a), (_, b) in zip(found, expected, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=atol, err_msg=str(path))
+
+
+@functools.cache
+def run_supernet(shortcut, features, blocks_only=False):
+  """The supernet at the one-hot masks of some widths."""
+  net = student.Student(make_space(shortcut), CLASSES, blocks_only=blocks_only)
+  masks = arch_params.masks(net.space, arch_params.one_hot(net.space, features))
+  return compiled(net)(make_variables(net), make_images(), masks)
+
+
+@functools.cache
+def compiled(net):
+  return jax.jit(functools.partial(run, net))
+
+
+@functools.cache
+def run_derived(shortcut, features, blocks_only=False):
+  """The derived network of the supernet's weights, and their shapes."""
+  net = student.Student(make_space(shortcut), CLASSES, blocks_only=blocks_only)
+  derived = student.derived(net, features)
+  variables = sliced(make_variables(net), make_variables(derived))
+  return compiled(derived)(variables, make_images()), variables
+
+
+def assert_networks_agree(found, expected):
+  """Logits agree, and taps on the kept channels, with zeros beyond."""
+  np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-5)
+  for wide, narrow in zip(found[1], expected[1], strict=True):
+    kept = narrow.shape[-1]
+    np.testing.assert_allclose(wide[..., :kept], narrow, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(wide[..., kept:], 0)
+
+
+every_network = pytest.mark.parametrize(
+  'shortcut, features',
+  [(s, f) for s in Shortcut for f in FEATURES],
+)
+
+
+@pytest.mark.parametrize('mode', ('train', 'eval'))
+@every_network
+def test_derived_network_equals_supernet_with_hard_masks(
+  shortcut, features, mode
+):
+  found = run_supernet(shortcut, features)
+  expected, _ = run_derived(shortcut, features)
+
+  assert len(expected[mode][1]) == 1 + 3 * len(features)
+  assert_networks_agree(found[mode], expected[mode])
+
+
+@every_network
+def test_running_statistics_of_the_derived_network_are_the_supernet_s(
+  shortcut, features
+):
+  found = run_supernet(shortcut, features)['batch_stats']
+  expected = run_derived(shortcut, features)[0]['batch_stats']
+
+  assert_trees_close(sliced(found, expected), expected)
+
+
+@every_network
+def test_gradients_of_the_derived_network_are_the_supernet_s(
+  shortcut, features
+):
+  found = run_supernet(shortcut, features)['gradient']
+  expected = run_derived(shortcut, features)[0]['gradient']
+
+  assert_trees_close(sliced(found, expected), expected, atol=3e-5)
+  for unused in jax.tree.leaves(outside(found, expected)):
+    np.testing.assert_allclose(unused, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize('mode', ('train', 'eval'))
+@pytest.mark.parametrize('shortcut', Shortcut)
+def test_outputs_of_blocks_agree_after_the_residual(shortcut, mode):
+  features = FEATURES[1]
+  found = run_supernet(shortcut, features, True)
+  expected, _ = run_derived(shortcut, features, True)
+
+  assert [t.shape[-1] for t in expected[mode][1]] == list(features)
+  assert_networks_agree(found[mode], expected[mode])
+
+
+def test_the_comparison_of_networks_sees_the_residual():
+  # Otherwise the tests above would pass with any shortcut.
+  logits = [run_derived(s, FEATURES[1])[0]['eval'][0] for s in Shortcut]
+
+  for i in range(3):
+    for j in range(i):
+      assert np.abs(logits[i] - logits[j]).max() > 1e-2
+
+
+def test_only_widths_that_change_have_a_projecting_shortcut():
+  _, variables = run_derived(Shortcut.PROJECT, (4, 4, 7))
+
+  params = variables['params']
+  assert params['block0']['shortcut']['kernel'].shape == (8, 4)
+  assert 'shortcut' not in params['block1']
+  assert 'shortcut' not in params['block2']
+
+
+@pytest.mark.parametrize('shortcut', Shortcut)
+def test_a_supernet_without_masks_is_its_widest_network(shortcut):
+  net = student.Student(make_space(shortcut), CLASSES)
+  found = jax.jit(functools.partial(net.apply, train=False))(
+    make_variables(net), make_images()
+  )
+
+  expected = run_supernet(shortcut, FEATURES[0])['eval']
+
+  assert_trees_close(found, expected)
+
+
+# Soft masks.
+
+
+@pytest.mark.parametrize('train', (True, False))
+@pytest.mark.parametrize('shortcut', Shortcut)
+def test_a_block_is_the_weighted_sum_of_its_choices(shortcut, train):
+  space = search_space.from_stages(
+    (1,), ((8, 6, 4),), (1,), stem_features=6, shortcut=shortcut
+  )
+  # 6 is neither the widest nor the narrowest choice: R(x) changes with it.
+  block = search_space.Block((8, 6, 4), stride=1, residual=True)
+  space = search_space.SearchSpace(
+    blocks=(block,), stem_features=6, shortcut=shortcut
+  )
+  net = student.Student(space, CLASSES, blocks_only=True)
+  variables = make_variables(net)
+
+  @jax.jit
+  def output(channels):
+    (_, taps), _ = net.apply(
+      variables,
+      make_images(),
+      arch_params.masks(space, channels),
+      train=train,
+      mutable=['batch_stats'],
+    )
+    return taps[0]
+
+  weights = jnp.array([0.2, 0.5, 0.3])
+  found = output((weights,))
+
+  # Z = sum_i g_i z_i (section 3.3).
+  expected = sum(
+    float(weight) * output(arch_params.one_hot(space, (width,)))
+    for weight, width in zip(weights, block.choices, strict=True)
+  )
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_each_mask_multiplies_its_tensor_once():
+  space = make_space()
+  block = student.InvertedResidual(
+    space.blocks[0],
+    space,
+    True,
+    functools.partial(student.nn.BatchNorm, use_running_average=True),
+    layers.depthwise_conv,
+  )
+  x = jax.random.normal(jax.random.key(0), (1, 4, 4, 8))
+  ones, soft = jnp.ones(8), jnp.linspace(1.0, 0.1, 8)
+  variables = block.init(jax.random.key(1), x, ones, ones, ones)
+
+  def taps(entering, leaving):
+    output, taps = block.apply(variables, x, entering, leaving, leaving)
+    return output, *taps
+
+  output, expand, depthwise, project = taps(ones, ones)
+  for index, expected in ((0, output), (3, project)):
+    found = taps(ones, soft)[index]
+    np.testing.assert_allclose(found, expected * soft[None, None, None], 1e-5)
+  inner = jnp.repeat(soft, 6)[None, None, None]
+  for index, expected in ((1, expand), (2, depthwise)):
+    found = taps(soft, ones)[index]
+    np.testing.assert_allclose(found, expected * inner, 1e-5)
+
+
+def test_logits_pass_gradients_to_the_weights_of_the_choices():
+  net = student.Student(make_space(), CLASSES)
+  variables = make_variables(net)
+  params = arch_params.init_arch_params(net.space, 10, 1)
+
+  @jax.jit
+  @jax.grad
+  def slope(params):
+    channels = arch_params.probabilities(params).channels
+    masks = arch_params.masks(net.space, channels)
+    logits, _ = net.apply(variables, make_images(), masks, train=False)
+    return jnp.sum(jax.nn.log_softmax(logits)[:, 0])
+
+  for gradient in slope(params).channel_logits:
+    assert np.abs(gradient).max() > 1e-4
+
+
+# Taps, types, errors.
+
+
+def test_taps_are_in_the_order_of_their_names_beyond_ten_blocks():
+  widths = tuple((4 + index,) for index in range(12))
+  space = search_space.from_stages(
+    (1,) * 12, widths, (1,) * 12, stem_features=3, expansion=2
+  )
+  net = student.Student(space, CLASSES, blocks_only=True)
+  full = net.clone(blocks_only=False)
+  images = jax.ShapeDtypeStruct((1, 2, 2, 3), jnp.float32)
+
+  def taps(net):
+    def make(key, images):
+      return net.init_with_output(key, images, train=False)[0][1]
+
+    return jax.eval_shape(make, jax.random.key(0), images)
+
+  assert [tap.shape[-1] for tap in taps(net)] == [w for (w,) in widths]
+  assert net.tap_names == tuple(f'block{index}' for index in range(12))
+  assert sorted(net.tap_names) != list(net.tap_names)
+  found = dict(zip(full.tap_names, taps(full), strict=True))
+  assert list(found) == list(full.tap_names)
+  assert found['stem'].shape[-1] == 3
+  for index in range(1, 12):
+    assert found[f'block{index}/expand'].shape[-1] == 2 * (3 + index)
+    assert found[f'block{index}/depthwise'].shape[-1] == 2 * (3 + index)
+    assert found[f'block{index}/project'].shape[-1] == 4 + index
+
+
+def test_strides_shrink_the_taps_where_they_stand():
+  net = student.Student(make_space(), CLASSES)
+  shapes = jax.eval_shape(
+    lambda key: net.init_with_output(key, make_images(1), train=False),
+    jax.random.key(0),
+  )
+  sides = dict(
+    zip(net.tap_names, [t.shape[1] for t in shapes[0][1]], strict=True)
+  )
+
+  assert sides['stem'] == sides['block1/project'] == sides['block2/expand'] == 4
+  assert sides['block2/depthwise'] == sides['block2/project'] == 2
+
+
+def test_bfloat16_computes_but_logits_and_variables_stay_float32():
+  net = student.Student(make_space(), CLASSES, dtype=jnp.bfloat16)
+  masks = arch_params.masks(
+    net.space, arch_params.one_hot(net.space, FEATURES[1])
+  )
+  variables = jax.eval_shape(
+    lambda key: net.init(key, make_images(1), train=False), jax.random.key(0)
+  )
+  for leaf in jax.tree.leaves(variables):
+    assert leaf.dtype == jnp.float32
+
+  found = compiled(net)(make_variables(net), make_images(), masks)
+
+  for mode in ('train', 'eval'):
+    logits, taps = found[mode]
+    assert logits.dtype == jnp.float32
+    assert {tap.dtype for tap in taps} == {jnp.dtype(jnp.bfloat16)}
+  for leaf in jax.tree.leaves((found['batch_stats'], found['gradient'])):
+    assert leaf.dtype == jnp.float32
+  exact = run_supernet(Shortcut.PAD, FEATURES[1])['eval'][0]
+  # Eight bits of mantissa through a dozen layers.
+  np.testing.assert_allclose(found['eval'][0], exact, atol=0.1)
+
+
+def test_images_are_normalised_by_the_network():
+  mean, std = (0.1, 0.5, 0.3), (0.5, 0.25, 2.0)
+  net = student.Student(make_space(), CLASSES)
+  normalising = net.clone(mean=mean, std=std)
+  variables, images = make_variables(net), make_images()
+
+  found = normalising.apply(variables, images, train=False)
+
+  expected = net.apply(
+    variables, layers.normalize(images, mean, std), train=False
+  )
+  assert_trees_close(found, expected)
+
+
+def test_evaluation_does_not_couple_the_images_of_a_batch():
+  net = student.Student(make_space(), CLASSES)
+  apply = jax.jit(functools.partial(net.apply, train=False))
+  variables, images = make_variables(net), make_images()
+
+  together, _ = apply(variables, images)
+  alone, _ = apply(variables, images[:1])
+
+  np.testing.assert_allclose(together[:1], alone, atol=1e-5)
+
+
+def test_both_depthwise_convolutions_make_the_same_network():
+  net = student.Student(
+    make_space(kernel_size=5), CLASSES, conv=layers.shift_depthwise_conv
+  )
+  native = net.clone(conv=layers.native_depthwise_conv)
+  variables = make_variables(net)
+
+  found, expected = (
+    compiled(n)(variables, make_images()) for n in (net, native)
+  )
+
+  assert_trees_close(found, expected, atol=3e-5)
+
+
+@pytest.mark.parametrize('shape', ((1, 6, 8, 3), (1, 8, 2, 3)))
+def test_images_that_do_not_fit_the_strides_are_refused(shape):
+  net = student.Student(make_space(), CLASSES)
+
+  with pytest.raises(ValueError, match='multiple of 4'):
+    net.init(jax.random.key(0), jnp.zeros(shape), train=False)
+
+
+@pytest.mark.parametrize('features', ((8, 8), (8, 5, 10)))
+def test_a_derived_network_needs_widths_among_the_choices(features):
+  net = student.Student(make_space(), CLASSES)
+
+  with pytest.raises(ValueError, match='[Ww]idth'):
+    student.derived(net, features)
+
+
+def test_masks_are_a_pair_of_tuples_with_one_entry_for_each_block():
+  space = make_space()
+  channels = arch_params.one_hot(space, FEATURES[0])
+
+  masks = arch_params.masks(space, channels)
+
+  assert isinstance(masks, Masks)
+  for part in masks:
+    assert [m.shape for m in part] == [(8,), (8,), (10,)]

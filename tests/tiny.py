@@ -1,0 +1,52 @@
+"""The smallest run that has every part: digits, one block, a small teacher."""
+
+import ml_collections
+
+from rnascl_jax import settings
+
+
+def config() -> ml_collections.ConfigDict:
+  found = settings.template()
+  found.data.name = 'digits'
+  found.data.validation_size = 32
+  found.data.max_train = 128
+  found.data.max_test = 40
+  found.data.padding = 0
+  found.data.flip = False
+  found.space.name = 'custom'
+  found.space.depths = (1,)
+  found.space.choices = ((4, 2),)
+  found.space.strides = (2,)
+  found.space.stem_features = 4
+  found.space.stem_stride = 2
+  found.space.expansion = 2
+  found.distillation.map_size = 2
+  found.teacher.network.name = 'small_resnet'
+  found.teacher.network.features = (4,)
+  found.teacher.network.stage_sizes = (1,)
+  found.teacher.network.strides = (2,)
+  found.teacher.regime.num_steps = 2
+  found.vulnerable_teacher.network = found.teacher.network
+  for optimization in (
+    found.teacher.optimization,
+    found.vulnerable_teacher.optimization,
+    found.search.optimization,
+    found.train.optimization,
+  ):
+    optimization.epochs = 3
+    optimization.batch_size = 32
+    optimization.checkpoint_every = 2
+  found.students = {
+    'rnas_cl': settings.student_template(),
+    'ce': settings.student_template(
+      label='CE', teacher='', kl_weight=0.0, gamma=0.0
+    ),
+  }
+  found.devices = 1
+  found.evaluation.attacks = ('fgsm', 'pgd20_rnascl')
+  found.evaluation.curve_attacks = ('fgsm',)
+  found.evaluation.curve_epsilons_255 = (8.0, 32.0)
+  found.evaluation.batch_size = 32
+  found.evaluation.unroll = 1
+  found.evaluation.map_images = 2
+  return found
