@@ -1,11 +1,31 @@
 """Writes the report and the figures of an evaluated workdir.
 
-python -m experiments.report --config=configs/digits.py --workdir=/tmp/digits
+  python -m experiments.report --config=configs/digits.py --workdir=DIR
+
+With --seeds, prints mean and standard deviation over runs of other seeds too:
+
+  python -m experiments.report --config=configs/digits.py --workdir=DIR0 \
+    --seeds=DIR1 --seeds=DIR2
 """
+
+from absl import flags
 
 from experiments import launcher
 from rnascl_jax import loops
+from rnascl_jax import report as reports
+
+_SEEDS = flags.DEFINE_multi_string(
+  'seeds', [], 'Workdir of the same config with another seed; repeat the flag.'
+)
+
+
+def _report(config, workdir: str) -> str:
+  table = loops.report(config, workdir)
+  if not _SEEDS.value:
+    return table
+  return f'{table}\n\n{reports.seeds_table([workdir, *_SEEDS.value])}'
+
 
 if __name__ == '__main__':
   launcher.define_flags()
-  launcher.launch(loops.report)
+  launcher.launch(_report)

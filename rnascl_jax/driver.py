@@ -74,7 +74,7 @@ class Stage:
 
 
 @functools.lru_cache(maxsize=8)
-def _dispatch(
+def make_dispatch(
   step: Callable[..., Any], over: tuple[jax.Device, ...]
 ) -> Callable[..., Any]:
   """Maps steps over devices: (state, context, data, rows) -> (state, sums).
@@ -196,7 +196,7 @@ class _Runner:
     self._stage, self._over = stage, over
     self._context = parallel.replicate(context, over)
     self._data = parallel.replicate(data, over)
-    self._dispatch = _dispatch(stage.step, tuple(over))
+    self._dispatch = make_dispatch(stage.step, tuple(over))
     self._saved = checkpoints.Checkpoints(stage.directory / 'checkpoints')
     self._at = _Position(0, {}, 0.0)
     if self._saved.last_step() is not None:

@@ -8,6 +8,7 @@ change (the attacks of the evaluation, the number of devices, where data lie).
 
 import dataclasses
 import importlib.metadata
+import os
 import pathlib
 import platform
 import subprocess
@@ -109,19 +110,32 @@ def record(folder: pathlib.Path, seed: int, stage: str, seconds: float) -> None:
     return
   path = folder / 'provenance.json'
   before = files.read_json(path) if path.exists() else {}
-  device = jax.devices()[0]
   files.write_json(
     path,
     {
-      'command': ' '.join(sys.argv),
+      'command': _command(),
       'commit': _commit(),
       'seed': seed,
       'versions': {'python': platform.python_version(), **_versions()},
-      'devices': [{'kind': device.device_kind, 'count': jax.device_count()}],
+      'devices': [{'kind': _kind(), 'count': jax.device_count()}],
       'processes': jax.process_count(),
       'seconds': {**before.get('seconds', {}), stage: round(seconds, 2)},
     },
   )
+
+
+def _command() -> str:
+  """The command line, modules of `experiments` as `python -m` runs them."""
+  script = pathlib.Path(sys.argv[0])
+  if script.parent.name == 'experiments':
+    return ' '.join(['python -m', f'experiments.{script.stem}', *sys.argv[1:]])
+  return ' '.join(sys.argv)
+
+
+def _kind() -> str:
+  """The device; of a CPU also how many cores."""
+  kind = jax.devices()[0].device_kind
+  return f'{kind} ({os.cpu_count()} cores)' if kind == 'cpu' else kind
 
 
 def _versions() -> dict[str, str]:

@@ -91,7 +91,7 @@ def _as_float64(tree):
 def _run(step, state, context, devices, parts, count, per_dispatch=1):
   """States after each dispatch, on the host."""
   over = tuple(parallel.devices(devices))
-  mapped = driver._dispatch(step, over)
+  mapped = driver.make_dispatch(step, over)
   state, context, data = (
     parallel.replicate(tree, over) for tree in (state, context, _data())
   )

@@ -24,7 +24,7 @@ Example:
   [1 1 0 0]
 """
 
-from rnascl_jax.attacks import gradient, lifting, linf, presets
+from rnascl_jax.attacks import gradient, lifting, linf, presets, unrolling
 from rnascl_jax.attacks.gradient import cw, fgsm, mi_fgsm, pgd
 from rnascl_jax.attacks.lifting import (
   batched,
@@ -49,4 +49,5 @@ __all__ = [
   'perturb',
   'pgd',
   'presets',
+  'unrolling',
 ]

@@ -107,11 +107,13 @@ def perturb(
     [N, H, W, C], adversarial images in host memory.
 
   Raises:
-    ValueError: as `check_inputs`, before anything is computed.
+    ValueError: as `check_inputs`, and for a step outside of [0, 1], before
+      anything is computed.
   """
   epsilon = hyper.pop('epsilon', getattr(attack, 'epsilon', None))
   images, labels = np.asarray(images), np.asarray(labels)
   check_inputs(logits_fn, images, labels, epsilon=epsilon)
+  _check_length('step_size', hyper.get('step_size', 0))
   indices = np.arange(len(images)) if indices is None else np.asarray(indices)
   if indices.shape != labels.shape or batch_size < 1:
     raise ValueError(
@@ -176,7 +178,7 @@ def check_inputs(
       'by 255, and normalise inside of logits_fn.'
     )
   _check_labels(labels, len(images), _count_classes(logits_fn, images))
-  _check_epsilon(epsilon)
+  _check_length('epsilon', epsilon)
 
 
 def _check_labels(labels, num_images, num_classes):
@@ -197,14 +199,13 @@ def _check_labels(labels, num_images, num_classes):
     )
 
 
-def _check_epsilon(epsilon):
-  """The radius is a pixel distance on [0, 1]."""
-  if epsilon is None:
-    raise ValueError('epsilon is missing; images are in [0, 1], write 8 / 255.')
-  if not 0 <= epsilon <= 1:
+def _check_length(name, value):
+  """Radius and step are distances between pixels in [0, 1]."""
+  if value is None:
+    raise ValueError(f'{name} is missing; images are in [0, 1], write 8 / 255.')
+  if not 0 <= value <= 1:
     raise ValueError(
-      f'epsilon={epsilon} must lie in [0, 1]; images are in [0, 1], write '
-      '8 / 255.'
+      f'{name}={value} must lie in [0, 1]; images are in [0, 1], write 8 / 255.'
     )
 
 

@@ -186,7 +186,7 @@ def _evaluate(run: Run, model: Model, folder: pathlib.Path) -> bool:
         split,
         resolve.attack(trial.name),
         run.over,
-        epsilon=trial.preset.epsilon,
+        epsilon=float(trial.preset.epsilon),
         seed=run.settings.seed,
         batch_size=size,
         unroll=spec.unroll,

@@ -14,11 +14,12 @@ Example:
 import os
 import pathlib
 import textwrap
+from collections.abc import Sequence
 
 from rnascl_jax import figures, files
 from rnascl_jax.figures import results
 from rnascl_jax.figures.results import Run
-from rnascl_jax.report import findings, run_facts, tables
+from rnascl_jax.report import findings, run_facts, seeds, tables
 
 Path = str | os.PathLike[str]
 
@@ -112,6 +113,21 @@ def write(workdir: Path) -> pathlib.Path:
   path = run.workdir / 'report.md'
   files.write_atomically(path, '\n\n'.join(filter(None, sections)) + '\n')
   return path
+
+
+def seeds_table(workdirs: Sequence[Path]) -> str:
+  """Mean and standard deviation over runs that differ in their seed.
+
+  Args:
+    workdirs: at least two directories of runs, evaluated alike.
+
+  Returns:
+    A Markdown table with a row for each model, and a note.
+
+  Raises:
+    ValueError: if they were not evaluated alike, or there are too few.
+  """
+  return seeds.markdown([results.load(workdir) for workdir in workdirs])
 
 
 def _table(run: Run) -> str:
