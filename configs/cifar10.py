@@ -84,4 +84,3 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
   config.evaluation.curve_images = 128
   config.evaluation.curve_epsilons_255 = (2.0, 8.0)
   config.evaluation.attacks = ('fgsm', 'pgd20_rnascl')
-  config.evaluation.unroll = 1

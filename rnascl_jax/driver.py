@@ -93,7 +93,6 @@ def make_dispatch(
 
     if rows[0].shape[0] > 1:
       return lax.scan(one, state, rows)
-    # Convolutions in a loop are slow on XLA's CPU back end.
     state, sums = one(state, tuple(part[0] for part in rows))
     return state, jax.tree.map(lambda x: x[None], sums)
 

@@ -56,10 +56,8 @@ def _attacker(
   net: nn.Module,
   attack: Callable[..., Array],
   over: tuple[jax.Device, ...],
-  unroll: int,
 ) -> Callable:
   """Maps an attack and the check of its result over devices."""
-  options = {'unroll': unroll} if unroll else {}
 
   def survive(
     variables: PyTree,
@@ -73,7 +71,7 @@ def _attacker(
     keys = attacks.image_keys(jax.random.key(seed), indices)
     images = batches.to_float(images)
     perturbed = attacks.batched(attack)(
-      logits_fn, keys, images, labels, epsilon=epsilon, **options
+      logits_fn, keys, images, labels, epsilon=epsilon
     )
     # An attack on an image that was wrong before does not make it right.
     right_before = logits_fn(images).argmax(-1) == labels
@@ -145,7 +143,6 @@ def attacked(
   epsilon: float,
   seed: int,
   batch_size: int,
-  unroll: int = 0,
 ) -> Outcome:
   """Which images an attack leaves classified correctly.
 
@@ -160,12 +157,11 @@ def attacked(
     epsilon: radius in [0, 1].
     seed: of the random draws.
     batch_size: images at once, rounded up to a multiple of the devices.
-    unroll: steps in one turn of the attack's loop, 0 for its own choice.
 
   Returns:
     The outcome of every image.
   """
-  function = _attacker(net, attack, tuple(over), unroll)
+  function = _attacker(net, attack, tuple(over))
   constants = parallel.replicate(
     (np.uint32(seed), np.float32(epsilon)), list(over)
   )

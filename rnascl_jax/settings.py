@@ -280,8 +280,6 @@ class Evaluation:
     curve_images: most test images for the curves; 0 means all.
     batch_size: images attacked at once, over all devices.
     map_images: test images whose attention maps are saved.
-    unroll: steps of an attack in one turn of its loop; 0 leaves it to the
-      attack. On a CPU 1 compiles quickly and runs slowly: right for few images.
   """
 
   attacks: tuple[str, ...] = (
@@ -299,7 +297,6 @@ class Evaluation:
   curve_images: int = _bounded(1000, 0)
   batch_size: int = _bounded(256, 1)
   map_images: int = _bounded(6, 1)
-  unroll: int = _bounded(0, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -309,8 +306,8 @@ class Settings:
   Attributes:
     seed: decides every random draw.
     devices: how many to use of each process; 0 means all.
-    steps_per_dispatch: training steps in one program; 0 picks 1 on a CPU, where
-      convolutions in a loop are slow, and 10 elsewhere.
+    steps_per_dispatch: training steps in one program; 0 picks 1 on a CPU and 10
+      elsewhere, where starting a program costs as much as a small step.
     data: images.
     space: filter choices.
     distillation: what is taken from teachers.

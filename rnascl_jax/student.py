@@ -26,7 +26,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax.numpy as jnp
 
-from rnascl_jax import layers, search_space
+from rnascl_jax import convolutions, layers, search_space
 from rnascl_jax.arch_params import Masks
 from rnascl_jax.base import Array, Taps
 from rnascl_jax.search_space import Block, SearchSpace, Shortcut
@@ -235,6 +235,7 @@ class Student(nn.Module):
       use_bias=False,
       kernel_init=_init,
       dtype=self.dtype,
+      conv_general_dilated=convolutions.conv_general_dilated,
       name='stem',
     )
     x = nn.hard_swish(norm(name='stem_norm')(stem(x)))

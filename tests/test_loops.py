@@ -260,7 +260,6 @@ def test_robust_accuracy_does_not_depend_on_batches_or_devices(
     epsilon=8 / 255,
     seed=0,
     batch_size=batch_size,
-    unroll=1,
   )
   expected = np.load(tiny_run / 'evaluation' / 'teacher.npz')['correct/pgd20']
   assert len(outcome.correct) == 40

@@ -47,6 +47,5 @@ def config() -> ml_collections.ConfigDict:
   found.evaluation.curve_attacks = ('fgsm',)
   found.evaluation.curve_epsilons_255 = (8.0, 32.0)
   found.evaluation.batch_size = 32
-  found.evaluation.unroll = 1
   found.evaluation.map_images = 2
   return found

@@ -189,7 +189,6 @@ def _evaluate(run: Run, model: Model, folder: pathlib.Path) -> bool:
         epsilon=float(trial.preset.epsilon),
         seed=run.settings.seed,
         batch_size=size,
-        unroll=spec.unroll,
       ),
     )
   files.write_json(
@@ -282,7 +281,6 @@ def _curves(
         epsilon=epsilon_255 / 255,
         seed=run.settings.seed,
         batch_size=size,
-        unroll=spec.unroll,
       )
       points.append(
         {'epsilon': epsilon_255 / 255, 'accuracy': outcome.accuracy}
@@ -345,9 +343,8 @@ def _robustness(run: Run, teacher: Model) -> dict[str, Any]:
   keys = attacks.image_keys(
     jax.random.key(run.settings.seed), jnp.arange(len(split.labels))
   )
-  options = {'unroll': spec.unroll} if spec.unroll else {}
   perturbed = jax.jit(
-    lambda x, y: attacks.batched(trial.preset)(logits_fn, keys, x, y, **options)
+    lambda x, y: attacks.batched(trial.preset)(logits_fn, keys, x, y)
   )(images, split.labels)
   scores = analysis.robustness_scores(
     teacher.net, teacher.variables, images, perturbed

@@ -135,7 +135,6 @@ def make_validate(
         epsilon=regime.epsilon_255 / 255,
         seed=run.settings.seed,
         batch_size=size,
-        unroll=run.settings.evaluation.unroll,
       )
       found['adversarial_accuracy'] = found['selection'] = outcome.accuracy
     return found

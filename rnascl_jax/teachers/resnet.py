@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype
 
-from rnascl_jax import layers
+from rnascl_jax import convolutions, layers
 from rnascl_jax.base import Array, Taps
 
 # A function of layer fields that makes the layer.
@@ -84,6 +84,7 @@ def convolution(
     use_bias=False,
     dtype=dtype,
     kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
+    conv_general_dilated=convolutions.conv_general_dilated,
     name=name,
   )
 
