@@ -15,10 +15,8 @@ import dataclasses
 import functools
 import math
 import pathlib
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -26,7 +24,7 @@ import numpy as np
 from absl import logging
 from jax import lax
 
-from rnascl_jax import checkpoints, metrics, parallel, progress
+from rnascl_jax import checkpoints, interrupts, metrics, parallel, progress
 from rnascl_jax.base import Array, PyTree
 from rnascl_jax.steps import Batch
 
@@ -36,10 +34,6 @@ _IN_FLIGHT = 2
 
 class NonFiniteLossError(RuntimeError):
   """Training ran into a loss that is not a number."""
-
-
-class Interrupted(SystemExit):
-  """The process was asked to stop by a signal, and everything is saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,33 +102,6 @@ def _shares(stage: Stage, rows: np.ndarray, devices: int) -> tuple:
   )
 
 
-class _Stop:
-  """Remembers the signal that asked the process to stop."""
-
-  def __init__(self):
-    self.signum: int | None = None
-
-  def __call__(self, signum: int, frame: Any) -> None:
-    del frame
-    self.signum = signum
-
-
-@contextlib.contextmanager
-def _stop_on_signal() -> Iterator[_Stop]:
-  """Turns SIGTERM and SIGINT into a request, for the time of a stage."""
-  stop = _Stop()
-  if threading.current_thread() is not threading.main_thread():
-    yield stop
-    return
-  signals = (signal.SIGTERM, signal.SIGINT)
-  before = [signal.signal(number, stop) for number in signals]
-  try:
-    yield stop
-  finally:
-    for number, handler in zip(signals, before, strict=True):
-      signal.signal(number, handler)
-
-
 @dataclasses.dataclass
 class _Position:
   """Where a run stands: steps done, metrics of the open epoch, seconds."""
@@ -184,7 +151,7 @@ def run(
     Interrupted: after SIGTERM or SIGINT, when everything is saved.
   """
   runner = _Runner(stage, state, context, data, over)
-  with contextlib.closing(runner), _stop_on_signal() as stop:
+  with contextlib.closing(runner), interrupts.stop_on_signal() as stop:
     return runner.run(stop)
 
 
@@ -220,7 +187,7 @@ class _Runner:
     self._writer.close()
     self._saved.close()
 
-  def run(self, stop: _Stop) -> tuple[PyTree, float]:
+  def run(self, stop: interrupts.Stop) -> tuple[PyTree, float]:
     stage = self._stage
     for epoch in range(self._at.step // stage.steps_per_epoch, stage.epochs):
       self._run_epoch(epoch, stop)
@@ -229,7 +196,7 @@ class _Runner:
         self._save_and_exit(stop.signum)
     return parallel.unreplicate(self._state), time.monotonic() - self._started
 
-  def _run_epoch(self, epoch: int, stop: _Stop) -> None:
+  def _run_epoch(self, epoch: int, stop: interrupts.Stop) -> None:
     stage = self._stage
     order = stage.order(epoch)
     queue: collections.deque = collections.deque()
@@ -322,7 +289,7 @@ class _Runner:
       self._stage.name,
       self._at.step,
     )
-    raise Interrupted(128 + signum)
+    raise interrupts.Interrupted(128 + signum)
 
 
 def restore(stage_directory: pathlib.Path, template: PyTree, select: str):

@@ -17,18 +17,12 @@ Example:
 """
 
 import dataclasses
-import difflib
-import types
-import typing
 from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 
-
-def _bounded(default: Any, low: float | None = None, high: float | None = None):
-  """A field whose number, or each of whose numbers, has bounds."""
-  return dataclasses.field(default=default, metadata={'low': low, 'high': high})
+from rnascl_jax import fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +41,10 @@ class Data:
 
   name: str = 'cifar10'
   data_dir: str = ''
-  validation_size: int = _bounded(1000, 1)
-  max_train: int = _bounded(0, 0)
-  max_test: int = _bounded(0, 0)
-  padding: int = _bounded(4, 0)
+  validation_size: int = fields.bounded(1000, 1)
+  max_train: int = fields.bounded(0, 0)
+  max_test: int = fields.bounded(0, 0)
+  padding: int = fields.bounded(4, 0)
   flip: bool = True
 
 
@@ -72,14 +66,14 @@ class Space:
   """
 
   name: str = 's3'
-  depths: tuple[int, ...] = _bounded((), 1)
+  depths: tuple[int, ...] = fields.bounded((), 1)
   choices: tuple[tuple[int, ...], ...] = ()
-  strides: tuple[int, ...] = _bounded((), 1)
-  stem_features: int = _bounded(16, 1)
-  stem_stride: int = _bounded(2, 1)
-  expansion: int = _bounded(6, 1)
+  strides: tuple[int, ...] = fields.bounded((), 1)
+  stem_features: int = fields.bounded(16, 1)
+  stem_stride: int = fields.bounded(2, 1)
+  expansion: int = fields.bounded(6, 1)
   shortcut: str = 'pad'
-  layers: str = 'conv'
+  layers: str = fields.one_of('conv', 'block')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,16 +95,16 @@ class Optimization:
       validation images.
   """
 
-  epochs: int = _bounded(100, 1)
-  batch_size: int = _bounded(128, 1)
-  learning_rate: float = _bounded(0.1, 0)
+  epochs: int = fields.bounded(100, 1)
+  batch_size: int = fields.bounded(128, 1)
+  learning_rate: float = fields.bounded(0.1, 0)
   schedule: str = 'piecewise'
-  milestones: tuple[float, ...] = _bounded((0.75, 0.9), 0, 1)
-  warmup: float = _bounded(0.0, 0, 1)
-  momentum: float = _bounded(0.9, 0, 1)
-  weight_decay: float = _bounded(2e-4, 0)
-  checkpoint_every: int = _bounded(5, 1)
-  select: str = 'last'
+  milestones: tuple[float, ...] = fields.bounded((0.75, 0.9), 0, 1)
+  warmup: float = fields.bounded(0.0, 0, 1)
+  momentum: float = fields.bounded(0.9, 0, 1)
+  weight_decay: float = fields.bounded(2e-4, 0)
+  checkpoint_every: int = fields.bounded(5, 1)
+  select: str = fields.one_of('last', 'best')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,12 +123,12 @@ class Network:
   """
 
   name: str = 'wide_resnet34_10'
-  depth: int = _bounded(0, 0)
-  width: int = _bounded(0, 0)
-  features: tuple[int, ...] = _bounded((), 1)
-  stage_sizes: tuple[int, ...] = _bounded((), 1)
-  strides: tuple[int, ...] = _bounded((), 1)
-  bfloat16: str = 'accelerators'
+  depth: int = fields.bounded(0, 0)
+  width: int = fields.bounded(0, 0)
+  features: tuple[int, ...] = fields.bounded((), 1)
+  stage_sizes: tuple[int, ...] = fields.bounded((), 1)
+  strides: tuple[int, ...] = fields.bounded((), 1)
+  bfloat16: str = fields.one_of('accelerators', 'never', 'always')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,9 +143,9 @@ class Regime:
   """
 
   name: str = 'standard'
-  epsilon_255: float = _bounded(8.0, 0, 255)
-  step_size_255: float = _bounded(2.0, 0, 255)
-  num_steps: int = _bounded(10, 1)
+  epsilon_255: float = fields.bounded(8.0, 0, 255)
+  step_size_255: float = fields.bounded(2.0, 0, 255)
+  num_steps: int = fields.bounded(10, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,19 +199,19 @@ class Search:
 
   optimization: Optimization = Optimization()
   regime: Regime = Regime()
-  kl_weight: float = _bounded(1.0, 0)
-  gamma: float = _bounded(1.0, 0)
+  kl_weight: float = fields.bounded(1.0, 0)
+  gamma: float = fields.bounded(1.0, 0)
   arch_optimizer: str = 'adam'
-  arch_learning_rate: float = _bounded(0.01, 0)
-  arch_share: float = _bounded(0.2, 0, 1)
-  arch_warmup_epochs: int = _bounded(0, 0)
-  temperature: float = _bounded(5.0, 1e-6)
-  temperature_decay: float = _bounded(0.045, 0)
+  arch_learning_rate: float = fields.bounded(0.01, 0)
+  arch_share: float = fields.bounded(0.2, 0, 1)
+  arch_warmup_epochs: int = fields.bounded(0, 0)
+  temperature: float = fields.bounded(5.0, 1e-6)
+  temperature_decay: float = fields.bounded(0.045, 0)
   noise: str = 'gumbel'
   hard: bool = False
   penalty: str = 'power'
-  flops_exponent: float = _bounded(1.0)
-  log_alpha: float = _bounded(0.2, 0)
+  flops_exponent: float = fields.bounded(1.0)
+  log_alpha: float = fields.bounded(0.2, 0)
   weigh_cost: bool = True
 
 
@@ -232,8 +226,8 @@ class Distillation:
   """
 
   direction: str = 'student_teacher'
-  temperature: float = _bounded(1.0, 1e-6)
-  map_size: int = _bounded(8, 1)
+  temperature: float = fields.bounded(1.0, 1e-6)
+  map_size: int = fields.bounded(8, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,8 +243,8 @@ class Student:
 
   label: str = 'RNAS-CL'
   teacher: str = 'teacher'
-  kl_weight: float = _bounded(1.0, 0)
-  gamma: float = _bounded(1.0, 0)
+  kl_weight: float = fields.bounded(1.0, 0)
+  gamma: float = fields.bounded(1.0, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,15 +282,15 @@ class Evaluation:
     'mi_fgsm20_rnascl',
     'cw20_rnascl',
   )
-  epsilon_255: float = _bounded(0.0, 0, 255)
+  epsilon_255: float = fields.bounded(0.0, 0, 255)
   curve_attacks: tuple[str, ...] = ('fgsm', 'pgd20_rnascl')
-  curve_epsilons_255: tuple[float, ...] = _bounded(
+  curve_epsilons_255: tuple[float, ...] = fields.bounded(
     (1.0, 2.0, 4.0, 8.0, 16.0, 32.0), 0, 255
   )
-  max_images: int = _bounded(0, 0)
-  curve_images: int = _bounded(1000, 0)
-  batch_size: int = _bounded(256, 1)
-  map_images: int = _bounded(6, 1)
+  max_images: int = fields.bounded(0, 0)
+  curve_images: int = fields.bounded(1000, 0)
+  batch_size: int = fields.bounded(256, 1)
+  map_images: int = fields.bounded(6, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -320,9 +314,9 @@ class Settings:
     evaluation: attacks on the results.
   """
 
-  seed: int = _bounded(0, 0, 2**32 - 1)
-  devices: int = _bounded(0, 0)
-  steps_per_dispatch: int = _bounded(0, 0)
+  seed: int = fields.bounded(0, 0, 2**32 - 1)
+  devices: int = fields.bounded(0, 0)
+  steps_per_dispatch: int = fields.bounded(0, 0)
   data: Data = Data()
   space: Space = Space()
   distillation: Distillation = Distillation()
@@ -343,23 +337,14 @@ class Settings:
   evaluation: Evaluation = Evaluation()
 
 
-# What a field that holds a name may hold, where that is decided here and not by
-# a dict of functions in `resolve`.
-_CHOICES = {
-  'layers': ('conv', 'block'),
-  'select': ('last', 'best'),
-  'bfloat16': ('never', 'always', 'accelerators'),
-}
-
-
 def template() -> ml_collections.ConfigDict:
   """A config with every field, at the paper's values for CIFAR-10."""
   return ml_collections.ConfigDict(dataclasses.asdict(Settings()))
 
 
-def student_template(**fields: Any) -> ml_collections.ConfigDict:
+def student_template(**changes: Any) -> ml_collections.ConfigDict:
   """A student's fields, for `config.students.<name>`."""
-  return ml_collections.ConfigDict(dataclasses.asdict(Student(**fields)))
+  return ml_collections.ConfigDict(dataclasses.asdict(Student(**changes)))
 
 
 def parse(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Settings:
@@ -377,7 +362,7 @@ def parse(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Settings:
   """
   if isinstance(config, ml_collections.ConfigDict):
     config = config.to_dict()
-  settings = _read(Settings, config, 'config')
+  settings = fields.read(Settings, config, 'config')
   _check_together(settings)
   return settings
 
@@ -409,68 +394,3 @@ def _check_together(settings: Settings) -> None:
         f'{where}.teacher is the control, which is not trained: set '
         'config.controls=True.'
       )
-
-
-def _read(cls: type, fields: Any, where: str) -> Any:
-  """A dataclass from nested fields, all of them checked."""
-  if not isinstance(fields, Mapping):
-    raise ValueError(f'{where}={fields!r} must have fields of its own.')
-  known = {field.name: field for field in dataclasses.fields(cls)}
-  for name in fields:
-    if name not in known:
-      close = difflib.get_close_matches(str(name), known, 1)
-      hint = f'did you mean {close[0]!r}? ' if close else ''
-      raise ValueError(
-        f'{where}.{name} is not a field; {hint}Fields: {", ".join(known)}.'
-      )
-  missing = [name for name in known if name not in fields]
-  if missing:
-    raise ValueError(
-      f'{where} lacks {", ".join(missing)}; start from settings.template().'
-    )
-  hints = typing.get_type_hints(cls)
-  values = {
-    name: _value(hints[name], fields[name], f'{where}.{name}', field)
-    for name, field in known.items()
-  }
-  return cls(**values)
-
-
-def _value(kind: Any, value: Any, where: str, field: dataclasses.Field) -> Any:
-  """One field's value, of the right type and within its bounds."""
-  if dataclasses.is_dataclass(kind):
-    return _read(typing.cast(type, kind), value, where)
-  if typing.get_origin(kind) is Mapping:
-    inner = typing.get_args(kind)[1]
-    return {
-      name: _read(inner, v, f'{where}.{name}') for name, v in value.items()
-    }
-  value = _typed(kind, value, where)
-  numbers = value if isinstance(value, tuple) else (value,)
-  low, high = field.metadata.get('low'), field.metadata.get('high')
-  for number in numbers:
-    if low is not None and number < low:
-      raise ValueError(f'{where}={value} must be at least {low}.')
-    if high is not None and number > high:
-      raise ValueError(f'{where}={value} must be at most {high}.')
-  allowed = _CHOICES.get(field.name)
-  if allowed and value not in allowed:
-    raise ValueError(f'{where}={value!r} must be one of {allowed}.')
-  return value
-
-
-def _typed(kind: Any, value: Any, where: str) -> Any:
-  """A number, string, boolean or tuple of the declared type."""
-  if isinstance(kind, types.GenericAlias):
-    if not isinstance(value, tuple | list):
-      raise ValueError(f'{where}={value!r} must be a tuple.')
-    inner = typing.get_args(kind)[0]
-    return tuple(_typed(inner, item, where) for item in value)
-  if kind is float and type(value) is int:
-    return float(value)
-  if type(value) is not kind or value != value:
-    raise ValueError(
-      f'{where}={value!r} is a {type(value).__name__}, must be a '
-      f'{kind.__name__}.'
-    )
-  return value

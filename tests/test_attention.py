@@ -167,7 +167,7 @@ def test_weights_pick_the_tutor_of_each_student_layer():
   tutors = (10, 2, 9)
   weights = jax.nn.one_hot(jnp.array(tutors), 11)
 
-  found = attention.attention_loss(student, teacher, weights)
+  found = jax.jit(attention.attention_loss)(student, teacher, weights)
 
   chosen = teacher[:, np.array(tutors)]
   expected = np.linalg.norm(student - chosen, axis=-1).sum(-1) / (3 * 11)
@@ -300,7 +300,8 @@ def test_resizing_is_that_of_pytorch(shape, size):
   )
 
   with jax.enable_x64(True):
-    found = attention.resize_maps(jnp.asarray(maps), size)
+    resize = jax.jit(attention.resize_maps, static_argnums=1)
+    found = resize(jnp.asarray(maps), size)
 
   np.testing.assert_allclose(found, expected[:, 0].numpy(), rtol=1e-12)
 

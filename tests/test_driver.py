@@ -9,7 +9,14 @@ import jax
 import numpy as np
 import pytest
 
-from rnascl_jax import checkpoints, driver, files, loops, named_arrays
+from rnascl_jax import (
+  checkpoints,
+  driver,
+  files,
+  interrupts,
+  loops,
+  named_arrays,
+)
 from rnascl_jax.loops import search_stage as searches
 from rnascl_jax.loops import teacher_stage as teachers
 from tests import tiny
@@ -55,7 +62,7 @@ def test_search_killed_by_sigterm_goes_on_to_the_same_bits(
 
   with monkeypatch.context() as patch:
     patch.setattr(driver._Runner, '_collect', collect_and_stop)
-    with pytest.raises(driver.Interrupted) as stopped:
+    with pytest.raises(interrupts.Interrupted) as stopped:
       loops.search(config, str(tmp_path))
   assert stopped.value.code == 128 + signal.SIGTERM
   assert not (tmp_path / 'search' / 'stage.json').exists()

@@ -169,7 +169,9 @@ def test_gradient_of_the_expected_macs_agrees_with_finite_differences():
 
   with jax.enable_x64(True):
     logits = tuple(jnp.linspace(-1.0, 0.7 * n, n) for n in (3, 3, 2))
-    test_util.check_grads(cost, (logits,), 1, ['rev'], 1e-3, 1e-7, 1e-5)
+    test_util.check_grads(
+      jax.jit(cost), (logits,), 1, ['rev'], 1e-3, 1e-7, 1e-5
+    )
 
 
 def test_more_weight_on_a_wider_choice_costs_more():
@@ -182,7 +184,7 @@ def test_more_weight_on_a_wider_choice_costs_more():
       tables, arch_params.probabilities(params).channels
     )
 
-  gradient = jax.grad(cost)(params).channel_logits
+  gradient = jax.jit(jax.grad(cost))(params).channel_logits
 
   # Choices are listed from wide to narrow.
   for slope in gradient:

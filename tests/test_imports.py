@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import pathlib
 import pkgutil
 import subprocess
 import sys
@@ -32,7 +33,11 @@ def imported_by(statement):
   """Top-level packages and our modules that a fresh Python then holds."""
   script = f'import sys; {statement}; print(*sys.modules)'
   done = subprocess.run(
-    [sys.executable, '-c', script], capture_output=True, text=True, check=True
+    [sys.executable, '-c', script],
+    cwd=pathlib.Path(__file__).parent.parent,
+    capture_output=True,
+    text=True,
+    check=True,
   )
   names = done.stdout.split()
   return {n if n.startswith('rnascl_jax') else n.split('.')[0] for n in names}

@@ -15,18 +15,16 @@ SPACE = search_space.from_stages(
   (2, 1), ((8, 4), (12, 6, 9)), (1, 2), stem_features=8
 )
 TEACHER = tuple(f'conv{index}' for index in range(12))
+sample = jax.jit(arch_params.sample, static_argnames=('noise', 'hard'))
+probabilities = jax.jit(arch_params.probabilities)
 
 
 def make_params(space=SPACE, teacher_layers=12, blocks_only=False):
   """Architecture parameters with random logits."""
   names = search_space.layer_names(space, blocks_only=blocks_only)
   params = arch_params.init_arch_params(space, len(names), teacher_layers)
-  leaves, structure = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(0), len(leaves))
-  noisy = [
-    jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)
-  ]
-  return jax.tree.unflatten(structure, noisy)
+  rng = np.random.default_rng(0)
+  return jax.tree.map(lambda x: jnp.float32(rng.normal(size=x.shape)), params)
 
 
 # Search spaces.
@@ -151,7 +149,7 @@ def test_layer_names_are_in_forward_order_beyond_ten_blocks():
 def test_initial_logits_make_all_choices_and_tutors_equally_likely():
   params = arch_params.init_arch_params(SPACE, 10, 7)
 
-  draw = arch_params.probabilities(params)
+  draw = probabilities(params)
 
   np.testing.assert_allclose(draw.channels[2], [1 / 3] * 3, rtol=1e-6)
   np.testing.assert_allclose(draw.tutors, np.full((10, 7), 1 / 7), rtol=1e-6)
@@ -160,7 +158,7 @@ def test_initial_logits_make_all_choices_and_tutors_equally_likely():
 def test_a_draw_has_the_shapes_of_the_logits_and_sums_to_one():
   params = make_params()
 
-  draw = arch_params.sample(jax.random.key(1), params, temperature=1.0)
+  draw = sample(jax.random.key(1), params, temperature=1.0)
 
   assert jax.tree.map(jnp.shape, tuple(draw)) == jax.tree.map(
     jnp.shape, tuple(params)
@@ -172,7 +170,7 @@ def test_a_draw_has_the_shapes_of_the_logits_and_sums_to_one():
 def test_blocks_with_equal_logits_draw_independently():
   params = arch_params.init_arch_params(SPACE, 10, 2)
 
-  draw = arch_params.sample(jax.random.key(1), params, temperature=1.0)
+  draw = sample(jax.random.key(1), params, temperature=1.0)
 
   first, second = draw.channels[:2]
   assert abs(float(first[0] - second[0])) > 1e-3
@@ -181,10 +179,8 @@ def test_blocks_with_equal_logits_draw_independently():
 
 def test_a_draw_passes_its_options_to_every_logit():
   params = make_params()
-  draw = arch_params.sample(
-    jax.random.key(1), params, temperature=1.0, hard=True
-  )
-  silent = arch_params.sample(
+  draw = sample(jax.random.key(1), params, temperature=1.0, hard=True)
+  silent = sample(
     jax.random.key(1),
     params,
     temperature=0.5,
@@ -258,12 +254,12 @@ def test_one_hot_refuses_a_width_that_is_no_choice():
 
 def test_masks_pass_gradients_to_the_logits():
   def total(params):
-    draw = arch_params.sample(jax.random.key(0), params, temperature=1.0)
+    draw = sample(jax.random.key(0), params, temperature=1.0)
     return sum(
       m.sum() for m in arch_params.masks(SPACE, draw.channels).features
     )
 
-  gradient = jax.grad(total)(make_params())
+  gradient = jax.jit(jax.grad(total))(make_params())
 
   for index in range(3):
     assert np.abs(gradient.channel_logits[index]).max() > 1e-3
@@ -293,7 +289,7 @@ def test_derive_takes_the_arg_max_of_the_logits_without_noise():
 
 def test_derived_filters_are_the_limit_of_the_draw_without_noise():
   params = make_params()
-  draw = arch_params.sample(
+  draw = sample(
     jax.random.key(0),
     params,
     temperature=gumbel.temperature(99),

@@ -2,10 +2,9 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,61 +18,20 @@ from rnascl_jax import (
   files,
   flops,
   layers,
-  losses,
   networks,
   parallel,
   resolve,
-  settings,
   workdir,
 )
-from rnascl_jax.attacks import Preset
 from rnascl_jax.base import Variables
 from rnascl_jax.datasets import Split
 from rnascl_jax.evaluation import Outcome
+from rnascl_jax.loops import models, trials
 from rnascl_jax.loops import run as runs
-from rnascl_jax.loops import search_stage as searches
-from rnascl_jax.loops import teacher_stage as teachers
-from rnascl_jax.loops import train_stage as students
+from rnascl_jax.loops.models import Model
 from rnascl_jax.loops.run import Run
+from rnascl_jax.loops.trials import Trial
 from rnascl_jax.student import Student
-
-
-class Model(NamedTuple):
-  """A trained model of a run.
-
-  Attributes:
-    name: of the files about it.
-    label: what tables call it.
-    kind: 'teacher' or 'student'.
-    folder: of the stage that trained it.
-    net: its network.
-    variables: trained.
-    order: row in tables.
-  """
-
-  name: str
-  label: str
-  kind: str
-  folder: pathlib.Path
-  net: nn.Module
-  variables: Variables
-  order: int
-
-
-class Trial(NamedTuple):
-  """An attack of the config.
-
-  Attributes:
-    key: short name in files and tables, such as 'pgd20'.
-    label: 'PGD-20'.
-    name: of the preset.
-    preset: at the config's epsilon.
-  """
-
-  key: str
-  label: str
-  name: str
-  preset: Preset
 
 
 def evaluate(config: Mapping[str, Any], path: str) -> None:
@@ -90,75 +48,16 @@ def evaluate(config: Mapping[str, Any], path: str) -> None:
   run = runs.open_run(config, path)
   folder = run.folder / 'evaluation'
   watch = runs.Stopwatch()
-  models = list(trained_models(run))
-  if not models:
+  found = list(models.trained_models(run))
+  if not found:
     raise FileNotFoundError(
       f'{run.folder} has no trained model. Train one first, or run all stages '
       'with python -m experiments.pipeline.'
     )
-  evaluated = [_evaluate(run, model, folder) for model in models]
+  evaluated = [_evaluate(run, model, folder) for model in found]
   if any(evaluated):
-    _look(run, {model.name: model for model in models}, folder)
+    _look(run, {model.name: model for model in found}, folder)
     workdir.record(run.folder, run.settings.seed, 'evaluation', watch.seconds())
-
-
-def trained_models(run: Run) -> Iterator[Model]:
-  """All models of a run whose training is complete, in the tables' order."""
-  order = 0
-  for name in teachers.names(run):
-    if workdir.is_done(run.folder / name):
-      net, variables = teachers.load(run, name)
-      label = teachers.spec(run, name).label
-      folder = run.folder / name
-      yield Model(name, label, 'teacher', folder, net, variables, order)
-      order += 1
-  rows = sorted(run.settings.students.items(), key=lambda item: _row(item[1]))
-  for name, student in rows:
-    folder = run.folder / 'train' / name
-    if workdir.is_done(folder):
-      net = students.network(run, searches.load(run))
-      variables = runs.load_variables(folder)
-      yield Model(name, student.label, 'student', folder, net, variables, order)
-      order += 1
-
-
-def _row(student: settings.Student) -> tuple[bool, ...]:
-  """Students of the robust teacher before controls, full losses first."""
-  control = student.teacher == 'vulnerable_teacher'
-  return control, student.gamma == 0, student.kl_weight == 0
-
-
-def trials(names: tuple[str, ...], epsilon_255: float) -> list[Trial]:
-  """The attacks of a config, with names that are short where they are unique.
-
-  Args:
-    names: of presets.
-    epsilon_255: radius in 1/255; 0 leaves every preset as published.
-
-  Returns:
-    One trial for each name.
-  """
-  found: list[Trial] = []
-  for name in names:
-    preset = resolve.attack(name)
-    if epsilon_255:
-      preset = preset.scaled(epsilon_255 / 255)
-    key, label = _short_name(preset)
-    if any(key == other.key for other in found):
-      key, label = name, f'{label} ({name})'
-    found.append(Trial(key, label, name, preset))
-  return found
-
-
-def _short_name(preset: Preset) -> tuple[str, str]:
-  steps = preset.num_steps
-  if preset.loss is losses.cw_loss:
-    return f'cw{steps}', f'CW∞-{steps}'
-  if preset.decay is not None:
-    return 'mi_fgsm', 'MI-FGSM'
-  if steps == 1 and preset.start is None:
-    return 'fgsm', 'FGSM'
-  return f'pgd{steps}', f'PGD-{steps}'
 
 
 def _evaluate(run: Run, model: Model, folder: pathlib.Path) -> bool:
@@ -176,7 +75,7 @@ def _evaluate(run: Run, model: Model, folder: pathlib.Path) -> bool:
     model.net, variables, split, run.over, batch_size=size
   )
   attacked: dict[str, tuple[Trial, Outcome]] = {}
-  for trial in trials(spec.attacks, spec.epsilon_255):
+  for trial in trials.trials(spec.attacks, spec.epsilon_255):
     logging.info('%s: %s', model.name, trial.label)
     attacked[trial.key] = (
       trial,
@@ -269,7 +168,7 @@ def _curves(
   part = _first(split, spec.curve_images)
   at_zero = float(clean.correct[: len(part.labels)].mean())
   curves = []
-  for trial in trials(spec.curve_attacks, spec.epsilon_255):
+  for trial in trials.trials(spec.curve_attacks, spec.epsilon_255):
     points = [{'epsilon': 0.0, 'accuracy': at_zero}]
     for epsilon_255 in spec.curve_epsilons_255:
       outcome = evaluation.attacked(
@@ -309,9 +208,9 @@ def _macs(run: Run, model: Model) -> int:
   )
 
 
-def _look(run: Run, models: dict[str, Model], folder: pathlib.Path) -> None:
+def _look(run: Run, found: dict[str, Model], folder: pathlib.Path) -> None:
   """Saves attention maps of some test images, and robustness scores."""
-  teacher = models.get('teacher')
+  teacher = found.get('teacher')
   if teacher is None:
     return
   spec, side = run.settings.evaluation, run.settings.distillation.map_size
@@ -323,7 +222,7 @@ def _look(run: Run, models: dict[str, Model], folder: pathlib.Path) -> None:
       teacher.net, teacher.variables, images, (side, side)
     ),
   }
-  for model in models.values():
+  for model in found.values():
     if model.kind == 'student':
       arrays[f'maps/{model.name}'] = analysis.maps(
         model.net, model.variables, images, (side, side)
@@ -336,8 +235,8 @@ def _robustness(run: Run, teacher: Model) -> dict[str, Any]:
   """Scores of all teacher layers under the first iterated attack."""
   spec = run.settings.evaluation
   split = _first(run.data.test, spec.batch_size)
-  found = trials(spec.attacks, spec.epsilon_255)
-  trial = max(found, key=lambda t: t.key.startswith('pgd'))
+  chosen = trials.trials(spec.attacks, spec.epsilon_255)
+  trial = max(chosen, key=lambda t: t.key.startswith('pgd'))
   images = batches.to_float(split.images)
   logits_fn = networks.logits_fn(teacher.net, teacher.variables)
   keys = attacks.image_keys(
