@@ -16,9 +16,9 @@ from rnascl_jax import (
   interrupts,
   loops,
   named_arrays,
+  resolve,
 )
 from rnascl_jax.loops import search_stage as searches
-from rnascl_jax.loops import teacher_stage as teachers
 from tests import tiny
 
 
@@ -126,7 +126,7 @@ def test_a_non_finite_loss_says_where_and_names_the_last_good_checkpoint(
   config.teacher.optimization.milestones = ()
   config.teacher.optimization.epochs = 4
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(teachers.resolve, 'optimizer', _explodes_after(8))
+    patch.setattr(resolve, 'optimizer', _explodes_after(8))
     with pytest.raises(driver.NonFiniteLossError) as error:
       loops.teacher(config, str(tmp_path))
   message = str(error.value)

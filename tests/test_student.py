@@ -304,6 +304,12 @@ def test_each_mask_multiplies_its_tensor_once():
   for index, expected in ((1, expand), (2, depthwise)):
     found = taps(soft, ones)[index]
     np.testing.assert_allclose(found, expected * inner, 1e-5)
+  # The projection reads the inner tensor as it is tapped, masked once.
+  kernel = variables['params']['project']['kernel']
+  _, _, masked, projected = taps(soft, ones)
+  np.testing.assert_allclose(
+    projected, masked @ kernel / np.sqrt(1 + 1e-5), rtol=1e-4, atol=1e-5
+  )
 
 
 def test_logits_pass_gradients_to_the_weights_of_the_choices():

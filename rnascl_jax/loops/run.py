@@ -152,6 +152,23 @@ def _validation_attack(regime: settings.Regime) -> attacks.Preset:
   )
 
 
+def make_recipe(
+  run: Run,
+  net: nn.Module,
+  spec: settings.Optimization,
+  regime: settings.Regime,
+  distillation: steps.Distillation,
+) -> steps.Recipe:
+  """What a stage's step is made of."""
+  return steps.Recipe(
+    net=net,
+    optimizer=resolve.optimizer(spec, epoch_steps(run, spec)),
+    regime=resolve.regime(regime),
+    distillation=distillation,
+    augment=resolve.augmentation(run.settings.data),
+  )
+
+
 def context(
   run: Run,
   stage: str,

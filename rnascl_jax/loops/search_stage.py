@@ -110,14 +110,12 @@ def _search(run: Run, folder: pathlib.Path) -> None:
   net = resolve.student_network(run.data, space, run.settings.space.layers)
   teacher_net, teacher = teachers.load(run, 'teacher')
   epoch = runs.epoch_steps(run, chosen.optimization)
-  recipe = steps.Recipe(
-    net=net,
-    optimizer=resolve.optimizer(chosen.optimization, epoch),
-    regime=resolve.regime(chosen.regime),
-    distillation=resolve.distill(
-      run.settings.distillation, teacher_net, attends=True
-    ),
-    augment=resolve.augmentation(run.settings.data),
+  recipe = runs.make_recipe(
+    run,
+    net,
+    chosen.optimization,
+    chosen.regime,
+    resolve.distill(run.settings.distillation, teacher_net, attends=True),
   )
   how = resolve.search(chosen, run.data, space, epoch)
   arch = arch_params.init_arch_params(

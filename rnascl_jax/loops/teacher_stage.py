@@ -80,13 +80,8 @@ def _train(run: Run, name: str) -> None:
     summary = {'seconds': 0.0, 'checkpoint': chosen.checkpoint}
     runs.finish(run, folder, name, summary, variables, metadata)
     return
-  epoch = runs.epoch_steps(run, chosen.optimization)
-  recipe = steps.Recipe(
-    net=net,
-    optimizer=resolve.optimizer(chosen.optimization, epoch),
-    regime=resolve.regime(chosen.regime),
-    distillation=steps.Distillation(teacher=None),
-    augment=resolve.augmentation(run.settings.data),
+  recipe = runs.make_recipe(
+    run, net, chosen.optimization, chosen.regime, steps.Distillation()
   )
   # Both teachers start from the same weights and see images in one order.
   key = jax.random.key(runs.stage_seed(run.settings.seed, 'teacher'))

@@ -57,15 +57,12 @@ def _make_step(
 ) -> tuple[steps.Recipe, Callable[..., Any]]:
   chosen = run.settings.train
   teacher_net = teachers.network(run, teacher) if teacher else None
-  epoch = runs.epoch_steps(run, chosen.optimization)
-  recipe = steps.Recipe(
-    net=net,
-    optimizer=resolve.optimizer(chosen.optimization, epoch),
-    regime=resolve.regime(chosen.regime),
-    distillation=resolve.distill(
-      run.settings.distillation, teacher_net, attends=attends
-    ),
-    augment=resolve.augmentation(run.settings.data),
+  recipe = runs.make_recipe(
+    run,
+    net,
+    chosen.optimization,
+    chosen.regime,
+    resolve.distill(run.settings.distillation, teacher_net, attends=attends),
   )
   return recipe, steps.make_train_step(recipe)
 
