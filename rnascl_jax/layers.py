@@ -1,13 +1,9 @@
-"""Building blocks of student and teachers: normalisation, convolutions, masks.
+"""Layers of the student: normalisation, masked inverted residual, its parts.
 
 The inverted residual carries the masks of FBNetV2's channel search: all filter
 choices of a block share one convolution of the widest choice, and a choice is a
 vector of leading ones that multiplies the block's output (Wan et al., FBNetV2,
 CVPR 2020, section 3.1; RNAS-CL, section 3.3).
-
-Depthwise convolutions come twice. XLA's CPU back end runs the grouped
-convolution an order of magnitude too slowly, so there the same sum is written
-as shifts with a gradient of its own; GPU and TPU keep the convolution.
 
 Example:
   >>> import jax.numpy as jnp
@@ -17,14 +13,19 @@ Example:
   Array([1., 1., 2.], dtype=float32)
 """
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import jax
+import flax.linen as nn
 import jax.numpy as jnp
-from jax import lax
 
-from rnascl_jax.base import Array
+from rnascl_jax import convolutions
+from rnascl_jax.base import Array, Taps
+from rnascl_jax.search_space import Block, SearchSpace, Shortcut
+
+# Width of a normal distribution by the fan-out, as for ReLU networks.
+initializer = nn.initializers.variance_scaling(
+  2.0, 'fan_out', 'truncated_normal'
+)
 
 
 def normalize(
@@ -54,115 +55,137 @@ def normalize(
   return (images - centre) / jnp.asarray(std, images.dtype).reshape(shape)
 
 
-def native_depthwise_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
-  """Depthwise convolution as XLA's grouped convolution.
+class Pointwise(nn.Module):
+  """A 1x1 convolution as a matrix product, which XLA runs best on any back end.
 
-  Args:
-    x: [B, H, W, C].
-    kernel: [k, k, 1, C], k odd; the input is padded by (k - 1) / 2 with zeros.
-    stride: step in both directions.
-
-  Returns:
-    [B, ceil(H / stride), ceil(W / stride), C].
+  Attributes:
+    features: output channels.
+    dtype: compute type; None takes that of the input.
   """
-  pad = kernel.shape[0] // 2
-  return lax.conv_general_dilated(
-    x,
-    kernel,
-    window_strides=(stride, stride),
-    padding=((pad, pad), (pad, pad)),
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    feature_group_count=x.shape[-1],
-  )
+
+  features: int
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    kernel = self.param('kernel', initializer, (x.shape[-1], self.features))
+    x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+    flat = x.reshape(-1, x.shape[-1]) @ kernel
+    return flat.reshape(*x.shape[:-1], self.features)
 
 
-def _windows(padded: Array, size: int, stride: int, height: int, width: int):
-  """The size^2 shifted views that a depthwise convolution sums up."""
-  for i in range(size):
-    for j in range(size):
-      yield lax.slice(
-        padded,
-        (0, i, j, 0),
-        (
-          padded.shape[0],
-          i + stride * (height - 1) + 1,
-          j + stride * (width - 1) + 1,
-          padded.shape[3],
-        ),
-        (1, stride, stride, 1),
-      )
+class Depthwise(nn.Module):
+  """A depthwise convolution without bias, fast on every back end.
 
-
-def _shift_sum(
-  padded: Array, kernel: Array, stride: int, height: int, width: int
-) -> Array:
-  taps = kernel.reshape(-1, kernel.shape[-1])  # [k * k, C]
-  windows = _windows(padded, kernel.shape[0], stride, height, width)
-  return sum(
-    window * tap[None, None, None]
-    for window, tap in zip(windows, taps, strict=True)
-  )
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def shift_depthwise_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
-  """`native_depthwise_conv` as a sum of shifted products, fast on the CPU.
-
-  The gradient to the input is the same sum with the kernel flipped; the one to
-  the kernel is a single reduction over all k^2 products at once, which reads
-  the input and the cotangent only once. Forward-mode differentiation is not
-  defined.
-
-  Args:
-    x: [B, H, W, C].
-    kernel: [k, k, 1, C], k odd; the input is padded by (k - 1) / 2 with zeros.
+  Attributes:
+    size: side of the kernel, odd.
     stride: step in both directions.
-
-  Returns:
-    [B, ceil(H / stride), ceil(W / stride), C].
+    conv: `convolutions.depthwise_conv`, or one of the two that it picks from.
+    dtype: compute type; None takes that of the input.
   """
-  pad = kernel.shape[0] // 2
-  padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-  height, width = (-(-side // stride) for side in x.shape[1:3])
-  return _shift_sum(padded, kernel, stride, height, width)
+
+  size: int
+  stride: int
+  conv: Callable[[Array, Array, int], Array] = convolutions.depthwise_conv
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    init = nn.initializers.variance_scaling(
+      2.0, 'fan_in', 'truncated_normal', in_axis=(0, 1, 2), out_axis=3
+    )
+    shape = (self.size, self.size, 1, x.shape[-1])
+    # Each channel sees size^2 inputs, whatever the number of channels.
+    kernel = self.param('kernel', init, shape)
+    x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+    return self.conv(x, kernel, self.stride)
 
 
-def _shift_forward(x, kernel, stride):
-  return shift_depthwise_conv(x, kernel, stride), (x, kernel)
+def _fit(x: Array, channels: int) -> Array:
+  """Appends zeros to the channels, or drops the last ones."""
+  missing = channels - x.shape[-1]
+  if missing <= 0:
+    return x[..., :channels]
+  return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))
 
 
-def _shift_backward(stride, residuals, cotangent):
-  x, kernel = residuals
-  size, pad = kernel.shape[0], kernel.shape[0] // 2
-  _, height, width, _ = x.shape
-  # Dilating by the stride and padding so that a stride-1 sum with the flipped
-  # kernel gives exactly [H, W] back.
-  zero = jnp.zeros((), cotangent.dtype)
-  spread = [
-    (pad, side - 1 - stride * (out - 1) + pad, stride - 1)
-    for side, out in zip((height, width), cotangent.shape[1:3], strict=True)
-  ]
-  dilated = lax.pad(cotangent, zero, ((0, 0, 0), *spread, (0, 0, 0)))
-  x_gradient = _shift_sum(dilated, kernel[::-1, ::-1], 1, height, width)
-  padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-  products = tuple(
-    window * cotangent
-    for window in _windows(padded, size, stride, *cotangent.shape[1:3])
-  )
-  sums = lax.reduce(
-    products,
-    (zero,) * len(products),
-    lambda a, b: tuple(p + q for p, q in zip(a, b, strict=True)),
-    (0, 1, 2),
-  )
-  return x_gradient, jnp.stack(sums).reshape(kernel.shape)
+def _masked(x: Array, mask: Array | None) -> Array:
+  if mask is None:
+    return x
+  return x * mask.astype(x.dtype)[None, None, None]
 
 
-shift_depthwise_conv.defvjp(_shift_forward, _shift_backward)
+class InvertedResidual(nn.Module):
+  """Expand by 1x1, depthwise k x k, project by 1x1; BatchNorm after each.
 
+  Attributes:
+    block: the widths, of which the widest is built.
+    space: expansion, kernel size and the form of the shortcut.
+    changes: whether some choice of the block's width differs from its input's.
+    norm: makes a BatchNorm.
+    conv: the depthwise convolution.
+    dtype: compute type.
+  """
 
-def depthwise_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
-  """The depthwise convolution that is fast on the default back end."""
-  if jax.default_backend() == 'cpu':
-    return shift_depthwise_conv(x, kernel, stride)
-  return native_depthwise_conv(x, kernel, stride)
+  block: Block
+  space: SearchSpace
+  changes: bool
+  norm: Callable[..., nn.Module]
+  conv: Callable[[Array, Array, int], Array]
+  dtype: jnp.dtype | None = None
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Array,
+    entering: Array | None,
+    mask: Array | None,
+    agreement: Array,
+  ) -> tuple[Array, Taps]:
+    """Applies the block.
+
+    Args:
+      x: [B, H, W, C], already masked.
+      entering: [C] mask of x, or None.
+      mask: [F] mask of the output, or None.
+      agreement: [F], the part of the mask whose width is that of x.
+
+    Returns:
+      The output [B, H', W', F], and the taps of the three convolutions; the
+      projection's is read before the residual, each after its mask.
+    """
+    expansion, width = self.space.expansion, self.block.widest
+    # Channel k of the inside belongs to channel k // expansion of the input,
+    # so the inside of a narrower network is a prefix too.
+    inner = None if entering is None else jnp.repeat(entering, expansion)
+    expand = Pointwise(x.shape[-1] * expansion, self.dtype, name='expand')
+    expanded = nn.hard_swish(self.norm(name='expand_norm')(expand(x)))
+    depthwise = Depthwise(
+      self.space.kernel_size,
+      self.block.stride,
+      self.conv,
+      self.dtype,
+      name='depthwise',
+    )
+    filtered = self.norm(name='depthwise_norm')(depthwise(expanded))
+    # One mask on the path through the block's inside: the depthwise convolution
+    # keeps channels apart, so masking after it masks both tensors.
+    filtered = _masked(nn.hard_swish(filtered), inner)
+    project = Pointwise(width, self.dtype, name='project')
+    projected = _masked(self.norm(name='project_norm')(project(filtered)), mask)
+    taps = (_masked(expanded, inner), filtered, projected)
+    if self.block.residual:
+      projected += self._shortcut(x, mask, agreement)
+    return projected, taps
+
+  def _shortcut(self, x: Array, mask: Array | None, agreement: Array) -> Array:
+    """R(x) after the mask, [B, H, W, F]; called inside the compact method."""
+    fitted = _fit(x, self.block.widest)
+    if self.space.shortcut is Shortcut.PAD or not self.changes:
+      return _masked(fitted, mask)
+    if self.space.shortcut is Shortcut.DROP:
+      return _masked(fitted, agreement)
+    shortcut = Pointwise(self.block.widest, self.dtype, name='shortcut')
+    changed = self.norm(name='shortcut_norm')(shortcut(x))
+    disagreement = (1.0 if mask is None else mask) - agreement
+    return _masked(fitted, agreement) + _masked(changed, disagreement)

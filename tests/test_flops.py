@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import test_util
 
-from rnascl_jax import arch_params, flops, layers, search_space, student
+from rnascl_jax import arch_params, convolutions, flops, search_space, student
 from rnascl_jax.search_space import Shortcut
 
 IMAGE = (8, 8, 3)
@@ -31,7 +31,7 @@ def make_space(shortcut=Shortcut.PAD, kernel_size=3):
 
 def make_network(space):
   """A network with native convolutions, and the shapes of its variables."""
-  net = student.Student(space, CLASSES, conv=layers.native_depthwise_conv)
+  net = student.Student(space, CLASSES, conv=convolutions.native_depthwise_conv)
   variables = jax.eval_shape(
     lambda key: net.init(key, jnp.zeros((1, *IMAGE)), train=False),
     jax.random.key(0),

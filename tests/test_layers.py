@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnascl_jax import layers
+from rnascl_jax import convolutions, layers
 
 SIDES = ((4, 4), (5, 8))
 STRIDES = (1, 2)
@@ -49,11 +49,11 @@ def test_shifts_equal_the_native_convolution_with_both_gradients(
   with jax.enable_x64(True):
     x, kernel = make_case(*sides, size)
 
-    found = jax.jit(value_and_gradients(layers.shift_depthwise_conv, stride))(
-      x, kernel
-    )
+    found = jax.jit(
+      value_and_gradients(convolutions.shift_depthwise_conv, stride)
+    )(x, kernel)
     expected = jax.jit(
-      value_and_gradients(layers.native_depthwise_conv, stride)
+      value_and_gradients(convolutions.native_depthwise_conv, stride)
     )(x, kernel)
 
     out = tuple(-(-side // stride) for side in sides)
@@ -74,14 +74,18 @@ def test_shifts_equal_the_native_convolution_under_vmap(stride):
     ):
       found, expected = (
         jax.jit(jax.vmap(value_and_gradients(conv, stride), axes))(*arguments)
-        for conv in (layers.shift_depthwise_conv, layers.native_depthwise_conv)
+        for conv in (
+          convolutions.shift_depthwise_conv,
+          convolutions.native_depthwise_conv,
+        )
       )
       assert_close(found, expected)
 
 
 @pytest.mark.parametrize('stride', STRIDES)
 @pytest.mark.parametrize(
-  'conv', (layers.shift_depthwise_conv, layers.native_depthwise_conv)
+  'conv',
+  (convolutions.shift_depthwise_conv, convolutions.native_depthwise_conv),
 )
 def test_depthwise_convolutions_are_the_sum_over_the_window(conv, stride):
   with jax.enable_x64(True):
@@ -101,7 +105,7 @@ def test_shifts_equal_pytorch_with_symmetric_padding():
   torch = pytest.importorskip('torch')
   x, kernel = make_case(6, 7, 3)
 
-  found = layers.shift_depthwise_conv(x, kernel, 2)
+  found = convolutions.shift_depthwise_conv(x, kernel, 2)
 
   expected = torch.nn.functional.conv2d(
     torch.from_numpy(np.array(x)).permute(0, 3, 1, 2),
@@ -116,9 +120,9 @@ def test_shifts_equal_pytorch_with_symmetric_padding():
 def test_each_channel_is_convolved_by_itself():
   x, kernel = make_case(4, 4, 3)
 
-  found = layers.depthwise_conv(x, kernel)
+  found = convolutions.depthwise_conv(x, kernel)
 
-  silenced = layers.depthwise_conv(x.at[..., 1:].set(0.0), kernel)
+  silenced = convolutions.depthwise_conv(x.at[..., 1:].set(0.0), kernel)
   np.testing.assert_array_equal(silenced[..., 0], found[..., 0])
   np.testing.assert_array_equal(silenced[..., 1:], jnp.zeros_like(x[..., 1:]))
 
@@ -126,13 +130,14 @@ def test_each_channel_is_convolved_by_itself():
 def test_the_cpu_takes_the_shifts():
   x, kernel = make_case(4, 4, 3)
 
-  program = str(jax.make_jaxpr(layers.depthwise_conv)(x, kernel))
+  program = str(jax.make_jaxpr(convolutions.depthwise_conv)(x, kernel))
 
   assert 'conv_general_dilated' not in program
 
 
 @pytest.mark.parametrize(
-  'conv', (layers.shift_depthwise_conv, layers.native_depthwise_conv)
+  'conv',
+  (convolutions.shift_depthwise_conv, convolutions.native_depthwise_conv),
 )
 def test_bfloat16_stays_bfloat16_with_both_gradients(conv):
   x, kernel = (a.astype(jnp.bfloat16) for a in make_case(4, 4, 3))

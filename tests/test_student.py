@@ -2,12 +2,13 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnascl_jax import arch_params, layers, search_space, student
+from rnascl_jax import arch_params, convolutions, layers, search_space, student
 from rnascl_jax.arch_params import Masks
 from rnascl_jax.search_space import Shortcut
 
@@ -280,12 +281,12 @@ def test_a_block_is_the_weighted_sum_of_its_choices(shortcut, train):
 
 def test_each_mask_multiplies_its_tensor_once():
   space = make_space()
-  block = student.InvertedResidual(
+  block = layers.InvertedResidual(
     space.blocks[0],
     space,
     True,
-    functools.partial(student.nn.BatchNorm, use_running_average=True),
-    layers.depthwise_conv,
+    functools.partial(nn.BatchNorm, use_running_average=True),
+    convolutions.depthwise_conv,
   )
   x = jax.random.normal(jax.random.key(0), (1, 4, 4, 8))
   ones, soft = jnp.ones(8), jnp.linspace(1.0, 0.1, 8)
@@ -424,9 +425,9 @@ def test_evaluation_does_not_couple_the_images_of_a_batch():
 
 def test_both_depthwise_convolutions_make_the_same_network():
   net = student.Student(
-    make_space(kernel_size=5), CLASSES, conv=layers.shift_depthwise_conv
+    make_space(kernel_size=5), CLASSES, conv=convolutions.shift_depthwise_conv
   )
-  native = net.clone(conv=layers.native_depthwise_conv)
+  native = net.clone(conv=convolutions.native_depthwise_conv)
   variables = make_variables(net)
 
   found, expected = (

@@ -14,10 +14,10 @@ from rnascl_jax import (
   analysis,
   attacks,
   batches,
+  convolutions,
   evaluation,
   files,
   flops,
-  layers,
   networks,
   parallel,
   resolve,
@@ -199,7 +199,7 @@ def _macs(run: Run, model: Model) -> int:
   """MACs of convolutions and matrix products for one image."""
   net = model.net
   if isinstance(net, Student):
-    net = net.clone(conv=layers.native_depthwise_conv)
+    net = net.clone(conv=convolutions.native_depthwise_conv)
   image = jax.ShapeDtypeStruct((1, *run.data.image_shape), jnp.float32)
   return flops.trace_macs(
     lambda variables, images: networks.logits_fn(net, variables)(images),

@@ -11,7 +11,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from rnascl_jax import layers
+from rnascl_jax import convolutions
 
 # [B, H, W, C], stride: the depthwise convolutions of S3 at batch 128.
 _CASES = (
@@ -45,7 +45,10 @@ def main() -> None:
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 1, shape[-1]))
     for name in ('forward', 'gradients'):
       times = []
-      for conv in (layers.native_depthwise_conv, layers.shift_depthwise_conv):
+      for conv in (
+        convolutions.native_depthwise_conv,
+        convolutions.shift_depthwise_conv,
+      ):
 
         def forward(x, kernel, conv=conv, stride=stride):
           return conv(x, kernel, stride)
