@@ -17,7 +17,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -116,14 +116,10 @@ class _Position:
 
 
 def _means(sums: dict[str, list[float]]) -> dict[str, float]:
-  """Metrics of an epoch; `arch_` metrics have a count of their own."""
+  """Metrics of an epoch, from those of its steps."""
   totals = {name: math.fsum(values) for name, values in sums.items()}
-  count, arch_count = totals.pop('count'), totals.pop('arch_count', 1.0)
-  own = ('arch_loss', 'macs')
-  return {
-    name: total / (arch_count if name in own else count)
-    for name, total in totals.items()
-  }
+  count = totals.pop('count')
+  return {name: total / count for name, total in totals.items()}
 
 
 def run(
@@ -243,16 +239,21 @@ class _Runner:
       return
     offset = int(np.argmax(bad))
     terms = {name: float(v[offset]) for name, v in sums.items()}
+    self._fail(
+      self._at.step + offset,
+      f'the loss is not finite; sums over the batch: {terms}',
+    )
+
+  def _fail(self, step: int, what: str) -> NoReturn:
     last = self._saved.last_step()
     good = 'there is no checkpoint yet'
     if last is not None:
       path = self._stage.directory / 'checkpoints' / str(last)
       good = f'the last good checkpoint is {path}'
-    step = self._at.step + offset
     raise NonFiniteLossError(
-      f'{self._stage.name}: the loss is not finite at step {step} (epoch '
-      f'{step // self._stage.steps_per_epoch}); sums over the batch: {terms}; '
-      f'{good}. Lower the learning rate or the loss weights.'
+      f'{self._stage.name}, step {step} (epoch '
+      f'{step // self._stage.steps_per_epoch}): {what}; {good}. Lower the '
+      'learning rate or the loss weights.'
     )
 
   def _finish_epoch(self, done: int) -> None:
@@ -275,6 +276,9 @@ class _Runner:
 
   def _save(self, selection: float | None) -> None:
     host = parallel.unreplicate(self._state)
+    # The last update may have broken what the loss before it did not show.
+    if not all(_is_finite(leaf) for leaf in jax.tree.leaves(host)):
+      self._fail(self._at.step, 'the state is not finite')
     extra = {
       'sums': self._at.sums,
       'seconds': time.monotonic() - self._started,
@@ -290,6 +294,12 @@ class _Runner:
       self._at.step,
     )
     raise interrupts.Interrupted(128 + signum)
+
+
+def _is_finite(array: np.ndarray) -> bool:
+  if not jax.numpy.issubdtype(array.dtype, jax.numpy.floating):
+    return True
+  return bool(np.isfinite(array.astype(np.float32)).all())
 
 
 def restore(stage_directory: pathlib.Path, template: PyTree, select: str):

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from rnascl_jax import attacks, batches, networks, parallel, steps
+from rnascl_jax import attacks, batches, networks, parallel, progress, steps
 from rnascl_jax.attacks import Preset
 from rnascl_jax.base import Array, PyTree
 from rnascl_jax.datasets import Split
@@ -143,6 +143,7 @@ def attacked(
   epsilon: float,
   seed: int,
   batch_size: int,
+  description: str = '',
 ) -> Outcome:
   """Which images an attack leaves classified correctly.
 
@@ -157,6 +158,8 @@ def attacked(
     epsilon: radius in [0, 1].
     seed: of the random draws.
     batch_size: images at once, rounded up to a multiple of the devices.
+    description: what the progress, with the accuracy so far, is called; empty
+      shows none.
 
   Returns:
     The outcome of every image.
@@ -170,7 +173,7 @@ def attacked(
     shares = _sharded((split.images[rows], split.labels[rows], rows), len(over))
     return function(variables, *shares, *constants)
 
-  return _collect(run, len(split.labels), batch_size, len(over))
+  return _collect(run, len(split.labels), batch_size, len(over), description)
 
 
 def _rounds(
@@ -186,11 +189,20 @@ def _sharded(arrays: Sequence[np.ndarray], devices: int) -> list[np.ndarray]:
 
 
 def _collect(
-  run: Callable[[np.ndarray], Any], images: int, batch_size: int, devices: int
+  run: Callable[[np.ndarray], Any],
+  images: int,
+  batch_size: int,
+  devices: int,
+  description: str = '',
 ) -> Outcome:
   started = time.monotonic()
-  kept = [
-    np.asarray(run(rows)).reshape(-1)[mask]
-    for rows, mask in _rounds(images, batch_size, devices)
-  ]
-  return Outcome(np.concatenate(kept), time.monotonic() - started)
+  correct = np.zeros(0, bool)
+  shown = parallel.is_main_process() and bool(description)
+  with progress.Progress(
+    images, description=description, unit='images', is_main_process=shown
+  ) as bar:
+    for rows, mask in _rounds(images, batch_size, devices):
+      found = np.asarray(run(rows)).reshape(-1)[mask]
+      correct = np.concatenate([correct, found])
+      bar.update(len(correct), {'accuracy': correct.mean()})
+  return Outcome(correct, time.monotonic() - started)

@@ -8,7 +8,7 @@ are functions and no names.
 import dataclasses
 import difflib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -294,27 +294,29 @@ def check(everything: settings.Settings) -> None:
   data = dataset(everything.data)
   blocks = space(everything.space)
   images = jax.ShapeDtypeStruct((2, *data.image_shape), jnp.float32)
-  nets: list[tuple[str, Callable[[], nn.Module]]] = [
-    (
-      'space',
-      lambda: student_network(data, blocks, everything.space.layers),
-    ),
-    (
-      'teacher.network',
-      lambda: teacher_network(data, everything.teacher.network),
-    ),
-  ]
-  for where, make in nets:
-    net = make()
+  chosen = {'teacher': everything.teacher}
+  if everything.controls:
+    chosen['vulnerable_teacher'] = everything.vulnerable_teacher
+  nets: dict[str, nn.Module] = {
+    'space': student_network(data, blocks, everything.space.layers)
+  }
+  for name, spec in chosen.items():
+    nets[f'{name}.network'] = teacher_network(data, spec.network)
+  for where, net in nets.items():
     (_, taps), _ = jax.eval_shape(
       lambda key, x, net=net: net.init_with_output(key, x, train=False),
       jax.random.key(0),
       images,
     )
     _check_maps(taps, everything.distillation.map_size, where)
-  for spec in (everything.teacher, everything.search, everything.train):
-    optimizer(spec.optimization, 1)
-    regime(spec.regime)
+  trained: list[settings.Teacher | settings.Search | settings.Train] = [
+    *chosen.values(),
+    everything.search,
+    everything.train,
+  ]
+  for stage in trained:
+    optimizer(stage.optimization, 1)
+    regime(stage.regime)
   search(everything.search, data, blocks, 1)
   distill(everything.distillation, None, attends=True)
   for name in everything.evaluation.attacks:

@@ -196,14 +196,8 @@ def _update_arch(
   macs = flops.expected_macs(
     search.tables, arch_params.probabilities(arch).channels
   )
-  sums = parallel.psum(
-    {
-      'arch_loss': jnp.sum(loss),
-      'macs': macs * loss.size,
-      'arch_count': jnp.float32(loss.size),
-    }
-  )
-  return arch, opt_state, sums
+  means = {'arch_loss': parallel.pmean(jnp.mean(loss)), 'macs': macs}
+  return arch, opt_state, means
 
 
 def make_search_step(
@@ -225,10 +219,12 @@ def make_search_step(
     weights, values = _update_weights(
       recipe, search, state, context, weight_batch
     )
-    arch, opt_state, sums = _update_arch(
+    arch, opt_state, means = _update_arch(
       recipe, search, state, weights, context, arch_batch
     )
-    new_state = SearchState(weights, arch, opt_state)
-    return new_state, {**steps.sum_up(values), **sums}
+    sums = steps.sum_up(values)
+    # As sums over the weights' images, for one count to divide them all.
+    sums |= {name: mean * sums['count'] for name, mean in means.items()}
+    return SearchState(weights, arch, opt_state), sums
 
   return step

@@ -122,9 +122,8 @@ def write(
   random = np.random.default_rng(0)
   workdir.mkdir(parents=True, exist_ok=True)
   config = {
-    'dataset': {'name': dataset},
+    'data': {'name': dataset},
     'seed': 0,
-    'attack': {'epsilon': epsilon},
   }
   provenance = {
     'versions': {'jax': '0.10.2', 'rnascl_jax': '0.1.0'},

@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from configs import arguments, cifar10, digits
-from rnascl_jax import loops, resolve, settings
+from rnascl_jax import datasets, loops, resolve, settings
 from tests import tiny
 
 _CONFIGS = {
@@ -167,3 +168,26 @@ def test_a_data_set_that_is_not_prepared_names_the_command(
   with pytest.raises((ValueError, FileNotFoundError), match='prepare'):
     loops.teacher(config, str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('teacher', ['wrn34', 'resnet18', 'resnet50'])
+def test_the_cifar_configs_build_every_network(teacher, monkeypatch):
+  """Shapes alone are computed; images of CIFAR-10's shape stand for them."""
+  split = datasets.Split(
+    np.zeros((128, 32, 32, 3), np.uint8), np.zeros(128, np.int32)
+  )
+  images = datasets.Dataset(
+    name='cifar10',
+    class_names=tuple('0123456789'),
+    train=split,
+    validation=split,
+    test=split,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.2, 0.2, 0.2),
+  )
+  monkeypatch.setattr(resolve, 'dataset', lambda spec: images)
+  for space in ('s3', 'l'):
+    argument = f'space={space},teacher={teacher}'
+    resolve.check(settings.parse(cifar10.get_config(argument)))
+    smoke = cifar10.get_config(f'{argument},smoke')
+    resolve.check(settings.parse(smoke))

@@ -84,7 +84,7 @@ class Run:
   @property
   def dataset(self) -> str:
     """Name of the data set, '' if the run does not say."""
-    saved = self.config.get('dataset') or self.config.get('data') or {}
+    saved = self.config.get('data') or {}
     return saved.get('name') or next((e.dataset for e in self.evaluations), '')
 
   @property

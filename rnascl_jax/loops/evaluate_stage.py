@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ from rnascl_jax import (
   resolve,
   workdir,
 )
-from rnascl_jax.base import Variables
+from rnascl_jax.base import Array, Variables
 from rnascl_jax.datasets import Split
 from rnascl_jax.evaluation import Outcome
 from rnascl_jax.loops import models, trials
@@ -47,7 +48,7 @@ def evaluate(config: Mapping[str, Any], path: str) -> None:
   """
   run = runs.open_run(config, path)
   folder = run.folder / 'evaluation'
-  watch = runs.Stopwatch()
+  started = time.monotonic()
   found = list(models.trained_models(run))
   if not found:
     raise FileNotFoundError(
@@ -57,7 +58,9 @@ def evaluate(config: Mapping[str, Any], path: str) -> None:
   evaluated = [_evaluate(run, model, folder) for model in found]
   if any(evaluated):
     _look(run, {model.name: model for model in found}, folder)
-    workdir.record(run.folder, run.settings.seed, 'evaluation', watch.seconds())
+    workdir.record(
+      run.folder, run.settings.seed, 'evaluation', time.monotonic() - started
+    )
 
 
 def _evaluate(run: Run, model: Model, folder: pathlib.Path) -> bool:
@@ -74,22 +77,13 @@ def _evaluate(run: Run, model: Model, folder: pathlib.Path) -> bool:
   clean = evaluation.clean(
     model.net, variables, split, run.over, batch_size=size
   )
-  attacked: dict[str, tuple[Trial, Outcome]] = {}
-  for trial in trials.trials(spec.attacks, spec.epsilon_255):
-    logging.info('%s: %s', model.name, trial.label)
-    attacked[trial.key] = (
+  attacked = {
+    trial.key: (
       trial,
-      evaluation.attacked(
-        model.net,
-        variables,
-        split,
-        resolve.attack(trial.name),
-        run.over,
-        epsilon=float(trial.preset.epsilon),
-        seed=run.settings.seed,
-        batch_size=size,
-      ),
+      _attack(run, model, variables, split, trial, trial.preset.epsilon, size),
     )
+    for trial in trials.trials(spec.attacks, spec.epsilon_255)
+  }
   files.write_json(
     path,
     {
@@ -116,6 +110,30 @@ def _evaluate(run: Run, model: Model, folder: pathlib.Path) -> bool:
     },
   )
   return True
+
+
+def _attack(
+  run: Run,
+  model: Model,
+  variables: Variables,
+  split: Split,
+  trial: Trial,
+  epsilon: float | Array,
+  size: int,
+) -> Outcome:
+  """An attack of the config on a model, with progress."""
+  return evaluation.attacked(
+    model.net,
+    variables,
+    split,
+    # Not the trial's preset: programs are shared between values of epsilon.
+    resolve.attack(trial.name),
+    run.over,
+    epsilon=float(epsilon),
+    seed=run.settings.seed,
+    batch_size=size,
+    description=f'{model.name}: {trial.label} at ε = {float(epsilon):.4f}',
+  )
 
 
 def _first(split: Split, count: int) -> Split:
@@ -171,15 +189,8 @@ def _curves(
   for trial in trials.trials(spec.curve_attacks, spec.epsilon_255):
     points = [{'epsilon': 0.0, 'accuracy': at_zero}]
     for epsilon_255 in spec.curve_epsilons_255:
-      outcome = evaluation.attacked(
-        model.net,
-        variables,
-        part,
-        resolve.attack(trial.name),
-        run.over,
-        epsilon=epsilon_255 / 255,
-        seed=run.settings.seed,
-        batch_size=size,
+      outcome = _attack(
+        run, model, variables, part, trial, epsilon_255 / 255, size
       )
       points.append(
         {'epsilon': epsilon_255 / 255, 'accuracy': outcome.accuracy}

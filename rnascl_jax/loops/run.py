@@ -1,9 +1,7 @@
 """What all stages share: an opened run, one stage of training, exports."""
 
-import dataclasses
 import io
 import pathlib
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -290,13 +288,3 @@ def save_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     files.write_atomically(path, buffer.getvalue())
-
-
-@dataclasses.dataclass
-class Stopwatch:
-  """Seconds since it was made."""
-
-  started: float = dataclasses.field(default_factory=time.monotonic)
-
-  def seconds(self) -> float:
-    return time.monotonic() - self.started

@@ -1,6 +1,5 @@
 """What was run, on what, and for how long: a report's head and foot."""
 
-from rnascl_jax.figures import evaluation
 from rnascl_jax.figures.results import Run
 
 
@@ -9,7 +8,6 @@ def section(run: Run) -> str:
   facts = [
     ('Data set', run.dataset),
     ('Seed', _seed(run)),
-    ('Attack', _attack(run)),
     ('Hardware', _hardware(run)),
     ('Wall clock', _wall_clock(run)),
     ('Versions', _versions(run)),
@@ -40,13 +38,6 @@ def footer(run: Run) -> str:
 def _seed(run: Run) -> str:
   seed = run.config.get('seed', run.provenance.get('seed'))
   return '' if seed is None else str(seed)
-
-
-def _attack(run: Run) -> str:
-  epsilon = run.config.get('attack', {}).get('epsilon')
-  if epsilon is None:
-    return ''
-  return f'L∞, ε = {evaluation.epsilon_text(epsilon, run.dataset)}'
 
 
 def _hardware(run: Run) -> str:
