@@ -43,7 +43,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config = settings.template()
   config.space.name = arguments.pick(chosen, 'space', search_space.CIFAR_SPACES)
   network = arguments.pick(chosen, 'teacher', _TEACHERS)
-  config.teacher.network.name = _TEACHERS[network]
+  for teacher in (config.teacher, config.vulnerable_teacher):
+    teacher.network.name = _TEACHERS[network]
 
   # Section 4.1: 100 epochs of search and of training, batches of 128, SGD at
   # 0.1 with momentum 0.9 and weight decay 2e-4, a tenth of the rate after 75 %
@@ -58,6 +59,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.teacher.regime.name = 'pgd'
   config.teacher.regime.num_steps = 10
   config.teacher.optimization.select = 'best'
+  # The best one comes soon after the first decay.
+  config.teacher.optimization.checkpoint_every = 1
 
   if chosen['smoke']:
     _shrink(config)

@@ -10,41 +10,57 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from rnascl_jax import driver, workdir
+from rnascl_jax.loops import run as runs
+
 FLAGS = flags.FLAGS
 
 
-def define_flags(default_config: str = 'configs/digits.py') -> None:
-  """Defines --config and --workdir."""
-  config_flags.DEFINE_config_file(
-    'config',
-    default_config,
-    'Config file; fields can be changed: --config.seed=1. An argument follows '
-    'a colon: --config=configs/cifar10.py:space=s5,smoke.',
-  )
+def define_workdir() -> None:
+  """Defines --workdir."""
   flags.DEFINE_string(
     'workdir', None, 'Folder of the run; an interrupted run goes on there.'
   )
   flags.mark_flag_as_required('workdir')
 
 
-def launch(command: Callable[[Any, str], Any]) -> None:
-  """Runs a command on the flags' config and workdir.
+def launch(stage: Callable[[Any, str], Any]) -> None:
+  """Runs a stage on the config and workdir that flags name.
+
+  A config that is not valid and a stage that is missing are the user's to mend
+  and shown as a message; whatever else fails has its traceback.
 
   Args:
-    command: (config, workdir) -> text to print, or anything else. A
-      `ValueError` or `FileNotFoundError` is shown as a message, without a
-      traceback: it is the user's to mend.
+    stage: (config, workdir) -> text to print, or anything else.
   """
+  define_workdir()
+  config_flags.DEFINE_config_file(
+    'config',
+    'configs/digits.py',
+    'Config file; fields can be changed: --config.seed=1. An argument follows '
+    'a colon: --config=configs/cifar10.py:space=s5,smoke.',
+  )
+
+  def command() -> Any:
+    cache_compilations()
+    try:
+      runs.open_run(FLAGS.config, FLAGS.workdir)
+    except (ValueError, FileNotFoundError) as error:
+      sys.exit(f'error: {error}')
+    return stage(FLAGS.config, FLAGS.workdir)
+
+  run(command)
+
+
+def run(command: Callable[[], Any]) -> None:
+  """Parses flags, runs a command and prints its result if it is text."""
 
   def main(argv: list[str]) -> None:
     if len(argv) > 1:
       raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
-    cache_compilations()
     try:
-      result = command(FLAGS.config, FLAGS.workdir)
-    except (ValueError, FileNotFoundError) as error:
-      if logging.vlog_is_on(1):
-        raise
+      result = command()
+    except (workdir.MissingStageError, driver.NonFiniteLossError) as error:
       sys.exit(f'error: {error}')
     if isinstance(result, str):
       print(result)

@@ -1,11 +1,10 @@
 """Writes the report and the figures of an evaluated workdir.
 
-  python -m experiments.report --config=configs/digits.py --workdir=DIR
+  python -m experiments.report --workdir=DIR
 
 With --seeds, prints mean and standard deviation over runs of other seeds too:
 
-  python -m experiments.report --config=configs/digits.py --workdir=DIR0 \
-    --seeds=DIR1 --seeds=DIR2
+  python -m experiments.report --workdir=DIR0 --seeds=DIR1 --seeds=DIR2
 """
 
 from absl import flags
@@ -19,13 +18,14 @@ _SEEDS = flags.DEFINE_multi_string(
 )
 
 
-def _report(config, workdir: str) -> str:
-  table = loops.report(config, workdir)
+def _report() -> str:
+  workdir = launcher.FLAGS.workdir
+  table = loops.report(workdir)
   if not _SEEDS.value:
     return table
   return f'{table}\n\n{reports.seeds_table([workdir, *_SEEDS.value])}'
 
 
 if __name__ == '__main__':
-  launcher.define_flags()
-  launcher.launch(_report)
+  launcher.define_workdir()
+  launcher.run(_report)

@@ -7,5 +7,4 @@ from experiments import launcher
 from rnascl_jax import loops
 
 if __name__ == '__main__':
-  launcher.define_flags()
   launcher.launch(loops.train)

@@ -5,7 +5,8 @@ is a pair of pure functions, so that standard training, adversarial training and
 whatever carries a state between steps (a perturbation, a memory) serve teacher,
 search, training and fine-tuning alike:
 
-* `init(images) -> state`: the state at step 0, from a batch's shape;
+* `init(images) -> state`: the state at step 0, from images [1, H, W, C]; it is
+  the same on all devices, as weights are;
 * `value_and_grad(network, objective, params, batch_stats, state, keys, images,
   labels) -> ((loss, (batch_stats, state, metrics)), grads)`.
 
@@ -50,7 +51,7 @@ class Regime(NamedTuple):
   """A way to train, see the module's docstring.
 
   Attributes:
-    init: (images [B, H, W, C] or None) -> state.
+    init: (images [1, H, W, C] or None) -> state, replicated over devices.
     value_and_grad: see the module's docstring; the loss is the mean over the
       images it was given, the gradient is that of this mean.
   """

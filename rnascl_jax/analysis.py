@@ -10,6 +10,7 @@ Example:
   [0, 2, 0, 1]
 """
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -50,19 +51,21 @@ def robustness_scores(
   Returns:
     [T], non-negative; lower is more robust.
   """
+  return np.asarray(_scores(net, variables, images, perturbed))
 
-  @jax.jit
-  def scores(images, perturbed):
-    _, clean = networks.apply(net, variables, images)
-    _, moved = networks.apply(net, variables, perturbed)
-    return jnp.stack(
-      [
-        jnp.mean(_norms(a - b) / jnp.maximum(_norms(a), 1e-12))
-        for a, b in zip(clean, moved, strict=True)
-      ]
-    )
 
-  return np.asarray(scores(images, perturbed))
+@functools.partial(jax.jit, static_argnames='net')
+def _scores(
+  net: nn.Module, variables: Variables, images: Array, perturbed: Array
+) -> Array:
+  _, clean = networks.apply(net, variables, images)
+  _, moved = networks.apply(net, variables, perturbed)
+  return jnp.stack(
+    [
+      jnp.mean(_norms(a - b) / jnp.maximum(_norms(a), 1e-12))
+      for a, b in zip(clean, moved, strict=True)
+    ]
+  )
 
 
 def _norms(activation: Array) -> Array:
@@ -84,11 +87,13 @@ def maps(
   Returns:
     [B, layers, h, w].
   """
-
-  @jax.jit
-  def vectors(images):
-    _, taps = networks.apply(net, variables, images)
-    return attention.attention_vectors(taps, size)
-
-  flat = np.asarray(vectors(images))
+  flat = np.asarray(_vectors(net, variables, images, size))
   return flat.reshape(*flat.shape[:2], *size)
+
+
+@functools.partial(jax.jit, static_argnames=('net', 'size'))
+def _vectors(
+  net: nn.Module, variables: Variables, images: Array, size: tuple[int, int]
+) -> Array:
+  _, taps = networks.apply(net, variables, images)
+  return attention.attention_vectors(taps, size)

@@ -15,7 +15,15 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from rnascl_jax import attacks, batches, networks, parallel, progress, steps
+from rnascl_jax import (
+  attacks,
+  batches,
+  metrics,
+  networks,
+  parallel,
+  progress,
+  steps,
+)
 from rnascl_jax.attacks import Preset
 from rnascl_jax.base import Array, PyTree
 from rnascl_jax.datasets import Split
@@ -45,10 +53,21 @@ def _evaluator(net: nn.Module, over: tuple[jax.Device, ...]) -> Callable:
 @functools.lru_cache(maxsize=16)
 def _clean(net: nn.Module, over: tuple[jax.Device, ...]) -> Callable:
   def classify(variables: PyTree, images: Array, labels: Array) -> Array:
-    logits = networks.logits_fn(net, variables)(batches.to_float(images))
-    return logits.argmax(-1) == labels
+    return _is_correct(net, variables, batches.to_float(images), labels)
 
   return parallel.pmap(classify, over)
+
+
+def _is_correct(
+  net: nn.Module, variables: PyTree, images: Array, labels: Array
+) -> Array:
+  """[B] bool, in full float32: accelerators would round products to TF32.
+
+  Logits that are not numbers are wrong.
+  """
+  with jax.default_matmul_precision('highest'):
+    logits, _ = networks.apply(net, variables, images)
+  return metrics.accuracy(logits, labels) > 0
 
 
 @functools.lru_cache(maxsize=32)
@@ -74,8 +93,8 @@ def _attacker(
       logits_fn, keys, images, labels, epsilon=epsilon
     )
     # An attack on an image that was wrong before does not make it right.
-    right_before = logits_fn(images).argmax(-1) == labels
-    return right_before & (logits_fn(perturbed).argmax(-1) == labels)
+    before = _is_correct(net, variables, images, labels)
+    return before & _is_correct(net, variables, perturbed, labels)
 
   return parallel.pmap(survive, over)
 
@@ -101,7 +120,7 @@ def mean_metrics(
     `loss` and `accuracy`.
   """
   step = _evaluator(net, tuple(over))
-  totals: dict[str, float] = {}
+  totals: dict[str, Any] = {}
   for rows, mask in _rounds(len(split.labels), batch_size, len(over)):
     sums = parallel.unreplicate(
       step(
@@ -109,10 +128,8 @@ def mean_metrics(
         *_sharded((split.images[rows], split.labels[rows], mask), len(over)),
       )
     )
-    for name, value in sums.items():
-      totals[name] = totals.get(name, 0.0) + float(value)
-  count = totals.pop('count')
-  return {name: total / count for name, total in totals.items()}
+    totals = metrics.add(totals, sums) if totals else sums
+  return metrics.means(totals)
 
 
 def clean(

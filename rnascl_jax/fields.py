@@ -17,6 +17,7 @@ Example:
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -114,7 +115,7 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     return tuple(_typed(inner, item, where) for item in value)
   if kind is float and type(value) is int:
     return float(value)
-  if type(value) is not kind or value != value:
+  if type(value) is not kind or (kind is float and not math.isfinite(value)):
     raise ValueError(
       f'{where}={value!r} is a {type(value).__name__}, must be a '
       f'{kind.__name__}.'

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from absl import logging
+
 
 class Interrupted(SystemExit):
   """The process was asked to stop by a signal, and everything is saved."""
@@ -19,7 +21,9 @@ class Stop:
 
   def __call__(self, signum: int, frame: Any) -> None:
     del frame
+    logging.warning('Stopping after this step; the same signal stops at once.')
     self.signum = signum
+    signal.signal(signum, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

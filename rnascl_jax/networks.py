@@ -15,8 +15,8 @@ Example:
 
 from typing import Any, cast
 
+import flax
 import flax.linen as nn
-import jax
 
 from rnascl_jax.base import Array, LogitsFn, Taps, Variables
 
@@ -57,6 +57,21 @@ def logits_fn(net: nn.Module, variables: Variables, **inputs: Any) -> LogitsFn:
   return evaluate
 
 
-def count_parameters(variables: Variables) -> int:
-  """Numbers in all parameters; BatchNorm's running statistics are none."""
-  return sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
+def count_parameters(variables: Variables, *, batch_norm: bool = False) -> int:
+  """Parameters of a network, in the conventions of `flops.count`.
+
+  Args:
+    variables: parameters and BatchNorm statistics.
+    batch_norm: whether BatchNorm's scales and shifts count; its running
+      statistics never do.
+
+  Returns:
+    How many numbers.
+  """
+  flat = flax.traverse_util.flatten_dict(variables['params'])
+  norms = {path[:-1] for path in flat if path[-1] == 'scale'}
+  return sum(
+    leaf.size
+    for path, leaf in flat.items()
+    if batch_norm or path[:-1] not in norms
+  )

@@ -4,7 +4,8 @@
   logits = model.logits_fn(images)  # [B, H, W, C] in [0, 1] -> [B, K]
 
 `logits_fn` is a pure function in evaluation mode: jit it, attack it, take its
-gradient.
+gradient. (On a CPU it has no forward-mode derivatives: its convolutions have
+gradients of their own.)
 """
 
 import os

@@ -33,6 +33,7 @@ from rnascl_jax import (
   student,
   teachers,
 )
+from rnascl_jax.attacks import Preset
 from rnascl_jax.datasets import Dataset
 from rnascl_jax.search_space import SearchSpace
 
@@ -94,7 +95,19 @@ def _pgd(spec: settings.Regime) -> adversarial.Regime:
   )
 
 
+def _pgd_preset(spec: settings.Regime) -> Preset:
+  return Preset(
+    origin='the attack of the training regime',
+    epsilon=spec.epsilon_255 / 255,
+    step_size=spec.step_size_255 / 255,
+    num_steps=spec.num_steps,
+    start=attacks.linf.uniform_start,
+  )
+
+
 REGIMES = {'standard': _standard, 'pgd': _pgd}
+# Regimes whose checkpoints are compared under attack.
+VALIDATION_ATTACKS = {'pgd': _pgd_preset}
 
 
 def pick(table: Mapping[str, Any], name: str, where: str) -> Any:
@@ -179,9 +192,29 @@ def student_network(
   )
 
 
-def teacher_network(data: Dataset, spec: settings.Network) -> nn.Module:
-  """A teacher's network."""
-  make = pick(teachers.TEACHERS, spec.name, 'teacher.network.name')
+def teacher_network(
+  data: Dataset,
+  spec: settings.Network,
+  *,
+  where: str = 'teacher',
+  guides: bool = False,
+) -> nn.Module:
+  """A teacher's network.
+
+  Args:
+    data: decides classes and normalisation.
+    spec: the network.
+    where: the config's section, for messages.
+    guides: whether it only guides a student, and may compute in bfloat16.
+      Teachers are trained and evaluated in float32.
+
+  Returns:
+    The network.
+
+  Raises:
+    ValueError: for an unknown network, or a shape that it does not take.
+  """
+  make = pick(teachers.TEACHERS, spec.name, f'{where}.network.name')
   shape = {
     name: getattr(spec, name)
     for name in ('depth', 'width', 'features', 'stage_sizes', 'strides')
@@ -191,33 +224,39 @@ def teacher_network(data: Dataset, spec: settings.Network) -> nn.Module:
   narrow = spec.bfloat16 == 'always' or (
     spec.bfloat16 == 'accelerators' and accelerated
   )
+  dtype = jnp.bfloat16 if guides and narrow else None
   try:
     return make(
       num_classes=data.num_classes,
       mean=data.mean,
       std=data.std,
-      dtype=jnp.bfloat16 if narrow else None,
+      dtype=dtype,
       axis_name=parallel.AXIS,
       **shape,
     )
   except TypeError as error:
     raise ValueError(
-      f'config.teacher.network.name={spec.name!r} does not take '
+      f'config.{where}.network.name={spec.name!r} does not take '
       f'{", ".join(shape) or "no shape"}: {error}'
     ) from error
 
 
-def regime(spec: settings.Regime) -> adversarial.Regime:
+def regime(spec: settings.Regime, where: str = 'train') -> adversarial.Regime:
   """The training regime."""
-  return pick(REGIMES, spec.name, 'regime.name')(spec)
+  return pick(REGIMES, spec.name, f'{where}.regime.name')(spec)
+
+
+def validation_attack(spec: settings.Regime) -> Preset | None:
+  """The attack under which checkpoints of a regime are compared, if any."""
+  return VALIDATION_ATTACKS.get(spec.name, lambda spec: None)(spec)
 
 
 def schedule(
-  spec: settings.Optimization, steps_per_epoch: int
+  spec: settings.Optimization, steps_per_epoch: int, where: str = 'train'
 ) -> optax.Schedule:
   """Step -> learning rate."""
   total = spec.epochs * steps_per_epoch
-  make = pick(SCHEDULES, spec.schedule, 'optimization.schedule')
+  make = pick(SCHEDULES, spec.schedule, f'{where}.optimization.schedule')
   rate = make(spec, total)
   rising = int(spec.warmup * total)
   if not rising:
@@ -280,57 +319,3 @@ def search(
 def attack(name: str, where: str = 'evaluation.attacks') -> Any:
   """A preset of an attack."""
   return pick(attacks.PRESETS, name, where)
-
-
-def check(everything: settings.Settings) -> None:
-  """Resolves every name and builds every network, without computing.
-
-  Args:
-    everything: the settings of a run.
-
-  Raises:
-    ValueError: for the first thing that does not exist or does not fit.
-  """
-  data = dataset(everything.data)
-  blocks = space(everything.space)
-  images = jax.ShapeDtypeStruct((2, *data.image_shape), jnp.float32)
-  chosen = {'teacher': everything.teacher}
-  if everything.controls:
-    chosen['vulnerable_teacher'] = everything.vulnerable_teacher
-  nets: dict[str, nn.Module] = {
-    'space': student_network(data, blocks, everything.space.layers)
-  }
-  for name, spec in chosen.items():
-    nets[f'{name}.network'] = teacher_network(data, spec.network)
-  for where, net in nets.items():
-    (_, taps), _ = jax.eval_shape(
-      lambda key, x, net=net: net.init_with_output(key, x, train=False),
-      jax.random.key(0),
-      images,
-    )
-    _check_maps(taps, everything.distillation.map_size, where)
-  trained: list[settings.Teacher | settings.Search | settings.Train] = [
-    *chosen.values(),
-    everything.search,
-    everything.train,
-  ]
-  for stage in trained:
-    optimizer(stage.optimization, 1)
-    regime(stage.regime)
-  search(everything.search, data, blocks, 1)
-  distill(everything.distillation, None, attends=True)
-  for name in everything.evaluation.attacks:
-    attack(name)
-  for name in everything.evaluation.curve_attacks:
-    attack(name, 'evaluation.curve_attacks')
-
-
-def _check_maps(taps: Any, side: int, where: str) -> None:
-  """Raises unless all maps can be brought to the common size."""
-  for tap in taps:
-    for have in tap.shape[1:3]:
-      if have > side and have % side:
-        raise ValueError(
-          f'config.distillation.map_size={side} does not divide {have}, the '
-          f'side of a map of config.{where}: choose a divisor of {have}.'
-        )

@@ -192,7 +192,7 @@ class Search:
     hard: whether draws are one-hot, with the gradient of soft ones.
     penalty: how the cost enters: 'power' multiplies the loss by
       (n_f / n_ref)^exponent, 'log' by alpha log(n_f)^exponent (FBNet).
-    flops_exponent: the exponent.
+    flops_exponent: the exponent; FBNet's log penalty has 0.6.
     log_alpha: alpha of the 'log' penalty.
     weigh_cost: whether the weights' step has the cost as a constant factor.
   """
@@ -367,18 +367,40 @@ def parse(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Settings:
   return settings
 
 
+# What describes the stages of a custom search space.
+_STAGES = ('depths', 'choices', 'strides')
+# Names of other models and files of a run.
+_RESERVED = ('teacher', 'vulnerable_teacher', 'search', 'robustness')
+
+
 def _check_together(settings: Settings) -> None:
   """Raises where fields are fine one by one but contradict each other."""
-  custom = settings.space.name == 'custom'
-  described = settings.space.depths or settings.space.choices
-  if custom != bool(described):
+  space = settings.space
+  for name in (*_STAGES, 'stem_features', 'stem_stride', 'expansion'):
+    value, default = getattr(space, name), getattr(Space(), name)
+    if space.name != 'custom' and value != default:
+      raise ValueError(
+        f'config.space.{name}={value} has no meaning beside '
+        f"config.space.name={space.name!r}: set name='custom', or leave it at "
+        f'{default}.'
+      )
+    if space.name == 'custom' and name in _STAGES and not value:
+      raise ValueError(
+        f"config.space.name='custom' needs config.space.{name}, one entry for "
+        'each stage.'
+      )
+  if not settings.evaluation.attacks or not settings.students:
     raise ValueError(
-      f'config.space.name={settings.space.name!r} and '
-      f'config.space.depths={settings.space.depths}: give depths, choices and '
-      "strides together with name='custom', and only then."
+      f'config.evaluation.attacks={settings.evaluation.attacks} and '
+      f'config.students={tuple(settings.students)} must not be empty.'
     )
   for name, student in settings.students.items():
     where = f'config.students.{name}'
+    if name in _RESERVED or not name.isidentifier():
+      raise ValueError(
+        f'{where} cannot be the name of a student: use letters, digits and _, '
+        f'and none of {_RESERVED}.'
+      )
     if student.teacher not in ('', 'teacher', 'vulnerable_teacher'):
       raise ValueError(
         f'{where}.teacher={student.teacher!r} must be "teacher", '

@@ -125,16 +125,3 @@ class Student(nn.Module):
     features = x.mean((1, 2)).astype(jnp.float32)
     logits = nn.Dense(self.num_classes, name='classifier')(features)
     return logits, tuple(outputs if self.blocks_only else taps)
-
-
-def derived(net: Student, features: tuple[int, ...]) -> Student:
-  """The network with the given filters, of its own (sliced) weights.
-
-  Args:
-    net: the supernet.
-    features: one width of each block's choices.
-
-  Returns:
-    A `Student` whose blocks have one choice each.
-  """
-  return net.clone(space=search_space.with_features(net.space, features))

@@ -34,6 +34,10 @@ _PACKAGES = (
 )
 
 
+class MissingStageError(FileNotFoundError):
+  """A stage needs another one that is not complete."""
+
+
 def open_workdir(path: str, settings: Settings) -> pathlib.Path:
   """Makes the folder of a run, or checks that it is of the same config.
 
@@ -94,32 +98,41 @@ def summary(stage: pathlib.Path) -> dict[str, Any]:
   """What `finish` kept.
 
   Raises:
-    FileNotFoundError: if the stage is not complete; it says what to run.
+    MissingStageError: if the stage is not complete; it says what to run.
   """
   if not is_done(stage):
-    raise FileNotFoundError(
+    raise MissingStageError(
       f'{stage} is not complete. Run the stage first, or all of them with '
       'python -m experiments.pipeline.'
     )
   return files.read_json(stage / 'stage.json')
 
 
-def record(folder: pathlib.Path, seed: int, stage: str, seconds: float) -> None:
-  """Adds a stage to provenance.json: what ran where, and how long."""
+def record(
+  folder: pathlib.Path, seed: int, devices: int, stage: str, seconds: float
+) -> None:
+  """Adds a stage to provenance.json: what ran where, and how long.
+
+  Every stage keeps a record of its own under `stages`, as stages of one run may
+  be computed on different machines; the rest is that of the latest.
+  """
   if not parallel.is_main_process():
     return
   path = folder / 'provenance.json'
   before = files.read_json(path) if path.exists() else {}
+  now = {
+    'command': _command(),
+    'commit': _commit(),
+    'versions': {'python': platform.python_version(), **_versions()},
+    'devices': [{'kind': _kind(), 'count': devices}],
+  }
   files.write_json(
     path,
     {
-      'command': _command(),
-      'commit': _commit(),
+      **now,
       'seed': seed,
-      'versions': {'python': platform.python_version(), **_versions()},
-      'devices': [{'kind': _kind(), 'count': jax.device_count()}],
-      'processes': jax.process_count(),
       'seconds': {**before.get('seconds', {}), stage: round(seconds, 2)},
+      'stages': {**before.get('stages', {}), stage: now},
     },
   )
 
@@ -149,10 +162,15 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-  """The commit of the source tree, if it is one."""
+  """The commit of the source tree, if it is one, and whether it was changed."""
+  commit, changes = _git('rev-parse', 'HEAD'), _git('status', '--porcelain')
+  return f'{commit} with uncommitted changes' if commit and changes else commit
+
+
+def _git(*arguments: str) -> str | None:
   try:
     result = subprocess.run(
-      ['git', 'rev-parse', 'HEAD'],
+      ['git', *arguments],
       cwd=pathlib.Path(__file__).parent,
       capture_output=True,
       text=True,

@@ -11,6 +11,7 @@ import pytest
 
 from rnascl_jax import (
   checkpoints,
+  checks,
   driver,
   files,
   interrupts,
@@ -18,7 +19,6 @@ from rnascl_jax import (
   named_arrays,
   resolve,
 )
-from rnascl_jax.loops import search_stage as searches
 from tests import tiny
 
 
@@ -188,13 +188,13 @@ def test_events_for_tensorboard_are_written(tiny_run):
 def test_batches_split_80_to_20_in_multiples_of_the_devices(
   batch, share, devices, expected
 ):
-  assert searches.split_batch(batch, share, devices) == expected
+  assert checks.split_batch(batch, share, devices) == expected
 
 
 @pytest.mark.parametrize(('batch', 'share'), [(4, 0.05), (4, 1.0)])
 def test_a_split_without_images_for_one_part_is_refused(batch, share):
   with pytest.raises(ValueError, match='both need at least'):
-    searches.split_batch(batch, share, 2)
+    checks.split_batch(batch, share, 2)
 
 
 def test_a_stage_on_two_devices_does_what_it_does_on_one(tiny_run, tmp_path):

@@ -24,6 +24,7 @@ from rnascl_jax import (
   networks,
   parallel,
 )
+from rnascl_jax.teachers import resnet
 from tests import tiny
 
 
@@ -113,10 +114,12 @@ def test_architecture_json_agrees_with_the_trained_network(tiny_run):
   model = rnascl_jax.load(tiny_run)
   assert model.architecture == found
   cost = flops.count(found.derived_space, (8, 8, 1), 10, batch_norm=True)
-  assert cost.parameters == networks.count_parameters(model.variables)
+  full = networks.count_parameters(model.variables, batch_norm=True)
+  assert cost.parameters == full
   assert saved['parameters_with_batch_norm'] == cost.parameters
   evaluated = files.read_json(tiny_run / 'evaluation' / 'rnas_cl.json')
   assert evaluated['macs'] == saved['macs']
+  assert evaluated['parameters'] == saved['parameters'] < full
   assert len(saved['tutors']) == len(model.net.tap_names)
   layers = saved['teacher']['layers']
   assert all(t['tutor_layer'] == layers[t['tutor']] for t in saved['tutors'])
@@ -147,6 +150,52 @@ def test_provenance_names_versions_devices_and_seconds(tiny_run):
   assert found['seed'] == 0
   stages = {'teacher', 'search', 'train/rnas_cl', 'train/ce', 'evaluation'}
   assert stages <= found['seconds'].keys()
+
+
+def test_a_kill_between_attacks_and_maps_loses_nothing(tiny_run, tmp_path):
+  folder = tmp_path / 'copy'
+  shutil.copytree(tiny_run, folder)
+  (folder / 'evaluation' / 'attention.npz').unlink()
+  (folder / 'evaluation' / 'robustness.json').unlink()
+  loops.evaluate(tiny.config(), str(folder))
+  for name in ('attention.npz', 'robustness.json'):
+    assert (folder / 'evaluation' / name).exists()
+
+
+def test_broken_logits_are_never_right(digits):
+  """The arg max of a row of NaN is class 0."""
+  net = resnet.small_resnet(
+    num_classes=10, features=(4,), stage_sizes=(1,), strides=(2,)
+  )
+  variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)
+  broken = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), variables)
+  over = parallel.devices(1)
+  outcome = evaluation.clean(
+    net,
+    parallel.replicate(broken, over),
+    datasets.Split(digits.test.images[:8], np.zeros(8, np.int32)),
+    over,
+    batch_size=8,
+  )
+  assert not outcome.correct.any()
+
+
+def test_every_stage_has_its_own_provenance(tiny_run):
+  found = files.read_json(tiny_run / 'provenance.json')
+  assert found['stages'].keys() == found['seconds'].keys()
+  for stage in found['stages'].values():
+    assert stage['devices'][0]['count'] == 1
+    assert stage['versions']['jax'] == jax.__version__
+
+
+def test_reporting_needs_nothing_but_the_workdir(tiny_run, tmp_path):
+  folder = tmp_path / 'copy'
+  shutil.copytree(tiny_run, folder)
+  before = (folder / 'config.json').read_text()
+  assert 'PGD-20' in loops.report(str(folder))
+  assert (folder / 'config.json').read_text() == before
+  with pytest.raises(FileNotFoundError, match='not the workdir of a run'):
+    loops.report(str(tmp_path))
 
 
 def test_evaluation_is_not_repeated_with_the_same_settings(

@@ -2,17 +2,22 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import arguments, cifar10, digits
-from rnascl_jax import datasets, loops, resolve, settings
+from rnascl_jax import checks, datasets, loops, resolve, settings
 from tests import tiny
 
 _CONFIGS = {
   'digits': digits,
   'cifar10': cifar10,
 }
+
+
+def _check(everything: settings.Settings, devices: int = 1):
+  checks.check(everything, resolve.dataset(everything.data), devices)
 
 
 @pytest.mark.parametrize('name', _CONFIGS)
@@ -26,7 +31,7 @@ def test_every_config_parses_and_survives_json(name, argument):
 
 @pytest.mark.parametrize('argument', [None, 'smoke'])
 def test_the_digits_configs_build_every_network(argument):
-  resolve.check(settings.parse(digits.get_config(argument)))
+  _check(settings.parse(digits.get_config(argument)))
 
 
 @pytest.mark.parametrize('space', ['s3', 's5', 's7', 'm', 'm2', 'l'])
@@ -94,7 +99,11 @@ def _changed(path: str, value) -> dict:
     ('train.optimization.milestones', (0.5, 1.5), 'must be at most 1'),
     ('train.optimization.select', 'first', "one of .'last', 'best'"),
     ('search', 3, 'must have fields of its own'),
-    ('space.name', 's3', 'depths, choices and\\s+strides together with name='),
+    ('space.name', 's3', r'space\.depths=.* has no meaning beside'),
+    ('space.choices', (), "name='custom' needs config.space.choices"),
+    ('evaluation.attacks', (), 'must not be empty'),
+    ('students', {}, 'must not be empty'),
+    ('train.optimization.learning_rate', float('inf'), 'must be a float'),
     ('students.ce.gamma', 1.0, 'no teacher'),
     ('students.ce.teacher', 'me', 'must be "teacher"'),
     ('students.ce.teacher', 'vulnerable_teacher', 'controls=True'),
@@ -126,14 +135,14 @@ def test_a_missing_field_is_named():
     ('train.optimization.schedule', 'step', "'piecewise', 'cosine'"),
     ('train.regime.name', 'free', "'standard', 'pgd'"),
     ('space.stem_stride', 8, 'strides multiply to 16'),
-    ('distillation.map_size', 3, 'map_size=3 does not divide 4'),
+    ('distillation.map_size', 3, 'map_size=3 does not divide 8'),
   ],
 )
 def test_what_does_not_exist_or_fit_is_refused_before_compiling(
   path, value, message
 ):
   with pytest.raises(ValueError, match=f'(?i){message}'):
-    resolve.check(settings.parse(_changed(path, value)))
+    _check(settings.parse(_changed(path, value)))
 
 
 def test_a_fixed_teacher_network_takes_no_depth():
@@ -142,14 +151,66 @@ def test_a_fixed_teacher_network_takes_no_depth():
   config.teacher.network.name = 'resnet18'
   config.teacher.network.depth = 10
   with pytest.raises(ValueError, match='does not take depth'):
-    resolve.check(settings.parse(config))
+    _check(settings.parse(config))
 
 
-def test_a_batch_larger_than_the_training_set_is_refused(tmp_path):
+@pytest.mark.parametrize(
+  ('path', 'value', 'devices', 'message'),
+  [
+    ('train.optimization.batch_size', 1000, 1, 'train.*=1000 exceeds the 128'),
+    ('train.optimization.batch_size', 31, 2, 'train.*=31 cannot be split even'),
+    ('search.arch_share', 0.0, 1, 'arch_share=0.0 leaves 32 images for the'),
+  ],
+)
+def test_batches_that_do_not_work_out_are_refused_before_the_first_stage(
+  path, value, devices, message
+):
+  with pytest.raises(ValueError, match=message):
+    _check(settings.parse(_changed(path, value)), devices)
+
+
+@pytest.mark.parametrize('name', ['teacher', 'a/b', 'robustness'])
+def test_a_student_cannot_have_the_name_of_something_else(name):
+  config = tiny.config().to_dict()
+  config['students'][name] = config['students']['ce']
+  with pytest.raises(ValueError, match='cannot be the name of a student'):
+    settings.parse(config)
+
+
+def test_a_control_with_other_layers_is_refused_where_tutors_matter():
   config = tiny.config()
-  config.teacher.optimization.batch_size = 1000
-  with pytest.raises(ValueError, match='batch_size=1000 exceeds the 128'):
-    loops.teacher(config, str(tmp_path))
+  config.controls = True
+  config.vulnerable_teacher.network = settings.template().teacher.network
+  config.vulnerable_teacher.network.name = 'resnet18'
+  config.students.control = settings.student_template(
+    teacher='vulnerable_teacher', gamma=1.0
+  )
+  with pytest.raises(ValueError, match='Give both the same network'):
+    _check(settings.parse(config))
+  config.students.control.gamma = 0.0
+  _check(settings.parse(config))
+
+
+def test_a_wrong_name_is_reported_with_the_section_it_is_in():
+  config = tiny.config()
+  config.controls = True
+  config.vulnerable_teacher.regime.name = 'pgdd'
+  message = r"config\.vulnerable_teacher\.regime\.name='pgdd'.*'pgd'"
+  with pytest.raises(ValueError, match=message):
+    _check(settings.parse(config))
+
+
+def test_bfloat16_is_for_guiding_alone(digits):
+  spec = settings.Network(
+    'small_resnet',
+    features=(4,),
+    stage_sizes=(1,),
+    strides=(2,),
+    bfloat16='always',
+  )
+  assert resolve.teacher_network(digits, spec).dtype is None
+  guide = resolve.teacher_network(digits, spec, guides=True)
+  assert guide.dtype == jnp.bfloat16
 
 
 def test_more_devices_than_there_are_are_refused(tmp_path):
@@ -188,6 +249,6 @@ def test_the_cifar_configs_build_every_network(teacher, monkeypatch):
   monkeypatch.setattr(resolve, 'dataset', lambda spec: images)
   for space in ('s3', 'l'):
     argument = f'space={space},teacher={teacher}'
-    resolve.check(settings.parse(cifar10.get_config(argument)))
+    _check(settings.parse(cifar10.get_config(argument)))
     smoke = cifar10.get_config(f'{argument},smoke')
-    resolve.check(settings.parse(smoke))
+    _check(settings.parse(smoke))

@@ -28,6 +28,11 @@ CASES = (
 )
 
 
+def derived_network(net, features):
+  """The network of its own weights with the given widths."""
+  return net.clone(space=search_space.with_features(net.space, features))
+
+
 def make_space(shortcut=Shortcut.PAD, blocks=2, **options):
   """Blocks with residuals, and perhaps one that strides."""
   return search_space.from_stages(
@@ -151,7 +156,7 @@ def of_supernet(function, shortcut, features, **options):
 def of_derived(function, shortcut, features, **options):
   """A function of the derived network, of its share of the weights."""
   net = make_supernet(shortcut, features, **options)
-  derived = student.derived(net, features)
+  derived = derived_network(net, features)
   variables = sliced(make_variables(net), make_variables(derived))
   return compiled(function, derived)(variables, make_images())
 
@@ -222,7 +227,7 @@ def test_the_comparison_of_networks_sees_the_residual():
 def test_only_widths_that_change_have_a_projecting_shortcut():
   net = make_supernet(Shortcut.PROJECT, (4, 4, 7))
 
-  params = make_variables(student.derived(net, (4, 4, 7)))['params']
+  params = make_variables(derived_network(net, (4, 4, 7)))['params']
 
   assert params['block0']['shortcut']['kernel'].shape == (8, 4)
   assert 'shortcut' not in params['block1']
@@ -450,7 +455,7 @@ def test_a_derived_network_needs_widths_among_the_choices(features):
   net = student.Student(make_space(), CLASSES)
 
   with pytest.raises(ValueError, match='[Ww]idth'):
-    student.derived(net, features)
+    derived_network(net, features)
 
 
 def test_masks_are_a_pair_of_tuples_with_one_entry_for_each_block():

@@ -5,13 +5,12 @@ is complete in the workdir is not run again; one that was interrupted goes on
 from its last checkpoint.
 """
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from rnascl_jax import parallel
 from rnascl_jax import report as reports
 from rnascl_jax.loops.evaluate_stage import evaluate
-from rnascl_jax.loops.run import open_run
 from rnascl_jax.loops.search_stage import search
 from rnascl_jax.loops.teacher_stage import teacher
 from rnascl_jax.loops.train_stage import train
@@ -19,24 +18,23 @@ from rnascl_jax.loops.train_stage import train
 __all__ = ['evaluate', 'pipeline', 'report', 'search', 'teacher', 'train']
 
 
-def report(config: Mapping[str, Any], path: str) -> str:
+def report(path: str) -> str:
   """Writes `report.md` and the figures from what the workdir holds.
 
   Args:
-    config: see `settings`.
-    path: the workdir, with a complete evaluation.
+    path: the workdir.
 
   Returns:
     The table, for a terminal.
 
   Raises:
-    ValueError: if the config is not valid or the workdir is of another one.
-    FileNotFoundError: if nothing was evaluated yet.
+    FileNotFoundError: if there is no run.
+    ValueError: if a file of the run is broken.
   """
-  folder = open_run(config, path).folder
-  if parallel.is_main_process():
-    reports.write(folder)
-  return reports.terminal_table(folder)
+  if not (pathlib.Path(path) / 'config.json').exists():
+    raise FileNotFoundError(f'{path} is not the workdir of a run.')
+  reports.write(path)
+  return reports.terminal_table(path)
 
 
 def pipeline(config: Mapping[str, Any], path: str) -> str:
@@ -56,4 +54,4 @@ def pipeline(config: Mapping[str, Any], path: str) -> str:
   search(config, path)
   train(config, path)
   evaluate(config, path)
-  return report(config, path)
+  return report(path)

@@ -1,6 +1,5 @@
 """Attacks every trained model of a run, and saves what it looks at."""
 
-import dataclasses
 import pathlib
 import time
 from collections.abc import Mapping
@@ -8,13 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import logging
 
 from rnascl_jax import (
-  analysis,
-  attacks,
-  batches,
   convolutions,
   evaluation,
   files,
@@ -27,7 +22,7 @@ from rnascl_jax import (
 from rnascl_jax.base import Array, Variables
 from rnascl_jax.datasets import Split
 from rnascl_jax.evaluation import Outcome
-from rnascl_jax.loops import models, trials
+from rnascl_jax.loops import inspection, models, trials
 from rnascl_jax.loops import run as runs
 from rnascl_jax.loops.models import Model
 from rnascl_jax.loops.run import Run
@@ -51,24 +46,22 @@ def evaluate(config: Mapping[str, Any], path: str) -> None:
   started = time.monotonic()
   found = list(models.trained_models(run))
   if not found:
-    raise FileNotFoundError(
+    raise workdir.MissingStageError(
       f'{run.folder} has no trained model. Train one first, or run all stages '
       'with python -m experiments.pipeline.'
     )
   evaluated = [_evaluate(run, model, folder) for model in found]
-  if any(evaluated):
-    _look(run, {model.name: model for model in found}, folder)
-    workdir.record(
-      run.folder, run.settings.seed, 'evaluation', time.monotonic() - started
-    )
+  inspected = inspection.inspect(run, found, folder)
+  if any(evaluated) or inspected:
+    runs.record(run, 'evaluation', time.monotonic() - started)
 
 
 def _evaluate(run: Run, model: Model, folder: pathlib.Path) -> bool:
   """Evaluates a model unless it was done with these settings."""
   spec = run.settings.evaluation
   path = folder / f'{model.name}.json'
-  wanted = files.to_json(dataclasses.asdict(spec))
-  if path.exists() and files.read_json(path).get('settings') == wanted:
+  wanted = models.key(run, [model])
+  if path.exists() and files.read_json(path).get('key') == wanted:
     logging.info('%s is evaluated: %s', model.name, path)
     return False
   split = _first(run.data.test, spec.max_images)
@@ -84,6 +77,13 @@ def _evaluate(run: Run, model: Model, folder: pathlib.Path) -> bool:
     )
     for trial in trials.trials(spec.attacks, spec.epsilon_255)
   }
+  outcomes = {k: outcome.correct for k, (_, outcome) in attacked.items()}
+  runs.save_arrays(
+    folder / f'{model.name}.npz',
+    {
+      f'correct/{k}': v for k, v in {'clean': clean.correct, **outcomes}.items()
+    },
+  )
   files.write_json(
     path,
     {
@@ -99,14 +99,7 @@ def _evaluate(run: Run, model: Model, folder: pathlib.Path) -> bool:
       'attacks': [_clean_record(clean)]
       + [_record(trial, outcome) for trial, outcome in attacked.values()],
       'curves': _curves(run, model, variables, split, clean, size),
-      'settings': wanted,
-    },
-  )
-  outcomes = {k: outcome.correct for k, (_, outcome) in attacked.items()}
-  runs.save_arrays(
-    folder / f'{model.name}.npz',
-    {
-      f'correct/{k}': v for k, v in {'clean': clean.correct, **outcomes}.items()
+      'key': wanted,
     },
   )
   return True
@@ -217,52 +210,3 @@ def _macs(run: Run, model: Model) -> int:
     model.variables,
     image,
   )
-
-
-def _look(run: Run, found: dict[str, Model], folder: pathlib.Path) -> None:
-  """Saves attention maps of some test images, and robustness scores."""
-  teacher = found.get('teacher')
-  if teacher is None:
-    return
-  spec, side = run.settings.evaluation, run.settings.distillation.map_size
-  images = batches.to_float(run.data.test.images[: spec.map_images])
-  arrays = {
-    'images': np.asarray(images),
-    'labels': run.data.test.labels[: spec.map_images],
-    'teacher_maps': analysis.maps(
-      teacher.net, teacher.variables, images, (side, side)
-    ),
-  }
-  for model in found.values():
-    if model.kind == 'student':
-      arrays[f'maps/{model.name}'] = analysis.maps(
-        model.net, model.variables, images, (side, side)
-      )
-  runs.save_arrays(folder / 'attention.npz', arrays)
-  files.write_json(folder / 'robustness.json', _robustness(run, teacher))
-
-
-def _robustness(run: Run, teacher: Model) -> dict[str, Any]:
-  """Scores of all teacher layers under the first iterated attack."""
-  spec = run.settings.evaluation
-  split = _first(run.data.test, spec.batch_size)
-  chosen = trials.trials(spec.attacks, spec.epsilon_255)
-  trial = max(chosen, key=lambda t: t.key.startswith('pgd'))
-  images = batches.to_float(split.images)
-  logits_fn = networks.logits_fn(teacher.net, teacher.variables)
-  keys = attacks.image_keys(
-    jax.random.key(run.settings.seed), jnp.arange(len(split.labels))
-  )
-  perturbed = jax.jit(
-    lambda x, y: attacks.batched(trial.preset)(logits_fn, keys, x, y)
-  )(images, split.labels)
-  scores = analysis.robustness_scores(
-    teacher.net, teacher.variables, images, perturbed
-  )
-  return {
-    'layers': list(teacher.net.tap_names),
-    'scores': [float(score) for score in scores],
-    'attack': trial.label,
-    'epsilon': float(trial.preset.epsilon),
-    'images': len(split.labels),
-  }

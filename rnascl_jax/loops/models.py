@@ -1,12 +1,13 @@
 """The trained models of a run, in the order of its tables."""
 
+import dataclasses
 import pathlib
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from rnascl_jax import settings, workdir
+from rnascl_jax import files, settings, workdir
 from rnascl_jax.base import Variables
 from rnascl_jax.loops import run as runs
 from rnascl_jax.loops import search_stage as searches
@@ -61,3 +62,13 @@ def _row(student: settings.Student) -> tuple[bool, ...]:
   """Students of the robust teacher before controls, full losses first."""
   control = student.teacher == 'vulnerable_teacher'
   return control, student.gamma == 0, student.kl_weight == 0
+
+
+def key(run: Run, found: Iterable[Model]) -> Any:
+  """What results of models depend on, as JSON: equal keys, equal results."""
+  return files.to_json(
+    {
+      'evaluation': dataclasses.asdict(run.settings.evaluation),
+      'stages': {m.name: workdir.summary(m.folder) for m in found},
+    }
+  )

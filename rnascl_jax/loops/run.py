@@ -12,9 +12,9 @@ import numpy as np
 from absl import logging
 
 from rnascl_jax import (
-  attacks,
   batches,
   checkpoints,
+  checks,
   driver,
   evaluation,
   files,
@@ -26,9 +26,6 @@ from rnascl_jax import (
 )
 from rnascl_jax.base import PyTree, Variables
 from rnascl_jax.datasets import Dataset
-
-# Validation attacks at most this many steps, as it is done every few epochs.
-_VALIDATION_STEPS = 10
 
 
 class Run(NamedTuple):
@@ -68,10 +65,16 @@ def open_run(config: Mapping[str, Any], path: str) -> Run:
     ValueError: if the config is not valid or the folder is of another one.
   """
   everything = settings.parse(config)
-  resolve.check(everything)
+  if jax.process_count() > 1:
+    raise ValueError(
+      f'{jax.process_count()} processes were started; runs use the devices of '
+      'one. Start one process.'
+    )
   over = parallel.devices(everything.devices)
+  data = resolve.dataset(everything.data)
+  checks.check(everything, data, len(over))
   folder = workdir.open_workdir(path, everything)
-  return Run(everything, folder, resolve.dataset(everything.data), over)
+  return Run(everything, folder, data, over)
 
 
 def stage_seed(seed: int, stage: str) -> int:
@@ -88,21 +91,12 @@ def dispatch_size(everything: settings.Settings) -> int:
 
 
 def epoch_steps(run: Run, spec: settings.Optimization) -> int:
-  """Training steps of an epoch.
-
-  Raises:
-    ValueError: if a batch is larger than the training set.
-  """
-  images = len(run.data.train.labels)
-  if spec.batch_size > images:
-    raise ValueError(
-      f'batch_size={spec.batch_size} exceeds the {images} training images.'
-    )
-  return images // spec.batch_size
+  """Training steps of an epoch."""
+  return len(run.data.train.labels) // spec.batch_size
 
 
 def make_validate(
-  run: Run, net: nn.Module, regime: settings.Regime
+  run: Run, net: nn.Module, regime: settings.Regime, batch_size: int
 ) -> Callable[[steps.TrainState], dict[str, float]]:
   """Measures accuracy on the validation images, under attack if trained so.
 
@@ -111,26 +105,28 @@ def make_validate(
     net: the network.
     regime: if it attacks, the accuracy under its attack chooses the best
       checkpoint; otherwise the clean accuracy does.
+    batch_size: images at once.
 
   Returns:
     A function of a replicated state.
   """
   split, over = run.data.validation, run.over
-  size = min(run.settings.evaluation.batch_size, len(split.labels))
+  size = min(batch_size, len(split.labels))
+  attack = resolve.validation_attack(regime)
 
   def validate(state: steps.TrainState) -> dict[str, float]:
     found = evaluation.mean_metrics(
       net, state.variables, split, over, batch_size=size
     )
     found['selection'] = found['accuracy']
-    if regime.name == 'pgd':
+    if attack is not None:
       outcome = evaluation.attacked(
         net,
         state.variables,
         split,
-        _validation_attack(regime),
+        attack,
         over,
-        epsilon=regime.epsilon_255 / 255,
+        epsilon=float(attack.epsilon),
         seed=run.settings.seed,
         batch_size=size,
       )
@@ -138,16 +134,6 @@ def make_validate(
     return found
 
   return validate
-
-
-def _validation_attack(regime: settings.Regime) -> attacks.Preset:
-  return attacks.Preset(
-    origin='validation',
-    epsilon=regime.epsilon_255 / 255,
-    step_size=regime.step_size_255 / 255,
-    num_steps=min(regime.num_steps, _VALIDATION_STEPS),
-    start=attacks.linf.uniform_start,
-  )
 
 
 def make_recipe(
@@ -273,7 +259,13 @@ def finish(
   }
   checkpoints.save_variables(folder / 'model', variables, export)
   workdir.finish(folder, summary)
-  workdir.record(run.folder, run.settings.seed, name, summary['seconds'])
+  record(run, name, summary['seconds'])
+
+
+def record(run: Run, stage: str, seconds: float) -> None:
+  """Adds a stage to the run's provenance."""
+  seed, devices = run.settings.seed, len(run.over)
+  workdir.record(run.folder, seed, devices, stage, seconds)
 
 
 def load_variables(folder: pathlib.Path) -> Variables:

@@ -13,6 +13,7 @@ from absl import logging
 from rnascl_jax import (
   arch_params,
   architecture,
+  checks,
   files,
   flops,
   gumbel,
@@ -77,38 +78,12 @@ def load(run: Run) -> Architecture:
   return found
 
 
-def split_batch(
-  batch_size: int, arch_share: float, devices: int
-) -> tuple[int, int]:
-  """Sizes of a batch's two parts, both multiples of the number of devices.
-
-  Args:
-    batch_size: images of the whole batch.
-    arch_share: share of the part that moves the architecture parameters.
-    devices: among which both parts are split evenly.
-
-  Returns:
-    Images for the weights and for the architecture parameters.
-
-  Raises:
-    ValueError: if one of the parts would be empty.
-  """
-  arch = round(batch_size * arch_share / devices) * devices
-  weights = (batch_size - arch) // devices * devices
-  if not arch or not weights:
-    raise ValueError(
-      f'A batch of {batch_size} images with arch_share={arch_share} leaves '
-      f'{weights} images for the weights and {arch} for the architecture on '
-      f'{devices} devices; both need at least {devices}.'
-    )
-  return weights, arch
-
-
 def _search(run: Run, folder: pathlib.Path) -> None:
   chosen = run.settings.search
   space = resolve.space(run.settings.space)
   net = resolve.student_network(run.data, space, run.settings.space.layers)
-  teacher_net, teacher = teachers.load(run, 'teacher')
+  teacher_net = teachers.network(run, 'teacher', guides=True)
+  _, teacher = teachers.load(run, 'teacher')
   epoch = runs.epoch_steps(run, chosen.optimization)
   recipe = runs.make_recipe(
     run,
@@ -123,7 +98,7 @@ def _search(run: Run, folder: pathlib.Path) -> None:
   )
   key = jax.random.key(runs.stage_seed(run.settings.seed, 'search'))
   weights = steps.init_state(recipe, key, run.data.image_shape)
-  parts = split_batch(
+  parts = checks.split_batch(
     chosen.optimization.batch_size, chosen.arch_share, len(run.over)
   )
   with _History(folder / 'arch.jsonl', chosen, epoch) as history:
@@ -149,7 +124,7 @@ def _search(run: Run, folder: pathlib.Path) -> None:
     history.export(folder / 'history.npz')
   _write(run, space, state.arch, teacher_net.tap_names)
   workdir.finish(folder, summary)
-  workdir.record(run.folder, run.settings.seed, 'search', summary['seconds'])
+  runs.record(run, 'search', summary['seconds'])
 
 
 def _write(

@@ -50,9 +50,11 @@ def spec(run: Run, name: str) -> settings.Teacher:
   return getattr(run.settings, name)
 
 
-def network(run: Run, name: str) -> nn.Module:
-  """A teacher's network."""
-  return resolve.teacher_network(run.data, spec(run, name).network)
+def network(run: Run, name: str, *, guides: bool = False) -> nn.Module:
+  """A teacher's network; as a guide it may compute in bfloat16."""
+  return resolve.teacher_network(
+    run.data, spec(run, name).network, where=name, guides=guides
+  )
 
 
 def load(run: Run, name: str) -> tuple[nn.Module, Variables]:
@@ -95,7 +97,9 @@ def _train(run: Run, name: str) -> None:
     runs.context(run, 'teacher'),
     order_stage='teacher',
     parts=(chosen.optimization.batch_size,),
-    validate=runs.make_validate(run, net, chosen.regime),
+    validate=runs.make_validate(
+      run, net, chosen.regime, chosen.optimization.batch_size
+    ),
   )
   runs.finish(run, folder, name, summary, state.variables, metadata)
 
@@ -107,9 +111,13 @@ def _given(run: Run, net: nn.Module, checkpoint: str) -> Variables:
     ValueError: if it has another number of classes or another architecture.
     FileNotFoundError: if there is none.
   """
-  variables, metadata = checkpoints.load_variables(
-    pathlib.Path(checkpoint) / 'model'
-  )
+  folder = pathlib.Path(checkpoint) / 'model'
+  if not folder.exists():
+    raise FileNotFoundError(
+      f'config.teacher.checkpoint={checkpoint!r} has no folder "model": name '
+      'the folder teacher/ of a complete workdir.'
+    )
+  variables, metadata = checkpoints.load_variables(folder)
   classes = run.data.num_classes
   if metadata['num_classes'] != classes:
     raise ValueError(

@@ -56,7 +56,9 @@ def _make_step(
   run: Run, net: Student, teacher: str, attends: bool
 ) -> tuple[steps.Recipe, Callable[..., Any]]:
   chosen = run.settings.train
-  teacher_net = teachers.network(run, teacher) if teacher else None
+  teacher_net = None
+  if teacher:
+    teacher_net = teachers.network(run, teacher, guides=True)
   recipe = runs.make_recipe(
     run,
     net,
@@ -103,7 +105,9 @@ def _train(
     ),
     order_stage='train',
     parts=(chosen.optimization.batch_size,),
-    validate=runs.make_validate(run, net, chosen.regime),
+    validate=runs.make_validate(
+      run, net, chosen.regime, chosen.optimization.batch_size
+    ),
   )
   metadata = {
     'kind': 'student',

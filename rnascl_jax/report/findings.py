@@ -130,7 +130,8 @@ def _control(run: Run, found: Comparison) -> str:
     f'**Control.** {found.second.label}, taught by a teacher trained without '
     f'attacks, reaches {_share(second.accuracy)} under {second.label}; '
     f'{found.first.label} reaches {_share(first.accuracy)} (95 % interval '
-    f'{_share(low)} to {_share(high)}).'
+    f'{_share(low)} to {_share(high)}). Both have the architecture, and where '
+    'they use them the tutors, that were searched with the robust teacher.'
   )
   gain = _against(run, found.first.model, _BASELINES[0])
   control_gain = _against(run, found.second.model, _BASELINES[0])

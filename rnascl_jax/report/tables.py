@@ -85,8 +85,9 @@ def count(number: int | None) -> str:
 def notes(run: Run) -> list[str]:
   """What a reader must know beside the table: units, attacks, intervals."""
   lines = [
-    'Accuracies in %. MACs: multiply-accumulates of one image. '
-    'Seconds: time of training.'
+    'Accuracies in %. Params and MACs (multiply-accumulates of one image): '
+    'convolutions and linear layers, without BatchNorm. Seconds: time of '
+    'training.'
   ]
   attacks = list(
     dict.fromkeys(

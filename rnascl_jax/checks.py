@@ -1,0 +1,146 @@
+"""Checks of a run's settings against its data, before anything is computed.
+
+Names are resolved, networks are built as shapes, batches are divided among the
+devices: what cannot work fails here, and not hours later.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rnascl_jax import resolve, settings
+from rnascl_jax.base import Taps
+from rnascl_jax.datasets import Dataset
+from rnascl_jax.settings import Settings
+
+
+def check(everything: Settings, data: Dataset, devices: int) -> None:
+  """Raises for the first thing that does not exist or does not fit.
+
+  Args:
+    everything: the settings of a run.
+    data: its data set.
+    devices: how many there are to divide batches among.
+
+  Raises:
+    ValueError: it says which field, its value and what would do.
+  """
+  taught = _teachers(everything)
+  _check_networks(everything, data, taught)
+  stages: dict[str, settings.Teacher | settings.Search | settings.Train] = {
+    **taught,
+    'search': everything.search,
+    'train': everything.train,
+  }
+  for name, stage in stages.items():
+    resolve.schedule(stage.optimization, 1, name)
+    resolve.regime(stage.regime, name)
+    _check_batch(stage.optimization.batch_size, data, devices, name)
+  space = resolve.space(everything.space)
+  resolve.search(everything.search, data, space, 1)
+  split_batch(
+    everything.search.optimization.batch_size,
+    everything.search.arch_share,
+    devices,
+  )
+  resolve.distill(everything.distillation, None, attends=True)
+  for name in everything.evaluation.attacks:
+    resolve.attack(name)
+  for name in everything.evaluation.curve_attacks:
+    resolve.attack(name, 'evaluation.curve_attacks')
+
+
+def split_batch(
+  batch_size: int, arch_share: float, devices: int
+) -> tuple[int, int]:
+  """Sizes of a search batch's two parts, multiples of the number of devices.
+
+  Args:
+    batch_size: images of the whole batch.
+    arch_share: share of the part that moves the architecture parameters.
+    devices: among which both parts are split evenly.
+
+  Returns:
+    Images for the weights and for the architecture parameters.
+
+  Raises:
+    ValueError: if one of the parts would be empty.
+  """
+  arch = round(batch_size * arch_share / devices) * devices
+  weights = (batch_size - arch) // devices * devices
+  if not arch or not weights:
+    raise ValueError(
+      f'A batch of {batch_size} images with config.search.arch_share='
+      f'{arch_share} leaves {weights} images for the weights and {arch} for '
+      f'the architecture on {devices} devices; both need at least {devices}.'
+    )
+  return weights, arch
+
+
+def _teachers(everything: Settings) -> dict[str, settings.Teacher]:
+  """The teachers of a run, by their sections."""
+  found = {'teacher': everything.teacher}
+  if everything.controls:
+    found['vulnerable_teacher'] = everything.vulnerable_teacher
+  return found
+
+
+def _check_networks(
+  everything: Settings, data: Dataset, taught: dict[str, settings.Teacher]
+) -> None:
+  space = resolve.space(everything.space)
+  nets = {
+    name: resolve.teacher_network(data, spec.network, where=name)
+    for name, spec in taught.items()
+  }
+  names = {name: net.tap_names for name, net in nets.items()}
+  guided = [s for s in everything.students.values() if s.gamma > 0]
+  for student in guided:
+    if names[student.teacher] != names['teacher']:
+      raise ValueError(
+        f'config.{student.teacher}.network has {len(names[student.teacher])} '
+        f'layers and config.teacher.network {len(names["teacher"])}: tutors '
+        'that were searched with the one are layers of that one alone. Give '
+        'both the same network, or set gamma=0 for its students.'
+      )
+  side = everything.distillation.map_size
+  _check_maps(_shapes(nets['teacher'], data), side, 'teacher.network')
+  net = resolve.student_network(data, space, everything.space.layers)
+  _check_maps(_shapes(net, data), side, 'space')
+
+
+def _shapes(net: nn.Module, data: Dataset) -> Taps:
+  """Shapes of a network's taps."""
+  images = jax.ShapeDtypeStruct((2, *data.image_shape), jnp.float32)
+  (_, taps), _ = jax.eval_shape(
+    lambda key, x: net.init_with_output(key, x, train=False),
+    jax.random.key(0),
+    images,
+  )
+  return taps
+
+
+def _check_maps(taps: Taps, side: int, where: str) -> None:
+  """Raises unless all maps can be brought to the common size."""
+  for tap in taps:
+    for have in tap.shape[1:3]:
+      if have > side and have % side:
+        raise ValueError(
+          f'config.distillation.map_size={side} does not divide {have}, the '
+          f'side of a map of config.{where}: choose a divisor of {have}.'
+        )
+
+
+def _check_batch(size: int, data: Dataset, devices: int, name: str) -> None:
+  images = len(data.train.labels)
+  if size > images:
+    raise ValueError(
+      f'config.{name}.optimization.batch_size={size} exceeds the {images} '
+      'training images.'
+    )
+  if size % devices and name != 'search':
+    raise ValueError(
+      f'config.{name}.optimization.batch_size={size} cannot be split evenly '
+      f'over {devices} devices: use a multiple of {devices}, or fewer devices '
+      'with config.devices.'
+    )
