@@ -34,12 +34,7 @@ def launch(stage: Callable[[Any, str], Any]) -> None:
     stage: (config, workdir) -> text to print, or anything else.
   """
   define_workdir()
-  config_flags.DEFINE_config_file(
-    'config',
-    'configs/digits.py',
-    'Config file; fields can be changed: --config.seed=1. An argument follows '
-    'a colon: --config=configs/cifar10.py:space=s5,smoke.',
-  )
+  _define_config()
 
   def command() -> Any:
     cache_compilations()
@@ -50,6 +45,19 @@ def launch(stage: Callable[[Any, str], Any]) -> None:
     return stage(FLAGS.config, FLAGS.workdir)
 
   run(command)
+
+
+def _define_config() -> None:
+  """Defines --config; a field that there is not is the user's to mend."""
+  try:
+    config_flags.DEFINE_config_file(
+      'config',
+      'configs/digits.py',
+      'Config file; fields can be changed: --config.seed=1. An argument '
+      'follows a colon: --config=configs/cifar10.py:space=s5,smoke.',
+    )
+  except (AttributeError, KeyError) as error:
+    sys.exit(f'error: in --config: {error}')
 
 
 def run(command: Callable[[], Any]) -> None:
@@ -67,6 +75,10 @@ def run(command: Callable[[], Any]) -> None:
 
   # absl hides what is logged before flags are parsed; people want to see it.
   logging.set_verbosity(logging.INFO)
+  # `--help` shows the flags of the main module: these are meant to be seen.
+  for name in ('config', 'workdir'):
+    if name in FLAGS:
+      FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
   app.run(main)
 
 

@@ -215,7 +215,11 @@ def _tfds_source(
     return tfds.data_source(
       name, split=split, data_dir=directory, download=False
     )
-  except (NotImplementedError, tfds.core.DatasetNotFoundError) as error:
+  except (
+    NotImplementedError,
+    tfds.core.DatasetNotFoundError,
+    KeyError,  # A builder without splits: nothing was prepared.
+  ) as error:
     place = '' if directory is None else f", data_dir='{directory}'"
     raise FileNotFoundError(
       f'{name} is not prepared as ArrayRecord in '
