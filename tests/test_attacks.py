@@ -275,9 +275,10 @@ def test_more_restarts_never_do_less_damage():
 
 def test_a_fooled_restart_beats_a_larger_loss():
   image = jnp.zeros((1, 1, 1))
-  point = lambda loss, fooled: ascent.Point(  # noqa: E731
-    image + loss, jnp.float32(loss), jnp.bool(fooled)
-  )
+
+  def point(loss, fooled):
+    return ascent.Point(image + loss, jnp.float32(loss), jnp.bool(fooled))
+
   calm, loud, fooled = point(1.0, False), point(3.0, False), point(0.5, True)
   for worse, better in ((loud, calm), (fooled, loud), (fooled, calm)):
     assert ascent.worse_of(better, worse).loss == worse.loss

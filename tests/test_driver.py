@@ -39,9 +39,17 @@ def _assert_same_bits(one: pathlib.Path, two: pathlib.Path):
   assert logs[0] == logs[1]
 
 
-def _with_teacher(tiny_run: pathlib.Path, folder: pathlib.Path):
+def _with_teacher(
+  tiny_run: pathlib.Path,
+  folder: pathlib.Path,
+  *,
+  steps_per_dispatch: int = 0,
+  bfloat16: str = 'accelerators',
+):
   """A config of a workdir that uses the complete run's teacher."""
   config = tiny.config()
+  config.steps_per_dispatch = steps_per_dispatch
+  config.teacher.network.bfloat16 = bfloat16
   config.teacher.checkpoint = str(tiny_run / 'teacher')
   loops.teacher(config, str(folder))
   return config
@@ -208,3 +216,29 @@ def test_a_stage_on_two_devices_does_what_it_does_on_one(tiny_run, tmp_path):
   )
   assert [line['step'] for line in one] == [line['step'] for line in two]
   assert one[0]['loss'] == pytest.approx(two[0]['loss'], rel=1e-4)
+
+
+def _first_losses(folder: pathlib.Path) -> tuple[float, float]:
+  line = files.read_json_lines(folder / 'search' / 'metrics.jsonl')[0]
+  return line['loss'], line['arch_loss']
+
+
+def test_several_steps_in_a_dispatch_train_the_same_network(tiny_run, tmp_path):
+  """Four steps an epoch as three and one; to rounding."""
+  config = _with_teacher(tiny_run, tmp_path, steps_per_dispatch=3)
+  loops.search(config, str(tmp_path))
+  lines = files.read_json_lines(tmp_path / 'search' / 'metrics.jsonl')
+  assert [line['step'] for line in lines] == [4, 8, 12]
+  expected = _first_losses(tiny_run)
+  assert _first_losses(tmp_path) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_teacher_that_guides_in_bfloat16_guides_nearly_the_same(
+  tiny_run, tmp_path
+):
+  config = _with_teacher(tiny_run, tmp_path, bfloat16='always')
+  loops.search(config, str(tmp_path))
+  expected = _first_losses(tiny_run)
+  found = _first_losses(tmp_path)
+  assert found == pytest.approx(expected, rel=0.02)
+  assert found != expected
