@@ -2,7 +2,10 @@
 
   python -m experiments.pipeline --config=configs/digits.py --workdir=DIR
 
-Data: the 1,797 digits of 8x8 pixels that come with scikit-learn.
+Data: the 1,797 digits of 8x8 pixels that come with scikit-learn. Two CPU cores,
+--config.seed=0 to 5, mean and standard deviation: RNAS-CL 98.1 +- 0.4 % clean
+and 39.4 +- 1.5 % under PGD-20 at epsilon 0.1, CE 97.5 +- 0.7 and 13.3 +- 2.9 %;
+the README has all rows.
 """
 
 import ml_collections
@@ -57,7 +60,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
   # Eq. (1) averages over 10 student and 7 teacher layers, although the tutor
   # weights of a layer sum to 1 already; gamma = 10 * 7 undoes the average. With
-  # the paper's 1 the attention loss is at most 0.2, and hardly acts.
+  # the paper's 1 the attention loss is at most sqrt(2) / 7, and hardly acts.
   config.search.gamma = 70.0
   config.students.rnas_cl.gamma = 70.0
   config.students.control_rnas_cl = settings.student_template(

@@ -7,7 +7,8 @@ of its own (`python tests/benchmarks/depthwise.py`).
 **Dense.** XLA's CPU back end has a fast kernel for convolutions of [B, H, W, C]
 with [h, w, C, C']. The gradients that JAX derives are convolutions of other
 layouts; a pass brings them into the fast form, but it does not enter the bodies
-of loops (jax-ml/jax#12868), where they run ten times slower. Here both
+of loops (jax-ml/jax#12868), where they run ten times slower
+(`python tests/benchmarks/attack_unroll.py` times JAX's own). Here both
 gradients are written in the fast form, by transposing small arrays first.
 
 GPU and TPU keep JAX's own convolutions.
