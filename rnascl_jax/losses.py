@@ -24,6 +24,9 @@ import jax.numpy as jnp
 
 from rnascl_jax.base import Array
 
+# Keeps the ratio of logits finite where they are equal.
+_TINY = 1e-12
+
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
   """Cross-entropy between softmax(logits) and integer labels.
@@ -65,7 +68,7 @@ def margin(logits: Array, labels: Array) -> Array:
   chex.assert_rank([logits, labels], [2, 1])
   chex.assert_equal_shape_prefix([logits, labels], 1)
   is_label = labels[:, None] == jnp.arange(logits.shape[-1])[None]
-  own = jnp.sum(jnp.where(is_label, logits, 0.0), axis=-1)
+  own = _pick(logits, labels)
   best_other = jnp.max(jnp.where(is_label, -jnp.inf, logits), axis=-1)
   return own - best_other
 
@@ -87,6 +90,76 @@ def cw_loss(logits: Array, labels: Array) -> Array:
     [B], positive where the image is misclassified.
   """
   return -margin(logits, labels)
+
+
+def dlr(logits: Array, labels: Array) -> Array:
+  """The difference-of-logits ratio, -(z_y - max z_other) / (z_(1) - z_(3)).
+
+  It does not change when all logits are scaled or shifted, so that a confident
+  network does not shrink its gradient. Where the label is ranked third it is 1,
+  without a gradient; such an image is misclassified already.
+
+  Args:
+    logits: [B, K], K >= 3; z_(1) >= z_(2) >= ... are those of an image, sorted.
+    labels: [B], integers in [0, K).
+
+  Returns:
+    [B], in [-1, 1], positive where the image is misclassified.
+
+  Raises:
+    ValueError: if there are fewer than 3 classes.
+
+  Reference:
+    Croce and Hein, Reliable evaluation of adversarial robustness with an
+    ensemble of diverse parameter-free attacks, ICML 2020, eq. (6).
+  """
+  _check_classes(logits, 3, 'the DLR loss')
+  first, _, third = _largest(logits, 3)
+  return -margin(logits, labels) / (first - third + _TINY)
+
+
+def targeted_dlr(logits: Array, labels: Array, targets: Array) -> Array:
+  """DLR towards a class, -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2).
+
+  Args:
+    logits: [B, K], K >= 4.
+    labels: [B], integers in [0, K).
+    targets: [B], integers in [0, K), other than the labels.
+
+  Returns:
+    [B], positive where the target is above the label.
+
+  Raises:
+    ValueError: if there are fewer than 4 classes.
+
+  Reference:
+    Croce and Hein, ICML 2020, eq. (7).
+  """
+  _check_classes(logits, 4, 'the targeted DLR loss')
+  chex.assert_rank([logits, labels, targets], [2, 1, 1])
+  first, _, third, fourth = _largest(logits, 4)
+  own, other = _pick(logits, labels), _pick(logits, targets)
+  return -(own - other) / (first - 0.5 * (third + fourth) + _TINY)
+
+
+def _check_classes(logits: Array, least: int, name: str) -> None:
+  """With fewer classes, indices from the end would clamp silently."""
+  if logits.shape[-1] < least:
+    raise ValueError(
+      f'{name} needs {least} classes; there are {logits.shape[-1]}.'
+    )
+
+
+def _largest(logits: Array, count: int) -> list[Array]:
+  """The largest logits of each example, in descending order, each [B]."""
+  values = jax.lax.top_k(logits, count)[0]
+  return [values[:, rank] for rank in range(count)]
+
+
+def _pick(logits: Array, classes: Array) -> Array:
+  """[B], of each example the logit of a class."""
+  chosen = classes[:, None] == jnp.arange(logits.shape[-1])[None]
+  return jnp.sum(jnp.where(chosen, logits, 0.0), axis=-1)
 
 
 class Terms(NamedTuple):

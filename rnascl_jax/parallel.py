@@ -65,6 +65,45 @@ def pmap(
   )
 
 
+def split(function: Callable, over: Sequence[jax.Device]) -> Callable:
+  """Compiles a function whose arrays are split over devices.
+
+  Unlike with `pmap`, arrays keep their shape; each device gets its part of the
+  leading axis and runs by itself, at its own pace.
+
+  Args:
+    function: (shared, arrays) -> arrays, both any pytrees; `arrays` and all
+      results have the leading axis that is split. It must not reduce over it.
+    over: the devices, whose number divides the axis.
+
+  Returns:
+    The compiled function; its arguments are to be `put`. The memory of `arrays`
+    is not reused.
+  """
+  if len(over) == 1:
+    return jax.jit(function)
+  mesh = Mesh(np.array(over), (AXIS,))
+  mapped = jax.shard_map(
+    function,
+    mesh=mesh,
+    in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+    out_specs=PartitionSpec(AXIS),
+    check_vma=False,
+  )
+  return jax.jit(mapped)
+
+
+def put(
+  tree: PyTree, over: Sequence[jax.Device], *, split: bool = False
+) -> PyTree:
+  """Copies arrays to all devices, or splits their leading axis over them."""
+  if len(over) == 1:
+    return jax.device_put(tree, over[0])
+  mesh = Mesh(np.array(over), (AXIS,))
+  spec = PartitionSpec(AXIS) if split else PartitionSpec()
+  return jax.device_put(tree, NamedSharding(mesh, spec))
+
+
 def _sharding(over: Sequence[jax.Device]) -> NamedSharding:
   return NamedSharding(Mesh(np.array(over), (AXIS,)), PartitionSpec(AXIS))
 

@@ -122,6 +122,7 @@ class Student(nn.Module):
       outputs.append(x)
       taps.extend(inner)
       entering, width = mask, block.widest
-    features = x.mean((1, 2)).astype(jnp.float32)
+    features = x.mean((1, 2))
+    features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
     logits = nn.Dense(self.num_classes, name='classifier')(features)
     return logits, tuple(outputs if self.blocks_only else taps)

@@ -164,15 +164,15 @@ def worse_of(point: Point, other: Point) -> Point:
   """
   as_fooled = other.fooled == point.fooled
   gains = other.fooled & ~point.fooled
-  return _select(gains | (as_fooled & (other.loss > point.loss)), other, point)
+  return select(gains | (as_fooled & (other.loss > point.loss)), other, point)
 
 
 def _larger(point, other):
   """The point of the larger loss."""
-  return _select(other.loss > point.loss, other, point)
+  return select(other.loss > point.loss, other, point)
 
 
-def _select(condition, point, other):
+def select(condition: Array, point: Point, other: Point) -> Point:
   """One of two points, by a scalar condition."""
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), point, other)
 

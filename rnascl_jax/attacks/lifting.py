@@ -26,7 +26,7 @@ Example:
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -123,9 +123,9 @@ def perturb(
   traced = {k: v for k, v in hyper.items() if _is_number(v)}
   static = tuple(sorted((k, v) for k, v in hyper.items() if k not in traced))
   traced['epsilon'] = float(epsilon)
-  attack, logits_fn = _as_argument(attack), _as_argument(logits_fn)
+  attack, logits_fn = as_argument(attack), as_argument(logits_fn)
   results = []
-  for rows, kept in _padded_batches(len(images), batch_size):
+  for rows, kept in padded_batches(len(images), batch_size):
     batch = _perturb_batch(
       attack,
       logits_fn,
@@ -145,6 +145,7 @@ def check_inputs(
   labels: np.ndarray | Array,
   *,
   epsilon: float,
+  longest: float = 1.0,
 ) -> None:
   """Refuses inputs for which an attack's result would mean nothing.
 
@@ -156,11 +157,12 @@ def check_inputs(
     images: [N, H, W, C].
     labels: [N].
     epsilon: the radius.
+    longest: the largest radius that makes sense in the norm.
 
   Raises:
     ValueError: unless images are float32 or float64 in [0, 1] without NaN,
       labels integers in [0, K), one for each image, logits [B, K] with K >= 2,
-      and epsilon a number in [0, 1].
+      and epsilon a number in [0, longest].
   """
   images, labels = np.asarray(images), np.asarray(labels)
   if images.ndim != 4:
@@ -177,8 +179,8 @@ def check_inputs(
       f'images lie in [{images.min()}, {images.max()}], not in [0, 1]; divide '
       'by 255, and normalise inside of logits_fn.'
     )
-  _check_labels(labels, len(images), _count_classes(logits_fn, images))
-  _check_length('epsilon', epsilon)
+  _check_labels(labels, len(images), count_classes(logits_fn, images))
+  _check_length('epsilon', epsilon, longest)
 
 
 def _check_labels(labels, num_images, num_classes):
@@ -199,18 +201,30 @@ def _check_labels(labels, num_images, num_classes):
     )
 
 
-def _check_length(name, value):
+def _check_length(name, value, longest=1.0):
   """Radius and step are distances between pixels in [0, 1]."""
   if value is None:
     raise ValueError(f'{name} is missing; images are in [0, 1], write 8 / 255.')
-  if not 0 <= value <= 1:
+  if not 0 <= value <= longest:
     raise ValueError(
-      f'{name}={value} must lie in [0, 1]; images are in [0, 1], write 8 / 255.'
+      f'{name}={value} must lie in [0, {longest:.4g}]; images are in [0, 1], '
+      'write 8 / 255.'
     )
 
 
-def _count_classes(logits_fn, images):
-  """K, from the shapes alone."""
+def count_classes(logits_fn: LogitsFn, images: np.ndarray | Array) -> int:
+  """K, from the shapes alone.
+
+  Args:
+    logits_fn: [B, H, W, C] -> [B, K].
+    images: [N, H, W, C].
+
+  Returns:
+    K.
+
+  Raises:
+    ValueError: unless there are at least two logits for each image.
+  """
   one = jnp.asarray(np.zeros((1, *images.shape[1:]), images.dtype))
   logits = jax.eval_shape(logits_fn, one)
   shape = getattr(logits, 'shape', None)
@@ -220,10 +234,12 @@ def _count_classes(logits_fn, images):
       f'{jax.tree.map(lambda x: x.shape, logits)}; a binary classifier needs '
       'two logits, and taps or state must be dropped.'
     )
-  return shape[1]
+  return int(shape[1])
 
 
-def _padded_batches(num_images, batch_size):
+def padded_batches(
+  num_images: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, int]]:
   """Rows of each batch, all of one size, and how many of them count."""
   batch_size = min(batch_size, num_images)
   for begin in range(0, num_images, max(batch_size, 1)):
@@ -237,7 +253,7 @@ def _is_number(value):
   return isinstance(value, float | np.floating | np.ndarray | jax.Array)
 
 
-def _as_argument(function):
+def as_argument(function: Callable[..., Any]) -> Callable[..., Any]:
   """A callable as `jit` takes it: its arrays traced, all else static."""
   is_leaf = jax.tree_util.all_leaves([function])
   return jax.tree_util.Partial(function) if is_leaf else function

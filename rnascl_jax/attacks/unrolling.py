@@ -58,11 +58,25 @@ def choose(
   # A loop of one iteration is still a loop for the pass.
   if length == 1:
     return True
-  if jax.default_backend() != 'cpu' or length > _MAX_LENGTH:
+  if length > _MAX_LENGTH:
     return 1
+  return True if is_slow_in_loops(function, *arguments) else 1
+
+
+def is_slow_in_loops(function: Callable[..., Any], *arguments: Any) -> bool:
+  """Whether a function runs much slower as the body of a loop.
+
+  Args:
+    function: what an iteration computes, gradients included.
+    *arguments: of the function; only shapes and types are used.
+
+  Returns:
+    Whether it has several slow convolutions and the back end is the CPU's.
+  """
+  if jax.default_backend() != 'cpu':
+    return False
   jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
-  num_slow = sum(map(_is_slow_in_loops, _equations(jaxpr)))
-  return True if num_slow >= _MIN_CONVOLUTIONS else 1
+  return sum(map(_is_slow, _equations(jaxpr))) >= _MIN_CONVOLUTIONS
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
@@ -75,7 +89,7 @@ def _equations(jaxpr: Any) -> Iterator[Any]:
         yield from _equations(inner)
 
 
-def _is_slow_in_loops(equation: Any) -> bool:
+def _is_slow(equation: Any) -> bool:
   """Whether this is a dense convolution that is not of the fast form."""
   if equation.primitive.name != 'conv_general_dilated':
     return False

@@ -1,0 +1,353 @@
+"""APGD: projected gradient descent that chooses its step size itself.
+
+A step goes along the gradient and keeps a quarter of the one before,
+
+  u       = project(x_i + eta direction(g_i))
+  x_{i+1} = project(x_i + a (u - x_i) + (1 - a) (x_i - x_{i-1})),  a = 0.75,
+
+and eta, 2 epsilon at first, is halved at fixed checkpoints, 22, 41, 57, 70,
+80, 87, 93 and 99 of 100 steps, if the loss rose in at most 75 % of the steps
+since the last checkpoint, or if neither eta nor the largest loss has changed
+since then. The attack then goes on from the image of the largest loss.
+
+Two details of the published code are kept, for they decide results: the loss of
+the first step is compared with 0, not with that of the start, and x_{i-1} is
+not reset with x_i. `tests/test_apgd.py` compares every pixel with it.
+
+Example:
+  >>> import jax
+  >>> import jax.numpy as jnp
+  >>> from rnascl_jax.attacks import apgd
+  >>> def logits_fn(images):  # light or dark?
+  ...   brightness = images.mean(axis=(1, 2, 3))
+  ...   return jnp.stack([brightness - .5, .5 - brightness], axis=-1)
+  >>> image = jnp.full((4, 4, 1), .53)
+  >>> adversarial = apgd.apgd(
+  ...   logits_fn, jax.random.key(0), image, 0, epsilon=8 / 255, num_steps=10)
+  >>> print(logits_fn(adversarial[None]).argmax(axis=-1))
+  [1]
+
+Reference:
+  Croce and Hein, Reliable evaluation of adversarial robustness with an ensemble
+  of diverse parameter-free attacks, ICML 2020, algorithm 1 and section 4.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from rnascl_jax import losses
+from rnascl_jax.attacks import norms, randomized, stepwise
+from rnascl_jax.attacks.ascent import Point
+from rnascl_jax.attacks.norms import Norm
+from rnascl_jax.attacks.stepwise import Passes, Problem
+from rnascl_jax.base import Array, Key, LogitsFn
+
+# Share of the new direction in a step; the first one has no other.
+_NEW = 0.75
+# (key, image, epsilon) -> image, where an attack starts.
+StartFn = Callable[[Key, Array, Array], Array]
+
+
+class Schedule(NamedTuple):
+  """What the step size depends on, since the last checkpoint.
+
+  Attributes:
+    step_size: scalar.
+    loss: of the step before; 0 before the first.
+    rises: steps in which the loss rose.
+    halved: whether the step size was halved at the last checkpoint.
+    best: the largest loss at the last checkpoint.
+  """
+
+  step_size: Array
+  loss: Array
+  rises: Array
+  halved: Array
+  best: Array
+
+
+class State(NamedTuple):
+  """The carry of the loop.
+
+  Attributes:
+    image: [H, W, C], the iterate.
+    before: [H, W, C], the one before.
+    gradient: [H, W, C], at the iterate.
+    best: the image of the largest loss.
+    best_gradient: [H, W, C], there.
+    adversarial: [H, W, C], the last iterate that fooled the classifier.
+    fooled: whether there was one.
+    target: the class to reach, -1 without one.
+    schedule: of the step size.
+  """
+
+  image: Array
+  before: Array
+  gradient: Array
+  best: Point
+  best_gradient: Array
+  adversarial: Array
+  fooled: Array
+  target: Array
+  schedule: Schedule
+
+
+def windows(num_steps: int) -> np.ndarray:
+  """Where the checkpoints are.
+
+  Args:
+    num_steps: N, at least 1.
+
+  Returns:
+    [N] integers: at a step that ends in a checkpoint the number of steps since
+    the last one, and 0 at all others.
+  """
+  length = max(int(0.22 * num_steps), 1)
+  least, shorter = (max(int(s * num_steps), 1) for s in (0.06, 0.03))
+  found, step = np.zeros(num_steps, np.int32), length - 1
+  while step < num_steps:
+    found[step] = length
+    length = max(length - shorter, least)
+    step += length
+  return found
+
+
+def next_schedule(
+  schedule: Schedule, loss: Array, best: Array, window: Array, rho: float
+) -> tuple[Schedule, Array]:
+  """The rule of the step size.
+
+  Args:
+    schedule: before the step.
+    loss: scalar, after the step.
+    best: scalar, the largest loss, this step included.
+    window: scalar, an entry of `windows`.
+    rho: share of rising steps up to which the step is halved.
+
+  Returns:
+    The schedule after the step, and whether the step size was halved.
+  """
+  rises = schedule.rises + (loss > schedule.loss)
+  is_checkpoint = window > 0
+  oscillates = rises <= rho * window
+  stuck = ~schedule.halved & (schedule.best >= best)
+  halve = is_checkpoint & (oscillates | stuck)
+  return Schedule(
+    step_size=jnp.where(halve, schedule.step_size / 2, schedule.step_size),
+    loss=loss,
+    rises=jnp.where(is_checkpoint, 0, rises),
+    halved=jnp.where(is_checkpoint, halve, schedule.halved),
+    best=jnp.where(is_checkpoint, best, schedule.best),
+  ), halve
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class APGD:
+  """APGD in steps, see `stepwise`.
+
+  Attributes:
+    loss: ([B, K], labels [B]) -> [B], what is climbed; with `targets`, (logits,
+      labels, targets) -> [B].
+    norm: of the ball.
+    num_steps: N, at least 1.
+    restarts: random starts, each with all steps.
+    targets: the most classes that are tried as targets, likeliest first; 0
+      for an attack without a target.
+    least_classes: with fewer the loss is not defined.
+    rho: share of rising steps up to which the step size is halved.
+    draws: gradients averaged in each step (expectation over transformation);
+      more than 1 are of use for a `randomized.Randomized` classifier only.
+    start: where to begin; None for noise of length epsilon.
+  """
+
+  loss: Callable[..., Array] = losses.cross_entropy
+  norm: Norm = norms.LINF
+  num_steps: int = 100
+  restarts: int = 1
+  targets: int = 0
+  least_classes: int = 2
+  rho: float = 0.75
+  draws: int = 1
+  start: StartFn | None = None
+
+  def __post_init__(self) -> None:
+    for name in ('num_steps', 'restarts', 'draws'):
+      if getattr(self, name) < 1:
+        raise ValueError(f'{name}={getattr(self, name)} must be at least 1.')
+    if self.targets < 0:
+      raise ValueError(f'targets={self.targets} must be at least 0.')
+
+  @property
+  def segment(self) -> int:
+    return 10
+
+  def passes(self, num_classes: int) -> tuple[Passes, Passes]:
+    del num_classes
+    step = Passes(self.draws, self.draws)
+    return step._replace(forward=self.draws + (self.targets > 0)), step
+
+  def num_trials(self, num_classes: int) -> int:
+    if num_classes < self.least_classes:
+      return 0
+    return self.restarts * (min(self.targets, num_classes - 1) or 1)
+
+  def init(self, logits_fn: LogitsFn, problem: Problem, trial: Array) -> State:
+    target = jnp.full((), -1, jnp.int32)
+    if self.targets:
+      logits = logits_fn(problem.image[None])[0]
+      rank = trial // self.restarts
+      target = stepwise.ranked_target(logits, problem.label, rank)
+    start = self.start or self.norm.random_start
+    image = start(problem.key, problem.image, problem.epsilon)
+    # The key of a step is folded with its index, from 1 on.
+    point, gradient = self._climbed(logits_fn, problem, image, target, 0)
+    return State(
+      image=image,
+      before=image,
+      gradient=gradient,
+      best=point,
+      best_gradient=gradient,
+      adversarial=image,
+      fooled=point.fooled,
+      target=target,
+      schedule=Schedule(
+        step_size=2 * problem.epsilon,
+        loss=jnp.zeros_like(point.loss),
+        rises=jnp.zeros((), jnp.int32),
+        halved=jnp.asarray(True),
+        best=point.loss,
+      ),
+    )
+
+  def step(
+    self, logits_fn: LogitsFn, problem: Problem, state: State, index: Array
+  ) -> State:
+    image = self._moved(problem, state, index)
+    point, gradient = self._climbed(
+      logits_fn, problem, image, state.target, index + 1
+    )
+    better = point.loss > state.best.loss
+    best, best_gradient = _where(
+      better, (point, gradient), (state.best, state.best_gradient)
+    )
+    window = jnp.asarray(windows(self.num_steps))[index]
+    schedule, halved = next_schedule(
+      state.schedule, point.loss, best.loss, window, self.rho
+    )
+    next_image, next_gradient = _where(
+      halved, (best.image, best_gradient), (image, gradient)
+    )
+    return State(
+      image=next_image,
+      before=state.image,
+      gradient=next_gradient,
+      best=best,
+      best_gradient=best_gradient,
+      adversarial=jnp.where(point.fooled, image, state.adversarial),
+      fooled=state.fooled | point.fooled,
+      target=state.target,
+      schedule=schedule,
+    )
+
+  def found(self, problem: Problem, state: State) -> Point:
+    image = jnp.where(state.fooled, state.adversarial, state.best.image)
+    return Point(image, state.best.loss, state.fooled)
+
+  def _moved(self, problem: Problem, state: State, index: Array) -> Array:
+    """One step with momentum."""
+    project = functools.partial(
+      self.norm.project, problem.image, epsilon=problem.epsilon
+    )
+    share = jnp.where(index > 0, _NEW, 1.0).astype(state.image.dtype)
+    direction = self.norm.direction(state.gradient)
+    moved = project(state.image + state.schedule.step_size * direction)
+    momentum = (state.image - state.before) * (1 - share)
+    return project(state.image + (moved - state.image) * share + momentum)
+
+  def _climbed(
+    self,
+    logits_fn: LogitsFn,
+    problem: Problem,
+    image: Array,
+    target: Array,
+    index: int | Array,
+  ) -> tuple[Point, Array]:
+    """Loss, verdict and gradient at an image; of several draws the mean."""
+
+    def value(image: Array, draw: Array) -> tuple[Array, Array]:
+      key = jax.random.fold_in(jax.random.fold_in(problem.key, index), draw)
+      logits = randomized.call(logits_fn, key, image[None])
+      classes = (problem.label[None], target[None])[: 2 if self.targets else 1]
+      loss = self.loss(logits, *classes)[0].astype(image.dtype)
+      return loss, stepwise.fools(logits[0], problem.label)
+
+    def add(total: Array, draw: Array) -> tuple[Array, Any]:
+      (loss, fooled), gradient = jax.value_and_grad(value, has_aux=True)(
+        image, draw
+      )
+      return total + gradient, (loss, fooled)
+
+    if self.draws == 1:
+      gradient, (loss, fooled) = add(jnp.zeros_like(image), jnp.asarray(0))
+      return Point(image, loss, fooled), gradient
+    # As published, the loss and the verdict are those of the last draw.
+    total, drawn = lax.scan(add, jnp.zeros_like(image), jnp.arange(self.draws))
+    loss, fooled = jax.tree.map(lambda x: x[-1], drawn)
+    return Point(image, loss, fooled), total / self.draws
+
+
+def _where(condition: Array, chosen: Any, other: Any) -> Any:
+  return jax.tree.map(lambda a, b: jnp.where(condition, a, b), chosen, other)
+
+
+def apgd(
+  logits_fn: LogitsFn,
+  key: Key,
+  image: Array,
+  label: int | Array,
+  *,
+  epsilon: float | Array,
+  loss: Callable[..., Array] = losses.cross_entropy,
+  norm: Norm = norms.LINF,
+  num_steps: int = 100,
+  restarts: int = 1,
+  targets: int = 0,
+) -> Array:
+  """APGD on one image.
+
+  Args:
+    logits_fn: [1, H, W, C] -> [1, K], in evaluation mode.
+    key: typed random key.
+    image: [H, W, C] in [0, 1].
+    label: in [0, K).
+    epsilon: radius, may be traced.
+    loss: as of `APGD`, such as `losses.dlr`, or with `targets`
+      `losses.targeted_dlr`.
+    norm: of the ball.
+    num_steps: at least 1, static.
+    restarts: random starts, static.
+    targets: most classes that are tried as targets, static; 0 for none.
+
+  Returns:
+    [H, W, C], in the ball and in [0, 1]: the last iterate that fools the
+    classifier, of the first trial that has one; if none has, the iterate of the
+    largest loss.
+
+  Raises:
+    ValueError: for fewer than one step or restart.
+  """
+  attack = APGD(
+    loss=loss,
+    norm=norm,
+    num_steps=num_steps,
+    restarts=restarts,
+    targets=targets,
+  )
+  return stepwise.run(attack, logits_fn, key, image, label, epsilon=epsilon)

@@ -1,0 +1,114 @@
+"""What AutoAttack consists of: `standard`, `plus`, `rand`, or your choice.
+
+Budgets and order are those of the official code. A member of a choice of your
+own is made by the functions below, `square(num_steps=1000)`, or from any attack
+in steps.
+
+Example:
+  >>> from rnascl_jax.attacks import ensembles
+  >>> [member.label for member in ensembles.standard()]
+  ['APGD-CE', 'APGD-T', 'FAB-T', 'Square']
+
+Reference:
+  Croce and Hein, Reliable evaluation of adversarial robustness with an ensemble
+  of diverse parameter-free attacks, ICML 2020, section 6.
+"""
+
+from typing import Any, NamedTuple
+
+from rnascl_jax import losses
+from rnascl_jax.attacks import norms
+from rnascl_jax.attacks.apgd import APGD
+from rnascl_jax.attacks.fab import FAB
+from rnascl_jax.attacks.norms import Norm
+from rnascl_jax.attacks.square import SquareLinf
+from rnascl_jax.attacks.square_l2 import SquareL2
+from rnascl_jax.attacks.stepwise import Stepwise
+
+# The most target classes of the members with a target.
+_TARGETS = 9
+
+
+_SQUARES = {norms.LINF: SquareLinf, norms.L2: SquareL2}
+
+
+class Member(NamedTuple):
+  """An attack of the ensemble.
+
+  Attributes:
+    name: in files; its random draws depend on it, and not on other members.
+    label: in tables.
+    attack: in steps.
+    black_box: whether it uses no gradients.
+  """
+
+  name: str
+  label: str
+  attack: Stepwise
+  black_box: bool = False
+
+
+def standard(norm: Norm = norms.LINF) -> tuple[Member, ...]:
+  """The ensemble whose accuracies papers report."""
+  return (
+    apgd_ce(norm),
+    apgd_t(norm),
+    fab_t(norm),
+    square(norm),
+  )
+
+
+def plus(norm: Norm = norms.LINF) -> tuple[Member, ...]:
+  """`standard` with restarts, and APGD and FAB without a target."""
+  return (
+    apgd_ce(norm, restarts=5),
+    apgd_dlr(norm, restarts=5),
+    fab(norm, restarts=5),
+    square(norm),
+    apgd_t(norm),
+    fab_t(norm),
+  )
+
+
+def rand(norm: Norm = norms.LINF) -> tuple[Member, ...]:
+  """For `Randomized` classifiers: gradients are means of 20 draws."""
+  return apgd_ce(norm, draws=20), apgd_dlr(norm, draws=20)
+
+
+def apgd_ce(norm: Norm = norms.LINF, **options: Any) -> Member:
+  """APGD on cross-entropy; options are those of `APGD`."""
+  return Member('apgd_ce', 'APGD-CE', APGD(norm=norm, **options))
+
+
+def apgd_dlr(norm: Norm = norms.LINF, **options: Any) -> Member:
+  """APGD on the DLR loss, for 3 classes or more."""
+  attack = APGD(loss=losses.dlr, least_classes=3, norm=norm, **options)
+  return Member('apgd_dlr', 'APGD-DLR', attack)
+
+
+def apgd_t(norm: Norm = norms.LINF, **options: Any) -> Member:
+  """APGD on the targeted DLR loss, for 4 classes or more."""
+  attack = APGD(
+    loss=losses.targeted_dlr,
+    least_classes=4,
+    norm=norm,
+    **{'targets': _TARGETS} | options,
+  )
+  return Member('apgd_t', 'APGD-T', attack)
+
+
+def fab(norm: Norm = norms.LINF, **options: Any) -> Member:
+  """FAB without a target; options are those of `FAB`."""
+  return Member('fab', 'FAB', FAB(norm=norm, **{'targets': 0} | options))
+
+
+def fab_t(norm: Norm = norms.LINF, **options: Any) -> Member:
+  """FAB with targets."""
+  attack = FAB(norm=norm, **{'targets': _TARGETS} | options)
+  return Member('fab_t', 'FAB-T', attack)
+
+
+def square(norm: Norm = norms.LINF, **options: Any) -> Member:
+  """The Square attack."""
+  attack = _SQUARES[norm](**options)
+  return Member('square', 'Square', attack, black_box=True)

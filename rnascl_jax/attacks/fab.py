@@ -1,0 +1,246 @@
+"""FAB, the fast adaptive boundary attack: the nearest adversarial image.
+
+FAB does not climb a loss in a ball. Step after step it replaces the classifier
+by a linear one at the iterate x, whose decision boundary is a hyperplane, and
+moves to the plane from x (d) and from the image x_0 (d_0), weighting both:
+
+  alpha = min(|d| / (|d| + |d_0|), alpha_max)
+  x <- clamp((1 - alpha) (x + eta d) + alpha (x_0 + eta d_0))
+
+eta > 1 oversteps the boundary. An x that fools the classifier is remembered if
+it is nearer to x_0 than any before, and x goes back towards x_0, by a factor
+beta, to cross the boundary elsewhere. The radius epsilon only scales random
+starts, and tells in the end whether what was found is near enough.
+
+FAB-T looks at the boundary to one class a trial, in the order of the image's
+logits, with one gradient a step. FAB without targets takes the nearest of all
+K - 1 planes, with K - 1 gradients a step.
+
+Example:
+  >>> import jax
+  >>> import jax.numpy as jnp
+  >>> from rnascl_jax.attacks import fab
+  >>> def logits_fn(images):  # light or dark?
+  ...   brightness = images.mean(axis=(1, 2, 3))
+  ...   return jnp.stack([brightness - .5, .5 - brightness], axis=-1)
+  >>> image = jnp.full((4, 4, 1), .53)
+  >>> for epsilon in (.02, .04):
+  ...   adversarial = fab.fab(
+  ...     logits_fn, jax.random.key(0), image, 0, epsilon=epsilon, num_steps=10)
+  ...   print(float(abs(adversarial - image).max()) > 0)
+  False
+  True
+
+References:
+  Croce and Hein, Minimally distorted adversarial examples with a fast adaptive
+  boundary attack, ICML 2020.
+  Croce and Hein, Reliable evaluation of adversarial robustness with an ensemble
+  of diverse parameter-free attacks, ICML 2020, for FAB-T.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from rnascl_jax.attacks import hyperplane, norms, stepwise
+from rnascl_jax.attacks.ascent import Point
+from rnascl_jax.attacks.hyperplane import Plane
+from rnascl_jax.attacks.stepwise import Passes, Problem
+from rnascl_jax.base import Array, Key, LogitsFn
+
+# As published: a plane of zero gradient is far, but not infinitely far, away.
+_TINY = 1e-12
+# As published: two moves of no length have equal weights.
+_SHORTEST = 1e-8
+# Steps between looks at which images are done.
+_SEGMENT = 10
+
+
+class State(NamedTuple):
+  """What a trial knows.
+
+  Attributes:
+    point: [H, W, C] in [0, 1], the iterate.
+    target: scalar, the class of the trial; unused without targets.
+    nearest: [H, W, C], of the images that fooled the classifier, or the image.
+    distance: scalar, from the image to `nearest`; infinite if none fooled it.
+  """
+
+  point: Array
+  target: Array
+  nearest: Array
+  distance: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class FAB:
+  """FAB and FAB-T in steps; see `stepwise.Stepwise`. The default is FAB-T.
+
+  Attributes:
+    norm: in which images are near, `norms.LINF` or `norms.L2`.
+    num_steps: of a trial.
+    restarts: trials of each target: the first starts at the image, others at
+      random, epsilon / 2 away from it.
+    targets: most classes to look at, the likeliest first; 0 for the nearest of
+      all boundaries in each step.
+    alpha_max: largest weight of the move from the image, in [0, 1].
+    eta: overstepping, at least 1.
+    beta: how far an adversarial iterate stays away from the image, in [0, 1].
+  """
+
+  norm: norms.Norm = norms.LINF
+  num_steps: int = 100
+  restarts: int = 1
+  targets: int = 9
+  alpha_max: float = 0.1
+  eta: float = 1.05
+  beta: float = 0.9
+
+  def __post_init__(self) -> None:
+    """Raises ValueError if a number is out of range or the norm unknown."""
+    hyperplane.geometry_of(self.norm)
+    if self.num_steps < 1 or self.restarts < 1 or self.targets < 0:
+      raise ValueError(
+        f'num_steps={self.num_steps} and restarts={self.restarts} must be at '
+        f'least 1, and targets={self.targets} at least 0 (the nearest class).'
+      )
+    if not (0 <= self.alpha_max <= 1 <= self.eta and 0 <= self.beta <= 1):
+      raise ValueError(
+        f'alpha_max={self.alpha_max} and beta={self.beta} must lie in [0, 1], '
+        f'and eta={self.eta} must be at least 1.'
+      )
+
+  @property
+  def segment(self) -> int:
+    return min(_SEGMENT, self.num_steps)
+
+  def passes(self, num_classes: int) -> tuple[Passes, Passes]:
+    planes = 1 if self.targets else num_classes - 1
+    return Passes(1, 0), Passes(2, planes)
+
+  def num_trials(self, num_classes: int) -> int:
+    if num_classes < 2:
+      return 0
+    targets = min(self.targets, num_classes - 1) if self.targets else 1
+    return targets * self.restarts
+
+  def init(self, logits_fn: LogitsFn, problem: Problem, trial: Array) -> State:
+    """An image that fools the classifier as it is, is its own nearest one."""
+    image = problem.image
+    logits = logits_fn(image[None])[0]
+    rank = trial // self.restarts if self.targets else jnp.zeros_like(trial)
+    point = image
+    if self.restarts > 1:
+      start = self.norm.random_start(problem.key, image, problem.epsilon / 2)
+      point = jnp.where(trial % self.restarts > 0, start, image)
+    fooled = stepwise.fools(logits, problem.label)
+    return State(
+      point=point,
+      target=stepwise.ranked_target(logits, problem.label, rank),
+      nearest=image,
+      distance=jnp.where(fooled, 0.0, jnp.inf).astype(image.dtype),
+    )
+
+  def step(
+    self, logits_fn: LogitsFn, problem: Problem, state: State, index: Array
+  ) -> State:
+    del index  # All steps are alike.
+    plane = self._plane(logits_fn, problem.label, state)
+    point = self._cross(plane, problem.image, state.point)
+    fooled = stepwise.fools(logits_fn(point[None])[0], problem.label)
+    distance = self.norm.length(point - problem.image)
+    nearer = fooled & (distance < state.distance)
+    back = problem.image + self.beta * (point - problem.image)
+    return State(
+      point=jnp.where(fooled, back, point),
+      target=state.target,
+      nearest=jnp.where(nearer, point, state.nearest),
+      distance=jnp.where(nearer, distance, state.distance),
+    )
+
+  def found(self, problem: Problem, state: State) -> Point:
+    """The nearest adversarial image if in the ball; loss is -distance."""
+    fooled = state.distance <= problem.epsilon
+    image = jnp.where(fooled, state.nearest, problem.image)
+    return Point(image, -state.distance, fooled)
+
+  def _plane(self, logits_fn: LogitsFn, label: Array, state: State) -> Plane:
+    """The boundary to the target, or the nearest of all."""
+    dual_length = hyperplane.geometry_of(self.norm).dual_length
+    logits, pull_back = jax.vjp(
+      lambda point: logits_fn(point[None])[0].astype(point.dtype), state.point
+    )
+    classes = jnp.arange(logits.shape[0])
+
+    def plane_of(target):
+      towards = (classes == target).astype(logits.dtype)
+      (normal,) = pull_back(towards - (classes == label).astype(logits.dtype))
+      normal = jnp.where(jnp.isfinite(normal), normal, 0.0)
+      value = logits[target] - logits[label]
+      distance = jnp.abs(value) / (dual_length(normal) + _TINY)
+      distance = jnp.where(jnp.isnan(distance), jnp.inf, distance)
+      return Plane(normal, value, distance)
+
+    if self.targets:
+      return plane_of(state.target)
+    return hyperplane.nearest(plane_of, classes[:-1] + (classes[:-1] >= label))
+
+  def _cross(self, plane: Plane, image: Array, point: Array) -> Array:
+    """The next iterate, beyond the plane as seen from image and point."""
+    geometry = hyperplane.geometry_of(self.norm)
+    value = plane.value + jnp.sum(plane.normal * (image - point))
+    # Both moves in one loop, which takes as long as the longer one.
+    moves = jax.vmap(
+      lambda x, value: hyperplane.move(x, plane.normal, value, geometry)
+    )(jnp.stack([point, image]), jnp.stack([plane.value, value]))
+    lengths = jnp.maximum(jax.vmap(self.norm.length)(moves), _SHORTEST)
+    alpha = jnp.minimum(lengths[0] / jnp.sum(lengths), self.alpha_max)
+    from_point = (point + self.eta * moves[0]) * (1 - alpha)
+    from_image = (image + self.eta * moves[1]) * alpha
+    return jnp.clip(from_point + from_image, 0.0, 1.0)
+
+
+def fab(
+  logits_fn: LogitsFn,
+  key: Key,
+  image: Array,
+  label: int | Array,
+  *,
+  epsilon: float | Array,
+  norm: norms.Norm = norms.LINF,
+  num_steps: int = 100,
+  restarts: int = 1,
+  targets: int = 9,
+  unroll: int = 1,
+) -> Array:
+  """FAB or FAB-T on one image: an adversarial image within epsilon.
+
+  Args:
+    logits_fn: [1, H, W, C] -> [1, K], K >= 2, in evaluation mode.
+    key: typed random key; unused unless there are restarts.
+    image: [H, W, C] in [0, 1].
+    label: in [0, K).
+    epsilon: radius, may be traced.
+    norm: of the ball, `norms.LINF` or `norms.L2`.
+    num_steps: of each trial, static.
+    restarts: trials of each target, static.
+    targets: most classes to look at, static; 0 looks at all in every step.
+    unroll: steps unrolled in the loop, static.
+
+  Returns:
+    [H, W, C]: the nearest adversarial image of the first trial that has one
+    within epsilon, or the very image. A constant.
+
+  Raises:
+    ValueError: if an option is out of range, or K < 2.
+  """
+  chex.assert_rank(image, 3)
+  attack = FAB(
+    norm=norm, num_steps=num_steps, restarts=restarts, targets=targets
+  )
+  return stepwise.run(
+    attack, logits_fn, key, image, label, epsilon=epsilon, unroll=unroll
+  )

@@ -1,0 +1,206 @@
+"""The shortest move of one image onto a hyperplane that stays in [0, 1].
+
+FAB replaces the classifier by a linear one and asks for the nearest image that
+this one confuses. With w the gradient and c = <w, x> - b the value at x, let c
+be positive (else flip the signs of both). The pixels then move against w, each
+at its own speed s, until the plane or their end of [0, 1] is reached:
+
+  d_i = -sign(w_i) min(t s_i, p_i),  p_i = x_i if w_i >= 0 else 1 - x_i
+  f(t) = sum_i |w_i| min(t s_i, p_i) = c
+
+The speed is 1 in L-infinity and |w_i| in L2. f is concave and piecewise linear,
+so that Newton's method from t = 0 never overshoots the smallest solution, fixes
+a pixel at its end once it got there, and is exact after finitely many steps.
+Nothing is sorted. If no move gets as far as the plane all pixels go to their
+ends, which is as near as they come.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> import numpy as np
+  >>> from rnascl_jax.attacks import hyperplane
+  >>> image = jnp.array([.1, .5, .5]).reshape(3, 1, 1)
+  >>> normal = jnp.array([1., 2., 0.]).reshape(3, 1, 1)
+  >>> value = jnp.sum(normal * image) - .7  # the plane <w, x> = .7
+  >>> for geometry in (hyperplane.LINF, hyperplane.L2):
+  ...   moved = image + hyperplane.move(image, normal, value, geometry)
+  ...   print(np.asarray(moved.ravel(), float).round(3))
+  [0.   0.35 0.5 ]
+  [0.02 0.34 0.5 ]
+
+References:
+  Croce and Hein, Minimally distorted adversarial examples with a fast adaptive
+  boundary attack, ICML 2020.
+  Cominetti, Mascarenhas and Silva, A Newton's method for the continuous
+  quadratic knapsack problem, Mathematical Programming Computation 2014.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnascl_jax.attacks import norms
+from rnascl_jax.base import Array
+
+# So many planes are computed side by side, in so many times the memory of one.
+_AT_ONCE = 16
+
+
+class Geometry(NamedTuple):
+  """What a norm makes of moves onto a hyperplane.
+
+  Attributes:
+    speed: how fast each pixel of the shortest move moves, for a normal
+      [H, W, C] -> [H, W, C], at least 0.
+    dual_length: [H, W, C] -> scalar. A plane at value c is |c| / dual_length(w)
+      away if pixels may leave [0, 1].
+  """
+
+  speed: Callable[[Array], Array]
+  dual_length: Callable[[Array], Array]
+
+
+class Plane(NamedTuple):
+  """A hyperplane as seen from a point.
+
+  Attributes:
+    normal: [H, W, C], w.
+    value: scalar, <w, point> - b.
+    distance: scalar, from the point, if pixels may leave [0, 1].
+  """
+
+  normal: Array
+  value: Array
+  distance: Array
+
+
+class _Moving(NamedTuple):
+  """The carry of Newton's method."""
+
+  time: Array
+  grows: Array
+  rounds: Array
+
+
+def geometry_of(norm: norms.Norm) -> Geometry:
+  """The geometry of a norm's length; a ball with other noise has the same.
+
+  Args:
+    norm: `norms.LINF` or `norms.L2`.
+
+  Returns:
+    Its geometry.
+
+  Raises:
+    ValueError: if the length is neither of both.
+  """
+  if norm.length not in _GEOMETRIES:
+    raise ValueError(
+      f'moves onto hyperplanes are known in L-infinity and L2, not in '
+      f'{norm.name}; take norms.LINF or norms.L2.'
+    )
+  return _GEOMETRIES[norm.length]
+
+
+def nearest(plane_of: Callable[[Array], Plane], indices: Array) -> Plane:
+  """The nearest of several planes; of equally near ones, the first.
+
+  Args:
+    plane_of: scalar index -> its plane; called for a few indices at once, so
+      that memory does not grow with their number.
+    indices: [N], integers, N >= 1.
+
+  Returns:
+    The plane of one of the indices.
+  """
+  num_rounds = -(-indices.size // _AT_ONCE)
+  at_once = -(-indices.size // num_rounds)
+  # Rounds of equal size: the last plane is looked at again to fill the last.
+  rows = jnp.minimum(jnp.arange(num_rounds * at_once), indices.size - 1)
+  rounds = indices[rows].reshape(num_rounds, at_once)
+
+  def look(best, round_indices):
+    planes = jax.vmap(plane_of)(round_indices)
+    first = jnp.argmin(planes.distance)
+    plane = jax.tree.map(lambda x: x[first], planes)
+    nearer = plane.distance < best.distance
+    best = jax.tree.map(
+      lambda new, old: jnp.where(nearer, new, old), plane, best
+    )
+    return best, None
+
+  shapes = jax.eval_shape(plane_of, indices[0])
+  nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  nothing = nothing._replace(distance=jnp.full_like(nothing.distance, jnp.inf))
+  return lax.scan(look, nothing, rounds, unroll=num_rounds == 1)[0]
+
+
+def move(
+  point: Array, normal: Array, value: float | Array, geometry: Geometry
+) -> Array:
+  """The shortest move of a point onto a hyperplane, inside of [0, 1].
+
+  Args:
+    point: [H, W, C] in [0, 1].
+    normal: [H, W, C], the normal w. Where it is not finite the pixel stays.
+    value: scalar, <w, point> - b for the plane <w, x> = b. Given as such
+      because it is known better than b, which is the difference of two sums
+      over all pixels.
+    geometry: of the norm in which the move is short.
+
+  Returns:
+    [H, W, C]: a move d with point + d in [0, 1] and on the plane, or as near to
+    it as [0, 1] allows; 0 where the normal is. Never NaN.
+  """
+  value = jnp.asarray(value, point.dtype)
+  normal = jnp.where(jnp.isfinite(normal), normal, 0.0)
+  # With a largest entry of 1 its squares neither overflow nor vanish. (In L2
+  # the official code holds pixels of |w_i| <= 1e-8, and stops on flat ground.)
+  largest = jnp.max(jnp.abs(normal))
+  scale = jnp.where(largest > 0, largest, 1.0)
+  normal = jnp.where(value >= 0, normal, -normal) / scale
+  reach = jnp.where(normal >= 0, point, 1.0 - point)
+  speed = geometry.speed(normal)
+  time = _arrival(jnp.abs(normal), speed, reach, jnp.abs(value) / scale)
+  return -jnp.sign(normal) * jnp.minimum(time * speed, reach)
+
+
+def _arrival(weight: Array, speed: Array, reach: Array, value: Array) -> Array:
+  """The smallest t of sum weight min(t speed, reach) = value.
+
+  Args:
+    weight: [H, W, C], |w|, at most 1.
+    speed: [H, W, C], in [0, 1].
+    reach: [H, W, C], in [0, 1].
+    value: scalar, c, at least 0.
+
+  Returns:
+    Scalar; the largest finite number if there is no such t.
+  """
+  never = jnp.asarray(jnp.finfo(reach.dtype).max, reach.dtype)
+
+  def advance(state):
+    moves = reach > state.time * speed
+    slope = jnp.sum(jnp.where(moves, weight * speed, 0.0))
+    rest = value - jnp.sum(jnp.where(moves, 0.0, weight * reach))
+    time = jnp.where(slope > 0, rest / jnp.where(slope > 0, slope, 1.0), never)
+    time = jnp.minimum(time, never)
+    # Pixels stop one after the other, or time stands still: this ends. A NaN
+    # does not grow either.
+    grows = time > state.time
+    return _Moving(jnp.where(grows, time, state.time), grows, state.rounds + 1)
+
+  start = _Moving(jnp.zeros_like(never), jnp.asarray(True), jnp.asarray(0))
+  end = lax.while_loop(
+    lambda state: state.grows & (state.rounds <= reach.size), advance, start
+  )
+  return end.time
+
+
+LINF = Geometry(
+  speed=jnp.ones_like, dual_length=lambda normal: jnp.sum(jnp.abs(normal))
+)
+L2 = Geometry(speed=jnp.abs, dual_length=norms.L2.length)
+_GEOMETRIES = {norms.LINF.length: LINF, norms.L2.length: L2}

@@ -1,0 +1,102 @@
+"""Whether gradients are such that an attack can follow them.
+
+Example:
+  >>> import numpy as np
+  >>> from rnascl_jax.attacks.masking import gradient_checks
+  >>> logits, labels = np.array([[900., 0.], [1., 0.]]), np.array([0, 0])
+  >>> gradients = np.ones([2, 4, 4, 1])
+  >>> for suspicion in gradient_checks.degenerate(
+  ...   logits, labels, gradients, gradients):
+  ...   print(suspicion.kind)
+  saturated softmax
+
+Reference:
+  Athalye, Carlini and Wagner, Obfuscated gradients give a false sense of
+  security, ICML 2018, section 3: shattered, vanishing and exploding gradients.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from rnascl_jax import losses
+from rnascl_jax.attacks.masking.suspicion import Suspicion
+from rnascl_jax.base import Array
+
+# What JAX raises where a function has no gradient, or cannot be lifted.
+MISSING = (ValueError, TypeError, NotImplementedError)
+# At this, a change of a pixel by 1 / 255 would change a loss by thousands.
+_EXPLODING = 1e6
+
+
+def degenerate(
+  logits: Array, labels: Array, by_cross_entropy: Array, by_margin: Array
+) -> list[Suspicion]:
+  """Looks for gradients that are exactly zero, not finite, or above 1e6.
+
+  A gradient of the cross-entropy counts as zero, too, where the probabilities
+  of all other classes are: it may be a rounding error then, after compilation.
+
+  Args:
+    logits: [B, K].
+    labels: [B].
+    by_cross_entropy: [B, H, W, C], gradients of the loss by the image.
+    by_margin: [B, H, W, C], gradients of z_y - max z_other by the image.
+
+  Returns:
+    At most one suspicion of each sort.
+  """
+  of_loss, of_margin = _largest(by_cross_entropy), _largest(by_margin)
+  margins = np.asarray(losses.margin(logits, labels))
+  underflows = margins > -np.log(float(jnp.finfo(logits.dtype).tiny))
+  count = len(margins)
+  zero = of_margin == 0
+  saturated = ((of_loss == 0) | underflows) & ~zero
+  # Not >: a NaN explodes.
+  exploding = ~(np.maximum(of_loss, of_margin) <= _EXPLODING)
+  found = []
+  if zero.any():
+    found.append(_zero(int(zero.sum()), count))
+  if saturated.any():
+    apart = float(margins[saturated].max())
+    found.append(_saturated(int(saturated.sum()), count, apart))
+  if exploding.any():
+    found.append(_exploding(int(exploding.sum()), count))
+  return found
+
+
+def _largest(gradients):
+  return np.abs(np.asarray(gradients).astype(np.float64)).max(axis=(1, 2, 3))
+
+
+def _zero(found: int, count: int) -> Suspicion:
+  return Suspicion(
+    'zero gradient',
+    f'The gradient of the margin between logits is exactly zero for {found} of '
+    f'{count} images: attacks by gradients cannot move them, and an image that '
+    'they leave unbroken says nothing. Look for rounding, saturation or dead '
+    'units in logits_fn and give them a smooth substitute in the backward pass '
+    '(BPDA, Athalye et al. 2018); until then only black-box attacks count.',
+  )
+
+
+def _saturated(found: int, count: int, apart: float) -> Suspicion:
+  return Suspicion(
+    'saturated softmax',
+    f'The gradient of the cross-entropy is zero for {found} of {count} images, '
+    'or a rounding error, though that of the margin between logits is not: '
+    f'logits are up to {apart:.3g} apart, and their softmax is 0 and 1. '
+    'Attacks on the cross-entropy (FGSM, PGD, APGD-CE) may do nothing there. '
+    'Trust those on margins (CW, APGD-T), or divide the logits by a constant, '
+    'which does not change predictions.',
+  )
+
+
+def _exploding(found: int, count: int) -> Suspicion:
+  return Suspicion(
+    'exploding gradient',
+    f'The gradient is NaN, infinite or above {_EXPLODING:.0e} in some pixel '
+    f'for {found} of {count} images, and attacks cannot follow it. Look in '
+    'logits_fn for divisions by almost zero, long recurrences or an '
+    'optimisation within, and attack through a substitute (BPDA or '
+    'reparameterisation, Athalye et al. 2018).',
+  )

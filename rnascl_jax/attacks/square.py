@@ -1,0 +1,191 @@
+"""The Square attack: random search with squares, from the logits alone.
+
+In L-infinity it starts from vertical stripes of +-epsilon; every query moves a
+square by +-2 epsilon in each channel and projects,
+
+  x' = project(x_best + 2 epsilon signs [inside the square]),
+
+and keeps x' if the margin z_y - max_other z falls, until it is not positive. A
+classifier that hides its gradients gains nothing against it, which is why it
+ends AutoAttack. `square_search` has the search, `square_l2` its version in L2.
+
+Every image has squares of its own, so that results do not depend on the batch.
+(The official code has all images of a batch share them.) As in the official
+code, a square that could still be moved never reaches the last row or column,
+and sides are chosen for square images: rectangular ones are attacked, but the
+official code calls its own results for those unreliable.
+
+Example:
+  >>> import jax
+  >>> import jax.numpy as jnp
+  >>> from rnascl_jax.attacks import square
+  >>> def logits_fn(images):  # light or dark?
+  ...   brightness = images.mean(axis=(1, 2, 3))
+  ...   return jnp.stack([brightness - .5, .5 - brightness], axis=-1)
+  >>> image = jnp.full((8, 8, 1), .51)
+  >>> adversarial = square.square(
+  ...   logits_fn, jax.random.key(0), image, 0, epsilon=8 / 255, num_steps=100)
+  >>> both = jnp.stack([image, adversarial])
+  >>> print(logits_fn(both).argmax(axis=-1))
+  [0 1]
+
+Reference:
+  Andriushchenko et al., Square attack: a query-efficient black-box adversarial
+  attack via random search, ECCV 2020, algorithms 1 and 2.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+
+from rnascl_jax.attacks import (
+  linf,
+  norms,
+  square_l2,
+  square_search,
+  stepwise,
+)
+from rnascl_jax.base import Array, Key, LogitsFn
+
+
+class Draw(NamedTuple):
+  """The random numbers of one query.
+
+  Attributes:
+    row: scalar in [0, 1), where the square begins.
+    column: scalar in [0, 1).
+    signs: [C], -1 or 1.
+  """
+
+  row: Array
+  column: Array
+  signs: Array
+
+
+def random_draw(key: Key, index: Array, channels: int) -> Draw:
+  """The random numbers of the query of a step.
+
+  Args:
+    key: typed random key of the image and the trial.
+    index: scalar integer, the step.
+    channels: C.
+
+  Returns:
+    Numbers that depend on nothing else.
+  """
+  bits = square_search.random_bits(key, index, (2 + channels,))
+  row, column = square_search.uniforms(bits[:2])
+  return Draw(row, column, square_search.signs(bits[2:]))
+
+
+def random_stripes(key: Key, shape: tuple[int, ...]) -> Array:
+  """Signs of the stripes that the attack starts from.
+
+  Args:
+    key: typed random key of the image and the trial.
+    shape: (1, W, C).
+
+  Returns:
+    Of this shape, -1 or 1.
+  """
+  return square_search.signs(square_search.random_bits(key, -1, shape))
+
+
+@dataclasses.dataclass(frozen=True)
+class SquareLinf(square_search.RandomSearch):
+  """Square in L-infinity, in steps.
+
+  Attributes:
+    draw: (key, step, C) -> `Draw`. The key is only passed on.
+    stripes: (key, (1, W, C)) -> signs of this shape.
+  """
+
+  draw: Callable[[Key, Array, int], Draw] = random_draw
+  stripes: Callable[[Key, tuple[int, ...]], Array] = random_stripes
+
+  @property
+  def norm(self) -> norms.Norm:
+    return norms.LINF
+
+  def sides(self, shape: tuple[int, ...]) -> np.ndarray:
+    """The side of each step's square, [num_steps], for images of this shape."""
+    shares = square_search.shares(
+      self.num_steps, self.initial_share, self.rescale
+    )
+    return square_search.sides(shares, shape)
+
+  def start(self, problem: stepwise.Problem) -> Array:
+    image = problem.image
+    signs = self.stripes(problem.key, (1, *image.shape[1:]))
+    stripes = problem.epsilon * signs.astype(image.dtype)
+    return jnp.clip(image + stripes, 0.0, 1.0)
+
+  def propose(
+    self, problem: stepwise.Problem, image_adv: Array, index: Array
+  ) -> Array:
+    height, width, channels = shape = image_adv.shape
+    side = jnp.asarray(self.sides(shape))[index]
+    draw = self.draw(problem.key, index, channels)
+    row = square_search.position(draw.row, height, side)
+    column = square_search.position(draw.column, width, side)
+    inside = square_search.window(row, column, side, shape)
+    signs = draw.signs.astype(image_adv.dtype).reshape(1, 1, channels)
+    moved = image_adv + jnp.where(inside, 2.0 * problem.epsilon * signs, 0.0)
+    return linf.project(moved, *linf.ball(problem.image, problem.epsilon))
+
+
+# The attack in each norm.
+SEARCHES: dict[norms.Norm, type[square_search.RandomSearch]] = {
+  norms.LINF: SquareLinf,
+  norms.L2: square_l2.SquareL2,
+}
+
+
+def square(
+  logits_fn: LogitsFn,
+  key: Key,
+  image: Array,
+  label: int | Array,
+  *,
+  epsilon: float | Array,
+  norm: norms.Norm = norms.LINF,
+  num_steps: int = 5000,
+  restarts: int = 1,
+  unroll: int = 1,
+) -> Array:
+  """The Square attack on one image, with AutoAttack's schedule.
+
+  Args:
+    logits_fn: [1, H, W, C] -> [1, K], K >= 2, in evaluation mode. Its gradient
+      is not taken.
+    key: typed random key.
+    image: [H, W, C] in [0, 1].
+    label: in [0, K).
+    epsilon: radius, may be traced.
+    norm: of the ball, `norms.LINF` or `norms.L2`.
+    num_steps: queries of a restart after the first, static.
+    restarts: random restarts, one after the other, static.
+    unroll: steps unrolled in the loop, static.
+
+  Returns:
+    [H, W, C] in the ball and in [0, 1]: the first image that fooled the
+    classifier, or the one of the smallest margin. A constant. An image whose
+    margin is 0 ends its search, whether the tie counts as wrong or not.
+
+  Raises:
+    ValueError: for another norm, for num_steps or restarts below 1, and for
+      fewer than two classes.
+  """
+  image = jnp.asarray(image)
+  chex.assert_rank(image, 3)
+  if norm not in SEARCHES:
+    known = ', '.join(norm.name for norm in SEARCHES)
+    raise ValueError(f'There is no Square attack in {norm}, only in {known}.')
+  search = SEARCHES[norm](num_steps=num_steps, restarts=restarts)
+  return stepwise.run(
+    search, logits_fn, key, image, label, epsilon=epsilon, unroll=unroll
+  )

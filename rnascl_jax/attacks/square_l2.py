@@ -1,0 +1,229 @@
+"""The Square attack in L2.
+
+The perturbation always has length epsilon, until it is clamped to [0, 1].
+It starts as a grid of tiles, each a pyramid of value +-1 / distance^2 (roughly)
+whose two halves have opposite signs. A query takes away what is inside of one
+window and spends it in another of the same size, where it adds a pyramid of
+random sign and orientation to the direction that is there; windows become
+smaller with the number of queries. `square_search` has the search.
+
+Example:
+  >>> from rnascl_jax.attacks import square_l2
+  >>> print(square_l2.pyramid(3).round(2))
+  [[ 0.14  0.68  0.14]
+   [-0.13 -0.13 -0.13]
+   [-0.13 -0.65 -0.13]]
+
+Reference:
+  Andriushchenko et al., Square attack: a query-efficient black-box adversarial
+  attack via random search, ECCV 2020, algorithm 3.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from rnascl_jax.attacks import norms, square_search, stepwise
+from rnascl_jax.base import Array, Key
+
+# Windows have at least this side, so that a pyramid has a top and a slope.
+_SMALLEST = 3
+# Tiles along the shorter side of the image, at the start.
+_TILES = 5
+# Keeps divisions finite where a perturbation is zero everywhere.
+_TINY = 1e-12
+
+
+class Draw(NamedTuple):
+  """The random numbers of one query.
+
+  Attributes:
+    rows: [2] in [0, 1), where the window that grows and the one that is
+      emptied begin.
+    columns: [2] in [0, 1).
+    transposed: scalar bool, whether the pyramid's halves are left and right.
+    signs: [C], -1 or 1.
+  """
+
+  rows: Array
+  columns: Array
+  transposed: Array
+  signs: Array
+
+
+class Tiles(NamedTuple):
+  """The random numbers of the start.
+
+  Attributes:
+    transposed: [rows, columns], bool.
+    signs: [rows, columns, C], -1 or 1.
+  """
+
+  transposed: Array
+  signs: Array
+
+
+def random_draw(key: Key, index: Array, channels: int) -> Draw:
+  """The random numbers of the query of a step, as `square.random_draw`."""
+  bits = square_search.random_bits(key, index, (5 + channels,))
+  places = square_search.uniforms(bits[:4])
+  signs = square_search.signs(bits[4:])
+  return Draw(places[:2], places[2:], signs[0] > 0, signs[1:])
+
+
+def random_tiles(key: Key, shape: tuple[int, int, int]) -> Tiles:
+  """The random numbers of the start.
+
+  Args:
+    key: typed random key of the image and the trial.
+    shape: (rows, columns, C) of the grid of tiles.
+
+  Returns:
+    Numbers that depend on nothing else.
+  """
+  rows, columns, channels = shape
+  bits = square_search.random_bits(key, -1, (rows, columns, 1 + channels))
+  signs = square_search.signs(bits)
+  return Tiles(signs[..., 0] > 0, signs[..., 1:])
+
+
+def pyramid(side: int) -> np.ndarray:
+  """A pyramid upwards above one downwards, of length 1.
+
+  Args:
+    side: at least 1.
+
+  Returns:
+    [side, side], float64.
+  """
+  upper = side // 2
+  halves = np.concatenate([_slope(upper, side), -_slope(side - upper, side)])
+  return halves / np.linalg.norm(halves)
+
+
+def _slope(height: int, width: int) -> np.ndarray:
+  """A pyramid of length 1 around the middle: sum of 1/k^2 beyond a distance."""
+  rows = np.abs(np.arange(height) - height // 2)[:, None]
+  columns = np.abs(np.arange(width) - width // 2)[None]
+  reach = max(height, width) // 2 + 1
+  # beyond[d] = 1 / (d + 1)^2 + ... + 1 / reach^2
+  beyond = np.cumsum(1.0 / np.arange(reach, 0, -1) ** 2)[::-1]
+  heights = beyond[np.maximum(rows, columns)]
+  return heights / np.linalg.norm(heights)
+
+
+def _channel_lengths(delta: Array) -> Array:
+  """[H, W, C] -> [1, 1, C]."""
+  return jnp.sqrt(jnp.sum(delta**2, axis=(0, 1), keepdims=True))
+
+
+def _on_sphere(problem: stepwise.Problem, delta: Array) -> Array:
+  """The image moved by epsilon in this direction, clamped to [0, 1]."""
+  unit = delta / (norms.L2.length(delta) + _TINY)
+  return jnp.clip(problem.image + unit * problem.epsilon, 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class SquareL2(square_search.RandomSearch):
+  """Square in L2, in steps.
+
+  Attributes:
+    draw: (key, step, C) -> `Draw`. The key is only passed on.
+    tiles: (key, (rows, columns, C)) -> `Tiles`.
+  """
+
+  draw: Callable[[Key, Array, int], Draw] = random_draw
+  tiles: Callable[[Key, tuple[int, int, int]], Tiles] = random_tiles
+
+  @property
+  def norm(self) -> norms.Norm:
+    return norms.L2
+
+  def sides(self, shape: tuple[int, ...]) -> np.ndarray:
+    """The side of each step's windows, [num_steps]: odd, if they fit."""
+    shares = square_search.shares(
+      self.num_steps, self.initial_share, self.rescale
+    )
+    sides = square_search.sides(shares, shape, smallest=_SMALLEST)
+    return np.minimum(sides // 2 * 2 + 1, min(shape[:2]))
+
+  def start(self, problem: stepwise.Problem) -> Array:
+    height, width, channels = problem.image.shape
+    shorter = min(height, width)
+    side = max(shorter // _TILES, 1)
+    grid = (height // side, width // side)
+    tiles = self.tiles(problem.key, (*grid, channels))
+    above = jnp.asarray(pyramid(side), problem.image.dtype)
+    delta = jnp.where(tiles.transposed[:, :, None, None], above.T, above)
+    delta = delta[..., None] * tiles.signs[:, :, None, None].astype(delta.dtype)
+    delta = delta.swapaxes(1, 2)  # [rows, side, columns, side, C]
+    delta = delta.reshape(grid[0] * side, grid[1] * side, channels)
+    # As published, five tiles are centred, and more are cut at the far edge.
+    margin = max((shorter - side * _TILES) // 2, 0)
+    delta = jnp.pad(delta, ((margin, side), (margin, side), (0, 0)))
+    return _on_sphere(problem, delta[:height, :width])
+
+  def propose(
+    self, problem: stepwise.Problem, image_adv: Array, index: Array
+  ) -> Array:
+    height, width, channels = shape = image_adv.shape
+    sides = self.sides(shape)
+    side = jnp.asarray(sides)[index]
+    draw = self.draw(problem.key, index, channels)
+    row, emptied_row = square_search.position(draw.rows, height, side)
+    column, emptied_column = square_search.position(draw.columns, width, side)
+    grown = square_search.window(row, column, side, shape)
+    emptied = square_search.window(emptied_row, emptied_column, side, shape)
+
+    signs = draw.signs.astype(image_adv.dtype).reshape(1, 1, channels)
+    added = _pyramid(sides, index, draw.transposed, image_adv.dtype)
+    edges = ((0, height - len(added)), (0, width - len(added)))
+    added = jnp.roll(jnp.pad(added, edges), (row, column), axis=(0, 1))
+    added = added[:, :, None] * signs
+    delta = image_adv - problem.image
+    moved = _moved(delta, added, grown, emptied, problem.epsilon)
+    return _on_sphere(problem, moved)
+
+
+def _pyramid(sides, index, transposed, dtype):
+  """The pyramid of a step, whose index is traced, from a table of all.
+
+  Args:
+    sides: [num_steps], static.
+    index: scalar.
+    transposed: scalar bool.
+    dtype: of the images.
+
+  Returns:
+    [S, S] with S the largest of the sides; 0 outside of the step's own side.
+  """
+  distinct, which = np.unique(sides, return_inverse=True)
+  padded = [np.pad(pyramid(side), (0, max(sides) - side)) for side in distinct]
+  table = jnp.asarray(np.stack(padded), dtype)
+  chosen = table[jnp.asarray(which)[index]]
+  return jnp.where(transposed, chosen.T, chosen)
+
+
+def _moved(delta, added, grown, emptied, epsilon):
+  """The perturbation after one window's length was spent in another one.
+
+  Args:
+    delta: [H, W, C].
+    added: [H, W, C], to the direction in the window that grows; 0 elsewhere.
+    grown: [H, W, 1], bool.
+    emptied: [H, W, 1], bool; where both are, the window grows.
+    epsilon: scalar; what `delta` lacks to this length is spent as well.
+
+  Returns:
+    [H, W, C].
+  """
+  old = jnp.where(grown, delta, 0.0)
+  direction = added + old / (_channel_lengths(old) + _TINY)
+  direction = direction / (_channel_lengths(direction) + _TINY)
+  lacking = jnp.maximum(epsilon**2 - norms.L2.length(delta) ** 2, 0.0)
+  available = _channel_lengths(jnp.where(grown | emptied, delta, 0.0)) ** 2
+  new = direction * jnp.sqrt(lacking / delta.shape[-1] + available)
+  return jnp.where(grown, new, jnp.where(emptied, 0.0, delta))

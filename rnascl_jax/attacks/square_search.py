@@ -1,0 +1,239 @@
+"""What the Square attacks in L-infinity and in L2 share: the random search.
+
+A query proposes an image: the best one so far, changed inside of a square at a
+random place. It is kept if the margin z_y - max_other z falls. Once that is not
+positive the search is over, and the image does not change any more. Only logits
+are needed, and one forward pass a step. The squares shrink with the
+number of queries: first they cover `initial_share` of the image, then a half, a
+quarter, ... of that.
+
+Example:
+  >>> from rnascl_jax.attacks import square_search
+  >>> shares = square_search.shares(5000, .8)
+  >>> print(shares[[0, 10, 11, 50, 51, 4001]])
+  [0.8     0.8     0.4     0.4     0.2     0.00625]
+  >>> print(square_search.sides(shares, (32, 32, 3))[[0, 11, 51, 201, 4001]])
+  [29 20 14 10  3]
+
+Reference:
+  Andriushchenko et al., Square attack: a query-efficient black-box adversarial
+  attack via random search, ECCV 2020.
+"""
+
+import abc
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnascl_jax import losses
+from rnascl_jax.attacks import ascent, stepwise
+from rnascl_jax.base import Array, Key, LogitsFn
+
+# The share of the image that a square covers halves after these queries.
+_HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+# Queries of the published schedule, which `rescale` stretches to others.
+_PUBLISHED_QUERIES = 10_000
+
+
+def shares(
+  num_steps: int, initial_share: float, rescale: bool = False
+) -> np.ndarray:
+  """The share of the image that the square of each query covers.
+
+  Args:
+    num_steps: queries.
+    initial_share: of the first queries, in (0, 1].
+    rescale: whether the schedule of 10,000 queries is stretched to num_steps.
+
+  Returns:
+    [num_steps], never rising.
+  """
+  queries = np.arange(num_steps)
+  if rescale:
+    queries = (queries / num_steps * _PUBLISHED_QUERIES).astype(int)
+  return initial_share / 2.0 ** np.searchsorted(_HALVED_AFTER, queries)
+
+
+def sides(
+  shares: np.ndarray, shape: tuple[int, ...], smallest: int = 1
+) -> np.ndarray:
+  """Sides of the squares that cover these shares of an image.
+
+  Args:
+    shares: [num_steps], of `shares`.
+    shape: (H, W, C).
+    smallest: the shortest side where the image is not shorter itself.
+
+  Returns:
+    [num_steps], int32 in [1, min(H, W)].
+  """
+  # The published order of operations, since a half is rounded to even.
+  areas = shares * (shape[0] * shape[1] * shape[2]) / shape[2]
+  rounded = np.round(np.sqrt(areas)).astype(np.int32)
+  return np.minimum(np.maximum(rounded, smallest), min(shape[:2]))
+
+
+def position(uniform: Array, length: int, side: Array) -> Array:
+  """The first row or column of a square.
+
+  As published, a square that could still be moved never reaches the last row
+  or column of the image.
+
+  Args:
+    uniform: numbers in [0, 1), of any shape.
+    length: of the image, H or W.
+    side: scalar integer in [1, length].
+
+  Returns:
+    int32 of the same shape, in [0, max(length - side - 1, 0)].
+  """
+  return jnp.floor((length - side) * uniform).astype(jnp.int32)
+
+
+def window(
+  row: Array, column: Array, side: Array, shape: tuple[int, ...]
+) -> Array:
+  """A mask of the square with this first row and column.
+
+  Args:
+    row: scalar integer.
+    column: scalar integer.
+    side: scalar integer.
+    shape: (H, W, C).
+
+  Returns:
+    [H, W, 1], bool.
+  """
+  rows = jnp.arange(shape[0])[:, None, None]
+  columns = jnp.arange(shape[1])[None, :, None]
+  inside_rows = (rows >= row) & (rows < row + side)
+  return inside_rows & (columns >= column) & (columns < column + side)
+
+
+def uniforms(bits: Array) -> Array:
+  """Numbers in [0, 1) from random uint32.
+
+  They have 24 bits, and so are the same whatever the precision of the images.
+  """
+  return (bits >> 8).astype(jnp.float32) * 2.0**-24
+
+
+def signs(bits: Array) -> Array:
+  """-1 or 1, int32, from random uint32."""
+  return 1 - 2 * (bits & 1).astype(jnp.int32)
+
+
+def random_bits(key: Key, index: int | Array, shape: tuple[int, ...]) -> Array:
+  """Random uint32 of a trial's step; what begins a trial has index -1."""
+  return jax.random.bits(jax.random.fold_in(key, index + 1), shape, jnp.uint32)
+
+
+def query(
+  logits_fn: LogitsFn, problem: stepwise.Problem, image_adv: Array
+) -> ascent.Point:
+  """One forward pass.
+
+  Args:
+    logits_fn: [1, H, W, C] -> [1, K].
+    problem: of which the label is needed.
+    image_adv: [H, W, C].
+
+  Returns:
+    The image with minus its margin. Where the margin is NaN, the loss is
+    infinite if the logits count as wrong, and minus infinity if they do not
+    (two infinite ones): a NaN is either a success or no progress at all.
+  """
+  logits = logits_fn(image_adv[None])
+  loss = -losses.margin(logits, problem.label[None])[0]
+  fooled = stepwise.fools(logits[0], problem.label)
+  loss = jnp.where(jnp.isnan(loss), jnp.where(fooled, jnp.inf, -jnp.inf), loss)
+  return ascent.Point(image_adv, loss.astype(image_adv.dtype), fooled)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomSearch(abc.ABC):
+  """A Square attack, in steps; the norms differ in what is proposed.
+
+  The state is the best point so far, of loss -margin.
+
+  Attributes:
+    num_steps: queries of a trial after the first.
+    initial_share: of the image, that the first squares cover; in (0, 1].
+    rescale: whether the schedule of 10,000 queries is stretched to num_steps.
+      AutoAttack does not; the attack by itself does, as published.
+    restarts: trials of an image.
+    segment: steps after which it is worth looking which images are done.
+  """
+
+  num_steps: int = 5000
+  initial_share: float = 0.8
+  rescale: bool = False
+  restarts: int = 1
+  segment: int = 50
+
+  def __post_init__(self) -> None:
+    if min(self.num_steps, self.restarts, self.segment) < 1:
+      raise ValueError(
+        f'num_steps={self.num_steps}, restarts={self.restarts} and '
+        f'segment={self.segment} must be at least 1.'
+      )
+    if not 0 < self.initial_share <= 1:
+      raise ValueError(
+        f'initial_share={self.initial_share} must lie in (0, 1]: it is the '
+        'part of the image that the first squares cover.'
+      )
+
+  @abc.abstractmethod
+  def start(self, problem: stepwise.Problem) -> Array:
+    """The image [H, W, C] of the first query, in the ball and in [0, 1]."""
+
+  @abc.abstractmethod
+  def propose(
+    self, problem: stepwise.Problem, image_adv: Array, index: Array
+  ) -> Array:
+    """The image of the next query, in the ball and in [0, 1].
+
+    Args:
+      problem: the image under attack.
+      image_adv: [H, W, C], the best image so far.
+      index: scalar, the step.
+
+    Returns:
+      [H, W, C].
+    """
+
+  def passes(self, num_classes: int) -> tuple[stepwise.Passes, stepwise.Passes]:
+    del num_classes
+    query = stepwise.Passes(forward=1, backward=0)
+    return query, query
+
+  def num_trials(self, num_classes: int) -> int:
+    return self.restarts if num_classes > 1 else 0
+
+  def init(
+    self, logits_fn: LogitsFn, problem: stepwise.Problem, trial: Array
+  ) -> ascent.Point:
+    del trial  # The key is the trial's.
+    return query(logits_fn, problem, self.start(problem))
+
+  def step(
+    self,
+    logits_fn: LogitsFn,
+    problem: stepwise.Problem,
+    state: ascent.Point,
+    index: Array,
+  ) -> ascent.Point:
+    proposal = self.propose(problem, state.image, index)
+    point = query(logits_fn, problem, proposal)
+    # A margin of 0 ends the search, as published, though `fools` may not count
+    # it: that depends on which of the two classes comes first.
+    improves = (state.loss < 0) & (point.loss > state.loss)
+    return ascent.select(improves, point, state)
+
+  def found(
+    self, problem: stepwise.Problem, state: ascent.Point
+  ) -> ascent.Point:
+    del problem
+    return state

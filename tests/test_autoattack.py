@@ -1,0 +1,454 @@
+"""AutoAttack: against the official one, and what it does at the edges."""
+
+import functools
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rnascl_jax import attacks
+from rnascl_jax.attacks import ensembles, lanes, norms, square
+from tests import attack_networks as nets
+from tests import golden, official_autoattack
+from tests.official_autoattack import EPSILON
+
+
+@pytest.fixture(autouse=True)
+def one_size(monkeypatch):
+  """Of batches, to compile less; `test_lanes` has several."""
+  monkeypatch.setattr(lanes, '_NUM_SIZES', 1)
+
+
+@functools.cache
+def classifier(network=nets.plain):
+  return jax.tree_util.Partial(network)
+
+
+def run(images, labels, *, network=nets.plain, **options):
+  settings = {
+    'epsilon': EPSILON,
+    'verbose': False,
+    'checks': False,
+    'batch_size': 64,
+    'devices': jax.devices()[:1],
+  }
+  return attacks.auto_attack(
+    classifier(network),
+    jax.random.key(0),
+    images,
+    labels,
+    **settings | options,
+  )
+
+
+def left(result):
+  return [member.robust for member in result.members]
+
+
+# Against the official code, with the same random numbers for all images.
+
+
+@functools.cache
+def _tables():
+  return official_autoattack.tables(5000)
+
+
+def _start(key, image, epsilon):
+  del key
+  noise = jnp.asarray(_tables().noise, image.dtype)
+  unit = noise / (jnp.max(jnp.abs(noise)) + 1e-12)
+  return jnp.clip(image + epsilon * unit, 0, 1)
+
+
+def _stripes(key, shape):
+  del key, shape
+  return jnp.asarray(_tables().stripes)[None]
+
+
+def _draw(key, index, channels):
+  del key, channels
+  numbers = jax.tree.map(jnp.asarray, _tables())
+  row, column = numbers.positions[index]
+  return square.Draw(row, column, numbers.signs[index])
+
+
+def same_draws(queries, order):
+  """`standard` with the random numbers of `official_autoattack.Tables`."""
+  members = [
+    ensembles.apgd_ce(start=_start),
+    ensembles.apgd_t(start=_start),
+    ensembles.fab_t(),
+    ensembles.square(num_steps=queries, draw=_draw, stripes=_stripes),
+  ]
+  return members if order == 'standard' else members[::-1]
+
+
+def official(tmp_path, *arguments):
+  """Of the official code: images left after each member, and which."""
+  path = tmp_path / 'official.npz'
+  subprocess.run(
+    [sys.executable, '-m', 'tests.official_autoattack', path, *arguments],
+    cwd=pathlib.Path(__file__).parent.parent,
+    check=True,
+  )
+  with np.load(path) as archive:
+    return dict(archive)
+
+
+def case(network, count, queries, draws, order):
+  """Name of a saved result and arguments of `official_autoattack`."""
+  arguments = (network.__name__, str(count), str(queries), draws, order)
+  return '_'.join(('auto', *arguments)), arguments
+
+
+@pytest.mark.parametrize('order', ('standard', 'reversed'))
+@pytest.mark.parametrize('network', (nets.plain, nets.cell))
+def test_every_member_leaves_what_the_official_one_leaves(network, order):
+  name, _ = case(network, 200, 5000, 'tables', order)
+  expected = golden.saved(name)
+  images, labels = official_autoattack.data(network, 200)
+
+  found = run(images, labels, network=network, members=same_draws(5000, order))
+
+  assert np.abs(np.array(left(found)) - expected['left']).max() <= 1
+  assert (found.robust != expected['robust']).sum() <= 1
+  assert 20 < found.robust.sum() < 180
+
+
+def test_live_every_member_leaves_what_the_official_one_leaves(tmp_path):
+  pytest.importorskip('pyautoattack')
+  images, labels = official_autoattack.data(nets.plain, 32)
+  _, arguments = case(nets.plain, 32, 100, 'tables', 'reversed')
+
+  expected = official(tmp_path, *arguments)
+  found = run(images, labels, members=same_draws(100, 'reversed'))
+
+  assert left(found) == expected['left'].tolist()
+  np.testing.assert_array_equal(found.robust, expected['robust'])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', golden.names('auto'))
+def test_live_the_official_code_still_leaves_what_was_saved(name, tmp_path):
+  pytest.importorskip('pyautoattack')
+  saved = golden.saved(name)
+
+  found = official(tmp_path, *name.split('_')[1:])
+
+  np.testing.assert_array_equal(found['left'], saved['left'])
+  np.testing.assert_array_equal(found['robust'], saved['robust'])
+
+
+@pytest.mark.parametrize('network', (nets.plain, nets.cell))
+def test_with_own_random_numbers_accuracy_is_the_official_one(network):
+  name, _ = case(network, 200, 5000, '0', 'reversed')
+  expected = golden.saved(name)
+  images, labels = official_autoattack.data(network, 200)
+
+  found = run(
+    images, labels, network=network, members=ensembles.standard()[::-1]
+  )
+
+  # Square is first, and so its own share is compared too.
+  points = (np.array(left(found)) - expected['left']) / 200
+  assert np.abs(points).max() <= 0.015
+
+
+# Results.
+
+
+@functools.cache
+def small():
+  """A short ensemble of all kinds."""
+  return (
+    ensembles.apgd_ce(num_steps=5),
+    ensembles.apgd_t(num_steps=5, targets=2),
+    ensembles.fab_t(num_steps=5, targets=2),
+    ensembles.square(num_steps=30),
+  )
+
+
+@functools.cache
+def small_result():
+  images, labels = official_autoattack.data(nets.plain, 40)
+  return run(images, labels, members=small())
+
+
+def test_a_result_adds_up():
+  images, labels = official_autoattack.data(nets.plain, 40)
+  result = small_result()
+
+  broken = result.correct & ~result.robust
+  before = [int(result.correct.sum()), *left(result)[:-1]]
+
+  assert [member.attacked for member in result.members] == before
+  assert [member.broken for member in result.members] == (
+    np.bincount(result.broken_by[broken], minlength=4).tolist()
+  )
+  assert (result.broken_by[~broken] == -1).all()
+  assert result.robust_accuracy == left(result)[-1] / 40
+  assert result.clean_accuracy == (labels == predict(images)).mean()
+
+
+def predict(images):
+  return np.asarray(jax.jit(nets.plain)(images).argmax(-1))
+
+
+def test_images_are_adversarial_exactly_where_one_was_found():
+  images, labels = official_autoattack.data(nets.plain, 40)
+  result = small_result()
+
+  broken = result.broken_by >= 0
+
+  np.testing.assert_array_equal(result.images[~broken], images[~broken])
+  assert (predict(result.images)[broken] != labels[broken]).all()
+  assert np.abs(result.images - images).max() <= EPSILON + 1e-6
+
+
+def test_the_table_names_every_member_and_the_accuracy_after_it():
+  text = str(small_result())
+
+  for member in small_result().members:
+    assert f'{100 * member.robust / 40:.2f}%' in text
+    assert member.label in text
+
+
+def test_passes_are_counted():
+  """APGD-CE costs one pass at the start and one for each step."""
+  images, labels = official_autoattack.data(nets.plain, 40)
+
+  result = run(images, labels, members=[small()[0]], stop_early=False)
+
+  assert result.members[0].passes == attacks.stepwise.Passes(38 * 6, 38 * 6)
+
+
+def test_the_order_of_images_and_their_batches_do_not_matter_in_float64():
+  images, labels = official_autoattack.data(nets.plain, 40)
+  images = images.astype(np.float64)
+  order = np.random.default_rng(0).permutation(40)[:25]
+  with jax.enable_x64(True):
+    whole = run(images, labels, members=small(), devices=jax.devices()[:1])
+    part = run(
+      images[order],
+      labels[order],
+      members=small(),
+      indices=order,
+      batch_size=9,
+      devices=jax.devices()[:2],
+    )
+
+  np.testing.assert_array_equal(part.robust, whole.robust[order])
+  np.testing.assert_array_equal(part.broken_by, whole.broken_by[order])
+  np.testing.assert_allclose(part.images, whole.images[order], atol=1e-12)
+
+
+def test_a_member_draws_the_same_whatever_the_others_are():
+  images, labels = official_autoattack.data(nets.plain, 40)
+
+  together = run(images, labels, members=small()[:2])
+  alone = run(images, labels, members=small()[:1])
+
+  first = together.broken_by == 0
+  np.testing.assert_array_equal(first, alone.broken_by == 0)
+  np.testing.assert_array_equal(together.images[first], alone.images[first])
+
+
+class Memory:
+  """A journal in memory, that is killed after some trials."""
+
+  def __init__(self, kept=(), limit=10**9):
+    self.kept, self.limit = list(kept), limit
+
+  def start(self, identity, logits):
+    self.identity, self.logits = identity, logits
+    return list(self.kept)
+
+  def append(self, member, finished, seconds):
+    if len(self.kept) >= self.limit:
+      raise KeyboardInterrupt
+    self.kept.append((member, finished, seconds))
+
+
+@pytest.mark.parametrize('limit', (1, 4, 9))
+def test_a_killed_run_goes_on_to_the_same_result(limit):
+  images, labels = official_autoattack.data(nets.plain, 40)
+  killed = Memory(limit=limit)
+  with pytest.raises(KeyboardInterrupt):
+    run(images, labels, members=small(), journal=killed, batch_size=8)
+
+  resumed = Memory(killed.kept)
+  found = run(images, labels, members=small(), journal=resumed, batch_size=8)
+  expected = run(images, labels, members=small(), batch_size=8)
+
+  def trials(kept):
+    return [
+      (name, int(row), int(trial))
+      for name, finished, _ in kept
+      for row, trial in zip(finished.rows, finished.trials, strict=True)
+    ]
+
+  np.testing.assert_array_equal(found.robust, expected.robust)
+  np.testing.assert_array_equal(found.images, expected.images)
+  assert len(set(trials(resumed.kept))) == len(trials(resumed.kept))
+
+
+def test_what_a_result_depends_on_is_in_the_journal():
+  images, labels = official_autoattack.data(nets.plain, 8)
+  first, second, third = Memory(), Memory(), Memory()
+  members = [ensembles.apgd_ce(num_steps=1)]
+
+  run(images, labels, members=members, journal=first)
+  run(images, labels, members=members, journal=second, epsilon=0.1)
+  members = [ensembles.apgd_ce(num_steps=2)]
+  run(images, labels, members=members, journal=third)
+
+  assert first.identity != second.identity
+  assert first.identity != third.identity
+  assert first.logits.shape == (8, 10)
+
+
+# Edges.
+
+
+def test_epsilon_0_returns_the_images():
+  images, labels = official_autoattack.data(nets.plain, 40)
+
+  result = run(images, labels, epsilon=0.0)
+
+  np.testing.assert_array_equal(result.images, images)
+  np.testing.assert_array_equal(result.robust, result.correct)
+
+
+def test_no_images_are_no_error():
+  images, labels = official_autoattack.data(nets.plain, 40)
+
+  result = run(images[:0], labels[:0])
+
+  assert result.robust.shape == (0,)
+  assert 'APGD-CE' in str(result)
+
+
+@pytest.mark.parametrize(
+  ('classes', 'left_out'), ((2, ['APGD-T']), (3, ['APGD-T']), (4, []))
+)
+def test_with_few_classes_what_is_not_defined_is_left_out_and_said(
+  classes, left_out
+):
+  images, labels = nets.data(12, classes)
+  images = images.astype(np.float32)
+  logits_fn = functools.partial(nets.plain, num_classes=classes)
+
+  result = attacks.auto_attack(
+    jax.tree_util.Partial(logits_fn),
+    jax.random.key(0),
+    images,
+    labels,
+    epsilon=EPSILON,
+    members=small(),
+    verbose=False,
+  )
+
+  found = [m.label for m in result.members if not m.num_trials]
+  said = [s.message for s in result.suspicions if s.kind == 'classes']
+  assert found == left_out
+  assert len(said) == len(left_out)
+  assert result.members[2].num_trials == min(2, classes - 1)
+  assert ('left out' in str(result)) == bool(left_out)
+
+
+@pytest.mark.parametrize(
+  ('option', 'message'),
+  (
+    ({'epsilon': -0.1}, r'epsilon=-0.1'),
+    ({'epsilon': 1.5}, r'epsilon=1.5'),
+    ({'batch_size': 0}, 'batch_size=0'),
+    ({'indices': np.arange(3)}, 'indices'),
+    ({'members': ()}, 'members'),
+    (
+      {
+        'members': (
+          *ensembles.standard(norms.L2)[:1],
+          *ensembles.standard()[:1],
+        )
+      },
+      'one norm',
+    ),
+  ),
+)
+def test_what_makes_no_sense_is_refused(option, message):
+  images, labels = official_autoattack.data(nets.plain, 4)
+
+  with pytest.raises(ValueError, match=message):
+    run(images, labels, **option)
+
+
+def test_rand_needs_a_random_classifier():
+  images, labels = official_autoattack.data(nets.plain, 4)
+
+  with pytest.raises(ValueError, match='Randomized'):
+    run(images, labels, members=ensembles.rand())
+
+
+def test_probabilities_are_refused():
+  images, labels = official_autoattack.data(nets.plain, 4)
+
+  with pytest.raises(ValueError, match='probabilit'):
+    attacks.auto_attack(
+      lambda x: jax.nn.softmax(nets.plain(x)),
+      jax.random.key(0),
+      images,
+      labels,
+      epsilon=EPSILON,
+      verbose=False,
+    )
+
+
+def test_l2_may_exceed_1_but_not_the_diagonal():
+  images, labels = official_autoattack.data(nets.plain, 4)
+  members = [ensembles.apgd_ce(norms.L2, num_steps=1)]
+
+  assert run(images, labels, members=members, epsilon=2.0).norm == 'L2'
+  with pytest.raises(ValueError, match='epsilon=14'):
+    run(images, labels, members=members, epsilon=14.0)
+
+
+def test_every_ensemble_has_the_published_members_and_budgets():
+  def facts(members):
+    return {
+      member.name: (member.attack.num_trials(10), member.attack.num_steps)
+      for member in members
+    }
+
+  targets = {'apgd_t': (9, 100), 'fab_t': (9, 100)}
+  assert facts(ensembles.standard()) == {
+    'apgd_ce': (1, 100),
+    'square': (1, 5000),
+    **targets,
+  }
+  assert facts(ensembles.plus()) == {
+    'apgd_ce': (5, 100),
+    'apgd_dlr': (5, 100),
+    'fab': (5, 100),
+    'square': (1, 5000),
+    **targets,
+  }
+  assert facts(ensembles.rand()) == {'apgd_ce': (1, 100), 'apgd_dlr': (1, 100)}
+  assert {m.attack.draws for m in ensembles.rand()} == {20}
+
+
+def test_l2_members_break_more_than_none_and_stay_in_their_ball():
+  images, labels = official_autoattack.data(nets.plain, 24)
+  members = (
+    ensembles.apgd_ce(norms.L2, num_steps=5),
+    ensembles.fab_t(norms.L2, num_steps=5, targets=2),
+    ensembles.square(norms.L2, num_steps=30),
+  )
+
+  for member in members:
+    found = run(images, labels, members=[member], epsilon=0.5)
+    assert found.members[0].broken > 0
+    assert found.members[0].rejected == 0

@@ -1,0 +1,185 @@
+"""Stepwise attacks on data sets: lanes change when, never what."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rnascl_jax import attacks, losses
+from rnascl_jax.attacks import apgd, lanes
+from tests import attack_networks as nets
+
+COUNT = 22
+EPSILON = 8 / 255
+
+
+@functools.cache
+def classifier():
+  return jax.tree_util.Partial(nets.plain)
+
+
+def collect(attack, *, queue=None, num_trials=1, dtype=np.float32, **options):
+  """Every image's last trial, steps, verdict and adversarial image."""
+  images, labels = nets.data()
+  queue = [(row, 0) for row in range(COUNT)] if queue is None else queue
+  options = {'batch_size': COUNT, 'over': jax.devices()[:1]} | options
+  found = {}
+  order = []
+  for finished in lanes.run(
+    attack,
+    classifier(),
+    jax.random.key(3),
+    images.astype(dtype),
+    labels,
+    queue,
+    indices=np.arange(len(images)),
+    num_trials=num_trials,
+    epsilon=EPSILON,
+    **options,
+  ):
+    kept = iter(finished.images)
+    for row, trial, steps, fooled in zip(
+      finished.rows,
+      finished.trials,
+      finished.steps,
+      finished.fooled,
+      strict=True,
+    ):
+      image = next(kept) if fooled else None
+      found[int(row)] = (int(trial), int(steps), bool(fooled), image)
+      order.append((int(row), int(trial)))
+  return found, order
+
+
+def assert_same(found, expected, exact=True):
+  assert found.keys() == expected.keys()
+  for row, (*facts, image) in found.items():
+    *other, other_image = expected[row]
+    assert facts == other
+    if image is not None:
+      np.testing.assert_allclose(image, other_image, atol=0 if exact else 1e-12)
+
+
+def per_image(attack, dtype=np.float32):
+  """Each image by itself, in one loop: the image, and whether it fools."""
+  images, labels = nets.data()
+  images = jnp.asarray(images[:COUNT], dtype)
+  keys = attacks.image_keys(jax.random.key(3), jnp.arange(COUNT))
+  run = functools.partial(
+    attacks.stepwise.run, attack, nets.plain, epsilon=EPSILON
+  )
+  found = jax.jit(jax.vmap(run))(keys, images, labels[:COUNT])
+  return found, np.asarray(nets.plain(found).argmax(-1) != labels[:COUNT])
+
+
+def test_lanes_break_what_the_attack_on_one_image_breaks():
+  attack = apgd.APGD(num_steps=20)
+
+  found, _ = collect(attack, batch_size=8)
+  _, fooled = per_image(attack)
+
+  assert [found[row][2] for row in range(COUNT)] == fooled.tolist()
+  assert 0 < fooled.sum() < COUNT
+
+
+def test_without_an_early_stop_the_images_are_those_of_the_whole_attack():
+  attack = apgd.APGD(num_steps=20)
+
+  with jax.enable_x64(True):
+    found, _ = collect(attack, stop_early=False, dtype=np.float64)
+    images, fooled = per_image(attack, np.float64)
+
+  for row in np.flatnonzero(fooled):
+    np.testing.assert_allclose(found[row][3], images[row], atol=1e-12)
+    assert found[row][1] == 20
+
+
+@pytest.mark.parametrize(('batch_size', 'devices'), ((5, 1), (COUNT, 2)))
+def test_batch_size_and_devices_change_nothing_in_float64(batch_size, devices):
+  attack = apgd.APGD(
+    loss=losses.targeted_dlr, least_classes=4, targets=3, num_steps=12
+  )
+  with jax.enable_x64(True):
+    expected, _ = collect(attack, num_trials=3, dtype=np.float64)
+    found, _ = collect(
+      attack,
+      num_trials=3,
+      dtype=np.float64,
+      batch_size=batch_size,
+      over=jax.devices()[:devices],
+    )
+
+  assert_same(found, expected, exact=False)
+
+
+def test_going_on_at_a_later_trial_gives_the_same():
+  attack = apgd.APGD(
+    loss=losses.targeted_dlr, least_classes=4, targets=3, num_steps=12
+  )
+  expected, order = collect(attack, num_trials=3)
+  late = [row for row, (trial, *_) in expected.items() if trial == 2]
+
+  found, _ = collect(attack, queue=[(row, 2) for row in late], num_trials=3)
+
+  assert late
+  assert_same(found, {row: expected[row] for row in late}, exact=False)
+  assert len(order) == sum(trial + 1 for trial, *_ in expected.values())
+
+
+def test_trials_of_an_image_come_in_order_and_end_with_its_fall():
+  attack = apgd.APGD(
+    loss=losses.targeted_dlr, least_classes=4, targets=3, num_steps=12
+  )
+
+  found, order = collect(attack, num_trials=3, batch_size=5)
+
+  for row, (last, _, fooled, _) in found.items():
+    trials = [trial for other, trial in order if other == row]
+    assert trials == list(range(last + 1))
+    assert fooled or last == 2
+
+
+def test_an_image_that_falls_in_a_step_takes_no_further_one():
+  found, _ = collect(apgd.APGD(num_steps=20), batch_size=5)
+
+  steps = [steps for _, steps, fooled, _ in found.values() if fooled]
+
+  assert min(steps) <= 2
+  assert {s for _, s, fooled, _ in found.values() if not fooled} == {20}
+
+
+def test_no_images_are_no_work():
+  assert collect(apgd.APGD(), queue=[]) == ({}, [])
+
+
+def test_few_sizes_of_batches_are_compiled():
+  assert lanes.sizes(256, 1) == [32, 64, 128, 256]
+  assert lanes.sizes(100, 8) == [16, 32, 56, 104]
+  assert lanes.sizes(8, 1) == [8]
+  assert lanes.sizes(3, 1) == [3]
+  assert lanes.sizes(1, 2) == [2]
+
+
+def test_a_second_run_compiles_nothing(caplog):
+  attack = apgd.APGD(num_steps=20)
+  collect(attack, batch_size=8)
+
+  with jax.log_compiles(), caplog.at_level('WARNING'):
+    collect(apgd.APGD(num_steps=20), batch_size=8)
+
+  assert not [r for r in caplog.records if 'Compiling' in r.message]
+
+
+def test_slow_loops_and_fast_ones_find_the_same(monkeypatch):
+  """A loop on the device, and a call for every step, are one program."""
+  attack = apgd.APGD(num_steps=20)
+  stepped, _ = collect(attack)
+  monkeypatch.setattr(
+    lanes.unrolling, 'is_slow_in_loops', lambda *arguments: False
+  )
+
+  looped, _ = collect(attack)
+
+  assert_same(looped, stepped, exact=False)
