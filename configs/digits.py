@@ -1,6 +1,8 @@
 """The demo: the whole method on real handwritten digits, minutes on a CPU.
 
   python -m experiments.pipeline --config=configs/digits.py --workdir=DIR
+  python -m experiments.pipeline --config=configs/digits.py:autoattack=all \
+    --workdir=DIR
 
 Data: the 1,797 digits of 8x8 pixels that come with scikit-learn. Two CPU cores,
 --config.seed=0 to 5, mean and standard deviation: RNAS-CL 98.1 +- 0.4 % clean
@@ -15,11 +17,28 @@ from rnascl_jax import settings
 
 # Radius of the ball in 1/255: 0.1 of the range of a pixel.
 EPSILON_255 = 25.5
+# Ensembles of AutoAttack, models and images; () of models and 0 mean all.
+_AUTO_ATTACKS = {
+  'some': (('standard',), ('rnas_cl', 'ce'), 64),
+  'all': (('standard',), (), 0),
+  'none': ((), (), 0),
+}
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """The demo's config; the argument `smoke` shrinks it to seconds."""
-  chosen = arguments.parse(argument, {'smoke': ''})
+  """The demo's config.
+
+  Args:
+    argument: `smoke` (seconds), `autoattack=` (`some`: 64 test images of two
+      students; `all`: of all models all images; `none`), separated by commas.
+
+  Returns:
+    The config.
+
+  Raises:
+    ValueError: for an argument or a value that there is not.
+  """
+  chosen = arguments.parse(argument, {'autoattack': 'some', 'smoke': ''})
   config = settings.template()
 
   config.data.name = 'digits'
@@ -85,6 +104,12 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.evaluation.curve_epsilons_255 = (6.375, 12.75, 19.125, 25.5, 38.25)
   config.evaluation.batch_size = 517
 
+  (
+    config.evaluation.auto_attack,
+    config.evaluation.auto_attack_models,
+    config.evaluation.auto_attack_images,
+  ) = _AUTO_ATTACKS[arguments.pick(chosen, 'autoattack', _AUTO_ATTACKS)]
+
   if chosen['smoke']:
     _shrink(config)
   return config
@@ -98,6 +123,9 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
   config.evaluation.curve_epsilons_255 = (25.5,)
   config.evaluation.curve_attacks = ('fgsm',)
   config.evaluation.attacks = ('fgsm', 'pgd20_rnascl')
+  config.evaluation.auto_attack = ('apgd_ce',)
+  config.evaluation.auto_attack_models = ('rnas_cl',)
+  config.evaluation.auto_attack_images = 32
   for stage in (
     config.teacher,
     config.vulnerable_teacher,

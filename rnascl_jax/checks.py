@@ -4,6 +4,8 @@ Names are resolved, networks are built as shapes, batches are divided among the
 devices: what cannot work fails here, and not hours later.
 """
 
+from collections.abc import Mapping
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -48,6 +50,7 @@ def check(everything: Settings, data: Dataset, devices: int) -> None:
     resolve.attack(name)
   for name in everything.evaluation.curve_attacks:
     resolve.attack(name, 'evaluation.curve_attacks')
+  _check_auto_attack(everything, taught)
 
 
 def split_batch(
@@ -75,6 +78,21 @@ def split_batch(
       f'the architecture on {devices} devices; both need at least {devices}.'
     )
   return weights, arch
+
+
+def _check_auto_attack(
+  everything: Settings, taught: Mapping[str, settings.Teacher]
+) -> None:
+  spec = everything.evaluation
+  resolve.ensemble(spec.auto_attack)
+  if 'rand' in spec.auto_attack:
+    raise ValueError(
+      "config.evaluation.auto_attack has 'rand', which is for classifiers that "
+      'draw random numbers; the networks of a run do not: use "standard".'
+    )
+  models = {**taught, **everything.students}
+  for name in spec.auto_attack_models:
+    resolve.pick(models, name, 'evaluation.auto_attack_models')
 
 
 def _teachers(everything: Settings) -> dict[str, settings.Teacher]:

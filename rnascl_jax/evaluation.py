@@ -1,15 +1,17 @@
-"""Exact clean and robust accuracy of a network on every image of a split.
+"""Exact accuracy of a network under attack, on every image of a split.
 
 Images are attacked in batches of one size over all devices; the last batch is
 filled up and the filling ignored. The random draws of an image come from its
-index in the data set, so batch size and devices do not change them. Epsilon is
-an argument of the compiled program, so a curve over epsilon compiles once.
+index in the data set, so batch size, devices and interruptions do not change
+them. Epsilon is an argument of the compiled program, so a curve over epsilon
+compiles once. An image counts as broken if the adversarial one is in the ball
+and in [0, 1] and misclassified in full float32.
 """
 
 import functools
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,56 +20,25 @@ import numpy as np
 from rnascl_jax import (
   attacks,
   batches,
+  classification,
+  identity,
   metrics,
   networks,
   parallel,
-  progress,
   steps,
 )
 from rnascl_jax.attacks import Preset
+from rnascl_jax.attacks.lanes import Finished
+from rnascl_jax.attempt import Attempt, Outcome
 from rnascl_jax.base import Array, PyTree
+from rnascl_jax.classification import Clean
 from rnascl_jax.datasets import Split
-
-
-class Outcome(NamedTuple):
-  """What an attack left of a classifier.
-
-  Attributes:
-    correct: [N] bool, images still classified correctly.
-    seconds: wall clock.
-  """
-
-  correct: np.ndarray
-  seconds: float
-
-  @property
-  def accuracy(self) -> float:
-    return float(self.correct.mean())
+from rnascl_jax.journal import Entry, Journal
 
 
 @functools.lru_cache(maxsize=4)
 def _evaluator(net: nn.Module, over: tuple[jax.Device, ...]) -> Callable:
   return parallel.pmap(steps.make_eval_step(net), over)
-
-
-@functools.lru_cache(maxsize=16)
-def _clean(net: nn.Module, over: tuple[jax.Device, ...]) -> Callable:
-  def classify(variables: PyTree, images: Array, labels: Array) -> Array:
-    return _is_correct(net, variables, batches.to_float(images), labels)
-
-  return parallel.pmap(classify, over)
-
-
-def _is_correct(
-  net: nn.Module, variables: PyTree, images: Array, labels: Array
-) -> Array:
-  """[B] bool, in full float32: accelerators would round products to TF32.
-
-  Logits that are not numbers are wrong.
-  """
-  with jax.default_matmul_precision('highest'):
-    logits, _ = networks.apply(net, variables, images)
-  return metrics.accuracy(logits, labels) > 0
 
 
 @functools.lru_cache(maxsize=32)
@@ -76,27 +47,25 @@ def _attacker(
   attack: Callable[..., Array],
   over: tuple[jax.Device, ...],
 ) -> Callable:
-  """Maps an attack and the check of its result over devices."""
+  """Maps an attack over devices: which images fool the network, and images."""
 
-  def survive(
+  def perturb(
     variables: PyTree,
     images: Array,
     labels: Array,
     indices: Array,
     seed: Array,
     epsilon: Array,
-  ) -> Array:
+  ) -> tuple[Array, Array]:
     logits_fn = networks.logits_fn(net, variables)
     keys = attacks.image_keys(jax.random.key(seed), indices)
-    images = batches.to_float(images)
     perturbed = attacks.batched(attack)(
-      logits_fn, keys, images, labels, epsilon=epsilon
+      logits_fn, keys, batches.to_float(images), labels, epsilon=epsilon
     )
-    # An attack on an image that was wrong before does not make it right.
-    before = _is_correct(net, variables, images, labels)
-    return before & _is_correct(net, variables, perturbed, labels)
+    logits = classification.exactly(net, variables, perturbed)
+    return metrics.accuracy(logits, labels) == 0, perturbed
 
-  return parallel.pmap(survive, over)
+  return parallel.pmap(perturb, over)
 
 
 def mean_metrics(
@@ -121,33 +90,13 @@ def mean_metrics(
   """
   step = _evaluator(net, tuple(over))
   totals: dict[str, Any] = {}
-  for rows, mask in _rounds(len(split.labels), batch_size, len(over)):
-    sums = parallel.unreplicate(
-      step(
-        variables,
-        *_sharded((split.images[rows], split.labels[rows], mask), len(over)),
-      )
-    )
+  for rows, mask in classification.rounds(
+    len(split.labels), batch_size, len(over)
+  ):
+    shares = _sharded((split.images[rows], split.labels[rows], mask), over)
+    sums = parallel.unreplicate(step(variables, *shares))
     totals = metrics.add(totals, sums) if totals else sums
   return metrics.means(totals)
-
-
-def clean(
-  net: nn.Module,
-  variables: PyTree,
-  split: Split,
-  over: Sequence[jax.Device],
-  *,
-  batch_size: int,
-) -> Outcome:
-  """Which images are classified correctly; arguments as `mean_metrics`."""
-  function = _clean(net, tuple(over))
-
-  def run(rows):
-    shares = _sharded((split.images[rows], split.labels[rows]), len(over))
-    return function(variables, *shares)
-
-  return _collect(run, len(split.labels), batch_size, len(over))
 
 
 def attacked(
@@ -160,11 +109,13 @@ def attacked(
   epsilon: float,
   seed: int,
   batch_size: int,
+  clean: Clean | None = None,
+  journal: Journal | None = None,
   description: str = '',
 ) -> Outcome:
   """Which images an attack leaves classified correctly.
 
-  An image that is wrong without an attack counts as broken.
+  An image that is wrong without an attack is not attacked and stays wrong.
 
   Args:
     net: the network.
@@ -175,51 +126,93 @@ def attacked(
     epsilon: radius in [0, 1].
     seed: of the random draws.
     batch_size: images at once, rounded up to a multiple of the devices.
+    clean: what `classification.clean` found, if it is known.
+    journal: where finished batches are kept; a run that was killed goes on
+      there.
     description: what the progress, with the accuracy so far, is called; empty
       shows none.
 
   Returns:
     The outcome of every image.
+
+  Raises:
+    ValueError: if it is the journal of another evaluation.
   """
+  if clean is None:
+    clean = classification.clean(
+      net, variables, split, over, batch_size=batch_size
+    )
+  attempt = Attempt(clean, split.images.shape)
+  if journal is not None:
+    name = {
+      'network': identity.describe(net),
+      'weights': identity.digest(parallel.unreplicate(variables)),
+      **_identity(split, attack, epsilon, seed),
+    }
+    for entry in journal.start(name, clean.logits):
+      attempt.add(entry)
   function = _attacker(net, attack, tuple(over))
   constants = parallel.replicate(
     (np.uint32(seed), np.float32(epsilon)), list(over)
   )
 
-  def run(rows):
-    shares = _sharded((split.images[rows], split.labels[rows], rows), len(over))
-    return function(variables, *shares, *constants)
+  def perturb(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    given = split.images[rows], split.labels[rows], rows.astype(np.int32)
+    fooled, images = function(variables, *_sharded(given, over), *constants)
+    images = np.asarray(images).reshape(-1, *split.images.shape[1:])
+    return np.asarray(fooled).reshape(-1), images
 
-  return _collect(run, len(split.labels), batch_size, len(over), description)
-
-
-def _rounds(
-  images: int, batch_size: int, devices: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-  """Rows and mask of each batch, of one size that the devices divide."""
-  size = -(-batch_size // devices) * devices
-  return list(zip(*batches.evaluation_batches(images, size), strict=True))
-
-
-def _sharded(arrays: Sequence[np.ndarray], devices: int) -> list[np.ndarray]:
-  return [parallel.shard(np.asarray(array), devices) for array in arrays]
+  rows = np.flatnonzero(~attempt.over)
+  rounds = classification.rounds(len(rows), batch_size, len(over))
+  with attempt.progress(description) as bar:
+    for entry in _attack(perturb, rows, rounds):
+      attempt.add(entry)
+      if journal is not None:
+        journal.append(*entry)
+      bar.update(int(attempt.over.sum()), {'accuracy': attempt.accuracy})
+  return attempt.outcome(split, epsilon)
 
 
-def _collect(
-  run: Callable[[np.ndarray], Any],
-  images: int,
-  batch_size: int,
-  devices: int,
-  description: str = '',
-) -> Outcome:
-  started = time.monotonic()
-  correct = np.zeros(0, bool)
-  shown = parallel.is_main_process() and bool(description)
-  with progress.Progress(
-    images, description=description, unit='images', is_main_process=shown
-  ) as bar:
-    for rows, mask in _rounds(images, batch_size, devices):
-      found = np.asarray(run(rows)).reshape(-1)[mask]
-      correct = np.concatenate([correct, found])
-      bar.update(len(correct), {'accuracy': correct.mean()})
-  return Outcome(correct, time.monotonic() - started)
+def _sharded(
+  arrays: Sequence[np.ndarray], over: Sequence[jax.Device]
+) -> list[np.ndarray]:
+  return [parallel.shard(array, len(over)) for array in arrays]
+
+
+def _identity(
+  split: Split, attack: Callable[..., Array], epsilon: float, seed: int
+) -> dict[str, Any]:
+  """What the outcome depends on, but for the network."""
+  return {
+    'images': identity.digest(split.images),
+    'labels': identity.digest(split.labels),
+    'attack': identity.describe(attack),
+    'epsilon': epsilon,
+    'seed': seed,
+  }
+
+
+def _attack(
+  perturb: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+  rows: np.ndarray,
+  rounds: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> Iterator[Entry]:
+  """Attacks images batch by batch, each in one trial."""
+  before = time.monotonic()
+  for part, mask in rounds:
+    fooled, images = perturb(rows[part])
+    attacked_rows = rows[part][mask]
+    nothing = np.zeros_like(attacked_rows)
+    now = time.monotonic()
+    yield (
+      'attack',
+      Finished(
+        rows=attacked_rows,
+        trials=nothing,
+        steps=nothing,
+        fooled=fooled[mask],
+        images=images[fooled & mask],
+      ),
+      now - before,
+    )
+    before = now

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rnascl_jax import attacks, losses
-from rnascl_jax.attacks import apgd, norms, randomized, stepwise
+from rnascl_jax.attacks import apgd, norms, randomized, step_size, stepwise
 from rnascl_jax.attacks.stepwise import Problem
 from tests import attack_networks as nets
 from tests import golden
@@ -217,12 +217,12 @@ def _forgets_momentum(monkeypatch):
 
 def _counts_less_than(monkeypatch):
   """`<` in place of `<=` in the count of rising steps."""
-  rule = apgd.next_schedule
+  rule = step_size.next_schedule
 
   def mutated(schedule, loss, best, window, rho):
     return rule(schedule, loss, best, window, rho - 1e-9)
 
-  monkeypatch.setattr(apgd, 'next_schedule', mutated)
+  monkeypatch.setattr(step_size, 'next_schedule', mutated)
 
 
 def _resets_momentum(monkeypatch):
@@ -258,10 +258,19 @@ def test_a_planted_mutation_is_found(monkeypatch, mutate, loss):
 
 
 def test_checkpoints_are_where_the_paper_has_them():
-  ends = np.flatnonzero(apgd.windows(100)) + 1
+  ends = np.flatnonzero(step_size.windows(100)) + 1
 
   assert ends.tolist() == [22, 41, 57, 70, 80, 87, 93, 99]
-  assert apgd.windows(100)[ends - 1].tolist() == [22, 19, 16, 13, 10, 7, 6, 6]
+  assert step_size.windows(100)[ends - 1].tolist() == [
+    22,
+    19,
+    16,
+    13,
+    10,
+    7,
+    6,
+    6,
+  ]
 
 
 @pytest.mark.parametrize('num_steps', (1, 2, 3, 10, 37))
@@ -277,12 +286,12 @@ def test_windows_of_few_steps_are_the_published_ones(num_steps):
         length - max(int(0.03 * num_steps), 1), max(int(0.06 * num_steps), 1)
       )
 
-  assert apgd.windows(num_steps).tolist() == expected
+  assert step_size.windows(num_steps).tolist() == expected
 
 
 def schedule_after(trace, halved=True, best=0.0):
   """The schedule at the end of a window over a trace of losses."""
-  state = apgd.Schedule(
+  state = step_size.Schedule(
     step_size=jnp.asarray(1.0),
     loss=jnp.asarray(0.0),
     rises=jnp.asarray(0),
@@ -293,7 +302,7 @@ def schedule_after(trace, halved=True, best=0.0):
   for place, loss in enumerate(trace):
     largest = max(largest, loss)
     window = len(trace) if place == len(trace) - 1 else 0
-    state, _ = apgd.next_schedule(
+    state, _ = step_size.next_schedule(
       state, jnp.asarray(loss), jnp.asarray(largest), jnp.asarray(window), 0.75
     )
   return state

@@ -44,9 +44,6 @@ CASES = {
   'pgd from gaussian noise': _at_ratio(
     functools.partial(_PGD, start=linf.gaussian_start), 0.3
   ),
-  'pgd from the boundary': _at_ratio(
-    functools.partial(_PGD, start=linf.boundary_start), 0.3
-  ),
   'pgd keeping the best': _at_ratio(
     functools.partial(
       _PGD, keep_best=True, start=presets.unclamped_start, decay=0.5
@@ -537,10 +534,6 @@ def test_starts_fill_the_ball_as_their_names_say():
   # U(-0.2, 0.2): mean 0, standard deviation 0.2 / sqrt(3), 1024 draws.
   assert abs(noise.mean()) < 5 * 0.2 / (3 * 1024) ** 0.5
   np.testing.assert_allclose(noise.std(), 0.2 / 3**0.5, rtol=0.05)
-  boundary = linf.boundary_start(key, image[16:], 0.2)
-  np.testing.assert_allclose(
-    jnp.abs(boundary - image[16:]).max(), 0.2, atol=1e-6
-  )
   gaussian = linf.gaussian_start(key, image, 0.2)
   np.testing.assert_allclose((gaussian - image).std(), 1e-3, rtol=0.1)
 

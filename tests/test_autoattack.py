@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rnascl_jax import attacks
-from rnascl_jax.attacks import ensembles, lanes, norms, square
+from rnascl_jax.attacks import confirmation, ensembles, lanes, norms, square
 from tests import attack_networks as nets
 from tests import golden, official_autoattack
 from tests.official_autoattack import EPSILON
@@ -29,6 +29,10 @@ def classifier(network=nets.plain):
 
 
 def run(images, labels, *, network=nets.plain, **options):
+  return run_on(classifier(network), images, labels, **options)
+
+
+def run_on(logits_fn, images, labels, **options):
   settings = {
     'epsilon': EPSILON,
     'verbose': False,
@@ -37,7 +41,7 @@ def run(images, labels, *, network=nets.plain, **options):
     'devices': jax.devices()[:1],
   }
   return attacks.auto_attack(
-    classifier(network),
+    logits_fn,
     jax.random.key(0),
     images,
     labels,
@@ -268,6 +272,8 @@ class Memory:
     return list(self.kept)
 
   def append(self, member, finished, seconds):
+    if not len(finished.rows):
+      return
     if len(self.kept) >= self.limit:
       raise KeyboardInterrupt
     self.kept.append((member, finished, seconds))
@@ -384,6 +390,177 @@ def test_what_makes_no_sense_is_refused(option, message):
 
   with pytest.raises(ValueError, match=message):
     run(images, labels, **option)
+
+
+def test_two_members_of_one_name_are_refused():
+  images, labels = official_autoattack.data(nets.plain, 4)
+  members = [ensembles.square(num_steps=1), ensembles.square(num_steps=2)]
+
+  with pytest.raises(ValueError, match='square, square'):
+    run(images, labels, members=members)
+
+
+def test_an_ensemble_of_which_nothing_is_defined_is_refused():
+  images, labels = nets.data(4, 3)
+  logits_fn = functools.partial(nets.plain, num_classes=3)
+
+  with pytest.raises(ValueError, match='apgd_t is defined for 3 classes'):
+    attacks.auto_attack(
+      logits_fn,
+      jax.random.key(0),
+      images,
+      labels,
+      epsilon=EPSILON,
+      members=[ensembles.apgd_t()],
+    )
+
+
+def test_a_key_must_be_typed():
+  images, labels = official_autoattack.data(nets.plain, 4)
+
+  with pytest.raises(ValueError, match='typed random key'):
+    attacks.auto_attack(classifier(), 0, images, labels, epsilon=EPSILON)
+
+
+def test_float64_is_computed_in_float32_unless_x64_is_on():
+  images, labels = official_autoattack.data(nets.plain, 4)
+
+  result = run(
+    images.astype(np.float64), labels, members=[ensembles.apgd_ce(num_steps=1)]
+  )
+
+  assert result.images.dtype == np.float32
+
+
+def test_what_is_not_confirmed_is_attacked_once_more(monkeypatch):
+  """As where an attack stops at what only low precision takes for broken."""
+  images, labels = official_autoattack.data(nets.plain, 40)
+  members = [ensembles.apgd_ce(num_steps=5)]
+  expected = run(images, labels, members=members)
+  confirm, calls = confirmation.confirmed, []
+
+  def first_time_never(task, images, rows, *, stage):
+    calls.append(len(rows))
+    found = confirm(task, images, rows, stage=stage)
+    return found & (len(calls) > 1)
+
+  monkeypatch.setattr(confirmation, 'confirmed', first_time_never)
+  found = run(images, labels, members=members)
+  monkeypatch.setattr(
+    confirmation, 'confirmed', lambda task, images, rows, stage: rows < 0
+  )
+  never = run(images, labels, members=members)
+
+  np.testing.assert_array_equal(found.robust, expected.robust)
+  assert calls == [expected.members[0].broken] * 2
+  np.testing.assert_array_equal(never.robust, never.correct)
+  assert never.members[0].rejected == expected.members[0].broken
+  assert [s.kind for s in never.suspicions] == ['not confirmed']
+
+
+@jax.tree_util.register_pytree_node_class
+class Module:
+  """A classifier as a pytree of weights and functions, as in Equinox."""
+
+  def __init__(self, weights, activation):
+    self.weights, self.activation = weights, activation
+
+  def __call__(self, images):
+    x = self.activation(images.reshape(len(images), -1) @ self.weights)
+    return x - x[:, ::-1]
+
+  def tree_flatten(self):
+    return (self.weights, self.activation), None
+
+  @classmethod
+  def tree_unflatten(cls, _, children):
+    return cls(*children)
+
+
+def test_a_module_of_weights_and_functions_compiles_once_for_all_weights(
+  caplog,
+):
+  rng = np.random.default_rng(0)
+  images = np.float32(rng.uniform(size=(4, 2, 2, 1)))
+
+  def attack():
+    module = Module(np.float32(rng.normal(size=(4, 3))), jax.nn.relu)
+    return run_on(
+      module,
+      images,
+      np.asarray(module(images).argmax(-1)),
+      members=[ensembles.apgd_ce(num_steps=2)],
+    )
+
+  attack()
+  with jax.log_compiles(), caplog.at_level('WARNING'):
+    attack()
+
+  assert not [r for r in caplog.records if 'Compiling' in r.message]
+
+
+def _noisy(images, key):
+  noise = jax.random.normal(key, (images.shape[0], 10))
+  return nets.plain(images) + 0.3 * noise
+
+
+def test_rand_attacks_a_random_classifier():
+  """A plain function will do, and no image is given up after one fall."""
+  images, labels = official_autoattack.data(nets.plain, 24)
+  members = [
+    ensembles.apgd_ce(num_steps=5, draws=4),
+    ensembles.apgd_dlr(num_steps=5, draws=4),
+  ]
+  noisy = attacks.Randomized(_noisy)
+
+  found = run_on(noisy, images, labels, members=members, checks=True)
+  again = run_on(noisy, images, labels, members=members)
+
+  assert 0 < found.robust_accuracy < found.clean_accuracy
+  np.testing.assert_array_equal(found.robust, again.robust)
+  # All steps of both trials, although images fell on the way.
+  passes = found.members[0].attacked * 4 * (1 + 5)
+  assert found.members[0].passes.backward == passes
+  assert 'random numbers' not in {s.kind for s in found.suspicions}
+
+
+def test_standard_on_a_random_classifier_says_that_it_is_random():
+  images, labels = official_autoattack.data(nets.plain, 8)
+
+  found = run_on(
+    attacks.Randomized(_noisy),
+    images,
+    labels,
+    members=[ensembles.apgd_ce(num_steps=1)],
+    checks=True,
+  )
+
+  assert 'random numbers' in {s.kind for s in found.suspicions}
+
+
+def test_the_journal_is_of_one_gradient_and_of_one_set_of_weights():
+  """A rounding classifier repaired with a straight-through estimator has the
+  logits that it had."""
+
+  def rounded(scale, straight, images):
+    steps = jnp.round(4 * images) / 4
+    if straight:
+      steps = images + jax.lax.stop_gradient(steps - images)
+    return scale * nets.plain(steps)
+
+  images, labels = official_autoattack.data(nets.plain, 4)
+  members = [ensembles.apgd_ce(num_steps=1)]
+  found = []
+  for scale, straight in ((1.0, False), (1.0, True), (1.0001, False)):
+    memory = Memory()
+    logits_fn = jax.tree_util.Partial(
+      functools.partial(rounded, jnp.float32(scale), straight)
+    )
+    run_on(logits_fn, images, labels, members=members, journal=memory)
+    found.append(memory.identity['classifier'])
+
+  assert found[0] != found[1]
+  assert found[0] != found[2]
 
 
 def test_rand_needs_a_random_classifier():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rnascl_jax import attacks, losses
-from rnascl_jax.attacks import apgd, lanes
+from rnascl_jax.attacks import apgd, ensembles, lane_programs, lanes
 from tests import attack_networks as nets
 
 COUNT = 22
@@ -27,7 +27,7 @@ def collect(attack, *, queue=None, num_trials=1, dtype=np.float32, **options):
   options = {'batch_size': COUNT, 'over': jax.devices()[:1]} | options
   found = {}
   order = []
-  for finished in lanes.run(
+  for finished, _ in lanes.run(
     attack,
     classifier(),
     jax.random.key(3),
@@ -150,6 +150,30 @@ def test_an_image_that_falls_in_a_step_takes_no_further_one():
   assert {s for _, s, fooled, _ in found.values() if not fooled} == {20}
 
 
+def test_steps_under_way_are_told_between_ends():
+  """So that progress and a request to stop do not wait for 5,000 queries."""
+  images, labels = nets.data()
+  attack = ensembles.square(num_steps=150).attack
+  told = [
+    (len(finished.rows), under_way)
+    for finished, under_way in lanes.run(
+      attack,
+      classifier(),
+      jax.random.key(3),
+      images.astype(np.float32),
+      labels,
+      [(0, 0), (2, 0)],  # Nothing breaks these.
+      indices=np.arange(len(images)),
+      num_trials=1,
+      epsilon=EPSILON / 8,
+      batch_size=8,
+      over=jax.devices()[:1],
+    )
+  ]
+
+  assert told == [(0, 100), (0, 200), (2, 0)]
+
+
 def test_no_images_are_no_work():
   assert collect(apgd.APGD(), queue=[]) == ({}, [])
 
@@ -177,7 +201,7 @@ def test_slow_loops_and_fast_ones_find_the_same(monkeypatch):
   attack = apgd.APGD(num_steps=20)
   stepped, _ = collect(attack)
   monkeypatch.setattr(
-    lanes.unrolling, 'is_slow_in_loops', lambda *arguments: False
+    lane_programs.unrolling, 'is_slow_in_loops', lambda *_, platform: False
   )
 
   looped, _ = collect(attack)

@@ -1,5 +1,6 @@
 """The stages together: what a run leaves behind, and what it refuses."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -16,6 +17,7 @@ from rnascl_jax import (
   attacks,
   batches,
   checkpoints,
+  classification,
   datasets,
   evaluation,
   files,
@@ -23,7 +25,10 @@ from rnascl_jax import (
   loops,
   networks,
   parallel,
+  settings,
 )
+from rnascl_jax.loops import models
+from rnascl_jax.loops import run as runs
 from rnascl_jax.teachers import resnet
 from tests import tiny
 
@@ -170,7 +175,7 @@ def test_broken_logits_are_never_right(digits):
   variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)
   broken = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), variables)
   over = parallel.devices(1)
-  outcome = evaluation.clean(
+  outcome = classification.clean(
     net,
     parallel.replicate(broken, over),
     datasets.Split(digits.test.images[:8], np.zeros(8, np.int32)),
@@ -208,6 +213,68 @@ def test_evaluation_is_not_repeated_with_the_same_settings(
   loops.evaluate(tiny.config(), str(tiny_run))
 
 
+def test_what_changes_no_number_of_a_model_repeats_no_attack(
+  tiny_run, tmp_path, monkeypatch
+):
+  folder = tmp_path / 'copy'
+  shutil.copytree(tiny_run, folder)
+
+  def fail(*arguments, **options):
+    raise AssertionError('an evaluated model was attacked again')
+
+  monkeypatch.setattr(evaluation, 'attacked', fail)
+  monkeypatch.setattr(attacks, 'auto_attack', fail)
+  config = tiny.config()
+  config.evaluation.batch_size = 16
+  config.evaluation.map_images = 3
+  loops.evaluate(config, str(folder))
+  saved = np.load(folder / 'evaluation' / 'attention.npz')
+  assert len(saved['images']) == 3
+
+
+@pytest.mark.parametrize(
+  ('changes', 'expected'),
+  [
+    ({'batch_size': 16, 'map_images': 3}, set()),
+    ({'auto_attack_models': ('ce', 'teacher')}, {'teacher'}),
+    ({'auto_attack_models': ('rnas_cl',)}, {'ce', 'rnas_cl'}),
+    ({'auto_attack_models': ()}, {'teacher', 'rnas_cl'}),
+    ({'auto_attack_images': 31}, {'ce'}),
+    ({'auto_attack': ('apgd_dlr',)}, {'ce'}),
+    ({'auto_attack': (), 'auto_attack_images': 31}, {'ce'}),
+    ({'attacks': ('fgsm',)}, {'teacher', 'rnas_cl', 'ce'}),
+    ({'epsilon_255': 8.0}, {'teacher', 'rnas_cl', 'ce'}),
+    ({'curve_attacks': ('pgd20_rnascl',)}, {'teacher', 'rnas_cl', 'ce'}),
+    ({'curve_epsilons_255': (8.0,)}, {'teacher', 'rnas_cl', 'ce'}),
+    ({'curve_images': 9}, {'teacher', 'rnas_cl', 'ce'}),
+    ({'max_images': 9}, {'teacher', 'rnas_cl', 'ce'}),
+    ({'save_images': False}, {'teacher', 'rnas_cl', 'ce'}),
+  ],
+)
+def test_models_are_evaluated_again_for_what_changes_their_results(
+  tiny_run, changes, expected
+):
+  config = tiny.config()
+  config.evaluation.update(changes)
+  run = runs.open_run(config, str(tiny_run))
+  found = set()
+  for model in models.trained_models(run):
+    saved = files.read_json(tiny_run / 'evaluation' / f'{model.name}.json')
+    if saved['key'] != models.key(run, model):
+      found.add(model.name)
+  assert found == expected
+
+
+def test_every_field_of_an_evaluation_is_in_the_key_or_known_not_to_matter(
+  tiny_run,
+):
+  run = runs.open_run(tiny.config(), str(tiny_run))
+  (model,) = (m for m in models.trained_models(run) if m.name == 'ce')
+  fields = {f.name for f in dataclasses.fields(settings.Evaluation)}
+  left_out = fields - models.key(run, model)['evaluation'].keys()
+  assert left_out == {'batch_size', 'map_images', 'auto_attack_models'}
+
+
 def test_other_attacks_are_evaluated_in_the_same_workdir(tiny_run, tmp_path):
   folder = tmp_path / 'copy'
   shutil.copytree(tiny_run, folder)
@@ -217,7 +284,7 @@ def test_other_attacks_are_evaluated_in_the_same_workdir(tiny_run, tmp_path):
   loops.evaluate(config, str(folder))
   saved = files.read_json(folder / 'evaluation' / 'ce.json')
   keys = [record['attack'] for record in saved['attacks']]
-  assert keys == ['clean', 'fgsm', 'pgd20', 'pgd20_trades']
+  assert keys == ['clean', 'fgsm', 'pgd20', 'pgd20_trades', 'autoattack']
   assert saved['attacks'][1]['epsilon'] == pytest.approx(32 / 255)
 
 
@@ -306,7 +373,7 @@ def test_robust_accuracy_does_not_depend_on_batches_or_devices(
     data.test,
     attacks.PRESETS['pgd20_rnascl'],
     over,
-    epsilon=8 / 255,
+    epsilon=16 / 255,
     seed=0,
     batch_size=batch_size,
   )

@@ -40,11 +40,17 @@ def _said(workdir):
   return '\n'.join(findings.findings(results.load(workdir)))
 
 
+def _said_of(workdir, baseline, attack):
+  """What is said of RNAS-CL and a baseline under an attack."""
+  start = f'**RNAS-CL student against {baseline}** under {attack} '
+  return next(s for s in _said(workdir).splitlines() if s.startswith(start))
+
+
 def test_the_table_holds_the_numbers_of_the_json_files(workdir):
   lines = report.table(workdir).splitlines()
   assert lines[0] == (
-    '| Model | Clean | FGSM | PGD-20 | MI-FGSM | CW-20 | Params | MACs '
-    '| Seconds |'
+    '| Model | Clean | FGSM | PGD-20 | MI-FGSM | CW-20 '
+    '| AutoAttack (64 images) | Params | MACs | Seconds |'
   )
   rows = [
     [cell.strip() for cell in line.strip('|').split('|')] for line in lines[2:8]
@@ -52,10 +58,11 @@ def test_the_table_holds_the_numbers_of_the_json_files(workdir):
   for row, model in zip(rows, saved_run.MODELS, strict=True):
     saved = json.loads((workdir / f'evaluation/{model}.json').read_text())
     assert row[0] == saved['label']
-    assert row[1:6] == [f'{100 * a["accuracy"]:.1f}' for a in saved['attacks']]
-    assert row[6] == f'{saved["parameters"]:,}'
-    assert row[8] == '12'
-  assert rows[2][7] == '312,576' and rows[0][7] == '3.74M'
+    shares = [f'{100 * a["accuracy"]:.1f}' for a in saved['attacks']]
+    assert row[1:7] == [*shares, '—'][:6]
+    assert row[7] == f'{saved["parameters"]:,}'
+    assert row[9] == '12'
+  assert rows[2][8] == '312,576' and rows[0][8] == '3.74M'
 
 
 def test_rows_follow_their_order_and_gaps_are_dashes(workdir):
@@ -65,7 +72,7 @@ def test_rows_follow_their_order_and_gaps_are_dashes(workdir):
   saved['attacks'] = saved['attacks'][:1]
   path.write_text(json.dumps(saved))
   rows = tables.cells(results.load(workdir))
-  assert rows[1] == ['CE student', '98.5', *'————', '—', '312,576', '—']
+  assert rows[1] == ['CE student', '98.5', *'—————', '—', '312,576', '—']
   assert [row[0] for row in rows[2:4]] == [
     'Robust teacher',
     'Vulnerable teacher',
@@ -86,16 +93,22 @@ def test_one_attack_at_two_radii_has_two_columns(workdir):
 
 
 def test_the_note_states_the_interval_for_the_number_of_images(workdir):
-  note = next(n for n in report.table(workdir).splitlines() if 'Wilson' in n)
-  low, high = stats.binomtest(258, 517).proportion_ci(method='wilson')
-  assert '517 images' in note and f'± {50 * (high - low):.1f} at 50 %' in note
+  notes = [n for n in report.table(workdir).splitlines() if 'Wilson' in n]
+  for note, images in zip(notes, (64, 517), strict=True):
+    half = stats.binomtest(images // 2, images)
+    low, high = half.proportion_ci(method='wilson')
+    assert f'for {images} images' in note
+    assert f'± {50 * (high - low):.1f} at 50 %' in note
 
 
 def test_the_terminal_table_is_the_same_table_in_aligned_columns(workdir):
   lines = report.terminal_table(workdir).splitlines()
   cells = tables.cells(results.load(workdir))
-  assert [re.split(r'\s{2,}', lines[i]) for i in (0, *range(2, 8))] == cells
-  ends = {len(line) for line in lines[:8]}
+  cells[0][6] = '(64 images)'  # Below its name.
+  assert [re.split(r'\s{2,}', lines[i]) for i in (1, *range(3, 9))] == cells
+  assert lines[0].strip() == 'AutoAttack'
+  assert lines[0].index('AutoAttack') > lines[1].index('CW-20')
+  ends = {len(line) for line in lines[1:9]}
   assert len(ends) == 1 and max(map(len, lines)) <= max(*ends, 72)
 
 
@@ -125,12 +138,12 @@ def test_newcombe_interval_is_the_published_one():
 
 
 def test_a_distinct_gain_is_said_and_turns_round_with_the_numbers(workdir):
-  said = _said(workdir)
+  said = _said_of(workdir, 'CE student', 'PGD-20')
   assert '43.7 % against 15.5 %, +28.2 points' in said
   assert 'right on 146 images where the other is wrong' in said
   assert 'RNAS-CL student is right more often' in said
   _replace(workdir, 'rnas_cl', _pgd('rnas_cl', 60))
-  said = _said(workdir)
+  said = _said_of(workdir, 'CE student', 'PGD-20')
   assert '-3.9 points' in said and 'p = 1.9e-06' in said
   assert 'RNAS-CL student is right more often' not in said
   assert 'CE student is right more often' in said
@@ -172,9 +185,7 @@ def test_without_outcomes_per_image_the_wider_interval_decides(tmp_path):
 
 def test_outcomes_that_do_not_add_up_to_the_count_are_not_paired(workdir):
   _replace(workdir, 'ce', _pgd('ce', 90), per_image=False)  # A stale .npz.
-  line = next(
-    s for s in _said(workdir).splitlines() if 'against CE student' in s
-  )
+  line = _said_of(workdir, 'CE student', 'PGD-20')
   assert 'McNemar' not in line and '95 % interval of the difference' in line
 
 

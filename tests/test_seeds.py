@@ -53,3 +53,23 @@ def test_runs_under_other_attacks_are_refused(three_runs):
 def test_one_run_has_no_deviation(three_runs):
   with pytest.raises(ValueError, match='needs two'):
     report.seeds_table(three_runs[:1])
+
+
+def test_an_attack_that_one_run_lacks_is_a_dash(three_runs):
+  path = three_runs[0] / 'evaluation' / 'ce.json'
+  saved = files.read_json(path)
+  name = saved['attacks'].pop(1)['label']
+  files.write_json(path, saved)
+  lines = report.seeds_table(three_runs).splitlines()
+  place = lines[0].split(' | ').index(name)
+  cells = {line.split(' | ')[0]: line.split(' | ') for line in lines[2:-2]}
+  assert cells['| CE'][place] == '—' and '±' in cells['| RNAS-CL'][place]
+
+
+def test_an_attack_on_other_images_is_refused(three_runs):
+  path = three_runs[2] / 'evaluation' / 'ce.json'
+  saved = files.read_json(path)
+  saved['attacks'][1] |= {'images': 30}
+  files.write_json(path, saved)
+  with pytest.raises(ValueError, match='other attacks'):
+    report.seeds_table(three_runs)

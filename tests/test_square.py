@@ -737,7 +737,8 @@ def test_restarts_give_the_worst_of_their_trials():
 
 
 def test_equal_attacks_are_equal_and_can_be_hashed():
-  for attack in square.SEARCHES.values():
+  for norm, attack in square.SEARCHES.items():
+    assert attack().norm == norm
     assert attack() == attack() != attack(restarts=2)
     assert hash(attack()) == hash(attack())
     assert attack(restarts=2).num_trials(2) == 2

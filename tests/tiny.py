@@ -47,5 +47,9 @@ def config() -> ml_collections.ConfigDict:
   found.evaluation.curve_attacks = ('fgsm',)
   found.evaluation.curve_epsilons_255 = (8.0, 32.0)
   found.evaluation.batch_size = 32
+  found.evaluation.epsilon_255 = 16.0
+  found.evaluation.auto_attack = ('apgd_ce',)
+  found.evaluation.auto_attack_models = ('ce',)
+  found.evaluation.auto_attack_images = 32
   found.evaluation.map_images = 2
   return found

@@ -33,19 +33,18 @@ Reference:
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import norms, randomized, stepwise
+from rnascl_jax.attacks import ascent, norms, randomized, step_size, stepwise
 from rnascl_jax.attacks.ascent import Point
 from rnascl_jax.attacks.norms import Norm
+from rnascl_jax.attacks.step_size import Schedule
 from rnascl_jax.attacks.stepwise import Passes, Problem
 from rnascl_jax.base import Array, Key, LogitsFn
 
@@ -53,24 +52,6 @@ from rnascl_jax.base import Array, Key, LogitsFn
 _NEW = 0.75
 # (key, image, epsilon) -> image, where an attack starts.
 StartFn = Callable[[Key, Array, Array], Array]
-
-
-class Schedule(NamedTuple):
-  """What the step size depends on, since the last checkpoint.
-
-  Attributes:
-    step_size: scalar.
-    loss: of the step before; 0 before the first.
-    rises: steps in which the loss rose.
-    halved: whether the step size was halved at the last checkpoint.
-    best: the largest loss at the last checkpoint.
-  """
-
-  step_size: Array
-  loss: Array
-  rises: Array
-  halved: Array
-  best: Array
 
 
 class State(NamedTuple):
@@ -97,55 +78,6 @@ class State(NamedTuple):
   fooled: Array
   target: Array
   schedule: Schedule
-
-
-def windows(num_steps: int) -> np.ndarray:
-  """Where the checkpoints are.
-
-  Args:
-    num_steps: N, at least 1.
-
-  Returns:
-    [N] integers: at a step that ends in a checkpoint the number of steps since
-    the last one, and 0 at all others.
-  """
-  length = max(int(0.22 * num_steps), 1)
-  least, shorter = (max(int(s * num_steps), 1) for s in (0.06, 0.03))
-  found, step = np.zeros(num_steps, np.int32), length - 1
-  while step < num_steps:
-    found[step] = length
-    length = max(length - shorter, least)
-    step += length
-  return found
-
-
-def next_schedule(
-  schedule: Schedule, loss: Array, best: Array, window: Array, rho: float
-) -> tuple[Schedule, Array]:
-  """The rule of the step size.
-
-  Args:
-    schedule: before the step.
-    loss: scalar, after the step.
-    best: scalar, the largest loss, this step included.
-    window: scalar, an entry of `windows`.
-    rho: share of rising steps up to which the step is halved.
-
-  Returns:
-    The schedule after the step, and whether the step size was halved.
-  """
-  rises = schedule.rises + (loss > schedule.loss)
-  is_checkpoint = window > 0
-  oscillates = rises <= rho * window
-  stuck = ~schedule.halved & (schedule.best >= best)
-  halve = is_checkpoint & (oscillates | stuck)
-  return Schedule(
-    step_size=jnp.where(halve, schedule.step_size / 2, schedule.step_size),
-    loss=loss,
-    rises=jnp.where(is_checkpoint, 0, rises),
-    halved=jnp.where(is_checkpoint, halve, schedule.halved),
-    best=jnp.where(is_checkpoint, best, schedule.best),
-  ), halve
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -234,14 +166,14 @@ class APGD:
       logits_fn, problem, image, state.target, index + 1
     )
     better = point.loss > state.best.loss
-    best, best_gradient = _where(
+    best, best_gradient = ascent.select(
       better, (point, gradient), (state.best, state.best_gradient)
     )
-    window = jnp.asarray(windows(self.num_steps))[index]
-    schedule, halved = next_schedule(
+    window = jnp.asarray(step_size.windows(self.num_steps))[index]
+    schedule, halved = step_size.next_schedule(
       state.schedule, point.loss, best.loss, window, self.rho
     )
-    next_image, next_gradient = _where(
+    next_image, next_gradient = ascent.select(
       halved, (best.image, best_gradient), (image, gradient)
     )
     return State(
@@ -262,9 +194,10 @@ class APGD:
 
   def _moved(self, problem: Problem, state: State, index: Array) -> Array:
     """One step with momentum."""
-    project = functools.partial(
-      self.norm.project, problem.image, epsilon=problem.epsilon
-    )
+
+    def project(point: Array) -> Array:
+      return self.norm.project(problem.image, point, problem.epsilon)
+
     share = jnp.where(index > 0, _NEW, 1.0).astype(state.image.dtype)
     direction = self.norm.direction(state.gradient)
     moved = project(state.image + state.schedule.step_size * direction)
@@ -301,10 +234,6 @@ class APGD:
     total, drawn = lax.scan(add, jnp.zeros_like(image), jnp.arange(self.draws))
     loss, fooled = jax.tree.map(lambda x: x[-1], drawn)
     return Point(image, loss, fooled), total / self.draws
-
-
-def _where(condition: Array, chosen: Any, other: Any) -> Any:
-  return jax.tree.map(lambda a, b: jnp.where(condition, a, b), chosen, other)
 
 
 def apgd(

@@ -8,7 +8,7 @@ it; this module has no opinion on losses, starts or step sizes.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -172,8 +172,8 @@ def _larger(point, other):
   return select(other.loss > point.loss, other, point)
 
 
-def select(condition: Array, point: Point, other: Point) -> Point:
-  """One of two points, by a scalar condition."""
+def select(condition: Array, point: Any, other: Any) -> Any:
+  """One of two points, or any pytrees of arrays, by a scalar condition."""
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), point, other)
 
 

@@ -7,7 +7,7 @@ loss and FAB-T, both with the 9 likeliest wrong classes (fewer, if there are
 fewer), and the black-box Square attack with 5,000 queries.
 
 What is found is classified once more, in full float32, before it counts.
-Against the official code, `tests/test_auto_attack.py` finds the same images
+Against the official code, `tests/test_autoattack.py` finds the same images
 broken, given the same random numbers. With our own an image's draws follow from
 its index, so batch size, devices and interruptions do not change them.
 
@@ -41,24 +41,14 @@ import jax
 import numpy as np
 
 from rnascl_jax import identity, parallel, progress
-from rnascl_jax.attacks import (
-  confirmation,
-  ensembles,
-  lanes,
-  lifting,
-  masking,
-  randomized,
-)
-from rnascl_jax.attacks.confirmation import Evaluation
+from rnascl_jax.attacks import confirmation, ensembles, lanes, lifting, tasks
 from rnascl_jax.attacks.ensembles import Member
 from rnascl_jax.attacks.lanes import Finished
-from rnascl_jax.attacks.masking import (
-  hindsight,
-  jaxpr_lint,
-)
-from rnascl_jax.attacks.masking.hindsight import Tried
-from rnascl_jax.attacks.masking.suspicion import Suspicion
-from rnascl_jax.attacks.result import Attempt, MemberResult, Result
+from rnascl_jax.attacks.masking import hindsight, of_ensembles
+from rnascl_jax.attacks.randomized import Randomized
+from rnascl_jax.attacks.result import MemberResult, Result
+from rnascl_jax.attacks.tally import Tally
+from rnascl_jax.attacks.tasks import Task
 from rnascl_jax.base import Array, Key, LogitsFn
 
 
@@ -82,7 +72,13 @@ class Journal(Protocol):
     """
 
   def append(self, member: str, finished: Finished, seconds: float) -> None:
-    """Keeps trials of a member, and the time that they took."""
+    """Keeps trials of a member, and the time that they took.
+
+    Args:
+      member: its name.
+      finished: the trials; often there is none, then there is nothing to keep.
+      seconds: that they took.
+    """
 
 
 def auto_attack(
@@ -111,7 +107,8 @@ def auto_attack(
       the compiled programs; in a closure they are constants, which compiles
       slowly. A random one is a `randomized.Randomized`.
     key: typed random key.
-    images: [N, H, W, C], float32 or float64 in [0, 1].
+    images: [N, H, W, C], float32 or float64 in [0, 1]; float64 is computed in
+      float32 unless JAX's x64 is switched on.
     labels: [N], integers in [0, K).
     epsilon: radius, of pixels in [0, 1].
     members: the ensemble, all of one norm; see `ensembles`.
@@ -121,11 +118,13 @@ def auto_attack(
     devices: all of this process by default.
     stop_early: whether an attack on an image ends when it is broken. As
       published it goes on to the end and finds another adversarial image of
-      the same image; it breaks the same ones, later.
+      the same image; it breaks the same ones, later. With a random classifier
+      it always goes on: what fools it once may not do so again.
     journal: where finished trials are kept, such as a
       `rnascl_jax.journal.Journal(folder)`; a run that was killed goes on there.
     checks: whether the classifier is checked for what makes results unreliable
-      and refused if it gives probabilities.
+      and refused if it gives probabilities. Switch it off for logits that look
+      like probabilities.
     verbose: whether progress is shown on standard error.
     description: what the progress is called.
 
@@ -133,41 +132,41 @@ def auto_attack(
     The result; printed, it is a table with all warnings.
 
   Raises:
-    ValueError: as `lifting.check_inputs`, for members of several norms, for
-      `ensembles.rand` on a classifier that is not random, and, if `checks`, for
-      one that gives probabilities or NaN; before any attack.
+    ValueError: as `lifting.check_inputs` and `tasks.check_members`, for a
+      journal of another evaluation, and, if `checks`, for a classifier that
+      gives probabilities or NaN; before any attack.
   """
-  images, labels = np.asarray(images), np.asarray(labels)
-  norm = _common_norm(members)
+  images, labels = tasks.as_floats(images), np.asarray(labels)
+  num_classes = lifting.count_classes(logits_fn, images)
+  norm = tasks.check_members(members, logits_fn, num_classes)
   longest = norm.longest(int(np.prod(images.shape[1:])))
   lifting.check_inputs(
     logits_fn, images, labels, epsilon=epsilon, longest=longest
   )
-  _check_draws(members, logits_fn)
-  indices = np.arange(len(images)) if indices is None else np.asarray(indices)
-  if indices.shape != labels.shape or batch_size < 1:
-    raise ValueError(
-      f'indices must have shape {labels.shape}, not {indices.shape}, and '
-      f'batch_size={batch_size} must be at least 1.'
-    )
-  suspicions = _before(logits_fn, images, labels) if checks else ()
-  evaluation = Evaluation(
+  tasks.check_key(key)
+  if batch_size < 1:
+    raise ValueError(f'batch_size={batch_size} must be at least 1.')
+  task = Task(
     logits_fn=lifting.as_argument(logits_fn),
     key=key,
     images=images,
     labels=labels.astype(np.int32),
-    indices=indices.astype(np.int32),
+    indices=tasks.as_indices(indices, labels),
     epsilon=float(epsilon),
     norm=norm,
     batch_size=batch_size,
     over=tuple(devices or jax.local_devices()),
-    stop_early=stop_early,
+    stop_early=stop_early and not isinstance(logits_fn, Randomized),
     description=f'{description}: ' if description else '',
     verbose=verbose,
   )
-  result = _run(evaluation, members, journal)
-  suspicions += _left_out(result) + _rejected(result)
-  suspicions += _hindsight(result, stop_early)
+  suspicions = (
+    of_ensembles.beforehand(members, logits_fn, images, labels)
+    if checks
+    else ()
+  )
+  result = _run(task, members, num_classes, journal)
+  suspicions += of_ensembles.afterwards(result, task.stop_early)
   if checks and epsilon > 0 and result.robust.any():
     suspicions += hindsight.large_epsilon(
       logits_fn, images[result.robust], labels[result.robust]
@@ -175,189 +174,157 @@ def auto_attack(
   return dataclasses.replace(result, suspicions=suspicions)
 
 
-def _before(logits_fn, images, labels):
-  """Checks the classifier; that a random one is random is no news."""
-  found = masking.before(logits_fn, images, labels)
-  if isinstance(logits_fn, randomized.Randomized):
-    found = tuple(s for s in found if s.kind != jaxpr_lint.RANDOM)
-  return found
-
-
-def _hindsight(result: Result, stop_early: bool) -> tuple[Suspicion, ...]:
-  """What the members that ran show together."""
-  ran = [i for i, member in enumerate(result.members) if member.num_trials]
-  places = np.full(len(result.members) + 1, -1)  # The last for those unbroken.
-  places[ran] = np.arange(len(ran))
-  members = [result.members[i] for i in ran]
-  return hindsight.after(
-    [Tried(m.label, m.black_box, m.num_steps) for m in members],
-    places[result.broken_by],
-    result.steps if stop_early else None,
-  )
-
-
-def _left_out(result: Result) -> tuple[Suspicion, ...]:
-  return tuple(
-    Suspicion(
-      'classes',
-      f'{member.label} was left out: it is not defined for '
-      f'{result.num_classes} classes. Results compare only with evaluations '
-      'that left it out too.',
-    )
-    for member in result.members
-    if not member.num_trials
-  )
-
-
-def _rejected(result: Result) -> tuple[Suspicion, ...]:
-  return tuple(
-    Suspicion(
-      'not confirmed',
-      f'{member.rejected} of {member.rejected + member.broken} images that '
-      f'{member.label} found did not fool the classifier when they were '
-      'classified again in full float32: it is random, or computes in low '
-      'precision. They count as robust.',
-    )
-    for member in result.members
-    if member.rejected
-  )
-
-
-def _common_norm(members):
-  found = {member.attack.norm for member in members}
-  if len(found) != 1:
-    raise ValueError(
-      'members must be one or more attacks of one norm, but are of: '
-      f'{", ".join(sorted(norm.name for norm in found)) or "none"}.'
-    )
-  return found.pop()
-
-
-def _check_draws(members, logits_fn):
-  draws = max(getattr(member.attack, 'draws', 1) for member in members)
-  if draws > 1 and not isinstance(logits_fn, randomized.Randomized):
-    raise ValueError(
-      f'{draws} draws a step are for random classifiers, but logits_fn is a '
-      'function of images alone: give a Randomized(function of images and '
-      'key), or use ensembles.standard().'
-    )
-
-
 def _run(
-  evaluation: Evaluation, members: Sequence[Member], journal: Journal | None
+  task: Task,
+  members: Sequence[Member],
+  num_classes: int,
+  journal: Journal | None,
 ) -> Result:
   """Lets every member attack what the ones before it left."""
-  images, labels = evaluation.images, evaluation.labels
-  logits = confirmation.logits(evaluation, images, np.arange(len(images)))
-  correct = ~confirmation.fooled(logits, labels)
+  count = len(task.images)
+  logits = confirmation.logits(task, task.images, np.arange(count))
+  correct = ~confirmation.fooled(logits, task.labels)
   earlier: Sequence[tuple[str, Finished, float]] = ()
   if journal is not None:
-    earlier = journal.start(_about(evaluation, members), logits)
-  adversarial, robust = images.copy(), correct.copy()
-  broken_by = np.full(len(images), -1)
-  steps = np.zeros(len(images), np.int32)
-  results = []
-  for place, member in enumerate(members):
-    num_trials = member.attack.num_trials(logits.shape[-1])
-    attempt = Attempt(images, logits.shape[-1])
-    for name, finished, seconds in earlier:
-      if name == member.name:
-        attempt.add(member.attack, finished, seconds)
-    rows = np.flatnonzero(robust)
-    if evaluation.epsilon > 0 and num_trials and len(rows):
-      _attack(evaluation, member, num_trials, rows, attempt, journal)
-    found = np.flatnonzero(attempt.fooled & robust)
-    broken = found[
-      confirmation.confirmed(evaluation, attempt.images[found], found)
-    ]
-    adversarial[broken] = attempt.images[broken]
-    robust[broken], broken_by[broken] = False, place
-    steps[broken] = attempt.steps[broken]
-    results.append(
-      MemberResult(
-        name=member.name,
-        label=member.label,
-        black_box=member.black_box,
-        num_steps=member.attack.num_steps,
-        num_trials=num_trials,
-        attacked=len(rows),
-        broken=len(broken),
-        rejected=len(found) - len(broken),
-        robust=int(robust.sum()),
-        seconds=attempt.seconds,
-        passes=attempt.passes,
-      )
-    )
-  return Result(
-    images=adversarial,
+    earlier = journal.start(_about(task, members), logits)
+  result = Result(
+    images=task.images.copy(),
     correct=correct,
-    robust=robust,
-    broken_by=broken_by,
-    steps=steps,
-    num_classes=logits.shape[-1],
-    epsilon=evaluation.epsilon,
-    norm=evaluation.norm.name,
-    members=tuple(results),
+    robust=correct.copy(),
+    broken_by=np.full(count, -1),
+    steps=np.zeros(count, np.int32),
+    num_classes=num_classes,
+    epsilon=task.epsilon,
+    norm=task.norm.name,
+    members=(),
     suspicions=(),
   )
+  for member in members:
+    tally = Tally(count, member.attack, num_classes)
+    for name, finished, seconds in earlier:
+      if name == member.name:
+        tally.add(finished, seconds)
+    result = _attacked(task, member, tally, result, journal)
+  return result
+
+
+def _attacked(
+  task: Task,
+  member: Member,
+  tally: Tally,
+  result: Result,
+  journal: Journal | None,
+) -> Result:
+  """The result after one more member, whose arrays it changes."""
+  rows, place = np.flatnonzero(result.robust), len(result.members)
+  num_trials = member.attack.num_trials(result.num_classes)
+  broken = claimed = rows[:0]
+  if task.epsilon > 0 and num_trials and len(rows):
+    _attack(task, member, num_trials, rows, tally, journal)
+    claimed = rows[tally.fooled[rows]]
+    broken = _confirmed(task, tally, claimed, place)
+    unsure = np.setdiff1d(claimed, broken)
+    if len(unsure) and task.stop_early:
+      # It stopped at what only low precision takes for broken: once more.
+      tally.begin_again(unsure)
+      with jax.default_matmul_precision('highest'):
+        _attack(task, member, num_trials, unsure, tally, journal)
+      sure = _confirmed(task, tally, unsure[tally.fooled[unsure]], place)
+      broken = np.union1d(broken, sure)
+  if len(broken):
+    result.images[broken] = tally.images(broken)
+  result.robust[broken], result.broken_by[broken] = False, place
+  result.steps[broken] = tally.steps[broken]
+  found = MemberResult(
+    name=member.name,
+    label=member.label,
+    black_box=member.black_box,
+    num_steps=member.attack.num_steps,
+    num_trials=num_trials,
+    attacked=len(rows),
+    broken=len(broken),
+    rejected=len(claimed) - len(broken),
+    robust=int(result.robust.sum()),
+    seconds=tally.seconds,
+    passes=tally.passes,
+  )
+  return dataclasses.replace(result, members=(*result.members, found))
+
+
+def _confirmed(
+  task: Task, tally: Tally, rows: np.ndarray, place: int
+) -> np.ndarray:
+  """Those rows whose adversarial images are such."""
+  if not len(rows):
+    return rows
+  images = tally.images(rows)
+  return rows[confirmation.confirmed(task, images, rows, stage=place + 1)]
 
 
 def _attack(
-  evaluation: Evaluation,
+  task: Task,
   member: Member,
   num_trials: int,
   rows: np.ndarray,
-  attempt: Attempt,
+  tally: Tally,
   journal: Journal | None,
 ) -> None:
   """Attacks the images of these rows that were not attacked earlier."""
 
   def is_over(row: int | np.ndarray) -> Any:
-    return attempt.fooled[row] | (attempt.trials[row] >= num_trials)
+    return tally.fooled[row] | (tally.trials[row] >= num_trials)
 
-  name = zlib.crc32(member.name.encode()) & 0x7FFFFFFF
+  stream = zlib.crc32(member.name.encode()) & 0x7FFFFFFF
   attacked = lanes.run(
     member.attack,
-    evaluation.logits_fn,
-    jax.random.fold_in(evaluation.key, name),
-    evaluation.images,
-    evaluation.labels,
-    [(row, int(attempt.trials[row])) for row in rows if not is_over(row)],
-    indices=evaluation.indices,
+    task.logits_fn,
+    jax.random.fold_in(task.key, stream),
+    task.images,
+    task.labels,
+    [(row, int(tally.trials[row])) for row in rows if not is_over(row)],
+    indices=task.indices,
     num_trials=num_trials,
-    epsilon=evaluation.epsilon,
-    batch_size=evaluation.batch_size,
-    over=evaluation.over,
-    stop_early=evaluation.stop_early,
+    epsilon=task.epsilon,
+    batch_size=task.batch_size,
+    over=task.over,
+    stop_early=task.stop_early,
   )
-  total, before = len(evaluation.images), time.monotonic()
+  all_steps = num_trials * member.attack.num_steps
+  before = time.monotonic()
   with progress.Progress(
     len(rows),
     initial=int(is_over(rows).sum()),
-    description=evaluation.description + member.label,
+    description=task.description + member.label,
     unit='images',
-    is_main_process=evaluation.verbose and parallel.is_main_process(),
+    is_main_process=task.verbose and parallel.is_main_process(),
   ) as bar:
-    for finished in attacked:
-      now = time.monotonic()
-      attempt.add(member.attack, finished, now - before)
+    for finished, under_way in attacked:
+      seconds = 0.0
+      if len(finished.rows):
+        seconds, before = time.monotonic() - before, time.monotonic()
+        tally.add(finished, seconds)
       if journal is not None:
-        journal.append(member.name, finished, now - before)
-      before = now
-      left = len(rows) - int(attempt.fooled[rows].sum())
+        journal.append(member.name, finished, seconds)
+      over = is_over(rows)
+      trials = int(tally.trials[rows[~over]].sum())
+      steps = trials * member.attack.num_steps + under_way
+      left = len(rows) - int(tally.fooled[rows].sum())
       bar.update(
-        int(is_over(rows).sum()), {'robust accuracy': left / max(total, 1)}
+        int(over.sum() + steps / all_steps),
+        {'robust accuracy': left / len(task.images)},
       )
 
 
-def _about(evaluation: Evaluation, members: Sequence[Member]) -> dict[str, Any]:
-  """What the outcome depends on, but for the classifier, as JSON."""
+def _about(task: Task, members: Sequence[Member]) -> dict[str, Any]:
+  """What the outcome depends on, as JSON."""
+  shape, dtype = task.images.shape[1:], task.images.dtype
   return {
-    'images': identity.digest(evaluation.images),
-    'labels': identity.digest(evaluation.labels),
-    'indices': identity.digest(evaluation.indices),
-    'key': np.asarray(jax.random.key_data(evaluation.key)).tolist(),
-    'epsilon': evaluation.epsilon,
-    'stop_early': evaluation.stop_early,
-    'members': {m.name: identity.describe(m.attack) for m in members},
+    'classifier': identity.of_classifier(task.logits_fn, shape, dtype),
+    'images': identity.digest(task.images),
+    'labels': identity.digest(task.labels),
+    'indices': identity.digest(task.indices),
+    'key': np.asarray(jax.random.key_data(task.key)).tolist(),
+    'epsilon': task.epsilon,
+    'stop_early': task.stop_early,
+    'members': [[m.name, identity.describe(m.attack)] for m in members],
   }

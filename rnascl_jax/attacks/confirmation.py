@@ -5,7 +5,6 @@ an attack's own verdict comes from a batch of other images. Both may flip a
 classification that is close; here every image is classified once more.
 """
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -15,70 +14,42 @@ import numpy as np
 from rnascl_jax import parallel
 from rnascl_jax.attacks import lanes, lifting, randomized
 from rnascl_jax.attacks.norms import Norm
+from rnascl_jax.attacks.tasks import Task
 from rnascl_jax.base import Array, Key, LogitsFn
 
-# A found image may be farther away than epsilon by rounding only.
+# An image may be farther away than epsilon by rounding only.
 _TOLERANCE = 1e-6
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-  """A classifier, images, and how they are attacked.
-
-  Attributes:
-    logits_fn: [B, H, W, C] -> [B, K], a pytree.
-    key: typed random key.
-    images: [N, H, W, C] in [0, 1].
-    labels: [N], int32.
-    indices: [N], int32, in the data set.
-    epsilon: radius.
-    norm: its norm.
-    batch_size: images at once over all devices.
-    over: the devices.
-    stop_early: whether an attack on an image ends when it is broken.
-    description: in front of the name of what is under way.
-    verbose: whether progress is shown.
-  """
-
-  logits_fn: LogitsFn
-  key: Key
-  images: np.ndarray
-  labels: np.ndarray
-  indices: np.ndarray
-  epsilon: float
-  norm: Norm
-  batch_size: int
-  over: tuple[jax.Device, ...]
-  stop_early: bool
-  description: str
-  verbose: bool
+# Images whose distances are computed at once, so that nothing compiles anew.
+_BATCH_SIZE = 64
 
 
 def logits(
-  evaluation: Evaluation, images: np.ndarray, rows: np.ndarray
+  task: Task, images: np.ndarray, rows: np.ndarray, *, stage: int = 0
 ) -> np.ndarray:
   """Logits of images in full float32 (float64 if they are).
 
   Args:
-    evaluation: of which the images are.
+    task: of which the images are.
     images: [n, H, W, C].
     rows: [n], their rows: a random classifier draws by an image's index.
+    stage: and by this number.
 
   Returns:
     [n, K].
   """
-  over = evaluation.over
-  size = lanes.sizes(evaluation.batch_size, len(over))[-1]
+  over = task.over
+  size = lanes.sizes(task.batch_size, len(over))[-1]
   classify = _classifier(over)
-  shared = parallel.put((evaluation.logits_fn, evaluation.key), over)
+  key = jax.random.fold_in(task.key, stage)
+  shared = parallel.put((task.logits_fn, key), over)
   found = []
   for begin in range(0, len(images), size):
     part = np.resize(np.arange(begin, min(begin + size, len(images))), size)
-    given = images[part], evaluation.indices[rows[part]]
+    given = images[part], task.indices[rows[part]]
     given = parallel.put(given, over, split=True)
     found.append(np.asarray(classify(shared, given)))
   if not found:
-    return np.zeros((0, lifting.count_classes(evaluation.logits_fn, images)))
+    return np.zeros((0, lifting.count_classes(task.logits_fn, images)))
   return np.concatenate(found)[: len(images)]
 
 
@@ -107,22 +78,58 @@ def fooled(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def confirmed(
-  evaluation: Evaluation, images: np.ndarray, rows: np.ndarray
+  task: Task, images: np.ndarray, rows: np.ndarray, *, stage: int
 ) -> np.ndarray:
   """Which adversarial images are misclassified, in [0, 1] and in the ball.
 
   Args:
-    evaluation: of which they are.
+    task: of which they are.
     images: [n, H, W, C].
     rows: [n], the rows of the images that were attacked.
+    stage: as of `logits`.
 
   Returns:
     [n] bool.
   """
   if not len(images):
     return np.zeros(0, bool)
-  wrong = fooled(logits(evaluation, images, rows), evaluation.labels[rows])
-  delta = images - evaluation.images[rows]
-  lengths = np.asarray(jax.vmap(evaluation.norm.length)(delta))
-  near = lengths <= evaluation.epsilon + _TOLERANCE
-  return wrong & near & ((images >= 0) & (images <= 1)).all((1, 2, 3))
+  found = logits(task, images, rows, stage=stage)
+  wrong = fooled(found, task.labels[rows])
+  return wrong & in_ball(
+    images,
+    task.images[rows],
+    epsilon=task.epsilon,
+    norm=task.norm,
+  )
+
+
+def in_ball(
+  images: np.ndarray, originals: np.ndarray, *, epsilon: float, norm: Norm
+) -> np.ndarray:
+  """Which images are in [0, 1] and no farther than epsilon, to 1e-6.
+
+  Args:
+    images: [n, H, W, C].
+    originals: [n, H, W, C].
+    epsilon: radius.
+    norm: of the ball.
+
+  Returns:
+    [n] bool.
+  """
+  deltas = images - originals
+  lengths = np.zeros(len(images), images.dtype)
+  padded = -(-len(images) // _BATCH_SIZE) * _BATCH_SIZE
+  for begin in range(0, padded, _BATCH_SIZE):
+    part = deltas[begin : begin + _BATCH_SIZE]
+    filled = np.zeros((_BATCH_SIZE, *part.shape[1:]), part.dtype)
+    filled[: len(part)] = part
+    found = np.asarray(_lengths(norm, filled))
+    lengths[begin : begin + len(part)] = found[: len(part)]
+  valid = ((images >= 0) & (images <= 1)).all((1, 2, 3))
+  return valid & (lengths <= epsilon + _TOLERANCE)
+
+
+@functools.partial(jax.jit, static_argnames='norm')
+def _lengths(norm: Norm, deltas: Array) -> Array:
+  return jax.vmap(norm.length)(deltas)

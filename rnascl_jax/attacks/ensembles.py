@@ -18,18 +18,14 @@ from typing import Any, NamedTuple
 
 from rnascl_jax import losses
 from rnascl_jax.attacks import norms
+from rnascl_jax.attacks import square as searches
 from rnascl_jax.attacks.apgd import APGD
 from rnascl_jax.attacks.fab import FAB
 from rnascl_jax.attacks.norms import Norm
-from rnascl_jax.attacks.square import SquareLinf
-from rnascl_jax.attacks.square_l2 import SquareL2
 from rnascl_jax.attacks.stepwise import Stepwise
 
 # The most target classes of the members with a target.
 _TARGETS = 9
-
-
-_SQUARES = {norms.LINF: SquareLinf, norms.L2: SquareL2}
 
 
 class Member(NamedTuple):
@@ -87,7 +83,13 @@ def apgd_dlr(norm: Norm = norms.LINF, **options: Any) -> Member:
 
 
 def apgd_t(norm: Norm = norms.LINF, **options: Any) -> Member:
-  """APGD on the targeted DLR loss, for 4 classes or more."""
+  """APGD on the targeted DLR loss, for 4 classes or more.
+
+  Raises:
+    ValueError: for `targets=0`; the loss needs one.
+  """
+  if options.get('targets') == 0:
+    raise ValueError('targets=0: the targeted DLR loss needs at least 1.')
   attack = APGD(
     loss=losses.targeted_dlr,
     least_classes=4,
@@ -110,5 +112,5 @@ def fab_t(norm: Norm = norms.LINF, **options: Any) -> Member:
 
 def square(norm: Norm = norms.LINF, **options: Any) -> Member:
   """The Square attack."""
-  attack = _SQUARES[norm](**options)
+  attack = searches.search_of(norm)(**options)
   return Member('square', 'Square', attack, black_box=True)

@@ -12,20 +12,18 @@ so batch size, order, devices and an interruption change nothing but rounding.
 """
 
 import collections
-import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from rnascl_jax import parallel
-from rnascl_jax.attacks import unrolling
-from rnascl_jax.attacks.ascent import Point
-from rnascl_jax.attacks.stepwise import Problem, Stepwise
-from rnascl_jax.base import Array, Key, LogitsFn, PyTree
+from rnascl_jax.attacks import lane_programs
+from rnascl_jax.attacks.lane_programs import Constants, Lane
+from rnascl_jax.attacks.stepwise import Stepwise
+from rnascl_jax.base import Key, LogitsFn
 
 # Sizes of batches: the one asked for, and halves of it, but not below this.
 _NUM_SIZES = 4
@@ -33,40 +31,6 @@ _SMALLEST = 8
 # Lanes are refilled when this share of them is free: beginning a trial costs
 # the same for one lane as for all.
 _FREE = 0.25
-
-
-class Constants(NamedTuple):
-  """What all lanes share.
-
-  Attributes:
-    logits_fn: the classifier, a pytree.
-    key: typed random key of the attack.
-    epsilon: scalar.
-  """
-
-  logits_fn: LogitsFn
-  key: Key
-  epsilon: Array
-
-
-class Lane(NamedTuple):
-  """A place for an image; all leaves have a leading axis of lanes.
-
-  Attributes:
-    image: [H, W, C], without an attack.
-    label: scalar integer.
-    index: of the image in the data set.
-    trial: the one under way.
-    step: steps done in it; after the last one the lane is done.
-    state: of the attack.
-  """
-
-  image: Array
-  label: Array
-  index: Array
-  trial: Array
-  step: Array
-  state: PyTree
 
 
 class Finished(NamedTuple):
@@ -87,20 +51,6 @@ class Finished(NamedTuple):
   images: np.ndarray
 
 
-class _Programs(NamedTuple):
-  """Compiled functions of (constants, lanes and more).
-
-  Attributes:
-    begin: starts a trial in the lanes that are fresh.
-    advance: does some steps; also returns steps and verdicts of all lanes.
-    found: adversarial images of all lanes.
-  """
-
-  begin: Callable[..., Lane]
-  advance: Callable[..., tuple[Lane, Array, Array]]
-  found: Callable[..., Array]
-
-
 def run(
   attack: Stepwise,
   logits_fn: LogitsFn,
@@ -115,7 +65,7 @@ def run(
   batch_size: int,
   over: Sequence[jax.Device],
   stop_early: bool = True,
-) -> Iterator[Finished]:
+) -> Iterator[tuple[Finished, int]]:
   """Attacks images until each is broken or has had all trials.
 
   Args:
@@ -134,8 +84,9 @@ def run(
       classifier. As published it goes on, and finds another image.
 
   Yields:
-    The trials that have finished since the last time; those of one image in
-    order, up to the one that was not in vain.
+    Every few steps the trials that have finished since the last time, perhaps
+    none; those of one image in order, up to the one that was not in vain. And
+    how many steps the trials that are under way have done together.
   """
   waiting = collections.deque(queue)
   constants = Constants(logits_fn, key, jnp.asarray(epsilon, images.dtype))
@@ -149,9 +100,7 @@ def run(
       entering = [waiting.popleft() for _ in range(min(free, len(waiting)))]
       batch.enter(entering, images, labels, indices)
     finished = batch.advance()
-    if finished is None:
-      continue
-    yield finished
+    yield finished, batch.under_way
     for row, trial, fooled in zip(
       finished.rows, finished.trials, finished.fooled, strict=True
     ):
@@ -171,13 +120,17 @@ class _Batch:
     stop_early: bool,
   ):
     self._attack, self._over, self._stop_early = attack, over, stop_early
-    self._empty_lane = _empty_lane(attack, constants, images)
-    self._calls, count = _calls(attack, constants, self._empty_lane)
+    self._empty_lane = lane_programs.empty_lane(attack, constants, images)
+    self._calls, count = lane_programs.calls(
+      attack, constants, self._empty_lane, over[0].platform
+    )
     self._constants = parallel.put(constants, over)
-    self._programs = _programs(attack, tuple(over), stop_early, count)
+    self._programs = lane_programs.programs(
+      attack, tuple(over), stop_early, count
+    )
     self._lanes: Lane | None = None
     self._rows = np.zeros(0, int)  # -1 where there is no image.
-    self._trials = np.zeros(0, np.int32)
+    self._trials = self._steps = np.zeros(0, np.int32)
 
   @property
   def size(self) -> int:
@@ -194,10 +147,12 @@ class _Batch:
         lambda x: np.broadcast_to(x, (size, *x.shape)), self._empty_lane
       )
       self._rows, self._trials = np.full(size, -1), np.zeros(size, np.int32)
+      self._steps = np.zeros(size, np.int32)
     elif size < self.size:
       kept = np.argsort(self._rows < 0, kind='stable')[:size]
       lanes = jax.tree.map(lambda x: np.asarray(x)[kept], self._lanes)
       self._rows, self._trials = self._rows[kept], self._trials[kept]
+      self._steps = self._steps[kept]
     else:
       return
     self._lanes = parallel.put(lanes, self._over, split=True)
@@ -212,6 +167,7 @@ class _Batch:
     """Begins trials, given as (row, trial), in free lanes."""
     lanes = np.flatnonzero(self._rows < 0)[: len(entering)]
     self._rows[lanes], self._trials[lanes] = np.transpose(entering)
+    self._steps[lanes] = 0
     fresh = np.zeros(self.size, bool)
     fresh[lanes] = True
     rows = self._rows
@@ -219,22 +175,27 @@ class _Batch:
     given = parallel.put(given, self._over, split=True)
     self._lanes = self._programs.begin(self._constants, (self._lanes, *given))
 
-  def advance(self) -> Finished | None:
+  @property
+  def under_way(self) -> int:
+    """Steps that the trials under way have done together."""
+    return int(self._steps[self._rows >= 0].sum())
+
+  def advance(self) -> Finished:
     """Does a segment of steps; empties the lanes whose trials are over."""
     for _ in range(self._calls):
-      self._lanes, steps, fooled = self._programs.advance(
+      self._lanes, *told = self._programs.advance(
         self._constants, (self._lanes,)
       )
-    steps, fooled = np.asarray(steps), np.asarray(fooled)
+    # A copy, since what is on a device cannot be written to.
+    steps, fooled = np.array(told[0]), np.asarray(told[1])
     done = (steps >= self._attack.num_steps) | (self._stop_early & fooled)
     done &= self._rows >= 0
-    if not done.any():
-      return None
-    images = np.zeros((0, *self._empty_lane.image.shape), fooled.dtype)
+    empty = self._empty_lane.image
+    images = np.zeros((0, *empty.shape), empty.dtype)
     if fooled[done].any():
       found = self._programs.found(self._constants, (self._lanes,))
       images = np.asarray(found)[done & fooled]
-    rows = self._rows[done]
+    rows, self._steps = self._rows[done], steps
     self._rows[done] = -1
     return Finished(rows, self._trials[done], steps[done], fooled[done], images)
 
@@ -246,99 +207,3 @@ def sizes(batch_size: int, devices: int) -> list[int]:
     for halvings in range(_NUM_SIZES)
   }
   return [size * devices for size in sorted(found)]
-
-
-def _empty_lane(
-  attack: Stepwise, constants: Constants, images: np.ndarray
-) -> Lane:
-  """A lane without an image, which is done."""
-  image, zero = np.zeros(images.shape[1:], images.dtype), np.zeros((), np.int32)
-  lane = Lane(image, zero, zero, zero, zero, None)
-  state = jax.eval_shape(
-    lambda c, lane: attack.init(c.logits_fn, _problem(c, lane), lane.trial),
-    constants,
-    lane,
-  )
-  return lane._replace(
-    step=np.asarray(attack.num_steps, np.int32),
-    state=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state),
-  )
-
-
-def _calls(
-  attack: Stepwise, constants: Constants, lane: Lane
-) -> tuple[int, int]:
-  """How often `advance` is called in a segment, and how many steps it does.
-
-  Where loops are slow, every step is a call of its own.
-  """
-  length = min(attack.segment, attack.num_steps)
-  slow = unrolling.is_slow_in_loops(
-    lambda c, lane: attack.step(
-      c.logits_fn, _problem(c, lane), lane.state, lane.step
-    ),
-    constants,
-    lane,
-  )
-  return (length, 1) if slow else (1, length)
-
-
-def _problem(constants: Constants, lane: Lane) -> Problem:
-  key = jax.random.fold_in(constants.key, lane.index)
-  key = jax.random.fold_in(key, lane.trial)
-  return Problem(key, lane.image, lane.label, constants.epsilon)
-
-
-def _point(attack: Stepwise, constants: Constants, lane: Lane) -> Point:
-  return attack.found(_problem(constants, lane), lane.state)
-
-
-@functools.lru_cache(maxsize=32)
-def _programs(
-  attack: Stepwise, over: tuple[jax.Device, ...], stop_early: bool, count: int
-) -> _Programs:
-  """Compiles functions of lanes that are split over devices."""
-
-  def begin(constants: Constants, arrays: tuple[Any, ...]) -> Lane:
-    def one(lane, fresh, image, label, index, trial):
-      new = Lane(image, label, index, trial, jnp.zeros_like(lane.step), None)
-      problem = _problem(constants, new)
-      state = attack.init(constants.logits_fn, problem, trial)
-      return _where(fresh, new._replace(state=state), lane)
-
-    return jax.vmap(one)(*arrays)
-
-  def advance(constants: Constants, arrays: tuple[Lane]) -> tuple[Any, ...]:
-    def is_done(lane: Lane) -> Array:
-      fooled = stop_early & _point(attack, constants, lane).fooled
-      return fooled | (lane.step >= attack.num_steps)
-
-    def one(lane: Lane) -> Lane:
-      problem = _problem(constants, lane)
-      state = attack.step(constants.logits_fn, problem, lane.state, lane.step)
-      moved = lane._replace(state=state, step=lane.step + 1)
-      return _where(is_done(lane), lane, moved)
-
-    def goes_on(carry: tuple[Array, Lane]) -> Array:
-      return (carry[0] < count) & ~jnp.all(jax.vmap(is_done)(carry[1]))
-
-    def body(carry: tuple[Array, Lane]) -> tuple[Array, Lane]:
-      return carry[0] + 1, jax.vmap(one)(carry[1])
-
-    (lanes,) = arrays
-    if count == 1:
-      lanes = jax.vmap(one)(lanes)
-    else:
-      _, lanes = lax.while_loop(goes_on, body, (jnp.zeros((), int), lanes))
-    points = jax.vmap(functools.partial(_point, attack, constants))(lanes)
-    return lanes, lanes.step, points.fooled
-
-  def found(constants: Constants, arrays: tuple[Lane]) -> Array:
-    one = functools.partial(_point, attack, constants)
-    return jax.vmap(one)(*arrays).image
-
-  return _Programs(*(parallel.split(f, over) for f in (begin, advance, found)))
-
-
-def _where(condition: Array, chosen: PyTree, other: PyTree) -> PyTree:
-  return jax.tree.map(lambda a, b: jnp.where(condition, a, b), chosen, other)

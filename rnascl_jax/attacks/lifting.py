@@ -25,6 +25,7 @@ Example:
   (5, 2, 2, 1) [1 0 0 1 0]
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -33,6 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnascl_jax.attacks.randomized import Randomized
 from rnascl_jax.base import Array, Key, LogitsFn
 
 # attack(logits_fn, key, image, target, **hyper) -> image, for one image.
@@ -120,7 +122,7 @@ def perturb(
       f'indices must have shape {labels.shape}, not {indices.shape}, and '
       f'batch_size={batch_size} must be at least 1.'
     )
-  traced = {k: v for k, v in hyper.items() if _is_number(v)}
+  traced = {k: v for k, v in hyper.items() if _is_traced(v)}
   static = tuple(sorted((k, v) for k, v in hyper.items() if k not in traced))
   traced['epsilon'] = float(epsilon)
   attack, logits_fn = as_argument(attack), as_argument(logits_fn)
@@ -248,15 +250,46 @@ def padded_batches(
     yield np.where(rows < num_images, rows, 0), kept
 
 
-def _is_number(value):
-  """Whether a hyper-parameter is traced; integers and functions are static."""
+def _is_traced(value):
+  """Whether a number is traced; integers, flags and functions are static."""
   return isinstance(value, float | np.floating | np.ndarray | jax.Array)
 
 
 def as_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-  """A callable as `jit` takes it: its arrays traced, all else static."""
-  is_leaf = jax.tree_util.all_leaves([function])
-  return jax.tree_util.Partial(function) if is_leaf else function
+  """A callable as `jit` takes it: its arrays traced, all else static.
+
+  Args:
+    function: a function, or a pytree that can be called, such as a
+      `jax.tree_util.Partial` or a module whose leaves are weights, activation
+      functions and options. Leaves that are not arrays must be hashable.
+
+  Returns:
+    A pytree that does the same; equal for equal static leaves, so that other
+    weights do not compile again.
+  """
+  if isinstance(function, Randomized):
+    return Randomized(as_argument(function.function))
+  leaves, structure = jax.tree.flatten(function)
+  if all(map(_is_traced, leaves)):
+    return function
+  static = tuple(None if _is_traced(leaf) else leaf for leaf in leaves)
+  traced = [leaf if _is_traced(leaf) else None for leaf in leaves]
+  return jax.tree_util.Partial(_Rebuilt(structure, static), traced)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rebuilt:
+  """Puts a callable together from its traced leaves, and calls it."""
+
+  structure: Any
+  static: tuple[Any, ...]
+
+  def __call__(self, traced: list[Any], *args: Any, **kwargs: Any) -> Any:
+    leaves = [
+      kept if given is None else given
+      for given, kept in zip(traced, self.static, strict=True)
+    ]
+    return jax.tree.unflatten(self.structure, leaves)(*args, **kwargs)
 
 
 @functools.partial(jax.jit, static_argnames='static')

@@ -29,9 +29,6 @@ import jax.numpy as jnp
 
 from rnascl_jax.base import Array, Key
 
-# Keeps the division finite where a draw is zero everywhere.
-_TINY = 1e-12
-
 
 def ball(image: Array, epsilon: float | Array) -> tuple[Array, Array]:
   """The smallest and the largest image that an attack may return.
@@ -92,27 +89,6 @@ def uniform_start(
   noise = jax.random.uniform(key, image.shape, image.dtype, -1.0, 1.0)
   start = image + jnp.asarray(epsilon, image.dtype) * noise
   return project(start, *ball(image, epsilon)) if clip else start
-
-
-def boundary_start(key: Key, image: Array, epsilon: float | Array) -> Array:
-  """APGD's start: noise scaled until its largest pixel reaches +-epsilon.
-
-  Args:
-    key: typed random key.
-    image: [H, W, C] in [0, 1].
-    epsilon: scalar, may be traced.
-
-  Returns:
-    [H, W, C], in the ball and in [0, 1].
-
-  Reference:
-    Croce and Hein, Reliable evaluation of adversarial robustness with an
-    ensemble of diverse parameter-free attacks, ICML 2020.
-  """
-  noise = jax.random.uniform(key, image.shape, image.dtype, -1.0, 1.0)
-  noise = noise / (jnp.max(jnp.abs(noise)) + _TINY)
-  start = image + jnp.asarray(epsilon, image.dtype) * noise
-  return project(start, *ball(image, epsilon))
 
 
 def gaussian_start(

@@ -27,8 +27,7 @@ class Randomized:
   """A random classifier.
 
   Attributes:
-    function: (images [B, H, W, C], key) -> logits [B, K]; to be an argument of
-      compiled programs, a `jax.tree_util.Partial`.
+    function: (images [B, H, W, C], key) -> logits [B, K], pure.
   """
 
   function: Callable[[Array, Key], Array]

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnascl_jax.attacks.lanes import Finished
 from rnascl_jax.attacks.masking.suspicion import Suspicion
-from rnascl_jax.attacks.stepwise import Passes, Stepwise
+from rnascl_jax.attacks.stepwise import Passes
 
 
 class MemberResult(NamedTuple):
@@ -39,34 +38,6 @@ class MemberResult(NamedTuple):
   robust: int
   seconds: float
   passes: Passes
-
-
-class Attempt:
-  """What a member has tried so far, on every image."""
-
-  def __init__(self, images: np.ndarray, num_classes: int):
-    self._num_classes = num_classes
-    self.trials = np.zeros(len(images), np.int32)  # Those that are over.
-    self.steps = np.zeros(len(images), np.int32)  # Of the last one.
-    self.fooled = np.zeros(len(images), bool)
-    self.images = images.copy()
-    self.passes = Passes(0, 0)
-    self.seconds = 0.0
-
-  def add(self, attack: Stepwise, finished: Finished, seconds: float) -> None:
-    """Takes trials that have finished."""
-    rows, hits = finished.rows, finished.fooled
-    self.trials[rows] = np.maximum(self.trials[rows], finished.trials + 1)
-    self.steps[rows] = finished.steps
-    self.fooled[rows[hits]] = True
-    self.images[rows[hits]] = finished.images
-    begun, taken = len(rows), int(finished.steps.sum())
-    once, each = attack.passes(self._num_classes)
-    self.passes = Passes(
-      self.passes.forward + begun * once.forward + taken * each.forward,
-      self.passes.backward + begun * once.backward + taken * each.backward,
-    )
-    self.seconds += seconds
 
 
 @dataclasses.dataclass(frozen=True)

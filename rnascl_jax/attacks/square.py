@@ -138,11 +138,24 @@ class SquareLinf(square_search.RandomSearch):
     return linf.project(moved, *linf.ball(problem.image, problem.epsilon))
 
 
-# The attack in each norm.
-SEARCHES: dict[norms.Norm, type[square_search.RandomSearch]] = {
+_SEARCHES: dict[norms.Norm, type[square_search.RandomSearch]] = {
   norms.LINF: SquareLinf,
   norms.L2: square_l2.SquareL2,
 }
+
+
+def search_of(norm: norms.Norm) -> type[square_search.RandomSearch]:
+  """The attack in a norm.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  if norm not in _SEARCHES:
+    known = ', '.join(norm.name for norm in _SEARCHES)
+    raise ValueError(
+      f'there is no Square attack in {norm.name}, only in {known}.'
+    )
+  return _SEARCHES[norm]
 
 
 def square(
@@ -182,10 +195,7 @@ def square(
   """
   image = jnp.asarray(image)
   chex.assert_rank(image, 3)
-  if norm not in SEARCHES:
-    known = ', '.join(norm.name for norm in SEARCHES)
-    raise ValueError(f'There is no Square attack in {norm}, only in {known}.')
-  search = SEARCHES[norm](num_steps=num_steps, restarts=restarts)
+  search = search_of(norm)(num_steps=num_steps, restarts=restarts)
   return stepwise.run(
     search, logits_fn, key, image, label, epsilon=epsilon, unroll=unroll
   )

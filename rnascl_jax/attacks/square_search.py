@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import ascent, stepwise
+from rnascl_jax.attacks import ascent, norms, stepwise
 from rnascl_jax.base import Array, Key, LogitsFn
 
 # The share of the image that a square covers halves after these queries.
@@ -184,6 +184,11 @@ class RandomSearch(abc.ABC):
         f'initial_share={self.initial_share} must lie in (0, 1]: it is the '
         'part of the image that the first squares cover.'
       )
+
+  @property
+  @abc.abstractmethod
+  def norm(self) -> norms.Norm:
+    """Of the ball."""
 
   @abc.abstractmethod
   def start(self, problem: stepwise.Problem) -> Array:

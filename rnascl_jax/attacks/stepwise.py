@@ -51,6 +51,9 @@ class Passes(NamedTuple):
 class Stepwise(Protocol):
   """An attack in steps; a frozen dataclass, so that equal ones compile once."""
 
+  def __hash__(self) -> int:
+    """Of its fields."""
+
   @property
   def num_steps(self) -> int:
     """Steps of a trial, static."""

@@ -63,17 +63,20 @@ def choose(
   return True if is_slow_in_loops(function, *arguments) else 1
 
 
-def is_slow_in_loops(function: Callable[..., Any], *arguments: Any) -> bool:
+def is_slow_in_loops(
+  function: Callable[..., Any], *arguments: Any, platform: str | None = None
+) -> bool:
   """Whether a function runs much slower as the body of a loop.
 
   Args:
     function: what an iteration computes, gradients included.
     *arguments: of the function; only shapes and types are used.
+    platform: where it runs, such as 'cpu'; None for the default back end.
 
   Returns:
     Whether it has several slow convolutions and the back end is the CPU's.
   """
-  if jax.default_backend() != 'cpu':
+  if (platform or jax.default_backend()) != 'cpu':
     return False
   jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
   return sum(map(_is_slow, _equations(jaxpr))) >= _MIN_CONVOLUTIONS

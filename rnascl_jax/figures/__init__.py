@@ -22,6 +22,7 @@ from rnascl_jax import files
 from rnascl_jax.figures import (
   architecture,
   attention,
+  auto_attack,
   results,
   robustness,
   style,
@@ -33,6 +34,7 @@ from rnascl_jax.figures import (
 FIGURES: dict[str, Callable[[results.Run], Figure | None]] = {
   'epsilon_curves': robustness.epsilon_curves,
   'clean_vs_robust': robustness.clean_vs_robust,
+  'auto_attack': auto_attack.auto_attack,
   'attention_maps': attention.attention_maps,
   'tutor_histogram': architecture.tutor_histogram,
   'tutor_map': architecture.tutor_map,

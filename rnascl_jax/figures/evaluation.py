@@ -8,11 +8,13 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from rnascl_jax import files
+from rnascl_jax.figures import outcomes
+from rnascl_jax.figures.outcomes import Json, Outcome, Suspicion
 
 # Data sets whose perturbations are stated on the [0, 1] scale; those of 8-bit
 # colour images are stated in units of 1/255.
@@ -28,46 +30,7 @@ LABELS = {
   'control_ce_kl': 'Control: CE + KL',
 }
 
-Json = dict[str, Any]
 Arrays = Mapping[str, np.ndarray]
-
-
-class Outcome(NamedTuple):
-  """One attack on one model.
-
-  Attributes:
-    attack: its key, 'clean' for no attack.
-    label: what a reader sees, 'PGD-20'.
-    epsilon: radius in pixels of [0, 1]; 0 for 'clean'.
-    steps: number of steps, None where it has none.
-    step_size: in pixels of [0, 1], None where it has none.
-    images: how many images were attacked, at least 1.
-    correct: how many of them were classified correctly.
-  """
-
-  attack: str
-  label: str
-  epsilon: float
-  steps: int | None
-  step_size: float | None
-  images: int
-  correct: int
-
-  @property
-  def accuracy(self) -> float:
-    """Share of images classified correctly, in [0, 1]."""
-    return self.correct / self.images
-
-  def same_attack(self, other: 'Outcome') -> bool:
-    """Whether both came from one attack with the same settings."""
-    return (
-      self.attack == other.attack
-      and self.steps == other.steps
-      and math.isclose(self.epsilon, other.epsilon, abs_tol=1e-6)
-      and math.isclose(
-        self.step_size or 0.0, other.step_size or 0.0, abs_tol=1e-6
-      )
-    )
 
 
 class Curve(NamedTuple):
@@ -102,6 +65,7 @@ class Evaluation:
     outcomes: one per attack.
     curves: one per attack that was run at several epsilons.
     correct: per-image outcomes by attack key, [images] bool; may be empty.
+    suspicions: reasons to doubt any attack on this model.
   """
 
   model: str
@@ -115,6 +79,18 @@ class Evaluation:
   outcomes: tuple[Outcome, ...]
   curves: tuple[Curve, ...]
   correct: Arrays
+  suspicions: tuple[Suspicion, ...]
+
+  @property
+  def images(self) -> int:
+    """The most images that an attack was run on."""
+    return max((o.images for o in self.outcomes), default=0)
+
+  @property
+  def doubts(self) -> tuple[Suspicion, ...]:
+    """Every reason to doubt the model or an attack on it, each once."""
+    of_attacks = [s for o in self.outcomes for s in o.suspicions]
+    return tuple(dict.fromkeys([*self.suspicions, *of_attacks]))
 
   def outcome(self, attack: str) -> Outcome | None:
     """The first outcome of this attack, None where it was not run."""
@@ -126,6 +102,28 @@ class Evaluation:
     if correct is None or correct.shape != (outcome.images,):
       return None
     return correct if int(correct.sum()) == outcome.correct else None
+
+  def on_first(self, outcome: Outcome, images: int) -> Outcome | None:
+    """An outcome on the first images only; None where that was not saved.
+
+    It has no members, as their counts are of all images.
+    """
+    if outcome.images == images:
+      return outcome
+    correct = self.per_image(outcome)
+    if correct is None or len(correct) < images:
+      return None
+    return outcome._replace(
+      images=images, correct=int(correct[:images].sum()), members=()
+    )
+
+  def on_same(
+    self, first: Outcome, second: Outcome
+  ) -> tuple[Outcome, Outcome] | None:
+    """Two outcomes on the images both attacked; None where not saved."""
+    images = min(first.images, second.images)
+    pair = self.on_first(first, images), self.on_first(second, images)
+    return None if pair[0] is None or pair[1] is None else (pair[0], pair[1])
 
 
 def label(model: str) -> str:
@@ -188,34 +186,14 @@ def read(path: pathlib.Path) -> Evaluation | None:
     macs=saved.get('macs'),
     seconds=saved.get('seconds'),
     order=saved.get('order', 1_000),
-    outcomes=tuple(_outcome(o, path) for o in saved.get('attacks', ())),
+    outcomes=tuple(outcomes.read(o, path) for o in saved.get('attacks', ())),
     curves=tuple(_curve(c) for c in saved.get('curves', ()) if c['points']),
     correct={
       name.removeprefix(prefix): value.astype(bool)
       for name, value in arrays.items()
       if name.startswith(prefix)
     },
-  )
-
-
-def _outcome(saved: Json, path: pathlib.Path) -> Outcome:
-  images = saved['images']
-  correct = saved.get('correct')
-  if correct is None:
-    correct = round(saved['accuracy'] * images)
-  if not 0 <= correct <= images or images < 1:
-    raise ValueError(
-      f'{path}: correct={correct} of images={images} for attack '
-      f'{saved["attack"]!r}; must be a count of at least one image.'
-    )
-  return Outcome(
-    attack=saved['attack'],
-    label=saved.get('label') or saved['attack'],
-    epsilon=saved.get('epsilon') or 0.0,
-    steps=saved.get('steps'),
-    step_size=saved.get('step_size'),
-    images=images,
-    correct=correct,
+    suspicions=outcomes.suspicions(saved),
   )
 
 

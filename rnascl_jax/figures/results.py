@@ -88,6 +88,11 @@ class Run:
     return saved.get('name') or next((e.dataset for e in self.evaluations), '')
 
   @property
+  def images(self) -> int:
+    """The most images that a model was attacked on."""
+    return max((e.images for e in self.evaluations), default=0)
+
+  @property
   def models(self) -> tuple[str, ...]:
     """Keys of all models, evaluated ones first."""
     names = [e.model for e in self.evaluations]

@@ -1,37 +1,43 @@
 """Attacks every trained model of a run, and saves what it looks at."""
 
 import pathlib
+import shutil
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import logging
 
 from rnascl_jax import (
+  adversarial_images,
   convolutions,
-  evaluation,
   files,
   flops,
+  interrupts,
   networks,
-  parallel,
-  resolve,
   workdir,
 )
-from rnascl_jax.base import Array, Variables
-from rnascl_jax.datasets import Split
-from rnascl_jax.evaluation import Outcome
-from rnascl_jax.loops import inspection, models, trials
+from rnascl_jax.interrupts import Stop
+from rnascl_jax.loops import inspection, models, records, subjects, trials
 from rnascl_jax.loops import run as runs
 from rnascl_jax.loops.models import Model
 from rnascl_jax.loops.run import Run
-from rnascl_jax.loops.trials import Trial
+from rnascl_jax.loops.subjects import Subject
+from rnascl_jax.loops.trials import Ensemble, Trial
 from rnascl_jax.student import Student
+
+# A record, and flags of images by their names in the .npz file.
+_Found = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 
 def evaluate(config: Mapping[str, Any], path: str) -> None:
   """Attacks all trained models of a workdir.
+
+  A run that was stopped or killed goes on after the last batch that it
+  finished.
 
   Args:
     config: see `settings`.
@@ -40,6 +46,7 @@ def evaluate(config: Mapping[str, Any], path: str) -> None:
   Raises:
     ValueError: if the config is not valid or the workdir is of another one.
     FileNotFoundError: if no model was trained yet.
+    Interrupted: after SIGTERM or SIGINT, when everything finished is saved.
   """
   run = runs.open_run(config, path)
   folder = run.folder / 'evaluation'
@@ -50,149 +57,131 @@ def evaluate(config: Mapping[str, Any], path: str) -> None:
       f'{run.folder} has no trained model. Train one first, or run all stages '
       'with python -m experiments.pipeline.'
     )
-  evaluated = [_evaluate(run, model, folder) for model in found]
+  with interrupts.stop_on_signal() as stop:
+    evaluated = [_evaluate(run, model, folder, stop) for model in found]
+  shutil.rmtree(folder / 'journal', ignore_errors=True)
   inspected = inspection.inspect(run, found, folder)
   if any(evaluated) or inspected:
     runs.record(run, 'evaluation', time.monotonic() - started)
 
 
-def _evaluate(run: Run, model: Model, folder: pathlib.Path) -> bool:
+def _evaluate(run: Run, model: Model, folder: pathlib.Path, stop: Stop) -> bool:
   """Evaluates a model unless it was done with these settings."""
   spec = run.settings.evaluation
   path = folder / f'{model.name}.json'
-  wanted = models.key(run, [model])
+  wanted = models.key(run, model)
   if path.exists() and files.read_json(path).get('key') == wanted:
     logging.info('%s is evaluated: %s', model.name, path)
     return False
-  split = _first(run.data.test, spec.max_images)
+  split = subjects.first(run.data.test, spec.max_images)
   size = min(spec.batch_size, len(split.labels))
-  variables = parallel.replicate(model.variables, run.over)
-  clean = evaluation.clean(
-    model.net, variables, split, run.over, batch_size=size
-  )
-  attacked = {
-    trial.key: (
-      trial,
-      _attack(run, model, variables, split, trial, trial.preset.epsilon, size),
-    )
-    for trial in trials.trials(spec.attacks, spec.epsilon_255)
-  }
-  outcomes = {k: outcome.correct for k, (_, outcome) in attacked.items()}
-  runs.save_arrays(
-    folder / f'{model.name}.npz',
-    {
-      f'correct/{k}': v for k, v in {'clean': clean.correct, **outcomes}.items()
-    },
-  )
+  subject = Subject(run, model, folder, split, size, stop)
+  shutil.rmtree(subject.unfinished, ignore_errors=True)
+  # What is in a network's code is told before hours of attacks.
+  for suspicion in subject.suspicions:
+    logging.warning('%s: %s', model.name, suspicion.message)
+  found = [_clean(subject), *_attacks(subject), *_auto_attack(subject)]
+  curves = _curves(subject)
+  arrays = {name: flags for _, named in found for name, flags in named.items()}
+  # Up to here, an earlier evaluation is there with all of its files.
+  path.unlink(missing_ok=True)
+  runs.save_arrays(path.with_suffix('.npz'), arrays)
+  adversarial_images.replace(subject.adversarial, subject.unfinished)
   files.write_json(
     path,
     {
-      'model': model.name,
-      'label': model.label,
-      'kind': model.kind,
-      'order': model.order,
-      'dataset': run.data.name,
-      'images': len(split.labels),
-      'parameters': networks.count_parameters(model.variables),
-      'macs': _macs(run, model),
-      'seconds': workdir.summary(model.folder)['seconds'],
-      'attacks': [_clean_record(clean)]
-      + [_record(trial, outcome) for trial, outcome in attacked.values()],
-      'curves': _curves(run, model, variables, split, clean, size),
+      **_about(subject),
+      'attacks': [record for record, _ in found],
+      'curves': curves,
       'key': wanted,
     },
   )
+  shutil.rmtree(subject.journals, ignore_errors=True)
+  if stop.signum:
+    raise subjects.stopped(stop)
   return True
 
 
-def _attack(
-  run: Run,
-  model: Model,
-  variables: Variables,
-  split: Split,
-  trial: Trial,
-  epsilon: float | Array,
-  size: int,
-) -> Outcome:
-  """An attack of the config on a model, with progress."""
-  return evaluation.attacked(
-    model.net,
-    variables,
-    split,
-    # Not the trial's preset: programs are shared between values of epsilon.
-    resolve.attack(trial.name),
-    run.over,
-    epsilon=float(epsilon),
-    seed=run.settings.seed,
-    batch_size=size,
-    description=f'{model.name}: {trial.label} at ε = {float(epsilon):.4f}',
+def _about(subject: Subject) -> dict[str, Any]:
+  run, model = subject.run, subject.model
+  return {
+    'model': model.name,
+    'label': model.label,
+    'kind': model.kind,
+    'order': model.order,
+    'dataset': run.data.name,
+    'images': len(subject.split.labels),
+    'parameters': networks.count_parameters(model.variables),
+    'macs': _macs(run, model),
+    'seconds': workdir.summary(model.folder)['seconds'],
+    'warnings': records.warnings(subject.suspicions),
+  }
+
+
+def _clean(subject: Subject) -> _Found:
+  found = subject.clean
+  return records.clean(found), {'correct/clean': found.correct}
+
+
+def _attacks(subject: Subject) -> list[_Found]:
+  spec = subject.run.settings.evaluation
+  chosen = trials.trials(spec.attacks, spec.epsilon_255)
+  return [_attack(subject, trial) for trial in chosen]
+
+
+def _attack(subject: Subject, trial: Trial) -> _Found:
+  """An attack, of which only counts what is confirmed from the file."""
+  epsilon = float(trial.preset.epsilon)
+  outcome = subject.attack(trial, epsilon)
+  broken, path = subject.keep(trial.key, outcome.rows, outcome.images, epsilon)
+  correct = subject.clean.correct.copy()
+  correct[broken] = False
+  record = records.attack(trial, outcome, correct, path)
+  return record, {f'correct/{trial.key}': correct}
+
+
+def _auto_attack(subject: Subject) -> list[_Found]:
+  """The same for AutoAttack, if it is meant to attack this model."""
+  spec = subject.run.settings.evaluation
+  ensemble = trials.ensemble(spec)
+  if not ensemble or not models.under_auto_attack(spec, subject.model.name):
+    return []
+  return [_ensemble(subject, ensemble, spec.auto_attack_images)]
+
+
+def _ensemble(subject: Subject, ensemble: Ensemble, count: int) -> _Found:
+  result = subject.auto_attack(ensemble, count)
+  rows = np.flatnonzero(result.broken_by >= 0)
+  key, epsilon = ensemble.key, ensemble.epsilon
+  broken, path = subject.keep(key, rows, result.images[rows], epsilon)
+  broken_by = np.full_like(result.broken_by, -1)
+  broken_by[broken] = result.broken_by[broken]
+  record = records.auto_attack(
+    ensemble, result, broken_by, path, subject.suspicions
   )
-
-
-def _first(split: Split, count: int) -> Split:
-  return Split(split.images[: count or None], split.labels[: count or None])
-
-
-def _clean_record(clean: Outcome) -> dict[str, Any]:
-  return {
-    'attack': 'clean',
-    'label': 'Clean',
-    'epsilon': 0.0,
-    'steps': 0,
-    'step_size': 0.0,
-    **_numbers(clean),
+  return record, {
+    f'correct/{key}': result.correct & (broken_by < 0),
+    f'broken_by/{key}': broken_by,
   }
 
 
-def _record(trial: Trial, outcome: Outcome) -> dict[str, Any]:
-  return {
-    'attack': trial.key,
-    'label': trial.label,
-    'preset': trial.name,
-    'origin': trial.preset.origin,
-    'epsilon': float(trial.preset.epsilon),
-    'steps': trial.preset.num_steps,
-    'step_size': float(trial.preset.step_size),
-    **_numbers(outcome),
-  }
-
-
-def _numbers(outcome: Outcome) -> dict[str, Any]:
-  return {
-    'images': len(outcome.correct),
-    'correct': int(outcome.correct.sum()),
-    'accuracy': outcome.accuracy,
-    'seconds': round(outcome.seconds, 2),
-  }
-
-
-def _curves(
-  run: Run,
-  model: Model,
-  variables: Variables,
-  split: Split,
-  clean: Outcome,
-  size: int,
-) -> list[dict[str, Any]]:
+def _curves(subject: Subject) -> list[dict[str, Any]]:
   """Accuracy against epsilon, for each attack of the config's curves."""
-  spec = run.settings.evaluation
-  part = _first(split, spec.curve_images)
-  at_zero = float(clean.correct[: len(part.labels)].mean())
+  spec = subject.run.settings.evaluation
+  count = len(subjects.first(subject.split, spec.curve_images).labels)
+  at_zero = subject.clean.first(count).accuracy
   curves = []
   for trial in trials.trials(spec.curve_attacks, spec.epsilon_255):
     points = [{'epsilon': 0.0, 'accuracy': at_zero}]
     for epsilon_255 in spec.curve_epsilons_255:
-      outcome = _attack(
-        run, model, variables, part, trial, epsilon_255 / 255, size
-      )
-      points.append(
-        {'epsilon': epsilon_255 / 255, 'accuracy': outcome.accuracy}
-      )
+      epsilon = epsilon_255 / 255
+      outcome = subject.attack(trial, epsilon, count)
+      points.append({'epsilon': epsilon, 'accuracy': outcome.accuracy})
     curves.append(
       {
         'attack': trial.key,
         'label': trial.label,
-        'images': len(part.labels),
+        'images': count,
         'points': points,
       }
     )

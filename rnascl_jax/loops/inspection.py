@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax import analysis, attacks, batches, files, networks
+from rnascl_jax import analysis, attacks, batches, files, networks, workdir
 from rnascl_jax.attacks import Preset
 from rnascl_jax.base import Array, Key, Variables
-from rnascl_jax.loops import models, trials
 from rnascl_jax.loops import run as runs
+from rnascl_jax.loops import trials
 from rnascl_jax.loops.models import Model
 from rnascl_jax.loops.run import Run
 
@@ -35,7 +35,7 @@ def inspect(run: Run, found: Sequence[Model], folder: pathlib.Path) -> bool:
     under these settings.
   """
   teacher = next((m for m in found if m.name == 'teacher'), None)
-  path, wanted = folder / 'robustness.json', models.key(run, found)
+  path, wanted = folder / 'robustness.json', _key(run, found)
   if teacher is None or (
     path.exists() and files.read_json(path).get('key') == wanted
   ):
@@ -43,6 +43,18 @@ def inspect(run: Run, found: Sequence[Model], folder: pathlib.Path) -> bool:
   runs.save_arrays(folder / 'attention.npz', _maps(run, teacher, found))
   files.write_json(path, {**_robustness(run, teacher), 'key': wanted})
   return True
+
+
+def _key(run: Run, found: Sequence[Model]) -> Any:
+  """What the maps and the scores depend on, as JSON."""
+  spec = run.settings.evaluation
+  fields = ('attacks', 'epsilon_255', 'map_images')
+  return files.to_json(
+    {
+      'evaluation': {name: getattr(spec, name) for name in fields},
+      'stages': {m.name: workdir.summary(m.folder) for m in found},
+    }
+  )
 
 
 def _maps(

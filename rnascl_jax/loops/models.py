@@ -1,8 +1,7 @@
 """The trained models of a run, in the order of its tables."""
 
-import dataclasses
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -64,11 +63,33 @@ def _row(student: settings.Student) -> tuple[bool, ...]:
   return control, student.gamma == 0, student.kl_weight == 0
 
 
-def key(run: Run, found: Iterable[Model]) -> Any:
-  """What results of models depend on, as JSON: equal keys, equal results."""
+def under_auto_attack(spec: settings.Evaluation, name: str) -> bool:
+  """Whether AutoAttack is to attack the model of this name."""
+  named = spec.auto_attack_models
+  return bool(spec.auto_attack) and (not named or name in named)
+
+
+def key(run: Run, model: Model) -> Any:
+  """What is left of a model's evaluation depends on this, as JSON.
+
+  Equal keys mean equal numbers and files. How many images are attacked at once,
+  or what is done with other models, is not in it.
+  """
+  spec = run.settings.evaluation
+  fields = [
+    'attacks',
+    'epsilon_255',
+    'curve_attacks',
+    'curve_epsilons_255',
+    'curve_images',
+    'max_images',
+    'save_images',
+  ]
+  if under_auto_attack(spec, model.name):
+    fields += ['auto_attack', 'auto_attack_images']
   return files.to_json(
     {
-      'evaluation': dataclasses.asdict(run.settings.evaluation),
-      'stages': {m.name: workdir.summary(m.folder) for m in found},
+      'evaluation': {name: getattr(spec, name) for name in fields},
+      'stage': workdir.summary(model.folder),
     }
   )

@@ -2,8 +2,16 @@
 
 from typing import NamedTuple
 
-from rnascl_jax import losses, resolve
+from rnascl_jax import losses, resolve, settings
 from rnascl_jax.attacks import Preset
+from rnascl_jax.attacks.ensembles import Member
+
+# The radius at which AutoAttack's accuracies are published for CIFAR-10.
+_PUBLISHED = 8 / 255
+_VERSIONS: dict[tuple[str, ...], str] = {
+  ('standard',): 'AutoAttack',
+  ('plus',): 'AutoAttack+',
+}
 
 
 class Trial(NamedTuple):
@@ -20,6 +28,44 @@ class Trial(NamedTuple):
   label: str
   name: str
   preset: Preset
+
+
+class Ensemble(NamedTuple):
+  """AutoAttack, as the config has it.
+
+  Attributes:
+    key: short name in files and tables.
+    label: 'AutoAttack'; with its members if they are of one's own choice.
+    names: of ensembles and members, as in the config.
+    members: in their order.
+    epsilon: radius.
+    origin: where the setting comes from.
+  """
+
+  key: str
+  label: str
+  names: tuple[str, ...]
+  members: tuple[Member, ...]
+  epsilon: float
+  origin: str
+
+
+def ensemble(spec: settings.Evaluation) -> Ensemble | None:
+  """The config's AutoAttack, if it has one."""
+  names = spec.auto_attack
+  members = resolve.ensemble(names)
+  if not members:
+    return None
+  chosen = ', '.join(member.label for member in members)
+  return Ensemble(
+    key='autoattack',
+    label=_VERSIONS.get(names, f'AutoAttack ({chosen})'),
+    names=names,
+    members=members,
+    epsilon=spec.epsilon_255 / 255 or _PUBLISHED,
+    origin='Croce and Hein (2020), '
+    + ('as published' if names in _VERSIONS else f'only {chosen}'),
+  )
 
 
 def trials(names: tuple[str, ...], epsilon_255: float) -> list[Trial]:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from rnascl_jax import figures, files
 from rnascl_jax.figures import results
 from rnascl_jax.figures.results import Run
-from rnascl_jax.report import findings, run_facts, seeds, tables
+from rnascl_jax.report import auto_attack, findings, run_facts, seeds, tables
 
 Path = str | os.PathLike[str]
 
@@ -33,6 +33,9 @@ CAPTIONS = {
   'clean_vs_robust': 'Clean accuracy against accuracy under attack (the '
   "paper's Figs. 1 and 3), with 95 % intervals. The area of a filled marker "
   'grows with the number of parameters; hollow markers are teachers.',
+  'auto_attack': 'What broke each image first, as AutoAttack (Croce and Hein, '
+  '2020) goes on with what is left: below a bar the accuracy after each '
+  'attack, at its end the 95 % interval.',
   'attention_maps': 'Attention maps of student layers at regular intervals '
   "beside those of their tutors (the paper's Figs. 2b and 5A); behind a "
   "layer's number its tutor's, in brackets.",
@@ -67,7 +70,7 @@ def table(workdir: Path) -> str:
 
 
 def terminal_table(workdir: Path) -> str:
-  """The same table as aligned plain text, for a console.
+  """The same table as aligned plain text, for a console, and AutoAttack's.
 
   Args:
     workdir: the run's directory.
@@ -82,9 +85,9 @@ def terminal_table(workdir: Path) -> str:
   if not run.evaluations:
     return _EMPTY
   rows = tables.plain(tables.cells(run))
-  width = max(len(rows.splitlines()[0]), _NARROWEST)
+  width = max(*map(len, rows.splitlines()), _NARROWEST)
   notes = [textwrap.fill(note, width) for note in tables.notes(run)]
-  return '\n'.join([rows, '', *notes])
+  return '\n'.join([rows, '', *notes, *auto_attack.plain(run, width)])
 
 
 def write(workdir: Path) -> pathlib.Path:
@@ -105,6 +108,7 @@ def write(workdir: Path) -> pathlib.Path:
     f'# RNAS-CL on {run.dataset or "an unnamed data set"}',
     run_facts.section(run),
     f'## Results\n\n{_table(run)}',
+    auto_attack.section(run),
     _listed('## What the numbers say', findings.findings(run)),
     _architecture(run),
     _pictures(drawn, run.workdir),

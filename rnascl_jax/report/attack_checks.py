@@ -6,9 +6,11 @@ Reference:
   unbounded attacks do not reach 0; more distortion does not break more images.
 """
 
-from rnascl_jax.figures import evaluation
-from rnascl_jax.figures.evaluation import Curve, Evaluation, Outcome
+from rnascl_jax.figures import ensembles, evaluation, statistics
+from rnascl_jax.figures.evaluation import Curve, Evaluation
+from rnascl_jax.figures.outcomes import Outcome, Suspicion
 from rnascl_jax.figures.results import Run
+from rnascl_jax.report import ensemble_checks
 
 _MASKING = 'a possible sign of gradient masking, or of an attack set too weak'
 # "Not near 0": an accuracy at the end of a curve above this.
@@ -29,26 +31,52 @@ def findings(run: Run) -> list[str]:
     Sentences; empty where there is nothing to check.
   """
   pairs = [
-    (e, weaker, stronger)
+    (e, same)
     for e in run.evaluations
     for weaker in e.outcomes
     for stronger in e.outcomes
     if _is_weaker(weaker, stronger)
+    and not ensemble_checks.compares(e, weaker, stronger)
+    and (same := e.on_same(weaker, stronger)) is not None
   ]
   curves = [(e, c) for e in run.evaluations for c in e.curves]
   signs = [
-    _inverted(*pair) for pair in pairs if pair[2].correct > pair[1].correct
+    _inverted(e, same, run.images)
+    for e, same in pairs
+    if same[1].correct > same[0].correct
   ]
   signs += [_rising(e, c, run.dataset) for e, c in curves if _rise(c) > _NOISE]
+  signs += ensemble_checks.signs(run)
+  warnings = _warnings(run)
   if pairs and not signs:
-    signs.append(_quiet(bool(curves)))
-  return [*signs, *_unbroken(run, curves), *_strongest(run)]
+    signs.append(_quiet(bool(curves), bool(warnings)))
+  return [
+    *warnings,
+    *signs,
+    *ensemble_checks.rejected(run),
+    *ensemble_checks.gaps(run),
+    *_unbroken(run, curves),
+    *_strongest(run),
+  ]
 
 
-def _quiet(curves: bool) -> str:
+def _warnings(run: Run) -> list[str]:
+  """What was noticed as the models were attacked, each once."""
+  found: dict[Suspicion, list[str]] = {}
+  for e in run.evaluations:
+    for doubt in e.doubts:
+      found.setdefault(doubt, []).append(e.label)
+  return [
+    f'**Warning, {doubt.kind}** ({", ".join(labels)}): {doubt.message}'
+    for doubt, labels in found.items()
+  ]
+
+
+def _quiet(curves: bool, warnings: bool) -> str:
   rises = f', and no accuracy rises with ε by over {100 * _NOISE:.1f} points'
   return (
-    'No attack left more images right than one it must be at least as strong '
+    f'{"Apart from the warnings above: no" if warnings else "No"} attack left '
+    'more images right than one it must be at least as strong '
     f'as{rises if curves else ""}: these checks show no sign of gradient '
     'masking (they cannot rule it out).'
   )
@@ -56,11 +84,11 @@ def _quiet(curves: bool) -> str:
 
 def _is_weaker(weaker: Outcome, stronger: Outcome) -> bool:
   """Whether the second attack must do at least as much as the first."""
-  if weaker.images != stronger.images or weaker.attack == stronger.attack:
+  if weaker.attack == stronger.attack:
     return False
   if weaker.attack == 'clean':
     return True
-  if abs(weaker.epsilon - stronger.epsilon) > 1e-6:
+  if not weaker.same_ball(stronger):
     return False
   if weaker.attack.startswith('fgsm'):
     return stronger.attack.startswith(_ITERATED)
@@ -72,10 +100,14 @@ def _is_weaker(weaker: Outcome, stronger: Outcome) -> bool:
   return both_pgd and (weaker.steps or 0) < (stronger.steps or 0)
 
 
-def _inverted(found: Evaluation, weaker: Outcome, stronger: Outcome) -> str:
+def _inverted(
+  found: Evaluation, pair: tuple[Outcome, Outcome], images: int
+) -> str:
+  weaker, stronger = pair
+  few = 'the first ' if stronger.images < images else ''
   return (
     f'{found.label}: {stronger.label} leaves {stronger.correct} of '
-    f'{stronger.images} images right, {weaker.label} '
+    f'{few}{stronger.images} images right, {weaker.label} '
     f'{weaker.correct}; the first should be at least as strong: {_MASKING}.'
   )
 
@@ -125,16 +157,32 @@ def _unbroken(run: Run, curves: list[tuple[Evaluation, Curve]]) -> list[str]:
 
 
 def _strongest(run: Run) -> list[str]:
-  """The attack that leaves RNAS-CL the least; its robustness is no more."""
+  """The attack that leaves RNAS-CL the least; its robustness is no more.
+
+  Attacks on different numbers of images are compared on those that all of them
+  attacked, and those on most images among themselves.
+  """
   found = run.evaluation('rnas_cl')
   attacks = [] if found is None else found.outcomes
   attacks = [o for o in attacks if o.attack != 'clean']
   if found is None or len(attacks) < 2:
     return []
-  worst = min(attacks, key=lambda o: o.accuracy)
+  sentences = []
+  for images in sorted({o.images for o in attacks}):
+    same = [o for a in attacks if (o := found.on_first(a, images)) is not None]
+    if len(same) > 1:
+      sentences.append(_least(run, found, same))
+  return sentences
+
+
+def _least(run: Run, found: Evaluation, attacks: list[Outcome]) -> str:
+  """The strongest of attacks on the same images; the last of equal ones."""
+  worst = min(reversed(attacks), key=lambda o: o.correct)
   radius = evaluation.epsilon_text(worst.epsilon, run.dataset)
-  return [
-    f'The attack that leaves {found.label} the least is {worst.label}: '
-    f'{100 * worst.accuracy:.1f} % at ε = {radius}; its robust accuracy at '
-    'this ε is at most that.'
-  ]
+  low, high = statistics.wilson(worst.correct, worst.images)
+  return (
+    f'On {ensembles.which_images(worst, run.images)}, the attack that leaves '
+    f'{found.label} the least is {worst.label}: {100 * worst.accuracy:.1f} % '
+    f'at ε = {radius} (95 % interval {100 * low:.1f} to {100 * high:.1f} %); '
+    'its robust accuracy at this ε is at most that.'
+  )

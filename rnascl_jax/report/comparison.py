@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rnascl_jax.figures import statistics
-from rnascl_jax.figures.evaluation import Evaluation, Outcome
+from rnascl_jax.figures.evaluation import Evaluation
+from rnascl_jax.figures.outcomes import Outcome
 
 # A difference is called one where p is below this; intervals are 95 %.
 LEVEL = 0.05
@@ -22,7 +23,7 @@ class Comparison(NamedTuple):
   Attributes:
     first: the first model.
     second: the second model.
-    outcomes: what each reached.
+    outcomes: what each reached, on the same number of images.
     only: images that only the first and only the second classified correctly;
       None where the images are not paired.
   """
@@ -78,7 +79,10 @@ class Comparison(NamedTuple):
 
 
 def compare(
-  first: Evaluation | None, second: Evaluation | None, attack: str | None
+  first: Evaluation | None,
+  second: Evaluation | None,
+  attack: str | None,
+  images: int | None = None,
 ) -> Comparison | None:
   """Compares two models; None where they did not face the same attack.
 
@@ -86,9 +90,12 @@ def compare(
     first: a model, None if it was not evaluated.
     second: a model, None if it was not evaluated.
     attack: key of the attack.
+    images: how many of the first images to compare on; None for all that both
+      attacked.
 
   Returns:
-    The comparison, paired where both saved their outcome for every image.
+    The comparison, paired where both saved their outcome for every image; None
+    also where that is needed to look at fewer images, and was not saved.
   """
   if first is None or second is None or attack is None:
     return None
@@ -97,15 +104,19 @@ def compare(
     return None
   if not outcomes[0].same_attack(outcomes[1]):
     return None
-  pair = first.per_image(outcomes[0]), second.per_image(outcomes[1])
+  images = images or min(outcomes[0].images, outcomes[1].images)
+  flags = first.per_image(outcomes[0]), second.per_image(outcomes[1])
+  pair = (
+    first.on_first(outcomes[0], images),
+    second.on_first(outcomes[1], images),
+  )
+  if pair[0] is None or pair[1] is None:
+    return None
   only = None
-  if pair[0] is not None and pair[1] is not None:
-    if pair[0].shape == pair[1].shape:
-      only = (
-        int(np.sum(pair[0] & ~pair[1])),
-        int(np.sum(~pair[0] & pair[1])),
-      )
-  return Comparison(first, second, (outcomes[0], outcomes[1]), only)
+  if flags[0] is not None and flags[1] is not None:
+    left, right = flags[0][:images], flags[1][:images]
+    only = int(np.sum(left & ~right)), int(np.sum(~left & right))
+  return Comparison(first, second, (pair[0], pair[1]), only)
 
 
 def p_text(p_value: float | None) -> str:

@@ -6,7 +6,7 @@ and can the attacks be believed. Every sentence has a counterpart that takes its
 place when the numbers are otherwise.
 """
 
-from rnascl_jax.figures import evaluation, statistics
+from rnascl_jax.figures import ensembles, evaluation, statistics
 from rnascl_jax.figures.results import Run
 from rnascl_jax.report import attack_checks, comparison
 from rnascl_jax.report.comparison import Comparison
@@ -34,6 +34,7 @@ def findings(run: Run) -> list[str]:
   return [
     *_floor(run),
     *_gains(run),
+    *_gains_under_auto_attack(run),
     *_inheritance(run),
     *attack_checks.findings(run),
     *_sizes(run),
@@ -73,12 +74,49 @@ def _gains(run: Run) -> list[str]:
   return sentences
 
 
-def _gain(found: Comparison, dataset: str) -> str:
+def _gains_under_auto_attack(run: Run) -> list[str]:
+  """The same under the strongest attacks, which may be on few images."""
+  student, sentences = run.evaluation(_STUDENT), []
+  for outcome in () if student is None else student.outcomes:
+    for baseline in _BASELINES if outcome.members else ():
+      other = run.evaluation(baseline)
+      found = comparison.compare(student, other, outcome.attack)
+      if found is not None:
+        sentences.append(
+          _gain(found, run.dataset, run.images) + _reservation(run, found)
+        )
+  return sentences
+
+
+def _reservation(run: Run, found: Comparison) -> str:
+  """How much so many images can say, and what PGD says of the same ones."""
+  images, (low, high) = found.outcomes[0].images, found.interval
+  text = (
+    f' {images:,} images bound the difference{" only" * (images < run.images)} '
+    f'to {low:+.1f} to {high:+.1f} points (95 % interval, images taken as '
+    'unpaired).'
+  )
+  same = comparison.compare(
+    found.first, found.second, run.headline_attack, images
+  )
+  if same is None or not same.outcomes[0].same_ball(found.outcomes[0]):
+    return text
+  return (
+    f'{text} On the same images {same.outcomes[0].label} says '
+    f'{_points(same.points)} points.'
+  )
+
+
+def _gain(found: Comparison, dataset: str, most: int = 0) -> str:
+  """A comparison in words; on fewer than `most` images, it says on which."""
   first, second = found.outcomes
   radius = evaluation.epsilon_text(first.epsilon, dataset)
+  few = ''
+  if first.images < most:
+    few = f', {ensembles.which_images(first, most)}'
   text = (
     f'**{found.first.label} against {found.second.label}** under {first.label} '
-    f'(ε = {radius}): {_share(first.accuracy)} against '
+    f'(ε = {radius}{few}): {_share(first.accuracy)} against '
     f'{_share(second.accuracy)}, {_points(found.points)} points '
     f'({found.evidence}). '
   )

@@ -1,5 +1,7 @@
 """What was run, on what, and for how long: a report's head and foot."""
 
+import posixpath
+
 from rnascl_jax.figures.results import Run
 
 
@@ -32,6 +34,11 @@ def footer(run: Run) -> str:
   ]
   if names:
     lines.append(f'Results are computed from {", ".join(names)}.')
+  saved = [o.adversarial for e in run.evaluations for o in e.outcomes]
+  folders = {posixpath.dirname(path) for path in saved if path}
+  if folders:
+    folder = posixpath.commonpath(folders)
+    lines.append(f'Adversarial images are in `{folder}/`.')
   return '\n\n'.join(['## Provenance', ' '.join(lines)])
 
 

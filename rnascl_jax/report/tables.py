@@ -1,84 +1,99 @@
 """Tables of a run: what every model reached, and what the search chose."""
 
+import itertools
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rnascl_jax.figures import evaluation, statistics
-from rnascl_jax.figures.evaluation import Json, Outcome
+from rnascl_jax.figures import ensembles, evaluation, outcomes, statistics
+from rnascl_jax.figures.evaluation import Evaluation
+from rnascl_jax.figures.outcomes import Json, Outcome
 from rnascl_jax.figures.results import Run
 
 # The order of the columns, by how a key starts; all other attacks follow.
-_ATTACKS = ('clean', 'fgsm', 'pgd', 'mi_fgsm', 'cw')
-_NOTHING = '—'
+_ATTACKS = ('clean', 'fgsm', 'pgd', 'mi_fgsm', 'cw', 'autoattack')
+# Stands in a cell that has no number.
+NOTHING = '—'
 # Shares at which the table's note states the interval's half-width.
 _NOTED_SHARES = (0.5, 0.9, 0.99)
+# In a console, names of models are broken into lines if a table is wider than
+# this; such a line, and any of a heading, is at most so long.
+_WIDEST, _LONGEST = 96, 20
 
 
 class Column(NamedTuple):
-  """One attack with one radius.
+  """One attack with one radius on the same images.
 
   Attributes:
     attack: the attack's key.
     epsilon: its radius, rounded so that equal radii compare equal.
+    images: how many, the first of the split.
   """
 
   attack: str
   epsilon: float
+  images: int
 
 
 def cells(run: Run) -> list[list[str]]:
   """The results as text: a row of headings, then one row a model, in order."""
-  columns = _columns(run)
-  heading = [_heading(run, column, columns) for column in columns]
-  rows = [['Model', *heading, 'Params', 'MACs', 'Seconds']]
+  headings = columns(run)
+  rows = [['Model', *headings.values(), 'Params', 'MACs', 'Seconds']]
   for found in run.evaluations:
-    outcomes = {_column(o): o for o in found.outcomes}
+    reached = by_column(found)
     rows.append(
       [
         found.label,
-        *(percent(outcomes.get(column)) for column in columns),
+        *(percent(reached.get(column)) for column in headings),
         count(found.parameters),
         count(found.macs),
-        _NOTHING if found.seconds is None else f'{found.seconds:,.0f}',
+        NOTHING if found.seconds is None else f'{found.seconds:,.0f}',
       ]
     )
   return rows
 
 
-def _column(outcome: Outcome) -> Column:
-  return Column(outcome.attack, round(outcome.epsilon, 6))
+def by_column(found: Evaluation) -> dict[Column, Outcome]:
+  """A model's outcomes by their column."""
+  return {_column(outcome): outcome for outcome in found.outcomes}
 
 
-def _columns(run: Run) -> list[Column]:
-  found = dict.fromkeys(_column(o) for e in run.evaluations for o in e.outcomes)
+def columns(run: Run) -> dict[Column, str]:
+  """The columns of a run's attacks, in order, with their headings."""
+  found = {_column(o): o.label for e in run.evaluations for o in e.outcomes}
   seen = list(dict.fromkeys(column.attack for column in found))
 
-  def place(column: Column) -> tuple[int, int, float]:
+  def place(column: Column) -> tuple[int, int, float, int]:
     starts = [column.attack.startswith(start) for start in _ATTACKS]
     family = starts.index(True) if any(starts) else len(_ATTACKS)
-    return family, seen.index(column.attack), column.epsilon
+    return family, seen.index(column.attack), column.epsilon, -column.images
 
-  return sorted(found, key=place)
+  ordered = sorted(found, key=place)
+  return {c: _heading(run, c, found[c], ordered) for c in ordered}
 
 
-def _heading(run: Run, column: Column, columns: list[Column]) -> str:
-  """The attack's label, with its radius where the attack has several."""
-  outcomes = [o for e in run.evaluations for o in e.outcomes]
-  label = next(o.label for o in outcomes if _column(o) == column)
-  if sum(c.attack == column.attack for c in columns) == 1:
-    return label
-  return f'{label} {evaluation.epsilon_text(column.epsilon, run.dataset)}'
+def _column(outcome: Outcome) -> Column:
+  return Column(outcome.attack, round(outcome.epsilon, 6), outcome.images)
+
+
+def _heading(run: Run, column: Column, label: str, every: list[Column]) -> str:
+  """The label, with the radius if there are several, and with fewer images."""
+  if len({c.epsilon for c in every if c.attack == column.attack}) > 1:
+    label += f' {evaluation.epsilon_text(column.epsilon, run.dataset)}'
+  if column.images < run.images:
+    label += f' ({column.images:,} images)'
+  return label
 
 
 def percent(outcome: Outcome | None) -> str:
   """An accuracy in per cent with one decimal, a dash where there is none."""
-  return _NOTHING if outcome is None else f'{100 * outcome.accuracy:.1f}'
+  return NOTHING if outcome is None else f'{100 * outcome.accuracy:.1f}'
 
 
 def count(number: int | None) -> str:
   """'6,512' below a million, '2.96M' from there on."""
   if number is None:
-    return _NOTHING
+    return NOTHING
   return f'{number:,}' if number < 1e6 else f'{number / 1e6:,.2f}M'
 
 
@@ -89,18 +104,16 @@ def notes(run: Run) -> list[str]:
     'convolutions and linear layers, without BatchNorm. Seconds: time of '
     'training.'
   ]
-  attacks = list(
-    dict.fromkeys(
-      _settings(o, run.dataset)
-      for e in run.evaluations
-      for o in e.outcomes
-      if o.attack != 'clean'
-    )
-  )
+  found = [o for e in run.evaluations for o in e.outcomes]
+  attacks = [_settings(o, run.dataset) for o in found if o.attack != 'clean']
   if attacks:
-    lines.append(f'Attacks (L∞, ε in pixel values): {"; ".join(attacks)}.')
-  sizes = sorted({o.images for e in run.evaluations for o in e.outcomes})
-  lines += [_interval_note(images) for images in sizes]
+    lines.append(
+      f'Attacks (L∞, ε in pixel values): {"; ".join(dict.fromkeys(attacks))}.'
+    )
+  lines += fewer_notes(run)
+  lines += [
+    _interval_note(images) for images in sorted({o.images for o in found})
+  ]
   return lines
 
 
@@ -108,11 +121,28 @@ def _settings(outcome: Outcome, dataset: str) -> str:
   text = (
     f'{outcome.label} ε = {evaluation.epsilon_text(outcome.epsilon, dataset)}'
   )
+  if outcome.norm != outcomes.LINF:
+    text += f' ({outcome.norm})'
   if outcome.steps and outcome.steps > 1:
     text += f', {outcome.steps} steps'
     if outcome.step_size:
       text += f' of {outcome.step_size:.3g}'
+  if outcome.defined and '(' not in outcome.label:
+    names = ', '.join(member.label for member in outcome.defined)
+    text += f' (the worst case of {names})'
   return text
+
+
+def fewer_notes(run: Run) -> list[str]:
+  """Which attacks were run on fewer images than others, and on which."""
+  found = [o for e in run.evaluations for o in e.outcomes]
+  notes = [
+    f'{o.label} is on {ensembles.which_images(o, run.images)}: compare it with '
+    'other columns on the same images only.'
+    for o in found
+    if o.images < run.images
+  ]
+  return list(dict.fromkeys(notes))
 
 
 def _interval_note(images: int) -> str:
@@ -135,17 +165,48 @@ def markdown(rows: Sequence[Sequence[str]], left: int = 1) -> str:
 
 
 def plain(rows: Sequence[Sequence[str]]) -> str:
-  """The same rows for a console: aligned columns, the first flush left."""
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  lines = [
-    '  '.join(
-      cell.ljust(width) if i == 0 else cell.rjust(width)
-      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ).rstrip()
-    for row in rows
+  """The same rows for a console: aligned columns, the first flush left.
+
+  What is in brackets in a heading has lines of its own. Where the table is
+  wide for a console, so has what is behind the first words of a model's name.
+  """
+  heading = [
+    [
+      line
+      for part in cell.replace(' (', '\n(').split('\n')
+      for line in textwrap.wrap(part, _LONGEST, break_on_hyphens=False)
+    ]
+    for cell in rows[0]
   ]
-  lines.insert(1, '-' * (sum(widths) + 2 * (len(widths) - 1)))
+  depth = max(map(len, heading))
+  cells = [[[''] * (depth - len(cell)) + cell for cell in heading]]
+  cells += [[[cell] for cell in row] for row in rows[1:]]
+  if sum(_widths(cells)) + 2 * (len(cells[0]) - 1) > _WIDEST:
+    for row in cells[1:]:
+      row[0] = textwrap.wrap(row[0][0], _LONGEST)
+  widths = _widths(cells)
+  lines = [line for row in cells for line in _lines(row, widths)]
+  lines.insert(depth, '-' * (sum(widths) + 2 * (len(widths) - 1)))
   return '\n'.join(lines)
+
+
+def _widths(cells: list[list[list[str]]]) -> list[int]:
+  """The longest line in each column of cells of lines."""
+  return [
+    max(len(line) for cell in column for line in cell)
+    for column in zip(*cells, strict=True)
+  ]
+
+
+def _lines(row: list[list[str]], widths: list[int]) -> list[str]:
+  """The lines of one row, whose cells begin at its first line."""
+  return [
+    '  '.join(
+      line.ljust(width) if i == 0 else line.rjust(width)
+      for i, (line, width) in enumerate(zip(across, widths, strict=True))
+    ).rstrip()
+    for across in itertools.zip_longest(*row, fillvalue='')
+  ]
 
 
 def architecture(saved: Json) -> list[list[str]]:

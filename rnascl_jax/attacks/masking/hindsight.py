@@ -100,35 +100,6 @@ def after(
   return tuple(found)
 
 
-def one_step(
-  name: str, robust: np.ndarray, iterated: str, robust_iterated: np.ndarray
-) -> tuple[Suspicion, ...]:
-  """Compares an attack of one step with one of many, of the same images.
-
-  Args:
-    name: of the attack of one step, such as FGSM.
-    robust: [N] bool, images that it leaves classified correctly.
-    iterated: name of the attack of many steps.
-    robust_iterated: [N] bool, images that that one leaves.
-
-  Returns:
-    A suspicion if the attack of one step leaves fewer images.
-  """
-  few, many = int(np.sum(robust)), int(np.sum(robust_iterated))
-  if few >= many:
-    return ()
-  return (
-    Suspicion(
-      'one step is stronger',
-      f'{name}, of one step, leaves {few} of {len(robust)} images classified '
-      f'correctly, and {iterated}, of many, leaves {many}: gradients lead '
-      'nowhere, or the steps are badly sized. Do not report the larger '
-      'number; look for masked gradients (Athalye et al. 2018) and try '
-      'AutoAttack and an adaptive attack.',
-    ),
-  )
-
-
 def large_epsilon(
   logits_fn: LogitsFn,
   images: np.ndarray | Array,

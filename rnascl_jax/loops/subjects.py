@@ -1,0 +1,235 @@
+"""A trained model under attack, in a run that may be stopped at any time.
+
+What is finished goes into journals in `evaluation/journal/<model>/`, one for
+each attack, named after what its result depends on, so that other settings have
+other journals. They are deleted when the model is evaluated. Adversarial images
+lie there too until all attacks are done.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from rnascl_jax import (
+  adversarial_images,
+  attacks,
+  batches,
+  classification,
+  evaluation,
+  identity,
+  parallel,
+  resolve,
+)
+from rnascl_jax.adversarial_images import Adversarial
+from rnascl_jax.attacks import masking, norms
+from rnascl_jax.attacks.lanes import Finished
+from rnascl_jax.attacks.masking.suspicion import Suspicion
+from rnascl_jax.attacks.result import Result
+from rnascl_jax.attempt import Outcome
+from rnascl_jax.base import Array, LogitsFn, Variables
+from rnascl_jax.classification import Clean
+from rnascl_jax.datasets import Split
+from rnascl_jax.interrupts import Interrupted, Stop
+from rnascl_jax.journal import Journal
+from rnascl_jax.loops.models import Model
+from rnascl_jax.loops.run import Run
+from rnascl_jax.loops.trials import Ensemble, Trial
+
+
+class _StoppableJournal(Journal):
+  """A journal after whose entries a run may be stopped."""
+
+  def __init__(
+    self, folder: pathlib.Path, identity: dict[str, Any], stop: Stop
+  ):
+    super().__init__(folder, identity)
+    self._stop = stop
+
+  def append(self, member: str, finished: Finished, seconds: float) -> None:
+    super().append(member, finished, seconds)
+    if self._stop.signum:
+      self.flush()
+      raise stopped(self._stop)
+
+
+def stopped(stop: Stop) -> Interrupted:
+  """What is raised when everything that is finished is saved."""
+  logging.warning(
+    'The evaluation was stopped; what it finished is saved and the same '
+    'command goes on.'
+  )
+  return Interrupted(128 + (stop.signum or 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+  """A model, the images it is attacked on, and where results are kept.
+
+  Attributes:
+    run: the run.
+    model: one of its trained models.
+    folder: `evaluation/` in the workdir.
+    split: the images.
+    batch_size: images at once, over all devices.
+    stop: whether the run is to stop.
+  """
+
+  run: Run
+  model: Model
+  folder: pathlib.Path
+  split: Split
+  batch_size: int
+  stop: Stop
+
+  @functools.cached_property
+  def variables(self) -> Variables:
+    """Replicated over the devices."""
+    return parallel.replicate(self.model.variables, self.run.over)
+
+  @functools.cached_property
+  def images(self) -> np.ndarray:
+    """[N, H, W, C], float32 in [0, 1]."""
+    return np.asarray(batches.to_float(self.split.images))
+
+  @functools.cached_property
+  def clean(self) -> Clean:
+    """What the model makes of the images."""
+    return classification.clean(
+      self.model.net,
+      self.variables,
+      self.split,
+      self.run.over,
+      batch_size=self.batch_size,
+    )
+
+  @functools.cached_property
+  def weights(self) -> str:
+    """A hash of the model's variables."""
+    return identity.digest(self.model.variables)
+
+  @property
+  def logits_fn(self) -> LogitsFn:
+    return classification.classifier(self.model.net, self.model.variables)
+
+  @property
+  def adversarial(self) -> pathlib.Path:
+    """The folder of adversarial images of this model."""
+    return self.folder / 'adversarial' / self.model.name
+
+  @property
+  def unfinished(self) -> pathlib.Path:
+    """Where they are while the model is under attack."""
+    return self.journals / 'adversarial'
+
+  @property
+  def journals(self) -> pathlib.Path:
+    return self.folder / 'journal' / self.model.name
+
+  @functools.cached_property
+  def suspicions(self) -> tuple[Suspicion, ...]:
+    """Reasons to doubt any attack on this model."""
+    return masking.before(self.logits_fn, self.images, self.split.labels)
+
+  def attack(
+    self, trial: Trial, epsilon: float | Array, count: int = 0
+  ) -> Outcome:
+    """Attacks the first images, or all of them, with progress."""
+    # Not the trial's preset: programs are shared between values of epsilon.
+    preset, epsilon = resolve.attack(trial.name), float(epsilon)
+    part = first(self.split, count)
+    with self._journal(trial.key, preset, epsilon, len(part.labels)) as journal:
+      return evaluation.attacked(
+        self.model.net,
+        self.variables,
+        part,
+        preset,
+        self.run.over,
+        epsilon=epsilon,
+        seed=self.run.settings.seed,
+        batch_size=self.batch_size,
+        clean=self.clean.first(len(part.labels)),
+        journal=journal,
+        description=f'{self.model.name}: {trial.label} at ε = {epsilon:.4f}',
+      )
+
+  def auto_attack(self, ensemble: Ensemble, count: int = 0) -> Result:
+    """The same for AutoAttack."""
+    count = count or len(self.images)
+    name, members, epsilon = ensemble.key, ensemble.members, ensemble.epsilon
+    with self._journal(name, members, epsilon, count) as journal:
+      return attacks.auto_attack(
+        self.logits_fn,
+        jax.random.key(self.run.settings.seed),
+        self.images[:count],
+        self.split.labels[:count],
+        epsilon=epsilon,
+        members=members,
+        batch_size=self.batch_size,
+        devices=self.run.over,
+        journal=journal,
+        description=self.model.name,
+      )
+
+  def keep(
+    self, key: str, rows: np.ndarray, images: np.ndarray, epsilon: float
+  ) -> tuple[np.ndarray, str | None]:
+    """Saves adversarial images and checks what is then in the file.
+
+    Args:
+      key: of the attack.
+      rows: [n] of the images that it broke.
+      images: [n, H, W, C], what it made of them.
+      epsilon: radius in the L-infinity norm.
+
+    Returns:
+      The rows that are confirmed, [n'], and the path in the workdir that the
+      file with their images will have; None if it is not to be kept.
+    """
+    path = self.unfinished / f'{key}.npz'
+    labels = self.split.labels[rows]
+    claimed = Adversarial(rows, images, labels, epsilon, norms.LINF.name)
+    adversarial_images.save(path, claimed)
+    found = adversarial_images.load(path)
+    sure = adversarial_images.confirmed(
+      found, self.images, self.split.labels, self._classify, norms.LINF
+    )
+    if not self.run.settings.evaluation.save_images:
+      path.unlink()
+      return found.rows[sure], None
+    if not sure.all():
+      adversarial_images.save(path, found.only(sure))
+    place = self.adversarial / path.name
+    return found.rows[sure], place.relative_to(self.run.folder).as_posix()
+
+  def _classify(self, images: np.ndarray) -> np.ndarray:
+    return classification.logits(
+      self.model.net,
+      self.variables,
+      images,
+      self.run.over,
+      batch_size=self.batch_size,
+    )
+
+  def _journal(
+    self, name: str, attack: Any, epsilon: float, images: int
+  ) -> Journal:
+    """The journal of an attack, named after what its result depends on."""
+    about = {
+      'weights': self.weights,
+      'attack': identity.describe(attack),
+      'epsilon': epsilon,
+      'seed': self.run.settings.seed,
+      'images': images,
+    }
+    folder = self.journals / f'{name}-{identity.short(about)}'
+    return _StoppableJournal(folder, {'weights': self.weights}, self.stop)
+
+
+def first(split: Split, count: int) -> Split:
+  """The first images of a split; all of them if the count is 0."""
+  return Split(split.images[: count or None], split.labels[: count or None])
