@@ -229,17 +229,13 @@ def _program(closed: core.ClosedJaxpr) -> str:
 
 
 def _constants(value: Any) -> Iterator[Any]:
-  """Arrays and numbers in a program and in those that it calls."""
+  """Arrays in a program and in those that it calls; numbers are in its text."""
   if isinstance(value, core.ClosedJaxpr):
     yield from value.consts
     yield from _constants(value.jaxpr)
   elif isinstance(value, core.Jaxpr):
     for equation in value.eqns:
-      yield from _constants(equation.invars)
       yield from _constants(list(equation.params.values()))
-    yield from _constants(value.outvars)
-  elif isinstance(value, core.Literal):
-    yield value.val
   elif isinstance(value, tuple | list):
     for item in value:
       yield from _constants(item)
