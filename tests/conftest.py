@@ -1,5 +1,6 @@
 """Settings of all tests: two CPU devices, strict shapes, a program cache."""
 
+import gc
 import os
 import pathlib
 
@@ -13,6 +14,7 @@ import pytest
 from rnascl_jax import datasets, loops
 from tests import tiny
 
+_MANY_MAPS = 25_000
 _CACHE = pathlib.Path(__file__).parent.parent / '.jax_cache'
 
 
@@ -21,6 +23,20 @@ def pytest_configure(config):
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   jax.config.update('jax_compilation_cache_dir', str(_CACHE))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def few_memory_maps():
+  """Forgets compiled programs before there are too many of them.
+
+  Each maps several pieces of memory, and XLA crashes where Linux allows no
+  more, at 65,530 of a process.
+  """
+  yield
+  maps = pathlib.Path('/proc/self/maps')
+  if maps.exists() and maps.read_bytes().count(b'\n') > _MANY_MAPS:
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope='session')

@@ -209,7 +209,7 @@ def _injected(norm):
     return square_l2.Tiles(jnp.asarray(recorded.first_turned), signs)
 
   name = 'stripes' if norm is LINF else 'tiles'
-  return square.SEARCHES[norm](num_steps=STEPS, draw=draw, **{name: start})
+  return square.search_of(norm)(num_steps=STEPS, draw=draw, **{name: start})
 
 
 def _inject(attack, monkeypatch, norm, recorded, dtype):
@@ -301,7 +301,7 @@ def test_own_random_numbers_break_as_many_images_as_the_official_ones(
   images = _images(250, 8).astype(np.float32)
   labels = _labels(images)
   epsilon = {LINF: 4 / 255, L2: 0.15}[norm]
-  attack = square.SEARCHES[norm](num_steps=STEPS)
+  attack = square.search_of(norm)(num_steps=STEPS)
   keys = attacks.image_keys(jax.random.key(0), jnp.arange(500))
   points, trace = _search(
     attack,
@@ -455,7 +455,7 @@ def test_squares_reach_every_row_but_the_last():
 
 @both_norms
 def test_every_key_and_every_step_has_squares_of_its_own(norm):
-  attack, image = square.SEARCHES[norm](), jnp.full((32, 32, 3), 0.5)
+  attack, image = square.search_of(norm)(), jnp.full((32, 32, 3), 0.5)
   key = jax.random.key(0)
 
   @jax.jit
@@ -472,7 +472,7 @@ def test_every_key_and_every_step_has_squares_of_its_own(norm):
 
 @both_norms
 def test_draws_are_the_same_in_both_precisions_and_in_any_batch(norm):
-  attack = square.SEARCHES[norm]()
+  attack = square.search_of(norm)()
 
   @jax.jit
   @functools.partial(jax.vmap, in_axes=(0, None, None))
@@ -518,7 +518,7 @@ def _searched(norm, epsilon=None, keys=None, images=None):
   epsilon = EPSILONS[norm] if epsilon is None else epsilon
   images = _images().astype(np.float32) if images is None else images
   labels = _labels(images)
-  attack = square.SEARCHES[norm](num_steps=100)
+  attack = square.search_of(norm)(num_steps=100)
   keys = _image_keys(COUNT) if keys is None else keys
   points, trace = _search(attack, _model, keys, images, labels, epsilon)
   return points, trace, images, labels
@@ -576,7 +576,7 @@ def test_an_image_needs_one_forward_pass_a_step_and_one_before():
     return _model(images)
 
   for norm in (LINF, L2):
-    attack = square.SEARCHES[norm](num_steps=5)
+    attack = square.search_of(norm)(num_steps=5)
     problem = stepwise.Problem(
       jax.random.key(0), jnp.asarray(_images()[2], jnp.float32), 0, 0.1
     )
@@ -699,7 +699,7 @@ def test_black_and_white_images_stay_images(norm):
 @pytest.mark.parametrize('shape', [(1, 1, 1), (3, 20, 2), (9, 4, 3)])
 def test_images_of_any_shape_are_attacked(norm, shape):
   image = np.full((1, *shape), 0.7, np.float32)
-  attack = square.SEARCHES[norm](num_steps=30, initial_share=1.0)
+  attack = square.search_of(norm)(num_steps=30, initial_share=1.0)
   # Far from a threshold.
   points, trace = _search(
     attack, _thresholds(2), _image_keys(1), image, np.array([1]), 0.1
@@ -737,7 +737,8 @@ def test_restarts_give_the_worst_of_their_trials():
 
 
 def test_equal_attacks_are_equal_and_can_be_hashed():
-  for norm, attack in square.SEARCHES.items():
+  for norm in (LINF, L2):
+    attack = square.search_of(norm)
     assert attack().norm == norm
     assert attack() == attack() != attack(restarts=2)
     assert hash(attack()) == hash(attack())
