@@ -158,8 +158,15 @@ def differences(network, loss, norm, num_steps, rank=0):
 # Against the official code.
 
 
-@pytest.mark.parametrize('network', (nets.plain, nets.cell))
-@pytest.mark.parametrize('loss', LOSSES)
+@pytest.mark.parametrize(
+  ('network', 'loss'),
+  (
+    *((nets.plain, loss) for loss in LOSSES),
+    (nets.cell, 'ce'),
+    (nets.cell, 'dlr-targeted'),
+    pytest.param(nets.cell, 'dlr', marks=pytest.mark.slow),
+  ),
+)
 def test_100_steps_in_float64_give_the_official_pixels(network, loss):
   found = differences(network, loss, norms.LINF, 100)
 
