@@ -199,7 +199,7 @@ def test_100_steps_in_l2_give_the_official_pixels():
   assert found['fooled'] == 0
 
 
-@pytest.mark.parametrize('loss', LOSSES)
+@pytest.mark.parametrize('loss', ('ce', 'dlr-targeted'))
 def test_in_float32_the_same_images_are_broken(loss):
   found = ours(nets.plain, loss, norms.LINF, np.float32, 100)
   expected = official(nets.plain, loss, norms.LINF, 100)
