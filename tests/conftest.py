@@ -14,7 +14,7 @@ import pytest
 from rnascl_jax import datasets, loops
 from tests import tiny
 
-_MANY_MAPS = 40_000
+_MANY_MAPS = 25_000
 _CACHE = pathlib.Path(__file__).parent.parent / '.jax_cache'
 
 
