@@ -69,7 +69,7 @@ def run(network: str, count: int, queries: int, draws: str, order: str):
   if order == 'reversed':
     attack.attacks_to_run = attack.attacks_to_run[::-1]
   if draws == 'tables':
-    _inject(tables(queries), attack)
+    inject(tables(queries), attack.square)
   messages = []
   handler = logging.Handler()
   handler.emit = lambda record: messages.append(record.getMessage())
@@ -95,7 +95,7 @@ def _as_module(function):
   return Model()
 
 
-def _inject(numbers: Tables, attack) -> None:
+def inject(numbers: Tables, square) -> None:
   """Replaces the random numbers of APGD and of Square."""
   import torch
 
@@ -109,7 +109,7 @@ def _inject(numbers: Tables, attack) -> None:
     return drawn(*shape, **options)
 
   torch.rand = rand
-  square, query = attack.square, [0, 0]
+  query = [0, 0]
 
   def random_choice(shape):
     if len(shape) == 4:  # Stripes [B, C, 1, W].

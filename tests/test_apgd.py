@@ -199,7 +199,7 @@ def test_100_steps_in_l2_give_the_official_pixels():
   assert found['fooled'] == 0
 
 
-@pytest.mark.parametrize('loss', ('ce', 'dlr-targeted'))
+@pytest.mark.parametrize('loss', LOSSES)
 def test_in_float32_the_same_images_are_broken(loss):
   found = ours(nets.plain, loss, norms.LINF, np.float32, 100)
   expected = official(nets.plain, loss, norms.LINF, 100)
@@ -259,6 +259,7 @@ def test_a_planted_mutation_is_found(monkeypatch, mutate, loss):
   found = differences(nets.plain, loss, norms.LINF, 100)
 
   assert found['best'] > 1e-4
+  assert found['fooled'] == 0  # No accuracy would have shown it.
 
 
 # The schedule.

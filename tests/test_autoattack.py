@@ -131,6 +131,33 @@ def test_every_member_leaves_what_the_official_one_leaves(network, order):
   assert 20 < found.robust.sum() < 180
 
 
+@pytest.mark.parametrize('network', (nets.plain, nets.cell))
+def test_squares_pixels_are_exactly_the_official_ones(network, monkeypatch):
+  torch = pytest.importorskip('torch')
+  official_square = pytest.importorskip('pyautoattack.square')
+  monkeypatch.setattr(torch, 'rand', torch.rand)  # `inject` replaces it.
+  model = {nets.plain: nets.torch_plain, nets.cell: nets.torch_cell}[network]
+  images, labels = official_autoattack.data(network, 24)
+  images, labels = images[:22].astype(np.float64), labels[:22]
+  with golden.torch_float64():
+    reference = official_square.SquareAttack(
+      model, n_queries=200, eps=EPSILON, resc_schedule=False, device='cpu'
+    )
+    official_autoattack.inject(official_autoattack.tables(200), reference)
+    x = nets.to_torch(images)
+    reference.init_hyperparam(x)
+    _, expected = reference.attack_single_run(x, torch.tensor(labels).long())
+  attack = square.SquareLinf(num_steps=200, draw=_draw, stripes=_stripes)
+  with jax.enable_x64(True):
+    perturb = functools.partial(
+      attacks.stepwise.run, attack, network, epsilon=EPSILON
+    )
+    keys = attacks.image_keys(jax.random.key(0), jnp.arange(22))
+    found = jax.jit(jax.vmap(perturb))(keys, images, labels)
+
+  np.testing.assert_array_equal(found, nets.from_torch(expected))
+
+
 def test_live_every_member_leaves_what_the_official_one_leaves(tmp_path):
   pytest.importorskip('pyautoattack')
   images, labels = official_autoattack.data(nets.plain, 32)
