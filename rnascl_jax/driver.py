@@ -17,7 +17,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -52,6 +52,9 @@ class Stage:
     order: epoch -> indices [steps_per_epoch, sum of parts] of images.
     validate: replicated state -> metrics; `selection` chooses the best.
     annotate: (replicated state, epochs done) -> further metrics of training.
+    max_drop: the stage ends where `adversarial_accuracy`, a share, falls by
+      more than this below its best so far: the network has overfitted to the
+      attack it is trained on. 0 never ends it.
   """
 
   name: str
@@ -65,6 +68,21 @@ class Stage:
   order: Callable[[int], np.ndarray]
   validate: Callable[[PyTree], dict[str, float]]
   annotate: Callable[[PyTree, int], dict[str, float]]
+  max_drop: float = 0.0
+
+
+class Result(NamedTuple):
+  """What a stage has come to.
+
+  Attributes:
+    state: the last one, on the host.
+    seconds: all of it took.
+    collapse: the drop that ended it before its time, or None.
+  """
+
+  state: PyTree
+  seconds: float
+  collapse: dict[str, float] | None
 
 
 @functools.lru_cache(maxsize=8)
@@ -104,11 +122,19 @@ def _shares(stage: Stage, rows: np.ndarray, devices: int) -> tuple:
 
 @dataclasses.dataclass
 class _Position:
-  """Where a run stands: steps done, metrics of the open epoch, seconds."""
+  """Where a run stands.
+
+  Attributes:
+    step: steps done.
+    sums: metrics of the open epoch.
+    seconds: of all processes before this one.
+    robust: the best `adversarial_accuracy` so far, or None.
+  """
 
   step: int
   sums: dict[str, list[float]]
   seconds: float
+  robust: float | None = None
 
   def extend(self, sums: dict[str, np.ndarray]) -> None:
     for name, values in sums.items():
@@ -128,7 +154,7 @@ def run(
   context: PyTree,
   data: PyTree,
   over: Sequence[jax.Device],
-) -> tuple[PyTree, float]:
+) -> Result:
   """Runs a stage to its end, from its last checkpoint if there is one.
 
   Args:
@@ -139,7 +165,8 @@ def run(
     over: devices.
 
   Returns:
-    The final state on the host, and the seconds all of it took.
+    The final state, and what is to be said of it. A stage that ended because
+    of `max_drop` has its last good state among its checkpoints, as the best.
 
   Raises:
     NonFiniteLossError: if the loss is not finite; nothing is saved after the
@@ -183,14 +210,18 @@ class _Runner:
     self._writer.close()
     self._saved.close()
 
-  def run(self, stop: interrupts.Stop) -> tuple[PyTree, float]:
+  def run(self, stop: interrupts.Stop) -> Result:
     stage = self._stage
+    collapse = None
     for epoch in range(self._at.step // stage.steps_per_epoch, stage.epochs):
       self._run_epoch(epoch, stop)
-      self._finish_epoch(epoch + 1)
+      collapse = self._finish_epoch(epoch + 1)
+      if collapse:
+        break
       if stop.signum:
         self._save_and_exit(stop.signum)
-    return parallel.unreplicate(self._state), time.monotonic() - self._started
+    final = parallel.unreplicate(self._state)
+    return Result(final, time.monotonic() - self._started, collapse)
 
   def _run_epoch(self, epoch: int, stop: interrupts.Stop) -> None:
     stage = self._stage
@@ -256,8 +287,12 @@ class _Runner:
       'learning rate or the loss weights.'
     )
 
-  def _finish_epoch(self, done: int) -> None:
-    """Writes the epoch's metrics; validates and saves if it is time."""
+  def _finish_epoch(self, done: int) -> dict[str, float] | None:
+    """Writes the epoch's metrics; validates and saves if it is time.
+
+    Returns:
+      The drop that is to end the stage, if there is one; nothing is saved then.
+    """
     stage = self._stage
     values = {
       **_means(self._at.sums),
@@ -267,12 +302,34 @@ class _Runner:
     step = self._at.step
     self._writer.write(step, {'epoch': done, **values}, split='train')
     if done % stage.checkpoint_every and done < stage.epochs:
-      return
+      return None
     measured = stage.validate(self._state)
     selection = measured.pop('selection')
     if measured:
       self._writer.write(step, {'epoch': done, **measured}, split='validation')
+    robust = measured.get('adversarial_accuracy')
+    if robust is not None:
+      before = self._at.robust
+      self._at.robust = max(robust, before or 0.0)
+      if before and stage.max_drop and robust < before - stage.max_drop:
+        return self._collapsed(done, before, robust)
     self._save(selection)
+    return None
+
+  def _collapsed(
+    self, epoch: int, before: float, now: float
+  ) -> dict[str, float]:
+    logging.warning(
+      '%s has overfitted to the attack it is trained on: its accuracy under '
+      'PGD on the validation images fell from %.1f to %.1f %% (epoch %d). '
+      'Training ends, and its best checkpoint is used. A smaller step of the '
+      'attack or a lower learning rate may help.',
+      self._stage.name,
+      100 * before,
+      100 * now,
+      epoch,
+    )
+    return {'epoch': epoch, 'best': before, 'fell_to': now}
 
   def _save(self, selection: float | None) -> None:
     host = parallel.unreplicate(self._state)
@@ -282,6 +339,7 @@ class _Runner:
     extra = {
       'sums': self._at.sums,
       'seconds': time.monotonic() - self._started,
+      'robust': self._at.robust,
     }
     self._saved.save(self._at.step, host, metric=selection, extra=extra)
 

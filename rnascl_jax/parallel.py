@@ -15,6 +15,7 @@ Example:
 import functools
 from collections.abc import Callable, Sequence
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +26,19 @@ from rnascl_jax.base import Array, PyTree
 
 # Name of the mapped axis in every step.
 AXIS = 'devices'
+
+
+class PerImage(flax.struct.PyTreeNode):
+  """Arrays with an entry for each image of a batch, in a state of others.
+
+  `replicate` splits them over devices, as the batch is, where it copies all
+  else, and `unreplicate` puts them together again.
+
+  Attributes:
+    arrays: any pytree, leaves [B, ...]; of one device its share of them.
+  """
+
+  arrays: PyTree
 
 
 def devices(count: int = 0) -> list[jax.Device]:
@@ -109,22 +123,58 @@ def _sharding(over: Sequence[jax.Device]) -> NamedSharding:
 
 
 def replicate(tree: PyTree, over: Sequence[jax.Device]) -> PyTree:
-  """Copies every array to every device, behind a new leading axis."""
-  sharding = _sharding(over)
+  """Copies every array to every device, behind a new leading axis.
+
+  Arrays in a `PerImage` are split instead.
+
+  Raises:
+    ValueError: if such an array cannot be split evenly.
+  """
 
   def copy(x):
-    x = np.asarray(x)[None]
-    shards = [jax.device_put(x, device) for device in over]
-    shape = (len(over), *x.shape[1:])
-    return jax.make_array_from_single_device_arrays(shape, sharding, shards)
+    return _place([np.asarray(x)] * len(over), over)
 
-  return jax.tree.map(copy, tree)
+  def distribute(node):
+    if not isinstance(node, PerImage):
+      return copy(node)
+    return jax.tree.map(lambda x: _place([*shard(np.asarray(x), n)], over), node)
+
+  n = len(over)
+  return jax.tree.map(distribute, tree, is_leaf=_is_per_image)
 
 
 def unreplicate(tree: PyTree) -> PyTree:
-  """The first device's copy of every array, on the host."""
-  return jax.tree.map(
-    lambda x: np.asarray(x.addressable_shards[0].data)[0], tree
+  """The first device's copy of every array, on the host.
+
+  Arrays in a `PerImage` are put together from all devices.
+  """
+
+  def fetch(x):
+    return np.asarray(x.addressable_shards[0].data)[0]
+
+  def collect(node):
+    if not isinstance(node, PerImage):
+      return fetch(node)
+    return jax.tree.map(lambda x: np.concatenate(np.asarray(x)), node)
+
+  return jax.tree.map(collect, tree, is_leaf=_is_per_image)
+
+
+def _is_per_image(node: PyTree) -> bool:
+  return isinstance(node, PerImage)
+
+
+def _place(
+  parts: Sequence[np.ndarray], over: Sequence[jax.Device]
+) -> jax.Array:
+  """One array of parts, each on its device, behind a new leading axis."""
+  shards = [
+    jax.device_put(part[None], device)
+    for part, device in zip(parts, over, strict=True)
+  ]
+  shape = (len(over), *parts[0].shape)
+  return jax.make_array_from_single_device_arrays(
+    shape, _sharding(over), shards
   )
 
 

@@ -6,6 +6,7 @@ updated. One Gumbel draw of filters and tutors serves both.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -129,17 +130,17 @@ def _update_weights(
   lesson = steps.teach(how, context.teacher, images)
   draw = search.draw(context.seed, step, state.arch)
 
-  def objective(logits, taps):
-    terms = steps.make_terms(
-      how, lesson, batch.labels, draw.tutors, logits, taps
-    )
+  def total(terms):
     if search.weigh_cost:
-      loss = search.loss(terms, draw.channels, context)
-    else:
-      loss = losses.training_objective(
-        terms, kl_weight=context.kl_weight, gamma=context.gamma
-      )
-    return loss, steps.measure(loss, terms, logits, batch.labels)
+      return search.loss(terms, draw.channels, context)
+    return losses.training_objective(
+      terms, kl_weight=context.kl_weight, gamma=context.gamma
+    )
+
+  objective = adversarial.Objective(
+    functools.partial(steps.make_terms, how, lesson, batch.labels, draw.tutors),
+    total,
+  )
 
   masks = arch_params.masks(search.space, draw.channels)
   return steps.update(

@@ -12,6 +12,7 @@ up over the global batch, to be divided by their `count` once, at the end.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ from rnascl_jax import (
   parallel,
 )
 from rnascl_jax.arch_params import Masks
+from rnascl_jax.attacks import unrolling
 from rnascl_jax.base import Array, Key, PyTree, Taps, Variables
 
 # One image [H, W, C] in [0, 1] and a key -> an image of the same shape.
@@ -46,14 +48,14 @@ class TrainState(flax.struct.PyTreeNode):
     params: of the network.
     batch_stats: running statistics of BatchNorm.
     opt_state: of the weights' optimiser.
-    regime_state: of the training regime, `()` if it has none.
+    regime_state: of the training regime, an entry for each image of a batch.
   """
 
   step: Array
   params: PyTree
   batch_stats: PyTree
   opt_state: PyTree
-  regime_state: PyTree
+  regime_state: parallel.PerImage
 
   @property
   def variables(self) -> Variables:
@@ -137,18 +139,36 @@ class Lesson(NamedTuple):
 
 
 def init_state(
-  recipe: Recipe, key: Key, image_shape: tuple[int, ...]
+  recipe: Recipe, key: Key, image_shape: tuple[int, ...], batch_size: int
 ) -> TrainState:
-  """The state before the first step, on the host's default device."""
+  """The state before the first step, on the host's default device.
+
+  Args:
+    recipe: of the step.
+    key: of the weights.
+    image_shape: (H, W, C).
+    batch_size: images of a global batch that move the weights.
+  """
   images = jnp.zeros((1, *image_shape))
   init = jax.jit(lambda k: recipe.net.init(k, images, train=False))
-  variables = init(key)
+  return start_from(recipe, init(key), image_shape, batch_size)
+
+
+def start_from(
+  recipe: Recipe,
+  variables: Variables,
+  image_shape: tuple[int, ...],
+  batch_size: int,
+) -> TrainState:
+  """The same with given weights, such as those of a trained network."""
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=variables['params'],
     batch_stats=variables.get('batch_stats', {}),
     opt_state=recipe.optimizer.init(variables['params']),
-    regime_state=recipe.regime.init(images),
+    regime_state=parallel.PerImage(
+      recipe.regime.init((batch_size, *image_shape))
+    ),
   )
 
 
@@ -198,17 +218,6 @@ def make_terms(
   return losses.Terms(cross_entropy, kl, attended)
 
 
-def measure(
-  loss: Array, terms: losses.Terms, logits: Array, labels: Array
-) -> adversarial.Metrics:
-  """The metrics of a step, each [B]."""
-  return {
-    'loss': loss,
-    'accuracy': metrics.accuracy(logits, labels),
-    **terms._asdict(),
-  }
-
-
 def sum_up(values: adversarial.Metrics) -> dict[str, Array]:
   """Adds metrics up over this device's images and over all devices."""
   mask = jnp.ones_like(values['loss'], bool)
@@ -235,14 +244,47 @@ def update(
   images: Array,
   labels: Array,
 ) -> tuple[TrainState, adversarial.Metrics]:
-  """One update of the weights."""
+  """The updates of the weights on one batch: one, or one for each replay.
+
+  Returns:
+    The state after them, and metrics [B], means over replays.
+  """
+  replays = recipe.regime.replays
+
+  def once(state: TrainState, keys: Key):
+    return _update_once(recipe, network, objective, state, keys, images, labels)
+
+  def replay(state: TrainState, index: Array):
+    own = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+    return once(state, own)
+
+  if replays == 1:
+    new, values = once(state, keys)
+  else:
+    unroll = unrolling.choose(replay, state, jnp.int32(0), length=replays)
+    new, history = jax.lax.scan(
+      replay, state, jnp.arange(replays), unroll=unroll
+    )
+    values = jax.tree.map(lambda x: jnp.mean(x, axis=0), history)
+  return new.replace(step=state.step + 1), values
+
+
+def _update_once(
+  recipe: Recipe,
+  network: adversarial.Network,
+  objective: adversarial.Objective,
+  state: TrainState,
+  keys: Key,
+  images: Array,
+  labels: Array,
+) -> tuple[TrainState, adversarial.Metrics]:
   (_, (batch_stats, regime_state, values)), grads = (
     recipe.regime.value_and_grad(
       network,
       objective,
       state.params,
       state.batch_stats,
-      state.regime_state,
+      state.regime_state.arrays,
       keys,
       images,
       labels,
@@ -253,11 +295,10 @@ def update(
     grads, state.opt_state, state.params
   )
   new_state = state.replace(
-    step=state.step + 1,
     params=optax.apply_updates(state.params, updates),
     batch_stats=batch_stats,
     opt_state=opt_state,
-    regime_state=regime_state,
+    regime_state=parallel.PerImage(regime_state),
   )
   return new_state, values
 
@@ -281,15 +322,14 @@ def make_train_step(
     images, keys = prepare(recipe.augment, context.seed, state.step, batch)
     lesson = teach(how, context.teacher, images)
 
-    def objective(logits, taps):
-      terms = make_terms(
-        how, lesson, batch.labels, context.tutors, logits, taps
-      )
-      loss = losses.training_objective(
-        terms, kl_weight=context.kl_weight, gamma=context.gamma
-      )
-      return loss, measure(loss, terms, logits, batch.labels)
-
+    objective = adversarial.Objective(
+      functools.partial(make_terms, how, lesson, batch.labels, context.tutors),
+      functools.partial(
+        losses.training_objective,
+        kl_weight=context.kl_weight,
+        gamma=context.gamma,
+      ),
+    )
     state, values = update(
       recipe,
       apply_network(recipe.net),

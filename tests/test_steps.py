@@ -60,7 +60,7 @@ def _search() -> search_steps.Search:
 
 def _start(recipe: steps.Recipe):
   """A state and a context with random weights and statistics."""
-  state = steps.init_state(recipe, jax.random.key(0), _SHAPE)
+  state = steps.init_state(recipe, jax.random.key(0), _SHAPE, _BATCH)
   net = recipe.distillation.teacher
   taught = len(recipe.net.tap_names), len(net.tap_names)
   variables = net.init(jax.random.key(1), jnp.zeros((1, *_SHAPE)), train=False)

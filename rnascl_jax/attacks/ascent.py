@@ -116,7 +116,7 @@ def climb(
   def step(state, _):
     (loss, fooled), gradient = gradient_fn(state.image)
     velocity = _accumulate(state.velocity, gradient, decay)
-    image_adv = state.image + step_size * _sign(velocity)
+    image_adv = state.image + step_size * sign(velocity)
     image_adv = linf.project(image_adv, lower, upper)
     # A start need not be clamped; outside of the ball it is no result.
     inside = jnp.all((state.image >= lower) & (state.image <= upper))
@@ -190,6 +190,6 @@ def _accumulate(velocity, gradient, decay):
   return jnp.asarray(decay, gradient.dtype) * velocity + unit
 
 
-def _sign(x):
-  """The sign, 0 for NaN: in JAX sign(NaN) is NaN, and would stay."""
+def sign(x: Array) -> Array:
+  """Signs of numbers, 0 for NaN; JAX has NaN for it, which would stay."""
   return jnp.where(jnp.isnan(x), 0.0, jnp.sign(x))

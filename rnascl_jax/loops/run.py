@@ -146,7 +146,9 @@ def make_recipe(
   """What a stage's step is made of."""
   return steps.Recipe(
     net=net,
-    optimizer=resolve.optimizer(spec, epoch_steps(run, spec)),
+    optimizer=resolve.optimizer(
+      spec, epoch_steps(run, spec) * resolve.replays(regime)
+    ),
     regime=resolve.regime(regime),
     distillation=distillation,
     augment=resolve.augmentation(run.settings.data),
@@ -177,6 +179,7 @@ def fit(
   name: str,
   folder: pathlib.Path,
   spec: settings.Optimization,
+  regime: settings.Regime,
   step: Callable[..., Any],
   state: PyTree,
   given: steps.Context,
@@ -193,6 +196,7 @@ def fit(
     name: of the stage, for people.
     folder: of the stage.
     spec: how long and how fast.
+    regime: on which images.
     step: a step of `steps` or `search_steps`.
     state: at step 0.
     given: the step's context.
@@ -205,13 +209,14 @@ def fit(
     The state to use afterwards, on the host, and the stage's summary.
   """
   epoch = epoch_steps(run, spec)
-  rate = resolve.schedule(spec, epoch)
+  updates = epoch * resolve.replays(regime)
+  rate = resolve.schedule(spec, updates)
   seed = stage_seed(run.settings.seed, order_stage)
   train = run.data.train
 
   def describe(state: PyTree, done: int) -> dict[str, float]:
-    # The rate of the epoch's last step.
-    values = {'learning_rate': float(rate(done * epoch - 1))}
+    # The rate of the epoch's last update.
+    values = {'learning_rate': float(rate(done * updates - 1))}
     return values | (annotate(state, done) if annotate else {})
 
   stage = driver.Stage(
@@ -228,16 +233,21 @@ def fit(
     ),
     validate=validate,
     annotate=describe,
+    max_drop=resolve.max_drop(regime),
   )
   data = DeviceData(train.images, train.labels)
   logging.info('%s: %d epochs of %d steps', name, spec.epochs, epoch)
-  final, seconds = driver.run(stage, state, given, data, run.over)
-  chosen = driver.restore(folder, final, spec.select)
-  return chosen.state, {
-    'seconds': round(seconds, 2),
+  result = driver.run(stage, state, given, data, run.over)
+  select = 'best' if result.collapse else spec.select
+  chosen = driver.restore(folder, result.state, select)
+  summary = {
+    'seconds': round(result.seconds, 2),
     'epochs': spec.epochs,
     'selected_step': chosen.step,
   }
+  if result.collapse:
+    summary['collapse'] = result.collapse
+  return chosen.state, summary
 
 
 def finish(

@@ -97,16 +97,17 @@ def _search(run: Run, folder: pathlib.Path) -> None:
     space, len(net.tap_names), len(teacher_net.tap_names)
   )
   key = jax.random.key(runs.stage_seed(run.settings.seed, 'search'))
-  weights = steps.init_state(recipe, key, run.data.image_shape)
   parts = checks.split_batch(
     chosen.optimization.batch_size, chosen.arch_share, len(run.over)
   )
+  weights = steps.init_state(recipe, key, run.data.image_shape, parts[0])
   with _History(folder / 'arch.jsonl', chosen, epoch) as history:
     state, summary = runs.fit(
       run,
       'search',
       folder,
       dataclasses.replace(chosen.optimization, select='last'),
+      chosen.regime,
       search_steps.make_search_step(recipe, how),
       search_steps.init_search_state(weights, arch, how.optimizer),
       runs.context(

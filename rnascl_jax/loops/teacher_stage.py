@@ -92,8 +92,11 @@ def _train(run: Run, name: str) -> None:
     name.replace('_', ' '),
     folder,
     chosen.optimization,
+    chosen.regime,
     steps.make_train_step(recipe),
-    steps.init_state(recipe, key, run.data.image_shape),
+    steps.init_state(
+      recipe, key, run.data.image_shape, chosen.optimization.batch_size
+    ),
     runs.context(run, 'teacher'),
     order_stage='teacher',
     parts=(chosen.optimization.batch_size,),

@@ -93,8 +93,11 @@ def _train(
     f'student {name}',
     folder,
     chosen.optimization,
+    chosen.regime,
     step,
-    steps.init_state(recipe, key, run.data.image_shape),
+    steps.init_state(
+      recipe, key, run.data.image_shape, chosen.optimization.batch_size
+    ),
     runs.context(
       run,
       'train',

@@ -82,10 +82,11 @@ def _search_step(over) -> float:
     steps_per_epoch=390,
     reference=search_steps.uniform_macs(space, tables),
   )
+  part = round(_BATCH.value * 0.8 / len(over)) * len(over)
+  weights = steps.init_state(recipe, jax.random.key(0), _SHAPE, part)
   arch = arch_params.init_arch_params(
     space, len(net.tap_names), len(teacher.tap_names)
   )
-  weights = steps.init_state(recipe, jax.random.key(0), _SHAPE)
   state = search_steps.init_search_state(weights, arch, search.optimizer)
   context = steps.Context(
     seed=jnp.uint32(0),
@@ -101,7 +102,6 @@ def _search_step(over) -> float:
     np.zeros((1024, *_SHAPE), np.uint8), np.zeros(1024, np.int32)
   )
   many = _DISPATCH.value or (1 if jax.default_backend() == 'cpu' else 10)
-  part = round(_BATCH.value * 0.8 / len(over)) * len(over)
   rows = tuple(
     parallel.shard(np.zeros((many, size), np.int32), len(over), axis=1)
     for size in (part, _BATCH.value - part)

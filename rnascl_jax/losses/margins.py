@@ -1,22 +1,12 @@
-"""Classification losses, margins and the objectives of RNAS-CL.
-
-Every function returns one value per example, `[B]`; the caller takes the mean
-over the global batch. Nothing here knows of networks, configs or devices.
-
-Implements cross-entropy, the margin of Carlini and Wagner, and the objectives
-of eqs. (2) and (4) of Nath et al., RNAS-CL, IJCV 2024, section 3.4.
+"""Margins between logits, which attacks climb: CW-infinity, DLR.
 
 Example:
   >>> import jax.numpy as jnp
   >>> from rnascl_jax import losses
   >>> logits, labels = jnp.array([[2., 0., 0.]]), jnp.array([0])
-  >>> print(losses.cross_entropy(logits, labels).round(4))
-  [0.2395]
   >>> print(losses.margin(logits, labels))
   [2.]
 """
-
-from typing import NamedTuple
 
 import chex
 import jax
@@ -26,26 +16,6 @@ from rnascl_jax.base import Array
 
 # Keeps the ratio of logits finite where they are equal.
 _TINY = 1e-12
-
-
-def cross_entropy(logits: Array, labels: Array) -> Array:
-  """Cross-entropy between softmax(logits) and integer labels.
-
-  Args:
-    logits: [B, K].
-    labels: [B], integers in [0, K). Values outside give NaN.
-
-  Returns:
-    [B], non-negative.
-  """
-  chex.assert_rank([logits, labels], [2, 1])
-  chex.assert_equal_shape_prefix([logits, labels], 1)
-  log_probs = jax.nn.log_softmax(logits)
-  # Indexing takes a negative label for one counted from the end.
-  index = jnp.where(labels < 0, logits.shape[-1], labels)
-  return -jnp.take_along_axis(
-    log_probs, index[:, None], axis=-1, mode='fill', fill_value=jnp.nan
-  )[:, 0]
 
 
 def margin(logits: Array, labels: Array) -> Array:
@@ -160,91 +130,3 @@ def _pick(logits: Array, classes: Array) -> Array:
   """[B], of each example the logit of a class."""
   chosen = classes[:, None] == jnp.arange(logits.shape[-1])[None]
   return jnp.sum(jnp.where(chosen, logits, 0.0), axis=-1)
-
-
-class Terms(NamedTuple):
-  """The three terms that eqs. (2) and (4) add up, per example.
-
-  Attributes:
-    cross_entropy: [B], -y log p.
-    kl: [B], divergence between student and teacher.
-    attention: [B], the attention loss of eq. (1).
-  """
-
-  cross_entropy: Array
-  kl: Array
-  attention: Array
-
-
-def training_objective(
-  terms: Terms, *, kl_weight: float | Array = 1.0, gamma: float | Array = 1.0
-) -> Array:
-  """Training loss, L = L_CE + KL + gamma_t L_Attn (eq. 4).
-
-  Args:
-    terms: the three terms, each [B].
-    kl_weight: weight of the divergence; the paper has 1.
-    gamma: the normalisation constant gamma_t; the paper has 1.
-
-  Returns:
-    [B].
-  """
-  chex.assert_equal_shape(terms)
-  return terms.cross_entropy + kl_weight * terms.kl + gamma * terms.attention
-
-
-def search_objective(
-  terms: Terms,
-  cost: Array,
-  *,
-  kl_weight: float | Array = 1.0,
-  gamma: float | Array = 1.0,
-  exponent: float = 1.0,
-) -> Array:
-  """Search loss, L = (L_CE + KL + gamma_s L_Attn) n_f(G) (eq. 2).
-
-  Args:
-    terms: the three terms, each [B].
-    cost: scalar, n_f(G) / n_ref > 0. Raw FLOPs (about 1e7) as a factor diverge
-      under SGD; dividing by a reference only rescales the step.
-    kl_weight: weight of the divergence; the paper has 1.
-    gamma: the normalisation constant gamma_s; the paper has 1.
-    exponent: the cost's power, the knob that trades accuracy for FLOPs; the
-      paper has 1.
-
-  Returns:
-    [B].
-  """
-  chex.assert_rank(cost, 0)
-  total = training_objective(terms, kl_weight=kl_weight, gamma=gamma)
-  return total * cost**exponent
-
-
-def log_search_objective(
-  terms: Terms,
-  cost: Array,
-  *,
-  kl_weight: float | Array = 1.0,
-  gamma: float | Array = 1.0,
-  alpha: float = 0.2,
-  exponent: float = 0.6,
-) -> Array:
-  """Search loss with FBNet's form of the penalty, L * alpha log(cost)^exponent.
-
-  Args:
-    terms: the three terms, each [B].
-    cost: scalar, FLOPs in absolute numbers, above 1.
-    kl_weight: weight of the divergence.
-    gamma: weight of the attention loss.
-    alpha: factor, FBNet's 0.2.
-    exponent: power of the logarithm, FBNet's 0.6.
-
-  Returns:
-    [B].
-
-  Reference:
-    Wu et al., FBNet, CVPR 2019, eq. (2).
-  """
-  chex.assert_rank(cost, 0)
-  total = training_objective(terms, kl_weight=kl_weight, gamma=gamma)
-  return total * alpha * jnp.log(cost) ** exponent

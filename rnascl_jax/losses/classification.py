@@ -1,0 +1,35 @@
+"""Cross-entropy from logits.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> from rnascl_jax import losses
+  >>> logits, labels = jnp.array([[2., 0., 0.]]), jnp.array([0])
+  >>> print(losses.cross_entropy(logits, labels).round(4))
+  [0.2395]
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from rnascl_jax.base import Array
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+  """Cross-entropy between softmax(logits) and integer labels.
+
+  Args:
+    logits: [B, K].
+    labels: [B], integers in [0, K). Values outside give NaN.
+
+  Returns:
+    [B], non-negative.
+  """
+  chex.assert_rank([logits, labels], [2, 1])
+  chex.assert_equal_shape_prefix([logits, labels], 1)
+  log_probs = jax.nn.log_softmax(logits)
+  # Indexing takes a negative label for one counted from the end.
+  index = jnp.where(labels < 0, logits.shape[-1], labels)
+  return -jnp.take_along_axis(
+    log_probs, index[:, None], axis=-1, mode='fill', fill_value=jnp.nan
+  )[:, 0]

@@ -1,0 +1,51 @@
+"""Turns the names in settings into functions: the border of the library.
+
+Every name a config may hold stands in one of the dicts of this package (or in
+those of `datasets`, `teachers`, `attacks` and `search_space`); beyond it there
+are functions and no names.
+"""
+
+from rnascl_jax.resolve.attacks import ENSEMBLES, MEMBERS, attack, ensemble
+from rnascl_jax.resolve.inputs import (
+  augmentation,
+  dataset,
+  space,
+  student_network,
+  teacher_network,
+)
+from rnascl_jax.resolve.names import pick
+from rnascl_jax.resolve.optimization import (
+  distill,
+  optimizer,
+  schedule,
+  search,
+)
+from rnascl_jax.resolve.regimes import (
+  REGIMES,
+  max_drop,
+  regime,
+  replays,
+  validation_attack,
+)
+
+__all__ = [
+  'ENSEMBLES',
+  'MEMBERS',
+  'REGIMES',
+  'attack',
+  'augmentation',
+  'dataset',
+  'distill',
+  'ensemble',
+  'max_drop',
+  'optimizer',
+  'pick',
+  'regime',
+  'replays',
+  'schedule',
+  'search',
+  'space',
+  'student_network',
+  'teacher_network',
+  'validation_attack',
+]

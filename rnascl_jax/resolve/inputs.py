@@ -1,0 +1,131 @@
+"""Data sets, search spaces and networks, from their names."""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rnascl_jax import (
+  batches,
+  datasets,
+  parallel,
+  search_space,
+  settings,
+  steps,
+  student,
+  teachers,
+)
+from rnascl_jax.datasets import Dataset
+from rnascl_jax.resolve.names import pick
+from rnascl_jax.search_space import SearchSpace
+
+SHORTCUTS = {shortcut.value: shortcut for shortcut in search_space.Shortcut}
+
+
+@functools.lru_cache(maxsize=2)
+def dataset(spec: settings.Data) -> Dataset:
+  """The data set, read once for all stages of a process."""
+  pick(datasets.DATASETS, spec.name, 'data.name')
+  limit = None
+  if spec.max_train or spec.max_test:
+    everything = 10**9
+    limit = datasets.Limit(
+      spec.max_train or everything, spec.max_test or everything
+    )
+  return datasets.load(
+    spec.name,
+    data_dir=spec.data_dir or None,
+    validation_size=spec.validation_size,
+    limit=limit,
+  )
+
+
+def augmentation(spec: settings.Data) -> steps.Augment:
+  """Random crop and flip of one image."""
+  return functools.partial(
+    batches.augment, padding=spec.padding, flip=spec.flip
+  )
+
+
+def space(spec: settings.Space) -> SearchSpace:
+  """The search space."""
+  table = {**search_space.CIFAR_SPACES, 'custom': None}
+  found = pick(table, spec.name, 'space.name')
+  shortcut = pick(SHORTCUTS, spec.shortcut, 'space.shortcut')
+  if found is not None:
+    return dataclasses.replace(found, shortcut=shortcut)
+  return search_space.from_stages(
+    spec.depths,
+    spec.choices,
+    spec.strides,
+    stem_features=spec.stem_features,
+    stem_stride=spec.stem_stride,
+    expansion=spec.expansion,
+    shortcut=shortcut,
+  )
+
+
+def student_network(
+  data: Dataset, blocks: SearchSpace, layers: str
+) -> student.Student:
+  """The student for a space, supernet or derived."""
+  search_space.check_image(blocks, data.image_shape)
+  return student.Student(
+    space=blocks,
+    num_classes=data.num_classes,
+    mean=data.mean,
+    std=data.std,
+    blocks_only=layers == 'block',
+    axis_name=parallel.AXIS,
+  )
+
+
+def teacher_network(
+  data: Dataset,
+  spec: settings.Network,
+  *,
+  where: str = 'teacher',
+  guides: bool = False,
+) -> nn.Module:
+  """A teacher's network.
+
+  Args:
+    data: decides classes and normalisation.
+    spec: the network.
+    where: the config's section, for messages.
+    guides: whether it only guides a student, and may compute in bfloat16.
+      Teachers are trained and evaluated in float32.
+
+  Returns:
+    The network.
+
+  Raises:
+    ValueError: for an unknown network, or a shape that it does not take.
+  """
+  make = pick(teachers.TEACHERS, spec.name, f'{where}.network.name')
+  shape = {
+    name: getattr(spec, name)
+    for name in ('depth', 'width', 'features', 'stage_sizes', 'strides')
+    if getattr(spec, name)
+  }
+  accelerated = jax.default_backend() != 'cpu'
+  narrow = spec.bfloat16 == 'always' or (
+    spec.bfloat16 == 'accelerators' and accelerated
+  )
+  dtype = jnp.bfloat16 if guides and narrow else None
+  try:
+    return make(
+      num_classes=data.num_classes,
+      mean=data.mean,
+      std=data.std,
+      dtype=dtype,
+      axis_name=parallel.AXIS,
+      **shape,
+    )
+  except TypeError as error:
+    raise ValueError(
+      f'config.{where}.network.name={spec.name!r} does not take '
+      f'{", ".join(shape) or "no shape"}: {error}'
+    ) from error

@@ -1,0 +1,54 @@
+"""Fields that are fine one by one and contradict each other."""
+
+from rnascl_jax.settings.inputs import Space
+from rnascl_jax.settings.run import Settings
+
+# What describes the stages of a custom search space.
+_STAGES = ('depths', 'choices', 'strides')
+# Names of other models and files of a run.
+_RESERVED = ('teacher', 'vulnerable_teacher', 'search', 'robustness')
+
+
+def check(settings: Settings) -> None:
+  """Raises where fields are fine one by one but contradict each other."""
+  space = settings.space
+  for name in (*_STAGES, 'stem_features', 'stem_stride', 'expansion'):
+    value, default = getattr(space, name), getattr(Space(), name)
+    if space.name != 'custom' and value != default:
+      raise ValueError(
+        f'config.space.{name}={value} has no meaning beside '
+        f"config.space.name={space.name!r}: set name='custom', or leave it at "
+        f'{default}.'
+      )
+    if space.name == 'custom' and name in _STAGES and not value:
+      raise ValueError(
+        f"config.space.name='custom' needs config.space.{name}, one entry for "
+        'each stage.'
+      )
+  if not settings.evaluation.attacks or not settings.students:
+    raise ValueError(
+      f'config.evaluation.attacks={settings.evaluation.attacks} and '
+      f'config.students={tuple(settings.students)} must not be empty.'
+    )
+  for name, student in settings.students.items():
+    where = f'config.students.{name}'
+    if name in _RESERVED or not name.isidentifier():
+      raise ValueError(
+        f'{where} cannot be the name of a student: use letters, digits and _, '
+        f'and none of {_RESERVED}.'
+      )
+    if student.teacher not in ('', 'teacher', 'vulnerable_teacher'):
+      raise ValueError(
+        f'{where}.teacher={student.teacher!r} must be "teacher", '
+        '"vulnerable_teacher" or "" for none.'
+      )
+    if not student.teacher and (student.kl_weight or student.gamma):
+      raise ValueError(
+        f'{where} has kl_weight={student.kl_weight} and gamma={student.gamma} '
+        'but no teacher: set both to 0 or name a teacher.'
+      )
+    if student.teacher == 'vulnerable_teacher' and not settings.controls:
+      raise ValueError(
+        f'{where}.teacher is the control, which is not trained: set '
+        'config.controls=True.'
+      )

@@ -1,0 +1,80 @@
+"""What a run starts from: images, a search space, a teacher's network."""
+
+import dataclasses
+
+from rnascl_jax import fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """Images and their augmentation.
+
+  Attributes:
+    name: of the data set, see `datasets.DATASETS`.
+    data_dir: of TensorFlow Datasets; empty means TFDS_DATA_DIR or its default.
+    validation_size: images held out of the training set to choose checkpoints.
+    max_train: most images to train on; 0 means all.
+    max_test: most images to test on; 0 means all.
+    padding: pixels added on every side before a random crop.
+    flip: whether images are mirrored at random.
+  """
+
+  name: str = 'cifar10'
+  data_dir: str = ''
+  validation_size: int = fields.bounded(1000, 1)
+  max_train: int = fields.bounded(0, 0)
+  max_test: int = fields.bounded(0, 0)
+  padding: int = fields.bounded(4, 0)
+  flip: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+  """The search space.
+
+  Attributes:
+    name: a space of Table 13 ('s3', 's5', 's7', 'm', 'm2', 'l') or 'custom'.
+    depths: blocks of each stage (custom only, as are the next five).
+    choices: filter choices of each stage.
+    strides: stride of each stage.
+    stem_features: filters of the stem.
+    stem_stride: stride of the stem.
+    expansion: inner over input width of a block.
+    shortcut: what a residual does where widths differ: 'pad', 'drop' or
+      'project'.
+    layers: which student layers are taught: every 'conv' or every 'block'.
+  """
+
+  name: str = 's3'
+  depths: tuple[int, ...] = fields.bounded((), 1)
+  choices: tuple[tuple[int, ...], ...] = ()
+  strides: tuple[int, ...] = fields.bounded((), 1)
+  stem_features: int = fields.bounded(16, 1)
+  stem_stride: int = fields.bounded(2, 1)
+  expansion: int = fields.bounded(6, 1)
+  shortcut: str = 'pad'
+  layers: str = fields.one_of('conv', 'block')
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+  """A teacher network.
+
+  Attributes:
+    name: see `teachers.TEACHERS`.
+    depth: of a 'wide_resnet'.
+    width: of a 'wide_resnet', its widening factor.
+    features: of a 'small_resnet', filters of each stage.
+    stage_sizes: of a 'small_resnet', blocks of each stage.
+    strides: of a 'small_resnet', stride of each stage.
+    bfloat16: whether to compute in bfloat16: 'never', 'always' or on
+      'accelerators' only.
+  """
+
+  name: str = 'wide_resnet34_10'
+  depth: int = fields.bounded(0, 0)
+  width: int = fields.bounded(0, 0)
+  features: tuple[int, ...] = fields.bounded((), 1)
+  stage_sizes: tuple[int, ...] = fields.bounded((), 1)
+  strides: tuple[int, ...] = fields.bounded((), 1)
+  bfloat16: str = fields.one_of('accelerators', 'never', 'always')
