@@ -50,3 +50,27 @@ def pick(values: dict[str, str], name: str, known: Collection[str]) -> str:
       f'{", ".join(known)}.'
     )
   return values[name]
+
+
+def refuse(values: dict[str, str], beside: str, *names: str) -> None:
+  """Refuses arguments that have no meaning beside another one.
+
+  Args:
+    values: from `parse`; an argument that was not given is empty.
+    beside: the other one, such as 'data=digits'.
+    *names: of the arguments.
+
+  Raises:
+    ValueError: if one of them was given.
+  """
+  for name in names:
+    if values[name]:
+      raise ValueError(
+        f'The config argument {name}={values[name]} has no meaning beside '
+        f'{beside}: leave it out.'
+      )
+
+
+def forward(values: dict[str, str], *names: str) -> str:
+  """The argument of another config: those of these names that were given."""
+  return ','.join(f'{name}={values[name]}' for name in names if values[name])

@@ -19,7 +19,7 @@ from rnascl_jax import settings
 EPSILON_255 = 25.5
 # Ensembles of AutoAttack, models and images; () of models and 0 mean all.
 _AUTO_ATTACKS = {
-  'some': (('standard',), ('rnas_cl', 'ce'), 64),
+  'some': (('standard',), ('rnas_cl', 'rnas_cl_eq6', 'ce'), 64),
   'all': (('standard',), (), 0),
   'none': ((), (), 0),
 }
@@ -66,6 +66,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.teacher.regime.epsilon_255 = EPSILON_255
   config.teacher.regime.step_size_255 = EPSILON_255 / 4
   config.teacher.regime.num_steps = 5
+  config.teacher.regime.validation_steps = 5
   config.controls = True
 
   config.search.optimization.epochs = 10
@@ -93,6 +94,18 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     gamma=0.0,
   )
 
+  # Eq. (6) at the teacher's radius, for the paper's 20 epochs. Tried on seed 0,
+  # with accuracies in % of the 128 validation images, clean and under PGD-5:
+  # 0.004 (the authors') 99.2, 80.5; 0.02: 98.4, 83.6; 0.05: 98.4, 88.3; 0.1:
+  # 97.7, 89.1; with 'cosine' 0.05: 99.2, 85.2; 0.1: 99.2, 89.1.
+  config.adversarial.optimization.learning_rate = 0.1
+  config.adversarial.optimization.schedule = 'cosine'
+  config.adversarial.students = {
+    'rnas_cl_eq6': settings.hardened_template(
+      epsilon_255=EPSILON_255, validation_steps=5
+    )
+  }
+
   # MI-FGSM as published, with a momentum of 1; that of the authors' code is 10.
   config.evaluation.attacks = (
     'fgsm',
@@ -101,7 +114,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     'cw20_rnascl',
   )
   config.evaluation.epsilon_255 = EPSILON_255
-  config.evaluation.curve_epsilons_255 = (6.375, 12.75, 19.125, 25.5, 38.25)
+  # Up to 0.3, where nothing is robust: there a curve must end near 0.
+  shares = (0.25, 0.5, 1, 1.5, 2, 3)
+  config.evaluation.curve_epsilons_255 = tuple(EPSILON_255 * s for s in shares)
   config.evaluation.batch_size = 517
 
   (
@@ -131,7 +146,9 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
     config.vulnerable_teacher,
     config.search,
     config.train,
+    config.adversarial,
   ):
     stage.optimization.epochs = 1
+  config.adversarial.students.rnas_cl_eq6.regime.num_steps = 2
   config.students = {name: config.students[name] for name in ('rnas_cl', 'ce')}
   config.controls = False

@@ -1,6 +1,10 @@
-"""Runs all stages: teacher, search, train, evaluate, report.
+"""Runs all stages: teacher, search, train, adversarial, evaluate, report.
 
 python -m experiments.pipeline --config=configs/digits.py --workdir=/tmp/digits
+
+Each stage is a command of its own with its own --help; one that is complete in
+the workdir is not run again. The adversarial stage, 20 more epochs on attacks,
+is left out by a config whose config.adversarial.students is empty.
 """
 
 from experiments import launcher

@@ -1,6 +1,8 @@
-"""Trains the derived architecture, with the config's controls.
+"""Trains the derived architecture from scratch, with the config's controls.
 
 python -m experiments.train --config=configs/digits.py --workdir=/tmp/digits
+
+experiments.adversarial trains the students further, on attacks.
 """
 
 from experiments import launcher

@@ -29,15 +29,7 @@ def check(everything: Settings, data: Dataset, devices: int) -> None:
   """
   taught = _teachers(everything)
   _check_networks(everything, data, taught)
-  stages: dict[str, settings.Teacher | settings.Search | settings.Train] = {
-    **taught,
-    'search': everything.search,
-    'train': everything.train,
-  }
-  for name, stage in stages.items():
-    resolve.schedule(stage.optimization, 1, name)
-    resolve.regime(stage.regime, name)
-    _check_batch(stage.optimization.batch_size, data, devices, name)
+  _check_trainings(everything, taught, data, devices)
   space = resolve.space(everything.space)
   resolve.search(everything.search, data, space, 1)
   split_batch(
@@ -80,6 +72,31 @@ def split_batch(
   return weights, arch
 
 
+def _check_trainings(
+  everything: Settings,
+  taught: Mapping[str, settings.Teacher],
+  data: Dataset,
+  devices: int,
+) -> None:
+  stages: dict[str, settings.Teacher | settings.Search | settings.Train] = {
+    **taught,
+    'search': everything.search,
+    'train': everything.train,
+  }
+  chosen = {name: stage.optimization for name, stage in stages.items()}
+  regimes = {name: stage.regime for name, stage in stages.items()}
+  hardened = everything.adversarial.students
+  if hardened:
+    chosen['adversarial'] = everything.adversarial.optimization
+  for name, student in hardened.items():
+    regimes[f'adversarial.students.{name}'] = student.regime
+  for name, optimization in chosen.items():
+    resolve.schedule(optimization, 1, name)
+    _check_batch(optimization.batch_size, data, devices, name)
+  for name, regime in regimes.items():
+    resolve.regime(regime, name)
+
+
 def _check_auto_attack(
   everything: Settings, taught: Mapping[str, settings.Teacher]
 ) -> None:
@@ -90,7 +107,11 @@ def _check_auto_attack(
       "config.evaluation.auto_attack has 'rand', which is for classifiers that "
       'draw random numbers; the networks of a run do not: use "standard".'
     )
-  models = {**taught, **everything.students}
+  models = {
+    **taught,
+    **everything.students,
+    **everything.adversarial.students,
+  }
   for name in spec.auto_attack_models:
     resolve.pick(models, name, 'evaluation.auto_attack_models')
 

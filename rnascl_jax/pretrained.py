@@ -20,6 +20,9 @@ from rnascl_jax.base import LogitsFn, Variables
 from rnascl_jax.student import Student
 from rnascl_jax.teachers import TEACHERS
 
+# Folders in a workdir with a folder for each student.
+_STAGES = ('train', 'adversarial')
+
 
 class Pretrained(NamedTuple):
   """A trained classifier.
@@ -44,7 +47,8 @@ def load(workdir: str | os.PathLike[str], model: str = 'rnas_cl') -> Pretrained:
 
   Args:
     workdir: of a run.
-    model: a student's name ('rnas_cl', 'ce', ...) or a teacher's ('teacher').
+    model: a student's name ('rnas_cl', 'ce', ...), one that was trained further
+      on attacks ('rnas_cl_eq6'), or a teacher's ('teacher').
 
   Returns:
     The model.
@@ -53,17 +57,14 @@ def load(workdir: str | os.PathLike[str], model: str = 'rnas_cl') -> Pretrained:
     FileNotFoundError: if it was not trained there; it lists those that were.
   """
   folder = pathlib.Path(workdir)
-  places = (folder / 'train' / model, folder / model)
-  for place in places:
+  for place in (*(folder / stage / model for stage in _STAGES), folder / model):
     if (place / 'stage.json').exists():
       variables, metadata = checkpoints.load_variables(place / 'model')
       return _build(variables, metadata)
   found = sorted(
     path.parent.name
-    for path in [
-      *folder.glob('train/*/stage.json'),
-      *folder.glob('*/stage.json'),
-    ]
+    for pattern in ('*', *(f'{stage}/*' for stage in _STAGES))
+    for path in folder.glob(f'{pattern}/stage.json')
     if path.parent.name != 'search'
   )
   raise FileNotFoundError(

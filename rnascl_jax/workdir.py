@@ -102,10 +102,18 @@ def summary(stage: pathlib.Path) -> dict[str, Any]:
   """
   if not is_done(stage):
     raise MissingStageError(
-      f'{stage} is not complete. Run the stage first, or all of them with '
-      'python -m experiments.pipeline.'
+      f'{stage} is not complete. Run python -m experiments.'
+      f'{_command_of(stage)} first, or all stages with python -m '
+      'experiments.pipeline.'
     )
   return files.read_json(stage / 'stage.json')
+
+
+def _command_of(stage: pathlib.Path) -> str:
+  """The command that completes a stage, by its folder."""
+  if stage.name in ('teacher', 'vulnerable_teacher'):
+    return 'teacher'
+  return 'search' if stage.name == 'search' else stage.parent.name
 
 
 def record(

@@ -35,10 +35,15 @@ MODELS = {
 }
 
 
+# What RNAS-CL is after further training on attacks.
+HARDENED = ('RNAS-CL + eq. (6)', 'student', 6_512, (503, 450, 440, 442, 438))
+
+
 def evaluation(
   model: str,
   counts: tuple[int, ...] | None = None,
   *,
+  about: tuple | None = None,
   order: int = 0,
   images: int = IMAGES,
   epsilon: float = EPSILON,
@@ -49,7 +54,7 @@ def evaluation(
 
   Some models are also under AutoAttack, on fewer images.
   """
-  label, kind, parameters, default = MODELS[model]
+  label, kind, parameters, default = about or MODELS[model]
   attacks = []
   for attack, correct in zip(LABELS, counts or default, strict=True):
     steps = {'clean': 0, 'fgsm': 1, 'mi_fgsm': 10}.get(attack, 20)
@@ -118,6 +123,38 @@ def write_evaluation(
     for attacked in saved['attacks']:
       arrays |= saved_auto_attack.arrays(attacked, RANKS)
     np.savez(path.with_suffix('.npz'), **arrays)
+
+
+def write_hardened(
+  workdir: pathlib.Path,
+  model: str = 'rnas_cl_eq6',
+  counts: tuple[int, ...] | None = None,
+  *,
+  label: str = HARDENED[0],
+  base: str = 'rnas_cl',
+  regime: str = 'trades',
+  left: tuple[int, ...] | None = None,
+) -> None:
+  """Adds a student that was trained further on attacks to a written run."""
+  path = workdir / 'config.json'
+  config = json.loads(path.read_text())
+  section = config.setdefault(
+    'adversarial', {'optimization': {'epochs': 20}, 'students': {}}
+  )
+  section['students'][model] = {'student': base, 'regime': {'name': regime}}
+  path.write_text(json.dumps(config))
+  about = (label, *HARDENED[1:])
+  order = list(MODELS).index(base)
+  saved = evaluation(model, counts, about=about, order=order) | {'base': base}
+  if left is not None:
+    saved['attacks'].append(saved_auto_attack.record(left))
+  write_evaluation(workdir, saved)
+  saved_search.write_log(
+    workdir / 'adversarial' / model,
+    2.5,
+    np.random.default_rng(len(section['students'])),
+    adversarial_accuracy=lambda epoch: 0.8 - 0.5 * np.exp(-epoch / 8),
+  )
 
 
 def write_auto_attack(

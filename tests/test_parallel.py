@@ -22,6 +22,59 @@ def test_replicated_trees_come_back_with_the_same_bits(count):
   assert back['b'][0] == 5 and back['b'][0].dtype == np.uint32
 
 
+def _state_of_images(size: int):
+  rng = np.random.default_rng(0)
+  return {
+    'params': {'w': rng.random(3)},
+    'images': parallel.PerImage(
+      {'delta': rng.random((size, 2)), 'count': np.arange(size)}
+    ),
+    'nothing': parallel.PerImage(()),
+  }
+
+
+@pytest.mark.parametrize('count', [1, 2])
+def test_entries_of_images_are_split_and_put_together_again(count):
+  state = _state_of_images(4)
+  over = parallel.devices(count)
+  copies = parallel.replicate(state, over)
+  delta = copies['images'].arrays['delta']
+  assert copies['params']['w'].shape == (count, 3)
+  assert delta.shape == (count, 4 // count, 2)
+  for shard, device in zip(delta.addressable_shards, over, strict=True):
+    assert shard.device == device and shard.data.shape == (1, 4 // count, 2)
+  back = parallel.unreplicate(copies)
+  assert jax.tree.structure(back) == jax.tree.structure(state)
+  for found, expected in zip(
+    jax.tree.leaves(back), jax.tree.leaves(state), strict=True
+  ):
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_array_equal(found, expected.astype(found.dtype))
+
+
+def test_a_device_has_the_entries_of_the_images_that_it_has():
+  """And what each of them makes of its own comes back in one order."""
+  over = parallel.devices(2)
+
+  def step(state, batch):
+    (images,) = jax.tree.leaves(state)
+    where = parallel.positions(images.shape[0])
+    return parallel.PerImage(images + 10 * batch + 100 * where)
+
+  state = parallel.PerImage(np.arange(6))
+  mapped = parallel.pmap(step, over)
+  found = mapped(
+    parallel.replicate(state, over), parallel.shard(np.arange(6), 2)
+  )
+  back = parallel.unreplicate(found)
+  np.testing.assert_array_equal(back.arrays, 111 * np.arange(6))
+
+
+def test_entries_of_images_that_do_not_split_are_refused():
+  with pytest.raises(ValueError, match='batch of 5.*multiple of 2'):
+    parallel.replicate(_state_of_images(5), parallel.devices(2))
+
+
 def test_shards_are_contiguous_and_positions_number_the_whole_batch():
   over = parallel.devices(2)
   shards = parallel.shard(np.arange(8), 2)

@@ -15,6 +15,7 @@ from rnascl_jax import (
   batches,
   driver,
   flops,
+  losses,
   parallel,
   search_space,
   search_steps,
@@ -23,6 +24,7 @@ from rnascl_jax import (
 )
 from rnascl_jax.loops.run import DeviceData
 from rnascl_jax.teachers import resnet
+from tests import small_network
 
 _SPACE = search_space.from_stages(
   (1, 1), ((4, 2), (6, 4)), (1, 2), stem_features=4, stem_stride=2, expansion=2
@@ -142,6 +144,84 @@ def test_two_devices_equal_one_over_three_steps(case):
     _assert_close(a_sums, b_sums, 1e-5 * _BATCH)
 
 
+_ON_CONFIDENT = functools.partial(
+  losses.robustness,
+  beta=6.0,
+  cac_weight=3.0,
+  # Of untrained predictions of ten classes; some are above, and some are not.
+  threshold=0.4,
+  only_confident=True,
+  axis_name=parallel.AXIS,
+)
+_ATTACK = {'epsilon': 0.1, 'step_size': 0.05, 'num_steps': 2}
+_REGIMES = {
+  'standard': adversarial.standard(),
+  'pgd': adversarial.pgd_training(**_ATTACK),
+  'pgd in evaluation mode': adversarial.pgd_training(
+    **_ATTACK, in_training_mode=False
+  ),
+  'fast': adversarial.fast(epsilon=0.1),
+  'free': adversarial.free(epsilon=0.1, replays=2),
+  'trades, cac': adversarial.trades(**_ATTACK, robustness=_ON_CONFIDENT),
+}
+
+
+@functools.cache
+def _small_run(name: str, devices: int):
+  """Three steps of a regime on a small network without a teacher, in float64.
+
+  The optimiser counts its updates.
+  """
+  recipe = steps.Recipe(
+    net=small_network.Network(10, parallel.AXIS),
+    optimizer=optax.sgd(optax.exponential_decay(0.2, 1, 0.9), momentum=0.9),
+    regime=_REGIMES[name],
+    distillation=steps.Distillation(),
+    augment=lambda key, image: image,
+  )
+  context = steps.Context(jnp.uint32(3), (), (), jnp.zeros(()), jnp.zeros(()))
+  with jax.enable_x64(True):
+    variables = small_network.variables(_SHAPE[-1], 10)
+    state = steps.start_from(recipe, variables, _SHAPE, _BATCH)
+    step = steps.make_train_step(recipe)
+    return _run(step, state, context, devices, (_BATCH,), 3)
+
+
+@pytest.mark.parametrize('name', _REGIMES)
+def test_every_regime_does_on_two_devices_what_it_does_on_one(name):
+  one, two = _small_run(name, 1), _small_run(name, 2)
+  for (a, a_sums), (b, b_sums) in zip(one, two, strict=True):
+    _assert_close(a, b, 1e-10)
+    _assert_close(a_sums, b_sums, 1e-9)
+    assert a_sums['count'] == _BATCH
+  assert a.params['conv']['kernel'].dtype == np.float64
+  moved = a.params['conv']['kernel'] - one[0][0].params['conv']['kernel']
+  assert np.abs(moved).min() > 0
+
+
+def test_free_training_updates_the_weights_in_every_replay_of_a_batch():
+  for index, (state, _) in enumerate(_small_run('free', 1)):
+    _, schedule = state.opt_state
+    assert state.step == index + 1
+    assert schedule.count == 2 * (index + 1)
+
+
+def test_free_training_keeps_a_perturbation_for_each_image_of_the_batch():
+  before, after = (s.regime_state.arrays for s, _ in _small_run('free', 2)[1:])
+  assert after.shape == (_BATCH, *_SHAPE)
+  assert np.abs(after).max() == 0.1
+  assert (np.abs(after).max((1, 2, 3)) > 0).all()
+  # It is not reset: most pixels are where they were, at the ball's border.
+  assert 0.4 < (before == after).mean() < 1
+
+
+def test_regimes_without_memory_keep_nothing():
+  for name in _REGIMES:
+    if name != 'free':
+      state, _ = _small_run(name, 1)[-1]
+      assert not jax.tree.leaves(state.regime_state)
+
+
 def test_two_devices_equal_one_over_ten_steps_in_float64():
   with jax.enable_x64(True):
     step, state, context = _search_case()
@@ -157,9 +237,9 @@ def test_two_steps_in_a_dispatch_equal_two_dispatches():
   apart = _run(step, state, context, 1, (12, 4), 4)
   together = _run(step, state, context, 1, (12, 4), 4, per_dispatch=2)
   _assert_close(apart[-1][0], together[-1][0], 1e-5)
-  losses = np.concatenate([sums['loss'] for _, sums in together])
+  found = np.concatenate([sums['loss'] for _, sums in together])
   expected = np.concatenate([sums['loss'] for _, sums in apart])
-  np.testing.assert_allclose(losses, expected, rtol=1e-5)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_search_step_moves_weights_and_architecture_but_not_the_averages():
@@ -194,7 +274,14 @@ def test_search_step_moves_weights_and_architecture_but_not_the_averages():
 
 
 def test_the_cost_is_a_factor_of_the_weights_loss_unless_switched_off():
-  recipe, search = _recipe(adversarial.standard()), _search()
+  """Of all its terms, with those that compare an image with its view."""
+  regime = adversarial.trades(
+    epsilon=0.1,
+    step_size=0.1,
+    num_steps=1,
+    robustness=functools.partial(losses.robustness, cac_weight=5.0),
+  )
+  recipe, search = _recipe(regime), _search()
   _, state, context = _search_case()
   weighed = search_steps.make_search_step(recipe, search)
   plain = search_steps.make_search_step(
@@ -204,8 +291,13 @@ def test_the_cost_is_a_factor_of_the_weights_loss_unless_switched_off():
   ((_, without),) = _run(plain, state, context, 1, (12, 4), 1)
   draw = search.draw(context.seed, jnp.int32(0), state.arch)
   factor = flops.expected_macs(search.tables, draw.channels) / search.reference
+  assert abs(factor - 1) > 0.01
+  assert without['robustness'] > 0.01 * without['loss']
   np.testing.assert_allclose(
     with_cost['loss'], without['loss'] * factor, rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    with_cost['robustness'], without['robustness'], rtol=1e-5
   )
 
 
@@ -220,28 +312,6 @@ def test_architecture_stays_during_warmup_and_weights_move():
     assert np.abs(after.weights.params['stem']['kernel']).max() > 0
   moved = history[2][0].arch.tutor_logits - state.arch.tutor_logits
   assert np.abs(moved).max() > 0
-
-
-def test_pgd_training_attacks_the_current_weights():
-  """Its loss is above that on clean images, and equal to it at epsilon 0."""
-  losses = {}
-  for epsilon in (0.0, 0.3):
-    regime = adversarial.pgd_training(
-      epsilon=epsilon, step_size=epsilon / 2, num_steps=4
-    )
-    recipe = _recipe(regime)
-    state, context = _start(recipe)
-    # Statistics of an untrained network in evaluation mode are far off: train.
-    step = steps.make_train_step(recipe)
-    history = _run(step, state, context, 1, (16,), 1)
-    losses[epsilon] = history[0][1]['cross_entropy']
-  recipe = _recipe(adversarial.standard())
-  state, context = _start(recipe)
-  ((_, clean),) = _run(
-    steps.make_train_step(recipe), state, context, 1, (16,), 1
-  )
-  np.testing.assert_allclose(losses[0.0], clean['cross_entropy'], rtol=1e-5)
-  assert losses[0.3] > clean['cross_entropy']
 
 
 def _replace(search: search_steps.Search, **changes) -> search_steps.Search:

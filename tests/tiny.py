@@ -26,6 +26,7 @@ def config() -> ml_collections.ConfigDict:
   found.teacher.network.stage_sizes = (1,)
   found.teacher.network.strides = (2,)
   found.teacher.regime.num_steps = 2
+  found.teacher.regime.validation_steps = 2
   found.vulnerable_teacher.network = found.teacher.network
   for optimization in (
     found.teacher.optimization,
@@ -41,6 +42,13 @@ def config() -> ml_collections.ConfigDict:
     'ce': settings.student_template(
       label='CE', teacher='', kl_weight=0.0, gamma=0.0
     ),
+  }
+  found.adversarial.optimization.epochs = 1
+  found.adversarial.optimization.batch_size = 32
+  found.adversarial.students = {
+    'rnas_cl_eq6': settings.hardened_template(
+      epsilon_255=16.0, num_steps=1, validation_steps=2
+    )
   }
   found.devices = 1
   found.evaluation.attacks = ('fgsm', 'pgd20_rnascl')

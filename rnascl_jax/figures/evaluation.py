@@ -24,6 +24,7 @@ LABELS = {
   'vulnerable_teacher': 'Teacher trained without attacks',
   'search': 'Search',
   'rnas_cl': 'RNAS-CL',
+  'rnas_cl_eq6': 'RNAS-CL + eq. (6)',
   'ce': 'CE',
   'ce_kl': 'CE + KL',
   'control_rnas_cl': 'Control: RNAS-CL',
@@ -66,6 +67,8 @@ class Evaluation:
     curves: one per attack that was run at several epsilons.
     correct: per-image outcomes by attack key, [images] bool; may be empty.
     suspicions: reasons to doubt any attack on this model.
+    base: key of the student that it was before it was trained further on
+      attacks, '' for a model that was trained from scratch.
   """
 
   model: str
@@ -80,6 +83,7 @@ class Evaluation:
   curves: tuple[Curve, ...]
   correct: Arrays
   suspicions: tuple[Suspicion, ...]
+  base: str
 
   @property
   def images(self) -> int:
@@ -194,6 +198,7 @@ def read(path: pathlib.Path) -> Evaluation | None:
       if name.startswith(prefix)
     },
     suspicions=outcomes.suspicions(saved),
+    base=saved.get('base', ''),
   )
 
 

@@ -31,11 +31,15 @@ class Stage(NamedTuple):
     group: 'teacher', 'search', 'train', 'adversarial': the column it shares.
     model: key of what was trained, which picks its label and its colour.
     records: lines of metrics.jsonl, in order of steps.
+    summary: stage.json; empty while the stage is not complete.
+    regime: on which images it was trained, '' if unknown.
   """
 
   group: str
   model: str
   records: tuple[Json, ...]
+  summary: Json
+  regime: str
 
   def series(
     self, metric: str, split: str | None = None
@@ -54,6 +58,13 @@ class Stage(NamedTuple):
     pairs = pairs[np.isfinite(pairs).all(1)]
     return pairs[:, 0], pairs[:, 1]
 
+  @property
+  def selected_epoch(self) -> int | None:
+    """The epoch of the checkpoint that is used, None if unknown."""
+    step = self.summary.get('selected_step')
+    epochs = [r['epoch'] for r in self.records if r.get('step') == step]
+    return epochs[0] if epochs else None
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -63,7 +74,7 @@ class Run:
     workdir: its directory.
     config: config.json.
     provenance: provenance.json.
-    stages: teachers, search, students, in this order.
+    stages: teachers, search, students, hardened ones, in this order.
     evaluations: sorted by their `order`.
     architecture: architecture.json.
     history: search/history.npz, what the search believed after every epoch.
@@ -144,11 +155,12 @@ def load(workdir: str | os.PathLike[str]) -> Run:
     for path in sorted((root / 'evaluation').glob('*.json'))
     if (found := evaluation.read(path)) is not None
   ]
+  config = evaluation.read_json(root / 'config.json') or {}
   return Run(
     workdir=root,
-    config=evaluation.read_json(root / 'config.json') or {},
+    config=config,
     provenance=evaluation.read_json(root / 'provenance.json') or {},
-    stages=_stages(root),
+    stages=_stages(root, config),
     evaluations=tuple(sorted(evaluations, key=lambda e: (e.order, e.model))),
     architecture=evaluation.read_json(root / 'architecture.json'),
     history=evaluation.read_arrays(root / 'search' / 'history.npz'),
@@ -157,7 +169,7 @@ def load(workdir: str | os.PathLike[str]) -> Run:
   )
 
 
-def _stages(root: pathlib.Path) -> tuple[Stage, ...]:
+def _stages(root: pathlib.Path, config: Json) -> tuple[Stage, ...]:
   """Finds metrics.jsonl of teachers, of the search, and of every student."""
   found = []
   for model in ('teacher', 'vulnerable_teacher'):
@@ -167,8 +179,25 @@ def _stages(root: pathlib.Path) -> tuple[Stage, ...]:
     logs = (root / group).glob('*/metrics.jsonl')
     folders = sorted((p.parent for p in logs), key=lambda f: _place(f.name))
     found += [(group, folder.name, folder) for folder in folders]
-  stages = [Stage(g, m, _records(f / 'metrics.jsonl')) for g, m, f in found]
+  stages = [
+    Stage(
+      group,
+      model,
+      _records(folder / 'metrics.jsonl'),
+      evaluation.read_json(folder / 'stage.json') or {},
+      _regime(config, group, model),
+    )
+    for group, model, folder in found
+  ]
   return tuple(stage for stage in stages if stage.records)
+
+
+def _regime(config: Json, group: str, model: str) -> str:
+  """The regime of a stage by its name, '' if the run does not say."""
+  section = config.get(model if group == 'teacher' else group) or {}
+  if group == 'adversarial':
+    section = section.get('students', {}).get(model, {})
+  return section.get('regime', {}).get('name', '')
 
 
 def _place(model: str) -> tuple[int, str]:

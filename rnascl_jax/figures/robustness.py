@@ -14,6 +14,8 @@ from rnascl_jax.figures.results import Run
 
 # Up to this many epsilons, each has its tick.
 _MOST_TICKS = 9
+# Models in a column of the legend beside clean against robust.
+_IN_COLUMN = 8
 
 
 def epsilon_curves(run: Run) -> Figure | None:
@@ -22,16 +24,19 @@ def epsilon_curves(run: Run) -> Figure | None:
   if not attacks:
     return None
   scale, unit = evaluation.epsilon_unit(run.dataset)
-  figure = style.figure(0.8 + 4.0 * len(attacks), 3.9)
+  drawn = [e for e in run.evaluations if e.curves]
+  columns = min(3, len(drawn))
+  height = 3.3 + style.LEGEND_ROW * -(-len(drawn) // columns)
+  figure = style.figure(0.8 + 4.0 * len(attacks), height)
   panels = figure.subplots(1, len(attacks), squeeze=False, sharey=True)[0]
   for axes, (attack, label) in zip(panels, attacks.items(), strict=True):
     _draw_curves(axes, run, attack, scale)
     style.percent(axes, 'Accuracy (%)' if axes is panels[0] else '')
     axes.set(xlabel=f'ε ({unit})', title=label)
   figure.legend(
-    handles=_legend(run, [e for e in run.evaluations if e.curves]),
+    handles=_legend(run, drawn),
     loc='outside lower center',
-    ncols=min(3, len(run.evaluations)),
+    ncols=columns,
   )
   return figure
 
@@ -85,7 +90,8 @@ def clean_vs_robust(run: Run) -> Figure | None:
   ]
   if sum(found.kind == 'student' for found, _, _ in points) < 2:
     return None
-  figure = style.figure(7.6, 4.2)
+  columns = -(-len(points) // _IN_COLUMN)
+  figure = style.figure(5.4 + 2.2 * columns, 4.2)
   axes = figure.subplots()
   largest = max(e.parameters or 1 for e, _, _ in points if e.kind == 'student')
   handles = [
@@ -100,6 +106,7 @@ def clean_vs_robust(run: Run) -> Figure | None:
   figure.legend(
     handles=handles,
     loc='outside right upper',
+    ncols=columns,
     labelspacing=1.3,
     title='(parameters, MACs)',
   )

@@ -25,6 +25,8 @@ SKY = '#56B4E9'
 BLACK = '#222222'
 GREY = '#8C8C8C'
 PALE = '#D9D9D9'
+# Inches of a row of a legend.
+LEGEND_ROW = 0.18
 
 # Settings of matplotlib that hold while a figure is drawn and saved.
 SETTINGS: Any = {
@@ -66,6 +68,7 @@ _KNOWN = {
   'vulnerable_teacher': Look(GREY, '--', 'D'),
   'search': Look(BLUE, '-', 'o'),
   'rnas_cl': Look(BLUE, '-', 'o'),
+  'rnas_cl_eq6': Look(RED, '-', '*'),
   'ce': Look(ORANGE, '-', 's'),
   'ce_kl': Look(GREEN, '-', '^'),
   'control_rnas_cl': Look(SKY, '--', 'o'),

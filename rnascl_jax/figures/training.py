@@ -1,5 +1,6 @@
 """Figures of what happened over the epochs: every stage, and the search."""
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,37 +20,66 @@ _ROWS = (
   ('accuracy', 'Accuracy (%)', True),
   ('adversarial_accuracy', 'Accuracy under attack (%)', True),
 )
+# Regimes that learn labels on attacked images alone: there, `accuracy` in the
+# metrics of training is that of these images.
+_ON_ATTACKED = ('pgd', 'fast', 'free')
+_TRAINED_ON_ATTACKED = {
+  'accuracy': 'clean_accuracy',
+  'adversarial_accuracy': 'accuracy',
+}
 
 
 def training_curves(run: Run) -> Figure | None:
   """Loss and accuracy of every stage over epochs, one column per stage."""
   groups = [g for g in _TITLES if any(s.group == g for s in run.stages)]
-  rows = [r for r in _ROWS if any(len(s.series(r[0])[0]) for s in run.stages)]
+  rows = [r for r in _ROWS if any(_has(s, r[0]) for s in run.stages)]
   if not groups or not rows:
     return None
-  figure = style.figure(1.0 + 3.4 * len(groups), 1.3 + 2.4 * len(rows))
-  panels = figure.subplots(len(rows), len(groups), squeeze=False)
-  for column, group in enumerate(groups):
-    stages = [s for s in run.stages if s.group == group]
-    for axes, (metric, label, share) in zip(
-      panels[:, column], rows, strict=True
-    ):
-      if not any(len(s.series(metric)[0]) for s in stages):
-        axes.remove()
-        continue
-      _draw_stages(axes, run, stages, metric, 100.0 if share else 1.0)
-      style.epochs(axes)
-      axes.grid(True, axis='y')
-      axes.set_xlim(left=0)
-      axes.set_ylabel(label)
-      if share:
-        style.percent(axes, label)
-    panels[0, column].set_title(_TITLES[group])
   handles = _legend(run)
-  figure.legend(
-    handles=handles, loc='outside lower center', ncols=min(4, len(handles))
+  columns = min(4, len(handles))
+  legend = style.LEGEND_ROW * -(-len(handles) // columns)
+  figure = style.figure(
+    1.0 + 3.4 * len(groups), 0.75 + legend + 2.4 * len(rows)
   )
+  panels = figure.subplots(len(rows), len(groups), squeeze=False)
+  for column, group in zip(panels.T, groups, strict=True):
+    stages = [s for s in run.stages if s.group == group]
+    _draw_column(column, run, stages, rows)
+    column[0].set_title(_TITLES[group])
+  figure.legend(handles=handles, loc='outside lower center', ncols=columns)
   return figure
+
+
+def _draw_column(
+  panels: np.ndarray, run: Run, stages: list[Stage], rows: list
+) -> None:
+  """Panels of one kind of stage, without those that it has no data for."""
+  for axes, (metric, label, share) in zip(panels, rows, strict=True):
+    if not any(_has(s, metric) for s in stages):
+      axes.remove()
+      continue
+    _draw_stages(axes, run, stages, metric, 100.0 if share else 1.0)
+    style.epochs(axes)
+    axes.grid(True, axis='y')
+    axes.set_xlim(left=0)
+    axes.set_ylabel(label)
+    if share:
+      style.percent(axes, label)
+
+
+def _series(
+  stage: Stage, metric: str, split: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Epochs and values of a row's metric, wherever the stage has them."""
+  if split == 'train' and stage.regime in _ON_ATTACKED:
+    metric = _TRAINED_ON_ATTACKED.get(metric, metric)
+  return stage.series(metric, split)
+
+
+def _has(stage: Stage, metric: str) -> bool:
+  return any(
+    len(_series(stage, metric, split)[0]) for split in ('train', 'validation')
+  )
 
 
 def _draw_stages(
@@ -58,11 +88,11 @@ def _draw_stages(
   looks = style.looks(run.models)
   for stage in stages:
     look = looks[stage.model]
-    epochs, values = stage.series(metric, 'train')
+    epochs, values = _series(stage, metric, 'train')
     axes.plot(
       epochs, scale * values, look.line, color=look.color, lw=0.9, alpha=0.6
     )
-    epochs, values = stage.series(metric, 'validation')
+    epochs, values = _series(stage, metric, 'validation')
     axes.plot(
       epochs,
       scale * values,

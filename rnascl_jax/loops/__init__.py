@@ -1,8 +1,8 @@
 """The stages of a run, each a function of a config and a workdir.
 
-`pipeline` runs them all: teacher, search, train, evaluate, report. A stage that
-is complete in the workdir is not run again; one that was interrupted goes on
-from its last checkpoint.
+`pipeline` runs them all: teacher, search, train, adversarial, evaluate, report.
+A stage that is complete in the workdir is not run again; one that was
+interrupted goes on from its last checkpoint.
 """
 
 import pathlib
@@ -10,12 +10,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from rnascl_jax import report as reports
+from rnascl_jax.loops.adversarial_stage import adversarial
 from rnascl_jax.loops.evaluate_stage import evaluate
 from rnascl_jax.loops.search_stage import search
 from rnascl_jax.loops.teacher_stage import teacher
 from rnascl_jax.loops.train_stage import train
 
-__all__ = ['evaluate', 'pipeline', 'report', 'search', 'teacher', 'train']
+__all__ = [
+  'adversarial',
+  'evaluate',
+  'pipeline',
+  'report',
+  'search',
+  'teacher',
+  'train',
+]
 
 
 def report(path: str) -> str:
@@ -41,7 +50,8 @@ def pipeline(config: Mapping[str, Any], path: str) -> str:
   """From a robust teacher to an attacked student, and the report.
 
   Args:
-    config: see `settings`.
+    config: see `settings`; if `adversarial.students` is empty, that stage is
+      left out.
     path: the workdir.
 
   Returns:
@@ -53,5 +63,6 @@ def pipeline(config: Mapping[str, Any], path: str) -> str:
   teacher(config, path)
   search(config, path)
   train(config, path)
+  adversarial(config, path)
   evaluate(config, path)
   return report(path)

@@ -108,6 +108,7 @@ def _about(subject: Subject) -> dict[str, Any]:
     'model': model.name,
     'label': model.label,
     'kind': model.kind,
+    'base': model.base,
     'order': model.order,
     'dataset': run.data.name,
     'images': len(subject.split.labels),

@@ -10,8 +10,8 @@ from rnascl_jax import files, settings, workdir
 from rnascl_jax.base import Variables
 from rnascl_jax.loops import run as runs
 from rnascl_jax.loops import search_stage as searches
+from rnascl_jax.loops import students
 from rnascl_jax.loops import teacher_stage as teachers
-from rnascl_jax.loops import train_stage as students
 from rnascl_jax.loops.run import Run
 
 
@@ -25,7 +25,9 @@ class Model(NamedTuple):
     folder: of the stage that trained it.
     net: its network.
     variables: trained.
-    order: row in tables.
+    order: row in tables, the same whichever other models are trained.
+    base: the student that it was before its training on attacks; '' for all
+      models that were trained from scratch.
   """
 
   name: str
@@ -35,29 +37,53 @@ class Model(NamedTuple):
   net: nn.Module
   variables: Variables
   order: int
+  base: str = ''
+
+
+class _Row(NamedTuple):
+  """A model of the config, trained or not; attributes as in `Model`."""
+
+  name: str
+  label: str
+  folder: str
+  base: str = ''
 
 
 def trained_models(run: Run) -> Iterator[Model]:
   """All models of a run whose training is complete, in the tables' order."""
-  order = 0
-  for name in teachers.names(run):
-    if workdir.is_done(run.folder / name):
-      net, variables = teachers.load(run, name)
-      label = teachers.spec(run, name).label
-      folder = run.folder / name
-      yield Model(name, label, 'teacher', folder, net, variables, order)
-      order += 1
-  rows = sorted(run.settings.students.items(), key=lambda item: _row(item[1]))
-  for name, student in rows:
-    folder = run.folder / 'train' / name
+  taught = teachers.names(run)
+  for order, name in enumerate(taught):
+    folder = run.folder / name
     if workdir.is_done(folder):
-      net = students.network(run, searches.load(run))
-      variables = runs.load_variables(folder)
-      yield Model(name, student.label, 'student', folder, net, variables, order)
-      order += 1
+      label = teachers.spec(run, name).label
+      net, variables = teachers.load(run, name)
+      yield Model(name, label, 'teacher', folder, net, variables, order)
+  for order, row in enumerate(_rows(run.settings), len(taught)):
+    folder = run.folder / row.folder / row.name
+    if workdir.is_done(folder):
+      yield Model(
+        row.name,
+        row.label,
+        'student',
+        folder,
+        students.network(run, searches.load(run)),
+        runs.load_variables(folder),
+        order,
+        row.base,
+      )
 
 
-def _row(student: settings.Student) -> tuple[bool, ...]:
+def _rows(everything: settings.Settings) -> Iterator[_Row]:
+  """All students; behind each, what became of it under attacks."""
+  named = everything.students.items()
+  for name, student in sorted(named, key=lambda item: _place(item[1])):
+    yield _Row(name, student.label, 'train')
+    for key, hardened in everything.adversarial.students.items():
+      if hardened.student == name:
+        yield _Row(key, hardened.label, 'adversarial', name)
+
+
+def _place(student: settings.Student) -> tuple[bool, ...]:
   """Students of the robust teacher before controls, full losses first."""
   control = student.teacher == 'vulnerable_teacher'
   return control, student.gamma == 0, student.kl_weight == 0

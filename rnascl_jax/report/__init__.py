@@ -50,7 +50,9 @@ CAPTIONS = {
   'search': 'The search over its epochs (temperature: section 4.1 of the '
   'paper; expected MACs: the n_f(G) of eq. 2).',
   'training_curves': 'Loss and accuracy of every stage. Losses of different '
-  'stages are different objectives and do not compare.',
+  'stages are different objectives and do not compare; on validation images it '
+  'is the cross-entropy alone. Accuracy under attack is that of the attack of '
+  'training, and on validation images that under PGD.',
 }
 
 

@@ -1,14 +1,16 @@
 """Sentences about a run, computed from its numbers and from nothing else.
 
-Three questions: does the RNAS-CL student withstand attacks better than students
+Four questions: does the RNAS-CL student withstand attacks better than students
 trained without tutors; is that inherited, or would any teacher have given it;
-and can the attacks be believed. Every sentence has a counterpart that takes its
+what does further training on attacks give, which is a question of its own; and
+can the attacks be believed. Every sentence has a counterpart that takes its
 place when the numbers are otherwise.
 """
 
-from rnascl_jax.figures import ensembles, evaluation, statistics
+from rnascl_jax.figures import evaluation, statistics
+from rnascl_jax.figures.evaluation import Evaluation
 from rnascl_jax.figures.results import Run
-from rnascl_jax.report import attack_checks, comparison
+from rnascl_jax.report import attack_checks, comparison, hardening, sentences
 from rnascl_jax.report.comparison import Comparison
 
 NOT_SHOWN = 'this run does not show that robustness was inherited'
@@ -34,8 +36,8 @@ def findings(run: Run) -> list[str]:
   return [
     *_floor(run),
     *_gains(run),
-    *_gains_under_auto_attack(run),
     *_inheritance(run),
+    *hardening.findings(run),
     *attack_checks.findings(run),
     *_sizes(run),
     _scope(run),
@@ -45,100 +47,40 @@ def findings(run: Run) -> list[str]:
 def _floor(run: Run) -> list[str]:
   """Whether the perturbation is so large that no student withstands it."""
   attack = run.headline_attack
-  students = [e for e in run.evaluations if e.kind == 'student']
+  students = [e for e in run.evaluations if e.kind == 'student' and not e.base]
   found = [o for e in students if attack and (o := e.outcome(attack))]
   if not found or max(o.accuracy for o in found) >= _FLOOR:
     return []
   radius = evaluation.epsilon_text(found[0].epsilon, run.dataset)
   return [
-    f'Every student is below {100 * _FLOOR:.0f} % under {found[0].label} '
-    f'(ε = {radius}): this ε is too large to tell the students apart.'
+    f'Every student trained from scratch is below {100 * _FLOOR:.0f} % under '
+    f'{found[0].label} (ε = {radius}): this ε is too large to tell them apart.'
   ]
 
 
 def _against(run: Run, first: str, second: str) -> Comparison | None:
   """Two models under the attack that stands for robustness."""
   return comparison.compare(
-    run.evaluation(first), run.evaluation(second), run.headline_attack
+    _from_scratch(run, first), _from_scratch(run, second), run.headline_attack
   )
+
+
+def _from_scratch(run: Run, model: str) -> Evaluation | None:
+  """A model's evaluation; None of one that was trained further on attacks."""
+  found = run.evaluation(model)
+  return None if found is None or found.base else found
 
 
 def _gains(run: Run) -> list[str]:
-  """RNAS-CL against the students without tutors, under attack and clean."""
-  sentences = []
-  for baseline in _BASELINES:
-    attacked = _against(run, _STUDENT, baseline)
-    if attacked is not None:
-      clean = comparison.compare(attacked.first, attacked.second, 'clean')
-      sentences.append(_gain(attacked, run.dataset) + _clean(clean))
-  return sentences
-
-
-def _gains_under_auto_attack(run: Run) -> list[str]:
-  """The same under the strongest attacks, which may be on few images."""
-  student, sentences = run.evaluation(_STUDENT), []
-  for outcome in () if student is None else student.outcomes:
-    for baseline in _BASELINES if outcome.members else ():
-      other = run.evaluation(baseline)
-      found = comparison.compare(student, other, outcome.attack)
-      if found is not None:
-        sentences.append(
-          _gain(found, run.dataset, run.images) + _reservation(run, found)
-        )
-  return sentences
-
-
-def _reservation(run: Run, found: Comparison) -> str:
-  """How much so many images can say, and what PGD says of the same ones."""
-  images, (low, high) = found.outcomes[0].images, found.interval
-  text = (
-    f' {images:,} images bound the difference{" only" * (images < run.images)} '
-    f'to {low:+.1f} to {high:+.1f} points (95 % interval, images taken as '
-    'unpaired).'
-  )
-  same = comparison.compare(
-    found.first, found.second, run.headline_attack, images
-  )
-  if same is None or not same.outcomes[0].same_ball(found.outcomes[0]):
-    return text
-  return (
-    f'{text} On the same images {same.outcomes[0].label} says '
-    f'{_points(same.points)} points.'
-  )
-
-
-def _gain(found: Comparison, dataset: str, most: int = 0) -> str:
-  """A comparison in words; on fewer than `most` images, it says on which."""
-  first, second = found.outcomes
-  radius = evaluation.epsilon_text(first.epsilon, dataset)
-  few = ''
-  if first.images < most:
-    few = f', {ensembles.which_images(first, most)}'
-  text = (
-    f'**{found.first.label} against {found.second.label}** under {first.label} '
-    f'(ε = {radius}{few}): {_share(first.accuracy)} against '
-    f'{_share(second.accuracy)}, {_points(found.points)} points '
-    f'({found.evidence}). '
-  )
-  if not found.distinct:
-    return text + 'This run does not show a difference between the two.'
-  more = found.first if found.points > 0 else found.second
-  return (
-    f'{text}{more.label} is right more often than the choice of test images '
-    'explains.'
-  )
-
-
-def _clean(found: Comparison | None) -> str:
-  if found is None:
-    return ''
-  first, second = found.outcomes
-  beyond = 'more' if found.distinct else 'not more'
-  return (
-    f' Clean: {_share(first.accuracy)} against {_share(second.accuracy)}, '
-    f'{_points(found.points)} points, {beyond} than the choice of test images '
-    'explains.'
-  )
+  """RNAS-CL against the students without tutors, under attacks and clean."""
+  student = _from_scratch(run, _STUDENT)
+  baselines = [_from_scratch(run, baseline) for baseline in _BASELINES]
+  return [
+    text
+    for compare in (sentences.attacked_and_clean, sentences.under_auto_attack)
+    for baseline in baselines
+    for text in compare(run, student, baseline)
+  ]
 
 
 def _inheritance(run: Run) -> list[str]:
@@ -163,20 +105,22 @@ def _inheritance(run: Run) -> list[str]:
 def _control(run: Run, found: Comparison) -> str:
   """One student against its control, with the plain conclusion."""
   first, second = found.outcomes
-  low, high = statistics.wilson(first.correct, first.images)
+  interval = statistics.wilson(first.correct, first.images)
+  low, high = map(sentences.percent, interval)
   text = (
     f'**Control.** {found.second.label}, taught by a teacher trained without '
-    f'attacks, reaches {_share(second.accuracy)} under {second.label}; '
-    f'{found.first.label} reaches {_share(first.accuracy)} (95 % interval '
-    f'{_share(low)} to {_share(high)}). Both have the architecture, and where '
-    'they use them the tutors, that were searched with the robust teacher.'
+    f'attacks, reaches {sentences.percent(second.accuracy)} under '
+    f'{second.label}; {found.first.label} reaches '
+    f'{sentences.percent(first.accuracy)} (95 % interval {low} to {high}). '
+    'Both have the architecture, and where they use them the tutors, that were '
+    'searched with the robust teacher.'
   )
   gain = _against(run, found.first.model, _BASELINES[0])
   control_gain = _against(run, found.second.model, _BASELINES[0])
   if gain is not None and control_gain is not None:
+    points = [sentences.points(g.points) for g in (control_gain, gain)]
     text += (
-      f' Over {gain.second.label} these are {_points(control_gain.points)} and '
-      f'{_points(gain.points)} points.'
+      f' Over {gain.second.label} these are {" and ".join(points)} points.'
     )
   doubt = _doubt(run, found, gain)
   if doubt:
@@ -227,13 +171,3 @@ def _scope(run: Run) -> str:
     'choice of test images, not the randomness of training, and are not '
     'corrected for the number of comparisons.'
   )
-
-
-def _share(share: float) -> str:
-  return f'{100 * share:.1f} %'
-
-
-def _points(points: float) -> str:
-  """'+6.8', '-0.8', '0.0'; never '-0.0'."""
-  rounded = round(points, 1)
-  return f'{rounded:+.1f}' if rounded else '0.0'

@@ -15,6 +15,7 @@ def section(run: Run) -> str:
     ('Versions', _versions(run)),
   ]
   lines = [f'- {name}: {value}' for name, value in facts if value]
+  lines += [f'- **Ended early**: {ended}' for ended in _ended_early(run)]
   command = run.provenance.get('command')
   if command:
     lines.append(f'- Command: `{command}`')
@@ -58,6 +59,23 @@ def _wall_clock(run: Run) -> str:
   if len(stages) > 1 and 'total' not in seconds:
     stages.append(f'together {duration(sum(seconds.values()))}')
   return ', '.join(stages)
+
+
+def _ended_early(run: Run) -> list[str]:
+  """Stages that overfitted to the attack they were trained on."""
+  found = []
+  for stage in run.stages:
+    drop = stage.summary.get('collapse')
+    if drop:
+      used, epochs = stage.selected_epoch, stage.summary.get('epochs')
+      found.append(
+        f'{run.label(stage.model)}, after epoch {drop["epoch"]} of {epochs}: '
+        'its accuracy under PGD on the validation images fell from '
+        f'{100 * drop["best"]:.1f} to {100 * drop["fell_to"]:.1f} %, as it had '
+        'overfitted to the attack of its training. Its best checkpoint is used'
+        f'{"" if used is None else f", of epoch {used}"}.'
+      )
+  return found
 
 
 def _versions(run: Run) -> str:

@@ -99,10 +99,11 @@ def count(number: int | None) -> str:
 
 def notes(run: Run) -> list[str]:
   """What a reader must know beside the table: units, attacks, intervals."""
+  further = any(e.base for e in run.evaluations)
   lines = [
     'Accuracies in %. Params and MACs (multiply-accumulates of one image): '
     'convolutions and linear layers, without BatchNorm. Seconds: time of '
-    'training.'
+    f'training{", or of further training on attacks" if further else ""}.'
   ]
   found = [o for e in run.evaluations for o in e.outcomes]
   attacks = [_settings(o, run.dataset) for o in found if o.attack != 'clean']

@@ -1,17 +1,39 @@
 """Fields that are fine one by one and contradict each other."""
 
+import difflib
+
 from rnascl_jax.settings.inputs import Space
 from rnascl_jax.settings.run import Settings
+from rnascl_jax.settings.stages import Student
 
 # What describes the stages of a custom search space.
 _STAGES = ('depths', 'choices', 'strides')
 # Names of other models and files of a run.
-_RESERVED = ('teacher', 'vulnerable_teacher', 'search', 'robustness')
+_RESERVED = (
+  'teacher',
+  'vulnerable_teacher',
+  'search',
+  'robustness',
+  'attention',
+)
 
 
 def check(settings: Settings) -> None:
   """Raises where fields are fine one by one but contradict each other."""
-  space = settings.space
+  _check_space(settings.space)
+  if not settings.evaluation.attacks or not settings.students:
+    raise ValueError(
+      f'config.evaluation.attacks={settings.evaluation.attacks} and '
+      f'config.students={tuple(settings.students)} must not be empty.'
+    )
+  for name, student in settings.students.items():
+    where = f'config.students.{name}'
+    _check_name(name, where)
+    _check_teacher(student, where, settings.controls)
+  _check_adversarial(settings)
+
+
+def _check_space(space: Space) -> None:
   for name in (*_STAGES, 'stem_features', 'stem_stride', 'expansion'):
     value, default = getattr(space, name), getattr(Space(), name)
     if space.name != 'custom' and value != default:
@@ -25,30 +47,50 @@ def check(settings: Settings) -> None:
         f"config.space.name='custom' needs config.space.{name}, one entry for "
         'each stage.'
       )
-  if not settings.evaluation.attacks or not settings.students:
+
+
+def _check_name(name: str, where: str) -> None:
+  if name in _RESERVED or not name.isidentifier():
     raise ValueError(
-      f'config.evaluation.attacks={settings.evaluation.attacks} and '
-      f'config.students={tuple(settings.students)} must not be empty.'
+      f'{where} cannot be the name of a student: use letters, digits and _, '
+      f'and none of {_RESERVED}.'
     )
-  for name, student in settings.students.items():
-    where = f'config.students.{name}'
-    if name in _RESERVED or not name.isidentifier():
+
+
+def _check_teacher(student: Student, where: str, controls: bool) -> None:
+  if student.teacher not in ('', 'teacher', 'vulnerable_teacher'):
+    raise ValueError(
+      f'{where}.teacher={student.teacher!r} must be "teacher", '
+      '"vulnerable_teacher" or "" for none.'
+    )
+  if not student.teacher and (student.kl_weight or student.gamma):
+    raise ValueError(
+      f'{where} has kl_weight={student.kl_weight} and gamma={student.gamma} '
+      'but no teacher: set both to 0 or name a teacher.'
+    )
+  if student.teacher == 'vulnerable_teacher' and not controls:
+    raise ValueError(
+      f'{where}.teacher is the control, which is not trained: set '
+      'config.controls=True.'
+    )
+
+
+def _check_adversarial(settings: Settings) -> None:
+  """Trainings on attacks have names of their own and start from a student."""
+  students = settings.students
+  for name, hardened in settings.adversarial.students.items():
+    where = f'config.adversarial.students.{name}'
+    _check_name(name, where)
+    if name in students:
       raise ValueError(
-        f'{where} cannot be the name of a student: use letters, digits and _, '
-        f'and none of {_RESERVED}.'
+        f'{where} has the name of the student config.students.{name}, and both '
+        f'are rows of one table: choose another, such as {name}_hardened.'
       )
-    if student.teacher not in ('', 'teacher', 'vulnerable_teacher'):
+    if hardened.student not in students:
+      close = difflib.get_close_matches(hardened.student, students, 1)
+      hint = f' Did you mean {close[0]!r}?' if close else ''
       raise ValueError(
-        f'{where}.teacher={student.teacher!r} must be "teacher", '
-        '"vulnerable_teacher" or "" for none.'
-      )
-    if not student.teacher and (student.kl_weight or student.gamma):
-      raise ValueError(
-        f'{where} has kl_weight={student.kl_weight} and gamma={student.gamma} '
-        'but no teacher: set both to 0 or name a teacher.'
-      )
-    if student.teacher == 'vulnerable_teacher' and not settings.controls:
-      raise ValueError(
-        f'{where}.teacher is the control, which is not trained: set '
-        'config.controls=True.'
+        f'{where}.student={hardened.student!r} is not a student of this '
+        f'config.{hint} Choose one of: {", ".join(map(repr, students))}; or '
+        'leave the entry out of config.adversarial.students.'
       )

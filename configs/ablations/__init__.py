@@ -1,0 +1,1 @@
+"""Ablations of the paper; each file has `get_config(argument)`."""

@@ -1,0 +1,227 @@
+"""Times a step of every training regime against the passes that it needs.
+
+  PYTHONPATH=. python tests/benchmarks/regimes.py  # S3, batch 128: a CPU
+  PYTHONPATH=. python tests/benchmarks/regimes.py --network=resnet18 \
+    --batch=128 --cac  # a GPU
+
+The ideal time of a step is the number of its passes through the network times
+the time of one such pass, measured by itself: forward; the gradient by images,
+in evaluation or in training mode; the gradient by weights in training mode; and
+the one by both at once that Free makes. The overhead is what a whole step takes
+beyond that: augmentation, projections, losses, the optimiser, metrics.
+
+Steps and passes are run in turn, many times; the fastest of each counts.
+"""
+
+import collections
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import app, flags
+
+from rnascl_jax import (
+  batches,
+  driver,
+  losses,
+  parallel,
+  resolve,
+  search_space,
+  settings,
+  steps,
+  student,
+  teachers,
+)
+from rnascl_jax.loops.run import DeviceData
+
+_SPACE = flags.DEFINE_string('space', 's3', 'Search space, its widest network.')
+_NETWORK = flags.DEFINE_string('network', '', 'A teacher network instead.')
+_BATCH = flags.DEFINE_integer('batch', 128, 'Images of a step.')
+_SIDE = flags.DEFINE_integer('side', 32, 'Pixels of a side of an image.')
+_CAC = flags.DEFINE_bool('cac', False, 'Whether regimes with CAC run too.')
+_DEVICES = flags.DEFINE_integer('devices', 0, 'How many; 0 for all.')
+_REPEATS = flags.DEFINE_integer('repeats', 10, 'Timed runs of each.')
+
+_Passes = collections.Counter[str]
+_FORWARD, _IN_EVALUATION, _IN_TRAINING, _WEIGHTS, _BOTH = (
+  'forward',
+  'by images, evaluation mode',
+  'by images, training mode',
+  'by weights',
+  'by weights and images',
+)
+
+
+def _regimes() -> dict[str, tuple[settings.Regime, _Passes]]:
+  """Regimes, and how many passes of each kind a step needs."""
+  regime, passes = settings.Regime, collections.Counter
+  attack, m = 10, 8
+  found = {
+    'standard': (regime(), passes({_WEIGHTS: 1})),
+    'pgd-10': (regime('pgd'), passes({_IN_TRAINING: attack, _WEIGHTS: 1})),
+    'pgd-10, evaluation mode': (
+      regime('pgd', attack_mode='evaluation'),
+      passes({_IN_EVALUATION: attack, _WEIGHTS: 1}),
+    ),
+    'fast': (regime('fast'), passes({_IN_TRAINING: 1, _WEIGHTS: 1})),
+    'free-8': (regime('free', replays=m), passes({_BOTH: m})),
+    # Predictions of the images once, then the attack; weights see both views.
+    'trades-10': (
+      regime('trades'),
+      passes({_FORWARD: 1, _IN_EVALUATION: attack, _WEIGHTS: 2}),
+    ),
+  }
+  if not _CAC.value:
+    return found
+  return found | {
+    'pgd-10 + cac': (
+      regime('pgd', cac_weight=1.0),
+      found['pgd-10'][1] + passes({_WEIGHTS: 1}),
+    ),
+    'fast + cac': (
+      regime('fast', cac_weight=1.0),
+      found['fast'][1] + passes({_WEIGHTS: 1}),
+    ),
+    'free-8 + cac': (
+      regime('free', replays=m, cac_weight=1.0),
+      found['free-8'][1] + passes({_WEIGHTS: m}),
+    ),
+    'trades-10 + cac': (
+      regime('trades', cac_weight=1.0),
+      found['trades-10'][1],
+    ),
+  }
+
+
+def _network():
+  if _NETWORK.value:
+    make = teachers.TEACHERS[_NETWORK.value]
+    return make(num_classes=10, axis_name=parallel.AXIS)
+  space = search_space.widest(search_space.CIFAR_SPACES[_SPACE.value])
+  return student.Student(space, 10, axis_name=parallel.AXIS)
+
+
+def _recipe(net, regime: settings.Regime) -> steps.Recipe:
+  return steps.Recipe(
+    net=net,
+    optimizer=optax.chain(
+      optax.add_decayed_weights(5e-4), optax.sgd(1e-3, momentum=0.9)
+    ),
+    regime=resolve.regime(regime),
+    distillation=steps.Distillation(),
+    augment=functools.partial(batches.augment, padding=4, flip=True),
+  )
+
+
+def _step(net, variables, regime: settings.Regime, over) -> Callable[[], Any]:
+  """A whole training step."""
+  recipe = _recipe(net, regime)
+  shape = (_SIDE.value, _SIDE.value, 3)
+  state = steps.start_from(recipe, variables, shape, _BATCH.value)
+  zero = jnp.float32(0)
+  context = steps.Context(jnp.uint32(0), (), (), zero, zero)
+  data = DeviceData(*_images(np.uint8))
+  dispatch = driver.make_dispatch(steps.make_train_step(recipe), tuple(over))
+  rows = np.arange(_BATCH.value, dtype=np.int32)[None]
+  rows = (parallel.shard(rows, len(over), axis=1),)
+  held = [parallel.replicate(state, over)]
+  context, data = (parallel.replicate(x, over) for x in (context, data))
+
+  def run():
+    held[0], sums = dispatch(held[0], context, data, rows)
+    return held[0], sums
+
+  return run
+
+
+def _images(dtype) -> tuple[np.ndarray, np.ndarray]:
+  shape = (_BATCH.value, _SIDE.value, _SIDE.value, 3)
+  images = np.random.default_rng(0).integers(256, size=shape)
+  if dtype != np.uint8:
+    images = images / 255
+  return images.astype(dtype), np.arange(_BATCH.value, dtype=np.int32) % 10
+
+
+def _passes(net, variables, over) -> dict[str, Callable[[], Any]]:
+  """Each kind of pass through the network by itself."""
+  network = steps.apply_network(net)
+
+  def loss(params, images, stats, labels, *, train: bool):
+    (logits, _), new = network(params, stats, images, train=train)
+    return jnp.mean(losses.cross_entropy(logits, labels)), new
+
+  def gradient(by, train: bool):
+    found = functools.partial(loss, train=train)
+    return jax.value_and_grad(found, by, has_aux=True)
+
+  functions = {
+    _FORWARD: functools.partial(loss, train=False),
+    _IN_EVALUATION: gradient(1, False),
+    _IN_TRAINING: gradient(1, True),
+    _WEIGHTS: gradient(0, True),
+    _BOTH: gradient((0, 1), True),
+  }
+  images, labels = (
+    jax.device_put(parallel.shard(x, len(over))) for x in _images(np.float32)
+  )
+  params, stats = (
+    parallel.replicate(variables[name], over)
+    for name in ('params', 'batch_stats')
+  )
+  return {
+    name: functools.partial(
+      parallel.pmap(function, over), params, images, stats, labels
+    )
+    for name, function in functions.items()
+  }
+
+
+def _fastest(functions: dict[str, Callable[[], Any]]) -> dict[str, float]:
+  """Seconds of each, run in turn, compilation apart."""
+  times: dict[str, list[float]] = {name: [] for name in functions}
+  for _ in range(_REPEATS.value + 1):
+    for name, function in functions.items():
+      start = time.perf_counter()
+      jax.block_until_ready(function())
+      times[name].append(time.perf_counter() - start)
+  return {name: min(seconds[1:]) for name, seconds in times.items()}
+
+
+def main(argv) -> None:
+  """Prints both tables."""
+  del argv
+  over = parallel.devices(_DEVICES.value)
+  net = _network()
+  shape = (1, _SIDE.value, _SIDE.value, 3)
+  variables = jax.jit(lambda k: net.init(k, jnp.zeros(shape), train=False))(
+    jax.random.key(0)
+  )
+  regimes = _regimes()
+  whole = {
+    name: _step(net, variables, regime, over)
+    for name, (regime, _) in regimes.items()
+  }
+  seconds = _fastest(_passes(net, variables, over) | whole)
+  print(
+    f'{_NETWORK.value or _SPACE.value}, batch {_BATCH.value}, {len(over)} x '
+    f'{over[0].device_kind}, JAX {jax.__version__}, fastest of {_REPEATS.value}'
+  )
+  print(f'\n{"pass":27}       ms')
+  for name in (_FORWARD, _IN_EVALUATION, _IN_TRAINING, _WEIGHTS, _BOTH):
+    print(f'{name:27} {1e3 * seconds[name]:8.1f}')
+  print(f'\n{"regime":23} steps/s  ms a step    ideal  overhead')
+  for name, (_, passes) in regimes.items():
+    ideal = sum(count * seconds[kind] for kind, count in passes.items())
+    print(
+      f'{name:23} {1 / seconds[name]:7.2f} {1e3 * seconds[name]:10.1f} '
+      f'{1e3 * ideal:8.1f}  {100 * (seconds[name] / ideal - 1):6.1f} %'
+    )
+
+
+if __name__ == '__main__':
+  app.run(main)
