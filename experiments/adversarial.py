@@ -1,4 +1,4 @@
-"""Trains students further on attacks: eq. (6) of the paper, and its ablations.
+r"""Trains students further on attacks: eq. (6) of the paper, and its ablations.
 
   python -m experiments.adversarial --config=configs/digits.py \
     --workdir=/tmp/digits

@@ -1,4 +1,4 @@
-"""Trains a teacher, or any network, with any regime; robustly or not.
+r"""Trains a teacher, or any network, with any regime; robustly or not.
 
 The robust teacher of a config, and its control if the config has one:
 

@@ -1,31 +1,67 @@
 """Commands: what they say to a user who asks, and to one who errs."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
+from rnascl_jax import settings
+
 _ROOT = pathlib.Path(__file__).parent.parent
 
 
-def _run(command: str, *arguments: str) -> tuple[int, str]:
-  done = subprocess.run(
+_COMMANDS = sorted(
+  path.stem
+  for path in (_ROOT / 'experiments').glob('*.py')
+  if path.stem not in ('__init__', 'launcher')
+)
+
+
+def _start(command: str, *arguments: str) -> subprocess.Popen:
+  return subprocess.Popen(
     [sys.executable, '-m', f'experiments.{command}', *arguments],
-    capture_output=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
     text=True,
-    check=False,
     cwd=_ROOT,
   )
-  return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize('command', ['pipeline', 'report'])
-def test_help_says_what_a_command_does_and_shows_its_flags(command):
-  _, text = _run(command, '--help')
+def _run(command: str, *arguments: str) -> tuple[int, str]:
+  process = _start(command, *arguments)
+  text, _ = process.communicate()
+  return process.returncode, text
+
+
+@pytest.fixture(scope='module')
+def helps() -> dict[str, str]:
+  """What every command says to `--help`; all are asked at once."""
+  asked = {command: _start(command, '--help') for command in _COMMANDS}
+  return {name: process.communicate()[0] for name, process in asked.items()}
+
+
+@pytest.mark.parametrize('command', _COMMANDS)
+def test_help_says_what_a_command_does_and_shows_its_flags(command, helps):
+  text = helps[command]
   assert f'python -m experiments.{command}' in text
   assert '--workdir' in text
-  assert ('--config' in text) == (command == 'pipeline')
+  assert ('  --config: ' in text) == (command != 'report')
+  # A command of two lines is printed as two lines.
+  assert not re.search(r' {2}--\w+=\S+ {3}', text.split('flags:')[0])
+
+
+def test_help_names_the_fields_of_hardening_and_of_the_guard(helps):
+  fields = settings.template().adversarial.to_dict()
+  for path in re.findall(
+    r'--config\.adversarial\.([\w.]+)=', helps['adversarial']
+  ):
+    section = fields
+    for name in path.split('.'):
+      section = section[name]
+  assert 'objective.py' in helps['adversarial']
+  assert 'max_drop' in helps['teacher']
 
 
 @pytest.mark.parametrize(

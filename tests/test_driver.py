@@ -1,24 +1,32 @@
 """The driver: what happens when a run breaks off, and when numbers break."""
 
+import contextlib
 import json
 import os
 import pathlib
 import signal
+import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import logging
 
 from rnascl_jax import (
   checkpoints,
   checks,
   driver,
+  evaluation,
   files,
   interrupts,
   loops,
   named_arrays,
+  parallel,
   resolve,
+  steps,
 )
+from rnascl_jax.loops.run import DeviceData
 from tests import tiny
 
 
@@ -55,12 +63,9 @@ def _with_teacher(
   return config
 
 
-@pytest.mark.parametrize('after_steps', [1, 4, 9, 12])
-def test_search_killed_by_sigterm_goes_on_to_the_same_bits(
-  tiny_run, tmp_path, monkeypatch, after_steps
-):
-  """128 images in batches of 32: four steps an epoch, twelve in all."""
-  config = _with_teacher(tiny_run, tmp_path)
+@contextlib.contextmanager
+def _sigterm(after_steps: int):
+  """Sends the process SIGTERM when so many steps are done."""
   collect = driver._Runner._collect
 
   def collect_and_stop(self, queue):
@@ -68,8 +73,18 @@ def test_search_killed_by_sigterm_goes_on_to_the_same_bits(
     if self._at.step == after_steps:
       os.kill(os.getpid(), signal.SIGTERM)
 
-  with monkeypatch.context() as patch:
+  with pytest.MonkeyPatch.context() as patch:
     patch.setattr(driver._Runner, '_collect', collect_and_stop)
+    yield
+
+
+@pytest.mark.parametrize('after_steps', [1, 4, 9, 12])
+def test_search_killed_by_sigterm_goes_on_to_the_same_bits(
+  tiny_run, tmp_path, after_steps
+):
+  """128 images in batches of 32: four steps an epoch, twelve in all."""
+  config = _with_teacher(tiny_run, tmp_path)
+  with _sigterm(after_steps):
     with pytest.raises(interrupts.Interrupted) as stopped:
       loops.search(config, str(tmp_path))
   assert stopped.value.code == 128 + signal.SIGTERM
@@ -98,6 +113,54 @@ def test_search_that_dies_after_a_checkpoint_goes_on_to_the_same_bits(
       loops.search(config, str(tmp_path))
   loops.search(config, str(tmp_path))
   _assert_same_bits(tmp_path / 'search', tiny_run / 'search')
+
+
+def _with_regime(name: str, **options):
+  """A config whose teacher is trained with another regime."""
+  config = tiny.config()
+  config.teacher.regime.name = name
+  config.teacher.regime.update(options)
+  return config
+
+
+def _assert_same_model(one: pathlib.Path, two: pathlib.Path):
+  models = (
+    checkpoints.load_variables(path / 'model')[0] for path in (one, two)
+  )
+  first, second = map(named_arrays.from_state, models)
+  assert first.keys() == second.keys()
+  for name, array in first.items():
+    assert array.tobytes() == second[name].tobytes(), name
+
+
+@pytest.mark.parametrize(
+  ('name', 'after_steps'), [('free', 5), ('fast', 1), ('trades', 9)]
+)
+def test_teacher_killed_by_sigterm_in_an_epoch_goes_on_to_the_same_bits(
+  tmp_path, name, after_steps
+):
+  """With what the regime carries from batch to batch."""
+  config = _with_regime(name, replays=2, max_drop=0.0)
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  loops.teacher(config, str(whole))
+  with _sigterm(after_steps), pytest.raises(interrupts.Interrupted):
+    loops.teacher(config, str(broken))
+  saved, _ = _arrays(broken / 'teacher')
+  # Two more steps were under way; an epoch has four.
+  assert saved['step',] == after_steps + 2
+  loops.teacher(config, str(broken))
+
+  _assert_same_bits(broken / 'teacher', whole / 'teacher')
+  _assert_same_model(broken / 'teacher', whole / 'teacher')
+  carried = {
+    key: value for key, value in saved.items() if key[0] == 'regime_state'
+  }
+  if name != 'free':
+    assert not carried
+    return
+  ((_, delta),) = carried.items()
+  assert delta.shape == (32, 8, 8, 1)
+  assert np.abs(delta).max() == np.float32(8 / 255)
 
 
 def test_a_second_run_of_the_same_config_has_the_same_bits(tiny_run, tmp_path):
@@ -242,3 +305,194 @@ def test_a_teacher_that_guides_in_bfloat16_guides_nearly_the_same(
   found = _first_losses(tmp_path)
   assert found == pytest.approx(expected, rel=0.02)
   assert found != expected
+
+
+# The guard against overfitting to the attack of training.
+
+
+def _count(state: steps.TrainState, context, batch: steps.Batch):
+  """A step of training that does nothing but count."""
+  del context
+  ones = jnp.ones(len(batch.labels))
+  sums = {'loss': ones.sum(), 'accuracy': ones.sum(), 'count': ones.sum()}
+  params = {'w': state.params['w'] + 1}
+  return state.replace(step=state.step + 1, params=params), sums
+
+
+_NOTHING = steps.TrainState(
+  step=np.int32(0),
+  params={'w': np.zeros(2, np.float32)},
+  batch_stats={},
+  opt_state=(),
+  regime_state=parallel.PerImage(()),
+)
+# Accuracies under attack, one for each epoch; the best so far is 0.75.
+_COLLAPSE = (0.5, 0.75, 0.625, 0.125, 0.75)
+
+
+def _stage(folder: pathlib.Path, robust, max_drop: float) -> driver.Stage:
+  """Epochs of four steps, with accuracies under attack that are given."""
+
+  def validate(state):
+    done = int(parallel.unreplicate(state.step)) // 4
+    accuracy = robust[done - 1]
+    if accuracy is None:
+      return {'accuracy': 1.0, 'selection': 1.0}
+    return {'adversarial_accuracy': accuracy, 'selection': accuracy}
+
+  return driver.Stage(
+    name='teacher',
+    directory=folder,
+    step=_count,
+    parts=(2,),
+    epochs=len(robust),
+    steps_per_epoch=4,
+    steps_per_dispatch=1,
+    checkpoint_every=1,
+    order=lambda epoch: np.arange(8, dtype=np.int32).reshape(4, 2),
+    validate=validate,
+    annotate=lambda state, epoch: {},
+    max_drop=max_drop,
+  )
+
+
+def _run_stage(stage: driver.Stage) -> driver.Result:
+  data = DeviceData(np.zeros((8, 2, 2, 1), np.uint8), np.zeros(8, np.int32))
+  return driver.run(stage, _NOTHING, (), data, parallel.devices(1))
+
+
+def test_a_stage_that_overfits_to_its_attack_ends_and_names_the_numbers(
+  tmp_path, monkeypatch
+):
+  warnings = []
+  monkeypatch.setattr(
+    logging, 'warning', lambda text, *given: warnings.append(text % given)
+  )
+
+  found = _run_stage(_stage(tmp_path, _COLLAPSE, 0.5))
+
+  # 0.75 - 0.125 > 0.5, in the fourth epoch of five.
+  assert found.collapse == {'epoch': 4, 'best': 0.75, 'fell_to': 0.125}
+  assert found.state.step == 16
+  (warning,) = warnings
+  for part in ('teacher', '75.0', '12.5 %', 'epoch 4', 'best checkpoint'):
+    assert part in warning
+  best = driver.restore(tmp_path, _NOTHING, 'best')
+  assert best.step == 8
+  np.testing.assert_array_equal(best.state.params['w'], 8)
+  # What it has become is not saved.
+  assert driver.restore(tmp_path, _NOTHING, 'last').step == 12
+
+
+@pytest.mark.parametrize(
+  ('robust', 'max_drop', 'epochs'),
+  [
+    (_COLLAPSE, 0.0, None),
+    # The largest drop that is allowed.
+    (_COLLAPSE, 0.625, None),
+    # No step of it is large, but all of them together.
+    ((0.75, 0.5, 0.25, 0.125), 0.5, 4),
+    # The best of all, not the last.
+    ((0.5, 0.75, 0.5, 0.125, 0.25), 0.5, 4),
+    # Nothing to lose, and nothing measured.
+    ((0.0, 0.0), 0.5, None),
+    ((None, None), 0.5, None),
+    ((0.5, 0.25), 0.125, 2),
+  ],
+)
+def test_a_stage_ends_where_it_has_lost_more_than_is_allowed(
+  tmp_path, robust, max_drop, epochs
+):
+  found = _run_stage(_stage(tmp_path, robust, max_drop))
+
+  assert (found.collapse or {}).get('epoch') == epochs
+  assert found.state.step == 4 * (epochs or len(robust))
+
+
+@pytest.mark.parametrize('after_steps', [1, 4, 5, 8, 9, 12, 13])
+def test_a_stage_killed_around_its_collapse_comes_to_the_same_end(
+  tmp_path, after_steps
+):
+  """Epochs have four steps, and the fourth is that of the collapse."""
+  whole, broken = (
+    _stage(tmp_path / name, _COLLAPSE, 0.5) for name in ('whole', 'broken')
+  )
+  expected = _run_stage(whole)
+  with _sigterm(after_steps), pytest.raises(interrupts.Interrupted):
+    _run_stage(broken)
+  found = _run_stage(broken)
+
+  assert found.collapse == expected.collapse
+  assert found.state.step == expected.state.step
+  best = driver.restore(broken.directory, _NOTHING, 'best')
+  assert best.step == 8
+  _assert_same_log(whole.directory, broken.directory)
+
+
+def test_a_stage_that_died_after_its_collapse_comes_to_it_again(tmp_path):
+  stage = _stage(tmp_path / 'twice', _COLLAPSE, 0.5)
+  once = _stage(tmp_path / 'once', _COLLAPSE, 0.5)
+  expected = _run_stage(once)
+
+  _run_stage(stage)
+  found = _run_stage(stage)
+
+  assert found.collapse == expected.collapse
+  _assert_same_log(once.directory, stage.directory)
+
+
+def _assert_same_log(one: pathlib.Path, two: pathlib.Path):
+  logs = [(path / 'metrics.jsonl').read_text() for path in (one, two)]
+  assert logs[0] == logs[1]
+
+
+def _measures(monkeypatch, *accuracies):
+  """Makes up the accuracy under attack of each validation."""
+  values = iter(accuracies)
+  monkeypatch.setattr(
+    evaluation,
+    'attacked',
+    lambda *given, **options: types.SimpleNamespace(accuracy=next(values)),
+  )
+
+
+def _teacher_of(config, folder: pathlib.Path) -> dict:
+  """The summary of a teacher that is validated after every epoch.
+
+  The config selects the last epoch.
+  """
+  config.teacher.optimization.checkpoint_every = 1
+  config.teacher.optimization.select = 'last'
+  loops.teacher(config, str(folder))
+  return json.loads((folder / 'teacher' / 'stage.json').read_text())
+
+
+def test_a_collapsed_teacher_is_the_one_of_its_best_epoch(
+  tmp_path, monkeypatch
+):
+  """Whichever the config selects, and as if training had ended there."""
+  collapsed, short = tmp_path / 'collapsed', tmp_path / 'short'
+  config = _with_regime('fast')
+  config.teacher.optimization.schedule = 'constant'
+
+  config.teacher.optimization.epochs = 5
+  _measures(monkeypatch, 0.5, 0.75, 0.25)
+  summary = _teacher_of(config, collapsed)
+  config.teacher.optimization.epochs = 2
+  _measures(monkeypatch, 0.5, 0.75)
+  short_summary = _teacher_of(config, short)
+
+  assert summary['collapse'] == {'epoch': 3, 'best': 0.75, 'fell_to': 0.25}
+  assert summary['selected_step'] == 8
+  _assert_same_model(collapsed / 'teacher', short / 'teacher')
+  assert 'collapse' not in short_summary
+
+
+@pytest.mark.parametrize(('name', 'max_drop'), [('pgd', 0.2), ('fast', 0.0)])
+def test_a_teacher_that_is_not_guarded_trains_to_its_end(
+  tmp_path, monkeypatch, name, max_drop
+):
+  _measures(monkeypatch, 0.75, 0.0, 0.0)
+  summary = _teacher_of(_with_regime(name, max_drop=max_drop), tmp_path)
+  assert 'collapse' not in summary
+  assert summary['selected_step'] == 12

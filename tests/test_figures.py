@@ -193,6 +193,39 @@ def test_clean_against_robust_shows_each_model_at_its_accuracies(small):
   np.testing.assert_allclose(points, expected, rtol=1e-12)
 
 
+def _inside(figure):
+  """Whether all legends of a figure are on its page."""
+  FigureCanvasAgg(figure).draw()
+  page = figure.bbox
+  boxes = [legend.get_window_extent() for legend in figure.legends]
+  assert boxes
+  return all(
+    page.x0 <= box.x0
+    and box.x1 <= page.x1
+    and page.y0 <= box.y0
+    and box.y1 <= page.y1
+    for box in boxes
+  )
+
+
+@pytest.mark.usefixtures('settings')
+@pytest.mark.parametrize('count', [1, 11])
+def test_legends_of_many_hardened_students_are_on_the_page(workdir, count):
+  for index in range(count):
+    name = f'RNAS-CL, objective {index}: mean over confident images'
+    saved_run.write_hardened(workdir, f'hardened{index}', label=name)
+  run = results.load(workdir)
+  for make in (
+    robustness.epsilon_curves,
+    robustness.clean_vs_robust,
+    training.training_curves,
+  ):
+    figure = make(run)
+    assert _inside(figure), make
+    panel = figure.axes[0].get_window_extent()
+    assert min(panel.width, panel.height) > 1.5 * figure.dpi, make
+
+
 def test_tutor_histogram_counts_students_and_sorts_layers_by_robustness(large):
   figure = architecture.tutor_histogram(results.load(large))
   left, right = figure.axes

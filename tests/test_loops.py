@@ -32,6 +32,8 @@ from rnascl_jax.loops import run as runs
 from rnascl_jax.teachers import resnet
 from tests import tiny
 
+_EVERY = {'teacher', 'rnas_cl', 'rnas_cl_eq6', 'ce'}
+
 
 def test_a_run_leaves_what_it_promises(tiny_run):
   expected = [
@@ -43,7 +45,10 @@ def test_a_run_leaves_what_it_promises(tiny_run):
     'search/history.npz',
     'train/rnas_cl/stage.json',
     'train/ce/stage.json',
+    'adversarial/rnas_cl_eq6/metrics.jsonl',
+    'adversarial/rnas_cl_eq6/stage.json',
     'evaluation/rnas_cl.json',
+    'evaluation/rnas_cl_eq6.json',
     'evaluation/rnas_cl.npz',
     'evaluation/attention.npz',
     'evaluation/robustness.json',
@@ -109,7 +114,9 @@ def test_loading_a_teacher_gives_its_taps(tiny_run):
 
 
 def test_loading_a_model_that_is_not_there_lists_those_that_are(tiny_run):
-  with pytest.raises(FileNotFoundError, match="'s7'.*ce, rnas_cl, teacher"):
+  with pytest.raises(
+    FileNotFoundError, match="'s7'.*ce, rnas_cl, rnas_cl_eq6, t"
+  ):
     rnascl_jax.load(tiny_run, 's7')
 
 
@@ -153,8 +160,14 @@ def test_provenance_names_versions_devices_and_seconds(tiny_run):
   found = files.read_json(tiny_run / 'provenance.json')
   assert found['versions']['jax'] == jax.__version__
   assert found['seed'] == 0
-  stages = {'teacher', 'search', 'train/rnas_cl', 'train/ce', 'evaluation'}
-  assert stages <= found['seconds'].keys()
+  assert found['seconds'].keys() == {
+    'teacher',
+    'search',
+    'train/rnas_cl',
+    'train/ce',
+    'adversarial/rnas_cl_eq6',
+    'evaluation',
+  }
 
 
 def test_a_kill_between_attacks_and_maps_loses_nothing(tiny_run, tmp_path):
@@ -237,18 +250,19 @@ def test_what_changes_no_number_of_a_model_repeats_no_attack(
   [
     ({'batch_size': 16, 'map_images': 3}, set()),
     ({'auto_attack_models': ('ce', 'teacher')}, {'teacher'}),
+    ({'auto_attack_models': ('ce', 'rnas_cl_eq6')}, {'rnas_cl_eq6'}),
     ({'auto_attack_models': ('rnas_cl',)}, {'ce', 'rnas_cl'}),
-    ({'auto_attack_models': ()}, {'teacher', 'rnas_cl'}),
+    ({'auto_attack_models': ()}, _EVERY - {'ce'}),
     ({'auto_attack_images': 31}, {'ce'}),
     ({'auto_attack': ('apgd_dlr',)}, {'ce'}),
     ({'auto_attack': (), 'auto_attack_images': 31}, {'ce'}),
-    ({'attacks': ('fgsm',)}, {'teacher', 'rnas_cl', 'ce'}),
-    ({'epsilon_255': 8.0}, {'teacher', 'rnas_cl', 'ce'}),
-    ({'curve_attacks': ('pgd20_rnascl',)}, {'teacher', 'rnas_cl', 'ce'}),
-    ({'curve_epsilons_255': (8.0,)}, {'teacher', 'rnas_cl', 'ce'}),
-    ({'curve_images': 9}, {'teacher', 'rnas_cl', 'ce'}),
-    ({'max_images': 9}, {'teacher', 'rnas_cl', 'ce'}),
-    ({'save_images': False}, {'teacher', 'rnas_cl', 'ce'}),
+    ({'attacks': ('fgsm',)}, _EVERY),
+    ({'epsilon_255': 8.0}, _EVERY),
+    ({'curve_attacks': ('pgd20_rnascl',)}, _EVERY),
+    ({'curve_epsilons_255': (8.0,)}, _EVERY),
+    ({'curve_images': 9}, _EVERY),
+    ({'max_images': 9}, _EVERY),
+    ({'save_images': False}, _EVERY),
   ],
 )
 def test_models_are_evaluated_again_for_what_changes_their_results(
@@ -303,10 +317,12 @@ def test_the_evaluation_and_the_devices_may_change(tiny_run):
 
 
 def test_stages_without_their_input_say_what_to_run(tmp_path):
-  with pytest.raises(FileNotFoundError, match='experiments.pipeline'):
+  with pytest.raises(FileNotFoundError, match='experiments.teacher first'):
     loops.search(tiny.config(), str(tmp_path))
-  with pytest.raises(FileNotFoundError, match='experiments.pipeline'):
+  with pytest.raises(FileNotFoundError, match='experiments.search first'):
     loops.train(tiny.config(), str(tmp_path))
+  with pytest.raises(FileNotFoundError, match='experiments.train first'):
+    loops.adversarial(tiny.config(), str(tmp_path))
   with pytest.raises(FileNotFoundError, match='no trained model'):
     loops.evaluate(tiny.config(), str(tmp_path))
 

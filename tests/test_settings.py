@@ -34,6 +34,19 @@ def test_the_digits_configs_build_every_network(argument):
   _check(settings.parse(digits.get_config(argument)))
 
 
+@pytest.mark.parametrize('argument', [None, 'smoke'])
+def test_the_digits_configs_harden_rnas_cl_with_equation_6(argument):
+  parsed = settings.parse(digits.get_config(argument))
+  ((name, hardened),) = parsed.adversarial.students.items()
+  assert (name, hardened.student) == ('rnas_cl_eq6', 'rnas_cl')
+  regime = hardened.regime
+  assert (regime.name, regime.beta, regime.cac_weight) == ('trades', 6.0, 1.0)
+  assert regime.epsilon_255 == digits.EPSILON_255
+  small = argument == 'smoke'
+  assert parsed.adversarial.optimization.epochs == (1 if small else 20)
+  assert regime.num_steps == (2 if small else 10)
+
+
 @pytest.mark.parametrize('space', ['s3', 's5', 's7', 'm', 'm2', 'l'])
 def test_cifar_configs_name_the_spaces_of_table_13(space):
   config = cifar10.get_config(f'space={space},teacher=resnet50')
@@ -107,6 +120,12 @@ def _changed(path: str, value) -> dict:
     ('students.ce.gamma', 1.0, 'no teacher'),
     ('students.ce.teacher', 'me', 'must be "teacher"'),
     ('students.ce.teacher', 'vulnerable_teacher', 'controls=True'),
+    (
+      'adversarial.students.rnas_cl_eq6.student',
+      'rnas_c',
+      r"eq6\.student='rnas_c' .*Did you mean 'rnas_cl'.*of: 'ce', 'rnas_cl'",
+    ),
+    ('adversarial.optimization.epochs', 0, 'must be at least 1'),
   ],
 )
 def test_a_bad_value_is_refused_with_its_field(path, value, message):
@@ -133,7 +152,23 @@ def test_a_missing_field_is_named():
     ('distillation.direction', 'both', "'student_teacher', 'teacher_student'"),
     ('space.shortcut', 'none', "'pad', 'drop', 'project'"),
     ('train.optimization.schedule', 'step', "'piecewise', 'cosine'"),
-    ('train.regime.name', 'free', "'standard', 'pgd'"),
+    ('train.regime.name', 'fgsm', "'standard', 'pgd'"),
+    (
+      'adversarial.students.rnas_cl_eq6.regime.name',
+      'trade',
+      r"adversarial\.students\.rnas_cl_eq6\.regime\.name='trade'.*'trades'",
+    ),
+    (
+      'adversarial.students.rnas_cl_eq6.regime.name',
+      'standard',
+      'adversarial.students.rnas_cl_eq6.regime.cac_weight=1.0 compares',
+    ),
+    ('adversarial.optimization.schedule', 'step', "'piecewise', 'cosine'"),
+    (
+      'evaluation.auto_attack_models',
+      ('rnas_cl_eq7',),
+      "Did you mean 'rnas_cl_eq6'",
+    ),
     ('space.stem_stride', 8, 'strides multiply to 16'),
     ('distillation.map_size', 3, 'map_size=3 does not divide 8'),
   ],
@@ -159,6 +194,12 @@ def test_a_fixed_teacher_network_takes_no_depth():
   [
     ('train.optimization.batch_size', 1000, 1, 'train.*=1000 exceeds the 128'),
     ('train.optimization.batch_size', 31, 2, 'train.*=31 cannot be split even'),
+    (
+      'adversarial.optimization.batch_size',
+      31,
+      2,
+      'adversarial.optimization.batch_size=31 cannot be split even',
+    ),
     ('search.arch_share', 0.0, 1, 'arch_share=0.0 leaves 32 images for the'),
   ],
 )
@@ -169,12 +210,40 @@ def test_batches_that_do_not_work_out_are_refused_before_the_first_stage(
     _check(settings.parse(_changed(path, value)), devices)
 
 
-@pytest.mark.parametrize('name', ['teacher', 'a/b', 'robustness'])
+@pytest.mark.parametrize('name', ['teacher', 'a/b', 'robustness', 'attention'])
 def test_a_student_cannot_have_the_name_of_something_else(name):
   config = tiny.config().to_dict()
-  config['students'][name] = config['students']['ce']
-  with pytest.raises(ValueError, match='cannot be the name of a student'):
+  hardened = config['adversarial']['students']
+  for students, entry in (
+    (hardened, hardened['rnas_cl_eq6']),
+    (config['students'], config['students']['ce']),
+  ):
+    students[name] = entry
+    with pytest.raises(ValueError, match='cannot be the name of a student'):
+      settings.parse(config)
+    del students[name]
+  settings.parse(config)
+
+
+def test_a_hardened_student_cannot_have_the_name_of_a_student():
+  config = tiny.config()
+  config.adversarial.students.ce = config.adversarial.students.rnas_cl_eq6
+  with pytest.raises(ValueError, match='choose another, such as ce_hardened'):
     settings.parse(config)
+
+
+def test_a_stage_that_is_left_out_needs_nothing():
+  config = tiny.config()
+  config.adversarial.optimization.batch_size = 1000
+  with pytest.raises(ValueError, match='exceeds the 128 training images'):
+    _check(settings.parse(config))
+  config.adversarial.students = {}
+  _check(settings.parse(config))
+
+
+def test_autoattack_may_be_asked_of_a_hardened_student():
+  models = ('rnas_cl_eq6', 'ce')
+  _check(settings.parse(_changed('evaluation.auto_attack_models', models)))
 
 
 def test_a_control_with_other_layers_is_refused_where_tutors_matter():

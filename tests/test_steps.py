@@ -167,7 +167,7 @@ _REGIMES = {
 
 
 @functools.cache
-def _small_run(name: str, devices: int):
+def _small_run(name: str, devices: int, per_dispatch: int = 1):
   """Three steps of a regime on a small network without a teacher, in float64.
 
   The optimiser counts its updates.
@@ -184,7 +184,7 @@ def _small_run(name: str, devices: int):
     variables = small_network.variables(_SHAPE[-1], 10)
     state = steps.start_from(recipe, variables, _SHAPE, _BATCH)
     step = steps.make_train_step(recipe)
-    return _run(step, state, context, devices, (_BATCH,), 3)
+    return _run(step, state, context, devices, (_BATCH,), 3, per_dispatch)
 
 
 @pytest.mark.parametrize('name', _REGIMES)
@@ -213,6 +213,11 @@ def test_free_training_keeps_a_perturbation_for_each_image_of_the_batch():
   assert (np.abs(after).max((1, 2, 3)) > 0).all()
   # It is not reset: most pixels are where they were, at the ball's border.
   assert 0.4 < (before == after).mean() < 1
+
+
+def test_free_training_keeps_it_within_a_dispatch_too():
+  apart, together = _small_run('free', 1), _small_run('free', 1, 3)
+  _assert_close(apart[-1][0], together[-1][0], 1e-10)
 
 
 def test_regimes_without_memory_keep_nothing():

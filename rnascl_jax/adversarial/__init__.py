@@ -23,9 +23,9 @@ itself always sees the image without perturbation.
 
   standard       x
   pgd_training   every step of the attack, then x': the code of Rice et al.
-                 attacks in training mode. (It passes x once more, in training
-                 mode, only to log its loss; that is left out.) With
-                 `in_training_mode=False` x' alone.
+                 attacks in training mode. (It passes x' twice, to choose among
+                 restarts, and x after the update, to log its loss; both are
+                 left out.) With `in_training_mode=False` x' alone.
   fast           x + start, then x': the code of Wong et al. is in training
                  mode throughout.
   free           x' of every replay: the code of Shafahi et al.

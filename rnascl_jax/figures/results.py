@@ -59,7 +59,7 @@ class Stage(NamedTuple):
     return pairs[:, 0], pairs[:, 1]
 
   @property
-  def selected_epoch(self) -> int | None:
+  def selected_epoch(self) -> float | None:
     """The epoch of the checkpoint that is used, None if unknown."""
     step = self.summary.get('selected_step')
     epochs = [r['epoch'] for r in self.records if r.get('step') == step]

@@ -16,6 +16,8 @@ from rnascl_jax.figures.results import Run
 _MOST_TICKS = 9
 # Models in a column of the legend beside clean against robust.
 _IN_COLUMN = 8
+# Inches there: of the title, between captions, and of a line of one.
+_LEGEND_TITLE, _CAPTION, _LINE = 0.4, 0.15, 0.14
 
 
 def epsilon_curves(run: Run) -> Figure | None:
@@ -25,9 +27,9 @@ def epsilon_curves(run: Run) -> Figure | None:
     return None
   scale, unit = evaluation.epsilon_unit(run.dataset)
   drawn = [e for e in run.evaluations if e.curves]
-  columns = min(3, len(drawn))
-  height = 3.3 + style.LEGEND_ROW * -(-len(drawn) // columns)
-  figure = style.figure(0.8 + 4.0 * len(attacks), height)
+  width = 0.8 + 4.0 * len(attacks)
+  columns, legend = style.legend_shape([e.label for e in drawn], width, most=3)
+  figure = style.figure(width, 3.3 + legend)
   panels = figure.subplots(1, len(attacks), squeeze=False, sharey=True)[0]
   for axes, (attack, label) in zip(panels, attacks.items(), strict=True):
     _draw_curves(axes, run, attack, scale)
@@ -91,7 +93,8 @@ def clean_vs_robust(run: Run) -> Figure | None:
   if sum(found.kind == 'student' for found, _, _ in points) < 2:
     return None
   columns = -(-len(points) // _IN_COLUMN)
-  figure = style.figure(5.4 + 2.2 * columns, 4.2)
+  height = _legend_height([_caption(e) for e, _, _ in points], columns)
+  figure = style.figure(5.4 + 2.2 * columns, max(4.2, height))
   axes = figure.subplots()
   largest = max(e.parameters or 1 for e, _, _ in points if e.kind == 'student')
   handles = [
@@ -111,6 +114,15 @@ def clean_vs_robust(run: Run) -> Figure | None:
     title='(parameters, MACs)',
   )
   return figure
+
+
+def _legend_height(captions: list[str], columns: int) -> float:
+  """Inches of a legend whose columns hold equally many captions."""
+  lines = [caption.count('\n') + 1 for caption in captions]
+  return _LEGEND_TITLE + max(
+    _CAPTION * len(column) + _LINE * sum(column)
+    for column in np.array_split(lines, columns)
+  )
 
 
 def _point(

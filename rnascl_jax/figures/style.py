@@ -25,8 +25,9 @@ SKY = '#56B4E9'
 BLACK = '#222222'
 GREY = '#8C8C8C'
 PALE = '#D9D9D9'
-# Inches of a row of a legend.
-LEGEND_ROW = 0.18
+# Inches of a row of a legend; of an entry beside its label, and of a letter.
+_LEGEND_ROW = 0.18
+_ENTRY, _LETTER = 0.55, 0.065
 
 # Settings of matplotlib that hold while a figure is drawn and saved.
 SETTINGS: Any = {
@@ -95,6 +96,22 @@ def figure(width: float, height: float) -> Figure:
     w_pad=0.08, h_pad=0.08, rect=(0.0, 0.0, 0.99, 1.0)
   )
   return Figure(figsize=(width, height), layout=margins)
+
+
+def legend_shape(
+  labels: Sequence[str], width: float, *, most: int
+) -> tuple[int, float]:
+  """Columns of a legend below a figure, and the inches it is high.
+
+  Args:
+    labels: of its entries, at least one.
+    width: of the figure, in inches.
+    most: columns.
+  """
+  longest = max(map(len, labels))
+  fitting = int(width // (_ENTRY + _LETTER * longest))
+  columns = max(1, min(most, len(labels), fitting))
+  return columns, _LEGEND_ROW * -(-len(labels) // columns)
 
 
 def epochs(axes: Axes) -> None:

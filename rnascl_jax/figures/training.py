@@ -36,11 +36,10 @@ def training_curves(run: Run) -> Figure | None:
   if not groups or not rows:
     return None
   handles = _legend(run)
-  columns = min(4, len(handles))
-  legend = style.LEGEND_ROW * -(-len(handles) // columns)
-  figure = style.figure(
-    1.0 + 3.4 * len(groups), 0.75 + legend + 2.4 * len(rows)
-  )
+  width = 1.0 + 3.4 * len(groups)
+  labels = [str(handle.get_label()) for handle in handles]
+  columns, legend = style.legend_shape(labels, width, most=4)
+  figure = style.figure(width, 0.75 + legend + 2.4 * len(rows))
   panels = figure.subplots(len(rows), len(groups), squeeze=False)
   for column, group in zip(panels.T, groups, strict=True):
     stages = [s for s in run.stages if s.group == group]

@@ -42,7 +42,9 @@ def _said(run: Run, hardened: Evaluation) -> list[str]:
 
 def _what(run: Run, hardened: Evaluation, base: Evaluation) -> str:
   epochs = _section(run).get('optimization', {}).get('epochs')
-  further = f'{epochs} further epochs' if epochs else 'further training'
+  further = 'further training'
+  if epochs:
+    further = f'{epochs} further epoch{"s" * (epochs > 1)}'
   regime = _regime(run, hardened)
   on = f'on attacks (`{regime}`)' if regime else 'on attacks'
   if regime == _PLAIN:

@@ -73,7 +73,7 @@ def _ended_early(run: Run) -> list[str]:
         'its accuracy under PGD on the validation images fell from '
         f'{100 * drop["best"]:.1f} to {100 * drop["fell_to"]:.1f} %, as it had '
         'overfitted to the attack of its training. Its best checkpoint is used'
-        f'{"" if used is None else f", of epoch {used}"}.'
+        f'{"" if used is None else f", of epoch {used:g}"}.'
       )
   return found
 

@@ -1,0 +1,252 @@
+"""Training students further on attacks: from what, with what, and in order."""
+
+import os
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+import rnascl_jax
+from rnascl_jax import (
+  architecture,
+  batches,
+  checkpoints,
+  datasets,
+  driver,
+  files,
+  interrupts,
+  loops,
+  named_arrays,
+  settings,
+  workdir,
+)
+from rnascl_jax.loops import models
+from rnascl_jax.loops import run as runs
+from tests import tiny
+
+
+@pytest.fixture
+def trained(tiny_run, tmp_path):
+  """A copy of the complete run, as it was before the stage."""
+  folder = tmp_path / 'copy'
+  shutil.copytree(tiny_run, folder)
+  shutil.rmtree(folder / 'adversarial')
+  shutil.rmtree(folder / 'evaluation')
+  (folder / 'config.json').unlink()
+  return folder
+
+
+@pytest.fixture
+def fits(monkeypatch):
+  """The arguments of every training, none of which is carried out."""
+  found = {}
+
+  def fit(run, name, folder, spec, regime, step, state, given, **options):
+    del run, name
+    found[folder.name] = (step, state, given, options)
+    return state, {'seconds': 0.0, 'epochs': spec.epochs, 'selected_step': 0}
+
+  monkeypatch.setattr(runs, 'fit', fit)
+  return found
+
+
+def _variables(folder, name):
+  variables, _ = checkpoints.load_variables(folder / name / 'model')
+  return named_arrays.from_state(variables)
+
+
+def _assert_equal(one, two):
+  one, two = (named_arrays.from_state(tree) for tree in (one, two))
+  assert one.keys() == two.keys()
+  for name, array in one.items():
+    assert np.asarray(array).tobytes() == np.asarray(two[name]).tobytes(), name
+
+
+def _config(**entries):
+  """The tiny config with these trainings, `fields of the entry` by name."""
+  config = tiny.config()
+  config.adversarial.students = {
+    name: settings.hardened_template(**{'num_steps': 1, **fields})
+    for name, fields in entries.items()
+  }
+  return config
+
+
+def test_without_a_learning_rate_only_batchnorm_statistics_move(trained):
+  config = tiny.config()
+  config.adversarial.optimization.learning_rate = 0.0
+  loops.adversarial(config, str(trained))
+  before = _variables(trained, 'train/rnas_cl')
+  after = _variables(trained, 'adversarial/rnas_cl_eq6')
+  assert before.keys() == after.keys()
+  changed = {n for n in before if before[n].tobytes() != after[n].tobytes()}
+  assert changed
+  assert {name[0] for name in changed} == {'batch_stats'}
+
+
+def test_a_student_goes_on_with_its_teacher_tutors_and_weights(trained, fits):
+  config = _config(mine={'student': 'rnas_cl'}, alone={'student': 'ce'})
+  config.students.rnas_cl.kl_weight = 3.0
+  config.students.rnas_cl.gamma = 5.0
+  loops.adversarial(config, str(trained))
+  _, state, given, options = fits['mine']
+  base = checkpoints.load_variables(trained / 'train/rnas_cl/model')[0]
+  _assert_equal(state.variables, base)
+  assert not any(np.any(x) for x in jax.tree.leaves(state.opt_state))
+  teacher = checkpoints.load_variables(trained / 'teacher/model')[0]
+  _assert_equal(given.teacher, teacher)
+  found = architecture.from_dict(files.read_json(trained / 'architecture.json'))
+  np.testing.assert_array_equal(given.tutors, architecture.tutor_weights(found))
+  assert (float(given.kl_weight), float(given.gamma)) == (3.0, 5.0)
+  assert int(given.seed) == runs.stage_seed(0, 'adversarial')
+  assert options['order_stage'] == 'adversarial'
+  _, state, given, _ = fits['alone']
+  _assert_equal(
+    state.variables, checkpoints.load_variables(trained / 'train/ce/model')[0]
+  )
+  assert given.teacher == given.tutors == ()
+  assert (float(given.kl_weight), float(given.gamma)) == (0.0, 0.0)
+
+
+def test_equal_regimes_and_kinds_of_teacher_share_the_step(trained, fits):
+  config = _config(
+    one={'label': 'One'},
+    two={'label': 'Two'},
+    other={'beta': 1.0},
+    alone={'student': 'ce'},
+  )
+  loops.adversarial(config, str(trained))
+  steps = {name: arguments[0] for name, arguments in fits.items()}
+  assert steps['one'] is steps['two']
+  assert len({id(step) for step in steps.values()}) == 3
+
+
+def test_the_export_says_what_it_was_and_how_it_was_trained(tiny_run):
+  _, metadata = checkpoints.load_variables(
+    tiny_run / 'adversarial' / 'rnas_cl_eq6' / 'model'
+  )
+  assert (metadata['kind'], metadata['student']) == ('student', 'rnas_cl')
+  assert metadata['regime']['name'] == 'trades'
+  assert metadata['regime']['epsilon_255'] == 16.0
+
+
+def test_the_terms_of_equation_6_add_up_in_the_log(tiny_run):
+  (line,) = (
+    line
+    for line in files.read_json_lines(
+      tiny_run / 'adversarial' / 'rnas_cl_eq6' / 'metrics.jsonl'
+    )
+    if line['split'] == 'train'
+  )
+  terms = ('cross_entropy', 'kl', 'attention', 'robustness')
+  assert all(line[term] > 0 for term in terms)
+  # All weights are 1 in the tiny run; `robustness` has its own.
+  assert line['loss'] == pytest.approx(sum(line[t] for t in terms), rel=1e-5)
+
+
+def test_a_training_killed_by_sigterm_goes_on_to_the_same_bits(
+  tiny_run, trained, monkeypatch
+):
+  collect = driver._Runner._collect
+
+  def collect_and_stop(self, queue):
+    collect(self, queue)
+    if self._at.step == 2:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(driver._Runner, '_collect', collect_and_stop)
+    with pytest.raises(interrupts.Interrupted):
+      loops.adversarial(tiny.config(), str(trained))
+  stage = 'adversarial/rnas_cl_eq6'
+  assert not (trained / stage / 'stage.json').exists()
+  loops.adversarial(tiny.config(), str(trained))
+  one, two = (_variables(folder, stage) for folder in (trained, tiny_run))
+  assert one.keys() == two.keys()
+  assert all(one[name].tobytes() == two[name].tobytes() for name in one)
+  logs = [
+    (f / stage / 'metrics.jsonl').read_text() for f in (trained, tiny_run)
+  ]
+  assert logs[0] == logs[1]
+
+
+def test_a_complete_training_is_not_repeated(tiny_run, fits):
+  loops.adversarial(tiny.config(), str(tiny_run))
+  assert not fits
+
+
+def test_without_an_entry_the_stage_is_left_out(tmp_path, fits):
+  loops.adversarial(_config(), str(tmp_path / 'run'))
+  assert not fits
+  assert [p.name for p in (tmp_path / 'run').iterdir()] == ['config.json']
+
+
+def test_a_missing_student_is_named_before_any_training(trained, fits):
+  (trained / 'train' / 'ce' / 'stage.json').unlink()
+  config = _config(first={'student': 'rnas_cl'}, second={'student': 'ce'})
+  message = r'train/ce is not complete\. Run python -m experiments\.train first'
+  with pytest.raises(workdir.MissingStageError, match=message):
+    loops.adversarial(config, str(trained))
+  assert not fits
+
+
+@pytest.mark.parametrize(
+  ('stage', 'command'),
+  [
+    ('teacher', 'teacher'),
+    ('vulnerable_teacher', 'teacher'),
+    ('search', 'search'),
+    ('train/ce', 'train'),
+    ('adversarial/rnas_cl_eq6', 'adversarial'),
+  ],
+)
+def test_a_missing_stage_is_named_with_its_command(tmp_path, stage, command):
+  # The workdir is called as a stage is.
+  with pytest.raises(
+    workdir.MissingStageError, match=f'experiments.{command} '
+  ):
+    workdir.summary(tmp_path / 'train' / stage)
+
+
+def test_a_loaded_hardened_student_has_the_accuracy_evaluated(tiny_run):
+  model = rnascl_jax.load(tiny_run, 'rnas_cl_eq6')
+  saved = files.read_json(tiny_run / 'evaluation' / 'rnas_cl_eq6.json')
+  data = datasets.load(
+    'digits', validation_size=32, limit=datasets.Limit(128, 40)
+  )
+  logits = jax.jit(model.logits_fn)(batches.to_float(data.test.images))
+  correct = np.asarray(logits.argmax(-1)) == data.test.labels
+  assert saved['attacks'][0]['correct'] == correct.sum()
+  base = rnascl_jax.load(tiny_run, 'rnas_cl')
+  assert model.architecture == base.architecture
+  before = named_arrays.from_state(base.variables)
+  after = named_arrays.from_state(model.variables)
+  assert any(before[name].tobytes() != after[name].tobytes() for name in before)
+
+
+def test_a_hardened_student_stands_behind_its_student(tiny_run, trained):
+  config = tiny.config()
+  found = list(models.trained_models(runs.open_run(config, str(tiny_run))))
+  names = ['teacher', 'rnas_cl', 'rnas_cl_eq6', 'ce']
+  assert [model.name for model in found] == names
+  assert [model.base for model in found] == ['', '', 'rnas_cl', '']
+  saved = [files.read_json(tiny_run / f'evaluation/{n}.json') for n in names]
+  assert [s['order'] for s in saved] == [m.order for m in found] == [0, 1, 2, 3]
+  assert [s['base'] for s in saved] == ['', '', 'rnas_cl', '']
+  # Evaluations made before the stage keep their place in the table.
+  run = runs.open_run(config, str(trained))
+  orders = {m.name: m.order for m in models.trained_models(run)}
+  assert orders == {'teacher': 0, 'rnas_cl': 1, 'ce': 3}
+
+
+def test_the_report_of_a_run_has_the_hardened_student(tiny_run):
+  text = (tiny_run / 'report.md').read_text()
+  assert '**RNAS-CL + eq. (6) against RNAS-CL**' in text
+  assert 'after 1 further epoch on attacks (`trades`)' in text
+  rows = [line for line in text.splitlines() if line.startswith('| RNAS-CL')]
+  assert [row.split(' | ')[0] for row in rows[:2]] == [
+    '| RNAS-CL',
+    '| RNAS-CL + eq. (6)',
+  ]

@@ -1,0 +1,305 @@
+"""Configs of teachers and of ablations are what their tables say."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from configs import cifar10, cifar10_cpu, digits, teachers
+from configs.ablations import objective
+from configs.ablations import teacher as teacher_ablation
+from rnascl_jax import (
+  checkpoints,
+  checks,
+  datasets,
+  loops,
+  resolve,
+  settings,
+)
+from tests import tiny
+
+_CONFIGS = {
+  'cifar10': (cifar10, ['adversarial=no', 'teacher=small,space=m2']),
+  'cifar10_cpu': (cifar10_cpu, ['']),
+  'teachers': (
+    teachers,
+    [f'regime={name}' for name in ('pgd', 'fast', 'free', 'trades')]
+    + ['regime=standard,network=wrn34', 'network=wrn-16-4', 'network=small']
+    + ['data=digits', 'data=digits,regime=free'],
+  ),
+  'objective': (
+    objective,
+    ['', 'space=s5,rows=all', 'autoattack=none', 'autoattack=all,teacher=small']
+    + ['data=digits', 'data=digits,rows=all'],
+  ),
+  'teacher': (
+    teacher_ablation,
+    [f'teacher={name}' for name in ('wrn34', 'resnet50', 'resnet18', 'none')]
+    + ['teacher=vulnerable_resnet50,space=s7', 'teacher=small']
+    + ['teacher=vulnerable_small']
+    + ['data=digits', 'data=digits,teacher=vulnerable_small']
+    + ['data=digits,teacher=none'],
+  ),
+}
+_ALL = [
+  (name, argument)
+  for name, (_, arguments) in _CONFIGS.items()
+  for argument in arguments
+]
+
+
+def _parsed(name: str, argument: str) -> settings.Settings:
+  return settings.parse(_CONFIGS[name][0].get_config(argument))
+
+
+@pytest.fixture
+def shapes_of_cifar10(monkeypatch):
+  """Images of CIFAR-10's shape in its place; digits are digits."""
+  split = datasets.Split(
+    np.zeros((128, 32, 32, 3), np.uint8), np.zeros(128, np.int32)
+  )
+  images = datasets.Dataset(
+    name='cifar10',
+    class_names=tuple('0123456789'),
+    train=split,
+    validation=split,
+    test=split,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.2, 0.2, 0.2),
+  )
+  read = resolve.dataset
+  monkeypatch.setattr(
+    resolve,
+    'dataset',
+    lambda spec: images if spec.name == 'cifar10' else read(spec),
+  )
+
+
+@pytest.mark.parametrize(('name', 'argument'), _ALL)
+def test_every_config_parses_and_survives_json(name, argument):
+  for form in (argument, f'{argument},smoke'):
+    config = _CONFIGS[name][0].get_config(form)
+    again = json.loads(json.dumps(config.to_dict()))
+    assert settings.parse(again) == settings.parse(config)
+
+
+@pytest.mark.parametrize(
+  ('name', 'argument'),
+  [
+    ('cifar10', 'teacher=small,space=m2'),
+    ('cifar10_cpu', ''),
+    ('teachers', 'network=wrn-16-2'),
+    ('teachers', 'data=digits,regime=free'),
+    ('objective', 'rows=all,teacher=small'),
+    ('objective', 'data=digits,rows=all'),
+    ('teacher', 'teacher=none'),
+    ('teacher', 'data=digits,teacher=none'),
+  ],
+)
+def test_configs_build_every_network_and_regime(
+  name, argument, shapes_of_cifar10
+):
+  """The paper's own teachers are built in `test_settings`."""
+  del shapes_of_cifar10
+  for form in (argument, f'{argument},smoke'):
+    parsed = _parsed(name, form)
+    checks.check(parsed, resolve.dataset(parsed.data), 1)
+
+
+@pytest.mark.parametrize(('name', 'argument'), _ALL)
+def test_a_smoke_run_has_one_epoch_of_each_stage(name, argument):
+  parsed = _parsed(name, f'{argument},smoke')
+  stages = [parsed.teacher, parsed.search, parsed.train]
+  if parsed.controls:
+    stages.append(parsed.vulnerable_teacher)
+  if parsed.adversarial.students:
+    stages.append(parsed.adversarial)
+  assert [stage.optimization.epochs for stage in stages] == [1] * len(stages)
+  assert 0 < parsed.data.max_train <= 1024
+  for hardened in parsed.adversarial.students.values():
+    assert hardened.regime.num_steps == 2
+
+
+@pytest.mark.parametrize(
+  ('config', 'argument', 'message'),
+  [
+    (teachers, 'network=wrn34-10', 'choose one of wrn34, .*such as wrn-28-10'),
+    (teachers, 'network=resnet18,data=digits', 'choose one of small'),
+    (
+      teachers,
+      'regime=madry',
+      'choose one of standard, pgd, fast, free, trade',
+    ),
+    (objective, 'rows=table5', 'choose one of table4, all'),
+    (objective, 'data=digits,space=s3', 'space=s3 has no meaning beside data='),
+    (objective, 'autoattack=most', 'choose one of some, all, none'),
+    (teacher_ablation, 'data=digits,teacher=wrn34', 'small, vulnerable_small'),
+    (teacher_ablation, 'space=s4', 'space=s4 is unknown; choose one of s3'),
+    (cifar10, 'adversarial=maybe', 'choose one of yes, no'),
+  ],
+)
+def test_a_wrong_argument_is_refused_with_the_right_ones(
+  config, argument, message
+):
+  with pytest.raises(ValueError, match=message):
+    config.get_config(argument)
+
+
+def test_a_teacher_has_the_regime_and_the_published_schedule_asked_for():
+  for name, epochs, rate in (
+    ('standard', 200, 0.1),
+    ('pgd', 200, 0.1),
+    ('fast', 15, 0.2),
+    ('free', 26, 0.1),
+    ('trades', 76, 0.1),
+  ):
+    teacher = _parsed('teachers', f'regime={name}').teacher
+    assert teacher.regime == settings.Regime(name)
+    assert teacher.network.name == 'resnet18'
+    chosen = teacher.optimization
+    assert (chosen.epochs, chosen.learning_rate) == (epochs, rate)
+    attacked = name != 'standard'
+    assert chosen.select == ('best' if attacked else 'last')
+    assert (teacher.label == 'Robust teacher') == attacked
+
+
+def test_trades_decays_after_epoch_74_as_published():
+  spec = _parsed('teachers', 'regime=trades').teacher.optimization
+  rate = resolve.schedule(spec, 390)
+  at = [float(rate(390 * epoch)) for epoch in (0, 73.9, 74.1, 75.9)]
+  assert at == pytest.approx([0.1, 0.1, 0.01, 0.01])
+
+
+def test_a_wide_teacher_has_the_depth_and_width_of_its_name():
+  network = _parsed('teachers', 'network=wrn-28-10').teacher.network
+  assert (network.name, network.depth, network.width) == ('wide_resnet', 28, 10)
+
+
+def test_regimes_on_digits_have_equal_updates_and_the_demos_radius():
+  updates = set()
+  for name in ('standard', 'pgd', 'fast', 'free', 'trades'):
+    parsed = _parsed('teachers', f'data=digits,regime={name}')
+    regime, chosen = parsed.teacher.regime, parsed.teacher.optimization
+    assert (regime.name, regime.epsilon_255) == (name, digits.EPSILON_255)
+    updates.add(chosen.epochs * resolve.replays(regime))
+    assert parsed.evaluation.auto_attack_models == ('teacher',)
+    assert not parsed.controls
+  assert updates == {40}
+
+
+def _regimes(argument: str) -> dict[str, settings.Regime]:
+  students = _parsed('objective', argument).adversarial.students
+  assert all(s.student == 'rnas_cl' for s in students.values())
+  return {name: student.regime for name, student in students.items()}
+
+
+def test_the_rows_of_table_4_are_terms_of_eq_6():
+  rows = _regimes('')
+  assert {row.name for row in rows.values()} == {'trades'}
+  weights = {name: (row.beta, row.cac_weight) for name, row in rows.items()}
+  assert weights == {
+    'trades': (6.0, 0.0),
+    'cac': (0.0, 1.0),
+    'trades_cac': (6.0, 1.0),
+  }
+  assert {row.cac_mean for row in rows.values()} == {'all'}
+  # The default of settings, and that is eq. (6) with the authors' attack.
+  assert rows['trades_cac'] == settings.Hardened().regime
+
+
+def test_further_objectives_are_compared_at_the_same_radius():
+  rows = _regimes('rows=all')
+  assert {row.epsilon_255 for row in rows.values()} == {0.031 * 255}
+  assert {
+    name: (row.name, row.cac_weight)
+    for name, row in rows.items()
+    if row.name != 'trades'
+  } == {
+    'pgd_at': ('pgd', 0.0),
+    'fast': ('fast', 0.0),
+    'fast_cac': ('fast', 1.0),
+    'free': ('free', 0.0),
+    'free_cac': ('free', 1.0),
+    'control': ('standard', 0.0),
+  }
+  authors = rows['cac_authors']
+  assert (authors.beta, authors.cac_weight) == (0.0, 3.0)
+  assert authors.cac_mean == rows['trades_cac_confident'].cac_mean
+  assert authors.cac_mean == 'confident'
+  on_digits = _regimes('rows=all,data=digits')
+  assert {r.epsilon_255 for r in on_digits.values()} == {digits.EPSILON_255}
+  assert list(on_digits) == list(rows)
+
+
+@pytest.mark.parametrize(
+  ('argument', 'images'),
+  [('', 1000), ('data=digits', 64), ('autoattack=all', 0)],
+)
+def test_autoattack_attacks_every_row_of_the_objectives(argument, images):
+  parsed = _parsed('objective', argument)
+  spec = parsed.evaluation
+  assert spec.auto_attack == ('standard',)
+  assert set(spec.auto_attack_models) == {
+    'rnas_cl',
+    *parsed.adversarial.students,
+  }
+  assert spec.auto_attack_images == images
+  assert not _parsed('objective', 'autoattack=none').evaluation.auto_attack
+
+
+def test_eq_6_can_be_left_out_of_the_cifar10_run():
+  parsed = settings.parse(cifar10.get_config())
+  assert list(parsed.adversarial.students) == ['rnas_cl_eq6']
+  assert 'rnas_cl_eq6' in parsed.evaluation.auto_attack_models
+  chosen = parsed.adversarial.optimization
+  assert (chosen.epochs, chosen.learning_rate) == (20, 0.004)
+  without = _parsed('cifar10', 'adversarial=no')
+  assert not without.adversarial.students
+  assert set(without.evaluation.auto_attack_models) == set(without.students)
+
+
+@pytest.mark.parametrize('data', ['cifar10', 'digits'])
+def test_a_vulnerable_teacher_has_a_search_of_its_own(data):
+  network = 'resnet50' if data == 'cifar10' else 'small'
+  parsed = _parsed('teacher', f'data={data},teacher=vulnerable_{network}')
+  robust = _parsed('teacher', f'data={data},teacher={network}')
+  assert parsed.teacher.regime.name == 'standard'
+  assert robust.teacher.regime.name == 'pgd'
+  assert parsed.teacher.network == robust.teacher.network
+  for found in (parsed, robust):
+    assert list(found.students) == ['rnas_cl']
+    assert found.students['rnas_cl'].teacher == 'teacher'
+    assert not found.controls and not found.adversarial.students
+  assert parsed.search == robust.search
+  assert parsed.search.gamma > 0
+
+
+@pytest.mark.parametrize('data', ['cifar10', 'digits'])
+def test_without_a_teacher_no_stage_learns_from_one(data):
+  parsed = _parsed('teacher', f'data={data},teacher=none')
+  assert (parsed.search.kl_weight, parsed.search.gamma) == (0.0, 0.0)
+  assert parsed.students == {'standard': settings.Student('Standard', '', 0, 0)}
+
+
+def test_a_search_without_the_teachers_terms_is_the_same_with_any_teacher(
+  tiny_run, tmp_path
+):
+  """The row "Standard" of Table 10, where a network stands in."""
+  variables, about = checkpoints.load_variables(tiny_run / 'teacher' / 'model')
+  other = jax.tree.map(lambda x: np.asarray(x) * 2 + 0.1, variables)
+  checkpoints.save_variables(tmp_path / 'other' / 'model', other, about)
+  histories = []
+  for teacher in (tiny_run / 'teacher', tmp_path / 'other'):
+    config = tiny.config()
+    config.teacher.checkpoint = str(teacher)
+    config.search.kl_weight = config.search.gamma = 0.0
+    folder = tmp_path / f'run_{teacher.name}'
+    loops.teacher(config, str(folder))
+    loops.search(config, str(folder))
+    histories.append((folder / 'search' / 'arch.jsonl').read_text())
+  assert histories[0] == histories[1]
+  lines = [json.loads(line) for line in histories[0].splitlines()]
+  # It moves filters, and leaves tutors where they were.
+  assert lines[-1]['channels'] != lines[0]['channels']
+  assert len({p for row in lines[-1]['tutors'] for p in row}) == 1
