@@ -7,9 +7,9 @@
 
 The teacher is a ResNet of 0.31 million parameters trained with FastAT. What is
 smaller than in the paper: the teacher, images (20,480 of 50,000), epochs (4 of
-search, 6 of training, 2 with eq. 6, instead of 100, 100 and 20) and images under
-attack (the first 1,000, AutoAttack the first 100). So these numbers say in which
-order the objectives are, and nothing of what the method reaches.
+search, 6 of training, 2 with eq. 6, instead of 100, 100 and 20) and images
+under attack (the first 1,000, AutoAttack the first 100). So these numbers say
+in which order the objectives are, and nothing of what the method reaches.
 """
 
 import ml_collections
@@ -49,10 +49,10 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.search.gamma = 70.0
   config.students.rnas_cl.gamma = 70.0
 
+  config.evaluation.attacks = ('fgsm', 'pgd20_rnascl')
   config.evaluation.max_images = 1000
-  config.evaluation.curve_images = 500
-  config.evaluation.curve_attacks = ('pgd20_rnascl',)
-  config.evaluation.curve_epsilons_255 = (1.0, 2.0, 4.0, 8.0)
+  config.evaluation.curve_attacks = ()
+  config.evaluation.auto_attack_models = ()
   config.evaluation.auto_attack_images = 100
   if chosen['smoke']:
     cifar10.shrink(config)

@@ -33,8 +33,9 @@ The objectives of Table 4, and others, are fields of the entry's regime:
   Free-8, with CAC    .name=free    .cac_weight=0,  .name=free
   no attack           .name=standard  .cac_weight=0    (as many more epochs)
 
-A workdir belongs to one config: several objectives beside each other are
-several entries, as in configs/ablations/objective.py, which makes Table 4:
+Several objectives beside each other are several entries of a config file, as in
+configs/ablations/objective.py, which makes Table 4. Entries may be added to a
+workdir later; one that has begun must not change.
 
   python -m experiments.pipeline --config=configs/ablations/objective.py \
     --workdir=DIR

@@ -8,7 +8,7 @@ numbers and files do not depend on the change are left alone:
 
   --config.evaluation.attacks="('fgsm', 'pgd20_trades')"
   --config.evaluation.auto_attack="('standard',)" or "('apgd_ce', 'square')"
-  --config.evaluation.auto_attack_models="('rnas_cl',)"
+  --config.evaluation.auto_attack_models="('rnas_cl', 'rnas_cl_eq6')"
   --config.evaluation.auto_attack_images=200
   --config.evaluation.epsilon_255=8
   --config.evaluation.max_images=1000

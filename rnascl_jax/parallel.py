@@ -134,12 +134,14 @@ def replicate(tree: PyTree, over: Sequence[jax.Device]) -> PyTree:
   def copy(x):
     return _place([np.asarray(x)] * len(over), over)
 
-  def distribute(node):
-    if not isinstance(node, PerImage):
-      return copy(node)
-    return jax.tree.map(lambda x: _place([*shard(np.asarray(x), n)], over), node)
+  def divide(x):
+    return _place([*shard(np.asarray(x), len(over))], over)
 
-  n = len(over)
+  def distribute(node):
+    if isinstance(node, PerImage):
+      return jax.tree.map(divide, node)
+    return copy(node)
+
   return jax.tree.map(distribute, tree, is_leaf=_is_per_image)
 
 

@@ -3,7 +3,8 @@
 A stage that is complete is not run again. A folder belongs to one config: a
 different one is refused, with the fields that differ, because results of two
 settings would be mixed up. Fields that change no result of an earlier stage may
-change (the attacks of the evaluation, the number of devices, where data lie).
+change: the attacks of the evaluation, the number of devices, where data lie,
+and trainings on attacks that have not begun.
 """
 
 import dataclasses
@@ -59,7 +60,7 @@ def open_workdir(path: str, settings: Settings) -> pathlib.Path:
     differences = [
       f'{name}: {before.get(name)!r} there, {now.get(name)!r} here'
       for name in sorted(before | now)
-      if not name.startswith(_FREE) and before.get(name) != now.get(name)
+      if before.get(name) != now.get(name) and not _may_change(folder, name)
     ]
     if differences:
       raise ValueError(
@@ -71,6 +72,17 @@ def open_workdir(path: str, settings: Settings) -> pathlib.Path:
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(saved, config)
   return folder
+
+
+def _may_change(folder: pathlib.Path, name: str) -> bool:
+  """Whether nothing that was computed depends on a field."""
+  first, *rest = name.split('.')
+  if first != 'adversarial':
+    return name.startswith(_FREE)
+  stage = folder / first
+  if rest[0] == 'students':
+    stage /= rest[1]
+  return not stage.exists()
 
 
 def _flat(fields: Any, prefix: str = '') -> dict[str, Any]:

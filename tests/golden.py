@@ -55,15 +55,20 @@ def saved_or(name, compute):
 
 @contextlib.contextmanager
 def torch_float64():
-  """The official code makes its buffers in the default type."""
+  """The official code makes its buffers in the default type.
+
+  Tensors are small: further threads only wait for each other.
+  """
   import torch
 
-  before = torch.get_default_dtype()
+  dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
   torch.set_default_dtype(torch.float64)
+  torch.set_num_threads(1)
   try:
     yield
   finally:
-    torch.set_default_dtype(before)
+    torch.set_default_dtype(dtype)
+    torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

@@ -144,7 +144,7 @@ def write_hardened(
   section['students'][model] = {'student': base, 'regime': {'name': regime}}
   path.write_text(json.dumps(config))
   about = (label, *HARDENED[1:])
-  order = list(MODELS).index(base)
+  order = list(section['students']).index(model)
   saved = evaluation(model, counts, about=about, order=order) | {'base': base}
   if left is not None:
     saved['attacks'].append(saved_auto_attack.record(left))

@@ -1,7 +1,7 @@
 """A network with BatchNorm, the same in Flax and in PyTorch, to be trained.
 
-A convolution, BatchNorm, ReLU and a linear layer on the mean of its map, which
-is the only tap. Images are [B, H, W, C] here and [B, C, H, W] there.
+A convolution, BatchNorm, ReLU and a linear layer on all of the map, which is
+the only tap. Images are [B, H, W, C] here and [B, C, H, W] there.
 """
 
 import flax.linen as nn
@@ -29,12 +29,19 @@ class Network(nn.Module):
       name='norm',
     )(x)
     x = nn.relu(x)
-    return nn.Dense(self.num_classes, name='head')(x.mean((1, 2))), (x,)
+    flat = x.reshape(len(x), -1)
+    return nn.Dense(self.num_classes, name='head')(flat), (x,)
 
 
-def variables(channels: int, num_classes: int = 3, seed: int = 0):
-  """Random weights and statistics in float64."""
-  rng = np.random.default_rng(seed)
+def variables(image_shape, num_classes: int = 3):
+  """Random weights and statistics in float64.
+
+  Args:
+    image_shape: (H, W, C).
+    num_classes: K.
+  """
+  height, width, channels = image_shape
+  rng = np.random.default_rng(0)
   return {
     'params': {
       'conv': {'kernel': rng.normal(size=(3, 3, channels, FEATURES)) * 0.5},
@@ -43,7 +50,7 @@ def variables(channels: int, num_classes: int = 3, seed: int = 0):
         'bias': rng.normal(size=FEATURES) * 0.3,
       },
       'head': {
-        'kernel': rng.normal(size=(FEATURES, num_classes)) * 2,
+        'kernel': rng.normal(size=(height * width * FEATURES, num_classes)) / 2,
         'bias': rng.normal(size=num_classes) * 0.3,
       },
     },
@@ -71,7 +78,8 @@ def torch_network(given):
       classes = len(params['head']['bias'])
       self.conv = torch.nn.Conv2d(channels, FEATURES, 3, padding=1, bias=False)
       self.norm = torch.nn.BatchNorm2d(FEATURES)
-      self.head = torch.nn.Linear(FEATURES, classes)
+      inputs = len(params['head']['kernel'])
+      self.head = torch.nn.Linear(inputs, classes)
       self.double()
       with torch.no_grad():
         for name, value in _torch_names(params).items():
@@ -81,7 +89,8 @@ def torch_network(given):
 
     def forward(self, images):
       x = torch.relu(self.norm(self.conv(images)))
-      return self.head(x.mean(dim=(2, 3))), x
+      flat = x.permute(0, 2, 3, 1).flatten(1)
+      return self.head(flat), x
 
   return TorchNetwork()
 

@@ -23,8 +23,8 @@ torch = pytest.importorskip('torch')
 F = torch.nn.functional
 
 COUNT, SIDE, CHANNELS = 6, 4, 2
-EPSILON, STEP, NUM_STEPS = 0.1, 0.04, 2
-THRESHOLD = 0.78
+EPSILON, STEP, NUM_STEPS = 0.15, 0.08, 3
+THRESHOLD = 0.7
 # Weights of the terms that stand for a teacher's.
 KL_WEIGHT, GAMMA = 0.5, 2.0
 
@@ -60,10 +60,11 @@ class Case(NamedTuple):
   cac_weight: float = 0.0
 
   def regime(self, epsilon) -> adversarial.Regime:
-    options = dict(self.options)
     if self.make is adversarial.standard:
       return self.make()
-    if self.beta or self.cac_weight or self.make is adversarial.trades:
+    options = dict(self.options)
+    default = 6.0 if self.make is adversarial.trades else 0.0
+    if (self.beta, self.cac_weight) != (default, 0.0):
       options['robustness'] = functools.partial(
         losses.robustness,
         beta=self.beta,
@@ -80,8 +81,8 @@ _PGD, _FAST = adversarial.pgd_training, adversarial.fast
 _FREE, _TRADES = adversarial.free, adversarial.trades
 CASES = {
   'standard': Case(adversarial.standard, {}, 'c', 'c', 'c'),
-  'pgd': Case(_PGD, _STEPS, 'aav'),
-  'pgd, cac': Case(_PGD, _STEPS, 'aacv', cac_weight=2.0),
+  'pgd': Case(_PGD, _STEPS, 'aaav'),
+  'pgd, cac': Case(_PGD, _STEPS, 'aaacv', cac_weight=2.0),
   'pgd in evaluation mode': Case(_PGD, _ATTACKS_IN_EVALUATION, 'v'),
   'pgd in evaluation mode, clean lessons': Case(
     _PGD, _ATTACKS_IN_EVALUATION | _CLEAN_LESSONS, 'cv', lessons='c'
@@ -110,7 +111,7 @@ CASES = {
     cac_weight=2.0,
   ),
   'trades in training mode': Case(
-    _TRADES, _STEPS | {'in_training_mode': True}, 'caacvc', 'c', 'c', beta=6.0
+    _TRADES, _STEPS | {'in_training_mode': True}, 'caaacvc', 'c', 'c', beta=6.0
   ),
   'trades without the divergence': Case(_TRADES, _STEPS, 'cvc', 'c', 'c'),
 }
@@ -126,23 +127,30 @@ class Batch(NamedTuple):
 
 @functools.cache
 def _batch(seed: int = 0) -> Batch:
-  """A quarter of the pixels are black or white."""
+  """A quarter of the pixels are black or white; the first label is wrong."""
   rng = np.random.default_rng(seed)
   images = rng.uniform(-0.15, 1.15, (COUNT, SIDE, SIDE, CHANNELS)).clip(0, 1)
-  labels = rng.integers(0, 3, COUNT).astype(np.int32)
+  labels = _network()(_torch(images))[0].argmax(dim=1).numpy().astype(np.int32)
+  labels[0] = (labels[0] + 1) % 3
   keys = attacks.image_keys(jax.random.key(seed), jnp.arange(COUNT))
   return Batch(images, labels, keys)
 
 
 @functools.cache
 def _variables():
-  return small_network.variables(CHANNELS)
+  return small_network.variables((SIDE, SIDE, CHANNELS))
 
 
+@functools.cache
 def _delta() -> np.ndarray:
-  """A perturbation that pushes some pixels out of [0, 1]."""
-  shape = _batch().images.shape
-  return np.random.default_rng(5).uniform(-EPSILON, EPSILON, shape)
+  """An adversarial perturbation that pushes some pixels out of [0, 1]."""
+  batch = _batch()
+  images = _torch(batch.images).requires_grad_()
+  logits, _ = _network()(images)
+  F.cross_entropy(logits, torch.tensor(batch.labels).long()).backward()
+  rng = np.random.default_rng(5)
+  sizes = rng.uniform(EPSILON / 2, EPSILON, batch.images.shape)
+  return sizes * _numpy(images.grad.sign())
 
 
 class Log(NamedTuple):
@@ -353,9 +361,17 @@ def test_gradient_agrees_with_differences_of_the_loss_with_frozen_views(name):
   assert along == pytest.approx(slope, rel=1e-6)
 
 
-def test_some_images_of_these_tests_are_confident_and_some_are_not():
-  compared = _do('pgd, cac').metrics['robustness']
-  assert 0 < np.count_nonzero(compared) < COUNT
+@pytest.mark.parametrize(
+  'name', [name for name, case in CASES.items() if case.cac_weight]
+)
+def test_these_tests_have_images_of_all_kinds(name):
+  """Confident and not, and broken by the attack and not."""
+  case, metrics = CASES[name], _do(name).metrics
+  other = {'c': 'adversarial_accuracy', 'v': 'clean_accuracy'}[case.labels]
+  assert (metrics['accuracy'] != metrics[other]).any()
+  assert metrics['accuracy'].any() or metrics[other].any()
+  if not case.beta:
+    assert 0 < np.count_nonzero(metrics['robustness']) < COUNT
 
 
 # What passes through the network.

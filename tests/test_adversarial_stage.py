@@ -1,5 +1,6 @@
 """Training students further on attacks: from what, with what, and in order."""
 
+import functools
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from rnascl_jax import (
   settings,
   workdir,
 )
+from rnascl_jax.figures import results
 from rnascl_jax.loops import models
 from rnascl_jax.loops import run as runs
 from tests import tiny
@@ -153,7 +155,7 @@ def test_a_training_killed_by_sigterm_goes_on_to_the_same_bits(
 
   def collect_and_stop(self, queue):
     collect(self, queue)
-    if self._at.step == 2:
+    if self._at.step == 1:
       os.kill(os.getpid(), signal.SIGTERM)
 
   with monkeypatch.context() as patch:
@@ -162,6 +164,11 @@ def test_a_training_killed_by_sigterm_goes_on_to_the_same_bits(
       loops.adversarial(tiny.config(), str(trained))
   stage = 'adversarial/rnas_cl_eq6'
   assert not (trained / stage / 'stage.json').exists()
+  # In the middle of an epoch of four steps.
+  with checkpoints.Checkpoints(
+    trained / stage / 'checkpoints', read_only=True
+  ) as saved:
+    assert 0 < saved.last_step() < 4
   loops.adversarial(tiny.config(), str(trained))
   one, two = (_variables(folder, stage) for folder in (trained, tiny_run))
   assert one.keys() == two.keys()
@@ -232,13 +239,45 @@ def test_a_hardened_student_stands_behind_its_student(tiny_run, trained):
   names = ['teacher', 'rnas_cl', 'rnas_cl_eq6', 'ce']
   assert [model.name for model in found] == names
   assert [model.base for model in found] == ['', '', 'rnas_cl', '']
-  saved = [files.read_json(tiny_run / f'evaluation/{n}.json') for n in names]
-  assert [s['order'] for s in saved] == [m.order for m in found] == [0, 1, 2, 3]
-  assert [s['base'] for s in saved] == ['', '', 'rnas_cl', '']
+  assert [e.model for e in results.load(tiny_run).evaluations] == names
+  assert [e.base for e in results.load(tiny_run).evaluations] == [
+    model.base for model in found
+  ]
   # Evaluations made before the stage keep their place in the table.
+  orders = {model.name: model.order for model in found}
   run = runs.open_run(config, str(trained))
-  orders = {m.name: m.order for m in models.trained_models(run)}
-  assert orders == {'teacher': 0, 'rnas_cl': 1, 'ce': 3}
+  before = {model.name: model.order for model in models.trained_models(run)}
+  assert before == {k: v for k, v in orders.items() if k != 'rnas_cl_eq6'}
+
+
+def test_trainings_may_be_added_to_a_workdir_but_not_changed(
+  tiny_run, tmp_path
+):
+  folder = tmp_path / 'copy'
+  shutil.copytree(tiny_run, folder)
+  config = tiny.config()
+  config.adversarial.students.later = settings.hardened_template(student='ce')
+  runs.open_run(config, str(folder))
+  config.adversarial.students.later.regime.beta = 1.0
+  runs.open_run(config, str(folder))
+  for path, value, message in (
+    ('students', {}, r"students\.rnas_cl_eq6\.label: 'RNAS-CL \+ eq"),
+    ('optimization.epochs', 2, r'optimization\.epochs: 1 there, 2 here'),
+    (
+      'students.rnas_cl_eq6.regime.beta',
+      1.0,
+      r'rnas_cl_eq6\.regime\.beta: 6\.0 there, 1\.0 here',
+    ),
+  ):
+    config = tiny.config()
+    *parents, last = path.split('.')
+    section = functools.reduce(getattr, parents, config.adversarial)
+    setattr(section, last, value)
+    with pytest.raises(ValueError, match=message):
+      runs.open_run(config, str(folder))
+  shutil.rmtree(folder / 'adversarial')
+  config.adversarial.optimization.epochs = 2
+  runs.open_run(config, str(folder))
 
 
 def test_the_report_of_a_run_has_the_hardened_student(tiny_run):

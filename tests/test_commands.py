@@ -49,7 +49,7 @@ def test_help_says_what_a_command_does_and_shows_its_flags(command, helps):
   assert '--workdir' in text
   assert ('  --config: ' in text) == (command != 'report')
   # A command of two lines is printed as two lines.
-  assert not re.search(r' {2}--\w+=\S+ {3}', text.split('flags:')[0])
+  assert not re.search(r'--\S+ {2,}--', text)
 
 
 def test_help_names_the_fields_of_hardening_and_of_the_guard(helps):

@@ -598,7 +598,7 @@ def test_the_demo_attacks_some_images_or_all():
     for argument in (None, 'autoattack=all', 'autoattack=none')
   )
   assert some.auto_attack == everything.auto_attack == ('standard',)
-  assert some.auto_attack_models == ('rnas_cl', 'ce')
+  assert some.auto_attack_models == ('rnas_cl', 'rnas_cl_eq6', 'ce')
   assert (some.auto_attack_images, everything.auto_attack_images) == (64, 0)
   assert everything.auto_attack_models == none.auto_attack == ()
   with pytest.raises(ValueError, match='choose one of some, all, none'):
@@ -606,4 +606,7 @@ def test_the_demo_attacks_some_images_or_all():
   smoke = settings.parse(cifar10.get_config('smoke')).evaluation
   assert smoke.auto_attack == smoke.auto_attack_models == ()
   paper = settings.parse(cifar10.get_config())
-  assert paper.evaluation.auto_attack_models == tuple(paper.students)
+  assert paper.evaluation.auto_attack_models == (
+    *paper.students,
+    *paper.adversarial.students,
+  )

@@ -88,7 +88,7 @@ def test_without_an_early_stop_the_images_are_those_of_the_whole_attack():
   attack = apgd.APGD(num_steps=20)
 
   with jax.enable_x64(True):
-    found, _ = collect(attack, stop_early=False, dtype=np.float64)
+    found, _ = collect(attack, stop_early=False, dtype=np.float64, batch_size=8)
     images, fooled = per_image(attack, np.float64)
 
   for row in np.flatnonzero(fooled):
@@ -102,7 +102,7 @@ def test_batch_size_and_devices_change_nothing_in_float64(batch_size, devices):
     loss=losses.targeted_dlr, least_classes=4, targets=3, num_steps=12
   )
   with jax.enable_x64(True):
-    expected, _ = collect(attack, num_trials=3, dtype=np.float64)
+    expected, _ = collect(attack, num_trials=3, dtype=np.float64, batch_size=8)
     found, _ = collect(
       attack,
       num_trials=3,
@@ -118,10 +118,11 @@ def test_going_on_at_a_later_trial_gives_the_same():
   attack = apgd.APGD(
     loss=losses.targeted_dlr, least_classes=4, targets=3, num_steps=12
   )
-  expected, order = collect(attack, num_trials=3)
+  collect_some = functools.partial(collect, attack, num_trials=3, batch_size=5)
+  expected, order = collect_some()
   late = [row for row, (trial, *_) in expected.items() if trial == 2]
 
-  found, _ = collect(attack, queue=[(row, 2) for row in late], num_trials=3)
+  found, _ = collect_some(queue=[(row, 2) for row in late])
 
   assert late
   assert_same(found, {row: expected[row] for row in late}, exact=False)
@@ -142,7 +143,7 @@ def test_trials_of_an_image_come_in_order_and_end_with_its_fall():
 
 
 def test_an_image_that_falls_in_a_step_takes_no_further_one():
-  found, _ = collect(apgd.APGD(num_steps=20), batch_size=5)
+  found, _ = collect(apgd.APGD(num_steps=20), batch_size=8)
 
   steps = [steps for _, steps, fooled, _ in found.values() if fooled]
 
@@ -199,11 +200,11 @@ def test_a_second_run_compiles_nothing(caplog):
 def test_slow_loops_and_fast_ones_find_the_same(monkeypatch):
   """A loop on the device, and a call for every step, are one program."""
   attack = apgd.APGD(num_steps=20)
-  stepped, _ = collect(attack)
+  stepped, _ = collect(attack, batch_size=8)
   monkeypatch.setattr(
     lane_programs.unrolling, 'is_slow_in_loops', lambda *_, platform: False
   )
 
-  looped, _ = collect(attack)
+  looped, _ = collect(attack, batch_size=8)
 
   assert_same(looped, stepped, exact=False)

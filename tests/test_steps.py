@@ -181,7 +181,7 @@ def _small_run(name: str, devices: int, per_dispatch: int = 1):
   )
   context = steps.Context(jnp.uint32(3), (), (), jnp.zeros(()), jnp.zeros(()))
   with jax.enable_x64(True):
-    variables = small_network.variables(_SHAPE[-1], 10)
+    variables = small_network.variables(_SHAPE, 10)
     state = steps.start_from(recipe, variables, _SHAPE, _BATCH)
     step = steps.make_train_step(recipe)
     return _run(step, state, context, devices, (_BATCH,), 3, per_dispatch)

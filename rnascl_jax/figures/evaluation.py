@@ -62,7 +62,7 @@ class Evaluation:
     parameters: number of trained parameters, None if unknown.
     macs: multiply-accumulates of one image, None if unknown.
     seconds: time of training, None if unknown.
-    order: position of the row.
+    order: position of the row; of one with a base, among these.
     outcomes: one per attack.
     curves: one per attack that was run at several epsilons.
     correct: per-image outcomes by attack key, [images] bool; may be empty.

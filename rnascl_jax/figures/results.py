@@ -75,7 +75,7 @@ class Run:
     config: config.json.
     provenance: provenance.json.
     stages: teachers, search, students, hardened ones, in this order.
-    evaluations: sorted by their `order`.
+    evaluations: sorted by their `order`, those with a base behind it.
     architecture: architecture.json.
     history: search/history.npz, what the search believed after every epoch.
     attention: evaluation/attention.npz, images and attention maps.
@@ -161,12 +161,22 @@ def load(workdir: str | os.PathLike[str]) -> Run:
     config=config,
     provenance=evaluation.read_json(root / 'provenance.json') or {},
     stages=_stages(root, config),
-    evaluations=tuple(sorted(evaluations, key=lambda e: (e.order, e.model))),
+    evaluations=_in_order(evaluations),
     architecture=evaluation.read_json(root / 'architecture.json'),
     history=evaluation.read_arrays(root / 'search' / 'history.npz'),
     attention=evaluation.read_arrays(root / 'evaluation' / 'attention.npz'),
     robustness=evaluation.read_json(root / 'evaluation' / 'robustness.json'),
   )
+
+
+def _in_order(found: list[Evaluation]) -> tuple[Evaluation, ...]:
+  orders = {e.model: e.order for e in found}
+
+  def place(e: Evaluation) -> tuple:
+    first = orders.get(e.base, e.order) if e.base else e.order
+    return first, e.base or e.model, bool(e.base), e.order, e.model
+
+  return tuple(sorted(found, key=place))
 
 
 def _stages(root: pathlib.Path, config: Json) -> tuple[Stage, ...]:

@@ -25,7 +25,8 @@ class Model(NamedTuple):
     folder: of the stage that trained it.
     net: its network.
     variables: trained.
-    order: row in tables, the same whichever other models are trained.
+    order: row in tables, the same whichever other models are trained; of a
+      model with a base, among all that have one, as it stands behind its base.
     base: the student that it was before its training on attacks; '' for all
       models that were trained from scratch.
   """
@@ -41,11 +42,12 @@ class Model(NamedTuple):
 
 
 class _Row(NamedTuple):
-  """A model of the config, trained or not; attributes as in `Model`."""
+  """A student of the config, trained or not; attributes as in `Model`."""
 
   name: str
   label: str
   folder: str
+  order: int
   base: str = ''
 
 
@@ -58,29 +60,31 @@ def trained_models(run: Run) -> Iterator[Model]:
       label = teachers.spec(run, name).label
       net, variables = teachers.load(run, name)
       yield Model(name, label, 'teacher', folder, net, variables, order)
-  for order, row in enumerate(_rows(run.settings), len(taught)):
-    folder = run.folder / row.folder / row.name
+  for row in _rows(run.settings, len(taught)):
+    folder = run.folder / row.folder
     if workdir.is_done(folder):
+      net = students.network(run, searches.load(run))
       yield Model(
         row.name,
         row.label,
         'student',
         folder,
-        students.network(run, searches.load(run)),
+        net,
         runs.load_variables(folder),
-        order,
+        row.order,
         row.base,
       )
 
 
-def _rows(everything: settings.Settings) -> Iterator[_Row]:
+def _rows(everything: settings.Settings, first: int) -> Iterator[_Row]:
   """All students; behind each, what became of it under attacks."""
-  named = everything.students.items()
-  for name, student in sorted(named, key=lambda item: _place(item[1])):
-    yield _Row(name, student.label, 'train')
-    for key, hardened in everything.adversarial.students.items():
-      if hardened.student == name:
-        yield _Row(key, hardened.label, 'adversarial', name)
+  named = sorted(everything.students.items(), key=lambda item: _place(item[1]))
+  hardened = everything.adversarial.students.items()
+  for order, (name, student) in enumerate(named, first):
+    yield _Row(name, student.label, f'train/{name}', order)
+    for place, (key, found) in enumerate(hardened):
+      if found.student == name:
+        yield _Row(key, found.label, f'adversarial/{key}', place, name)
 
 
 def _place(student: settings.Student) -> tuple[bool, ...]:
