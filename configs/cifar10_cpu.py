@@ -10,6 +10,17 @@ smaller than in the paper: the teacher, images (20,480 of 50,000), epochs (4 of
 search, 6 of training, 2 with eq. 6, instead of 100, 100 and 20) and images
 under attack (the first 1,000, AutoAttack the first 100). So these numbers say
 in which order the objectives are, and nothing of what the method reaches.
+
+In %, --config.seed=0, CIFAR-10 (JPEG), two CPU cores (AMD EPYC), beside other
+work; 104,210 parameters, 4.74M MACs:
+
+| model             | clean | FGSM | PGD-20 | AutoAttack |
+| ----------------- | ----- | ---- | ------ | ---------- |
+| teacher (FastAT)  | 67.1  | 37.6 | 34.6   | 30.0       |
+| RNAS-CL           | 59.3  | 11.2 | 8.8    | 8.0        |
+| RNAS-CL + eq. (6) | 41.0  | 26.2 | 25.4   | 24.0       |
+| CE + KL           | 60.0  | 3.5  | 0.8    | 0.0        |
+| CE                | 63.6  | 0.9  | 0.0    | 0.0        |
 """
 
 import ml_collections

@@ -18,10 +18,22 @@ Not as published: the networks (Rice et al. and Wong et al. have the
 pre-activation ResNet-18, the others a WRN-34-10 or -32-10), radii of 8 / 255
 throughout (TRADES: 0.031), zero instead of reflected pixels around crops.
 
-| data, network   | regime   | clean | PGD-20 | AutoAttack  | hardware |
-| --------------- | -------- | ----- | ------ | ----------- | -------- |
-| CIFAR-10, all   | all      |       |        | not yet run |          |
-| digits, small   | all      |       |        | not yet run |          |
+| data, network          | regime   | clean | PGD-20 | AutoAttack  |
+| ---------------------- | -------- | ----- | ------ | ----------- |
+| CIFAR-10 (JPEG), small | fast     | 67.1  | 34.6   | 30.0        |
+| digits, small          | standard | 98.9  | 51.2   | 35.9        |
+| digits, small          | pgd      | 99.5  | 91.3   | 78.1        |
+| digits, small          | fast     | 99.7  | 87.6   | 73.4        |
+| digits, small          | free     | 99.0  | 82.4   | 71.9        |
+| digits, small          | trades   | 99.4  | 92.6   | 82.8        |
+| all others             |          |       |        | not yet run |
+
+In %, two CPU cores (AMD EPYC). CIFAR-10: --config.seed=0, 15 epochs in 34 min
+beside other work, first 1,000 test images at 8 / 255, AutoAttack the first 100,
+attacked by configs/cifar10_cpu.py. Digits: epsilon 0.1, means of seeds 0 to 2
+on 517 images, AutoAttack seed 0 on the first 64.
+
+On a GPU, not yet run: network=resnet18,regime=fast and network=resnet18.
 """
 
 import re
