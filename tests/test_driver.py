@@ -134,7 +134,8 @@ def _assert_same_model(one: pathlib.Path, two: pathlib.Path):
 
 
 @pytest.mark.parametrize(
-  ('name', 'after_steps'), [('free', 5), ('fast', 1), ('trades', 9)]
+  ('name', 'after_steps'),
+  [('standard', 2), ('pgd', 6), ('free', 5), ('fast', 1), ('trades', 9)],
 )
 def test_teacher_killed_by_sigterm_in_an_epoch_goes_on_to_the_same_bits(
   tmp_path, name, after_steps

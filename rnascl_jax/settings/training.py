@@ -65,7 +65,8 @@ class Regime:
       checkpoints are compared on the validation images.
     max_drop: of 'fast' and 'free', which may overfit catastrophically: training
       ends, and its best checkpoint is used, where the accuracy under that PGD
-      falls by more than this share below the best so far. 0 never ends it.
+      falls by more than this share below the best so far. Looked at with every
+      checkpoint, never at the first. 0 never ends it.
   """
 
   name: str = 'standard'
