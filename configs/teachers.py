@@ -31,7 +31,7 @@ throughout (TRADES: 0.031), zero instead of reflected pixels around crops.
 In %, two CPU cores (AMD EPYC). CIFAR-10: --config.seed=0, 15 epochs in 34 min
 beside other work, first 1,000 test images at 8 / 255, AutoAttack the first 100,
 attacked by configs/cifar10_cpu.py. Digits: epsilon 0.1, means of seeds 0 to 2
-on 517 images, AutoAttack seed 0 on the first 64.
+on 517 images, AutoAttack on the first 64 of seed 0.
 
 On a GPU, not yet run: network=resnet18,regime=fast and network=resnet18.
 """
