@@ -25,22 +25,35 @@ Table 2 prints under AutoAttack: s3 37.17, s5 39.28, s7 38.36, m 46.89, l 48.49,
 which must be those with eq. (6): without it PGD-20 alone leaves less of s3.
 
 Hardware: one GPU. Not yet run in full. The paper's teachers are published
-PyTorch checkpoints; here the teacher is trained, unless
-config.teacher.checkpoint names one.
+PyTorch checkpoints, which experiments.import_teacher reads (docs/teachers.md):
+
+  python -m experiments.import_teacher --teacher=wrn34 \
+    --file=model_best.pth --output=teachers/wrn34
+  python -m experiments.pipeline --config=configs/cifar10.py:teacher=wrn34 \
+    --config.teacher.checkpoint=teachers/wrn34 --workdir=DIR
+
+Without config.teacher.checkpoint the teacher is trained.
 
 Data: CIFAR-10 through TensorFlow Datasets, prepared as ArrayRecord.
 """
+
+from typing import Any
 
 import ml_collections
 
 from configs import arguments
 from rnascl_jax import search_space, settings
+from rnascl_jax.teachers.published import PUBLISHED
 
-# Teachers by their short names, as fields of `config.teacher.network`.
-NETWORKS = {
-  'wrn34': {'name': 'wide_resnet34_10'},
-  'resnet18': {'name': 'resnet18'},
-  'resnet50': {'name': 'resnet50'},
+# Teachers by their short names, as fields of `config.teacher.network`: those of
+# the paper (wrn34, resnet18, resnet50, vit, deit) and others.
+NETWORKS: dict[str, dict[str, Any]] = {
+  **{
+    name: dict(known.network)
+    for name, known in PUBLISHED.items()
+    if known.data == 'CIFAR-10'
+  },
+  'preact_resnet18': {'name': 'preact_resnet18'},
   # For CPUs: 0.31 million parameters, maps of 16x16, 8x8 and 4x4 pixels.
   'small': {
     'name': 'small_resnet',
@@ -58,8 +71,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
   Args:
     argument: `space=` (s3, s5, s7, m, m2, l), `teacher=` (wrn34, resnet18,
-      resnet50, small), `smoke` (minutes on a CPU), `adversarial=` (`yes`, or
-      `no` for the first half of Table 1 alone), separated by commas.
+      resnet50, vit, deit, preact_resnet18, small), `smoke` (minutes on a CPU),
+      `adversarial=` (`yes`, or `no` for the first half of Table 1 alone),
+      separated by commas.
 
   Returns:
     The config.

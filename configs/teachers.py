@@ -15,8 +15,9 @@ FastAT of Wong et al. (2020), 15 epochs, cyclic; Free-8 of Shafahi et al.
 is that of the best accuracy under PGD on held-out images, as in Rice et al.
 
 Not as published: the networks (Rice et al. and Wong et al. have the
-pre-activation ResNet-18, the others a WRN-34-10 or -32-10), radii of 8 / 255
-throughout (TRADES: 0.031), zero instead of reflected pixels around crops.
+pre-activation ResNet-18, network=preact_resnet18, the others a WRN-34-10 or
+-32-10; transformers have schedules of their own), radii of 8 / 255 throughout
+(TRADES: 0.031), zero instead of reflected pixels around crops.
 
 | data, network          | regime   | clean | PGD-20 | AutoAttack  |
 | ---------------------- | -------- | ----- | ------ | ----------- |
@@ -93,8 +94,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   """A teacher's config.
 
   Args:
-    argument: `network=` (resnet18, resnet50, wrn34, small or a wide one such as
-      wrn-28-10; digits have the small one of configs/digits.py alone),
+    argument: `network=` (resnet18, resnet50, preact_resnet18, wrn34, vit, deit,
+      small or a wide one such as wrn-28-10; digits have the small one of
+      configs/digits.py alone),
       `regime=` (pgd, fast, free, trades, standard), `data=` (cifar10, digits),
       `smoke` (seconds), separated by commas.
 

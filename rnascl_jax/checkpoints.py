@@ -191,6 +191,13 @@ class Checkpoints(contextlib.AbstractContextManager):
     found = self._manager.restore(step, args=items)
     return Restored(step, found['state'], found['extra'])
 
+  def _read_extra(self, step: int | None) -> dict[str, Any]:
+    """The JSON beside a state; `step` is None if there is no such one."""
+    if step is None:
+      raise FileNotFoundError(f'no such checkpoint in {self._directory}.')
+    items = ocp.args.Composite(extra=ocp.args.JsonRestore())
+    return self._manager.restore(step, args=items)['extra']
+
 
 def save_variables(
   directory: str | os.PathLike[str],
@@ -230,6 +237,16 @@ def load_variables(
   with Checkpoints(directory, prefix=_EXPORT, read_only=True) as exports:
     _, variables, metadata = exports._read(exports.last_step())
   return variables, metadata
+
+
+def load_metadata(directory: str | os.PathLike[str]) -> dict[str, Any]:
+  """Loads the JSON that `save_variables` saved, and no array.
+
+  Raises:
+    FileNotFoundError: there is no export in the directory.
+  """
+  with Checkpoints(directory, prefix=_EXPORT, read_only=True) as exports:
+    return exports._read_extra(exports.last_step())
 
 
 def _metric(metrics: Mapping[str, float]) -> float:

@@ -18,7 +18,7 @@ from rnascl_jax import architecture, checkpoints, networks
 from rnascl_jax.architecture import Architecture
 from rnascl_jax.base import LogitsFn, Variables
 from rnascl_jax.student import Student
-from rnascl_jax.teachers import TEACHERS
+from rnascl_jax.teachers import build
 
 # Folders in a workdir with a folder for each student.
 _STAGES = ('train', 'adversarial')
@@ -89,12 +89,8 @@ def _build(variables: Variables, metadata: dict[str, Any]) -> Pretrained:
       **fields,
     )
   else:
-    spec = metadata['network']
-    shape = {
-      name: tuple(value) if isinstance(value, list) else value
-      for name, value in spec.items()
-      if name not in ('name', 'bfloat16') and value
-    }
-    net = TEACHERS[spec['name']](**fields, **shape)
+    net = build.network(
+      metadata['network'], classes=metadata.get('classes', ()), **fields
+    )
   logits_fn = networks.logits_fn(net, variables)
   return Pretrained(logits_fn, net, variables, found, metadata)

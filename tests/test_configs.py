@@ -1,6 +1,7 @@
 """Configs of teachers and of ablations are what their tables say."""
 
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from rnascl_jax import (
   resolve,
   settings,
 )
+from rnascl_jax.teachers.published import PUBLISHED
 from tests import tiny
 
 _CONFIGS = {
@@ -303,3 +305,20 @@ def test_a_search_without_the_teachers_terms_is_the_same_with_any_teacher(
   # It moves filters, and leaves tutors where they were.
   assert lines[-1]['channels'] != lines[0]['channels']
   assert len({p for row in lines[-1]['tutors'] for p in row}) == 1
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_every_teacher_of_the_paper_has_a_config_and_a_row_in_the_docs(name):
+  known = PUBLISHED[name]
+  docs = pathlib.Path(__file__).parent.parent / 'docs' / 'teachers.md'
+  rows = [
+    line for line in docs.read_text().splitlines() if f'| `{name}` |' in line
+  ]
+  assert len(rows) == 1
+  assert f'{known.parameters / 1e6:.1f}M' in rows[0] or 'the same' in rows[0]
+  assert float(rows[0].split('|')[-2]) == known.clean
+  if known.data != 'CIFAR-10':
+    return
+  for module, argument in ((teachers, 'network'), (cifar10, 'teacher')):
+    network = module.get_config(f'{argument}={name}').teacher.network
+    assert {k: network[k] for k in known.network} == dict(known.network)

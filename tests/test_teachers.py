@@ -1,8 +1,7 @@
 """The teachers against PyTorch, and the contract they share."""
 
 import functools
-import re
-import types
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,201 +10,110 @@ import pytest
 from flax import linen, traverse_util
 
 from rnascl_jax import teachers
-from rnascl_jax.teachers import resnet, wide_resnet
+from rnascl_jax.teachers import blocks, preact_resnet, resnet, vit, wide_resnet
+from tests import torch_teachers
 
 CHANNELS = 3
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
-# Small networks, and how the PyTorch definitions below are called for the same.
-NETWORKS = {
-  'wrn-10-1': (
-    functools.partial(wide_resnet.WideResNet, 10, 1),
-    lambda torch_nets: torch_nets.wide_resnet(10, 1),
-  ),
-  'wrn-16-2': (
-    functools.partial(wide_resnet.WideResNet, 16, 2),
-    lambda torch_nets: torch_nets.wide_resnet(16, 2),
-  ),
-  'basic': (
-    functools.partial(resnet.small_resnet, stage_sizes=(2, 1, 1)),
-    lambda torch_nets: torch_nets.resnet('basic', (2, 1, 1), (16, 32, 64)),
-  ),
-  'bottleneck': (
-    functools.partial(
-      resnet.ResNet,
-      (1, 2, 1),
-      block=resnet.BOTTLENECK,
-      features=(8, 12, 16),
-      strides=(1, 2, 2),
-    ),
-    lambda torch_nets: torch_nets.resnet('bottleneck', (1, 2, 1), (8, 12, 16)),
-  ),
-}
-WIDTHS = (64, 128, 256, 512)
-# Taps, and parameters with 10 classes (a test counts them in PyTorch, too).
-FULL_SIZE = {
-  'wide_resnet34_10': (31, 46_160_474),
-  'resnet18': (17, 11_173_962),
-  'resnet50': (49, 23_520_842),
-}
+# Compiling takes longer than running, and half as long without optimisation.
+_jit = functools.partial(
+  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
+)
 
 
-@pytest.fixture(scope='module')
-def torch_nets():
-  """PyTorch definitions of both families, written from their descriptions."""
-  torch = pytest.importorskip('torch')
-  nn, relu = torch.nn, torch.relu
+class Small(NamedTuple):
+  """A small network in Flax, and in PyTorch with the same fields.
 
-  def conv(c_in, c_out, size, stride=1):
-    return nn.Conv2d(c_in, c_out, size, stride, size // 2, bias=False)
-
-  class WideBlock(nn.Module):
-    def __init__(self, c_in, c_out, stride):
-      super().__init__()
-      self.bn1, self.conv1 = nn.BatchNorm2d(c_in), conv(c_in, c_out, 3, stride)
-      self.bn2, self.conv2 = nn.BatchNorm2d(c_out), conv(c_out, c_out, 3)
-      if c_in != c_out:
-        self.convShortcut = conv(c_in, c_out, 1, stride)
-
-    def forward(self, x):
-      active = relu(self.bn1(x))
-      skip = self.convShortcut(active) if hasattr(self, 'convShortcut') else x
-      return skip + self.conv2(relu(self.bn2(self.conv1(active))))
-
-  class WideResNet(nn.Module):
-    def __init__(self, depth, width):
-      super().__init__()
-      self.conv1, c_in = conv(CHANNELS, 16, 3), 16
-      for stage, stride in enumerate((1, 2, 2)):
-        blocks, c_out = [], width * 16 * 2**stage
-        for index in range((depth - 4) // 6):
-          blocks.append(WideBlock(c_in, c_out, stride if index == 0 else 1))
-          c_in = c_out
-        layer = {'layer': nn.Sequential(*blocks)}
-        setattr(self, f'block{stage + 1}', nn.ModuleDict(layer))
-      self.bn1, self.fc = nn.BatchNorm2d(c_in), nn.Linear(c_in, 10)
-
-    def forward(self, x):
-      x = self.conv1(x)
-      for stage in (self.block1, self.block2, self.block3):
-        x = stage['layer'](x)
-      return self.fc(relu(self.bn1(x)).mean((2, 3)))
-
-  class Block(nn.Module):
-    def __init__(self, kind, c_in, c, stride):
-      super().__init__()
-      sizes = {
-        'basic': [(c_in, c, 3, stride), (c, c, 3)],
-        'bottleneck': [(c_in, c, 1), (c, c, 3, stride), (c, 4 * c, 1)],
-      }[kind]
-      self.depth, self.c_out = len(sizes), sizes[-1][1]
-      for i, size in enumerate(sizes, start=1):
-        setattr(self, f'conv{i}', conv(*size))
-        setattr(self, f'bn{i}', nn.BatchNorm2d(size[1]))
-      self.shortcut = nn.Sequential()
-      if stride != 1 or c_in != self.c_out:
-        self.shortcut = nn.Sequential(
-          conv(c_in, self.c_out, 1, stride), nn.BatchNorm2d(self.c_out)
-        )
-
-    def forward(self, x):
-      y = x
-      for i in range(1, self.depth + 1):
-        y = getattr(self, f'bn{i}')(getattr(self, f'conv{i}')(y))
-        y = relu(y) if i < self.depth else y
-      return relu(y + self.shortcut(x))
-
-  class ResNet(nn.Module):
-    def __init__(self, kind, sizes, widths):
-      super().__init__()
-      c_in, self.stages = widths[0], len(sizes)
-      self.conv1, self.bn1 = conv(CHANNELS, c_in, 3), nn.BatchNorm2d(c_in)
-      for stage, (size, c) in enumerate(zip(sizes, widths, strict=True)):
-        blocks = []
-        for index in range(size):
-          stride = 2 if stage > 0 and index == 0 else 1
-          blocks.append(Block(kind, c_in, c, stride))
-          c_in = blocks[-1].c_out
-        setattr(self, f'layer{stage + 1}', nn.Sequential(*blocks))
-      self.linear = nn.Linear(c_in, 10)
-
-    def forward(self, x):
-      x = relu(self.bn1(self.conv1(x)))
-      for stage in range(self.stages):
-        x = getattr(self, f'layer{stage + 1}')(x)
-      return self.linear(x.mean((2, 3)))
-
-  return types.SimpleNamespace(wide_resnet=WideResNet, resnet=ResNet)
-
-
-def _prepared(torch_net):
-  """Random BatchNorms, and running variances like Flax's.
-
-  PyTorch's running variance averages the batches' unbiased variances, Flax's
-  the biased ones; the hook takes the difference off.
+  In the latter, a part of the fields is in the network's name.
   """
-  import torch
 
-  def bias_running_variance(module, args, out):
-    if module.training:
-      x = args[0].detach()
-      unbiased, biased = (x.var((0, 2, 3), correction=c) for c in (1, 0))
-      module.running_var = module.running_var - 0.1 * (unbiased - biased)
+  make: Any
+  fields: dict[str, Any]
+  torch_name: str
+  not_torch: dict[str, Any]
+  size: tuple[int, int]
 
-  torch.manual_seed(0)
-  for module in torch_net.modules():
-    if isinstance(module, torch.nn.BatchNorm2d):
-      torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-      torch.nn.init.normal_(module.bias, std=0.3)
-      torch.nn.init.normal_(module.running_mean, std=0.3)
-      torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
-      module.register_forward_hook(bias_running_variance)
-  return torch_net
+  def flax(self, **fields):
+    return self.make(**self.fields, **self.not_torch, num_classes=10, **fields)
 
+  def torch(self):
+    net = torch_teachers.make(self.torch_name, 10, **self.fields)
+    return torch_teachers.randomise(net, seed=0)
 
-def _flax_variables(torch_net):
-  """A state dict as Flax variables: the renaming that the names promise."""
-  leaves = {
-    'running_mean': ('batch_stats', 'mean'),
-    'running_var': ('batch_stats', 'var'),
-    'bias': ('params', 'bias'),
-  }
-  flat = {}
-  for key, value in torch_net.state_dict().items():
-    path, leaf = key.rsplit('.', 1)
-    if leaf == 'num_batches_tracked':
-      continue
-    value = value.numpy().copy()
-    weight = {1: 'scale', 2: 'kernel', 4: 'kernel'}[value.ndim]
-    collection, name = leaves.get(leaf, ('params', weight))
-    value = value.transpose({1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}[value.ndim])
-    # An index joins the name before it; a block's layers are one level below.
-    path = re.sub(r'\.(layer|\d+)(?=\.|$)', r'_\1', path).split('.')
-    flat[(collection, *path, name)] = value
-  return traverse_util.unflatten_dict(flat)
+  def images(self, batch):
+    return _images(batch, *self.size)
 
 
-def _torch_run(torch_net, images, names, *, post_activation):
-  """Logits, gradient of the images and taps, all channels last."""
-  import torch
+def _small(make, torch_name, *, not_torch=None, size=(12, 8), **fields):
+  return Small(make, fields, torch_name, not_torch or {}, size)
 
-  taps = {}
 
-  def record(name, module, args, out):
-    taps[name] = out
+_wide = functools.partial(_small, wide_resnet.WideResNet, 'wide_resnet')
+_stages = functools.partial(
+  _small, stage_sizes=(1, 2), features=(8, 12), strides=(1, 2)
+)
+_preact = functools.partial(
+  _stages, preact_resnet.PreActResNet, 'preact_resnet18'
+)
+_vit = functools.partial(
+  _small, vit.ViT, 'vit', size=(32, 32), patch_size=8, depth=2, heads=3
+)
 
-  for name in names:
-    module = name.replace('/', '.').replace('_', '.')
-    if post_activation:
-      module = re.sub(r'conv(\d)$', r'bn\1', module)
-    hook = functools.partial(record, name)
-    torch_net.get_submodule(module).register_forward_hook(hook)
-  pixels = torch.tensor(images.transpose(0, 3, 1, 2), requires_grad=True)
-  mean, std = (torch.tensor(n)[None, :, None, None] for n in (MEAN, STD))
-  logits = torch_net((pixels - mean) / std)
-  torch.logsumexp(logits, -1).sum().backward()
-  assert tuple(taps) == names, 'PyTorch runs the layers in another order'
-  maps = [t.detach().permute(0, 2, 3, 1) for t in (pixels.grad, *taps.values())]
-  return [logits.detach().numpy(), *(m.numpy() for m in maps)]
+
+def _resnet(torch_name, block, **fields):
+  imagenet = torch_name.startswith('imagenet')
+  return _stages(
+    resnet.ResNet,
+    torch_name,
+    not_torch={'block': block, 'torchvision': imagenet},
+    size=(60, 36) if imagenet else (12, 8),
+    **fields,
+  )
+
+
+NETWORKS = {
+  'wrn-10-1': _wide(depth=10, width=1),
+  'wrn-16-2': _wide(depth=16, width=2),
+  # A block with a stride projects its shortcut, even without a wider output.
+  'basic': _resnet('resnet18', blocks.BASIC, features=(8, 8)),
+  'bottleneck': _resnet('resnet50', blocks.BOTTLENECK),
+  'preact': _preact(),
+  'preact-activated': _preact(
+    shortcut_activated=True, final_norm=True, features=(8, 8)
+  ),
+  'imagenet-basic': _resnet('imagenet_resnet18', blocks.BASIC),
+  'imagenet-bottleneck': _resnet('imagenet_resnet50', blocks.BOTTLENECK),
+  'imagenet-wide': _resnet('imagenet_wide_resnet50_2', blocks.WIDE_BOTTLENECK),
+  'vit': _vit(width=12),
+  'vit-early': _vit(
+    width=24,
+    mlp_ratio=3.0,
+    qkv_bias=False,
+    attention_scale=0.1,
+    norm_epsilon=0.01,
+  ),
+}
+IMAGENET = {'num_classes': 1000, 'side': 224}
+TOKENS = IMAGENET | {'patch_size': 16}
+# Taps, and parameters: as published where the data set is ImageNet, with ten
+# classes elsewhere. A test counts the latter in PyTorch, too.
+FULL_SIZE = {
+  'wide_resnet34_10': (31, 46_160_474, {}),
+  'resnet18': (17, 11_173_962, {}),
+  'resnet50': (49, 23_520_842, {}),
+  'wide_resnet': (25, 36_479_194, {'depth': 28, 'width': 10}),
+  'small_resnet': (7, 78_042, {}),
+  'preact_resnet18': (17, 11_171_146, {}),
+  'preact_resnet18 with bn': (17, 11_172_170, {'final_norm': True}),
+  'imagenet_resnet18': (17, 11_689_512, IMAGENET),
+  'imagenet_resnet50': (49, 25_557_032, IMAGENET),
+  'imagenet_wide_resnet50_2': (49, 68_883_240, IMAGENET),
+  'vit': (3, 24_730, {'patch_size': 4, 'width': 24, 'depth': 3, 'heads': 2}),
+  'vit_small': (12, 22_050_664, TOKENS),
+  'vit_small_8': (8, 48_754_408, TOKENS),
+  'vit_base': (12, 86_567_656, TOKENS),
+  'deit_tiny': (12, 5_717_416, TOKENS),
+}
 
 
 def _images(batch, height=12, width=8, channels=CHANNELS):
@@ -213,9 +121,9 @@ def _images(batch, height=12, width=8, channels=CHANNELS):
   return np.random.default_rng(0).uniform(size=shape).astype(np.float32)
 
 
-def _shapes(teacher, side=32, channels=CHANNELS):
+def _shapes(teacher, height=32, width=32, channels=CHANNELS):
   """Shapes of (variables, (logits, taps)); computes nothing."""
-  images = jax.ShapeDtypeStruct((2, side, side, channels), jnp.float32)
+  images = jax.ShapeDtypeStruct((2, height, width, channels), jnp.float32)
   return jax.eval_shape(
     lambda key, x: teacher.init_with_output(key, x, train=False)[::-1],
     jax.random.key(0),
@@ -223,7 +131,23 @@ def _shapes(teacher, side=32, channels=CHANNELS):
   )
 
 
-def _variables(teacher, channels=CHANNELS):
+@functools.cache
+def _variable_shapes(name):
+  """Shapes of the variables of a network of `NETWORKS`."""
+  return _shapes(NETWORKS[name].flax(), *NETWORKS[name].size)[0]
+
+
+@functools.cache
+def _full_size(name):
+  """A network of `FULL_SIZE`, computing in bfloat16, and its shapes."""
+  fields = {'num_classes': 10, 'side': 32} | FULL_SIZE[name][2]
+  side = fields.pop('side')
+  make = teachers.TEACHERS[name.split()[0]]
+  teacher = make(dtype=jnp.bfloat16, **fields)
+  return teacher, *_shapes(teacher, side, side)
+
+
+def _variables(name):
   """Random variables, faster than `init`, with BatchNorms that matter."""
   rng = np.random.default_rng(0)
 
@@ -233,9 +157,9 @@ def _variables(teacher, channels=CHANNELS):
     scale = 0.3 if leaf.ndim == 1 else (2 / np.prod(leaf.shape[:-1])) ** 0.5
     return scale * rng.normal(size=leaf.shape)
 
-  shapes, _ = _shapes(teacher, channels=channels)
   return traverse_util.path_aware_map(
-    lambda path, leaf: draw(path, leaf).astype(leaf.dtype), shapes
+    lambda path, leaf: draw(path, leaf).astype(leaf.dtype),
+    _variable_shapes(name),
   )
 
 
@@ -243,15 +167,24 @@ def _num_params(variables):
   return sum(x.size for x in jax.tree.leaves(variables['params']))
 
 
-@pytest.mark.parametrize('train', [False, True], ids=['eval', 'train'])
-@pytest.mark.parametrize('name', NETWORKS)
-def test_logits_taps_gradients_and_statistics_equal_pytorchs(
-  name, train, torch_nets
-):
-  make, make_torch = NETWORKS[name]
-  teacher = make(num_classes=10, mean=MEAN, std=STD)
-  torch_net = _prepared(make_torch(torch_nets)).train(train)
-  variables, images = _flax_variables(torch_net), _images(4)
+def _close(value, torch_value):
+  atol = 1e-4 * min(1.0, np.abs(torch_value).max())
+  np.testing.assert_allclose(value, torch_value, rtol=1e-4, atol=atol)
+
+
+@pytest.mark.parametrize(
+  ('name', 'mode'),
+  [(name, 'eval') for name in NETWORKS if name != 'wrn-10-1']
+  # Each kind of block once.
+  + [(name, 'train') for name in ('wrn-10-1', 'basic', 'bottleneck', 'preact')],
+)
+def test_logits_taps_gradients_and_statistics_equal_pytorchs(name, mode):
+  small, train = NETWORKS[name], mode == 'train'
+  teacher = small.flax(mean=MEAN, std=STD)
+  torch_net = torch_teachers.average_biased_variances(small.torch())
+  torch_net.train(train)
+  variables = torch_teachers.flax_variables(torch_net)
+  images, stats = small.images(4), variables.get('batch_stats', {})
 
   def run(images):
     (logits, taps), updated = teacher.apply(
@@ -259,67 +192,89 @@ def test_logits_taps_gradients_and_statistics_equal_pytorchs(
     )
     return jax.nn.logsumexp(logits, axis=-1).sum(), (logits, taps, updated)
 
-  gradient, (logits, taps, updated) = jax.jit(jax.grad(run, has_aux=True))(
-    images
-  )
-  is_resnet = isinstance(teacher, resnet.ResNet)
-  expected = _torch_run(
-    torch_net, images, teacher.tap_names, post_activation=is_resnet
+  gradient, (logits, taps, updated) = _jit(jax.grad(run, has_aux=True))(images)
+  torch_logits, torch_gradient, torch_taps = torch_teachers.run(
+    torch_net, images, MEAN, STD, teacher.tap_names
   )
 
-  def close(value, torch_value):
-    atol = 1e-4 * min(1.0, np.abs(torch_value).max())
-    np.testing.assert_allclose(value, torch_value, rtol=1e-4, atol=atol)
-
-  for value, torch_value in zip(
-    (logits, gradient, *taps), expected, strict=True
-  ):
-    close(value, torch_value)
-  torch_stats = _flax_variables(torch_net)['batch_stats']
-  jax.tree.map(close, updated['batch_stats'], torch_stats)
+  _close(logits, torch_logits)
+  _close(gradient, torch_gradient)
+  assert len(taps) == len(torch_taps)
+  jax.tree.map(_close, list(taps), torch_taps)
+  new_stats = updated.get('batch_stats', {})
+  torch_stats = torch_teachers.flax_variables(torch_net).get('batch_stats', {})
+  jax.tree.map(_close, new_stats, torch_stats)
   changed = jax.tree.map(
-    lambda old, new: not np.array_equal(old, new),
-    variables['batch_stats'],
-    updated['batch_stats'],
+    lambda old, new: not np.array_equal(old, new), stats, new_stats
   )
-  assert set(jax.tree.leaves(changed)) == {train}
+  assert set(jax.tree.leaves(changed)) == ({train} if stats else set())
 
 
 @pytest.mark.parametrize('name', NETWORKS)
-def test_a_pytorch_state_dict_fits_the_variables_by_its_names(name, torch_nets):
-  make, make_torch = NETWORKS[name]
-  variables, _ = _shapes(make(num_classes=10))
-  imported = _flax_variables(make_torch(torch_nets))
-  assert jax.tree.map(jnp.shape, imported) == jax.tree.map(jnp.shape, variables)
+def test_a_pytorch_state_dict_fits_the_variables_by_its_names(name):
+  shapes = jax.tree.map(jnp.shape, _variable_shapes(name))
+  imported = torch_teachers.flax_variables(NETWORKS[name].torch())
+  assert jax.tree.map(jnp.shape, imported) == shapes
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_the_names_of_variables_lead_back_to_pytorchs(name):
+  flat = traverse_util.flatten_dict(_variable_shapes(name), sep='/')
+  leaves = {'kernel': 'weight', 'scale': 'weight'}
+  leaves |= {'mean': 'running_mean', 'var': 'running_var'}
+  back = set()
+  for path in flat:
+    *module, leaf = path.split('/')[1:]
+    torch_module = torch_teachers.module_name('/'.join(module))
+    back.add('.'.join(filter(None, [torch_module, leaves.get(leaf, leaf)])))
+  expected = NETWORKS[name].torch().state_dict()
+  assert back == {k for k in expected if not k.endswith('num_batches_tracked')}
+
+
+def test_the_table_of_full_size_networks_is_complete():
+  assert {name.split()[0] for name in FULL_SIZE} == set(teachers.TEACHERS)
 
 
 @pytest.mark.parametrize('name', FULL_SIZE)
-def test_full_size_networks_have_the_taps_of_the_paper_and_known_sizes(name):
-  teacher = teachers.TEACHERS[name](num_classes=10)
-  variables, (logits, taps) = _shapes(teacher)
-  assert (len(taps), _num_params(variables)) == FULL_SIZE[name]
-  assert len(teacher.tap_names) == len(taps)
-  assert logits.shape == (2, 10)
+def test_full_size_networks_have_the_published_sizes_and_keep_the_contract(
+  name,
+):
+  teacher, variables, (logits, taps) = _full_size(name)
+  num_taps, num_parameters, fields = FULL_SIZE[name]
+  assert (len(taps), _num_params(variables)) == (num_taps, num_parameters)
+  assert isinstance(taps, tuple) and isinstance(teacher.tap_names, tuple)
+  assert len(teacher.tap_names) == len(set(teacher.tap_names)) == num_taps
+  classes = fields.get('num_classes', 10)
+  assert (logits.shape, logits.dtype) == ((2, classes), jnp.float32)
+  assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {
+    jnp.dtype(jnp.float32)
+  }
+  assert {tap.dtype for tap in taps} == {jnp.dtype(jnp.bfloat16)}
+  is_vit = isinstance(teacher, vit.ViT)
+  collections = {'params'} if is_vit else {'params', 'batch_stats'}
+  assert set(variables) == collections
+  kernels = traverse_util.flatten_dict(variables['params'], sep='/')
+  last = '/mlp/fc2/kernel' if is_vit else '/kernel'
+  for tap, tap_name in zip(taps, teacher.tap_names, strict=True):
+    assert tap.shape[-1] == kernels[tap_name + last].shape[-1]
 
 
-def test_full_size_networks_have_as_many_parameters_as_pytorchs(torch_nets):
-  import torch
-
-  with torch.device('meta'):
-    torch_full = {
-      'wide_resnet34_10': torch_nets.wide_resnet(34, 10),
-      'resnet18': torch_nets.resnet('basic', (2, 2, 2, 2), WIDTHS),
-      'resnet50': torch_nets.resnet('bottleneck', (3, 4, 6, 3), WIDTHS),
-    }
-  for name, torch_net in torch_full.items():
-    variables, _ = _shapes(teachers.TEACHERS[name](num_classes=10))
-    num_torch = sum(p.numel() for p in torch_net.parameters())
-    assert _num_params(variables) == num_torch == FULL_SIZE[name][1]
+@pytest.mark.parametrize('name', FULL_SIZE)
+def test_full_size_networks_have_the_parameters_and_shapes_of_pytorchs(name):
+  teacher, variables, (_, taps) = _full_size(name)
+  fields = {'num_classes': 10, 'side': 32} | FULL_SIZE[name][2]
+  if isinstance(teacher, vit.ViT):
+    fields['image_size'] = fields['side']
+  num_parameters, torch_shapes = torch_teachers.shapes(
+    name.split()[0], tap_names=teacher.tap_names, **fields
+  )
+  assert num_parameters == _num_params(variables)
+  assert [(1, *tap.shape[1:]) for tap in taps] == torch_shapes
 
 
 def test_small_resnet_has_78_thousand_parameters():
   variables, (_, taps) = _shapes(
-    resnet.small_resnet(num_classes=10), side=8, channels=1
+    resnet.small_resnet(num_classes=10), 8, 8, channels=1
   )
   assert _num_params(variables) == 77_754
   assert [tap.shape[1:] for tap in taps] == (
@@ -331,51 +286,55 @@ def test_small_resnet_has_78_thousand_parameters():
   'teacher',
   [
     resnet.ResNet((12,), 2, features=(4,), strides=(1,)),
-    resnet.ResNet((11,), 2, resnet.BOTTLENECK, features=(2,), strides=(1,)),
+    resnet.ResNet((11,), 2, blocks.BOTTLENECK, features=(2,), strides=(1,)),
     wide_resnet.WideResNet(70, 1, 2),
+    preact_resnet.PreActResNet((12,), 2, features=(2,), strides=(1,)),
+    vit.ViT(2, patch_size=2, width=4, depth=12, heads=1),
   ],
-  ids=['basic', 'bottleneck', 'wide'],
+  ids=['basic', 'bottleneck', 'wide', 'preact', 'vit'],
 )
-def test_a_broken_convolution_spoils_its_tap_and_all_later_ones(teacher):
+def test_a_broken_layer_spoils_its_tap_and_all_later_ones(teacher):
   # Names are right, and in forward order, if a NaN put into the kernel that
   # name i points at shows in the taps i, i + 1, ... and in no earlier one.
   images = _images(1, 4, 4)
-  shapes, _ = _shapes(teacher, side=4)
+  shapes, _ = _shapes(teacher, 4, 4)
   flat = traverse_util.flatten_dict(
     jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
   )
 
-  @jax.jit
+  @_jit
   def broken_taps(flat):
     variables = traverse_util.unflatten_dict(flat)
     _, taps = teacher.apply(variables, images, train=False)
     return jnp.stack([jnp.isnan(tap).any() for tap in taps])
 
-  assert len(set(teacher.tap_names)) == len(teacher.tap_names) > 20
-  for index, name in enumerate(teacher.tap_names):
-    path = ('params', *name.split('/'), 'kernel')
+  names, is_vit = teacher.tap_names, isinstance(teacher, vit.ViT)
+  assert len(set(names)) == len(names) > (10 if is_vit else 20)
+  for index, name in enumerate(names):
+    last = ('mlp', 'fc2', 'kernel') if is_vit else ('kernel',)
+    path = ('params', *name.split('/'), *last)
     broken = broken_taps({**flat, path: flat[path] * np.nan})
-    expected = np.arange(len(teacher.tap_names)) >= index
+    expected = np.arange(len(names)) >= index
     np.testing.assert_array_equal(broken, expected)
 
 
-@pytest.mark.parametrize('name', ['wrn-10-1', 'basic', 'bottleneck'])
+@pytest.mark.parametrize('name', ['wrn-10-1', 'basic', 'preact', 'vit'])
 def test_bfloat16_keeps_float32_variables_and_logits(name):
-  images = _images(4)
-  variables = _variables(NETWORKS[name][0](num_classes=10))
+  small = NETWORKS[name]
+  images, variables = small.images(4), _variables(name)
   run = {}
   for dtype in (None, jnp.bfloat16):
-    teacher = NETWORKS[name][0](num_classes=10, dtype=dtype)
-    (logits, taps), updated = jax.jit(
+    teacher = small.flax(dtype=dtype)
+    (logits, taps), updated = _jit(
       functools.partial(teacher.apply, train=True, mutable=['batch_stats'])
     )(variables, images)
-    for leaf in jax.tree.leaves((_shapes(teacher)[0], updated, logits)):
+    for leaf in jax.tree.leaves((updated, logits)):
       assert leaf.dtype == jnp.float32
     assert {tap.dtype for tap in taps} == {jnp.dtype(dtype or jnp.float32)}
-    run[dtype] = logits
+    run[dtype] = np.asarray(logits)
   # bfloat16 has 8 bits; a dozen layers of it stay within a few per cent.
-  scale = jnp.abs(run[None]).max()
-  error = jnp.abs(run[None] - run[jnp.bfloat16]).max()
+  scale = np.abs(run[None]).max()
+  error = np.abs(run[None] - run[jnp.bfloat16]).max()
   assert 0 < error < 0.05 * scale
 
 
@@ -383,7 +342,7 @@ def test_pooling_is_float32_whatever_the_maps_are():
   class Head(linen.Module):
     @linen.compact
     def __call__(self, maps):
-      return resnet.pooled_linear(maps, 1, name='linear')
+      return blocks.pooled_linear(maps, 1, name='linear')
 
   # 1 and the next bfloat16 number, whose mean no bfloat16 number holds.
   maps = jnp.array([1.0, 1.0 + 2**-7], jnp.bfloat16).reshape(1, 1, 2, 1)
@@ -391,101 +350,109 @@ def test_pooling_is_float32_whatever_the_maps_are():
   assert Head().apply({'params': {'linear': linear}}, maps) == 1.0 + 2**-8
 
 
-@pytest.mark.parametrize('name', ['wrn-10-1', 'basic'])
+@pytest.mark.parametrize('name', ['wrn-10-1', 'basic', 'preact-activated'])
 def test_synchronised_shards_equal_the_whole_batch(name):
-  images = _images(8)
-  make = functools.partial(NETWORKS[name][0], num_classes=10)
-  apply = make(axis_name='shards').apply
-  variables = _variables(make())
+  small = NETWORKS[name]
+  images, variables = small.images(8), _variables(name)
 
-  def run(apply, num_shards):
-    step = functools.partial(apply, train=True, mutable=['batch_stats'])
+  def run(axis_name, num_shards):
+    step = functools.partial(
+      small.flax(axis_name=axis_name).apply, train=True, mutable=['batch_stats']
+    )
     mapped = jax.vmap(step, in_axes=(None, 0), axis_name='shards')
     shards = images.reshape(num_shards, -1, *images.shape[1:])
-    outputs, stats = jax.jit(mapped)(variables, shards)
+    found = _jit(mapped)(variables, shards)
+    outputs, stats = jax.tree.map(np.asarray, found)
     return jax.tree.map(lambda x: x.reshape(8, *x.shape[2:]), outputs), stats
 
   close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
-  whole, whole_stats = run(make().apply, 1)
-  sharded, sharded_stats = run(apply, 2)
+  whole, whole_stats = run(None, 1)
+  sharded, sharded_stats = run('shards', 2)
   jax.tree.map(close, sharded, whole)
-  both = jax.tree.map(lambda x: jnp.concatenate([x, x]), whole_stats)
+  both = jax.tree.map(lambda x: np.concatenate([x, x]), whole_stats)
   jax.tree.map(close, sharded_stats, both)
-  unsynchronised, _ = run(make().apply, 2)
-  assert jnp.abs(unsynchronised[0] - whole[0]).max() > 1e-3
+  unsynchronised, _ = run(None, 2)
+  assert np.abs(unsynchronised[0] - whole[0]).max() > 1e-3
 
 
-@pytest.mark.parametrize('name', NETWORKS)
-def test_only_a_training_step_needs_the_axis(name):
-  teacher = NETWORKS[name][0](num_classes=10, axis_name='shards')
-  key, images = jax.random.key(0), _images(2)
+@pytest.mark.parametrize('name', ['wrn-10-1', 'basic', 'preact', 'vit'])
+def test_only_a_training_step_with_batch_norm_needs_the_axis(name):
+  small = NETWORKS[name]
+  teacher = small.flax(axis_name='shards')
+  key, images = jax.random.key(0), small.images(2)
   variables = jax.eval_shape(
     functools.partial(teacher.init, train=True), key, images
   )
   jax.eval_shape(
     functools.partial(teacher.apply, train=False), variables, images
   )
+  step = functools.partial(teacher.apply, train=True, mutable=['batch_stats'])
+  if name == 'vit':
+    _, updated = jax.eval_shape(step, variables, images)
+    assert not updated
+    return
   with pytest.raises(NameError, match='shards'):
-    jax.eval_shape(
-      functools.partial(teacher.apply, train=True, mutable=['batch_stats']),
-      variables,
-      images,
-    )
+    jax.eval_shape(step, variables, images)
 
 
-@pytest.mark.parametrize('name', teachers.TEACHERS)
-def test_every_teacher_keeps_the_contract(name):
-  fields = {'depth': 10, 'width': 1} if name == 'wide_resnet' else {}
-  teacher = teachers.TEACHERS[name](num_classes=7, dtype=jnp.bfloat16, **fields)
-  variables, (logits, taps) = _shapes(teacher, side=40, channels=1)
-  assert set(variables) == {'params', 'batch_stats'}
-  assert isinstance(taps, tuple) and isinstance(teacher.tap_names, tuple)
-  assert len(taps) == len(teacher.tap_names)
-  assert (logits.shape, logits.dtype) == ((2, 7), jnp.float32)
-  kernels = traverse_util.flatten_dict(variables['params'], sep='/')
-  for tap, tap_name in zip(taps, teacher.tap_names, strict=True):
-    assert tap.shape[-1] == kernels[f'{tap_name}/kernel'].shape[-1]
+@pytest.mark.parametrize('name', NETWORKS)
+def test_the_training_mode_has_no_default(name):
+  small = NETWORKS[name]
   with pytest.raises(TypeError, match='train'):
-    teacher.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    small.flax().init(jax.random.key(0), small.images(1))
 
 
-def test_normalisation_is_the_first_layer():
+def test_normalisation_takes_a_number_for_each_channel_or_for_all():
   images = _images(2)
-  raw = resnet.small_resnet(num_classes=10)
-  variables = _variables(raw)
-  expected, _ = raw.apply(variables, (images - 0.5) / 0.25, train=False)
+  expected = (images - 0.5) / 0.25
   for repeat in (1, CHANNELS):
-    teacher = raw.clone(mean=(0.5,) * repeat, std=(0.25,) * repeat)
-    logits, _ = teacher.apply(variables, images, train=False)
-    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+    normal = blocks.normalized_input(images, (0.5,) * repeat, (0.25,) * repeat)
+    np.testing.assert_allclose(normal, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_convolutions_start_with_he_fan_out_variance():
-  conv = resnet.convolution(64, 3, dtype=None, name='conv')
+  conv = blocks.convolution(64, 3, dtype=None, name='conv')
   variables = conv.init(jax.random.key(0), jnp.zeros((1, 1, 1, 32)))
-  deviation = variables['params']['kernel'].std()
+  deviation = np.asarray(variables['params']['kernel']).std()
   # 18432 draws: the standard deviation is known to 0.5 %.
   np.testing.assert_allclose(deviation, (2 / (9 * 64)) ** 0.5, rtol=0.03)
 
 
 @pytest.mark.parametrize(
-  ('make', 'fields', 'message'),
+  ('name', 'fields', 'message'),
   [
-    (wide_resnet.WideResNet, {'depth': 29, 'width': 1}, 'depth=29.* 28 or 34'),
-    (wide_resnet.WideResNet, {'depth': 4, 'width': 1}, r'depth=4 .* 10\.'),
-    (wide_resnet.WideResNet, {'depth': -3, 'width': 1}, r'depth=-3 .* 10\.'),
-    (wide_resnet.WideResNet, {'depth': 10, 'width': 0}, 'width=0 must be'),
-    (resnet.small_resnet, {'strides': (1, 2)}, r'strides=\(1, 2\)'),
-    (resnet.small_resnet, {'stage_sizes': (1, 0, 1)}, r'=\(1, 0, 1\).*least 1'),
-    (resnet.ResNet, {'stage_sizes': ()}, r'stage_sizes=\(\)'),
+    ('wide_resnet', {'depth': 29, 'width': 1}, 'depth=29.* 28 or 34'),
+    ('wide_resnet', {'depth': 4, 'width': 1}, r'depth=4 .* 10\.'),
+    ('wide_resnet', {'depth': -3, 'width': 1}, r'depth=-3 .* 10\.'),
+    ('wide_resnet', {'depth': 10, 'width': 0}, 'width=0 must be'),
+    ('small_resnet', {'strides': (1, 2)}, r'strides=\(1, 2\)'),
+    ('small_resnet', {'stage_sizes': (1, 0, 1)}, r'=\(1, 0, 1\).*least 1'),
+    ('small_resnet', {'stage_sizes': ()}, r'stage_sizes=\(\)'),
+    ('preact_resnet18', {'strides': (1, 2)}, r'strides=\(1, 2\)'),
+    ('deit_tiny', {'patch_size': 0}, 'patch_size=0 must be at least 1'),
+    ('deit_tiny', {'patch_size': 4, 'mlp_ratio': 0.001}, 'mlp_ratio=0.001'),
+    (
+      'vit',
+      {'patch_size': 4, 'width': 10, 'depth': 1, 'heads': 3},
+      'width=10 must be a multiple of heads=3',
+    ),
   ],
 )
-def test_impossible_fields_are_refused(make, fields, message):
+def test_impossible_fields_are_refused(name, fields, message):
   with pytest.raises(ValueError, match=message):
-    make(num_classes=10, **fields)
+    teachers.TEACHERS[name](num_classes=10, **fields)
 
 
-@pytest.mark.parametrize('name', ['resnet18', 'wide_resnet34_10'])
+@pytest.mark.parametrize('name', ['vit', 'vit_small', 'vit_base', 'deit_tiny'])
+def test_a_vit_without_a_patch_size_is_refused(name):
+  with pytest.raises(TypeError, match='patch_size'):
+    teachers.TEACHERS[name](num_classes=10)
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['resnet18', 'wide_resnet34_10', 'preact_resnet18', 'imagenet_resnet18'],
+)
 @pytest.mark.parametrize(
   ('shape', 'dtype', 'message'),
   [
@@ -499,3 +466,11 @@ def test_unfit_images_are_refused(name, shape, dtype, message):
   teacher = teachers.TEACHERS[name](num_classes=10, mean=MEAN)
   with pytest.raises(ValueError, match=message):
     teacher.init(jax.random.key(0), jnp.zeros(shape, dtype), train=False)
+
+
+def test_images_of_imagenets_networks_have_at_least_32_pixels_a_side():
+  teacher = teachers.TEACHERS['imagenet_resnet18'](num_classes=10)
+  _, (_, taps) = _shapes(teacher, 32, 32)
+  assert taps[-1].shape[1:3] == (1, 1)
+  with pytest.raises(ValueError, match='at least 32'):
+    _shapes(teacher, 32, 31)

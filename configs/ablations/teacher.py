@@ -1,6 +1,6 @@
-"""Tables 10 and 11: who teaches. Robust teachers, a vulnerable one, and none.
+"""Tables 10, 11 and 12: who teaches. Robust teachers, a vulnerable one, none.
 
-Section 5.2 and 5.4 print, in % (clean / PGD-20):
+Sections 5.2, 5.4 and 5.5 print, in % (clean / PGD-20):
 
 | teacher                     | argument                    | s3            |
 | --------------------------- | --------------------------- | ------------- |
@@ -9,6 +9,8 @@ Section 5.2 and 5.4 print, in % (clean / PGD-20):
 | ResNet-50, robust           | teacher=resnet50            | 89.39 / 35.76 |
 | ResNet-18, robust           | teacher=resnet18            | 88.47 / 26.35 |
 | ResNet-50, without attacks  | teacher=vulnerable_resnet50 | 90.33 / 17.68 |
+| ViT, robust                 | teacher=vit                 | 88.1 / 33.39  |
+| DeiT Tiny, robust           | teacher=deit                | 87.0 / 30.8   |
 
 | argument                    | s5            | s7            | the teacher   |
 | --------------------------- | ------------- | ------------- | ------------- |
@@ -17,10 +19,13 @@ Section 5.2 and 5.4 print, in % (clean / PGD-20):
 | teacher=resnet50            | 90.53 / 37.32 | 90.41 / 37.98 |               |
 | teacher=resnet18            | 88.77 / 25.49 | 89.47 / 27.96 |               |
 | teacher=vulnerable_resnet50 | 91.51 / 19.11 | 92.39 / 20.2  | 93.67 / 18.5  |
+| teacher=vit                 | 87.7 / 35.42  | 87.0 / 34.3   | 81.24 / 51.42 |
+| teacher=deit                | 87.6 / 31.5   | 88.2 / 32.1   | 79.5 / 49.3   |
 
 Hardware: one GPU. Not yet run. A command for each teacher; `space=s5` and
 `space=s7` make its other columns, with --config.teacher.checkpoint=DIR/teacher
-from the teacher of the first run:
+from the teacher of the first run. The published teachers, imported as in
+docs/teachers.md, take the same flag: --config.teacher.checkpoint=teachers/wrn34
 
   python -m experiments.pipeline \
     --config=configs/ablations/teacher.py:teacher=none --workdir=DIR
@@ -33,6 +38,10 @@ from the teacher of the first run:
   python -m experiments.pipeline \
     --config=configs/ablations/teacher.py:teacher=vulnerable_resnet50 \
     --workdir=DIR
+  python -m experiments.pipeline \
+    --config=configs/ablations/teacher.py:teacher=vit --workdir=DIR
+  python -m experiments.pipeline \
+    --config=configs/ablations/teacher.py:teacher=deit --workdir=DIR
 
 and on digits, minutes on a CPU (`teacher=small`, `vulnerable_small`, `none`):
 
@@ -46,9 +55,13 @@ found.
 
 What differs from the paper: its robust teachers are published checkpoints (of
 Rice et al., Engstrom et al., and for ResNet-18 of Sehwag et al., who train with
-additional generated images); here all three are trained by PGD-AT of Rice et
-al. Its vulnerable teacher's training is not printed; here it is that of the
-robust one without attacks, to its last epoch.
+additional generated images); without a checkpoint all three are trained by
+PGD-AT of Rice et al. Its transformers are those of Mo et al., who publish no
+files for CIFAR-10 and start from weights trained on ImageNet, with mixed images
+and clipped gradients: a ViT trained from scratch by this config is not theirs.
+Which of their ViTs the paper means, it does not say; here it is ViT-B/4. Its
+vulnerable teacher's training is not printed; here it is that of the robust one
+without attacks, to its last epoch.
 
 `teacher=none` is searched by cross-entropy times n_f(G), eq. (2) with a weight
 of 0 for KL and attention, and trained by cross-entropy. So filters, weights and
@@ -69,6 +82,8 @@ _CIFAR10 = (
   'wrn34',
   'resnet50',
   'resnet18',
+  'vit',
+  'deit',
   'vulnerable_resnet50',
   'small',
   'vulnerable_small',
@@ -89,8 +104,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   """One teacher, its search and its student.
 
   Args:
-    argument: `teacher=` (wrn34, resnet50, resnet18, vulnerable_resnet50, small,
-      vulnerable_small, none; digits: the last three), `space=` (of
+    argument: `teacher=` (wrn34, resnet50, resnet18, vit, deit,
+      vulnerable_resnet50, small, vulnerable_small, none; digits: the last
+      three), `space=` (of
       configs/cifar10.py), `data=` (cifar10, digits), `smoke`, separated by
       commas.
 

@@ -260,12 +260,13 @@ def finish(
 ) -> None:
   """Exports a trained network and marks its stage as complete."""
   export = {
-    **metadata,
     'dataset': run.data.name,
     'num_classes': run.data.num_classes,
     'image_shape': list(run.data.image_shape),
     'mean': list(run.data.mean),
     'std': list(run.data.std),
+    # Of a network from elsewhere, what it was trained for.
+    **metadata,
   }
   checkpoints.save_variables(folder / 'model', variables, export)
   workdir.finish(folder, summary)

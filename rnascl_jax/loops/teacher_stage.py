@@ -52,8 +52,41 @@ def spec(run: Run, name: str) -> settings.Teacher:
 
 def network(run: Run, name: str, *, guides: bool = False) -> nn.Module:
   """A teacher's network; as a guide it may compute in bfloat16."""
+  chosen = spec(run, name)
+  trained = None
+  if chosen.checkpoint:
+    done = workdir.is_done(run.folder / name)
+    folder = run.folder / name if done else _checkpoint(chosen.checkpoint)
+    metadata = checkpoints.load_metadata(folder / 'model')
+    trained = _trained_for(metadata, chosen.classes)
   return resolve.teacher_network(
-    run.data, spec(run, name).network, where=name, guides=guides
+    run.data, chosen.network, where=name, guides=guides, trained=trained
+  )
+
+
+def _checkpoint(folder: str) -> pathlib.Path:
+  """The folder of a trained teacher.
+
+  Raises:
+    FileNotFoundError: if it is none.
+  """
+  if not (pathlib.Path(folder) / 'model').exists():
+    raise FileNotFoundError(
+      f'config.teacher.checkpoint={folder!r} has no folder "model": name the '
+      'folder teacher/ of a complete workdir, or what python -m '
+      'experiments.import_teacher wrote.'
+    )
+  return pathlib.Path(folder)
+
+
+def _trained_for(
+  metadata: Mapping[str, Any], classes: tuple[int, ...]
+) -> resolve.TrainedFor:
+  return resolve.TrainedFor(
+    metadata['num_classes'],
+    tuple(metadata['mean']),
+    tuple(metadata['std']),
+    tuple(classes),
   )
 
 
@@ -78,9 +111,11 @@ def _train(run: Run, name: str) -> None:
     'layers': list(net.tap_names),
   }
   if chosen.checkpoint:
-    variables = _given(run, net, chosen.checkpoint)
+    variables, given = _given(run, net, chosen)
     summary = {'seconds': 0.0, 'checkpoint': chosen.checkpoint}
-    runs.finish(run, folder, name, summary, variables, metadata)
+    if 'source' in given:
+      summary['source'] = given['source']
+    runs.finish(run, folder, name, summary, variables, {**metadata, **given})
     return
   recipe = runs.make_recipe(
     run, net, chosen.optimization, chosen.regime, steps.Distillation()
@@ -107,34 +142,71 @@ def _train(run: Run, name: str) -> None:
   runs.finish(run, folder, name, summary, state.variables, metadata)
 
 
-def _given(run: Run, net: nn.Module, checkpoint: str) -> Variables:
+def _given(
+  run: Run, net: nn.Module, chosen: settings.Teacher
+) -> tuple[Variables, dict[str, Any]]:
   """A trained teacher from elsewhere, if it fits the config.
 
+  Returns:
+    Its variables, and what its metadata says that is not of this run.
+
   Raises:
-    ValueError: if it has another number of classes or another architecture.
+    ValueError: if it has other classes or another architecture.
     FileNotFoundError: if there is none.
   """
-  folder = pathlib.Path(checkpoint) / 'model'
-  if not folder.exists():
-    raise FileNotFoundError(
-      f'config.teacher.checkpoint={checkpoint!r} has no folder "model": name '
-      'the folder teacher/ of a complete workdir.'
-    )
+  folder = _checkpoint(chosen.checkpoint) / 'model'
   variables, metadata = checkpoints.load_variables(folder)
-  classes = run.data.num_classes
-  if metadata['num_classes'] != classes:
+  _check_classes(run, chosen, metadata)
+  there = resolve.teacher_network(
+    run.data,
+    settings.Network(**_as_settings(metadata['network'])),
+    trained=_trained_for(metadata, chosen.classes),
+  )
+  if there != net:
+    named = ', '.join(f'{k}={v}' for k, v in metadata['network'].items() if v)
     raise ValueError(
-      f'The teacher in {checkpoint} tells {metadata["num_classes"]} classes '
-      f'apart (trained on {metadata["dataset"]}), but {run.data.name} has '
-      f'{classes}. Use a teacher of this data set, or train one: '
-      "config.teacher.checkpoint=''."
+      f'config.teacher.network is not that of {chosen.checkpoint} ({named}): '
+      'choose it by the argument of the config file (teacher=...), or by '
+      '--config.teacher.network.name and its other fields.'
     )
   images = jax.ShapeDtypeStruct((1, *run.data.image_shape), jnp.float32)
   template = jax.eval_shape(
     lambda x: net.init(jax.random.key(0), x, train=False), images
   )
-  return named_arrays.into_template(
+  found = named_arrays.into_template(
     template,
     named_arrays.from_state(variables),
-    source=f'the teacher in {checkpoint}',
+    source=f'the teacher in {chosen.checkpoint}',
+  )
+  kept = ('num_classes', 'mean', 'std', 'source')
+  given = {name: metadata[name] for name in kept if name in metadata}
+  return found, {**given, 'classes': list(chosen.classes)}
+
+
+def _as_settings(network: Mapping[str, Any]) -> dict[str, Any]:
+  """A saved network as the fields of a config; lists are tuples."""
+  return {
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in network.items()
+  }
+
+
+def _check_classes(
+  run: Run, chosen: settings.Teacher, metadata: Mapping[str, Any]
+) -> None:
+  """Raises unless the teacher's logits are those of the run's classes."""
+  wanted, classes = run.data.num_classes, chosen.classes
+  if (len(classes) or metadata['num_classes']) == wanted:
+    return
+  if classes:
+    raise ValueError(
+      f'config.teacher.classes names {len(classes)} classes, but '
+      f'{run.data.name} has {wanted}: name one of the teacher for each.'
+    )
+  raise ValueError(
+    f'The teacher in {chosen.checkpoint} tells {metadata["num_classes"]} '
+    f'classes apart (trained on {metadata["dataset"]}), but {run.data.name} '
+    f'has {wanted}. Use a teacher of this data set, or train one: '
+    "config.teacher.checkpoint=''; if these are some of the teacher's classes, "
+    'name their indices in config.teacher.classes.'
   )

@@ -7,6 +7,7 @@ are functions and no names.
 
 from rnascl_jax.resolve.attacks import ENSEMBLES, MEMBERS, attack, ensemble
 from rnascl_jax.resolve.inputs import (
+  TrainedFor,
   augmentation,
   dataset,
   space,
@@ -46,6 +47,7 @@ __all__ = [
   'search',
   'space',
   'student_network',
+  'TrainedFor',
   'teacher_network',
   'validation_attack',
 ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -20,6 +21,7 @@ from rnascl_jax import (
 from rnascl_jax.datasets import Dataset
 from rnascl_jax.resolve.names import pick
 from rnascl_jax.search_space import SearchSpace
+from rnascl_jax.teachers import build
 
 SHORTCUTS = {shortcut.value: shortcut for shortcut in search_space.Shortcut}
 
@@ -82,21 +84,39 @@ def student_network(
   )
 
 
+class TrainedFor(NamedTuple):
+  """What a trained teacher expects and tells, whatever the data set of a run.
+
+  Attributes:
+    num_classes: that it tells apart.
+    mean: of its inputs, per channel.
+    std: of its inputs, per channel.
+    classes: those whose logits are used, empty for all.
+  """
+
+  num_classes: int
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  classes: tuple[int, ...] = ()
+
+
 def teacher_network(
   data: Dataset,
   spec: settings.Network,
   *,
   where: str = 'teacher',
   guides: bool = False,
+  trained: TrainedFor | None = None,
 ) -> nn.Module:
   """A teacher's network.
 
   Args:
-    data: decides classes and normalisation.
+    data: decides classes and normalisation where `trained` does not.
     spec: the network.
     where: the config's section, for messages.
     guides: whether it only guides a student, and may compute in bfloat16.
       Teachers are trained and evaluated in float32.
+    trained: what a checkpoint was trained for; None for a new network.
 
   Returns:
     The network.
@@ -104,28 +124,18 @@ def teacher_network(
   Raises:
     ValueError: for an unknown network, or a shape that it does not take.
   """
-  make = pick(teachers.TEACHERS, spec.name, f'{where}.network.name')
-  shape = {
-    name: getattr(spec, name)
-    for name in ('depth', 'width', 'features', 'stage_sizes', 'strides')
-    if getattr(spec, name)
-  }
+  pick(teachers.TEACHERS, spec.name, f'{where}.network.name')
+  trained = trained or TrainedFor(data.num_classes, data.mean, data.std)
   accelerated = jax.default_backend() != 'cpu'
   narrow = spec.bfloat16 == 'always' or (
     spec.bfloat16 == 'accelerators' and accelerated
   )
-  dtype = jnp.bfloat16 if guides and narrow else None
   try:
-    return make(
-      num_classes=data.num_classes,
-      mean=data.mean,
-      std=data.std,
-      dtype=dtype,
+    return build.network(
+      dataclasses.asdict(spec),
+      dtype=jnp.bfloat16 if guides and narrow else None,
       axis_name=parallel.AXIS,
-      **shape,
+      **trained._asdict(),
     )
-  except TypeError as error:
-    raise ValueError(
-      f'config.{where}.network.name={spec.name!r} does not take '
-      f'{", ".join(shape) or "no shape"}: {error}'
-    ) from error
+  except ValueError as error:
+    raise ValueError(f'config.{where}.network: {error}') from error

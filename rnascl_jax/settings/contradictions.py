@@ -4,7 +4,7 @@ import difflib
 
 from rnascl_jax.settings.inputs import Space
 from rnascl_jax.settings.run import Settings
-from rnascl_jax.settings.stages import Student
+from rnascl_jax.settings.stages import Student, Teacher
 
 # What describes the stages of a custom search space.
 _STAGES = ('depths', 'choices', 'strides')
@@ -30,6 +30,8 @@ def check(settings: Settings) -> None:
     where = f'config.students.{name}'
     _check_name(name, where)
     _check_teacher(student, where, settings.controls)
+  for where in ('teacher', 'vulnerable_teacher'):
+    _check_classes(getattr(settings, where), where)
   _check_adversarial(settings)
 
 
@@ -72,6 +74,15 @@ def _check_teacher(student: Student, where: str, controls: bool) -> None:
     raise ValueError(
       f'{where}.teacher is the control, which is not trained: set '
       'config.controls=True.'
+    )
+
+
+def _check_classes(teacher: Teacher, where: str) -> None:
+  if teacher.classes and not teacher.checkpoint:
+    raise ValueError(
+      f'config.{where}.classes names {len(teacher.classes)} classes of a '
+      f'checkpoint, but config.{where}.checkpoint is empty: name one, or leave '
+      'classes empty.'
     )
 
 

@@ -62,11 +62,16 @@ class Network:
 
   Attributes:
     name: see `teachers.TEACHERS`.
-    depth: of a 'wide_resnet'.
-    width: of a 'wide_resnet', its widening factor.
+    depth: of a 'wide_resnet' or a 'vit'.
+    width: of a 'wide_resnet', its widening factor; of a 'vit', of its tokens.
     features: of a 'small_resnet', filters of each stage.
     stage_sizes: of a 'small_resnet', blocks of each stage.
     strides: of a 'small_resnet', stride of each stage.
+    shortcut_activated: of a 'preact_resnet18', see `preact_resnet`.
+    final_norm: of a 'preact_resnet18', see `preact_resnet`.
+    patch_size: of all transformers, side of a patch in pixels: 4 at 32x32
+      pixels, 16 at 224x224.
+    heads: of a 'vit'.
     bfloat16: whether to compute in bfloat16: 'never', 'always' or on
       'accelerators' only.
   """
@@ -77,4 +82,8 @@ class Network:
   features: tuple[int, ...] = fields.bounded((), 1)
   stage_sizes: tuple[int, ...] = fields.bounded((), 1)
   strides: tuple[int, ...] = fields.bounded((), 1)
+  shortcut_activated: bool = False
+  final_norm: bool = False
+  patch_size: int = fields.bounded(0, 0)
+  heads: int = fields.bounded(0, 0)
   bfloat16: str = fields.one_of('accelerators', 'never', 'always')

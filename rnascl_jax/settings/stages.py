@@ -17,8 +17,11 @@ class Teacher:
     regime: on which images it is trained.
     optimization: how long and how fast.
     label: what tables call it.
-    checkpoint: folder of a trained teacher (`teacher/` of another workdir) to
-      use instead of training one; empty to train.
+    checkpoint: folder of a trained teacher (`teacher/` of another workdir, or
+      what `experiments.import_teacher` wrote) to use instead of training one;
+      empty to train.
+    classes: of a checkpoint with more classes than the data set, the indices of
+      the data set's classes in it, in their order; empty if they are the same.
   """
 
   network: Network = Network()
@@ -31,6 +34,7 @@ class Teacher:
   )
   label: str = 'Robust teacher'
   checkpoint: str = ''
+  classes: tuple[int, ...] = fields.bounded((), 0)
 
 
 @dataclasses.dataclass(frozen=True)

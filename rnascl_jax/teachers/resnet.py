@@ -1,15 +1,21 @@
-"""Residual networks for small images, with a tap at every convolution.
+"""Residual networks, post-activation, with a tap at every convolution.
 
 The networks of He et al., Deep residual learning for image recognition, CVPR
-2016, as they are used on CIFAR: a 3x3 stem without max-pooling, stages of basic
-or bottleneck blocks, global average pooling and one linear layer. The stride of
-a bottleneck block is in its 3x3 convolution. The layout and the names are those
-of the ResNet-18 and ResNet-50 that RNAS-CL (Nath et al., IJCV 2024) uses as
-robust CIFAR teachers.
+2016: a stem, stages of basic or bottleneck blocks, global average pooling and
+one linear layer. The stride of a bottleneck block is in its 3x3 convolution.
+
+* For CIFAR (`resnet18`, `resnet50`) the stem is a 3x3 convolution. Layout and
+  names are those of RobustBench and of MadryLab's robustness package, whose
+  ResNet-18 and ResNet-50 RNAS-CL (Nath et al., IJCV 2024) uses as teachers.
+* For ImageNet (`imagenet_resnet18`, ...) it is a 7x7 convolution with stride 2
+  and a 3x3 max-pooling with stride 2. Layout and names are torchvision's, in
+  which Salman et al., Do adversarially robust ImageNet models transfer better?,
+  NeurIPS 2020, and Engstrom et al. publish robust networks. In Wide
+  ResNet-50-2 a block's inner convolutions have twice the filters.
 
 Tap i is the output of convolution i in forward order **after its BatchNorm**,
 before the ReLU or, at a block's end, before the addition; the convolutions of
-shortcuts are not tapped. ResNet-18 has 17 taps, ResNet-50 has 49.
+shortcuts are not tapped. A ResNet-18 has 17 taps, the two of depth 50 have 49.
 
 Example:
   >>> from rnascl_jax.teachers import resnet
@@ -18,140 +24,14 @@ Example:
 """
 
 import functools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype
 
-from rnascl_jax import convolutions, layers
 from rnascl_jax.base import Array, Taps
-
-# A function of layer fields that makes the layer.
-Factory = Callable[..., nn.Module]
-
-
-def normalized_input(
-  images: Array,
-  mean: Sequence[float],
-  std: Sequence[float],
-  strides: Sequence[int],
-) -> Array:
-  """Checks a network's images and normalises them.
-
-  Args:
-    images: [B, H, W, C], floating point, in [0, 1].
-    mean: C numbers, or one for all channels.
-    std: C positive numbers, or one for all channels.
-    strides: strides of the network's stages.
-
-  Returns:
-    [B, H, W, C].
-
-  Raises:
-    ValueError: if the rank, dtype, size or number of channels does not fit.
-  """
-  if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating):
-    raise ValueError(
-      f'images of shape {images.shape} and dtype {images.dtype} must be '
-      '[B, H, W, C] and floating point in [0, 1]: add the batch axis to a '
-      'single image with images[None], divide 8-bit images by 255.'
-    )
-  smallest, channels = math.prod(strides), images.shape[3]
-  if min(images.shape[1:3]) < smallest:
-    raise ValueError(
-      f'images of shape {images.shape} are too small: strides '
-      f'{tuple(strides)} need a height and width of at least {smallest}.'
-    )
-  mean = tuple(mean) * channels if len(mean) == 1 else mean
-  std = tuple(std) * channels if len(std) == 1 else std
-  return layers.normalize(images, mean, std)
-
-
-def convolution(
-  features: int, size: int, stride: int = 1, *, dtype: Dtype | None, name: str
-) -> nn.Conv:
-  """A bias-free convolution, padded on all sides, with He's initialisation."""
-  # Not 'SAME': that pads a strided convolution on the right only.
-  pad = (size // 2, size // 2)
-  return nn.Conv(
-    features,
-    (size, size),
-    strides=(stride, stride),
-    padding=(pad, pad),
-    use_bias=False,
-    dtype=dtype,
-    kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
-    conv_general_dilated=convolutions.conv_general_dilated,
-    name=name,
-  )
-
-
-def batch_norm(
-  *, train: bool, dtype: Dtype | None, axis_name: str | None, name: str
-) -> nn.BatchNorm:
-  """BatchNorm, synchronised over `axis_name` where given and `train`.
-
-  The running variance averages the batches' biased variances; PyTorch averages
-  the unbiased ones, n / (n - 1) times as large.
-  """
-  return nn.BatchNorm(
-    use_running_average=not train,
-    momentum=0.9,
-    epsilon=1e-5,
-    dtype=dtype,
-    axis_name=axis_name,
-    name=name,
-  )
-
-
-def pooled_linear(x: Array, num_classes: int, *, name: str) -> Array:
-  """Pools maps [B, H, W, C] to logits [B, K], in float32 (float64 if x is)."""
-  dtype = jnp.promote_types(x.dtype, jnp.float32)
-  pooled = jnp.mean(x, axis=(1, 2), dtype=dtype)  # [B, C]
-  # U(-1, 1) / sqrt(C), as in PyTorch.
-  init = nn.initializers.variance_scaling(1.0 / 3.0, 'fan_in', 'uniform')
-  return nn.Dense(num_classes, kernel_init=init, name=name)(pooled)
-
-
-# A block's convolutions in order: side of the kernel, filters per feature of
-# the block, whether it is the one with the block's stride.
-Layout = Sequence[tuple[int, int, bool]]
-BASIC: Layout = ((3, 1, True), (3, 1, False))
-BOTTLENECK: Layout = ((1, 1, False), (3, 1, True), (1, 4, False))
-
-
-class Block(nn.Module):
-  """Convolutions with a BatchNorm each, the shortcut's sum, then ReLU.
-
-  Attributes:
-    layout: the convolutions, in order.
-    features: width of the block, before the expansion.
-    stride: stride of the block.
-    conv, norm: make a convolution and a BatchNorm.
-  """
-
-  layout: Layout
-  features: int
-  stride: int
-  conv: Factory
-  norm: Factory
-
-  @nn.compact
-  def __call__(self, x: Array) -> tuple[Array, Taps]:
-    taps, y = [], x
-    for number, (size, expansion, strided) in enumerate(self.layout, start=1):
-      width, stride = self.features * expansion, self.stride if strided else 1
-      y = self.conv(width, size, stride, name=f'conv{number}')(y)
-      taps.append(self.norm(name=f'bn{number}')(y))
-      y = nn.relu(taps[-1])
-    width = taps[-1].shape[-1]
-    if self.stride != 1 or x.shape[-1] != width:
-      x = self.conv(width, 1, self.stride, name='shortcut_0')(x)
-      x = self.norm(name='shortcut_1')(x)
-    return nn.relu(taps[-1] + x), tuple(taps)
+from rnascl_jax.teachers import blocks
 
 
 class ResNet(nn.Module):
@@ -162,10 +42,14 @@ class ResNet(nn.Module):
   Attributes:
     stage_sizes: blocks in each stage.
     num_classes: number of classes K.
-    block: the convolutions of a block, `BASIC` or `BOTTLENECK`.
+    block: the convolutions of a block, `blocks.BASIC`, `blocks.BOTTLENECK` or
+      `blocks.WIDE_BOTTLENECK`.
     features: width of each stage, before a block's expansion; the stem has the
       first stage's.
     strides: stride of each stage's first block.
+    torchvision: whether the stem is ImageNet's, of stride 4 in all, and
+      shortcuts and the last layer have torchvision's names, `downsample` and
+      `fc`; else CIFAR's, `shortcut` and `linear`.
     mean: subtracted from the images, C numbers or one for all channels.
     std: divides the images, C numbers or one for all channels.
     dtype: of computation; None is float32 (float64 for images of float64).
@@ -174,27 +58,22 @@ class ResNet(nn.Module):
 
   Raises:
     ValueError: if stage_sizes, features and strides do not describe stages, or
-      the images do not fit (see `normalized_input`).
+      the images do not fit (see `blocks.normalized_input`).
   """
 
   stage_sizes: Sequence[int]
   num_classes: int
-  block: Layout = BASIC
+  block: blocks.Layout = blocks.BASIC
   features: Sequence[int] = (64, 128, 256, 512)
   strides: Sequence[int] = (1, 2, 2, 2)
+  torchvision: bool = False
   mean: Sequence[float] = (0.0,)
   std: Sequence[float] = (1.0,)
   dtype: Dtype | None = None
   axis_name: str | None = None
 
   def __post_init__(self) -> None:
-    stages = (self.stage_sizes, self.features, self.strides)
-    same_length = len({len(numbers) for numbers in stages}) == 1
-    if not same_length or min(min(n, default=0) for n in stages) < 1:
-      raise ValueError(
-        f'stage_sizes={self.stage_sizes}, features={self.features} and '
-        f'strides={self.strides} must have one number of at least 1 per stage.'
-      )
+    blocks.check_stages(self.stage_sizes, self.features, self.strides)
     super().__post_init__()
 
   @property
@@ -209,32 +88,61 @@ class ResNet(nn.Module):
 
   @nn.compact
   def __call__(self, images: Array, *, train: bool) -> tuple[Array, Taps]:
-    conv = functools.partial(convolution, dtype=self.dtype)
+    conv = functools.partial(blocks.convolution, dtype=self.dtype)
     norm = functools.partial(
-      batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name
+      blocks.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name
     )
-    x = normalized_input(images, self.mean, self.std, self.strides)
-    taps = [norm(name='bn1')(conv(self.features[0], 3, name='conv1')(x))]
+    kernel, stem_strides = (7, (2, 2)) if self.torchvision else (3, (1,))
+    strides = (*stem_strides, *self.strides)
+    x = blocks.normalized_input(images, self.mean, self.std, strides)
+    x = conv(self.features[0], kernel, stem_strides[0], name='conv1')(x)
+    taps = [norm(name='bn1')(x)]
     x = nn.relu(taps[0])
+    if self.torchvision:
+      x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+    shortcut = 'downsample' if self.torchvision else 'shortcut'
     stages = zip(self.stage_sizes, self.features, self.strides, strict=True)
     for stage, (size, features, first_stride) in enumerate(stages, start=1):
       for index in range(size):
         stride = first_stride if index == 0 else 1
         name = f'layer{stage}_{index}'
-        block = Block(self.block, features, stride, conv, norm, name=name)
+        block = blocks.Block(
+          self.block, features, stride, conv, norm, shortcut, name=name
+        )
         x, new_taps = block(x)
         taps.extend(new_taps)
-    return pooled_linear(x, self.num_classes, name='linear'), tuple(taps)
+    head = 'fc' if self.torchvision else 'linear'
+    return blocks.pooled_linear(x, self.num_classes, name=head), tuple(taps)
 
 
 def resnet18(*, num_classes: int, **fields: Any) -> ResNet:
   """ResNet-18 for 32x32 images, 17 taps; `fields` are those of `ResNet`."""
-  return ResNet((2, 2, 2, 2), num_classes, BASIC, **fields)
+  return ResNet((2, 2, 2, 2), num_classes, blocks.BASIC, **fields)
 
 
 def resnet50(*, num_classes: int, **fields: Any) -> ResNet:
   """ResNet-50 for 32x32 images, 49 taps; `fields` are those of `ResNet`."""
-  return ResNet((3, 4, 6, 3), num_classes, BOTTLENECK, **fields)
+  return ResNet((3, 4, 6, 3), num_classes, blocks.BOTTLENECK, **fields)
+
+
+def imagenet_resnet18(*, num_classes: int, **fields: Any) -> ResNet:
+  """ResNet-18 of torchvision, 17 taps; `fields` are those of `ResNet`."""
+  return resnet18(num_classes=num_classes, torchvision=True, **fields)
+
+
+def imagenet_resnet50(*, num_classes: int, **fields: Any) -> ResNet:
+  """ResNet-50 of torchvision, 49 taps; `fields` are those of `ResNet`."""
+  return resnet50(num_classes=num_classes, torchvision=True, **fields)
+
+
+def imagenet_wide_resnet50_2(*, num_classes: int, **fields: Any) -> ResNet:
+  """Wide ResNet-50-2 of torchvision, 49 taps; `fields` as of `ResNet`.
+
+  Its blocks put out as many filters as those of ResNet-50 and have twice as
+  many inside.
+  """
+  wide = blocks.WIDE_BOTTLENECK
+  return ResNet((3, 4, 6, 3), num_classes, wide, torchvision=True, **fields)
 
 
 def small_resnet(

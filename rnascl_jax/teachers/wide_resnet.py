@@ -28,13 +28,13 @@ Reference:
 
 import functools
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from flax import linen as nn
 from flax.typing import Dtype
 
 from rnascl_jax.base import Array, Taps
-from rnascl_jax.teachers import resnet
+from rnascl_jax.teachers import blocks
 
 STEM_FEATURES = 16
 STAGE_STRIDES = (1, 2, 2)
@@ -50,36 +50,6 @@ def _blocks_per_stage(depth: int) -> int:
       f'three stages; nearest: {" or ".join(map(str, nearest))}.'
     )
   return n
-
-
-class PreActivationBlock(nn.Module):
-  """Two 3x3 convolutions, each after its BatchNorm and ReLU, and a shortcut.
-
-  Attributes:
-    features: width of the block.
-    stride: stride of the first convolution.
-    conv: makes a convolution.
-    norm: makes a BatchNorm.
-  """
-
-  features: int
-  stride: int
-  conv: resnet.Factory
-  norm: resnet.Factory
-
-  tap_names: ClassVar[tuple[str, ...]] = ('conv1', 'conv2')
-
-  @nn.compact
-  def __call__(self, x: Array) -> tuple[Array, Taps]:
-    active = nn.relu(self.norm(name='bn1')(x))
-    if x.shape[-1] != self.features:
-      # PyTorch's name, so that its state dicts fit.
-      project = self.conv(self.features, 1, self.stride, name='convShortcut')
-      x = project(active)
-    tap1 = self.conv(self.features, 3, self.stride, name='conv1')(active)
-    active = nn.relu(self.norm(name='bn2')(tap1))
-    tap2 = self.conv(self.features, 3, name='conv2')(active)
-    return x + tap2, (tap1, tap2)
 
 
 class WideResNet(nn.Module):
@@ -99,7 +69,7 @@ class WideResNet(nn.Module):
 
   Raises:
     ValueError: if depth is no 6 n + 4 or width is below 1, or if images do not
-      fit (see `resnet.normalized_input`).
+      fit (see `blocks.normalized_input`).
   """
 
   depth: int
@@ -123,28 +93,36 @@ class WideResNet(nn.Module):
       f'block{stage}_layer_{index}/{name}'
       for stage in range(1, len(STAGE_STRIDES) + 1)
       for index in range(_blocks_per_stage(self.depth))
-      for name in PreActivationBlock.tap_names
+      for name in blocks.PreActivationBlock.tap_names
     )
 
   @nn.compact
   def __call__(self, images: Array, *, train: bool) -> tuple[Array, Taps]:
-    conv = functools.partial(resnet.convolution, dtype=self.dtype)
+    conv = functools.partial(blocks.convolution, dtype=self.dtype)
     norm = functools.partial(
-      resnet.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name
+      blocks.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name
     )
-    x = resnet.normalized_input(images, self.mean, self.std, STAGE_STRIDES)
+    x = blocks.normalized_input(images, self.mean, self.std, STAGE_STRIDES)
     x = conv(STEM_FEATURES, 3, name='conv1')(x)
     taps = [x]
     for stage, first_stride in enumerate(STAGE_STRIDES, start=1):
       features = STEM_FEATURES * 2 ** (stage - 1) * self.width
       for index in range(_blocks_per_stage(self.depth)):
         stride = first_stride if index == 0 else 1
-        name = f'block{stage}_layer_{index}'
-        block = PreActivationBlock(features, stride, conv, norm, name=name)
+        block = blocks.PreActivationBlock(
+          features,
+          stride,
+          conv,
+          norm,
+          # PyTorch's name, so that its state dicts fit.
+          shortcut='convShortcut',
+          shortcut_activated=True,
+          name=f'block{stage}_layer_{index}',
+        )
         x, new_taps = block(x)
         taps.extend(new_taps)
     x = nn.relu(norm(name='bn1')(x))
-    return resnet.pooled_linear(x, self.num_classes, name='fc'), tuple(taps)
+    return blocks.pooled_linear(x, self.num_classes, name='fc'), tuple(taps)
 
 
 def wide_resnet34_10(*, num_classes: int, **fields: Any) -> WideResNet:

@@ -1,0 +1,12 @@
+"""PyTorch's files and names: where weights come from, and where they go.
+
+| module        | what it has                                            |
+| ------------- | ------------------------------------------------------ |
+| `files`       | checkpoints (.pt, .pth, .ckpt, .safetensors) as arrays |
+| `state_dicts` | Flax variables as a state dict and back                |
+| `student`     | a derived student as a `torch.nn.Module`               |
+
+Published teachers are read by `rnascl_jax.teachers.torch_import`. Only
+`student` needs PyTorch to be imported; `files` needs it for pickles, not for
+safetensors.
+"""

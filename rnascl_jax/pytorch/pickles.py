@@ -1,0 +1,205 @@
+"""Reads files of `torch.save` in one of three ways, see `files`."""
+
+import io
+import pathlib
+import pickle
+import re
+import types
+import zipfile
+from typing import Any
+
+import numpy as np
+
+WAYS = ('safe', 'inert', 'unsafe')
+# What a placeholder-reading takes from installed libraries: functions and
+# classes that put arrays together and do nothing else.
+_HARMLESS = {
+  ('collections', 'OrderedDict'),
+  ('collections', 'defaultdict'),
+  ('_codecs', 'encode'),
+  ('torch', 'Size'),
+  ('torch._utils', '_rebuild_parameter'),
+  ('torch._utils', '_rebuild_tensor'),
+  ('torch._utils', '_rebuild_tensor_v2'),
+}
+# PyTorch's two messages about an object that is not allowed.
+_UNKNOWN = re.compile(
+  r'(?:Unsupported global: GLOBAL|unsupported GLOBAL) ([\w.]*\w)(?= was| whose)'
+)
+_TORCH_TYPE = re.compile(
+  r'\w*Storage|b?float\d*|double|half|u?int\d+|bool|long'
+)
+
+
+class Placeholder(dict):
+  """Stands for an object that is not read; takes all that unpickling does."""
+
+  def __new__(cls, *args: Any, **fields: Any) -> 'Placeholder':
+    return super().__new__(cls)
+
+  def __init__(self, *args: Any, **fields: Any):
+    super().__init__()
+
+  def __call__(self, *args: Any, **fields: Any) -> 'Placeholder':
+    return Placeholder()
+
+  def __setstate__(self, state: Any) -> None:
+    if isinstance(state, dict):
+      self.update(state)
+
+  def append(self, item: Any) -> None:
+    """A list's items are not kept."""
+
+  def extend(self, items: Any) -> None:
+    """A list's items are not kept."""
+
+  def add(self, item: Any) -> None:
+    """A set's items are not kept."""
+
+  def __hash__(self) -> int:  # type: ignore[override]
+    return id(self)
+
+
+class _InertUnpickler(pickle.Unpickler):
+  """Makes placeholders of whatever is not known to be harmless."""
+
+  def find_class(self, module_name: str, name: str) -> Any:
+    known = (module_name, name) in _HARMLESS or (
+      module_name == 'torch' and _TORCH_TYPE.fullmatch(name)
+    )
+    return super().find_class(module_name, name) if known else Placeholder
+
+
+def _inert() -> types.ModuleType:
+  """A stand-in for the module `pickle`, as `torch.load` wants it."""
+  module = types.ModuleType('inert_pickle')
+
+  def load(file: Any, **options: Any) -> Any:
+    return _InertUnpickler(file, **options).load()
+
+  module.__dict__.update(
+    Unpickler=_InertUnpickler,
+    load=load,
+    loads=lambda data, **options: load(io.BytesIO(data), **options),
+    UnpicklingError=pickle.UnpicklingError,
+  )
+  return module
+
+
+def load(path: pathlib.Path, pickled: str) -> Any:
+  """Loads a file of `torch.save`, tensors on the CPU.
+
+  Args:
+    path: of the file.
+    pickled: one of `WAYS`.
+
+  Returns:
+    The object in it.
+
+  Raises:
+    ValueError: the way is unknown, the file is damaged or TorchScript, or it
+      holds more than the way allows.
+    ImportError: PyTorch is not installed.
+  """
+  if pickled not in WAYS:
+    raise ValueError(f'pickles={pickled!r} must be one of {", ".join(WAYS)}.')
+  torch = _torch(path)
+  _check_no_torchscript(path)
+  options: dict[str, Any] = {'map_location': 'cpu', 'weights_only': False}
+  try:
+    if pickled == 'safe':
+      options['weights_only'] = True
+      with torch.serialization.safe_globals(_numbers()):
+        return torch.load(path, **options)
+    if pickled == 'inert':
+      return torch.load(path, pickle_module=_inert(), **options)
+    return torch.load(path, pickle_module=_dill_or_pickle(), **options)
+  except pickle.UnpicklingError as error:
+    raise ValueError(_refusal(path, error, pickled)) from None
+  except (RuntimeError, EOFError, OSError, ValueError) as error:
+    raise ValueError(
+      f'{path} is damaged or incomplete ({_first_line(error)}): download it '
+      'again.'
+    ) from error
+
+
+def to_numpy(tensor: Any) -> np.ndarray:
+  """A tensor as an array; a floating one in float32."""
+  tensor = tensor.detach().cpu()
+  if tensor.is_floating_point():
+    tensor = tensor.float()
+  return tensor.numpy()
+
+
+def _check_no_torchscript(path: pathlib.Path) -> None:
+  """Raises for an archive with code; `torch.load` would hand it to JIT."""
+  if not zipfile.is_zipfile(path):
+    return
+  with zipfile.ZipFile(path) as archive:
+    if any(name.endswith('/constants.pkl') for name in archive.namelist()):
+      raise ValueError(
+        f'{path} is a TorchScript archive, which is code: save its '
+        'state_dict() instead.'
+      )
+
+
+def _torch(path: pathlib.Path) -> Any:
+  try:
+    import torch
+  except ImportError as error:
+    raise ImportError(
+      f'{path} is a file of torch.save, and PyTorch is not installed: run "pip '
+      'install torch", or convert the file to safetensors where it is.'
+    ) from error
+  return torch
+
+
+def _numbers() -> list[Any]:
+  """NumPy's scalars, in which training scripts save accuracies."""
+  scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+  return [
+    (scalar, 'numpy.core.multiarray.scalar'),
+    (scalar, 'numpy._core.multiarray.scalar'),
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in 'fdil?'},
+  ]
+
+
+def _dill_or_pickle() -> types.ModuleType:
+  try:
+    import dill
+  except ImportError:
+    return pickle
+  return dill
+
+
+def _refusal(path: pathlib.Path, error: Exception, pickled: str) -> str:
+  """Why a file was not read, and what there is to do."""
+  named = sorted(set(_UNKNOWN.findall(str(error))) | _named(path))
+  if pickled != 'safe' or not named:
+    return (
+      f'{path} is damaged or not a pickle ({_first_line(error)}): download it '
+      'again.'
+    )
+  return (
+    f'{path} holds more than tensors: its pickle names {", ".join(named)}. '
+    'Nothing of it was run. --pickles=inert reads the tensors and makes '
+    'placeholders of all else, running nothing; --pickles=unsafe runs what the '
+    'file says, with your rights: only for a file whose author you trust.'
+  )
+
+
+def _named(path: pathlib.Path) -> set[str]:
+  """What a file's pickle would import beyond tensors, as far as is known."""
+  import torch
+
+  try:
+    found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+  except (ValueError, RuntimeError, pickle.UnpicklingError):
+    return set()  # A file of an older PyTorch; the error names the first.
+  return set(found)
+
+
+def _first_line(error: Exception) -> str:
+  line = (str(error).splitlines() or [''])[0]
+  return line.split('. ')[0].rstrip('.') or type(error).__name__

@@ -1,0 +1,115 @@
+"""Builds a teacher from what configs and checkpoints say of it.
+
+Example:
+  >>> from rnascl_jax.teachers import build
+  >>> spec = {'name': 'wide_resnet', 'depth': 10, 'width': 2}
+  >>> build.network(spec, num_classes=10).tap_names[:2]
+  ('conv1', 'block1_layer_0/conv1')
+  >>> build.text(spec), build.from_text('wide_resnet,depth=10,width=2') == spec
+  ('wide_resnet,depth=10,width=2', True)
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flax import linen as nn
+
+from rnascl_jax.teachers import TEACHERS
+from rnascl_jax.teachers.class_subset import ClassSubset
+
+# Of a specification, what is no field of the network.
+_BESIDE = ('name', 'bfloat16')
+
+
+def fields(spec: Mapping[str, Any]) -> dict[str, Any]:
+  """What a specification says of a network's shape: fields that are given.
+
+  Args:
+    spec: `name` and fields of a teacher; 0, '', False, None and () mean that
+      the field is left at its default, lists are tuples.
+
+  Returns:
+    The fields without the name.
+  """
+  return {
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in spec.items()
+    if name not in _BESIDE and value
+  }
+
+
+def text(spec: Mapping[str, Any]) -> str:
+  """A specification as a command line has it: 'wide_resnet,depth=34,width=10'.
+
+  Args:
+    spec: see `fields`.
+  """
+  parts = [f'{name}={value}' for name, value in fields(spec).items()]
+  return ','.join([spec['name'], *parts])
+
+
+def from_text(written: str) -> dict[str, Any]:
+  """The specification that `text` wrote.
+
+  Args:
+    written: a name, then fields with integers or True, separated by commas.
+
+  Returns:
+    The specification.
+
+  Raises:
+    ValueError: a part is no field with an integer or True or False.
+  """
+  name, *parts = written.split(',')
+  spec: dict[str, Any] = {'name': name}
+  for part in parts:
+    field, _, value = part.partition('=')
+    if value in ('True', 'False'):
+      spec[field] = value == 'True'
+    elif value.isdecimal():
+      spec[field] = int(value)
+    else:
+      raise ValueError(
+        f'{part!r} in {written!r} must be a field and an integer or True, as '
+        'in wide_resnet,depth=34,width=10.'
+      )
+  return spec
+
+
+def network(
+  spec: Mapping[str, Any],
+  *,
+  num_classes: int,
+  classes: Sequence[int] = (),
+  **options: Any,
+) -> nn.Module:
+  """Builds a teacher.
+
+  Args:
+    spec: its `name` in `TEACHERS` and the fields of its shape, see `fields`.
+    num_classes: that it tells apart.
+    classes: those of them whose logits are returned, in this order; empty for
+      all.
+    **options: `mean`, `std`, `dtype`, `axis_name`, see `teachers`.
+
+  Returns:
+    The network.
+
+  Raises:
+    ValueError: there is no such network, it does not take such a shape, or
+      `classes` are not among its classes.
+  """
+  name = spec['name']
+  if name not in TEACHERS:
+    raise ValueError(
+      f'unknown network {name!r}; known are {", ".join(TEACHERS)}.'
+    )
+  shape = fields(spec)
+  try:
+    net = TEACHERS[name](num_classes=num_classes, **shape, **options)
+  except TypeError as error:
+    given = ', '.join(shape) or 'no shape'
+    raise ValueError(f'{name} does not take {given}: {error}') from error
+  if not classes:
+    return net
+  return ClassSubset(net, num_classes, tuple(classes))

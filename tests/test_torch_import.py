@@ -1,0 +1,333 @@
+"""Published teachers from every public layout: same numbers, or a clear no."""
+
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import rnascl_jax
+from rnascl_jax import checkpoints, networks
+from rnascl_jax.pytorch import state_dicts
+from rnascl_jax.teachers import (
+  build,
+  fitting,
+  preact_resnet,
+  published,
+  resnet,
+  torch_import,
+)
+from rnascl_jax.teachers.published import NORMALIZATIONS, PUBLISHED
+from tests import torch_layouts, torch_teachers
+from tests.torch_layouts import LAYOUTS
+
+torch = pytest.importorskip('torch')
+
+WIDE = {'name': 'wide_resnet', 'depth': 10, 'width': 1}
+SMALL = {'stage_sizes': (1, 1), 'features': (4, 6), 'strides': (1, 2)}
+# A small network of every family: the specification, PyTorch's name and fields.
+FAMILIES = {
+  'wide': (WIDE, 'wide_resnet', {'depth': 10, 'width': 1}),
+  'cifar': ({'name': 'small_resnet', **SMALL}, 'resnet18', SMALL),
+  'preact': (
+    {'name': 'preact', **SMALL, 'final_norm': True},
+    'preact_resnet18',
+    {**SMALL, 'final_norm': True},
+  ),
+  'imagenet': ({'name': 'imagenet', **SMALL}, 'imagenet_resnet18', SMALL),
+  'vit': (
+    {'name': 'vit', 'depth': 1, 'width': 6, 'heads': 2, 'patch_size': 16},
+    'vit',
+    {'depth': 1, 'width': 6, 'heads': 2, 'patch_size': 16},
+  ),
+}
+GENERAL = {
+  'preact': preact_resnet.PreActResNet,
+  'imagenet': functools.partial(resnet.ResNet, torchvision=True),
+}
+MEAN, STD = NORMALIZATIONS['cifar10']
+
+
+@pytest.fixture(autouse=True)
+def general_networks(monkeypatch):
+  """Small networks of families of which a config has full-size ones only."""
+  monkeypatch.setattr(build, 'TEACHERS', {**build.TEACHERS, **GENERAL})
+
+
+@functools.cache
+def _module(family='wide', num_classes=10):
+  _, name, fields = FAMILIES[family]
+  net = torch_teachers.make(name, num_classes, **fields)
+  return torch_teachers.randomise(net, seed=0)
+
+
+def _saved(folder, layout):
+  path = folder / 'model.pt'
+  torch.save(layout.saved, path, **layout.options)
+  return path
+
+
+def _file(folder, family='wide', layout='plain', **changes):
+  state = {**_module(family).state_dict(), **changes}
+  return _saved(folder, LAYOUTS[layout]({k: v for k, v in state.items()}))
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('family', FAMILIES)
+def test_every_layout_of_every_family_gives_the_same_variables(
+  family, layout, tmp_path
+):
+  pytest.importorskip('dill')
+  spec, module = FAMILIES[family][0], _module(family)
+  made = LAYOUTS[layout](dict(module.state_dict()))
+  found = torch_import.read(_saved(tmp_path, made), spec, fallback='none')
+  expected = torch_teachers.flax_variables(module)
+  assert jax.tree.structure(found.variables) == jax.tree.structure(expected)
+  jax.tree.map(np.testing.assert_array_equal, found.variables, expected)
+  source = found.metadata['source']
+  assert (source['prefix'], source['entry']) == (made.prefix, made.entry)
+  said = made.normalization or NORMALIZATIONS['none']
+  for name in ('mean', 'std'):
+    np.testing.assert_allclose(found.metadata[name], getattr(said, name))
+  assert (source['normalization'] == 'the file') == bool(made.normalization)
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_an_imported_teacher_computes_what_pytorch_does(family, tmp_path):
+  """Logits, taps and input gradients, normalisation of the file included."""
+  path = _file(tmp_path, family, 'madry')
+  found = torch_import.read(path, FAMILIES[family][0])
+  _assert_same_function(found, _module(family), torch_layouts.MADRY, size=32)
+
+
+def _assert_same_function(found, module, normalization, size):
+  images = np.random.default_rng(0).uniform(size=(2, size, size, 3))
+  images = images.astype(np.float32)
+
+  def run(images):
+    logits, taps = networks.apply(found.net, found.variables, images)
+    return jax.nn.logsumexp(logits, axis=-1).sum(), (logits, taps)
+
+  gradient, (logits, taps) = jax.jit(jax.grad(run, has_aux=True))(images)
+  expected = torch_teachers.run(
+    module, images, *normalization, found.net.tap_names
+  )
+  pairs = [(logits, expected[0]), (gradient, expected[1])]
+  for value, wanted in [*pairs, *zip(taps, expected[2], strict=True)]:
+    scale = np.abs(wanted).max()
+    np.testing.assert_allclose(value / scale, wanted / scale, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_a_teacher_of_the_paper_computes_what_pytorch_does(name, tmp_path):
+  known = PUBLISHED[name]
+  fields = {k: v for k, v in known.network.items() if k != 'name'}
+  module = torch_teachers.make(
+    known.network['name'], known.num_classes, **fields
+  )
+  torch_teachers.randomise(module, seed=0)
+  path = _saved(tmp_path, torch_layouts.locuslab(dict(module.state_dict())))
+  found = torch_import.read(
+    path,
+    known.network,
+    fallback=known.normalization,
+    num_classes=known.num_classes,
+    image_size=known.image_size,
+  )
+  normalization = NORMALIZATIONS[known.normalization]
+  # Convolutions do not know the size of ImageNet's images.
+  size = known.image_size if 'patch_size' in fields else 64
+  _assert_same_function(found, module, normalization, size)
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_a_teacher_of_the_paper_has_its_parameters_here_and_in_pytorch(name):
+  known = PUBLISHED[name]
+  fields = {k: v for k, v in known.network.items() if k != 'name'}
+  with torch.device('meta'):  # Takes no memory.
+    module = torch_teachers.make(
+      known.network['name'], known.num_classes, **fields
+    )
+  counted = sum(p.numel() for p in module.parameters())
+  shapes = fitting.shapes(known.network, known.num_classes, known.image_size)
+  here = sum(leaf.size for leaf in jax.tree.leaves(shapes['params']))
+  assert here == counted == known.parameters
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_pytorch_takes_back_what_it_gave_bit_for_bit(family, tmp_path):
+  module = _module(family)
+  found = torch_import.read(
+    _file(tmp_path, family), FAMILIES[family][0], fallback='none'
+  )
+  back = state_dicts.from_variables(found.variables)
+  state = module.state_dict()
+  assert back.keys() == state.keys()
+  for key, value in state.items():
+    np.testing.assert_array_equal(back[key], value.numpy(), err_msg=key)
+
+
+def test_the_users_normalisation_overrides_that_of_the_file(tmp_path):
+  path = _file(tmp_path, layout='madry')
+  found = torch_import.read(path, WIDE, normalization='cifar10')
+  assert found.metadata['mean'] == list(MEAN)
+  assert found.metadata['std'] == list(STD)
+  assert found.metadata['source']['normalization'] == 'given'
+  assert found.net.mean == MEAN
+
+
+def test_a_normalisation_that_nobody_says_is_not_guessed(tmp_path):
+  with pytest.raises(ValueError, match='does not say how its inputs are norma'):
+    torch_import.read(_file(tmp_path), WIDE)
+
+
+@pytest.mark.parametrize(
+  ('normalization', 'message'),
+  [
+    ('cifar', "unknown normalisation 'cifar'; known are none, cifar10"),
+    (published.Normalization((0.5,), (0.0,)), 'the deviations positive'),
+    (published.Normalization((0.5, 0.5), (1.0,)), 'equally many finite'),
+  ],
+)
+def test_an_impossible_normalisation_is_refused(
+  normalization, message, tmp_path
+):
+  with pytest.raises(ValueError, match=message):
+    torch_import.read(_file(tmp_path), WIDE, normalization=normalization)
+
+
+def test_a_file_that_says_two_normalisations_is_refused(tmp_path):
+  made = torch_layouts.madry(dict(_module().state_dict()))
+  made.saved['model']['module.normalizer.new_mean'] += 0.1
+  with pytest.raises(ValueError, match='two things about the normalisation'):
+    torch_import.read(_saved(tmp_path, made), WIDE)
+
+
+def test_a_second_network_of_other_weights_is_refused(tmp_path):
+  made = torch_layouts.madry(dict(_module().state_dict()))
+  made.saved['model']['module.attacker.model.conv1.weight'] = torch.zeros(1)
+  with pytest.raises(ValueError, match=r'unexpected .*attacker.model.conv1.we'):
+    torch_import.read(_saved(tmp_path, made), WIDE)
+
+
+def test_missing_and_unexpected_keys_are_listed(tmp_path):
+  path = _file(tmp_path, **{'block1.layer.0.conv3.weight': torch.zeros(3)})
+  with pytest.raises(ValueError, match=r'1 keys unexpected .*layer.0.conv3'):
+    torch_import.read(path, WIDE, fallback='none')
+  state = dict(_module().state_dict())
+  del state['bn1.running_var'], state['bn1.bias']
+  path = _saved(tmp_path, torch_layouts.locuslab(state))
+  with pytest.raises(ValueError, match=r'2 keys missing .*bn1.running_var'):
+    torch_import.read(path, WIDE, fallback='none')
+
+
+def test_another_architecture_is_named_with_what_differs(tmp_path):
+  path = _file(tmp_path)
+  with pytest.raises(ValueError) as raised:
+    torch_import.read(path, {**WIDE, 'width': 2}, fallback='none')
+  message = str(raised.value)
+  assert 'bn1.running_var [16] in place of [32]' in message
+  assert 'It fits --network=wide_resnet,depth=10,width=1' in message
+
+
+@pytest.mark.parametrize(
+  ('name', 'size'),
+  [
+    ('resnet18', 32),
+    ('imagenet_resnet50', 64),
+    ('preact_resnet18', 32),
+    ('deit_tiny', 48),
+  ],
+)
+def test_a_file_of_another_teacher_says_which(name, size):
+  spec = {'name': name}
+  if name == 'deit_tiny':
+    spec['patch_size'] = 16
+  expected = state_dicts.shapes(fitting.shapes(spec, 7, size))
+  arrays = {f'module.{k}': np.zeros(shape) for k, shape in expected.items()}
+  wanted = f' It fits --network={build.text(spec)} with --image_size={size}.'
+  # A transformer says its own size.
+  asked = 224 if name == 'deit_tiny' else size
+  assert fitting.hint(arrays, 7, asked) == wanted
+  assert fitting.hint({'conv1.weight': np.zeros((16, 3, 3, 3))}, 7, size) == ''
+
+
+def test_a_transformer_of_another_image_size_is_refused(tmp_path):
+  spec = FAMILIES['vit'][0]
+  with pytest.raises(ValueError, match=r'pos_embed \[1, 5, 6\] in place of \['):
+    torch_import.read(
+      _file(tmp_path, 'vit'), spec, fallback='none', image_size=64
+    )
+
+
+def test_another_number_of_classes_is_refused(tmp_path):
+  with pytest.raises(ValueError, match='tells 10 classes apart, not 1000'):
+    torch_import.read(_file(tmp_path), WIDE, num_classes=1000, fallback='none')
+
+
+@pytest.mark.parametrize(
+  ('key', 'change', 'message'),
+  [
+    ('conv1.weight', float('nan'), 'conv1.weight .* is not finite everywhere'),
+    ('bn1.running_var', -9.0, 'bn1.running_var .* is negative somewhere'),
+  ],
+)
+def test_weights_that_no_training_leaves_are_refused(
+  key, change, message, tmp_path
+):
+  path = _file(tmp_path, **{key: _module().state_dict()[key] + change})
+  with pytest.raises(ValueError, match=message):
+    torch_import.read(path, WIDE, fallback='none')
+
+
+def test_an_unknown_network_is_refused_before_the_file_is_opened():
+  with pytest.raises(ValueError, match="unknown network 'wrn'; known are resn"):
+    torch_import.read('no such file', {'name': 'wrn'})
+  with pytest.raises(ValueError, match='resnet18 does not take depth'):
+    torch_import.read('no such file', {'name': 'resnet18', 'depth': 3})
+
+
+def test_a_saved_teacher_loads_by_its_folder_and_knows_its_file(tmp_path):
+  path = _file(tmp_path, layout='madry')
+  found = torch_import.read(path, WIDE, dataset='CIFAR-10')
+  torch_import.save(found, tmp_path / 'teachers' / 'wide')
+  model = rnascl_jax.load(tmp_path / 'teachers', 'wide')
+  jax.tree.map(np.testing.assert_array_equal, model.variables, found.variables)
+  assert model.net == found.net
+  assert model.metadata['source'] == found.metadata['source']
+  assert model.metadata['dataset'] == 'CIFAR-10'
+  stage = json.loads((tmp_path / 'teachers/wide/stage.json').read_text())
+  assert len(stage['source']['sha256']) == 64
+  with pytest.raises(FileExistsError, match='is there already'):
+    torch_import.save(found, tmp_path / 'teachers' / 'wide')
+
+
+def test_a_failed_save_leaves_nothing(tmp_path, monkeypatch):
+  found = torch_import.read(_file(tmp_path), WIDE, fallback='none')
+
+  def fail(*args):
+    raise OSError('the disk is full')
+
+  monkeypatch.setattr(torch_import.files, 'write_json', fail)
+  before = sorted(tmp_path.iterdir())
+  with pytest.raises(OSError, match='disk is full'):
+    torch_import.save(found, tmp_path / 'teacher')
+  assert sorted(tmp_path.iterdir()) == before
+
+
+def test_metadata_is_read_without_the_arrays(tmp_path):
+  found = torch_import.read(_file(tmp_path), WIDE, fallback='none')
+  torch_import.save(found, tmp_path / 'teacher')
+  folder = tmp_path / 'teacher' / 'model'
+  assert checkpoints.load_metadata(folder) == found.metadata
+  with pytest.raises(FileNotFoundError):
+    checkpoints.load_metadata(tmp_path / 'nothing')
+
+
+def test_specifications_survive_the_command_line():
+  for spec in ({'name': 'resnet18'}, WIDE, FAMILIES['vit'][0]):
+    assert build.from_text(build.text(spec)) == spec
+  with pytest.raises(ValueError, match="'width=x' .* a field and an integer"):
+    build.from_text('wide_resnet,width=x')
