@@ -221,4 +221,5 @@ def write(
   )
   saved_search.write_search(workdir, architecture, random)
   saved_search.write_attention(workdir, architecture, random)
+  saved_search.write_robustness(workdir, architecture, epsilon, random)
   return workdir

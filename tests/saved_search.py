@@ -130,8 +130,25 @@ def write_attention(workdir: pathlib.Path, architecture: dict, random) -> None:
     labels=np.arange(images),
     **maps,
   )
-  scores = {
-    'layers': architecture['teacher']['layers'],
-    'scores': random.random(teacher.shape[1]).tolist(),
+
+
+def write_robustness(
+  workdir: pathlib.Path, architecture: dict, epsilon: float, random
+) -> None:
+  """Scores of two teachers of equal layers, the robust one first."""
+  layers = architecture['teacher']['layers']
+  teachers = {
+    model: {
+      'layers': layers,
+      'scores': (scale * (0.5 + random.random(len(layers)))).tolist(),
+      'errors': (0.02 * scale * random.random(len(layers))).tolist(),
+    }
+    for model, scale in (('teacher', 0.15), ('vulnerable_teacher', 0.45))
   }
-  (workdir / 'evaluation' / 'robustness.json').write_text(json.dumps(scores))
+  saved = {
+    'teachers': teachers,
+    'attack': 'PGD-20',
+    'epsilon': epsilon,
+    'images': 128,
+  }
+  (workdir / 'evaluation' / 'robustness.json').write_text(json.dumps(saved))

@@ -17,6 +17,7 @@ from rnascl_jax.figures import (
   results,
   robustness,
   style,
+  teacher_layers,
   training,
 )
 from tests import saved_run
@@ -90,10 +91,10 @@ def test_a_complete_run_gets_every_figure_as_a_png_of_150_dpi(size, request):
 @pytest.mark.parametrize(
   ('missing', 'skipped'),
   [
-    ('architecture.json', {'tutor_histogram', 'tutor_map', 'filters'}),
+    ('architecture.json', {'tutor_map', 'filters'}),
     ('search/history.npz', {'tutor_map'}),
     ('search/metrics.jsonl', {'search'}),
-    ('evaluation/attention.npz', {'attention_maps'}),
+    ('evaluation/attention.npz', {'attention_maps', 'chosen_layers'}),
     ('evaluation/robustness.json', set()),
     ('config.json', set()),
     ('provenance.json', set()),
@@ -105,8 +106,8 @@ def test_a_missing_file_costs_only_its_own_figures(workdir, missing, skipped):
   (workdir / missing).unlink()
   run = results.load(workdir)
   none = {name for name, make in figures.FIGURES.items() if make(run) is None}
-  also = {'attention_maps'} if missing == 'architecture.json' else set()
-  assert none == skipped | also
+  also = {'attention_maps', 'chosen_layers'}
+  assert none == skipped | (also if missing == 'architecture.json' else set())
 
 
 def test_an_empty_workdir_has_no_figures_and_gets_no_folder(tmp_path):
@@ -226,25 +227,6 @@ def test_legends_of_many_hardened_students_are_on_the_page(workdir, count):
     assert min(panel.width, panel.height) > 1.5 * figure.dpi, make
 
 
-def test_tutor_histogram_counts_students_and_sorts_layers_by_robustness(large):
-  figure = architecture.tutor_histogram(results.load(large))
-  left, right = figure.axes
-  tutors = [t['tutor'] for t in _saved(large, 'architecture.json')['tutors']]
-  heights = [bar.get_height() for bar in left.patches]
-  assert heights == [tutors.count(j) for j in range(31)] and sum(heights) == 64
-  scores = _saved(large, 'evaluation/robustness.json')['scores']
-  np.testing.assert_allclose(
-    [bar.get_height() for bar in right.patches], np.sort(scores)
-  )
-  # The layers that teach are marked in both.
-  marked = [
-    int(label.get_text().split()[-1])
-    for bar, label in zip(right.patches, right.get_xticklabels(), strict=True)
-    if bar.get_facecolor() == left.patches[tutors[0]].get_facecolor()
-  ]
-  assert sorted(marked) == sorted(set(tutors))
-
-
 def test_tutor_map_shows_final_probabilities_and_marks_the_chosen(large):
   figure = architecture.tutor_map(results.load(large))
   mesh, marks = figure.axes[0].collections
@@ -260,7 +242,7 @@ def test_tutor_map_shows_final_probabilities_and_marks_the_chosen(large):
 @pytest.mark.parametrize('size', ['small', 'large'])
 def test_layer_names_do_not_overlap(size, request):
   run = results.load(request.getfixturevalue(size))
-  for make in (architecture.tutor_map, architecture.tutor_histogram):
+  for make in (architecture.tutor_map, teacher_layers.teacher_layers):
     figure = make(run)
     FigureCanvasAgg(figure).draw()
     axes = figure.axes[0]
@@ -312,6 +294,33 @@ def test_attention_maps_print_the_distance_to_the_tutor(small):
     'Tutor',
   ]
   assert f'({saved[-1]["tutor"]})' in part.get_suptitle()
+
+
+def test_chosen_layers_are_those_with_most_students_beside_these(large):
+  figure = attention.chosen_layers(results.load(large))
+  tutors = [t['tutor'] for t in _saved(large, 'architecture.json')['tutors']]
+  with np.load(large / 'evaluation' / 'attention.npz') as saved:
+    maps = dict(saved)
+  most = sorted(set(tutors), key=lambda j: (-tutors.count(j), j))[:3]
+  assert len(figure.subfigs) == 1 + len(most)
+  for part, tutor in zip(figure.subfigs[1:], most, strict=True):
+    heading = part.get_suptitle()
+    assert f'({tutor})\nteaches {tutors.count(tutor)} student lay' in heading
+    taught = [i for i, t in enumerate(tutors) if t == tutor]
+    columns = part.axes[: 1 + 2 * min(2, len(taught))]  # Of the first image.
+    shown = [axes.images[0].get_array() for axes in columns]
+    np.testing.assert_array_equal(shown[-1], maps['teacher_maps'][0, tutor])
+    ends = [taught[0], taught[-1]][: len(taught)]
+    expected = [
+      maps[f'maps/{m}'][0, i] for i in ends for m in ('ce_kl', 'rnas_cl')
+    ]
+    np.testing.assert_array_equal(shown[:-1], expected)
+    for axes, own, layer in zip(
+      columns, expected, np.repeat(ends, 2), strict=False
+    ):
+      distance = np.linalg.norm(own - shown[-1])
+      assert axes.get_xlabel() == f'{distance:.2f}'
+      assert axes.get_title().endswith(f'student\nlayer {layer}')
 
 
 def test_a_one_step_run_of_the_smallest_space_can_be_drawn(tmp_path):

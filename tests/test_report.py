@@ -8,7 +8,7 @@ from scipy import stats
 
 from rnascl_jax import figures, report
 from rnascl_jax.figures import results, statistics
-from rnascl_jax.report import comparison, findings, tables
+from rnascl_jax.report import comparison, findings, tables, teacher_layers
 from tests import saved_run
 
 NOT_SHOWN = findings.NOT_SHOWN
@@ -290,6 +290,7 @@ def test_report_holds_table_sentences_architecture_and_figures(workdir):
   assert report.table(workdir) in text
   for sentence in findings.findings(results.load(workdir)):
     assert f'- {sentence}\n' in text
+  assert teacher_layers.section(results.load(workdir)) in text
   links = re.findall(r'!\[.*\]\((.*)\)', text)
   assert links == [f'figures/{name}.png' for name in figures.FIGURES]
   assert all((workdir / link).is_file() for link in links)

@@ -26,6 +26,7 @@ from rnascl_jax.figures import (
   results,
   robustness,
   style,
+  teacher_layers,
   training,
 )
 
@@ -36,7 +37,8 @@ FIGURES: dict[str, Callable[[results.Run], Figure | None]] = {
   'clean_vs_robust': robustness.clean_vs_robust,
   'auto_attack': auto_attack.auto_attack,
   'attention_maps': attention.attention_maps,
-  'tutor_histogram': architecture.tutor_histogram,
+  'chosen_layers': attention.chosen_layers,
+  'teacher_layers': teacher_layers.teacher_layers,
   'tutor_map': architecture.tutor_map,
   'filters': architecture.filters,
   'search': training.search,

@@ -6,7 +6,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from rnascl_jax.figures import style
-from rnascl_jax.figures.evaluation import Json
 from rnascl_jax.figures.results import Run
 
 
@@ -130,13 +129,13 @@ def tutor_map(run: Run) -> Figure | None:
   _mark(axes, tutors, 72 * min(width / teachers, height / students))
   axes.set_xticks(
     np.arange(teachers) + 0.5,
-    _numbered(run.teacher_layers),
+    numbered(run.teacher_layers),
     rotation=90,
     fontsize=style.font_for(teachers, width),
   )
   axes.set_yticks(
     np.arange(students) + 0.5,
-    _numbered([t['layer'] for t in tutors]),
+    numbered([t['layer'] for t in tutors]),
     fontsize=style.font_for(students, height),
   )
   axes.tick_params(length=0)
@@ -160,63 +159,6 @@ def _mark(axes: Axes, tutors: list, cell: float) -> None:
   )
 
 
-def _numbered(names: list[str]) -> list[str]:
+def numbered(names: list[str]) -> list[str]:
   """Layer names with the index by which figures and report refer to them."""
   return [f'{name}  {index}' for index, name in enumerate(names)]
-
-
-def tutor_histogram(run: Run) -> Figure | None:
-  """Students taught by each teacher layer, beside the layers' robustness."""
-  if run.architecture is None or not run.architecture['tutors']:
-    return None
-  names = run.teacher_layers
-  counts = np.bincount(
-    [t['tutor'] for t in run.architecture['tutors']], minlength=len(names)
-  )
-  scores = run.robustness
-  panel = float(np.clip(0.17 * len(names), 3.4, 7.5))
-  figure = style.figure(panel * (1 if scores is None else 2) + 0.8, 4.0)
-  panels = figure.subplots(1, 1 if scores is None else 2, squeeze=False)[0]
-  colors = [style.BLUE if c else style.PALE for c in counts]
-  panels[0].bar(np.arange(len(names)), counts, color=colors)
-  _layer_ticks(panels[0], _numbered(names), panel)
-  panels[0].set(ylabel='Student layers taught', title='Tutors chosen')
-  panels[0].yaxis.get_major_locator().set_params(integer=True)
-  if scores is not None:
-    taught = {name for name, count in zip(names, counts, strict=True) if count}
-    _score_bars(panels[1], scores, taught, panel)
-  handles = [
-    Patch(color=style.BLUE, label='teaches a student layer'),
-    Patch(color=style.PALE, label='teaches none'),
-  ]
-  figure.legend(handles=handles, loc='outside upper right', ncols=2)
-  return figure
-
-
-def _score_bars(
-  axes: Axes, scores: Json, taught: set[str], inches: float
-) -> None:
-  """Robustness scores from the lowest, those of `taught` layers marked."""
-  layers, values = scores['layers'], np.asarray(scores['scores'], float)
-  order = np.argsort(values, kind='stable')
-  axes.bar(
-    np.arange(len(values)),
-    values[order],
-    color=[style.BLUE if layers[i] in taught else style.PALE for i in order],
-  )
-  labels = _numbered(layers)
-  _layer_ticks(axes, [labels[i] for i in order], inches)
-  axes.set_ylabel('|clean − adversarial| / |clean|')
-  axes.set_title('Robustness score, most robust first')
-
-
-def _layer_ticks(axes: Axes, labels: list[str], inches: float) -> None:
-  axes.set_xticks(
-    np.arange(len(labels)),
-    labels,
-    rotation=90,
-    fontsize=style.font_for(len(labels), inches),
-  )
-  axes.tick_params(axis='x', length=0)
-  axes.set_xlabel('Teacher layer')
-  axes.grid(axis='y')

@@ -1,6 +1,7 @@
 """Attention maps of students beside those of the tutors they were given."""
 
 import textwrap
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +13,9 @@ from rnascl_jax.figures.results import Run
 
 _IMAGES = 4
 _LAYERS = 4
+# Teacher layers with the most students, and of these students how many.
+_CHOSEN = 3
+_STUDENTS = 2
 # The student drawn to the left of RNAS-CL: the first of these that was saved.
 _BASELINES = ('ce_kl', 'ce')
 _KEY = (
@@ -20,45 +24,123 @@ _KEY = (
 )
 
 
+class _Panel(NamedTuple):
+  """Maps of one teacher layer and of student layers that it teaches.
+
+  Attributes:
+    heading: above all.
+    titles: one for each column.
+    maps: of each column [images, h, w], the teacher's last.
+  """
+
+  heading: str
+  titles: list[str]
+  maps: list[np.ndarray]
+
+
+class _Maps(NamedTuple):
+  """What a run saved to show.
+
+  Attributes:
+    arrays: evaluation/attention.npz.
+    tutors: of architecture.json, one for each student layer.
+    students: keys and labels of the students shown, the baseline first.
+  """
+
+  arrays: Arrays
+  tutors: list[Json]
+  students: dict[str, str]
+
+  def of_layer(self, layer: int) -> list[np.ndarray]:
+    """Maps [n, h, w] of a layer, for each student."""
+    return [self.arrays[f'maps/{name}'][:, layer] for name in self.students]
+
+  def of_teacher(self, layer: int) -> np.ndarray:
+    return self.arrays['teacher_maps'][:, layer]
+
+
 def attention_maps(run: Run) -> Figure | None:
   """Test images and maps: baseline, RNAS-CL and tutor of some student layers.
 
   The maps of one layer and image share a colour scale from 0 to their largest
   value; below a student's map stands its distance to the tutor's, eq. (1).
   """
-  saved, architecture = run.attention, run.architecture
-  if saved is None or architecture is None or not architecture['tutors']:
+  saved = _saved(run)
+  if saved is None:
     return None
-  students = _students(saved)
-  if not students:
+  titles = [*saved.students.values(), 'Tutor']
+  panels = []
+  for layer in _regular(len(saved.tutors), _LAYERS):
+    tutor = saved.tutors[layer]
+    maps = [*saved.of_layer(layer), saved.of_teacher(tutor['tutor'])]
+    panels.append(_Panel(_heading(layer, tutor), titles, maps))
+  return _draw(saved.arrays['images'], panels)
+
+
+def chosen_layers(run: Run) -> Figure | None:
+  """Maps of the teacher layers with most students, beside those of students.
+
+  Of the student layers that a teacher layer teaches, a few at regular
+  intervals; numbers and colours as in `attention_maps`.
+  """
+  saved, counts = _saved(run), run.tutor_counts
+  if saved is None or counts is None:
     return None
-  tutors = architecture['tutors']
-  layers = _regular(len(tutors), _LAYERS)
-  images = saved['images'][:_IMAGES]
-  columns = len(students) + 1
-  figure = style.figure(
-    1.1 + 0.95 * columns * len(layers), 1.0 + 1.06 * len(images)
+  most = np.argsort(-counts, kind='stable')[:_CHOSEN]
+  return _draw(
+    saved.arrays['images'],
+    [_chosen(saved, j) for j in most.tolist() if counts[j]],
   )
-  ratios = [1, *[columns] * len(layers)]
-  parts = figure.subfigures(
-    1, len(ratios), squeeze=False, width_ratios=ratios, wspace=0.0
-  )[0]
-  titles = [textwrap.fill(run.label(s), 15) for s in students]
-  _draw_images(parts[0], images, lines=max(t.count('\n') for t in titles))
-  for part, layer in zip(parts[1:], layers, strict=True):
-    part.suptitle(_heading(layer, tutors[layer]), fontsize=9)
-    maps = [saved[f'maps/{s}'][:, layer] for s in students]  # [n, h, w] each
-    maps.append(saved['teacher_maps'][:, tutors[layer]['tutor']])
-    _draw_layer(part, [m[: len(images)] for m in maps], [*titles, 'Tutor'])
-  figure.supxlabel(_KEY, fontsize=8)
-  return figure
 
 
-def _students(saved: Arrays) -> list[str]:
-  """Keys of the students shown: the baseline, then RNAS-CL."""
+def _chosen(saved: _Maps, tutor: int) -> _Panel:
+  """A teacher layer, behind some of the student layers that it teaches."""
+  taught = [i for i, t in enumerate(saved.tutors) if t['tutor'] == tutor]
+  titles, maps = [], []
+  for place in _regular(len(taught), _STUDENTS):
+    layer = taught[place]
+    titles += [f'{name}\nlayer {layer}' for name in saved.students.values()]
+    maps += saved.of_layer(layer)
+  name = saved.tutors[taught[0]]['tutor_layer']
+  students = f'{len(taught)} student layer{"s" * (len(taught) > 1)}'
+  return _Panel(
+    f'{name} ({tutor})\nteaches {students}',
+    [*titles, f'Teacher\nlayer {tutor}'],
+    [*maps, saved.of_teacher(tutor)],
+  )
+
+
+def _saved(run: Run) -> _Maps | None:
+  """Maps and tutors; None where a part is missing."""
+  saved, tutors = run.attention, (run.architecture or {}).get('tutors')
+  if saved is None or not tutors:
+    return None
   baseline = next((m for m in _BASELINES if f'maps/{m}' in saved), None)
-  candidates = [baseline, 'rnas_cl']
-  return [m for m in candidates if m is not None and f'maps/{m}' in saved]
+  students = {
+    m: textwrap.fill(run.label(m), 15)
+    for m in (baseline, 'rnas_cl')
+    if m is not None and f'maps/{m}' in saved
+  }
+  return _Maps(saved, tutors, students) if students else None
+
+
+def _draw(images: np.ndarray, panels: list[_Panel]) -> Figure:
+  """Images [n, H, W, C] and, beside them, panels of maps [n, h, w]."""
+  images = images[:_IMAGES]
+  columns = [len(panel.maps) for panel in panels]
+  figure = style.figure(1.1 + 0.95 * sum(columns), 1.0 + 1.06 * len(images))
+  parts = figure.subfigures(
+    1, 1 + len(panels), squeeze=False, width_ratios=[1, *columns], wspace=0.0
+  )[0]
+  lines = max(t.count('\n') for panel in panels for t in panel.titles)
+  _draw_images(parts[0], images, lines)
+  for part, panel in zip(parts[1:], panels, strict=True):
+    part.suptitle(panel.heading, fontsize=9)
+    _draw_layer(part, [m[: len(images)] for m in panel.maps], panel.titles)
+  figure.supxlabel(
+    textwrap.fill(_KEY, int(15 * figure.get_figwidth())), fontsize=8
+  )
+  return figure
 
 
 def _regular(count: int, most: int) -> list[int]:

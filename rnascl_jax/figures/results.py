@@ -20,8 +20,10 @@ from typing import NamedTuple
 import numpy as np
 
 from rnascl_jax import files
-from rnascl_jax.figures import evaluation
+from rnascl_jax.figures import evaluation, layer_scores, rank_correlation
 from rnascl_jax.figures.evaluation import Arrays, Evaluation, Json
+from rnascl_jax.figures.layer_scores import LayerScores, Robustness
+from rnascl_jax.figures.rank_correlation import RankCorrelation
 
 
 class Stage(NamedTuple):
@@ -79,7 +81,7 @@ class Run:
     architecture: architecture.json.
     history: search/history.npz, what the search believed after every epoch.
     attention: evaluation/attention.npz, images and attention maps.
-    robustness: evaluation/robustness.json, a score per teacher layer.
+    robustness: evaluation/robustness.json, scores of all teachers' layers.
   """
 
   workdir: pathlib.Path
@@ -90,7 +92,7 @@ class Run:
   architecture: Json | None
   history: Arrays | None
   attention: Arrays | None
-  robustness: Json | None
+  robustness: Robustness | None
 
   @property
   def dataset(self) -> str:
@@ -124,6 +126,29 @@ class Run:
     saved = self.architecture or {}
     teacher = saved.get('teacher', {})
     return teacher.get('layers') or saved.get('teacher_layers', [])
+
+  @property
+  def tutor_counts(self) -> np.ndarray | None:
+    """How many student layers each teacher layer teaches, [T]; None if none."""
+    tutors = (self.architecture or {}).get('tutors')
+    if not tutors:
+      return None
+    return np.bincount(
+      [t['tutor'] for t in tutors], minlength=len(self.teacher_layers)
+    )
+
+  def tutors_against(self, found: LayerScores) -> RankCorrelation | None:
+    """Rank correlation of layers' scores and of students taught by them.
+
+    Args:
+      found: scores of a teacher.
+
+    Returns:
+      None where it is undefined, or the tutors are not layers of such names.
+    """
+    if self.tutor_counts is None or list(found.layers) != self.teacher_layers:
+      return None
+    return rank_correlation.compare(found.scores, self.tutor_counts)
 
   def evaluation(self, model: str) -> Evaluation | None:
     """The evaluation of a model, None where it was not evaluated."""
@@ -165,7 +190,7 @@ def load(workdir: str | os.PathLike[str]) -> Run:
     architecture=evaluation.read_json(root / 'architecture.json'),
     history=evaluation.read_arrays(root / 'search' / 'history.npz'),
     attention=evaluation.read_arrays(root / 'evaluation' / 'attention.npz'),
-    robustness=evaluation.read_json(root / 'evaluation' / 'robustness.json'),
+    robustness=layer_scores.read(root / 'evaluation' / 'robustness.json'),
   )
 
 

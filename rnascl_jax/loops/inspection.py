@@ -1,24 +1,18 @@
-"""Saves what trained models look at, and how an attack moves the teacher."""
+"""Saves what trained models look at, and how attacks move the teachers."""
 
-import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax import analysis, attacks, batches, files, networks, workdir
-from rnascl_jax.attacks import Preset
-from rnascl_jax.base import Array, Key, Variables
+from rnascl_jax import analysis, batches, files, resolve, workdir
 from rnascl_jax.loops import run as runs
 from rnascl_jax.loops import trials
 from rnascl_jax.loops.models import Model
 from rnascl_jax.loops.run import Run
 
-# Test images over which robustness scores are averaged, on one device.
+# Test images, the first ones, over which robustness scores are averaged.
 _SCORED_IMAGES = 128
 
 
@@ -28,7 +22,8 @@ def inspect(run: Run, found: Sequence[Model], folder: pathlib.Path) -> bool:
   Args:
     run: the run.
     found: its trained models.
-    folder: for `attention.npz` and `robustness.json`.
+    folder: for `attention.npz` and `robustness.json`, with an entry for each
+      teacher.
 
   Returns:
     Whether there was something to do: a teacher, and no results of these models
@@ -41,7 +36,8 @@ def inspect(run: Run, found: Sequence[Model], folder: pathlib.Path) -> bool:
   ):
     return False
   runs.save_arrays(folder / 'attention.npz', _maps(run, teacher, found))
-  files.write_json(path, {**_robustness(run, teacher), 'key': wanted})
+  teachers = [m for m in found if m.kind == 'teacher']
+  files.write_json(path, {**_robustness(run, teachers), 'key': wanted})
   return True
 
 
@@ -52,6 +48,7 @@ def _key(run: Run, found: Sequence[Model]) -> Any:
   return files.to_json(
     {
       'evaluation': {name: getattr(spec, name) for name in fields},
+      'scored_images': _SCORED_IMAGES,
       'stages': {m.name: workdir.summary(m.folder) for m in found},
     }
   )
@@ -76,46 +73,34 @@ def _maps(
   }
 
 
-@functools.partial(jax.jit, static_argnames=('net', 'attack'))
-def _perturb(
-  net: nn.Module,
-  attack: Preset,
-  variables: Variables,
-  key: Key,
-  images: Array,
-  labels: Array,
-  epsilon: float | Array,
-) -> Array:
-  keys = attacks.image_keys(key, jnp.arange(len(labels)))
-  logits_fn = networks.logits_fn(net, variables)
-  return attacks.batched(attack)(
-    logits_fn, keys, images, labels, epsilon=epsilon
-  )
+def _robustness(run: Run, teachers: Sequence[Model]) -> dict[str, Any]:
+  """Scores of all layers of each teacher under an attack on this teacher.
 
-
-def _robustness(run: Run, teacher: Model) -> dict[str, Any]:
-  """Scores of all teacher layers under the first PGD, or the first attack."""
+  The attack is the first PGD of the config, or else its first one.
+  """
   spec, test = run.settings.evaluation, run.data.test
   chosen = trials.trials(spec.attacks, spec.epsilon_255)
   trial = max(chosen, key=lambda t: t.key.startswith('pgd'))
-  images = batches.to_float(test.images[:_SCORED_IMAGES])
-  labels = jnp.asarray(test.labels[:_SCORED_IMAGES])
-  perturbed = _perturb(
-    teacher.net,
-    attacks.PRESETS[trial.name],
-    teacher.variables,
-    jax.random.key(run.settings.seed),
-    images,
-    labels,
-    trial.preset.epsilon,
-  )
-  scores = analysis.robustness_scores(
-    teacher.net, teacher.variables, images, perturbed
-  )
+  images = test.images[:_SCORED_IMAGES]
+
+  def scores(teacher: Model) -> dict[str, Any]:
+    found = analysis.robustness_scores(
+      teacher.net,
+      teacher.variables,
+      images,
+      test.labels[:_SCORED_IMAGES],
+      # Not the trial's preset: programs are shared between values of epsilon.
+      resolve.attack(trial.name),
+      run.over,
+      epsilon=float(trial.preset.epsilon),
+      seed=run.settings.seed,
+      batch_size=min(spec.batch_size, len(images)),
+    )
+    return {'layers': list(teacher.net.tap_names), **found._asdict()}
+
   return {
-    'layers': list(teacher.net.tap_names),
-    'scores': [float(score) for score in scores],
+    'teachers': {teacher.name: scores(teacher) for teacher in teachers},
     'attack': trial.label,
     'epsilon': float(trial.preset.epsilon),
-    'images': len(labels),
+    'images': len(images),
   }

@@ -19,7 +19,14 @@ from collections.abc import Sequence
 from rnascl_jax import figures, files
 from rnascl_jax.figures import results
 from rnascl_jax.figures.results import Run
-from rnascl_jax.report import auto_attack, findings, run_facts, seeds, tables
+from rnascl_jax.report import (
+  auto_attack,
+  findings,
+  run_facts,
+  seeds,
+  tables,
+  teacher_layers,
+)
 
 Path = str | os.PathLike[str]
 
@@ -39,9 +46,11 @@ CAPTIONS = {
   'attention_maps': 'Attention maps of student layers at regular intervals '
   "beside those of their tutors (the paper's Figs. 2b and 5A); behind a "
   "layer's number its tutor's, in brackets.",
-  'tutor_histogram': 'Student layers taught by each teacher layer (the '
-  "paper's Figs. 7 left and 8) and, where it was measured, the robustness "
-  "score of the teacher's layers (Fig. 7 right); lower is more robust.",
+  'chosen_layers': 'Attention maps of the teacher layers that teach the most '
+  "student layers, beside those of some of these (the paper's Figs. 9 and 11).",
+  'teacher_layers': "Student layers taught by each teacher layer (the paper's "
+  'Figs. 7 left and 8) and the robustness score of the layers of each teacher '
+  '(Fig. 7 right); lower is more robust.',
   'tutor_map': 'Probability of every teacher layer as tutor of every student '
   'layer at the end of the search, without noise (the connections of the '
   "paper's Fig. 2a).",
@@ -113,6 +122,7 @@ def write(workdir: Path) -> pathlib.Path:
     auto_attack.section(run),
     _listed('## What the numbers say', findings.findings(run)),
     _architecture(run),
+    teacher_layers.section(run),
     _pictures(drawn, run.workdir),
     run_facts.footer(run),
   ]
