@@ -62,8 +62,8 @@ def count_parameters(variables: Variables, *, batch_norm: bool = False) -> int:
 
   Args:
     variables: parameters and BatchNorm statistics.
-    batch_norm: whether BatchNorm's scales and shifts count; its running
-      statistics never do.
+    batch_norm: whether scales and shifts of BatchNorm and LayerNorm count, as
+      they do in published counts; running statistics never do.
 
   Returns:
     How many numbers.

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from rnascl_jax import settings
+from tests import torch_teachers
 
 _ROOT = pathlib.Path(__file__).parent.parent
 
@@ -46,8 +47,9 @@ def helps() -> dict[str, str]:
 def test_help_says_what_a_command_does_and_shows_its_flags(command, helps):
   text = helps[command]
   assert f'python -m experiments.{command}' in text
-  assert '--workdir' in text
-  assert ('  --config: ' in text) == (command != 'report')
+  assert '--workdir' in text  # import_teacher names it in its examples.
+  without = ('report', 'import_teacher', 'export_torch')
+  assert ('  --config: ' in text) == (command not in without)
   # A command of two lines is printed as two lines.
   assert not re.search(r'--\S+ {2,}--', text)
 
@@ -88,3 +90,34 @@ def test_a_missing_stage_is_named_without_a_traceback(tmp_path):
   assert code != 0
   assert 'teacher is not complete' in text
   assert 'Traceback' not in text
+
+
+def test_a_teacher_is_imported_or_refused_without_a_trace(tmp_path):
+  torch = pytest.importorskip('torch')
+  net = torch_teachers.make('wide_resnet', 10, depth=10, width=1)
+  torch.save({'state_dict': net.state_dict()}, tmp_path / 'model.pt')
+  (tmp_path / 'page.pt').write_bytes(b'<!DOCTYPE html> Google Drive')
+  network = '--network=wide_resnet,depth=10,width=1'
+  file, page = (f'--file={tmp_path / name}.pt' for name in ('model', 'page'))
+  started = {
+    'good': [file, network, '--normalization=cifar10'],
+    'unsaid': [file, network],
+    'bad': [page, '--teacher=wrn34'],
+    'both': [file, network, '--teacher=wrn34'],
+    'list': ['--list'],
+  }
+  processes = {
+    name: _start('import_teacher', *flags, f'--output={tmp_path / name}')
+    for name, flags in started.items()
+  }
+  said = {name: process.communicate()[0] for name, process in processes.items()}
+  assert processes['good'].returncode == processes['list'].returncode == 0
+  assert 'Parameters            ' in said['good']
+  assert f'--config.teacher.checkpoint={tmp_path / "good"}' in said['good']
+  assert 'does not say how its inputs are normalised' in said['unsaid']
+  assert 'web page, not a checkpoint' in said['bad']
+  assert 'either --teacher' in said['both']
+  assert 'wrn34: WRT-34' in said['list']
+  assert not any('Traceback' in text for text in said.values())
+  left = {path.name for path in tmp_path.iterdir()}
+  assert left == {'model.pt', 'page.pt', 'good'}

@@ -43,7 +43,7 @@ def _recipe(regime=None) -> steps.Recipe:
     ),
     optimizer=optax.sgd(0.1, momentum=0.9),
     regime=regime
-    or adversarial.pgd_training(epsilon=0.1, step_size=0.05, num_steps=2),
+    or adversarial.pgd_training(epsilon=0.1, step_size=0.05, num_steps=1),
     distillation=steps.Distillation(teacher, map_size=(2, 2)),
     augment=functools.partial(batches.augment, padding=1, flip=True),
   )
@@ -116,8 +116,9 @@ def _assert_close(one, two, tolerance):
     np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-def _search_case():
-  recipe, search = _recipe(), _search()
+def _search_case(regime=None, **changes):
+  """A step of search with a regime; `changes` are those of `_search`."""
+  recipe, search = _recipe(regime), _replace(_search(), **changes)
   state, context = _start(recipe)
   arch = arch_params.init_arch_params(
     _SPACE,
@@ -128,20 +129,43 @@ def _search_case():
   return search_steps.make_search_step(recipe, search), state, context
 
 
-@pytest.mark.parametrize('case', ['train', 'search'])
-def test_two_devices_equal_one_over_three_steps(case):
-  if case == 'train':
-    recipe = _recipe()
-    step, (state, context) = steps.make_train_step(recipe), _start(recipe)
-    parts = (16,)
-  else:
-    step, state, context = _search_case()
-    parts = (12, 4)
-  one = _run(step, state, context, 1, parts, 3)
-  two = _run(step, state, context, 2, parts, 3)
+# All of an image's terms, and those that compare it with its view.
+_TWO_VIEWS = adversarial.trades(
+  epsilon=0.1,
+  step_size=0.1,
+  num_steps=1,
+  robustness=functools.partial(losses.robustness, cac_weight=5.0),
+)
+
+
+@functools.cache
+def _search_run(devices: int, count: int, per_dispatch: int = 1, weigh=True):
+  """Steps of a search on two views in float64, which tests share."""
+  with jax.enable_x64(True):
+    step, state, context = _search_case(_TWO_VIEWS, weigh_cost=weigh)
+    state, context = _as_float64((state, context))
+    return _run(step, state, context, devices, (12, 4), count, per_dispatch)
+
+
+def _assert_same_histories(one, two, tolerance):
   for (a, a_sums), (b, b_sums) in zip(one, two, strict=True):
-    _assert_close(a, b, 1e-5)
-    _assert_close(a_sums, b_sums, 1e-5 * _BATCH)
+    _assert_close(a, b, tolerance)
+    _assert_close(a_sums, b_sums, tolerance * _BATCH)
+
+
+def test_two_devices_train_as_one_over_three_steps():
+  recipe = _recipe()
+  step, (state, context) = steps.make_train_step(recipe), _start(recipe)
+  one, two = (
+    _run(step, state, context, devices, (16,), 3) for devices in (1, 2)
+  )
+  _assert_same_histories(one, two, 1e-5)
+
+
+def test_two_devices_search_as_one_over_ten_steps():
+  one, two = _search_run(1, 10), _search_run(2, 10)
+  assert one[-1][0].weights.params['stem']['kernel'].dtype == np.float64
+  _assert_same_histories(one, two, 1e-10)
 
 
 _ON_CONFIDENT = functools.partial(
@@ -227,75 +251,68 @@ def test_regimes_without_memory_keep_nothing():
       assert not jax.tree.leaves(state.regime_state)
 
 
-def test_two_devices_equal_one_over_ten_steps_in_float64():
-  with jax.enable_x64(True):
-    step, state, context = _search_case()
-    state, context = _as_float64((state, context))
-    one = _run(step, state, context, 1, (12, 4), 10)
-    two = _run(step, state, context, 2, (12, 4), 10)
-    assert one[-1][0].weights.params['stem']['kernel'].dtype == np.float64
-    _assert_close(one[-1][0], two[-1][0], 1e-10)
-
-
 def test_two_steps_in_a_dispatch_equal_two_dispatches():
-  step, state, context = _search_case()
-  apart = _run(step, state, context, 1, (12, 4), 4)
-  together = _run(step, state, context, 1, (12, 4), 4, per_dispatch=2)
-  _assert_close(apart[-1][0], together[-1][0], 1e-5)
+  apart, together = _search_run(1, 10)[:4], _search_run(1, 4, per_dispatch=2)
+  _assert_close(apart[-1][0], together[-1][0], 1e-10)
   found = np.concatenate([sums['loss'] for _, sums in together])
   expected = np.concatenate([sums['loss'] for _, sums in apart])
-  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+@functools.cache
+def _warmed_up():
+  """The case, and three steps of it; the first two are the warm-up."""
+  case = _search_case(adversarial.standard(), warmup_epochs=1)
+  return case, _run(*case, 1, (12, 4), 3)
 
 
 def test_search_step_moves_weights_and_architecture_but_not_the_averages():
   """The architecture's half leaves BatchNorm's running averages alone."""
   recipe, search = _recipe(adversarial.standard()), _search()
-  step, state, context = _search_case()
-  step = search_steps.make_search_step(recipe, search)
-  ((after, _),) = _run(step, state, context, 1, (12, 4), 1)
+  (_, _, context), (_, (before, _), (after, _)) = _warmed_up()
   # The weights' half alone, as a step of training under the same draw.
-  draw = search.draw(context.seed, jnp.int32(0), state.arch)
+  draw = search.draw(context.seed, jnp.int32(2), before.arch)
   masks = arch_params.masks(_SPACE, draw.channels)
-  rows = batches.batch_order(0, 0, 64, 16)[0, :12]
+  rows = batches.batch_order(0, 0, 64, 16)[2, :12]
   data = _data()
   keys = jax.vmap(jax.random.fold_in, (None, 0))(
-    jax.random.fold_in(jax.random.key(context.seed), 0), jnp.arange(12)
+    jax.random.fold_in(jax.random.key(context.seed), 2), jnp.arange(12)
   )
   pairs = jax.vmap(jax.random.split)(keys)
   images = jax.vmap(recipe.augment)(
     pairs[:, 0], batches.to_float(data.images[rows])
   )
   net = recipe.net.clone(axis_name=None)
-  variables = state.weights.variables
-  _, new = net.apply(
-    variables, images, masks, train=True, mutable=['batch_stats']
-  )
+  variables = before.weights.variables
+
+  @jax.jit
+  def apply(variables, images, masks):
+    return net.apply(
+      variables, images, masks, train=True, mutable=['batch_stats']
+    )
+
+  _, new = apply(variables, images, masks)
   _assert_close(after.weights.batch_stats, new['batch_stats'], 1e-5)
   moved = jax.tree.map(
-    lambda a, b: float(np.abs(a - b).max()), after.arch, state.arch
+    lambda a, b: float(np.abs(a - b).max()), after.arch, before.arch
   )
   assert all(m > 0 for m in jax.tree.leaves(moved))
-  assert int(after.step) == 1
+  assert int(after.step) == 3
 
 
 def test_the_cost_is_a_factor_of_the_weights_loss_unless_switched_off():
   """Of all its terms, with those that compare an image with its view."""
-  regime = adversarial.trades(
-    epsilon=0.1,
-    step_size=0.1,
-    num_steps=1,
-    robustness=functools.partial(losses.robustness, cac_weight=5.0),
+  (_, with_cost), (_, without) = (
+    _search_run(1, 10)[0],
+    _search_run(1, 1, weigh=False)[0],
   )
-  recipe, search = _recipe(regime), _search()
-  _, state, context = _search_case()
-  weighed = search_steps.make_search_step(recipe, search)
-  plain = search_steps.make_search_step(
-    recipe, _replace(search, weigh_cost=False)
-  )
-  ((_, with_cost),) = _run(weighed, state, context, 1, (12, 4), 1)
-  ((_, without),) = _run(plain, state, context, 1, (12, 4), 1)
-  draw = search.draw(context.seed, jnp.int32(0), state.arch)
-  factor = flops.expected_macs(search.tables, draw.channels) / search.reference
+  search = _search()
+  with jax.enable_x64(True):
+    _, state, context = _search_case(_TWO_VIEWS)
+    arch = _as_float64(state.arch)
+    draw = search.draw(context.seed, jnp.int32(0), arch)
+    macs = flops.expected_macs(search.tables, draw.channels)
+  factor = float(macs) / float(search.reference)
   assert abs(factor - 1) > 0.01
   assert without['robustness'] > 0.01 * without['loss']
   np.testing.assert_allclose(
@@ -307,11 +324,7 @@ def test_the_cost_is_a_factor_of_the_weights_loss_unless_switched_off():
 
 
 def test_architecture_stays_during_warmup_and_weights_move():
-  recipe = _recipe(adversarial.standard())
-  search = _replace(_search(), warmup_epochs=1)
-  _, state, context = _search_case()
-  step = search_steps.make_search_step(recipe, search)
-  history = _run(step, state, context, 1, (12, 4), 3)
+  (_, state, _), history = _warmed_up()
   for after, _ in history[:2]:
     _assert_close(after.arch, state.arch, 0.0)
     assert np.abs(after.weights.params['stem']['kernel']).max() > 0

@@ -165,7 +165,7 @@ def _assert_same_gradient_in_float64(found, module, normalization, size):
 
   with jax.enable_x64(True):
     wide = jax.tree.map(lambda x: np.asarray(x, np.float64), found.variables)
-    gradient = jax.jit(jax.grad(run, argnums=1))(wide, images)
+    gradient = np.asarray(jax.jit(jax.grad(run, argnums=1))(wide, images))
   wanted = torch_teachers.run(module.double(), images, *normalization, ())[1]
   assert wanted.dtype == gradient.dtype == np.float64
   scale = np.abs(wanted).max()
@@ -361,3 +361,16 @@ def test_specifications_survive_the_command_line():
     assert build.from_text(build.text(spec)) == spec
   with pytest.raises(ValueError, match="'width=x' .* a field and an integer"):
     build.from_text('wide_resnet,width=x')
+
+
+def test_a_field_that_is_false_is_not_taken_for_one_that_is_not_given():
+  spec = {**FAMILIES['vit'][0], 'qkv_bias': False}
+  assert not build.network(spec, num_classes=2).qkv_bias
+  assert build.from_text(build.text(spec)) == spec
+  nothing = {
+    'name': 'resnet18',
+    'depth': 0,
+    'features': [],
+    'bfloat16': 'always',
+  }
+  assert build.fields(nothing) == {}

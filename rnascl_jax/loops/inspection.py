@@ -12,9 +12,6 @@ from rnascl_jax.loops import trials
 from rnascl_jax.loops.models import Model
 from rnascl_jax.loops.run import Run
 
-# Test images, the first ones, over which robustness scores are averaged.
-_SCORED_IMAGES = 128
-
 
 def inspect(run: Run, found: Sequence[Model], folder: pathlib.Path) -> bool:
   """Saves attention maps of some test images, and robustness scores.
@@ -44,11 +41,10 @@ def inspect(run: Run, found: Sequence[Model], folder: pathlib.Path) -> bool:
 def _key(run: Run, found: Sequence[Model]) -> Any:
   """What the maps and the scores depend on, as JSON."""
   spec = run.settings.evaluation
-  fields = ('attacks', 'epsilon_255', 'map_images')
+  fields = ('attacks', 'epsilon_255', 'map_images', 'scored_images')
   return files.to_json(
     {
       'evaluation': {name: getattr(spec, name) for name in fields},
-      'scored_images': _SCORED_IMAGES,
       'stages': {m.name: workdir.summary(m.folder) for m in found},
     }
   )
@@ -81,14 +77,14 @@ def _robustness(run: Run, teachers: Sequence[Model]) -> dict[str, Any]:
   spec, test = run.settings.evaluation, run.data.test
   chosen = trials.trials(spec.attacks, spec.epsilon_255)
   trial = max(chosen, key=lambda t: t.key.startswith('pgd'))
-  images = test.images[:_SCORED_IMAGES]
+  images = test.images[: spec.scored_images]
 
   def scores(teacher: Model) -> dict[str, Any]:
     found = analysis.robustness_scores(
       teacher.net,
       teacher.variables,
       images,
-      test.labels[:_SCORED_IMAGES],
+      test.labels[: spec.scored_images],
       # Not the trial's preset: programs are shared between values of epsilon.
       resolve.attack(trial.name),
       run.over,

@@ -1,6 +1,5 @@
 """Trains teachers: the robust one, and the control without attacks."""
 
-import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from absl import logging
 from rnascl_jax import (
   checkpoints,
   named_arrays,
+  parallel,
   resolve,
   settings,
   steps,
@@ -21,6 +21,7 @@ from rnascl_jax import (
 from rnascl_jax.base import Variables
 from rnascl_jax.loops import run as runs
 from rnascl_jax.loops.run import Run
+from rnascl_jax.teachers import build
 
 
 def teacher(config: Mapping[str, Any], path: str) -> None:
@@ -107,7 +108,7 @@ def _train(run: Run, name: str) -> None:
   chosen, net = spec(run, name), network(run, name)
   metadata = {
     'kind': 'teacher',
-    'network': dataclasses.asdict(chosen.network),
+    'network': resolve.teacher_spec(chosen.network),
     'layers': list(net.tap_names),
   }
   if chosen.checkpoint:
@@ -157,17 +158,17 @@ def _given(
   folder = _checkpoint(chosen.checkpoint) / 'model'
   variables, metadata = checkpoints.load_variables(folder)
   _check_classes(run, chosen, metadata)
-  there = resolve.teacher_network(
-    run.data,
-    settings.Network(**_as_settings(metadata['network'])),
-    trained=_trained_for(metadata, chosen.classes),
+  there = build.network(
+    metadata['network'],
+    axis_name=parallel.AXIS,
+    **_trained_for(metadata, chosen.classes)._asdict(),
   )
   if there != net:
-    named = ', '.join(f'{k}={v}' for k, v in metadata['network'].items() if v)
     raise ValueError(
-      f'config.teacher.network is not that of {chosen.checkpoint} ({named}): '
-      'choose it by the argument of the config file (teacher=...), or by '
-      '--config.teacher.network.name and its other fields.'
+      f'config.teacher.network is not that of {chosen.checkpoint}, '
+      f'{build.text(metadata["network"])}: choose it by the argument of the '
+      'config file (teacher=...), or by --config.teacher.network.name and its '
+      'other fields.'
     )
   images = jax.ShapeDtypeStruct((1, *run.data.image_shape), jnp.float32)
   template = jax.eval_shape(
@@ -181,14 +182,6 @@ def _given(
   kept = ('num_classes', 'mean', 'std', 'source')
   given = {name: metadata[name] for name in kept if name in metadata}
   return found, {**given, 'classes': list(chosen.classes)}
-
-
-def _as_settings(network: Mapping[str, Any]) -> dict[str, Any]:
-  """A saved network as the fields of a config; lists are tuples."""
-  return {
-    name: tuple(value) if isinstance(value, list) else value
-    for name, value in network.items()
-  }
 
 
 def _check_classes(

@@ -13,6 +13,7 @@ from rnascl_jax.resolve.inputs import (
   space,
   student_network,
   teacher_network,
+  teacher_spec,
 )
 from rnascl_jax.resolve.names import pick
 from rnascl_jax.resolve.optimization import (
@@ -49,5 +50,6 @@ __all__ = [
   'student_network',
   'TrainedFor',
   'teacher_network',
+  'teacher_spec',
   'validation_attack',
 ]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -100,6 +100,12 @@ class TrainedFor(NamedTuple):
   classes: tuple[int, ...] = ()
 
 
+def teacher_spec(network: settings.Network) -> dict[str, Any]:
+  """What a config says of a teacher's network, for `teachers.build`."""
+  given = dataclasses.asdict(network).items()
+  return {name: value for name, value in given if value}
+
+
 def teacher_network(
   data: Dataset,
   spec: settings.Network,
@@ -132,7 +138,7 @@ def teacher_network(
   )
   try:
     return build.network(
-      dataclasses.asdict(spec),
+      teacher_spec(spec),
       dtype=jnp.bfloat16 if guides and narrow else None,
       axis_name=parallel.AXIS,
       **trained._asdict(),

@@ -28,6 +28,8 @@ class Evaluation:
       those that it broke, as float32: 12 kB an image of CIFAR-10. They are
       written and checked in any case.
     map_images: test images whose attention maps are saved.
+    scored_images: test images over which the robustness scores of teacher
+      layers are averaged.
   """
 
   attacks: tuple[str, ...] = (
@@ -49,3 +51,4 @@ class Evaluation:
   batch_size: int = fields.bounded(256, 1)
   save_images: bool = True
   map_images: int = fields.bounded(6, 1)
+  scored_images: int = fields.bounded(128, 1)

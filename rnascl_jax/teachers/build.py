@@ -25,8 +25,8 @@ def fields(spec: Mapping[str, Any]) -> dict[str, Any]:
   """What a specification says of a network's shape: fields that are given.
 
   Args:
-    spec: `name` and fields of a teacher; 0, '', False, None and () mean that
-      the field is left at its default, lists are tuples.
+    spec: `name` and fields of a teacher; 0, '', None and () mean that the field
+      is left at its default, lists are tuples.
 
   Returns:
     The fields without the name.
@@ -34,7 +34,7 @@ def fields(spec: Mapping[str, Any]) -> dict[str, Any]:
   return {
     name: tuple(value) if isinstance(value, list) else value
     for name, value in spec.items()
-    if name not in _BESIDE and value
+    if name not in _BESIDE and (value or value is False)
   }
 
 
