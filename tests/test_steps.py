@@ -24,7 +24,7 @@ from rnascl_jax import (
 )
 from rnascl_jax.loops.run import DeviceData
 from rnascl_jax.teachers import resnet
-from tests import small_network
+from tests import random_variables, small_network
 
 _SPACE = search_space.from_stages(
   (1, 1), ((4, 2), (6, 4)), (1, 2), stem_features=4, stem_stride=2, expansion=2
@@ -62,10 +62,13 @@ def _search() -> search_steps.Search:
 
 def _start(recipe: steps.Recipe):
   """A state and a context with random weights and statistics."""
-  state = steps.init_state(recipe, jax.random.key(0), _SHAPE, _BATCH)
   net = recipe.distillation.teacher
   taught = len(recipe.net.tap_names), len(net.tap_names)
-  variables = net.init(jax.random.key(1), jnp.zeros((1, *_SHAPE)), train=False)
+  own, variables = (
+    random_variables.draw(one, _SHAPE, seed)
+    for seed, one in enumerate((recipe.net, net))
+  )
+  state = steps.start_from(recipe, own, _SHAPE, _BATCH)
   context = steps.Context(
     seed=jnp.uint32(3),
     teacher=variables,
