@@ -5,6 +5,12 @@ On test images of a run, with its trained teacher and student:
   python -m experiments.pipeline --config=configs/digits.py --workdir=DIR
   PYTHONPATH=. python tests/benchmarks/teacher_precision.py --workdir=DIR
 
+With a larger teacher in its place, of random weights, all of whose layers
+teach all layers of the student alike:
+
+  PYTHONPATH=. python tests/benchmarks/teacher_precision.py --workdir=DIR \
+    --network=wide_resnet34_10 --images=64
+
 The student stays in float32, as in training; weights are float32 in both, and
 maps and logits of the teacher are float32 whatever it computes in. Times are
 those of the teacher's pass with the reduction to maps, fastest of several.
@@ -13,7 +19,9 @@ those of the teacher's pass with the reduction to maps, fastest of several.
 import argparse
 import pathlib
 import time
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +36,7 @@ from rnascl_jax import (
   networks,
   steps,
 )
+from rnascl_jax.teachers import build
 
 
 def _arguments() -> argparse.Namespace:
@@ -36,13 +45,31 @@ def _arguments() -> argparse.Namespace:
   )
   parser.add_argument('--workdir', required=True, help='of a complete run')
   parser.add_argument('--student', default='rnas_cl')
+  parser.add_argument('--network', default='', help='name, then fields')
   parser.add_argument('--images', type=int, default=500)
   parser.add_argument('--repeats', type=int, default=5)
   return parser.parse_args()
 
 
+def _teacher(
+  given: argparse.Namespace, data: datasets.Dataset
+) -> tuple[nn.Module, Any]:
+  """The network that teaches, and its variables."""
+  if not given.network:
+    model = rnascl_jax.load(given.workdir, 'teacher')
+    return model.net, model.variables
+  net = build.network(
+    build.from_text(given.network),
+    num_classes=data.num_classes,
+    mean=data.mean,
+    std=data.std,
+  )
+  images = jnp.zeros((1, *data.image_shape))
+  init = jax.jit(lambda key: net.init(key, images, train=False))
+  return net, init(jax.random.key(0))
+
+
 def _seconds(function, *inputs, repeats: int) -> float:
-  jax.block_until_ready(function(*inputs))
   times = []
   for _ in range(repeats):
     start = time.perf_counter()
@@ -52,46 +79,47 @@ def _seconds(function, *inputs, repeats: int) -> float:
 
 
 def main() -> None:
+  """Prints both teachers' losses and times, and how they differ."""
   given = _arguments()
-  teacher = rnascl_jax.load(given.workdir, 'teacher')
-  student = rnascl_jax.load(given.workdir, given.student)
   saved = files.read_json(pathlib.Path(given.workdir) / 'config.json')
   data = datasets.load(saved['data']['name'])
+  net, variables = _teacher(given, data)
+  student = rnascl_jax.load(given.workdir, given.student)
   images = jnp.asarray(batches.to_float(data.test.images[: given.images]))
+  labels = data.test.labels[: given.images]
   side = (saved['distillation']['map_size'],) * 2
 
-  logits, taps = jax.jit(lambda v, x: networks.apply(student.net, v, x))(
-    student.variables, images
-  )
+  apply_student = jax.jit(lambda v, x: networks.apply(student.net, v, x))
+  logits, taps = apply_student(student.variables, images)
   maps = attention.attention_vectors(taps, side)
-  weights = jax.nn.one_hot(
-    np.asarray(student.architecture.tutors), len(teacher.net.tap_names)
-  )
-  found = {}
-  for dtype in (jnp.float32, jnp.bfloat16):
-    how = steps.Distillation(teacher.net.clone(dtype=dtype), side)
-    teach = jax.jit(lambda v, x, how=how: steps.teach(how, v, x))
-    lesson = teach(teacher.variables, images)
-    found[dtype.__name__] = {
-      'KL(student, teacher)': float(
-        jnp.mean(distillation.kl_student_teacher(logits, lesson.logits))
-      ),
-      'attention loss, eq. (1)': float(
-        jnp.mean(attention.attention_loss(maps, lesson.maps, weights))
-      ),
+  layers = len(net.tap_names)
+  weights = jnp.full((len(taps), layers), 1 / layers)
+  if not given.network:
+    weights = jax.nn.one_hot(np.asarray(student.architecture.tutors), layers)
+
+  def measured(dtype) -> dict[str, float]:
+    how = steps.Distillation(net.clone(dtype=dtype), side)
+    teach = jax.jit(lambda v, x: steps.teach(how, v, x))
+    lesson = jax.block_until_ready(teach(variables, images))
+    kl = distillation.kl_student_teacher(logits, lesson.logits)
+    attended = attention.attention_loss(maps, lesson.maps, weights)
+    return {
+      'KL(student, teacher)': float(kl.mean()),
+      'attention loss, eq. (1)': float(attended.mean()),
       'accuracy of the teacher': float(
-        jnp.mean(lesson.logits.argmax(-1) == data.test.labels[: given.images])
+        (lesson.logits.argmax(-1) == labels).mean()
       ),
       'seconds of a pass': _seconds(
-        teach, teacher.variables, images, repeats=given.repeats
+        teach, variables, images, repeats=given.repeats
       ),
     }
+
+  wide, narrow = measured(jnp.float32), measured(jnp.bfloat16)
   print(f'{jax.devices()[0].device_kind}, {len(images)} test images')
-  for name, wide in found['float32'].items():
-    narrow = found['bfloat16'][name]
+  for name, value in wide.items():
     print(
-      f'{name:26} float32 {wide:.6g}  bfloat16 {narrow:.6g}  '
-      f'difference {100 * (narrow / wide - 1):+.2f} %'
+      f'{name:26} float32 {value:.6g}  bfloat16 {narrow[name]:.6g}  '
+      f'difference {100 * (narrow[name] / value - 1):+.3f} %'
     )
 
 
