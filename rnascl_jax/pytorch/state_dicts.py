@@ -99,7 +99,8 @@ def from_variables(variables: Variables) -> dict[str, np.ndarray]:
     if path[-1] == 'var':
       counter = key.rpartition('.')[0] + f'.{COUNTER}'
       found[counter] = np.zeros((), np.int64)
-  return {key: np.ascontiguousarray(array) for key, array in found.items()}
+  # Not `ascontiguousarray`, which makes a scalar a vector.
+  return {key: np.asarray(array, order='C') for key, array in found.items()}
 
 
 def shapes(template: Variables) -> dict[str, tuple[int, ...]]:
@@ -135,19 +136,18 @@ def into_variables(
     KeyError: a name is missing.
     ValueError: an array has another shape.
   """
-  found = {}
+  found, needed_shapes = {}, shapes(template)
   for path, leaf in _flat(template).items():
     key, axes, pointwise = place(path, len(leaf.shape))
     array = np.asarray(arrays[key], np.float32)
+    needed = needed_shapes[key]
+    if array.shape != needed:
+      raise ValueError(
+        f'{key} has the shape {array.shape}; the network needs {needed}.'
+      )
     if pointwise:
       array = array[..., 0, 0]
-    array = np.transpose(array, np.argsort(axes))
-    if array.shape != tuple(leaf.shape):
-      raise ValueError(
-        f'{key} has the shape {arrays[key].shape}; the network needs '
-        f'{shapes(template)[key]}.'
-      )
-    found[path] = np.ascontiguousarray(array)
+    found[path] = np.ascontiguousarray(np.transpose(array, np.argsort(axes)))
   return traverse_util.unflatten_dict(found)
 
 

@@ -115,7 +115,7 @@ def _correlated(run: Run, found: LayerScores) -> str:
       f'are not all numbers): {NOT_SHOWN}.'
     )
   return (
-    f'{_among_best(found, counts)} The rank correlation of score and number '
+    f'{_among_best(found, counts)}The rank correlation of score and number '
     f'of student layers taught is {correlation.rho:+.2f} (two-sided p '
     f'{comparison.p_text(correlation.p_value)}, {PERMUTATIONS:,} '
     f'permutations): {_verdict(correlation)} This is one search, and the test '
@@ -125,14 +125,15 @@ def _correlated(run: Run, found: LayerScores) -> str:
 
 
 def _among_best(found: LayerScores, counts: np.ndarray) -> str:
-  """How many tutors are among the best, and how many chance would put there."""
+  """Tutors among the best, and how many chance puts there; '' of few layers."""
   total, taught = len(counts), int((counts > 0).sum())
-  best = min(_BEST, total)
-  among = int((counts[found.order[:best]] > 0).sum())
-  by_chance = taught * best / total
+  if total <= _BEST:
+    return ''
+  among = int((counts[found.order[:_BEST]] > 0).sum())
+  by_chance = taught * _BEST / total
   return (
-    f'{among} of the {taught} teacher layers that teach are among the {best} '
-    f'most robust of {total}; chance alone would put {by_chance:.1f} there.'
+    f'{among} of the {taught} teacher layers that teach are among the {_BEST} '
+    f'most robust of {total}; chance alone would put {by_chance:.1f} there. '
   )
 
 
