@@ -35,16 +35,20 @@ and the teacher's own accuracy, to compare with that of its authors:
   python -m experiments.report --workdir=DIR
 """
 
+import dataclasses
 import pathlib
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from absl import flags
 
 from experiments import launcher
-from rnascl_jax import networks
+from rnascl_jax import networks, settings
 from rnascl_jax.pytorch import pickles
-from rnascl_jax.teachers import build, published, torch_import
-from rnascl_jax.teachers.published import PUBLISHED, Normalization
+from rnascl_jax.teachers import build, torch_import
+from rnascl_jax.teachers.normalization import NORMALIZATIONS, Normalization
+from rnascl_jax.teachers.published import PUBLISHED
 from rnascl_jax.teachers.torch_import import Imported
 
 _FILE = flags.DEFINE_string(
@@ -64,11 +68,19 @@ _NORMALIZATION = flags.DEFINE_string(
   'normalization',
   '',
   'Of inputs in [0, 1], if not what the file says or is known of --teacher: '
-  f'{", ".join(published.NORMALIZATIONS)}, or MEAN/STD with commas between '
+  f'{", ".join(NORMALIZATIONS)}, or MEAN/STD with commas between '
   'channels.',
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
   'image_size', 32, 'Side of the images in pixels, beside --network.', 1
+)
+_DATASET = flags.DEFINE_string(
+  'dataset', '', 'What it was trained on, beside --network; for messages.'
+)
+_PREFIX = flags.DEFINE_string(
+  'prefix',
+  None,
+  "What stands before the network's names, if the file has several networks.",
 )
 _ENTRY = flags.DEFINE_string(
   'entry', '', 'Entry of the file with the state dict, if it has several.'
@@ -106,11 +118,32 @@ def _check_flags() -> None:
     raise ValueError(
       'give either --teacher, one of the paper (see --list), or --network.'
     )
+  if _TEACHER.value and not _IMAGE_SIZE.using_default_value:
+    raise ValueError('--image_size is for --network; --teacher has its own.')
+  if _NETWORK.value:
+    _check_fields(build.from_text(_NETWORK.value))
   torch_import.check_absent(_OUTPUT.value)
 
 
+def _check_fields(spec: Mapping[str, Any]) -> None:
+  """Raises for a network that no config could name afterwards."""
+  known = {field.name for field in dataclasses.fields(settings.Network)}
+  unknown = sorted(set(spec) - known)
+  if unknown:
+    raise ValueError(
+      f'--network={_NETWORK.value}: config.teacher.network has no '
+      f'{", ".join(unknown)}, so no run could use it; it has '
+      f'{", ".join(sorted(known))}. In Python, teachers.torch_import.read '
+      'takes any field of a network.'
+    )
+
+
 def _read() -> Imported:
-  how = {'pickled': _PICKLES.value, 'entry': _ENTRY.value}
+  how = {
+    'pickled': _PICKLES.value,
+    'entry': _ENTRY.value,
+    'prefix': _PREFIX.value,
+  }
   normalization = _normalization(_NORMALIZATION.value)
   if _TEACHER.value is None:
     return torch_import.read(
@@ -118,6 +151,7 @@ def _read() -> Imported:
       build.from_text(_NETWORK.value),
       normalization=normalization,
       image_size=_IMAGE_SIZE.value,
+      dataset=_DATASET.value,
       **how,
     )
   known = PUBLISHED[_TEACHER.value]

@@ -158,7 +158,8 @@ def layer_changes(
   """How far each image moves each layer, |CO_j - AO_j| / |CO_j|.
 
   Norms are l2 over a whole activation, in full float32. A layer that is 0
-  without an attack and stays 0 does not move.
+  without an attack and stays 0 does not move; one that leaves 0 moves by more
+  than 1e6 times what it was, and shows in its standard error.
 
   Args:
     net: any network with taps.

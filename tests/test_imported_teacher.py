@@ -22,6 +22,7 @@ from rnascl_jax.loops import run as runs
 from rnascl_jax.loops import teacher_stage
 from rnascl_jax.pytorch import export
 from rnascl_jax.teachers import build, class_subset, published, torch_import
+from rnascl_jax.teachers.normalization import Normalization
 from tests import tiny
 
 SPEC = {
@@ -30,7 +31,7 @@ SPEC = {
   'stage_sizes': (1,),
   'strides': (2,),
 }
-OTHER = published.Normalization((0.1,), (0.8,))
+OTHER = Normalization((0.1,), (0.8,))
 # Ten of twelve classes, not in their order.
 CLASSES = (11, 0, 1, 2, 3, 4, 5, 6, 8, 7)
 
@@ -89,7 +90,7 @@ def test_a_teacher_survives_export_and_import_with_its_normalisation(
 def test_a_normalisation_for_other_channels_is_refused(tiny_run, tmp_path):
   path = tmp_path / 'teacher.safetensors'
   export.write(rnascl_jax.load(tiny_run, 'teacher'), path)
-  with pytest.raises(ValueError, match='1 channels, but .* has 3 means'):
+  with pytest.raises(ValueError, match='1 channels, but the .* has 3 means'):
     torch_import.read(path, SPEC, image_size=8, normalization='imagenet')
 
 
@@ -143,13 +144,30 @@ def test_a_student_learns_from_the_logits_of_its_classes(twelve, digits):
   [
     ((), 'tells 12 classes .*trained on twelve.* config.teacher.classes'),
     (CLASSES[:9], 'names 9 classes, but digits has 10'),
-    ((*CLASSES[:9], 12), r'\[12\] in it: .* 0 to 11, each once'),
+    (
+      (*CLASSES[:9], 12),
+      r'config.teacher.classes has \[12\] in it: .* 0 to 11, each',
+    ),
     ((*CLASSES[:9], 11), r'\[11\] twice'),
   ],
 )
 def test_impossible_classes_are_refused(classes, message, twelve, tmp_path):
   with pytest.raises(ValueError, match=message):
-    loops.teacher(_config(twelve, classes), str(tmp_path))
+    loops.teacher(_config(twelve, classes), str(tmp_path / 'run'))
+  # The next try may have another config.
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_checkpoint_that_is_not_there_is_said_before_anything_is_written(
+  tmp_path,
+):
+  for name in ('teacher', 'vulnerable_teacher'):
+    config = tiny.config()
+    config.controls = True
+    config[name].checkpoint = 'nowhere'
+    with pytest.raises(FileNotFoundError, match=f'{name}.checkpoint=.nowhere'):
+      loops.teacher(config, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
 
 
 def test_classes_without_a_checkpoint_are_refused():

@@ -247,6 +247,13 @@ def test_the_verdict_follows_the_rank_correlation(workdir):
   assert 'on the contrary' not in said
 
 
+def test_few_layers_are_not_compared_with_chance(tmp_path):
+  folder = saved_run.write(tmp_path / 'few', blocks=5, teacher_layers=5)
+  said = _said(folder)
+  assert 'chance alone' not in said
+  assert 'rank correlation' in said
+
+
 def test_scores_that_are_all_equal_show_nothing(workdir):
   _set_scores(workdir, np.full(31, 0.25))
   assert 'not defined' in _said(workdir)

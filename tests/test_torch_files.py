@@ -161,6 +161,7 @@ def test_safetensors_need_no_pytorch_and_pickles_say_that_they_do(
       'web page, not a checkpoint .Google Drive asks.*gdown FILE_ID',
     ),
     (b'<html><body>404', 'is a web page, not a checkpoint: open the link'),
+    (b'\xef\xbb\xbf<!DOCTYPE html>', 'is a web page, not a checkpoint'),
     (b'version https://git-lfs.github.com/spec/v1', 'git lfs pull'),
     (b'hello, this is text', "begins with b'hello, t': neither"),
     (b'\x10\0\0\0\0\0\0\0{"a":1}         ', 'not a complete safetensors'),
@@ -180,7 +181,7 @@ def test_a_truncated_file_is_said(share, old, pickled, state, tmp_path):
   path = _saved(tmp_path, state, _use_new_zipfile_serialization=not old)
   content = path.read_bytes()
   path.write_bytes(content[: int(share * len(content))])
-  with pytest.raises(ValueError, match='is damaged or .*download it again'):
+  with pytest.raises(ValueError, match='is damaged, .*download it again'):
     files.read(path, pickled=pickled)
 
 
@@ -220,5 +221,91 @@ def test_a_file_without_weights_is_said(tmp_path):
   path = _saved(tmp_path, {'epoch': 3, 'loss': torch.tensor(1.0)})
   with pytest.raises(ValueError, match="'epoch', 'loss' and no state dict"):
     files.read(path)
-  with pytest.raises(ValueError, match="'epoch' of .*int and no tensors"):
+  with pytest.raises(ValueError, match="'epoch' of .*int and no state"):
     files.read(path, entry='epoch')
+
+
+def test_what_is_no_tensor_among_the_weights_is_not_lost_in_silence(
+  state, tmp_path
+):
+  path = _saved(tmp_path, {**state, 'normalize.mean': [0.5]})
+  with pytest.raises(ValueError, match='among its weights, normalize.mean, wh'):
+    files.read(path)
+  path = _saved(tmp_path, {**state, 'normalize.mean': np.ones(3)})
+  with pytest.raises(ValueError, match='among its weights, normalize.mean, wh'):
+    files.read(path, pickled='inert')
+  extra = {**state, 'layer._extra_state': None, 'nothing': None}
+  assert _same(files.read(_saved(tmp_path, extra)).arrays, state)
+
+
+def test_a_tensor_beside_the_state_dict_does_not_hide_it(state, tmp_path):
+  random = {'rng_state': torch.get_rng_state(), 'mean': torch.ones(3)}
+  found = files.read(_saved(tmp_path, {'state_dict': state, **random}))
+  assert found.entry == 'state_dict'
+  assert _same(found.arrays, state)
+
+
+def test_a_sparse_tensor_is_refused(state, tmp_path):
+  sparse = {**state, '0.bias': torch.eye(3).to_sparse()}
+  with pytest.raises(
+    ValueError, match='0.bias is a sparse or quantised tensor'
+  ):
+    files.read(_saved(tmp_path, sparse))
+
+
+def test_objects_of_classes_that_dill_writes_out_become_placeholders(
+  state, tmp_path
+):
+  dill = pytest.importorskip('dill')
+  written_out = {'__module__': '__main__', 'epsilon': 8}
+  params = type('Params', (), written_out)()
+  params.list = [params]
+  path = _saved(
+    tmp_path, {'state_dict': state, 'args': params}, pickle_module=dill
+  )
+  with pytest.raises(ValueError, match='--pickles=inert'):
+    files.read(path)
+  assert _same(files.read(path, pickled='inert').arrays, state)
+
+
+def test_a_file_cannot_change_the_functions_that_it_may_call(state, tmp_path):
+  """A pickle may set attributes of whatever it finds."""
+  rebuild = torch._utils._rebuild_tensor_v2
+  before = rebuild.__defaults__
+
+  content = (
+    b'\x80\x02}(X\x05\x00\x00\x00stateX\x01\x00\x00\x00xX\x01\x00\x00\x00e'
+    b'ctorch._utils\n_rebuild_tensor_v2\n'
+    b'N}X\x0c\x00\x00\x00__defaults__)s\x86bu.'
+  )
+  path = tmp_path / 'evil.pt'
+  torch.save(state, path)
+  with zipfile.ZipFile(path) as archive:
+    parts = {name: archive.read(name) for name in archive.namelist()}
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as archive:
+    for name, part in parts.items():
+      archive.writestr(name, content if name.endswith('data.pkl') else part)
+  with pytest.raises(ValueError, match='no state dict'):
+    files.read(path, pickled='inert')
+  assert rebuild.__defaults__ == before
+
+
+@pytest.mark.parametrize('pickled', ['safe', 'inert', 'unsafe'])
+@pytest.mark.parametrize('old', [False, True], ids=['zip', 'old'])
+def test_damaged_bytes_are_an_error_of_the_file_or_read(
+  old, pickled, state, tmp_path
+):
+  """Whatever byte is wrong: a ValueError, or arrays; never another error."""
+  path = _saved(tmp_path, state, _use_new_zipfile_serialization=not old)
+  content, random = path.read_bytes(), np.random.default_rng(0)
+  refused = 0
+  for _ in range(60):
+    damaged = bytearray(content)
+    for place in random.integers(0, len(content), 3):
+      damaged[place] = random.integers(0, 256)
+    path.write_bytes(damaged)
+    try:
+      files.read(path, pickled=pickled)
+    except ValueError:
+      refused += 1
+  assert refused > 10

@@ -14,11 +14,11 @@ from rnascl_jax.teachers import (
   build,
   fitting,
   preact_resnet,
-  published,
   resnet,
   torch_import,
 )
-from rnascl_jax.teachers.published import NORMALIZATIONS, PUBLISHED
+from rnascl_jax.teachers.normalization import NORMALIZATIONS, Normalization
+from rnascl_jax.teachers.published import PUBLISHED
 from tests import torch_layouts, torch_teachers
 from tests.torch_layouts import LAYOUTS
 
@@ -217,8 +217,8 @@ def test_a_normalisation_that_nobody_says_is_not_guessed(tmp_path):
   ('normalization', 'message'),
   [
     ('cifar', "unknown normalisation 'cifar'; known are none, cifar10"),
-    (published.Normalization((0.5,), (0.0,)), 'the deviations positive'),
-    (published.Normalization((0.5, 0.5), (1.0,)), 'equally many finite'),
+    (Normalization((0.5,), (0.0,)), 'the deviations positive'),
+    (Normalization((0.5, 0.5), (1.0,)), 'equally many finite'),
   ],
 )
 def test_an_impossible_normalisation_is_refused(
@@ -231,15 +231,74 @@ def test_an_impossible_normalisation_is_refused(
 def test_a_file_that_says_two_normalisations_is_refused(tmp_path):
   made = torch_layouts.madry(dict(_module().state_dict()))
   made.saved['model']['module.normalizer.new_mean'] += 0.1
+  path = _saved(tmp_path, made)
   with pytest.raises(ValueError, match='two things about the normalisation'):
-    torch_import.read(_saved(tmp_path, made), WIDE)
+    torch_import.read(path, WIDE)
+  found = torch_import.read(path, WIDE, normalization='cifar10')
+  assert found.net.mean == MEAN
+
+
+@pytest.mark.parametrize(
+  ('said', 'message'),
+  [
+    ({'sigma': torch.ones(3)}, 'not both: give both with --normalization'),
+    (
+      {'mean': torch.tensor([125.3]), 'std': torch.tensor([63.0])},
+      r'not for images in \[0, 1\]: divide both by 255',
+    ),
+  ],
+)
+def test_half_a_normalisation_or_one_for_bytes_is_refused(
+  said, message, tmp_path
+):
+  path = _file(tmp_path, **said)
+  with pytest.raises(ValueError, match=message):
+    torch_import.read(path, WIDE, fallback='none')
+
+
+@pytest.mark.parametrize('beside', [{'mean': 0.5, 'std': 0.2}, {'mean': 'x'}])
+def test_metadata_of_others_is_no_normalisation(beside, tmp_path):
+  path = tmp_path / 'model.pt'
+  state = _module().state_dict()
+  torch.save({'state_dict': state, 'metadata': beside}, path)
+  found = torch_import.read(path, WIDE, fallback='none')
+  assert found.metadata['mean'] == [0.0]
 
 
 def test_a_second_network_of_other_weights_is_refused(tmp_path):
   made = torch_layouts.madry(dict(_module().state_dict()))
-  made.saved['model']['module.attacker.model.conv1.weight'] = torch.zeros(1)
-  with pytest.raises(ValueError, match=r'unexpected .*attacker.model.conv1.we'):
-    torch_import.read(_saved(tmp_path, made), WIDE)
+  key = 'module.attacker.model.conv1.weight'
+  made.saved['model'][key] = torch.zeros_like(made.saved['model'][key])
+  path = _saved(tmp_path, made)
+  with pytest.raises(ValueError, match=r"'module.model.', 'module.attacker.mo"):
+    torch_import.read(path, WIDE)
+  found = torch_import.read(path, WIDE, prefix='module.attacker.model.')
+  assert not found.variables['params']['conv1']['kernel'].any()
+  assert found.metadata['source']['ignored']['not chosen'] > 30
+  with pytest.raises(ValueError, match='39 keys missing'):
+    torch_import.read(path, WIDE, prefix='module.net.')
+
+
+def test_a_single_equal_array_is_no_copy_of_a_network(tmp_path):
+  state = _module().state_dict()
+  path = _file(tmp_path, **{'extra.bn1.weight': state['bn1.weight']})
+  with pytest.raises(ValueError, match='1 keys unexpected .extra.bn1.weight'):
+    torch_import.read(path, WIDE, fallback='none')
+
+
+@pytest.mark.parametrize('name', ['fc.bias', 'fc.weight'])
+def test_a_missing_part_of_the_head_is_named(name, tmp_path):
+  state = dict(_module().state_dict())
+  del state[name]
+  path = _saved(tmp_path, torch_layouts.plain(state))
+  with pytest.raises(ValueError, match=rf'1 keys missing \({name}\)'):
+    torch_import.read(path, WIDE, fallback='none', num_classes=10)
+
+
+def test_weights_that_are_no_floating_numbers_are_refused(tmp_path):
+  path = _file(tmp_path, **{'fc.bias': torch.zeros(10, dtype=torch.int8)})
+  with pytest.raises(ValueError, match='fc.bias in .* is of int8, not of floa'):
+    torch_import.read(path, WIDE, fallback='none')
 
 
 def test_missing_and_unexpected_keys_are_listed(tmp_path):
@@ -280,7 +339,9 @@ def test_a_file_of_another_teacher_says_which(name, size):
   wanted = f' It fits --network={build.text(spec)} with --image_size={size}.'
   # A transformer says its own size.
   asked = 224 if name == 'deit_tiny' else size
-  assert fitting.hint(arrays, 7, asked) == wanted
+  said = fitting.hint(arrays, 7, asked)
+  assert said.startswith(wanted)
+  assert ('tells whether shortcut_activated' in said) == ('preact' in name)
   assert fitting.hint({'conv1.weight': np.zeros((16, 3, 3, 3))}, 7, size) == ''
 
 
@@ -315,7 +376,9 @@ def test_weights_that_no_training_leaves_are_refused(
 def test_an_unknown_network_is_refused_before_the_file_is_opened():
   with pytest.raises(ValueError, match="unknown network 'wrn'; known are resn"):
     torch_import.read('no such file', {'name': 'wrn'})
-  with pytest.raises(ValueError, match='resnet18 does not take depth'):
+  with pytest.raises(
+    ValueError, match='no network resnet18,depth=3: it has no'
+  ):
     torch_import.read('no such file', {'name': 'resnet18', 'depth': 3})
 
 
@@ -359,8 +422,15 @@ def test_metadata_is_read_without_the_arrays(tmp_path):
 def test_specifications_survive_the_command_line():
   for spec in ({'name': 'resnet18'}, WIDE, FAMILIES['vit'][0]):
     assert build.from_text(build.text(spec)) == spec
-  with pytest.raises(ValueError, match="'width=x' .* a field and an integer"):
-    build.from_text('wide_resnet,width=x')
+  scaled = build.from_text('vit_small_8,patch_size=4,attention_scale=0.102')
+  assert build.network(scaled, num_classes=2).attention_scale == 0.102
+  for wrong in ('width=x', 'width', 'width=[1]', 'width=null'):
+    with pytest.raises(ValueError, match='must be a field and a number'):
+      build.from_text(f'wide_resnet,{wrong}')
+  with pytest.raises(ValueError, match='says mean, which is no part of a netw'):
+    build.network(build.from_text('resnet18,mean=3'), num_classes=2)
+  with pytest.raises(ValueError, match="vit_small: it needs 'patch_size'"):
+    build.network({'name': 'vit_small'}, num_classes=2)
 
 
 def test_a_field_that_is_false_is_not_taken_for_one_that_is_not_given():

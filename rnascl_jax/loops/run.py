@@ -26,6 +26,7 @@ from rnascl_jax import (
 )
 from rnascl_jax.base import PyTree, Variables
 from rnascl_jax.datasets import Dataset
+from rnascl_jax.loops import given
 
 
 class Run(NamedTuple):
@@ -62,7 +63,9 @@ def open_run(config: Mapping[str, Any], path: str) -> Run:
     The run.
 
   Raises:
-    ValueError: if the config is not valid or the folder is of another one.
+    ValueError: if the config is not valid, the folder is of another one, or a
+      teacher's checkpoint does not fit.
+    FileNotFoundError: if there is no such checkpoint.
   """
   everything = settings.parse(config)
   if jax.process_count() > 1:
@@ -73,8 +76,20 @@ def open_run(config: Mapping[str, Any], path: str) -> Run:
   over = parallel.devices(everything.devices)
   data = resolve.dataset(everything.data)
   checks.check(everything, data, len(over))
+  _check_given(everything, data, pathlib.Path(path))
   folder = workdir.open_workdir(path, everything)
   return Run(everything, folder, data, over)
+
+
+def _check_given(
+  everything: settings.Settings, data: Dataset, folder: pathlib.Path
+) -> None:
+  """Compares teachers from elsewhere, if they are yet to be taken, with it."""
+  for name in ('teacher', 'vulnerable_teacher'):
+    chosen = getattr(everything, name)
+    used = name == 'teacher' or everything.controls
+    if used and chosen.checkpoint and not workdir.is_done(folder / name):
+      given.check(chosen, name, data)
 
 
 def stage_seed(seed: int, stage: str) -> int:

@@ -34,6 +34,7 @@ import safetensors.numpy
 from rnascl_jax import files, networks
 from rnascl_jax.pretrained import Pretrained
 from rnascl_jax.pytorch import state_dicts
+from rnascl_jax.teachers import build
 
 Path = str | os.PathLike[str]
 StateDict = Mapping[str, np.ndarray]
@@ -93,6 +94,8 @@ def usage(model: Pretrained, path: Path) -> str:
   metadata = model.metadata
   height, width, channels = metadata['image_shape']
   count = networks.count_parameters(model.variables, batch_norm=True)
+  some = metadata.get('classes')
+  subset = f' (the run uses the logits {some})' if some else ''
   mean, std = (tuple(metadata[name]) for name in ('mean', 'std'))
   is_student = metadata['kind'] == 'student'
   subtract = f'subtracts mean {mean} and divides by std {std}, per channel'
@@ -107,7 +110,7 @@ def usage(model: Pretrained, path: Path) -> str:
   return '\n'.join(
     [
       f'{os.fspath(path)}: {metadata["kind"]}, {count:,} parameters, '
-      f'{metadata["num_classes"]} classes.',
+      f'{metadata["num_classes"]} classes{subset}.',
       f'Images are [B, {channels}, {height}, {width}] in [0, 1]; '
       f'{normalisation}',
       'In PyTorch:',
@@ -129,12 +132,15 @@ def _teacher_lines(metadata: Mapping[str, Any], path: Path) -> list[str]:
   name = metadata['network']['name']
   published = DEFINITIONS.get(name)
   fits = (
-    f'names and shapes are those of {published}'
+    f'names are those of {published}'
     if published
     else f'of a {name}, with the names of {_CIFAR_RESNET}.ResNet of RobustBench'
   )
+  height, width, _ = metadata['image_shape']
   return [
     f'  net = ...  # {fits}',
+    f'  # {build.text(metadata["network"])}, '
+    f'{metadata["num_classes"]} classes, {height}x{width} pixels',
     '  from rnascl_jax.pytorch import student',
     f'  state, metadata = student.read({os.fspath(path)!r})',
     '  net.load_state_dict(state, strict=True)',

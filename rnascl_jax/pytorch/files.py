@@ -7,7 +7,7 @@ else. So there are three ways to read one, of which the first is the default:
 | -------- | ---------------------------------------------------------------- |
 | `safe`   | tensors and plain containers; a file with more is refused        |
 | `inert`  | the same, and every other object becomes a placeholder that does |
-|          | nothing: nothing in the file is imported or called               |
+|          | nothing: only what makes tensors and containers is called        |
 | `unsafe` | whatever the file says, as the user who runs the command         |
 
 `inert` reads what older libraries left in their checkpoints beside the weights,
@@ -19,6 +19,7 @@ Safetensors need no PyTorch; a file is recognised by its content, whatever its
 name.
 """
 
+import codecs
 import hashlib
 import json
 import os
@@ -32,17 +33,6 @@ import numpy as np
 
 from rnascl_jax.pytorch import pickles
 
-# Where training scripts put the weights beside other things.
-ENTRIES = (
-  'state_dict',
-  'model_state_dict',
-  'model',
-  'net',
-  'network',
-  'model_state',
-  'state',
-  'weights',
-)
 _ZIP, _PICKLE = b'PK\x03\x04', b'\x80'
 _SAFETENSORS_TYPES = {
   'F64': np.float64,
@@ -117,7 +107,7 @@ def read(
     )
   loaded = pickles.load(place, pickled)
   found, tensors = find_state_dict(loaded, place, entry)
-  arrays = {key: pickles.to_numpy(value) for key, value in tensors.items()}
+  arrays = {key: pickles.to_numpy(key, x) for key, x in tensors.items()}
   beside = loaded.get('metadata') if isinstance(loaded, Mapping) else None
   metadata = dict(beside) if isinstance(beside, Mapping) else {}
   return Checkpoint(place, digest, arrays, metadata, found)
@@ -125,7 +115,7 @@ def read(
 
 def _check_head(path: pathlib.Path, head: bytes) -> None:
   """Raises for what downloads leave in place of a checkpoint."""
-  text = head.lstrip().lower()
+  text = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
   if not head:
     raise ValueError(f'{path} is empty: download it again.')
   if text.startswith((b'<!doctype', b'<html', b'<?xml', b'<head')):
@@ -206,31 +196,29 @@ def find_state_dict(
     The entry's name, '' for the object itself, and the state dict.
 
   Raises:
-    ValueError: there is none, or several.
+    ValueError: there is none, or several, or it holds what is no tensor.
   """
-  if entry:
-    if not isinstance(loaded, Mapping) or entry not in loaded:
-      raise ValueError(
-        f'{path} has no entry {entry!r}; it has {_names(loaded)}.'
-      )
-    return entry, _tensors(loaded[entry], path, f'the entry {entry!r} of ')
-  if _as_tensors(loaded):
-    return '', _tensors(loaded, path)
   entries = loaded if isinstance(loaded, Mapping) else {}
+  if entry and entry not in entries:
+    raise ValueError(f'{path} has no entry {entry!r}; it has {_names(loaded)}.')
+  # In a state dict itself no entry is one.
   found = [name for name, value in entries.items() if _as_tensors(value)]
-  known = [name for name in found if name in ENTRIES]
-  chosen = known if len(known) == 1 and len(found) == 1 else found
-  if not chosen:
+  if not entry and len(found) > 1:
     raise ValueError(
-      f'{path} holds {_names(loaded)} and no state dict (tensors by name). '
-      'Save model.state_dict(), or a dict with it under "state_dict".'
-    )
-  if len(chosen) > 1:
-    raise ValueError(
-      f'{path} has several state dicts: {", ".join(map(repr, chosen))}. Choose '
+      f'{path} has several state dicts: {", ".join(map(repr, found))}. Choose '
       'one with --entry.'
     )
-  return str(chosen[0]), _tensors(loaded[chosen[0]], path)
+  chosen = entry or (str(found[0]) if found else '')
+  state = loaded[chosen] if chosen else loaded
+  tensors = _as_tensors(state)
+  if not tensors:
+    where = f'the entry {entry!r} of ' if entry else ''
+    raise ValueError(
+      f'{where}{path} holds {_names(state)} and no state dict (tensors by '
+      'name). Save model.state_dict(), or a dict with it under "state_dict".'
+    )
+  _check_all_tensors(state, tensors, path)
+  return chosen, tensors
 
 
 def _as_tensors(value: Any) -> dict[str, Any]:
@@ -248,15 +236,27 @@ def _as_tensors(value: Any) -> dict[str, Any]:
   return tensors if any(item.ndim for item in tensors.values()) else {}
 
 
-def _tensors(
-  value: Any, path: pathlib.Path, where: str = ''
-) -> Mapping[str, Any]:
-  tensors = _as_tensors(value)
-  if not tensors:
+def _check_all_tensors(
+  state: Any, tensors: Mapping[str, Any], path: pathlib.Path
+) -> None:
+  """Raises for parts of a state dict that would be lost."""
+  if not isinstance(state, Mapping):  # A module.
+    return
+  lost = [
+    str(key)
+    for key, value in state.items()
+    if key not in tensors and not (value is None or _is_extra(key))
+  ]
+  if lost:
     raise ValueError(
-      f'{where}{path} holds {_names(value)} and no tensors by name.'
+      f'{path} has, among its weights, {", ".join(lost[:4])}, which can not be '
+      'read as tensors: save the state dict with tensors alone.'
     )
-  return tensors
+
+
+def _is_extra(key: Any) -> bool:
+  """Whether a key is of what a PyTorch module keeps beside its weights."""
+  return str(key).endswith('_extra_state')
 
 
 def _names(loaded: Any) -> str:

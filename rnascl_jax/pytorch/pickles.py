@@ -6,28 +6,28 @@ import pickle
 import re
 import types
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 WAYS = ('safe', 'inert', 'unsafe')
-# What a placeholder-reading takes from installed libraries: functions and
-# classes that put arrays together and do nothing else.
+# What is taken from installed libraries where all else becomes placeholders:
+# functions and classes that put arrays together and do nothing else.
 _HARMLESS = {
   ('collections', 'OrderedDict'),
   ('collections', 'defaultdict'),
-  ('_codecs', 'encode'),
   ('torch', 'Size'),
   ('torch._utils', '_rebuild_parameter'),
   ('torch._utils', '_rebuild_tensor'),
   ('torch._utils', '_rebuild_tensor_v2'),
 }
+_TORCH_TYPE = re.compile(
+  r'\w*Storage|b?float\d*|double|half|u?int\d+|bool|long'
+)
 # PyTorch's two messages about an object that is not allowed.
 _UNKNOWN = re.compile(
   r'(?:Unsupported global: GLOBAL|unsupported GLOBAL) ([\w.]*\w)(?= was| whose)'
-)
-_TORCH_TYPE = re.compile(
-  r'\w*Storage|b?float\d*|double|half|u?int\d+|bool|long'
 )
 
 
@@ -44,8 +44,7 @@ class Placeholder(dict):
     return Placeholder()
 
   def __setstate__(self, state: Any) -> None:
-    if isinstance(state, dict):
-      self.update(state)
+    """The state is not kept."""
 
   def append(self, item: Any) -> None:
     """A list's items are not kept."""
@@ -60,14 +59,44 @@ class Placeholder(dict):
     return id(self)
 
 
+def _new_class(*args: Any) -> type[Placeholder]:
+  """In place of the classes that dill writes out: they are instantiated."""
+  return type('PlaceholderClass', (Placeholder,), {})
+
+
+def _latin1(text: str, codec: str = 'latin1') -> bytes:
+  """In place of `codecs.encode`, which pickles of bytes call with 'latin1'."""
+  if codec not in ('latin1', 'latin-1'):
+    raise ValueError(f'bytes in the codec {codec!r}, not latin1')
+  return text.encode('latin1')
+
+
+_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
+  ('_codecs', 'encode'): _latin1,
+  ('dill._dill', '_create_type'): _new_class,
+  ('dill._dill', '_load_type'): _new_class,
+}
+
+
 class _InertUnpickler(pickle.Unpickler):
   """Makes placeholders of whatever is not known to be harmless."""
 
   def find_class(self, module_name: str, name: str) -> Any:
+    if (module_name, name) in _STAND_INS:
+      return _guarded(_STAND_INS[module_name, name])
     known = (module_name, name) in _HARMLESS or (
       module_name == 'torch' and _TORCH_TYPE.fullmatch(name)
     )
-    return super().find_class(module_name, name) if known else Placeholder
+    if not known:
+      return Placeholder
+    return _guarded(super().find_class(module_name, name))
+
+
+def _guarded(found: Any) -> Any:
+  """A function that a file can call and not change."""
+  if not isinstance(found, types.FunctionType):
+    return found
+  return lambda *args: found(*args)
 
 
 def _inert() -> types.ModuleType:
@@ -99,7 +128,8 @@ def load(path: pathlib.Path, pickled: str) -> Any:
   Raises:
     ValueError: the way is unknown, the file is damaged or TorchScript, or it
       holds more than the way allows.
-    ImportError: PyTorch is not installed.
+    ImportError: PyTorch is not installed, or in the unsafe way a library that
+      the file needs.
   """
   if pickled not in WAYS:
     raise ValueError(f'pickles={pickled!r} must be one of {", ".join(WAYS)}.')
@@ -114,18 +144,29 @@ def load(path: pathlib.Path, pickled: str) -> Any:
     if pickled == 'inert':
       return torch.load(path, pickle_module=_inert(), **options)
     return torch.load(path, pickle_module=_dill_or_pickle(), **options)
-  except pickle.UnpicklingError as error:
-    raise ValueError(_refusal(path, error, pickled)) from None
-  except (RuntimeError, EOFError, OSError, ValueError) as error:
-    raise ValueError(
-      f'{path} is damaged or incomplete ({_first_line(error)}): download it '
-      'again.'
-    ) from error
+  except ImportError:
+    raise
+  # Damaged bytes make any error at all.
+  except Exception as error:
+    raise ValueError(_refusal(path, error, pickled)) from error
 
 
-def to_numpy(tensor: Any) -> np.ndarray:
-  """A tensor as an array; a floating one in float32."""
+def to_numpy(name: str, tensor: Any) -> np.ndarray:
+  """A tensor as an array; a floating one in float32.
+
+  Args:
+    name: of the tensor, for the message.
+    tensor: of PyTorch.
+
+  Raises:
+    ValueError: it is sparse or quantised.
+  """
   tensor = tensor.detach().cpu()
+  if str(tensor.layout) != 'torch.strided' or tensor.is_quantized:
+    raise ValueError(
+      f'{name} is a sparse or quantised tensor: save a dense one of floating '
+      'numbers.'
+    )
   if tensor.is_floating_point():
     tensor = tensor.float()
   return tensor.numpy()
@@ -133,14 +174,16 @@ def to_numpy(tensor: Any) -> np.ndarray:
 
 def _check_no_torchscript(path: pathlib.Path) -> None:
   """Raises for an archive with code; `torch.load` would hand it to JIT."""
-  if not zipfile.is_zipfile(path):
-    return
-  with zipfile.ZipFile(path) as archive:
-    if any(name.endswith('/constants.pkl') for name in archive.namelist()):
-      raise ValueError(
-        f'{path} is a TorchScript archive, which is code: save its '
-        'state_dict() instead.'
-      )
+  try:
+    with zipfile.ZipFile(path) as archive:
+      names = archive.namelist()
+  except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError):
+    return  # An older file, or a damaged one, of which loading tells more.
+  if any(name.endswith('/constants.pkl') for name in names):
+    raise ValueError(
+      f'{path} is a TorchScript archive, which is code: save its state_dict() '
+      'instead.'
+    )
 
 
 def _torch(path: pathlib.Path) -> Any:
@@ -175,11 +218,13 @@ def _dill_or_pickle() -> types.ModuleType:
 
 def _refusal(path: pathlib.Path, error: Exception, pickled: str) -> str:
   """Why a file was not read, and what there is to do."""
+  if pickled == 'unsafe' and isinstance(error, AttributeError):
+    return f'{path} needs a class that is not there: {error}.'
   named = sorted(set(_UNKNOWN.findall(str(error))) | _named(path))
   if pickled != 'safe' or not named:
     return (
-      f'{path} is damaged or not a pickle ({_first_line(error)}): download it '
-      'again.'
+      f'{path} is damaged, incomplete or not of torch.save '
+      f'({_first_line(error)}): download it again.'
     )
   return (
     f'{path} holds more than tensors: its pickle names {", ".join(named)}. '
@@ -194,9 +239,11 @@ def _named(path: pathlib.Path) -> set[str]:
   import torch
 
   try:
-    found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-  except (ValueError, RuntimeError, pickle.UnpicklingError):
-    return set()  # A file of an older PyTorch; the error names the first.
+    with torch.serialization.safe_globals(_numbers()):
+      found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+  except Exception:
+    # A damaged file, or one of an older PyTorch: the error names the first.
+    return set()
   return set(found)
 
 

@@ -7,9 +7,10 @@ names are found. Whatever else is in the file must be known to change nothing:
 
   counters of batches       BatchNorm's `num_batches_tracked`
   normalisation             mean and deviation of the inputs, a first layer
-  a second copy             equal weights under another prefix, such as
-                            MadryLab's `attacker.model.`
+  a second copy             a whole network of equal weights under another
+                            prefix, such as MadryLab's `attacker.model.`
   unused by the network     the `sub_block1` of TRADES' wide residual networks
+  not chosen                under another prefix than the one asked for
 """
 
 from collections.abc import Collection, Mapping
@@ -33,70 +34,91 @@ class Unwrapped(NamedTuple):
   Attributes:
     arrays: by the network's own names, those that were found.
     prefix: what stood before them, '' for nothing.
-    mean: [C] of the inputs, None where the file does not say.
-    std: [C] of the inputs, None where the file does not say.
+    means: [C] each, what the file says of the inputs' mean: one, if anything.
+    stds: [C] each, the same of their deviation.
     ignored: other keys that change nothing, by the reason.
     unexpected: all other keys.
+    others: prefixes of further whole networks, of the same or other weights.
   """
 
   arrays: dict[str, np.ndarray]
   prefix: str
-  mean: tuple[float, ...] | None
-  std: tuple[float, ...] | None
+  means: list[tuple[float, ...]]
+  stds: list[tuple[float, ...]]
   ignored: dict[str, list[str]]
   unexpected: list[str]
+  others: list[str]
 
 
 def unwrap(
-  arrays: Mapping[str, np.ndarray], expected: Collection[str]
+  arrays: Mapping[str, np.ndarray],
+  expected: Collection[str],
+  prefix: str | None = None,
 ) -> Unwrapped:
   """Finds a network's own names in a state dict.
 
   Args:
     arrays: the state dict of a file.
     expected: the network's names, see `state_dicts.shapes`.
+    prefix: what stands before them; None for the shortest of those under which
+      most of them are found.
 
   Returns:
     Its arrays, and what became of all others.
-
-  Raises:
-    ValueError: the file says two different things about the normalisation.
   """
-  prefix = _prefix(arrays, expected)
+  counted = _count(arrays, expected)
+  chosen = _best(counted) if prefix is None else prefix
   own = {
-    name: arrays[prefix + name] for name in expected if prefix + name in arrays
+    name: arrays[chosen + name] for name in expected if chosen + name in arrays
   }
+  used = {chosen + name for name in own}
+  others = [p for p, n in counted.items() if n == len(expected) and p != chosen]
+  copies = [p for p in others if _is_copy(arrays, own, p)]
   ignored: dict[str, list[str]] = {}
   unexpected = []
   for key in arrays:
-    if key.startswith(prefix) and key.removeprefix(prefix) in own:
+    if key in used:
       continue
-    reason = _reason(key, arrays[key], prefix, own)
+    reason = _reason(key, arrays[key], chosen)
+    if not reason and any(key.removeprefix(p) in own for p in copies):
+      reason = 'a second copy'
+    if not reason and prefix is not None and not key.startswith(prefix):
+      reason = 'not chosen'
     if reason:
       ignored.setdefault(reason, []).append(key)
     else:
       unexpected.append(key)
-  keys = ignored.get('normalisation', [])
-  mean, std = _agreed(arrays, keys, _MEANS), _agreed(arrays, keys, _STDS)
-  return Unwrapped(own, prefix, mean, std, ignored, unexpected)
+  said = ignored.get('normalisation', [])
+  means, stds = _values(arrays, said, _MEANS), _values(arrays, said, _STDS)
+  return Unwrapped(own, chosen, means, stds, ignored, unexpected, others)
 
 
-def _prefix(arrays: Mapping[str, np.ndarray], expected: Collection[str]) -> str:
-  """The shortest of the prefixes under which most names are found."""
-  candidates = {''}
+def _count(
+  arrays: Mapping[str, np.ndarray], expected: Collection[str]
+) -> dict[str, int]:
+  """How many of the network's names are found, for every prefix of one."""
+  counted = {'': 0}
   for name in expected:
-    candidates |= set(state_dicts.matching(arrays, name))
-
-  def found(prefix: str) -> tuple[int, int, str]:
-    return sum(prefix + n in arrays for n in expected), -len(prefix), prefix
-
-  return max(candidates, key=found)
+    for prefix in state_dicts.matching(arrays, name):
+      counted[prefix] = counted.get(prefix, 0) + 1
+  return counted
 
 
-def _reason(
-  key: str, array: np.ndarray, prefix: str, own: Mapping[str, np.ndarray]
-) -> str:
-  """Why a key changes nothing; '' if it may change something."""
+def _best(counted: Mapping[str, int]) -> str:
+  """The prefix of most names; of equals the shortest, then the first."""
+  return min(counted, key=lambda prefix: (-counted[prefix], len(prefix)))
+
+
+def _is_copy(
+  arrays: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray], prefix: str
+) -> bool:
+  return all(
+    np.array_equal(arrays[prefix + name], array) for name, array in own.items()
+  )
+
+
+def _reason(key: str, array: np.ndarray, prefix: str) -> str:
+  """Why a key by itself changes nothing; '' if it may change something."""
   last = key.rpartition('.')[2]
   if last == state_dicts.COUNTER:
     return 'counters of batches'
@@ -104,26 +126,16 @@ def _reason(
     return 'normalisation'
   if key.removeprefix(prefix).split('.')[0] == _UNUSED:
     return 'unused by the network'
-  parts = key.split('.')
-  for start in range(1, len(parts)):
-    twin = own.get('.'.join(parts[start:]))
-    if twin is not None and np.array_equal(twin, array):
-      return 'a second copy'
   return ''
 
 
-def _agreed(
+def _values(
   arrays: Mapping[str, np.ndarray], keys: list[str], names: tuple[str, ...]
-) -> tuple[float, ...] | None:
-  """The one value that keys of such names have."""
-  found = {
-    tuple(float(x) for x in arrays[key].reshape(-1)): key
+) -> list[tuple[float, ...]]:
+  """The different values that keys of such names have."""
+  found = [
+    tuple(float(x) for x in arrays[key].reshape(-1))
     for key in keys
     if key.rpartition('.')[2] in names
-  }
-  if len(found) > 1:
-    raise ValueError(
-      f'the file says two things about the normalisation: {found}. Choose one '
-      'with --normalization.'
-    )
-  return next(iter(found), None)
+  ]
+  return list(dict.fromkeys(found))

@@ -137,11 +137,15 @@ def teacher_network(
     spec.bfloat16 == 'accelerators' and accelerated
   )
   try:
-    return build.network(
+    net = build.network(
       teacher_spec(spec),
       dtype=jnp.bfloat16 if guides and narrow else None,
       axis_name=parallel.AXIS,
-      **trained._asdict(),
+      **trained._replace(classes=())._asdict(),
     )
   except ValueError as error:
     raise ValueError(f'config.{where}.network: {error}') from error
+  try:
+    return build.some_classes(net, trained.num_classes, trained.classes)
+  except ValueError as error:
+    raise ValueError(f'config.{where}.{error}') from error

@@ -58,7 +58,7 @@ class Space:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-  """A teacher network.
+  """A teacher network; 0, False and () leave a field at the network's own.
 
   Attributes:
     name: see `teachers.TEACHERS`.
@@ -72,6 +72,9 @@ class Network:
     patch_size: of all transformers, side of a patch in pixels: 4 at 32x32
       pixels, 16 at 224x224.
     heads: of a 'vit'.
+    mlp_ratio: of a 'vit', see there, as are the next two.
+    attention_scale: of a 'vit' or a 'vit_small_8'.
+    norm_epsilon: of a 'vit'.
     bfloat16: whether to compute in bfloat16: 'never', 'always' or on
       'accelerators' only.
   """
@@ -86,4 +89,7 @@ class Network:
   final_norm: bool = False
   patch_size: int = fields.bounded(0, 0)
   heads: int = fields.bounded(0, 0)
+  mlp_ratio: float = fields.bounded(0.0, 0)
+  attention_scale: float = fields.bounded(0.0, 0)
+  norm_epsilon: float = fields.bounded(0.0, 0)
   bfloat16: str = fields.one_of('accelerators', 'never', 'always')

@@ -9,6 +9,8 @@ Example:
   ('wide_resnet,depth=10,width=2', True)
 """
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +21,9 @@ from rnascl_jax.teachers.class_subset import ClassSubset
 
 # Of a specification, what is no field of the network.
 _BESIDE = ('name', 'bfloat16')
+# What a specification does not say.
+_OPTIONS = ('num_classes', 'mean', 'std', 'dtype', 'axis_name')
+_BOOLEANS = {'True': True, 'False': False}
 
 
 def fields(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,29 +54,31 @@ def text(spec: Mapping[str, Any]) -> str:
 
 
 def from_text(written: str) -> dict[str, Any]:
-  """The specification that `text` wrote.
+  """The specification that `text` wrote, if its fields are single values.
 
   Args:
-    written: a name, then fields with integers or True, separated by commas.
+    written: a name, then fields with numbers or True, separated by commas.
 
   Returns:
     The specification.
 
   Raises:
-    ValueError: a part is no field with an integer or True or False.
+    ValueError: a part is no field with a number or True or False.
   """
   name, *parts = written.split(',')
   spec: dict[str, Any] = {'name': name}
   for part in parts:
     field, _, value = part.partition('=')
-    if value in ('True', 'False'):
-      spec[field] = value == 'True'
-    elif value.isdecimal():
-      spec[field] = int(value)
-    else:
+    try:
+      spec[field] = (
+        _BOOLEANS[value] if value in _BOOLEANS else json.loads(value)
+      )
+    except ValueError:
+      value = ''
+    if not value or not isinstance(spec[field], bool | int | float):
       raise ValueError(
-        f'{part!r} in {written!r} must be a field and an integer or True, as '
-        'in wide_resnet,depth=34,width=10.'
+        f'{part!r} in {written!r} must be a field and a number or True, as in '
+        'wide_resnet,depth=34,width=10.'
       )
   return spec
 
@@ -105,11 +112,46 @@ def network(
       f'unknown network {name!r}; known are {", ".join(TEACHERS)}.'
     )
   shape = fields(spec)
+  beside = [field for field in _OPTIONS if field in shape]
+  if beside:
+    raise ValueError(
+      f'{text(spec)} says {beside[0]}, which is no part of a network: leave it '
+      'out.'
+    )
   try:
     net = TEACHERS[name](num_classes=num_classes, **shape, **options)
   except TypeError as error:
-    given = ', '.join(shape) or 'no shape'
-    raise ValueError(f'{name} does not take {given}: {error}') from error
+    raise ValueError(
+      f'there is no network {text(spec)}: {_without_code(error)}.'
+    ) from error
+  return some_classes(net, num_classes, classes)
+
+
+def some_classes(
+  net: nn.Module, num_classes: int, classes: Sequence[int]
+) -> nn.Module:
+  """A network that returns the logits of some classes, or of all if of none.
+
+  Args:
+    net: a teacher.
+    num_classes: that it tells apart.
+    classes: indices in [0, num_classes), in the order of the logits.
+
+  Raises:
+    ValueError: an index is out of this range, or there twice.
+  """
   if not classes:
     return net
   return ClassSubset(net, num_classes, tuple(classes))
+
+
+def _without_code(error: TypeError) -> str:
+  """What a constructor misses or does not know, in words."""
+  said = str(error)
+  missing = re.search(r'missing .* argument[s]?: (.*)', said)
+  if missing:
+    return f'it needs {missing[1]}'
+  unknown = re.search(r"unexpected keyword argument ('\w+')", said)
+  if unknown:
+    return f'it has no field {unknown[1]}'
+  return said

@@ -19,7 +19,10 @@ _RESIDUAL: Sequence[tuple[str, Mapping[str, Any]]] = (
   ('linear.weight', {'name': 'resnet18'}),
   ('linear.weight', {'name': 'resnet50'}),
   ('linear.weight', {'name': 'preact_resnet18'}),
-  ('linear.weight', {'name': 'preact_resnet18', 'final_norm': True}),
+  (
+    'linear.weight',
+    {'name': 'preact_resnet18', 'shortcut_activated': True, 'final_norm': True},
+  ),
   ('fc.weight', {'name': 'imagenet_resnet18'}),
   ('fc.weight', {'name': 'imagenet_resnet50'}),
   ('fc.weight', {'name': 'imagenet_wide_resnet50_2'}),
@@ -108,7 +111,15 @@ def hint(
     for spec, size in candidates
     if _fits(arrays, spec, num_classes, size)
   ]
-  return f' It fits {" or ".join(fits)}.' if fits else ''
+  if not fits:
+    return ''
+  said = f' It fits {" or ".join(fits)}.'
+  if 'preact' in said:
+    said += (
+      ' Nothing in a file tells whether shortcut_activated is True: the code '
+      'that it is from does.'
+    )
+  return said
 
 
 def _fits(

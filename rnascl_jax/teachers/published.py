@@ -8,6 +8,7 @@ No file is downloaded: whoever wants a teacher gets it from its authors and runs
 `python -m experiments.import_teacher`, which prints this table with --list.
 """
 
+import functools
 import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -21,34 +22,6 @@ TRANSFORMERS = (
 )
 
 
-class Normalization(NamedTuple):
-  """The first layer of a network: (images - mean) / std, images in [0, 1].
-
-  Attributes:
-    mean: a number for each channel, or one for all.
-    std: a positive number for each channel, or one for all.
-  """
-
-  mean: tuple[float, ...]
-  std: tuple[float, ...]
-
-
-# By the names that experiments.import_teacher takes. Of the two for CIFAR-10,
-# the second is that of Engstrom et al., whose deviations are other ones.
-NORMALIZATIONS: Mapping[str, Normalization] = types.MappingProxyType(
-  {
-    'none': Normalization((0.0,), (1.0,)),
-    'cifar10': Normalization(
-      (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
-    ),
-    'cifar10_madry': Normalization(
-      (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-    ),
-    'imagenet': Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-  }
-)
-
-
 class Published(NamedTuple):
   """A teacher of the paper.
 
@@ -58,7 +31,7 @@ class Published(NamedTuple):
     data: the images it was trained on.
     num_classes: that it tells apart.
     image_size: side of the images in pixels.
-    normalization: its first layer, by its name in `NORMALIZATIONS`, where the
+    normalization: its first layer, by its name in `normalization`, where the
       file does not say.
     clean: accuracy on test images in %, as its authors or the paper print it.
     parameters: how many it has, BatchNorm's scales and shifts included.
@@ -80,136 +53,100 @@ class Published(NamedTuple):
   pickles: str = 'safe'
 
 
-def _cifar10(
-  title: str,
-  network: Mapping[str, Any],
-  normalization: str,
-  clean: float,
-  parameters: int,
-  source: str,
-  file: str,
-  pickles: str = 'safe',
-) -> Published:
-  return Published(
-    title,
-    network,
-    'CIFAR-10',
-    10,
-    32,
-    normalization,
-    clean,
-    parameters,
-    source,
-    file,
-    pickles,
-  )
-
-
-def _imagenet(
-  title: str,
-  network: Mapping[str, Any],
-  clean: float,
-  parameters: int,
-  source: str,
-  file: str,
-  pickles: str = 'safe',
-) -> Published:
-  return Published(
-    title,
-    network,
-    'ImageNet',
-    1000,
-    224,
-    'imagenet',
-    clean,
-    parameters,
-    source,
-    file,
-    pickles,
-  )
-
+_cifar10 = functools.partial(
+  Published, data='CIFAR-10', num_classes=10, image_size=32
+)
+_imagenet = functools.partial(
+  Published,
+  data='ImageNet',
+  num_classes=1000,
+  image_size=224,
+  normalization='imagenet',
+)
 
 PUBLISHED: Mapping[str, Published] = types.MappingProxyType(
   {
     'wrn34': _cifar10(
-      'WRT-34: WRN-34-10 of Rice et al., 2020, best checkpoint',
-      {'name': 'wide_resnet34_10'},
-      'cifar10',
-      86.07,
-      46_160_474,
-      OVERFITTING,
-      'cifar10_wide/wideresnet_10/model_best.pth, in the folder on Google '
-      'Drive that the README links',
+      title='WRT-34: WRN-34-10 of Rice et al., 2020, best checkpoint',
+      network={'name': 'wide_resnet34_10'},
+      normalization='cifar10',
+      clean=86.07,
+      parameters=46_160_474,
+      source=OVERFITTING,
+      file=(
+        'cifar10_wide/wideresnet_10/model_best.pth, in the folder on Google '
+        'Drive that the README links'
+      ),
     ),
     'resnet18': _cifar10(
-      'ResNet-18 of Sehwag et al., 2021 (Sehwag2021Proxy_R18)',
-      {'name': 'resnet18'},
-      'none',
-      84.59,
-      11_173_962,
-      ROBUSTBENCH,
-      'Google Drive 1-ZgoSlD_AMhtXdnUElilxVXnzK2DcHuu',
+      title='ResNet-18 of Sehwag et al., 2021 (Sehwag2021Proxy_R18)',
+      network={'name': 'resnet18'},
+      normalization='none',
+      clean=84.59,
+      parameters=11_173_962,
+      source=ROBUSTBENCH,
+      file='Google Drive 1-ZgoSlD_AMhtXdnUElilxVXnzK2DcHuu',
     ),
     'resnet50': _cifar10(
-      'ResNet-50 of Engstrom et al., 2019 (L-inf, 8/255)',
-      {'name': 'resnet50'},
-      'cifar10_madry',
-      87.03,
-      23_520_842,
-      MADRY,
-      'cifar_linf_8.pt, which the README links',
-      'inert',
+      title='ResNet-50 of Engstrom et al., 2019 (L-inf, 8/255)',
+      network={'name': 'resnet50'},
+      normalization='cifar10_madry',
+      clean=87.03,
+      parameters=23_520_842,
+      source=MADRY,
+      file='cifar_linf_8.pt, which the README links',
+      pickles='inert',
     ),
     'vit': _cifar10(
-      'ViT, here ViT-B/4 of Mo et al., 2022',
-      {'name': 'vit_base', 'patch_size': 4},
-      'cifar10',
-      81.24,
-      85_152_010,
-      TRANSFORMERS,
-      '',
+      title='ViT, here ViT-B/4 of Mo et al., 2022',
+      network={'name': 'vit_base', 'patch_size': 4},
+      normalization='cifar10',
+      clean=81.24,
+      parameters=85_152_010,
+      source=TRANSFORMERS,
+      file='',
     ),
     'deit': _cifar10(
-      'DeiT Tiny, patch 4, of Mo et al., 2022',
-      {'name': 'deit_tiny', 'patch_size': 4},
-      'cifar10',
-      79.5,
-      5_362_762,
-      TRANSFORMERS,
-      '',
+      title='DeiT Tiny, patch 4, of Mo et al., 2022',
+      network={'name': 'deit_tiny', 'patch_size': 4},
+      normalization='cifar10',
+      clean=79.5,
+      parameters=5_362_762,
+      source=TRANSFORMERS,
+      file='',
     ),
     'imagenet_resnet18': _imagenet(
-      'ImageNet ResNet-18 of Salman et al., 2020 (L-inf, 4/255)',
-      {'name': 'imagenet_resnet18'},
-      52.92,
-      11_689_512,
-      ROBUSTBENCH,
-      'Salman2020Do_R18: Google Drive 1OThCOQCOxY6lAgxZxgiK3YuZDD7PPfPx',
+      title='ImageNet ResNet-18 of Salman et al., 2020 (L-inf, 4/255)',
+      network={'name': 'imagenet_resnet18'},
+      clean=52.92,
+      parameters=11_689_512,
+      source=ROBUSTBENCH,
+      file='Salman2020Do_R18: Google Drive 1OThCOQCOxY6lAgxZxgiK3YuZDD7PPfPx',
     ),
     'imagenet_resnet50': _imagenet(
-      'ImageNet ResNet-50 of Salman et al., 2020 (L-inf, 4/255)',
-      {'name': 'imagenet_resnet50'},
-      64.02,
-      25_557_032,
-      ROBUSTBENCH,
-      'Salman2020Do_R50: Google Drive 1TmT5oGa1UvVjM3d-XeSj_XmKqBNRUg8r',
+      title='ImageNet ResNet-50 of Salman et al., 2020 (L-inf, 4/255)',
+      network={'name': 'imagenet_resnet50'},
+      clean=64.02,
+      parameters=25_557_032,
+      source=ROBUSTBENCH,
+      file='Salman2020Do_R50: Google Drive 1TmT5oGa1UvVjM3d-XeSj_XmKqBNRUg8r',
     ),
     'imagenet_resnet50_madry': _imagenet(
-      'ImageNet ResNet-50 of Engstrom et al., 2019 (L-inf, 4/255)',
-      {'name': 'imagenet_resnet50'},
-      62.56,
-      25_557_032,
-      MADRY,
-      'imagenet_linf_4.pt, which the README links',
-      'inert',
+      title='ImageNet ResNet-50 of Engstrom et al., 2019 (L-inf, 4/255)',
+      network={'name': 'imagenet_resnet50'},
+      clean=62.56,
+      parameters=25_557_032,
+      source=MADRY,
+      file='imagenet_linf_4.pt, which the README links',
+      pickles='inert',
     ),
     'imagenet_wrn50': _imagenet(
-      'ImageNet WRT-50: WideResNet-50-2 of Salman et al., 2020 (L-inf, 4/255)',
-      {'name': 'imagenet_wide_resnet50_2'},
-      68.46,
-      68_883_240,
-      ROBUSTBENCH,
-      'Salman2020Do_50_2: Google Drive 1OT7xaQYljrTr3vGbM37xK9SPoPJvbSKB',
+      title='ImageNet WRT-50: WRN-50-2 of Salman et al., 2020 (L-inf, 4/255)',
+      network={'name': 'imagenet_wide_resnet50_2'},
+      clean=68.46,
+      parameters=68_883_240,
+      source=ROBUSTBENCH,
+      file='Salman2020Do_50_2: Google Drive 1OT7xaQYljrTr3vGbM37xK9SPoPJvbSKB',
     ),
   }
 )

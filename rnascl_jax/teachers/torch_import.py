@@ -16,8 +16,8 @@ attacks work on images in [0, 1].
 
 import os
 import pathlib
+import secrets
 import shutil
-import tempfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -29,10 +29,11 @@ from rnascl_jax.base import Variables
 from rnascl_jax.pytorch import files as torch_files
 from rnascl_jax.pytorch import state_dicts, wrappers
 from rnascl_jax.teachers import build, fitting
-from rnascl_jax.teachers.published import NORMALIZATIONS, Normalization
+from rnascl_jax.teachers import normalization as normalizations
+from rnascl_jax.teachers.normalization import NORMALIZATIONS, Normalization
 
 # The linear layer over classes, in the published networks.
-_HEADS = ('linear.bias', 'fc.bias', 'head.bias')
+_HEADS = ('linear', 'fc', 'head')
 # The convolution over images.
 _STEMS = ('patch_embed.proj.weight', 'conv1.weight')
 
@@ -62,6 +63,7 @@ def read(
   dataset: str = '',
   pickled: str = 'safe',
   entry: str = '',
+  prefix: str | None = None,
 ) -> Imported:
   """Reads a teacher.
 
@@ -76,6 +78,7 @@ def read(
     dataset: what it was trained on, for messages.
     pickled: how a pickle is read, see `pytorch.files`.
     entry: of the file that has the state dict; empty to find it.
+    prefix: of the network's names in it; None to find it.
 
   Returns:
     The teacher.
@@ -86,29 +89,15 @@ def read(
       asked for does not fit it; the message says what differs.
     ImportError: it takes PyTorch to read the file.
   """
-  given = _named(normalization) if normalization else None
+  given = normalizations.named(normalization) if normalization else None
   build.network(spec, num_classes=1)  # An unknown one fails before the file.
   held = torch_files.read(path, pickled=pickled, entry=entry)
-  classes = _classes(held, num_classes)
-  channels = _channels(held)
+  classes, channels = _classes(held, num_classes), _channels(held)
   template = fitting.shapes(spec, classes, image_size, channels)
-  expected = state_dicts.shapes(template)
-  unwrapped = wrappers.unwrap(held.arrays, expected)
-  differences = fitting.differences(unwrapped, expected)
-  if differences:
-    raise ValueError(
-      f'{held.path} is not {spec["name"]} with {classes} classes and images of '
-      f'{image_size} pixels: {"; ".join(differences)}.'
-      + fitting.hint(held.arrays, classes, image_size)
-    )
+  unwrapped = _unwrapped(held, spec, template, image_size, prefix)
   _check_numbers(unwrapped.arrays, held.path)
   chosen, said_by = _normalization(given, unwrapped, held, fallback)
-  if len(chosen.mean) not in (1, channels):
-    raise ValueError(
-      f'{held.path} is for images with {channels} channels, but the '
-      f'normalisation ({said_by}) has {len(chosen.mean)} means: give '
-      '--normalization with one for each channel.'
-    )
+  normalizations.check(chosen, channels)
   net = build.network(spec, num_classes=classes, **chosen._asdict())
   metadata = {
     'kind': 'teacher',
@@ -119,15 +108,7 @@ def read(
     'image_shape': [image_size, image_size, channels],
     'mean': list(chosen.mean),
     'std': list(chosen.std),
-    'source': {
-      'file': held.path.name,
-      'sha256': held.sha256,
-      'entry': held.entry,
-      'prefix': unwrapped.prefix,
-      'normalization': said_by,
-      'used': len(unwrapped.arrays),
-      'ignored': {why: len(keys) for why, keys in unwrapped.ignored.items()},
-    },
+    'source': _source(held, unwrapped, said_by),
   }
   variables = state_dicts.into_variables(template, unwrapped.arrays)
   return Imported(net, variables, metadata)
@@ -146,17 +127,14 @@ def save(imported: Imported, folder: str | os.PathLike[str]) -> None:
   """
   place = pathlib.Path(folder).absolute()
   check_absent(place)
-  place.parent.mkdir(parents=True, exist_ok=True)
-  unfinished = pathlib.Path(
-    tempfile.mkdtemp(prefix=f'.{place.name}.', dir=place.parent)
-  )
+  unfinished = place.with_name(f'.{place.name}.{secrets.token_hex(4)}')
+  unfinished.mkdir(parents=True)
   try:
     checkpoints.save_variables(
       unfinished / 'model', imported.variables, imported.metadata
     )
     summary = {'seconds': 0.0, 'source': imported.metadata['source']}
     files.write_json(unfinished / 'stage.json', summary)
-    os.chmod(unfinished, 0o755)
     os.rename(unfinished, place)
   finally:
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -170,13 +148,60 @@ def check_absent(folder: str | os.PathLike[str]) -> None:
     )
 
 
+def _unwrapped(
+  held: torch_files.Checkpoint,
+  spec: Mapping[str, Any],
+  template: Variables,
+  image_size: int,
+  prefix: str | None,
+) -> wrappers.Unwrapped:
+  """The arrays of a network, if the file is of it.
+
+  Raises:
+    ValueError: it is of another one, or has several of other weights.
+  """
+  expected = state_dicts.shapes(template)
+  unwrapped = wrappers.unwrap(held.arrays, expected, prefix)
+  differences = fitting.differences(unwrapped, expected)
+  if not differences:
+    return unwrapped
+  whole = len(unwrapped.arrays) == len(expected)
+  if whole and unwrapped.others and prefix is None:
+    found = [unwrapped.prefix, *unwrapped.others]
+    raise ValueError(
+      f'{held.path} has several networks of other weights, under '
+      f'{", ".join(map(repr, found))}: choose one with --prefix.'
+    )
+  classes = _classes(held, 0)
+  raise ValueError(
+    f'{held.path} is not {build.text(spec)} with {classes} classes and images '
+    f'of {image_size} pixels: {"; ".join(differences)}.'
+    + fitting.hint(held.arrays, classes, image_size)
+  )
+
+
+def _source(
+  held: torch_files.Checkpoint, unwrapped: wrappers.Unwrapped, said_by: str
+) -> dict[str, Any]:
+  """Where a teacher is from, as JSON."""
+  return {
+    'file': held.path.name,
+    'sha256': held.sha256,
+    'entry': held.entry,
+    'prefix': unwrapped.prefix,
+    'normalization': said_by,
+    'used': len(unwrapped.arrays),
+    'ignored': {why: len(keys) for why, keys in unwrapped.ignored.items()},
+  }
+
+
 def _classes(held: torch_files.Checkpoint, wanted: int) -> int:
   """The number of classes in a file, if it is the wanted one."""
   found = {
     len(array)
     for name in _HEADS
-    for prefix in state_dicts.matching(held.arrays, name)
-    if (array := held.arrays[prefix + name]).ndim == 1
+    for prefix in state_dicts.matching(held.arrays, f'{name}.weight')
+    if (array := held.arrays[f'{prefix}{name}.weight']).ndim == 2
   }
   if not found:  # The differences will say what is missing.
     return wanted or 1
@@ -200,27 +225,6 @@ def _channels(held: torch_files.Checkpoint) -> int:
   return found[0] if found else 3
 
 
-def _named(normalization: Normalization | str) -> Normalization:
-  if isinstance(normalization, str):
-    if normalization not in NORMALIZATIONS:
-      raise ValueError(
-        f'unknown normalisation {normalization!r}; known are '
-        f'{", ".join(NORMALIZATIONS)}.'
-      )
-    normalization = NORMALIZATIONS[normalization]
-  _check_normalization(normalization)
-  return normalization
-
-
-def _check_normalization(chosen: Normalization) -> None:
-  finite = np.isfinite([*chosen.mean, *chosen.std]).all()
-  if len(chosen.mean) != len(chosen.std) or not finite or min(chosen.std) <= 0:
-    raise ValueError(
-      f'mean={chosen.mean} and std={chosen.std} must be equally many finite '
-      'numbers, the deviations positive.'
-    )
-
-
 def _normalization(
   given: Normalization | None,
   unwrapped: wrappers.Unwrapped,
@@ -230,15 +234,12 @@ def _normalization(
   """The first layer, and who says so: the user, the file, or the fallback."""
   if given is not None:
     return given, 'given'
-  mean, std = unwrapped.mean, unwrapped.std
-  if mean is None or std is None:  # One of ours says it beside the weights.
-    mean, std = (held.metadata.get(name) for name in ('mean', 'std'))
-  if mean and std:
-    found = Normalization(tuple(mean), tuple(std))
-    _check_normalization(found)
-    return found, 'the file'
+  found = normalizations.said(unwrapped.means, unwrapped.stds, held.metadata)
+  if found is not None:
+    return normalizations.named(found), 'the file'
   if fallback:
-    return _named(fallback), f'known of this teacher ({fallback})'
+    known = f'known of this teacher ({fallback})'
+    return normalizations.named(fallback), known
   raise ValueError(
     f'{held.path} does not say how its inputs are normalised, and a wrong '
     'guess costs a few points of accuracy: give --normalization, one of '
@@ -252,7 +253,9 @@ def _check_numbers(
   """Raises for weights that no training leaves."""
   for name, array in arrays.items():
     wrong = ''
-    if not np.isfinite(array).all():
+    if array.dtype.kind != 'f':
+      wrong = f'is of {array.dtype}, not of floating numbers'
+    elif not np.isfinite(array).all():
       wrong = 'is not finite everywhere'
     elif name.endswith('running_var') and array.min() < 0:
       wrong = 'is negative somewhere'
