@@ -118,7 +118,7 @@ def _check_flags() -> None:
     raise ValueError(
       'give either --teacher, one of the paper (see --list), or --network.'
     )
-  if _TEACHER.value and not _IMAGE_SIZE.using_default_value:
+  if _TEACHER.value and launcher.FLAGS['image_size'].present:
     raise ValueError('--image_size is for --network; --teacher has its own.')
   if _NETWORK.value:
     _check_fields(build.from_text(_NETWORK.value))

@@ -104,6 +104,8 @@ def test_a_teacher_is_imported_or_refused_without_a_trace(tmp_path):
     'unsaid': [file, network],
     'bad': [page, '--teacher=wrn34'],
     'both': [file, network, '--teacher=wrn34'],
+    'size': [page, '--teacher=wrn34', '--image_size=224'],
+    'field': [file, f'{network},attention=2'],
     'list': ['--list'],
   }
   processes = {
@@ -117,6 +119,8 @@ def test_a_teacher_is_imported_or_refused_without_a_trace(tmp_path):
   assert 'does not say how its inputs are normalised' in said['unsaid']
   assert 'web page, not a checkpoint' in said['bad']
   assert 'either --teacher' in said['both']
+  assert '--teacher has its own' in said['size']
+  assert 'config.teacher.network has no attention' in said['field']
   assert 'wrn34: WRT-34' in said['list']
   assert not any('Traceback' in text for text in said.values())
   left = {path.name for path in tmp_path.iterdir()}

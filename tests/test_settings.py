@@ -185,7 +185,7 @@ def test_a_fixed_teacher_network_takes_no_depth():
   config.teacher.network = settings.template().teacher.network
   config.teacher.network.name = 'resnet18'
   config.teacher.network.depth = 10
-  with pytest.raises(ValueError, match='does not take depth'):
+  with pytest.raises(ValueError, match='network resnet18,depth=10: it has no'):
     _check(settings.parse(config))
 
 
