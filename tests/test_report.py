@@ -8,7 +8,13 @@ from scipy import stats
 
 from rnascl_jax import figures, report
 from rnascl_jax.figures import results, statistics
-from rnascl_jax.report import comparison, findings, tables, teacher_layers
+from rnascl_jax.report import (
+  comparison,
+  findings,
+  run_facts,
+  tables,
+  teacher_layers,
+)
 from tests import saved_run
 
 NOT_SHOWN = findings.NOT_SHOWN
@@ -335,3 +341,26 @@ def test_a_run_under_way_has_a_report_of_what_is_there(tmp_path, workdir):
   text = report.write(workdir).read_text(encoding='utf-8')
   assert '| Robust teacher | 99.0' in text and 'McNemar' not in text
   assert 'The architecture found' not in text and 'tutor_map' not in text
+
+
+@pytest.mark.parametrize('imported', [False, True])
+def test_a_teacher_that_was_not_trained_here_is_said_with_its_file(
+  imported, workdir
+):
+  def said():
+    return run_facts.section(results.load(workdir)).splitlines()
+
+  assert not any('Not trained here' in line for line in said())
+  saved = {'seconds': 0.0, 'checkpoint': 'teachers/wrn34'}
+  if imported:
+    saved['source'] = {
+      'file': 'model_best.pth',
+      'sha256': 'ab' * 32,
+      'normalization': 'given',
+    }
+  folder = workdir / 'teacher'
+  folder.mkdir(exist_ok=True)
+  (folder / 'stage.json').write_text(json.dumps(saved))
+  (line,) = (line for line in said() if 'Not trained here' in line)
+  assert 'from `teachers/wrn34`' in line
+  assert (f'`model_best.pth` (SHA-256 `{"ab" * 32}`' in line) == imported

@@ -15,6 +15,7 @@ Example:
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,9 @@ from rnascl_jax.figures import evaluation, layer_scores, rank_correlation
 from rnascl_jax.figures.evaluation import Arrays, Evaluation, Json
 from rnascl_jax.figures.layer_scores import LayerScores, Robustness
 from rnascl_jax.figures.rank_correlation import RankCorrelation
+
+# Folders of teachers.
+_TEACHERS = ('teacher', 'vulnerable_teacher')
 
 
 class Stage(NamedTuple):
@@ -82,6 +86,7 @@ class Run:
     history: search/history.npz, what the search believed after every epoch.
     attention: evaluation/attention.npz, images and attention maps.
     robustness: evaluation/robustness.json, scores of all teachers' layers.
+    given: stage.json of the teachers that were trained elsewhere, by name.
   """
 
   workdir: pathlib.Path
@@ -93,6 +98,7 @@ class Run:
   history: Arrays | None
   attention: Arrays | None
   robustness: Robustness | None
+  given: Mapping[str, Json]
 
   @property
   def dataset(self) -> str:
@@ -191,6 +197,7 @@ def load(workdir: str | os.PathLike[str]) -> Run:
     history=evaluation.read_arrays(root / 'search' / 'history.npz'),
     attention=evaluation.read_arrays(root / 'evaluation' / 'attention.npz'),
     robustness=layer_scores.read(root / 'evaluation' / 'robustness.json'),
+    given=_given(root),
   )
 
 
@@ -204,10 +211,19 @@ def _in_order(found: list[Evaluation]) -> tuple[Evaluation, ...]:
   return tuple(sorted(found, key=place))
 
 
+def _given(root: pathlib.Path) -> dict[str, Json]:
+  """Finds stage.json of teachers that the run took from a checkpoint."""
+  found = {
+    name: evaluation.read_json(root / name / 'stage.json') or {}
+    for name in _TEACHERS
+  }
+  return {name: saved for name, saved in found.items() if 'checkpoint' in saved}
+
+
 def _stages(root: pathlib.Path, config: Json) -> tuple[Stage, ...]:
   """Finds metrics.jsonl of teachers, of the search, and of every student."""
   found = []
-  for model in ('teacher', 'vulnerable_teacher'):
+  for model in _TEACHERS:
     found.append(('teacher', model, root / model))
   found.append(('search', 'search', root / 'search'))
   for group in ('train', 'adversarial'):

@@ -15,6 +15,7 @@ def section(run: Run) -> str:
     ('Versions', _versions(run)),
   ]
   lines = [f'- {name}: {value}' for name, value in facts if value]
+  lines += [f'- Not trained here: {given}' for given in _given(run)]
   lines += [f'- **Ended early**: {ended}' for ended in _ended_early(run)]
   command = run.provenance.get('command')
   if command:
@@ -59,6 +60,21 @@ def _wall_clock(run: Run) -> str:
   if len(stages) > 1 and 'total' not in seconds:
     stages.append(f'together {duration(sum(seconds.values()))}')
   return ', '.join(stages)
+
+
+def _given(run: Run) -> list[str]:
+  """Teachers that were trained elsewhere, and the files they are from."""
+  found = []
+  for name, saved in run.given.items():
+    text = f'{run.label(name)}, from `{saved["checkpoint"]}`'
+    source = saved.get('source')
+    if source:
+      text += (
+        f', which was imported from `{source["file"]}` (SHA-256 '
+        f'`{source["sha256"]}`; normalisation: {source["normalization"]})'
+      )
+    found.append(f'{text}.')
+  return found
 
 
 def _ended_early(run: Run) -> list[str]:
