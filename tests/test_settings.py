@@ -289,10 +289,7 @@ def test_more_devices_than_there_are_are_refused(tmp_path):
     loops.teacher(config, str(tmp_path))
 
 
-def test_a_data_set_that_is_not_prepared_names_the_command(
-  tmp_path, monkeypatch
-):
-  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
+def test_a_data_set_that_is_not_prepared_names_the_command(tmp_path):
   config = cifar10.get_config('smoke')
   config.data.data_dir = str(tmp_path)
   with pytest.raises((ValueError, FileNotFoundError), match='prepare'):
