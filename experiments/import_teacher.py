@@ -90,7 +90,7 @@ _PICKLES = flags.DEFINE_enum(
   'safe',
   pickles.WAYS,
   'How a pickle is read. safe: tensors and plain containers, all else is '
-  'refused. inert: all else becomes placeholders; nothing in the file is run. '
+  'refused. inert: all else becomes placeholders, and none of it is run. '
   'unsafe: whatever code is in the file is run WITH YOUR RIGHTS: it can read, '
   'send and delete your files. Only for a file whose author you trust.',
 )

@@ -229,8 +229,8 @@ def _refusal(path: pathlib.Path, error: Exception, pickled: str) -> str:
   return (
     f'{path} holds more than tensors: its pickle names {", ".join(named)}. '
     'Nothing of it was run. --pickles=inert reads the tensors and makes '
-    'placeholders of all else, running nothing; --pickles=unsafe runs what the '
-    'file says, with your rights: only for a file whose author you trust.'
+    'placeholders of these, running none of them; --pickles=unsafe runs what '
+    'the file says, with your rights: only for a file whose author you trust.'
   )
 
 
