@@ -1,4 +1,9 @@
-"""What all commands share: flags, logging, a cache of compiled programs."""
+"""What all commands share: flags, logging, a cache of compiled programs.
+
+On several hosts the same command is started on each, with --multihost where JAX
+finds the others by itself (TPU pods, Slurm, Open MPI, Kubernetes), and else with
+--coordinator_address, --num_processes and --process_id.
+"""
 
 import os
 import pathlib
@@ -10,10 +15,16 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from rnascl_jax import driver, workdir
+from rnascl_jax import driver, processes, workdir
 from rnascl_jax.loops import run as runs
 
 FLAGS = flags.FLAGS
+_PROCESSES = (
+  'multihost',
+  'coordinator_address',
+  'num_processes',
+  'process_id',
+)
 
 
 def define_workdir() -> None:
@@ -35,10 +46,12 @@ def launch(stage: Callable[[Any, str], Any]) -> None:
   """
   define_workdir()
   _define_config()
+  _define_processes()
 
   def command() -> Any:
     cache_compilations()
     try:
+      _connect()
       runs.open_run(FLAGS.config, FLAGS.workdir)
     except (ValueError, FileNotFoundError) as error:
       sys.exit(f'error: {error}')
@@ -60,6 +73,37 @@ def _define_config() -> None:
     sys.exit(f'error: in --config: {error}')
 
 
+def _define_processes() -> None:
+  """Defines what joins the processes of several hosts."""
+  flags.DEFINE_boolean(
+    'multihost',
+    False,
+    'Joins the processes of all hosts, which JAX finds by itself: on a TPU '
+    'pod, under Slurm, Open MPI or Kubernetes. Start the same command on each.',
+  )
+  flags.DEFINE_string(
+    'coordinator_address',
+    '',
+    'Elsewhere: host:port of the first process, with the next two flags.',
+  )
+  flags.DEFINE_integer('num_processes', 0, 'How many processes there are.')
+  flags.DEFINE_integer(
+    'process_id', -1, 'Which of them this is, in [0, num_processes).'
+  )
+
+
+def _connect() -> None:
+  """Joins the other processes, if there are any; only the first one logs."""
+  address, own = FLAGS.coordinator_address, FLAGS.process_id
+  many = FLAGS.num_processes
+  if not (FLAGS.multihost or address or many or own >= 0):
+    return
+  processes.connect(address, many, own)
+  logging.info('%d processes are connected.', processes.count())
+  if not processes.is_main():
+    logging.set_verbosity(logging.WARNING)
+
+
 def run(command: Callable[[], Any]) -> None:
   """Parses flags, runs a command and prints its result if it is text."""
 
@@ -68,15 +112,19 @@ def run(command: Callable[[], Any]) -> None:
       raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
     try:
       result = command()
-    except (workdir.MissingStageError, driver.NonFiniteLossError) as error:
+    except (
+      workdir.MissingStageError,
+      driver.NonFiniteLossError,
+      processes.OtherProcessError,
+    ) as error:
       sys.exit(f'error: {error}')
-    if isinstance(result, str):
+    if isinstance(result, str) and result:
       print(result)
 
   # absl hides what is logged before flags are parsed; people want to see it.
   logging.set_verbosity(logging.INFO)
   # `--help` shows the flags of the main module: these are meant to be seen.
-  for name in ('config', 'workdir'):
+  for name in ('config', 'workdir', *_PROCESSES):
     if name in FLAGS:
       FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
   app.run(main)

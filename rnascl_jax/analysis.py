@@ -23,7 +23,6 @@ import numpy as np
 from rnascl_jax import (
   attacks,
   attention,
-  batches,
   classification,
   networks,
   parallel,
@@ -108,13 +107,9 @@ def robustness_scores(
   )
   found = []
   for rows, mask in classification.rounds(count, batch_size, len(over)):
-    part = images[rows]
-    if part.dtype == np.uint8:
-      part = np.asarray(batches.to_float(part))
-    given = [
-      parallel.shard(array, len(over)) for array in (part, labels[rows], rows)
-    ]
-    changes = np.asarray(function(*constants, *given))
+    own = parallel.share(rows, over)
+    given = classification.floats(images, rows, over), labels[own], own
+    changes = parallel.fetch(function(*constants, *given))
     found.append(changes.reshape(-1, changes.shape[-1])[mask])
   return _summary(np.concatenate(found).astype(np.float64))
 

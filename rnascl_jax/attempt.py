@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnascl_jax import batches, parallel, progress
+from rnascl_jax import batches, processes, progress
 from rnascl_jax.attacks import confirmation, norms
 from rnascl_jax.classification import Clean
 from rnascl_jax.datasets import Split
@@ -17,7 +17,8 @@ class Outcome(NamedTuple):
   Attributes:
     correct: [N] bool, images still classified correctly.
     rows: [n] integers, images that the attack broke.
-    images: [n, H, W, C], float32, what it made of them.
+    images: [n, H, W, C], float32, what it made of them; [0, H, W, C] if they
+      were not kept.
     rejected: how many of its images are misclassified, but not in the ball or
       not in [0, 1].
     seconds: wall clock, with that of earlier runs.
@@ -37,25 +38,46 @@ class Outcome(NamedTuple):
 class Attempt:
   """What an attack has found so far."""
 
-  def __init__(self, clean: Clean, shape: tuple[int, ...]):
-    self._clean = clean
+  def __init__(
+    self, clean: Clean, split: Split, epsilon: float, *, keep_images: bool
+  ):
+    """Begins with what is wrong without an attack.
+
+    Args:
+      clean: what the classifier makes of the images.
+      split: the images.
+      epsilon: radius of the L-infinity ball.
+      keep_images: whether to keep the adversarial images.
+    """
+    self._clean, self._split, self._epsilon = clean, split, epsilon
+    self._keeps = keep_images
     self.over = ~clean.correct  # [N] bool, not to be attacked any more.
+    self._broken = np.zeros(len(clean.correct), bool)
     self._images: dict[int, np.ndarray] = {}  # Those that were broken, by row.
-    self._shape = shape[1:]
-    self._seconds = 0.0
+    self._rejected, self._seconds = 0, 0.0
 
   def add(self, entry: Entry) -> None:
     _, finished, seconds = entry
-    broken = finished.rows[finished.fooled]
+    rows = finished.rows[finished.fooled]
     self.over[finished.rows] = True
-    self._images.update(zip(broken.tolist(), finished.images, strict=True))
     self._seconds += seconds
+    if not len(rows):
+      return
+    originals = np.asarray(batches.to_float(self._split.images[rows]))
+    valid = confirmation.in_ball(
+      finished.images, originals, epsilon=self._epsilon, norm=norms.LINF
+    )
+    self._broken[rows[valid]] = True
+    self._rejected += int((~valid).sum())
+    if self._keeps:
+      kept = finished.images[valid]
+      self._images.update(zip(rows[valid].tolist(), kept, strict=True))
 
   @property
   def accuracy(self) -> float:
     """As far as one can tell from the images that were attacked."""
     attacked = int((self.over & self._clean.correct).sum())
-    share = 1 - len(self._images) / max(attacked, 1)
+    share = 1 - int(self._broken.sum()) / max(attacked, 1)
     return float(share * self._clean.accuracy)
 
   def progress(self, description: str) -> progress.Progress:
@@ -64,19 +86,14 @@ class Attempt:
       initial=int(self.over.sum()),
       description=description,
       unit='images',
-      is_main_process=parallel.is_main_process() and bool(description),
+      is_main_process=processes.is_main() and bool(description),
     )
 
-  def outcome(self, split: Split, epsilon: float) -> Outcome:
-    rows = np.array(sorted(self._images), int)
-    images = np.zeros((len(rows), *self._shape), np.float32)
-    for place, row in enumerate(rows):
+  def outcome(self) -> Outcome:
+    rows = np.flatnonzero(self._broken)
+    kept = rows if self._keeps else rows[:0]
+    images = np.zeros((len(kept), *self._split.images.shape[1:]), np.float32)
+    for place, row in enumerate(kept.tolist()):
       images[place] = self._images[row]
-    originals = np.asarray(batches.to_float(split.images[rows]))
-    valid = confirmation.in_ball(
-      images, originals, epsilon=epsilon, norm=norms.LINF
-    )
-    correct = self._clean.correct.copy()
-    correct[rows[valid]] = False
-    rejected = int((~valid).sum())
-    return Outcome(correct, rows[valid], images[valid], rejected, self._seconds)
+    correct = self._clean.correct & ~self._broken
+    return Outcome(correct, rows, images, self._rejected, self._seconds)

@@ -97,12 +97,26 @@ def logits(
   """
   function, found = _mapped(net, tuple(over)), []
   for rows, mask in rounds(len(images), batch_size, len(over)):
-    part = images[rows]
-    if part.dtype == np.uint8:
-      part = np.asarray(batches.to_float(part))
-    given = np.asarray(function(variables, parallel.shard(part, len(over))))
+    given = parallel.fetch(function(variables, floats(images, rows, over)))
     found.append(given.reshape(-1, given.shape[-1])[mask])
   return np.concatenate(found)
+
+
+def floats(
+  images: np.ndarray, rows: np.ndarray, over: Sequence[jax.Device]
+) -> np.ndarray:
+  """Some images in [0, 1], [devices here, B, H, W, C].
+
+  Args:
+    images: [N, H, W, C], uint8, or float32 in [0, 1].
+    rows: of a batch over all devices.
+    over: devices.
+  """
+  own = parallel.share(rows, over)  # [devices here, B]
+  part = images[own.reshape(-1)]
+  if part.dtype == np.uint8:
+    part = np.asarray(batches.to_float(part))
+  return part.reshape(*own.shape, *part.shape[1:])
 
 
 def clean(

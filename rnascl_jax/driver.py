@@ -5,8 +5,12 @@ epochs and when the process is asked to stop, always between two dispatches; a
 run that goes on from a checkpoint does exactly what it would have done without
 the break, down to the last bit (on a CPU) and to the same `metrics.jsonl`.
 
-Several steps may run in one dispatch (`lax.scan`): indices of images go in,
-metrics of all steps come out, and the host waits only for the dispatch before.
+Several steps may run in one dispatch (`lax.scan`): images or their indices go
+in (`feeds`), metrics of all steps come out, and the host waits only for the
+dispatch before.
+
+With several processes a signal to any of them stops all, at the same step: each
+tells with every dispatch whether it was asked to stop.
 """
 
 import collections
@@ -15,8 +19,9 @@ import dataclasses
 import functools
 import math
 import pathlib
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -24,8 +29,17 @@ import numpy as np
 from absl import logging
 from jax import lax
 
-from rnascl_jax import checkpoints, interrupts, metrics, parallel, progress
+from rnascl_jax import (
+  checkpoints,
+  feeds,
+  interrupts,
+  metrics,
+  parallel,
+  processes,
+  progress,
+)
 from rnascl_jax.base import Array, PyTree
+from rnascl_jax.feeds import Dispatch, Feed, Schedule
 from rnascl_jax.steps import Batch
 
 # Dispatches that may wait in the queue before the host waits for the oldest.
@@ -44,12 +58,9 @@ class Stage:
     name: shown in progress and errors.
     directory: for checkpoints and metrics.
     step: (state, context, *batches) -> (state, sums), for one device.
-    parts: sizes of the parts of a global batch, one for each of the batches.
-    epochs: how many.
-    steps_per_epoch: how many.
-    steps_per_dispatch: how many in one program.
+    schedule: which images each step sees; a batch has a part for each of the
+      step's batches.
     checkpoint_every: epochs between validations and checkpoints.
-    order: epoch -> indices [steps_per_epoch, sum of parts] of images.
     validate: replicated state -> metrics; `selection` chooses the best.
     annotate: (replicated state, epochs done) -> further metrics of training.
     max_drop: the stage ends where `adversarial_accuracy`, a share, falls by
@@ -60,12 +71,8 @@ class Stage:
   name: str
   directory: pathlib.Path
   step: Callable[..., tuple[PyTree, dict[str, Array]]]
-  parts: tuple[int, ...]
-  epochs: int
-  steps_per_epoch: int
-  steps_per_dispatch: int
+  schedule: Schedule
   checkpoint_every: int
-  order: Callable[[int], np.ndarray]
   validate: Callable[[PyTree], dict[str, float]]
   annotate: Callable[[PyTree, int], dict[str, float]]
   max_drop: float = 0.0
@@ -77,47 +84,54 @@ class Result(NamedTuple):
   Attributes:
     state: the last one, on the host.
     seconds: all of it took.
+    waited: seconds of them, since the last start, that steps waited for images.
     collapse: the drop that ended it before its time, or None.
   """
 
   state: PyTree
   seconds: float
+  waited: float
   collapse: dict[str, float] | None
 
 
 @functools.lru_cache(maxsize=8)
 def make_dispatch(
-  step: Callable[..., Any], over: tuple[jax.Device, ...]
+  step: Callable[..., Any],
+  over: tuple[jax.Device, ...],
+  read: Callable[..., tuple[Array, Array]] = feeds.read_rows,
 ) -> Callable[..., Any]:
-  """Maps steps over devices: (state, context, data, rows) -> (state, sums).
+  """Maps steps over devices: (state, context, data, given) -> (state, sums).
 
   Stages that share a step share the compiled program.
+
+  Args:
+    step: for one device.
+    over: devices.
+    read: of a feed, whose data and dispatches the program is given.
   """
 
-  def run(state, context, data, rows):
+  def run(state, context, data, given):
     def one(state, parts):
       batches, offset = [], 0
       for part in parts:
-        where = offset + parallel.positions(part.shape[0])
-        batches.append(Batch(data.images[part], data.labels[part], where))
-        offset += part.shape[0] * len(over)
+        images, labels = read(data, part)
+        where = offset + parallel.positions(labels.shape[0])
+        batches.append(Batch(images, labels, where))
+        offset += labels.shape[0] * len(over)
       return step(state, context, *batches)
 
-    if rows[0].shape[0] > 1:
-      return lax.scan(one, state, rows)
-    state, sums = one(state, tuple(part[0] for part in rows))
+    if jax.tree.leaves(given)[0].shape[0] > 1:
+      return lax.scan(one, state, given)
+    state, sums = one(state, jax.tree.map(lambda x: x[0], given))
     return state, jax.tree.map(lambda x: x[None], sums)
 
   return parallel.pmap(run, over, donate=(0,))
 
 
-def _shares(stage: Stage, rows: np.ndarray, devices: int) -> tuple:
-  """Indices [n, B] as one array [devices, n, part / devices] for each part."""
-  bounds = np.cumsum(stage.parts)[:-1]
-  return tuple(
-    parallel.shard(part, devices, axis=1)
-    for part in np.split(rows, bounds, axis=1)
-  )
+@functools.lru_cache(maxsize=2)
+def _ballot(over: tuple[jax.Device, ...]) -> Callable[..., Any]:
+  """Counts devices whose process was asked to stop."""
+  return parallel.pmap(parallel.psum, over)
 
 
 @dataclasses.dataclass
@@ -152,7 +166,7 @@ def run(
   stage: Stage,
   state: PyTree,
   context: PyTree,
-  data: PyTree,
+  feed: Feed,
   over: Sequence[jax.Device],
 ) -> Result:
   """Runs a stage to its end, from its last checkpoint if there is one.
@@ -161,7 +175,7 @@ def run(
     stage: what to run.
     state: at step 0, on one device or the host; it has an attribute `step`.
     context: what the step uses and does not change, not replicated.
-    data: with `images` and `labels`, not replicated.
+    feed: images.
     over: devices.
 
   Returns:
@@ -173,7 +187,7 @@ def run(
       last good checkpoint, which the message names.
     Interrupted: after SIGTERM or SIGINT, when everything is saved.
   """
-  runner = _Runner(stage, state, context, data, over)
+  runner = _Runner(stage, state, context, feed, over)
   with contextlib.closing(runner), interrupts.stop_on_signal() as stop:
     return runner.run(stop)
 
@@ -181,11 +195,12 @@ def run(
 class _Runner:
   """The parts of `run` that share open files."""
 
-  def __init__(self, stage, state, context, data, over):
-    self._stage, self._over = stage, over
+  def __init__(self, stage, state, context, feed, over):
+    self._stage, self._over, self._feed = stage, over, feed
     self._context = parallel.replicate(context, over)
-    self._data = parallel.replicate(data, over)
-    self._dispatch = make_dispatch(stage.step, tuple(over))
+    self._data = parallel.replicate(feed.data, over)
+    self._dispatch = make_dispatch(stage.step, tuple(over), feed.read)
+    self._told_to_stop = False
     self._saved = checkpoints.Checkpoints(stage.directory / 'checkpoints')
     self._at = _Position(0, {}, 0.0)
     if self._saved.last_step() is not None:
@@ -193,12 +208,12 @@ class _Runner:
       state = restored.state
       self._at = _Position(restored.step, **restored.extra)
     self._state = parallel.replicate(state, over)
-    main = parallel.is_main_process()
+    main = processes.is_main()
     self._writer = metrics.open_writer(
       stage.directory, last_step=self._at.step, is_main_process=main
     )
     self._progress = progress.Progress(
-      stage.epochs * stage.steps_per_epoch,
+      stage.schedule.steps,
       initial=self._at.step,
       description=stage.name,
       is_main_process=main,
@@ -211,41 +226,57 @@ class _Runner:
     self._saved.close()
 
   def run(self, stop: interrupts.Stop) -> Result:
-    stage = self._stage
     collapse = None
-    for epoch in range(self._at.step // stage.steps_per_epoch, stage.epochs):
-      self._run_epoch(epoch, stop)
-      collapse = self._finish_epoch(epoch + 1)
-      if collapse:
-        break
-      if stop.signum:
-        self._save_and_exit(stop.signum)
+    schedule, over = self._stage.schedule, self._over
+    first = self._at.step
+    given = self._feed.dispatches(schedule, first, over)
+    with contextlib.closing(given):
+      for epoch in range(first // schedule.steps_per_epoch, schedule.epochs):
+        self._run_epoch(epoch, given, stop)
+        collapse = self._finish_epoch(epoch + 1)
+        if collapse:
+          break
+        if self._is_stopping(stop):
+          self._save_and_exit(stop)
     final = parallel.unreplicate(self._state)
-    return Result(final, time.monotonic() - self._started, collapse)
+    seconds = time.monotonic() - self._started
+    return Result(final, seconds, self._feed.waited, collapse)
 
-  def _run_epoch(self, epoch: int, stop: interrupts.Stop) -> None:
-    stage = self._stage
-    order = stage.order(epoch)
+  def _run_epoch(
+    self, epoch: int, given: Iterator[Dispatch], stop: interrupts.Stop
+  ) -> None:
+    end = (epoch + 1) * self._stage.schedule.steps_per_epoch
     queue: collections.deque = collections.deque()
-    first = self._at.step - epoch * stage.steps_per_epoch
-    while first < stage.steps_per_epoch:
-      rows = order[first : first + stage.steps_per_dispatch]
+    ahead = self._at.step
+    while ahead < end:
+      steps, rows = next(given)
       self._state, sums = self._dispatch(
-        self._state,
-        self._context,
-        self._data,
-        _shares(stage, rows, len(self._over)),
+        self._state, self._context, self._data, rows
       )
-      queue.append((len(rows), sums))
-      first += len(rows)
+      queue.append((steps, sums, self._vote(stop)))
+      ahead += steps
       while len(queue) > _IN_FLIGHT or (queue and self._must_wait()):
         self._collect(queue)
-      if stop.signum and first < stage.steps_per_epoch:
+      if self._is_stopping(stop) and ahead < end:
         while queue:
           self._collect(queue)
-        self._save_and_exit(stop.signum)
+        self._save_and_exit(stop)
     while queue:
       self._collect(queue)
+
+  def _vote(self, stop: interrupts.Stop) -> Array | None:
+    """Tells the other processes, if there are any, whether to stop."""
+    if processes.count() == 1:
+      return None
+    own = parallel.here(self._over)
+    asked = np.full(len(own), stop.signum is not None, np.int32)
+    return _ballot(tuple(self._over))(asked)
+
+  def _is_stopping(self, stop: interrupts.Stop) -> bool:
+    """Whether to stop, at the same step in all processes."""
+    if processes.count() == 1:
+      return stop.signum is not None
+    return self._told_to_stop
 
   def _must_wait(self) -> bool:
     # Collectives of several virtual CPU devices deadlock if they pile up.
@@ -253,8 +284,10 @@ class _Runner:
 
   def _collect(self, queue: collections.deque) -> None:
     """Waits for the oldest dispatch and reads its metrics."""
-    steps, sums = queue.popleft()
+    steps, sums, votes = queue.popleft()
     sums = parallel.unreplicate(sums)
+    if votes is not None:
+      self._told_to_stop |= bool(parallel.unreplicate(votes))
     self._check_finite(sums)
     self._at.extend(sums)
     self._at.step += steps
@@ -283,7 +316,7 @@ class _Runner:
       good = f'the last good checkpoint is {path}'
     raise NonFiniteLossError(
       f'{self._stage.name}, step {step} (epoch '
-      f'{step // self._stage.steps_per_epoch}): {what}; {good}. Lower the '
+      f'{step // self._stage.schedule.steps_per_epoch}): {what}; {good}. Lower the '
       'learning rate or the loss weights.'
     )
 
@@ -301,7 +334,7 @@ class _Runner:
     self._at.sums = {}
     step = self._at.step
     self._writer.write(step, {'epoch': done, **values}, split='train')
-    if done % stage.checkpoint_every and done < stage.epochs:
+    if done % stage.checkpoint_every and done < stage.schedule.epochs:
       return None
     measured = stage.validate(self._state)
     selection = measured.pop('selection')
@@ -343,7 +376,7 @@ class _Runner:
     }
     self._saved.save(self._at.step, host, metric=selection, extra=extra)
 
-  def _save_and_exit(self, signum: int) -> None:
+  def _save_and_exit(self, stop: interrupts.Stop) -> NoReturn:
     if self._saved.last_step() != self._at.step:
       self._save(None)
     logging.info(
@@ -351,7 +384,8 @@ class _Runner:
       self._stage.name,
       self._at.step,
     )
-    raise interrupts.Interrupted(128 + signum)
+    # Another process may be the one that was asked.
+    raise interrupts.Interrupted(128 + (stop.signum or signal.SIGTERM))
 
 
 def _is_finite(array: np.ndarray) -> bool:

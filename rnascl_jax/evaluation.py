@@ -2,8 +2,8 @@
 
 Images are attacked in batches of one size over all devices; the last batch is
 filled up and the filling ignored. The random draws of an image come from its
-index in the data set, so batch size, devices and interruptions do not change
-them. Epsilon is an argument of the compiled program, so a curve over epsilon
+index in the data set, so batch size, devices, processes and interruptions do not
+change them. Epsilon is an argument of the compiled program, so a curve over epsilon
 compiles once. An image counts as broken if the adversarial one is in the ball
 and in [0, 1] and misclassified in full float32.
 """
@@ -93,7 +93,8 @@ def mean_metrics(
   for rows, mask in classification.rounds(
     len(split.labels), batch_size, len(over)
   ):
-    shares = _sharded((split.images[rows], split.labels[rows], mask), over)
+    shares = _shares(split, rows, over)
+    shares.append(parallel.share(mask, over))
     sums = parallel.unreplicate(step(variables, *shares))
     totals = metrics.add(totals, sums) if totals else sums
   return metrics.means(totals)
@@ -112,6 +113,7 @@ def attacked(
   clean: Clean | None = None,
   journal: Journal | None = None,
   description: str = '',
+  keep_images: bool = True,
 ) -> Outcome:
   """Which images an attack leaves classified correctly.
 
@@ -131,6 +133,7 @@ def attacked(
       there.
     description: what the progress, with the accuracy so far, is called; empty
       shows none.
+    keep_images: whether the adversarial images are kept, in memory.
 
   Returns:
     The outcome of every image.
@@ -142,7 +145,7 @@ def attacked(
     clean = classification.clean(
       net, variables, split, over, batch_size=batch_size
     )
-  attempt = Attempt(clean, split.images.shape)
+  attempt = Attempt(clean, split, epsilon, keep_images=keep_images)
   if journal is not None:
     name = {
       'network': identity.describe(net),
@@ -157,10 +160,11 @@ def attacked(
   )
 
   def perturb(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    given = split.images[rows], split.labels[rows], rows.astype(np.int32)
-    fooled, images = function(variables, *_sharded(given, over), *constants)
-    images = np.asarray(images).reshape(-1, *split.images.shape[1:])
-    return np.asarray(fooled).reshape(-1), images
+    indices = parallel.share(rows.astype(np.int32), over)
+    shares = (*_shares(split, rows, over), indices)
+    fooled, images = function(variables, *shares, *constants)
+    images = parallel.fetch(images).reshape(-1, *split.images.shape[1:])
+    return parallel.fetch(fooled).reshape(-1), images
 
   rows = np.flatnonzero(~attempt.over)
   rounds = classification.rounds(len(rows), batch_size, len(over))
@@ -170,13 +174,16 @@ def attacked(
       if journal is not None:
         journal.append(*entry)
       bar.update(int(attempt.over.sum()), {'accuracy': attempt.accuracy})
-  return attempt.outcome(split, epsilon)
+  return attempt.outcome()
 
 
-def _sharded(
-  arrays: Sequence[np.ndarray], over: Sequence[jax.Device]
+def _shares(
+  split: Split, rows: np.ndarray, over: Sequence[jax.Device]
 ) -> list[np.ndarray]:
-  return [parallel.shard(array, len(over)) for array in arrays]
+  """Images and labels of some rows, for the devices of this process."""
+  own = parallel.share(rows, over)  # [devices here, B]
+  images = split.images[own.reshape(-1)]
+  return [images.reshape(*own.shape, *images.shape[1:]), split.labels[own]]
 
 
 def _identity(

@@ -3,6 +3,11 @@
 A step is written for one device and reduces over the axis `AXIS`; everything
 given to a mapped function has a leading axis of one entry per device.
 
+With several processes the devices are those of all of them, and every process
+calls the same functions in the same order. A mapped function takes and returns
+the entries of this process's devices alone; `share` cuts them out of arrays
+that all processes have, and `fetch` brings those of all processes together.
+
 Example:
   >>> import jax, jax.numpy as jnp
   >>> from rnascl_jax import parallel
@@ -19,9 +24,10 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import dtypes, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from rnascl_jax import processes
 from rnascl_jax.base import Array, PyTree
 
 # Name of the mapped axis in every step.
@@ -42,10 +48,13 @@ class PerImage(flax.struct.PyTreeNode):
 
 
 def devices(count: int = 0) -> list[jax.Device]:
-  """The first devices of this process; all of them if the count is 0.
+  """The first devices of every process; all of them if the count is 0.
+
+  Returns:
+    Devices in the order of their processes.
 
   Raises:
-    ValueError: if there are fewer than asked for.
+    ValueError: if this process has fewer than asked for.
   """
   available = jax.local_devices()
   if count > len(available):
@@ -53,12 +62,16 @@ def devices(count: int = 0) -> list[jax.Device]:
       f'devices={count} were asked for, but this process has '
       f'{len(available)}: {available}. Use 0 for all of them.'
     )
-  return available[: count or None]
+  chosen: list[jax.Device] = []
+  for process in range(processes.count()):
+    own = [d for d in jax.devices() if d.process_index == process]
+    chosen += sorted(own, key=lambda device: device.id)[: count or None]
+  return chosen
 
 
-def is_main_process() -> bool:
-  """Whether this process writes files and prints progress."""
-  return jax.process_index() == 0
+def here(over: Sequence[jax.Device]) -> list[jax.Device]:
+  """Those of the devices that this process drives."""
+  return [d for d in over if d.process_index == jax.process_index()]
 
 
 def pmap(
@@ -110,32 +123,62 @@ def split(function: Callable, over: Sequence[jax.Device]) -> Callable:
 def put(
   tree: PyTree, over: Sequence[jax.Device], *, split: bool = False
 ) -> PyTree:
-  """Copies arrays to all devices, or splits their leading axis over them."""
+  """Copies arrays to all devices, or splits their leading axis over them.
+
+  All processes have the same arrays.
+  """
   if len(over) == 1:
     return jax.device_put(tree, over[0])
-  mesh = Mesh(np.array(over), (AXIS,))
   spec = PartitionSpec(AXIS) if split else PartitionSpec()
-  return jax.device_put(tree, NamedSharding(mesh, spec))
+  sharding = NamedSharding(Mesh(np.array(over), (AXIS,)), spec)
+  if processes.count() == 1:
+    return jax.device_put(tree, sharding)
+  return jax.tree.map(lambda x: _put_own_parts(x, sharding), tree)
 
 
-def _sharding(over: Sequence[jax.Device]) -> NamedSharding:
-  return NamedSharding(Mesh(np.array(over), (AXIS,)), PartitionSpec(AXIS))
+def _put_own_parts(x: Array, sharding: NamedSharding) -> Array:
+  """This process's parts of an array over all processes."""
+  if dtypes.issubdtype(x.dtype, dtypes.prng_key):
+    data = _put_own_parts(jax.random.key_data(x), sharding)
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+  host = np.asarray(x)
+  return jax.make_array_from_callback(
+    host.shape, sharding, lambda index: host[index]
+  )
+
+
+def fetch(array: Array) -> np.ndarray:
+  """Results of all devices, on the host of every process.
+
+  Args:
+    array: of a mapped function, [devices here, ...], or of one that was
+      compiled by `split`, [N, ...].
+
+  Returns:
+    [devices, ...] or [N, ...].
+  """
+  if processes.count() == 1:
+    return np.asarray(array)
+  if array.is_fully_addressable:
+    return processes.gather(np.asarray(array))
+  parts = sorted(array.addressable_shards, key=lambda part: part.index[0].start)
+  return processes.gather(np.concatenate([np.asarray(p.data) for p in parts]))
 
 
 def replicate(tree: PyTree, over: Sequence[jax.Device]) -> PyTree:
   """Copies every array to every device, behind a new leading axis.
 
-  Arrays in a `PerImage` are split instead.
+  Arrays in a `PerImage` are split instead. All processes have the same arrays.
 
   Raises:
     ValueError: if such an array cannot be split evenly.
   """
 
   def copy(x):
-    return _place([np.asarray(x)] * len(over), over)
+    return place([np.asarray(x)] * len(here(over)), over)
 
   def divide(x):
-    return _place([*shard(np.asarray(x), len(over))], over)
+    return place([*share(np.asarray(x), over)], over)
 
   def distribute(node):
     if isinstance(node, PerImage):
@@ -148,16 +191,17 @@ def replicate(tree: PyTree, over: Sequence[jax.Device]) -> PyTree:
 def unreplicate(tree: PyTree) -> PyTree:
   """The first device's copy of every array, on the host.
 
-  Arrays in a `PerImage` are put together from all devices.
+  Arrays in a `PerImage` are put together from all devices: all processes are to
+  call this if there are any.
   """
 
-  def fetch(x):
+  def first(x):
     return np.asarray(x.addressable_shards[0].data)[0]
 
   def collect(node):
     if not isinstance(node, PerImage):
-      return fetch(node)
-    return jax.tree.map(lambda x: np.concatenate(np.asarray(x)), node)
+      return first(node)
+    return jax.tree.map(lambda x: np.concatenate(fetch(x)), node)
 
   return jax.tree.map(collect, tree, is_leaf=_is_per_image)
 
@@ -166,32 +210,57 @@ def _is_per_image(node: PyTree) -> bool:
   return isinstance(node, PerImage)
 
 
-def _place(
+def place(
   parts: Sequence[np.ndarray], over: Sequence[jax.Device]
 ) -> jax.Array:
-  """One array of parts, each on its device, behind a new leading axis."""
+  """One array of parts, each on its device, behind a new leading axis.
+
+  Args:
+    parts: one for each device of this process.
+    over: all devices.
+  """
+  own = here(over)
   shards = [
     jax.device_put(part[None], device)
-    for part, device in zip(parts, over, strict=True)
+    for part, device in zip(parts, own, strict=True)
   ]
-  shape = (len(over), *parts[0].shape)
   return jax.make_array_from_single_device_arrays(
-    shape, _sharding(over), shards
+    (len(own), *parts[0].shape),
+    NamedSharding(Mesh(np.array(own), (AXIS,)), PartitionSpec(AXIS)),
+    shards,
   )
 
 
-def shard(batch: np.ndarray, count: int, axis: int = 0) -> np.ndarray:
-  """Splits an axis evenly: [..., B, ...] -> [devices, ..., B / devices, ...].
+def share(
+  batch: np.ndarray, over: Sequence[jax.Device], axis: int = 0
+) -> np.ndarray:
+  """Splits an axis evenly over devices, and takes the parts of those here.
+
+  Args:
+    batch: [..., B, ...], the same on all processes.
+    over: all devices.
+    axis: the one to split.
+
+  Returns:
+    [devices here, ..., B / devices, ...].
 
   Raises:
     ValueError: if the axis is not a multiple of the number of devices.
   """
-  if batch.shape[axis] % count:
+  if batch.shape[axis] % len(over):
     raise ValueError(
       f'A batch of {batch.shape[axis]} images cannot be split evenly over '
-      f'{count} devices; use a multiple of {count}.'
+      f'{len(over)} devices; use a multiple of {len(over)}.'
     )
-  return np.stack(np.split(batch, count, axis=axis))
+  parts = np.split(batch, len(over), axis=axis)
+  own = jax.process_index()
+  return np.stack(
+    [
+      part
+      for part, device in zip(parts, over, strict=True)
+      if device.process_index == own
+    ]
+  )
 
 
 def positions(local_size: int) -> Array:

@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from rnascl_jax import files, parallel
+from rnascl_jax import files, processes
 from rnascl_jax.settings import Settings
 
 # Fields that do not change what earlier stages computed.
@@ -51,27 +51,44 @@ def open_workdir(path: str, settings: Settings) -> pathlib.Path:
 
   Raises:
     ValueError: if the folder is of another config; it lists the differences.
+      Or if some process does not see what the main process writes.
   """
   folder = pathlib.Path(path).absolute()
+  processes.together(_compare, folder, settings)
   config = dataclasses.asdict(settings)
-  saved = folder / 'config.json'
-  if saved.exists():
-    before, now = _flat(files.read_json(saved)), _flat(config)
-    differences = [
-      f'{name}: {before.get(name)!r} there, {now.get(name)!r} here'
-      for name in sorted(before | now)
-      if before.get(name) != now.get(name) and not _may_change(folder, name)
-    ]
-    if differences:
-      raise ValueError(
-        f'{folder} holds a run of another config ('
-        + '; '.join(differences[:8])
-        + '). Use another --workdir, or the same config.'
-      )
-  if parallel.is_main_process():
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(saved, config)
+  processes.on_main(files.write_json, folder / 'config.json', config)
+  processes.together(_check_shared, folder)
   return folder
+
+
+def _compare(folder: pathlib.Path, settings: Settings) -> None:
+  """Raises if the folder is of another config."""
+  saved = folder / 'config.json'
+  if not saved.exists():
+    return
+  config = dataclasses.asdict(settings)
+  before, now = flat(files.read_json(saved)), flat(config)
+  differences = [
+    f'{name}: {before.get(name)!r} there, {now.get(name)!r} here'
+    for name in sorted(before | now)
+    if before.get(name) != now.get(name) and not _may_change(folder, name)
+  ]
+  if differences:
+    raise ValueError(
+      f'{folder} holds a run of another config ('
+      + '; '.join(differences[:8])
+      + '). Use another --workdir, or the same config.'
+    )
+
+
+def _check_shared(folder: pathlib.Path) -> None:
+  """Raises unless this process sees what the main process wrote."""
+  if not (folder / 'config.json').exists():
+    raise ValueError(
+      f'process {jax.process_index()} of {processes.count()} does not see '
+      f'{folder / "config.json"}, which process 0 has just written: name a '
+      '--workdir in a file system that all hosts share.'
+    )
 
 
 def _may_change(folder: pathlib.Path, name: str) -> bool:
@@ -85,13 +102,13 @@ def _may_change(folder: pathlib.Path, name: str) -> bool:
   return not stage.exists()
 
 
-def _flat(fields: Any, prefix: str = '') -> dict[str, Any]:
+def flat(fields: Any, prefix: str = '') -> dict[str, Any]:
   """Nested fields under dotted names, tuples and lists alike."""
   if isinstance(fields, dict):
-    nested = [_flat(v, f'{prefix}{k}.') for k, v in fields.items()]
+    nested = [flat(v, f'{prefix}{k}.') for k, v in fields.items()]
     return {name: value for part in nested for name, value in part.items()}
   if isinstance(fields, tuple | list):
-    fields = [_flat(v)[''] for v in fields]
+    fields = [flat(v)[''] for v in fields]
   return {prefix[:-1]: fields}
 
 
@@ -102,8 +119,7 @@ def is_done(stage: pathlib.Path) -> bool:
 
 def finish(stage: pathlib.Path, summary: dict[str, Any]) -> None:
   """Marks a stage as complete and keeps its summary."""
-  if parallel.is_main_process():
-    files.write_json(stage / 'stage.json', summary)
+  processes.on_main(files.write_json, stage / 'stage.json', summary)
 
 
 def summary(stage: pathlib.Path) -> dict[str, Any]:
@@ -136,8 +152,6 @@ def record(
   Every stage keeps a record of its own under `stages`, as stages of one run may
   be computed on different machines; the rest is that of the latest.
   """
-  if not parallel.is_main_process():
-    return
   path = folder / 'provenance.json'
   before = files.read_json(path) if path.exists() else {}
   now = {
@@ -145,8 +159,10 @@ def record(
     'commit': _commit(),
     'versions': {'python': platform.python_version(), **_versions()},
     'devices': [{'kind': _kind(), 'count': devices}],
+    'processes': processes.count(),
   }
-  files.write_json(
+  processes.on_main(
+    files.write_json,
     path,
     {
       **now,

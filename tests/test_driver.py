@@ -18,6 +18,7 @@ from rnascl_jax import (
   checks,
   driver,
   evaluation,
+  feeds,
   files,
   interrupts,
   loops,
@@ -26,7 +27,7 @@ from rnascl_jax import (
   resolve,
   steps,
 )
-from rnascl_jax.loops.run import DeviceData
+from rnascl_jax.datasets import Split
 from tests import tiny
 
 
@@ -345,12 +346,14 @@ def _stage(folder: pathlib.Path, robust, max_drop: float) -> driver.Stage:
     name='teacher',
     directory=folder,
     step=_count,
-    parts=(2,),
-    epochs=len(robust),
-    steps_per_epoch=4,
-    steps_per_dispatch=1,
+    schedule=feeds.Schedule(
+      order=lambda epoch: np.arange(8, dtype=np.int32).reshape(4, 2),
+      parts=(2,),
+      epochs=len(robust),
+      steps_per_epoch=4,
+      steps_per_dispatch=1,
+    ),
     checkpoint_every=1,
-    order=lambda epoch: np.arange(8, dtype=np.int32).reshape(4, 2),
     validate=validate,
     annotate=lambda state, epoch: {},
     max_drop=max_drop,
@@ -358,8 +361,9 @@ def _stage(folder: pathlib.Path, robust, max_drop: float) -> driver.Stage:
 
 
 def _run_stage(stage: driver.Stage) -> driver.Result:
-  data = DeviceData(np.zeros((8, 2, 2, 1), np.uint8), np.zeros(8, np.int32))
-  return driver.run(stage, _NOTHING, (), data, parallel.devices(1))
+  split = Split(np.zeros((8, 2, 2, 1), np.uint8), np.zeros(8, np.int32))
+  feed = feeds.Resident(split)
+  return driver.run(stage, _NOTHING, (), feed, parallel.devices(1))
 
 
 def test_a_stage_that_overfits_to_its_attack_ends_and_names_the_numbers(

@@ -291,8 +291,16 @@ def test_only_what_is_in_the_file_counts(tmp_path):
 def test_only_broken_images_are_converted_and_kept(nearest, monkeypatch):
   _, _, split = nearest
   clean = classification.Clean(np.zeros((60, 10)), np.arange(60) != 4, 0.0)
-  found = attempt.Attempt(clean, split.images.shape)
+  found = attempt.Attempt(clean, split, 0.1, keep_images=True)
   made = np.asarray(batches.to_float(split.images[[41, 7]])) * 0.95
+  converted = []
+  to_float = batches.to_float
+
+  def counting(images):
+    converted.append(len(images))
+    return to_float(images)
+
+  monkeypatch.setattr(batches, 'to_float', counting)
   for rows, fooled, images in (
     ([2, 41], [False, True], made[:1]),
     ([7, 9], [True, False], made[1:]),
@@ -302,20 +310,12 @@ def test_only_broken_images_are_converted_and_kept(nearest, monkeypatch):
       np.array(rows), nothing, nothing, np.array(fooled), images
     )
     found.add(('attack', finished, 0.5))
-  converted = []
-  to_float = batches.to_float
-
-  def counting(images):
-    converted.append(len(images))
-    return to_float(images)
-
-  monkeypatch.setattr(batches, 'to_float', counting)
-  outcome = found.outcome(split, 0.1)
-  assert converted == [2] and found.accuracy == 0.5 * 59 / 60
+  outcome = found.outcome()
+  assert converted == [1, 1] and found.accuracy == 0.5 * 59 / 60
   assert outcome.rows.tolist() == [7, 41] and outcome.seconds == 1
   np.testing.assert_array_equal(outcome.images, made[::-1])
   assert np.flatnonzero(~outcome.correct).tolist() == [4, 7, 41]
-  nobody = attempt.Attempt(clean, split.images.shape).outcome(split, 0.1)
+  nobody = attempt.Attempt(clean, split, 0.1, keep_images=True).outcome()
   assert nobody.images.shape == (0, *split.images.shape[1:])
   assert nobody.correct.sum() == 59
 

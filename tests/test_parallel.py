@@ -64,7 +64,7 @@ def test_a_device_has_the_entries_of_the_images_that_it_has():
   state = parallel.PerImage(np.arange(6))
   mapped = parallel.pmap(step, over)
   found = mapped(
-    parallel.replicate(state, over), parallel.shard(np.arange(6), 2)
+    parallel.replicate(state, over), parallel.share(np.arange(6), over)
   )
   back = parallel.unreplicate(found)
   np.testing.assert_array_equal(back.arrays, 111 * np.arange(6))
@@ -77,7 +77,7 @@ def test_entries_of_images_that_do_not_split_are_refused():
 
 def test_shards_are_contiguous_and_positions_number_the_whole_batch():
   over = parallel.devices(2)
-  shards = parallel.shard(np.arange(8), 2)
+  shards = parallel.share(np.arange(8), over)
   np.testing.assert_array_equal(shards, [[0, 1, 2, 3], [4, 5, 6, 7]])
   numbers = parallel.pmap(lambda x: parallel.positions(x.shape[0]), over)(
     shards
@@ -87,14 +87,14 @@ def test_shards_are_contiguous_and_positions_number_the_whole_batch():
 
 def test_another_axis_can_be_split():
   rows = np.arange(12).reshape(3, 4)
-  shards = parallel.shard(rows, 2, axis=1)
+  shards = parallel.share(rows, parallel.devices(2), axis=1)
   assert shards.shape == (2, 3, 2)
   np.testing.assert_array_equal(np.concatenate(shards, axis=1), rows)
 
 
 def test_a_batch_that_does_not_split_is_refused():
   with pytest.raises(ValueError, match='batch of 5.*multiple of 2'):
-    parallel.shard(np.arange(5), 2)
+    parallel.share(np.arange(5), parallel.devices(2))
 
 
 def test_zero_devices_means_all():

@@ -40,7 +40,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from rnascl_jax import identity, parallel, progress
+from rnascl_jax import identity, processes, progress
 from rnascl_jax.attacks import confirmation, ensembles, lanes, lifting, tasks
 from rnascl_jax.attacks.ensembles import Member
 from rnascl_jax.attacks.lanes import Finished
@@ -296,7 +296,7 @@ def _attack(
     initial=int(is_over(rows).sum()),
     description=task.description + member.label,
     unit='images',
-    is_main_process=task.verbose and parallel.is_main_process(),
+    is_main_process=task.verbose and processes.is_main(),
   ) as bar:
     for finished, under_way in attacked:
       seconds = 0.0

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from rnascl_jax import processes
 from rnascl_jax import report as reports
 from rnascl_jax.loops.adversarial_stage import adversarial
 from rnascl_jax.loops.evaluate_stage import evaluate
@@ -34,7 +35,7 @@ def report(path: str) -> str:
     path: the workdir.
 
   Returns:
-    The table, for a terminal.
+    The table, for a terminal; of several processes the main one has it.
 
   Raises:
     FileNotFoundError: if there is no run.
@@ -42,8 +43,8 @@ def report(path: str) -> str:
   """
   if not (pathlib.Path(path) / 'config.json').exists():
     raise FileNotFoundError(f'{path} is not the workdir of a run.')
-  reports.write(path)
-  return reports.terminal_table(path)
+  processes.on_main(reports.write, path)
+  return reports.terminal_table(path) if processes.is_main() else ''
 
 
 def pipeline(config: Mapping[str, Any], path: str) -> str:

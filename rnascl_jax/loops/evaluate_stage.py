@@ -18,6 +18,7 @@ from rnascl_jax import (
   flops,
   interrupts,
   networks,
+  processes,
   workdir,
 )
 from rnascl_jax.interrupts import Stop
@@ -59,7 +60,7 @@ def evaluate(config: Mapping[str, Any], path: str) -> None:
     )
   with interrupts.stop_on_signal() as stop:
     evaluated = [_evaluate(run, model, folder, stop) for model in found]
-  shutil.rmtree(folder / 'journal', ignore_errors=True)
+  processes.on_main(shutil.rmtree, folder / 'journal', ignore_errors=True)
   inspected = inspection.inspect(run, found, folder)
   if any(evaluated) or inspected:
     runs.record(run, 'evaluation', time.monotonic() - started)
@@ -76,7 +77,7 @@ def _evaluate(run: Run, model: Model, folder: pathlib.Path, stop: Stop) -> bool:
   split = subjects.first(run.data.test, spec.max_images)
   size = min(spec.batch_size, len(split.labels))
   subject = Subject(run, model, folder, split, size, stop)
-  shutil.rmtree(subject.unfinished, ignore_errors=True)
+  processes.on_main(shutil.rmtree, subject.unfinished, ignore_errors=True)
   # What is in a network's code is told before hours of attacks.
   for suspicion in subject.suspicions:
     logging.warning('%s: %s', model.name, suspicion.message)
@@ -84,10 +85,13 @@ def _evaluate(run: Run, model: Model, folder: pathlib.Path, stop: Stop) -> bool:
   curves = _curves(subject)
   arrays = {name: flags for _, named in found for name, flags in named.items()}
   # Up to here, an earlier evaluation is there with all of its files.
-  path.unlink(missing_ok=True)
+  processes.on_main(path.unlink, missing_ok=True)
   runs.save_arrays(path.with_suffix('.npz'), arrays)
-  adversarial_images.replace(subject.adversarial, subject.unfinished)
-  files.write_json(
+  processes.on_main(
+    adversarial_images.replace, subject.adversarial, subject.unfinished
+  )
+  processes.on_main(
+    files.write_json,
     path,
     {
       **_about(subject),
@@ -96,8 +100,8 @@ def _evaluate(run: Run, model: Model, folder: pathlib.Path, stop: Stop) -> bool:
       'key': wanted,
     },
   )
-  shutil.rmtree(subject.journals, ignore_errors=True)
-  if stop.signum:
+  processes.on_main(shutil.rmtree, subject.journals, ignore_errors=True)
+  if processes.any_true(stop.signum is not None):
     raise subjects.stopped(stop)
   return True
 

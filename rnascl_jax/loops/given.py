@@ -44,14 +44,21 @@ def folder(chosen: settings.Teacher, where: str) -> pathlib.Path:
 
 
 def trained_for(
-  metadata: Mapping[str, Any], classes: tuple[int, ...]
+  metadata: Mapping[str, Any], chosen: settings.Teacher, data: Dataset
 ) -> resolve.TrainedFor:
-  """What a checkpoint expects and tells."""
+  """What a checkpoint expects and tells.
+
+  Of a teacher of all classes of a data set, a run on some of them takes the
+  logits of these, unless its config names others.
+  """
+  classes = tuple(chosen.classes)
+  if not classes and metadata['num_classes'] == data.full_classes:
+    classes = data.subset
   return resolve.TrainedFor(
     metadata['num_classes'],
     tuple(metadata['mean']),
     tuple(metadata['std']),
-    tuple(classes),
+    classes,
   )
 
 
@@ -71,8 +78,8 @@ def check(chosen: settings.Teacher, where: str, data: Dataset) -> nn.Module:
     ValueError: it has other classes, or is of another network.
   """
   metadata = checkpoints.load_metadata(folder(chosen, where))
-  _check_classes(chosen, where, data, metadata)
-  trained = trained_for(metadata, chosen.classes)
+  trained = trained_for(metadata, chosen, data)
+  _check_classes(chosen, where, data, metadata, trained.classes)
   net = resolve.teacher_network(
     data, chosen.network, where=where, trained=trained
   )
@@ -121,7 +128,8 @@ def load(
     source=f'the teacher in {chosen.checkpoint}',
   )
   given = {name: metadata[name] for name in _KEPT if name in metadata}
-  return found, {**given, 'classes': list(chosen.classes)}
+  classes = trained_for(metadata, chosen, data).classes
+  return found, {**given, 'classes': list(classes)}
 
 
 def _check_classes(
@@ -129,9 +137,10 @@ def _check_classes(
   where: str,
   data: Dataset,
   metadata: Mapping[str, Any],
+  classes: tuple[int, ...],
 ) -> None:
   """Raises unless the teacher's logits are those of the run's classes."""
-  wanted, classes = data.num_classes, chosen.classes
+  wanted = data.num_classes
   if (len(classes) or metadata['num_classes']) == wanted:
     return
   if classes:

@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from rnascl_jax import analysis, batches, files, resolve, workdir
+from rnascl_jax import (
+  analysis,
+  batches,
+  files,
+  processes,
+  resolve,
+  workdir,
+)
 from rnascl_jax.loops import run as runs
 from rnascl_jax.loops import trials
 from rnascl_jax.loops.models import Model
@@ -34,7 +41,8 @@ def inspect(run: Run, found: Sequence[Model], folder: pathlib.Path) -> bool:
     return False
   runs.save_arrays(folder / 'attention.npz', _maps(run, teacher, found))
   teachers = [m for m in found if m.kind == 'teacher']
-  files.write_json(path, {**_robustness(run, teachers), 'key': wanted})
+  scores = {**_robustness(run, teachers), 'key': wanted}
+  processes.on_main(files.write_json, path, scores)
   return True
 
 
@@ -55,7 +63,7 @@ def _maps(
 ) -> dict[str, np.ndarray]:
   side = run.settings.distillation.map_size
   count = run.settings.evaluation.map_images
-  images = batches.to_float(run.data.test.images[:count])
+  images = batches.to_float(np.asarray(run.data.test.images[:count]))
 
   def maps(model: Model) -> np.ndarray:
     return analysis.maps(model.net, model.variables, images, (side, side))
@@ -77,7 +85,7 @@ def _robustness(run: Run, teachers: Sequence[Model]) -> dict[str, Any]:
   spec, test = run.settings.evaluation, run.data.test
   chosen = trials.trials(spec.attacks, spec.epsilon_255)
   trial = max(chosen, key=lambda t: t.key.startswith('pgd'))
-  images = test.images[: spec.scored_images]
+  images = np.asarray(test.images[: spec.scored_images])
 
   def scores(teacher: Model) -> dict[str, Any]:
     found = analysis.robustness_scores(

@@ -1,6 +1,6 @@
 """What all stages share: an opened run, one stage of training, exports."""
 
-import io
+import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -17,8 +17,10 @@ from rnascl_jax import (
   checks,
   driver,
   evaluation,
+  feeds,
   files,
   parallel,
+  processes,
   resolve,
   settings,
   steps,
@@ -26,7 +28,7 @@ from rnascl_jax import (
 )
 from rnascl_jax.base import PyTree, Variables
 from rnascl_jax.datasets import Dataset
-from rnascl_jax.loops import given
+from rnascl_jax.loops import given, given_architecture
 
 
 class Run(NamedTuple):
@@ -36,7 +38,7 @@ class Run(NamedTuple):
     settings: of the run.
     folder: the workdir.
     data: images.
-    over: devices.
+    over: devices of all processes.
   """
 
   settings: settings.Settings
@@ -45,40 +47,49 @@ class Run(NamedTuple):
   over: list[jax.Device]
 
 
-class DeviceData(NamedTuple):
-  """Training images on a device: uint8 [N, H, W, C] and labels [N]."""
-
-  images: Any
-  labels: Any
-
-
 def open_run(config: Mapping[str, Any], path: str) -> Run:
   """Checks a config and opens its folder; nothing is computed before.
 
   Args:
-    config: see `settings`.
-    path: the workdir.
+    config: see `settings`; the same in all processes.
+    path: the workdir; of several processes, in a file system that they share.
 
   Returns:
     The run.
 
   Raises:
-    ValueError: if the config is not valid, the folder is of another one, or a
-      teacher's checkpoint does not fit.
+    ValueError: if the config is not valid or not the same in all processes, the
+      folder is of another one, or a teacher's checkpoint does not fit.
     FileNotFoundError: if there is no such checkpoint.
+    OtherProcessError: if another process cannot open the run.
   """
-  everything = settings.parse(config)
-  if jax.process_count() > 1:
-    raise ValueError(
-      f'{jax.process_count()} processes were started; runs use the devices of '
-      'one. Start one process.'
-    )
+  everything = processes.together(settings.parse, config)
+  _check_agreement(everything, path)
+  data, over = processes.together(_check, everything, pathlib.Path(path))
+  folder = workdir.open_workdir(path, everything)
+  return Run(everything, folder, data, over)
+
+
+def _check_agreement(everything: settings.Settings, path: str) -> None:
+  """Raises if processes were started with different commands."""
+  fields = workdir.flat(dataclasses.asdict(everything))
+  facts = [f'config.{name}={value!r}' for name, value in fields.items()]
+  facts.append(f'workdir={path!r}')
+  processes.check_agreement('config', '\n'.join(facts))
+
+
+def _check(
+  everything: settings.Settings, path: pathlib.Path
+) -> tuple[Dataset, list[jax.Device]]:
+  """The data and the devices of a run, if all of it fits together."""
   over = parallel.devices(everything.devices)
   data = resolve.dataset(everything.data)
   checks.check(everything, data, len(over))
-  _check_given(everything, data, pathlib.Path(path))
-  folder = workdir.open_workdir(path, everything)
-  return Run(everything, folder, data, over)
+  _check_given(everything, data, path)
+  if everything.search.architecture and not workdir.is_done(path / 'search'):
+    teacher = resolve.teacher_network(data, everything.teacher.network)
+    given_architecture.load(everything, teacher.tap_names)
+  return data, over
 
 
 def _check_given(
@@ -98,11 +109,23 @@ def stage_seed(seed: int, stage: str) -> int:
   return int(np.random.SeedSequence(words).generate_state(1)[0])
 
 
-def dispatch_size(everything: settings.Settings) -> int:
+def dispatch_size(run: Run) -> int:
   """Training steps in one program."""
-  if everything.steps_per_dispatch:
-    return everything.steps_per_dispatch
-  return 1 if jax.default_backend() == 'cpu' else 10
+  if run.settings.steps_per_dispatch:
+    return run.settings.steps_per_dispatch
+  # Steps on streamed images are long, and a dispatch holds all their images.
+  short = isinstance(run.data.train.images, np.ndarray)
+  return 10 if short and jax.default_backend() != 'cpu' else 1
+
+
+def make_feed(run: Run, seed: int) -> feeds.Feed:
+  """How training images come to the devices."""
+  train, spec = run.data.train, run.settings.data
+  if isinstance(train.images, np.ndarray):
+    return feeds.Resident(train)
+  return feeds.Streamed(
+    train, seed=seed, min_crop=spec.min_crop, workers=spec.workers
+  )
 
 
 def epoch_steps(run: Run, spec: settings.Optimization) -> int:
@@ -144,6 +167,7 @@ def make_validate(
         epsilon=float(attack.epsilon),
         seed=run.settings.seed,
         batch_size=size,
+        keep_images=False,
       )
       found['adversarial_accuracy'] = found['selection'] = outcome.accuracy
     return found
@@ -227,7 +251,7 @@ def fit(
   updates = epoch * resolve.replays(regime)
   rate = resolve.schedule(spec, updates)
   seed = stage_seed(run.settings.seed, order_stage)
-  train = run.data.train
+  examples = len(run.data.train.labels)
 
   def describe(state: PyTree, done: int) -> dict[str, float]:
     # The rate of the epoch's last update.
@@ -238,21 +262,21 @@ def fit(
     name=name,
     directory=folder,
     step=step,
-    parts=parts,
-    epochs=spec.epochs,
-    steps_per_epoch=epoch,
-    steps_per_dispatch=dispatch_size(run.settings),
-    checkpoint_every=spec.checkpoint_every,
-    order=lambda done: batches.batch_order(
-      seed, done, len(train.labels), sum(parts)
+    schedule=feeds.Schedule(
+      order=lambda done: batches.batch_order(seed, done, examples, sum(parts)),
+      parts=parts,
+      epochs=spec.epochs,
+      steps_per_epoch=epoch,
+      steps_per_dispatch=dispatch_size(run),
     ),
+    checkpoint_every=spec.checkpoint_every,
     validate=validate,
     annotate=describe,
     max_drop=resolve.max_drop(regime),
   )
-  data = DeviceData(train.images, train.labels)
+  feed = make_feed(run, seed)
   logging.info('%s: %d epochs of %d steps', name, spec.epochs, epoch)
-  result = driver.run(stage, state, given, data, run.over)
+  result = driver.run(stage, state, given, feed, run.over)
   select = 'best' if result.collapse else spec.select
   chosen = driver.restore(folder, result.state, select)
   summary = {
@@ -260,6 +284,8 @@ def fit(
     'epochs': spec.epochs,
     'selected_step': chosen.step,
   }
+  if isinstance(feed, feeds.Streamed):
+    summary['waited_for_images'] = round(result.waited, 2)
   if result.collapse:
     summary['collapse'] = result.collapse
   return chosen.state, summary
@@ -302,7 +328,9 @@ def load_variables(folder: pathlib.Path) -> Variables:
 
 def save_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
   """Writes an .npz file atomically, on the main process."""
-  if parallel.is_main_process():
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    files.write_atomically(path, buffer.getvalue())
+
+  def write() -> None:
+    with files.replacing(path) as file:
+      np.savez_compressed(file, **arrays)
+
+  processes.on_main(write)

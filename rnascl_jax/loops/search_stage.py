@@ -18,6 +18,7 @@ from rnascl_jax import (
   flops,
   gumbel,
   parallel,
+  processes,
   resolve,
   search_steps,
   settings,
@@ -27,10 +28,10 @@ from rnascl_jax import (
 from rnascl_jax.arch_params import ArchParams
 from rnascl_jax.architecture import Architecture
 from rnascl_jax.base import PyTree
+from rnascl_jax.loops import given_architecture
 from rnascl_jax.loops import run as runs
 from rnascl_jax.loops import teacher_stage as teachers
 from rnascl_jax.loops.run import Run
-from rnascl_jax.search_space import SearchSpace
 
 
 def search(config: Mapping[str, Any], path: str) -> Architecture:
@@ -39,7 +40,8 @@ def search(config: Mapping[str, Any], path: str) -> Architecture:
   Args:
     config: see `settings`.
     path: the workdir, with a complete `teacher/`; the search is left in
-      `search/` and its result in `architecture.json`.
+      `search/` and its result in `architecture.json`, which is that of another
+      run if the config names one.
 
   Returns:
     The architecture.
@@ -51,7 +53,10 @@ def search(config: Mapping[str, Any], path: str) -> Architecture:
   run = runs.open_run(config, path)
   folder = run.folder / 'search'
   if not workdir.is_done(folder):
-    _search(run, folder)
+    if run.settings.search.architecture:
+      _take(run, folder)
+    else:
+      _search(run, folder)
   else:
     logging.info('search is complete: %s', folder)
   return load(run)
@@ -76,6 +81,17 @@ def load(run: Run) -> Architecture:
       f'{layers[:3]}.... Search again with this teacher.'
     )
   return found
+
+
+def _take(run: Run, folder: pathlib.Path) -> None:
+  """Takes an architecture that was searched elsewhere."""
+  path = run.settings.search.architecture
+  layers = teachers.network(run, 'teacher').tap_names
+  found = given_architecture.load(run.settings, layers)
+  _write(run, found)
+  summary = {'seconds': 0.0, 'source': given_architecture.source(path)}
+  workdir.finish(folder, summary)
+  runs.record(run, 'search', summary['seconds'])
 
 
 def _search(run: Run, folder: pathlib.Path) -> None:
@@ -123,32 +139,31 @@ def _search(run: Run, folder: pathlib.Path) -> None:
       annotate=history.annotate,
     )
     history.export(folder / 'history.npz')
-  _write(run, space, state.arch, teacher_net.tap_names)
+  found = architecture.derive(
+    space,
+    state.arch,
+    teacher_net.tap_names,
+    blocks_only=run.settings.space.layers == 'block',
+  )
+  _write(run, found)
   workdir.finish(folder, summary)
   runs.record(run, 'search', summary['seconds'])
 
 
-def _write(
-  run: Run, space: SearchSpace, arch: ArchParams, teacher_layers: tuple
-) -> None:
+def _write(run: Run, found: Architecture) -> None:
   """Writes architecture.json."""
-  found = architecture.derive(
-    space,
-    arch,
-    teacher_layers,
-    blocks_only=run.settings.space.layers == 'block',
-  )
   shape, classes = run.data.image_shape, run.data.num_classes
   cost = flops.count(found.derived_space, shape, classes)
   full = flops.count(found.derived_space, shape, classes, batch_norm=True)
-  files.write_json(
+  processes.on_main(
+    files.write_json,
     run.folder / 'architecture.json',
     {
       **architecture.to_dict(found),
       'space': run.settings.space.name,
       'teacher': {
         'name': run.settings.teacher.network.name,
-        'layers': list(teacher_layers),
+        'layers': list(found.teacher_layers),
       },
       'image_shape': list(shape),
       'num_classes': classes,
@@ -161,31 +176,25 @@ def _write(
 
 
 class _History(contextlib.AbstractContextManager):
-  """Probabilities of filters and tutors after every epoch."""
+  """Probabilities of filters and tutors after every epoch.
+
+  The main process alone has a file.
+  """
 
   def __init__(self, path: pathlib.Path, spec: settings.Search, epoch: int):
     self._path = path
-    self._log = files.JsonLines(path)
+    self._log = files.JsonLines(path) if processes.is_main() else None
     self._spec, self._epoch = spec, epoch
 
   def __exit__(self, *error: object) -> None:
-    self._log.close()
+    if self._log is not None:
+      self._log.close()
 
   def annotate(self, state: PyTree, done: int) -> dict[str, float]:
     """Logs the logits; returns temperature and entropies."""
     arch: ArchParams = parallel.unreplicate(state.arch)
-    step = done * self._epoch
-    # A resumed run writes an epoch again that it had written before the break.
-    self._log.truncate_after(step - 1)
-    chosen = arch_params.probabilities(arch)
-    self._log.write(
-      {
-        'step': step,
-        'epoch': done,
-        'channels': [np.asarray(c).tolist() for c in chosen.channels],
-        'tutors': np.asarray(chosen.tutors).tolist(),
-      }
-    )
+    if self._log is not None:
+      self._append(self._log, arch, done)
     temperature = gumbel.temperature(
       done - 1,
       initial=self._spec.temperature,
@@ -198,9 +207,24 @@ class _History(contextlib.AbstractContextManager):
       'tutor_entropy': float(np.mean(gumbel.entropy(arch.tutor_logits))),
     }
 
+  def _append(self, log: files.JsonLines, arch: ArchParams, done: int) -> None:
+    step = done * self._epoch
+    # A resumed run writes an epoch again that it had written before the break.
+    log.truncate_after(step - 1)
+    chosen = arch_params.probabilities(arch)
+    log.write(
+      {
+        'step': step,
+        'epoch': done,
+        'channels': [np.asarray(c).tolist() for c in chosen.channels],
+        'tutors': np.asarray(chosen.tutors).tolist(),
+      }
+    )
+
   def export(self, path: pathlib.Path) -> None:
     """Writes all epochs as arrays; ragged filter choices padded with NaN."""
-    lines = files.read_json_lines(self._path)
+    # All processes see the file of the main one, which wrote it just now.
+    lines = processes.together(files.read_json_lines, self._path)
     widest = max(len(c) for c in lines[0]['channels'])
     channels = np.full((len(lines), len(lines[0]['channels']), widest), np.nan)
     for e, line in enumerate(lines):

@@ -9,6 +9,8 @@ lie there too until all attacks are done.
 import dataclasses
 import functools
 import pathlib
+import signal
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -23,6 +25,7 @@ from rnascl_jax import (
   evaluation,
   identity,
   parallel,
+  processes,
   resolve,
 )
 from rnascl_jax.adversarial_images import Adversarial
@@ -35,14 +38,17 @@ from rnascl_jax.base import Array, LogitsFn, Variables
 from rnascl_jax.classification import Clean
 from rnascl_jax.datasets import Split
 from rnascl_jax.interrupts import Interrupted, Stop
-from rnascl_jax.journal import Journal
+from rnascl_jax.journal import Entry, Journal
 from rnascl_jax.loops.models import Model
 from rnascl_jax.loops.run import Run
 from rnascl_jax.loops.trials import Ensemble, Trial
 
 
 class _StoppableJournal(Journal):
-  """A journal after whose entries a run may be stopped."""
+  """A journal after whose entries a run may be stopped.
+
+  All processes have the same entries, and the main one writes them.
+  """
 
   def __init__(
     self, folder: pathlib.Path, identity: dict[str, Any], stop: Stop
@@ -50,9 +56,22 @@ class _StoppableJournal(Journal):
     super().__init__(folder, identity)
     self._stop = stop
 
+  def start(
+    self, identity: Mapping[str, Any], logits: np.ndarray
+  ) -> list[Entry]:
+    # What the main process begins, the others find.
+    if processes.is_main():
+      found = processes.together(super().start, identity, logits)
+    else:
+      processes.together(lambda: None)
+      found = super().start(identity, logits)
+    processes.together(lambda: None)
+    return found
+
   def append(self, member: str, finished: Finished, seconds: float) -> None:
-    super().append(member, finished, seconds)
-    if self._stop.signum:
+    if processes.is_main():
+      super().append(member, finished, seconds)
+    if processes.any_true(self._stop.signum is not None):
       self.flush()
       raise stopped(self._stop)
 
@@ -63,7 +82,8 @@ def stopped(stop: Stop) -> Interrupted:
     'The evaluation was stopped; what it finished is saved and the same '
     'command goes on.'
   )
-  return Interrupted(128 + (stop.signum or 0))
+  # Another process may be the one that was asked.
+  return Interrupted(128 + (stop.signum or signal.SIGTERM))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +114,7 @@ class Subject:
   @functools.cached_property
   def images(self) -> np.ndarray:
     """[N, H, W, C], float32 in [0, 1]."""
-    return np.asarray(batches.to_float(self.split.images))
+    return np.asarray(batches.to_float(np.asarray(self.split.images)))
 
   @functools.cached_property
   def clean(self) -> Clean:
@@ -193,16 +213,16 @@ class Subject:
     path = self.unfinished / f'{key}.npz'
     labels = self.split.labels[rows]
     claimed = Adversarial(rows, images, labels, epsilon, norms.LINF.name)
-    adversarial_images.save(path, claimed)
-    found = adversarial_images.load(path)
+    processes.on_main(adversarial_images.save, path, claimed)
+    found = processes.together(adversarial_images.load, path)
     sure = adversarial_images.confirmed(
       found, self.images, self.split.labels, self._classify, norms.LINF
     )
     if not self.run.settings.evaluation.save_images:
-      path.unlink()
+      processes.on_main(path.unlink)
       return found.rows[sure], None
     if not sure.all():
-      adversarial_images.save(path, found.only(sure))
+      processes.on_main(adversarial_images.save, path, found.only(sure))
     place = self.adversarial / path.name
     return found.rows[sure], place.relative_to(self.run.folder).as_posix()
 

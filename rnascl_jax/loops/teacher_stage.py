@@ -57,7 +57,7 @@ def network(run: Run, name: str, *, guides: bool = False) -> nn.Module:
     if not workdir.is_done(run.folder / name):
       folder = given.folder(chosen, name)
     metadata = checkpoints.load_metadata(folder)
-    trained = given.trained_for(metadata, chosen.classes)
+    trained = given.trained_for(metadata, chosen, run.data)
   return resolve.teacher_network(
     run.data, chosen.network, where=name, guides=guides, trained=trained
   )

@@ -43,7 +43,7 @@ from rnascl_jax import (
   teachers,
 )
 from rnascl_jax.attacks import unrolling
-from rnascl_jax.loops.run import DeviceData
+from rnascl_jax.feeds import DeviceData
 
 _SPACE = flags.DEFINE_string('space', 's3', 'Search space, its widest network.')
 _NETWORK = flags.DEFINE_string('network', '', 'A teacher network instead.')
@@ -138,7 +138,7 @@ def _step(net, variables, regime: settings.Regime, over) -> Callable[[], Any]:
   data = DeviceData(*_images(np.uint8))
   dispatch = driver.make_dispatch(steps.make_train_step(recipe), tuple(over))
   rows = np.arange(_BATCH.value, dtype=np.int32)[None]
-  rows = (parallel.shard(rows, len(over), axis=1),)
+  rows = (parallel.share(rows, over, axis=1),)
   held = [parallel.replicate(state, over)]
   context, data = (parallel.replicate(x, over) for x in (context, data))
 
@@ -161,7 +161,7 @@ def _passes(net, variables, over) -> dict[_Program, Callable[[], Any]]:
   """Programs of one pass and of `_MANY`, for each kind of pass."""
   moves = _moves(steps.apply_network(net))
   images, labels = (
-    jax.device_put(parallel.shard(x, len(over))) for x in _images(np.float32)
+    jax.device_put(parallel.share(x, over)) for x in _images(np.float32)
   )
   params, stats = (
     parallel.replicate(variables[name], over)

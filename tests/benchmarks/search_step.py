@@ -33,7 +33,7 @@ from rnascl_jax import (
   student,
   teachers,
 )
-from rnascl_jax.loops.run import DeviceData
+from rnascl_jax.feeds import DeviceData
 
 _SPACE = flags.DEFINE_string('space', 's3', 'Search space of Table 13.')
 _TEACHER = flags.DEFINE_string('teacher', 'small_resnet', 'Teacher network.')
@@ -103,7 +103,7 @@ def _search_step(over) -> float:
   )
   many = _DISPATCH.value or (1 if jax.default_backend() == 'cpu' else 10)
   rows = tuple(
-    parallel.shard(np.zeros((many, size), np.int32), len(over), axis=1)
+    parallel.share(np.zeros((many, size), np.int32), over, axis=1)
     for size in (part, _BATCH.value - part)
   )
   context, data = (parallel.replicate(t, over) for t in (context, data))

@@ -1,0 +1,260 @@
+"""Brings the images of training steps to the devices.
+
+Small data sets lie on the devices, and a dispatch is given their indices
+(`Resident`). Large ones are read, decoded and copied to the devices while
+earlier dispatches run (`Streamed`). Which images a step sees follows from the
+step alone, for both and for any number of processes.
+"""
+
+import contextlib
+import dataclasses
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from rnascl_jax import parallel
+from rnascl_jax.base import Array, PyTree
+from rnascl_jax.datasets import Split
+
+# Dispatches whose images are on the devices before they are needed.
+_AHEAD = 2
+
+# Steps of a dispatch, and what each device here is given for them: for each
+# part of a batch, arrays [devices here, steps, ...].
+Dispatch = tuple[int, tuple[PyTree, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """Which images each step of a stage sees.
+
+  Attributes:
+    order: epoch -> indices [steps_per_epoch, sum of parts] of images.
+    parts: sizes of the parts of a global batch.
+    epochs: how many.
+    steps_per_epoch: how many.
+    steps_per_dispatch: how many in one program.
+  """
+
+  order: Callable[[int], np.ndarray]
+  parts: tuple[int, ...]
+  epochs: int
+  steps_per_epoch: int
+  steps_per_dispatch: int
+
+  @property
+  def steps(self) -> int:
+    return self.epochs * self.steps_per_epoch
+
+  def chunks(self, first_step: int) -> Iterator[tuple[int, int]]:
+    """First step and number of steps of each dispatch, within its epoch."""
+    step = first_step
+    while step < self.steps:
+      left = self.steps_per_epoch - step % self.steps_per_epoch
+      count = min(self.steps_per_dispatch, left)
+      yield step, count
+      step += count
+
+  def positions(self, over: Sequence[jax.Device]) -> np.ndarray:
+    """Places in a global batch of this process's images, part by part."""
+    found, offset = [], 0
+    for part in self.parts:
+      own = parallel.share(np.arange(offset, offset + part), over)
+      found.append(own.reshape(-1))
+      offset += part
+    return np.concatenate(found)
+
+
+class Feed(Protocol):
+  """Images for the steps of a stage.
+
+  Attributes:
+    data: arrays that all devices keep, not replicated.
+    read: on a device, (data, what a dispatch is given for one step) -> images
+      [B, H, W, C] uint8 and labels [B] int32; a function of a module, as
+      compiled programs are kept by it.
+    waited: seconds that steps have waited for images.
+  """
+
+  data: PyTree
+  read: Callable[[PyTree, PyTree], tuple[Array, Array]]
+  waited: float
+
+  def dispatches(
+    self, schedule: Schedule, first_step: int, over: Sequence[jax.Device]
+  ) -> Generator[Dispatch, None, None]:
+    """Yields dispatches from a step to the end; to be closed."""
+    ...
+
+
+class DeviceData(NamedTuple):
+  """Images on a device: uint8 [N, H, W, C] and labels [N]."""
+
+  images: Any
+  labels: Any
+
+
+def read_rows(data: DeviceData, rows: Array) -> tuple[Array, Array]:
+  """Images and labels of these rows."""
+  return data.images[rows], data.labels[rows]
+
+
+def read_given(
+  data: tuple[()], given: tuple[Array, Array]
+) -> tuple[Array, Array]:
+  """Images and labels that came with the dispatch."""
+  del data
+  return given
+
+
+class Resident:
+  """A data set that lies on every device."""
+
+  read = staticmethod(read_rows)
+  waited = 0.0
+
+  def __init__(self, split: Split):
+    self.data = DeviceData(split.images, split.labels)
+
+  def dispatches(
+    self, schedule: Schedule, first_step: int, over: Sequence[jax.Device]
+  ) -> Generator[Dispatch, None, None]:
+    bounds = np.cumsum(schedule.parts)[:-1]
+    epoch, order = -1, np.zeros(0)
+    for step, count in schedule.chunks(first_step):
+      now, offset = divmod(step, schedule.steps_per_epoch)
+      if now != epoch:
+        epoch, order = now, schedule.order(now)
+      rows = np.split(order[offset : offset + count], bounds, axis=1)
+      yield count, tuple(parallel.share(part, over, axis=1) for part in rows)
+
+
+class Streamed:
+  """A data set on disk, decoded by other processes and copied ahead of time.
+
+  Each process reads the images of its own devices only.
+  """
+
+  read = staticmethod(read_given)
+
+  def __init__(self, split: Split, *, seed: int, min_crop: float, workers: int):
+    """Says what to stream; see `streaming.training_batches`.
+
+    Args:
+      split: with stored images.
+      seed: of the random crops.
+      min_crop: least area of a crop, a share of the image.
+      workers: processes that decode.
+    """
+    self.data = ()
+    self.waited = 0.0
+    self._split = split
+    self._options: dict[str, Any] = {
+      'seed': seed,
+      'min_crop': min_crop,
+      'workers': workers,
+    }
+
+  def dispatches(
+    self, schedule: Schedule, first_step: int, over: Sequence[jax.Device]
+  ) -> Generator[Dispatch, None, None]:
+    from rnascl_jax import streaming  # Not every run has Grain to start.
+
+    with streaming.training_batches(
+      self._split,
+      schedule.order,
+      steps_per_epoch=schedule.steps_per_epoch,
+      epochs=schedule.epochs,
+      first_step=first_step,
+      positions=schedule.positions(over),
+      **self._options,
+    ) as stream:
+      placed = _placed(stream, schedule, first_step, over)
+      with contextlib.closing(_ahead(placed, _AHEAD)) as ahead:
+        for dispatch, waited in ahead:
+          self.waited += waited
+          yield dispatch
+
+
+def _placed(
+  stream: Iterator[Split],
+  schedule: Schedule,
+  first_step: int,
+  over: Sequence[jax.Device],
+) -> Iterator[Dispatch]:
+  """Puts the batches of each dispatch onto this process's devices."""
+  devices = len(over) // len(parallel.here(over))
+  bounds = np.cumsum([part // devices for part in schedule.parts])[:-1]
+  for _, count in schedule.chunks(first_step):
+    batches = [next(stream) for _ in range(count)]
+    arrays = (np.stack(x) for x in zip(*batches, strict=True))
+    parts = zip(*(np.split(x, bounds, axis=1) for x in arrays), strict=True)
+    yield count, tuple(_split(part, over) for part in parts)
+
+
+def _split(
+  part: tuple[np.ndarray, ...], over: Sequence[jax.Device]
+) -> tuple[jax.Array, ...]:
+  """Arrays [n, B here, ...] as [devices here, n, B / devices, ...]."""
+  here = len(parallel.here(over))
+  return tuple(
+    parallel.place(np.split(array, here, axis=1), over) for array in part
+  )
+
+
+def _ahead(
+  items: Iterator[Dispatch], depth: int
+) -> Generator[tuple[Dispatch, float], None, None]:
+  """Makes items in a thread before they are asked for.
+
+  Args:
+    items: what to make; closed from the thread that makes them.
+    depth: how many may wait.
+
+  Yields:
+    An item, and the seconds it was waited for.
+
+  Raises:
+    Exception: whatever making an item raised.
+  """
+  made: queue.Queue = queue.Queue(depth)
+  ended = threading.Event()
+
+  def offer(item: Any) -> bool:
+    while not ended.is_set():
+      try:
+        made.put(item, timeout=0.1)
+        return True
+      except queue.Full:
+        continue
+    return False
+
+  def make() -> None:
+    try:
+      for item in items:
+        if not offer((item, None)):
+          return
+      offer((None, None))
+    except BaseException as error:
+      offer((None, error))
+
+  thread = threading.Thread(target=make, daemon=True, name='feed')
+  thread.start()
+  try:
+    while True:
+      started = time.monotonic()
+      item, error = made.get()
+      waited = time.monotonic() - started
+      if error is not None:
+        raise error
+      if item is None:
+        return
+      yield item, waited
+  finally:
+    ended.set()
+    thread.join()

@@ -1,0 +1,69 @@
+"""An architecture that was searched elsewhere: by a run on other images.
+
+The paper searches on ImageNet-100 and trains on ImageNet (section 4.5). The
+file is compared with the config before anything is computed, and its contents
+copied into the run's own `architecture.json`.
+"""
+
+import hashlib
+import pathlib
+from typing import Any
+
+from rnascl_jax import architecture, files, resolve, search_space, settings
+from rnascl_jax.architecture import Architecture
+
+
+def load(
+  everything: settings.Settings, teacher_layers: tuple[str, ...]
+) -> Architecture:
+  """Reads the architecture that a config names.
+
+  Args:
+    everything: settings of a run, with `search.architecture`.
+    teacher_layers: names of the layers of the run's teacher.
+
+  Returns:
+    The architecture.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: if it is no architecture, or of another space or teacher.
+  """
+  path = pathlib.Path(everything.search.architecture)
+  where = f"config.search.architecture='{path}'"
+  if not path.is_file():
+    raise FileNotFoundError(
+      f'{where} is no file: name the architecture.json of the workdir of a '
+      'search.'
+    )
+  try:
+    found = architecture.from_dict(files.read_json(path))
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(f'{where} is not an architecture: {error}') from error
+  spec = everything.space
+  names = search_space.layer_names(
+    found.space, blocks_only=spec.layers == 'block'
+  )
+  if found.space != resolve.space(spec) or found.student_layers != names:
+    raise ValueError(
+      f'{where} was searched in another space than config.space, whose name is '
+      f"'{spec.name}' and whose layers are '{spec.layers}': choose the space "
+      'it was searched in.'
+    )
+  if found.teacher_layers != teacher_layers:
+    raise ValueError(
+      f'{where} names {len(found.teacher_layers)} teacher layers '
+      f'{found.teacher_layers[:3]}..., but config.teacher.network has '
+      f'{len(teacher_layers)}: {teacher_layers[:3]}.... Its tutors are layers '
+      'of the teacher it was searched with: use that one.'
+    )
+  return found
+
+
+def source(path: str) -> dict[str, Any]:
+  """What a run says of the file that it took."""
+  content = pathlib.Path(path).read_bytes()
+  return {
+    'file': str(pathlib.Path(path).absolute()),
+    'sha256': hashlib.sha256(content).hexdigest(),
+  }

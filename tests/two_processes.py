@@ -1,0 +1,94 @@
+"""What `test_processes` starts twice: one of two processes on this machine.
+
+  python -m tests.two_processes PORT PROCESS FOLDER first|second
+"""
+
+import os
+import pathlib
+import signal
+import sys
+
+import jax
+
+from rnascl_jax import driver, interrupts, loops, processes
+from rnascl_jax.loops import run as runs
+from tests import tiny
+
+# Steps of the second process in which it is told to stop and is killed; there
+# are four in an epoch, and a checkpoint after each.
+STOPPED, KILLED = 6, 9
+
+
+def config():
+  """A teacher; Free carries a perturbation for each image."""
+  found = tiny.config()
+  found.teacher.regime.name = 'free'
+  found.teacher.regime.replays = 2
+  found.teacher.optimization.checkpoint_every = 1
+  # What 40 images leave of the last batch is filled up.
+  found.evaluation.batch_size = 24
+  found.evaluation.attacks = ('fgsm',)
+  found.evaluation.auto_attack_models = ()
+  found.evaluation.curve_images = 10
+  found.devices = 0
+  return found
+
+
+def _signal_in_step(step: int, number: int) -> None:
+  """Sends the second process a signal."""
+  collect = _collect
+
+  def collect_and_signal(runner, queue):
+    before = runner._at.step
+    collect(runner, queue)
+    if before < step <= runner._at.step and not processes.is_main():
+      os.kill(os.getpid(), number)
+
+  driver._Runner._collect = collect_and_signal
+
+
+_collect = driver._Runner._collect
+
+
+def _say(folder: pathlib.Path, name: str, error: BaseException) -> None:
+  place = folder / f'{name}-{jax.process_index()}.txt'
+  place.write_text(f'{type(error).__name__}: {error}')
+
+
+def _disagree(folder: pathlib.Path) -> None:
+  """Starts with another seed in each process, and with a bad one in one."""
+  for name, seeds in (('disagree', (0, 1)), ('invalid', (0, -1))):
+    other = config()
+    other.seed = seeds[jax.process_index()]
+    try:
+      runs.open_run(other, str(folder / name))
+    except (ValueError, processes.OtherProcessError) as error:
+      _say(folder, name, error)
+
+
+def _first(folder: pathlib.Path) -> None:
+  _disagree(folder)
+  loops.teacher(config(), str(folder / 'whole'))
+  loops.evaluate(config(), str(folder / 'whole'))
+  _signal_in_step(STOPPED, signal.SIGTERM)
+  try:
+    loops.teacher(config(), str(folder / 'stopped'))
+  except interrupts.Interrupted as error:
+    _say(folder, 'stopped', error)
+  _signal_in_step(KILLED, signal.SIGKILL)
+  loops.teacher(config(), str(folder / 'killed'))
+
+
+def main(port: str, process: str, folder: str, which: str) -> None:
+  processes.connect(f'localhost:{port}', 2, int(process))
+  place = pathlib.Path(folder)
+  if which == 'first':
+    _first(place)
+  else:
+    loops.teacher(config(), str(place / 'killed'))
+
+
+if __name__ == '__main__':
+  jax.config.update('jax_compilation_cache_dir', '.jax_cache')
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+  main(*sys.argv[1:])
