@@ -38,7 +38,7 @@ def load(
     )
   try:
     found = architecture.from_dict(files.read_json(path))
-  except (KeyError, TypeError, ValueError) as error:
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ValueError(f'{where} is not an architecture: {error}') from error
   spec = everything.space
   names = search_space.layer_names(

@@ -88,10 +88,9 @@ def _take(run: Run, folder: pathlib.Path) -> None:
   path = run.settings.search.architecture
   layers = teachers.network(run, 'teacher').tap_names
   found = given_architecture.load(run.settings, layers)
-  _write(run, found)
-  summary = {'seconds': 0.0, 'source': given_architecture.source(path)}
-  workdir.finish(folder, summary)
-  runs.record(run, 'search', summary['seconds'])
+  _write(run, found, source=given_architecture.source(path))
+  workdir.finish(folder, {'seconds': 0.0, 'architecture': path})
+  runs.record(run, 'search', 0.0)
 
 
 def _search(run: Run, folder: pathlib.Path) -> None:
@@ -150,8 +149,8 @@ def _search(run: Run, folder: pathlib.Path) -> None:
   runs.record(run, 'search', summary['seconds'])
 
 
-def _write(run: Run, found: Architecture) -> None:
-  """Writes architecture.json."""
+def _write(run: Run, found: Architecture, **about: Any) -> None:
+  """Writes architecture.json, with what it is to say beside."""
   shape, classes = run.data.image_shape, run.data.num_classes
   cost = flops.count(found.derived_space, shape, classes)
   full = flops.count(found.derived_space, shape, classes, batch_norm=True)
@@ -171,6 +170,7 @@ def _write(run: Run, found: Architecture) -> None:
       'macs': cost.macs,
       'parameters_with_batch_norm': full.parameters,
       'macs_with_batch_norm': full.macs,
+      **about,
     },
   )
 

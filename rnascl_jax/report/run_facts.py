@@ -16,6 +16,7 @@ def section(run: Run) -> str:
   ]
   lines = [f'- {name}: {value}' for name, value in facts if value]
   lines += [f'- Not trained here: {given}' for given in _given(run)]
+  lines += [f'- Not searched here: {given}' for given in _architecture(run)]
   lines += [f'- **Ended early**: {ended}' for ended in _ended_early(run)]
   command = run.provenance.get('command')
   if command:
@@ -51,7 +52,9 @@ def _seed(run: Run) -> str:
 
 def _hardware(run: Run) -> str:
   devices = run.provenance.get('devices', ())
-  return ', '.join(f'{d["count"]} × {d["kind"]}' for d in devices)
+  found = ', '.join(f'{d["count"]} × {d["kind"]}' for d in devices)
+  processes = run.provenance.get('processes', 1)
+  return f'{found} of {processes} processes' if processes > 1 else found
 
 
 def _wall_clock(run: Run) -> str:
@@ -75,6 +78,17 @@ def _given(run: Run) -> list[str]:
       )
     found.append(f'{text}.')
   return found
+
+
+def _architecture(run: Run) -> list[str]:
+  """The file of another search whose architecture the run took."""
+  source = (run.architecture or {}).get('source')
+  if not source:
+    return []
+  return [
+    f'the architecture and its tutors, from `{source["file"]}` (SHA-256 '
+    f'`{source["sha256"]}`).'
+  ]
 
 
 def _ended_early(run: Run) -> list[str]:

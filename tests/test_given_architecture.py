@@ -1,0 +1,92 @@
+"""A run takes the architecture that another one has searched."""
+
+import hashlib
+import shutil
+
+import pytest
+
+from rnascl_jax import files, loops
+from rnascl_jax.figures import results
+from rnascl_jax.loops import run as runs
+from rnascl_jax.report import run_facts
+from tests import tiny
+
+
+def _config(path):
+  """Another data set size, so that nothing but the file is shared."""
+  config = tiny.config()
+  config.data.max_train = 64
+  config.search.architecture = str(path)
+  return config
+
+
+def test_a_given_architecture_is_taken_and_named_in_the_report(
+  tiny_run, tmp_path
+):
+  path = tmp_path / 'found.json'
+  shutil.copy(tiny_run / 'architecture.json', path)
+  found = loops.search(_config(path), str(tmp_path / 'run'))
+  there, here = files.read_json(path), tmp_path / 'run' / 'architecture.json'
+  copied = files.read_json(here)
+  source = copied.pop('source')
+  assert copied == there
+  assert found.tutors == tuple(
+    there['teacher_layers'].index(t['tutor_layer']) for t in there['tutors']
+  )
+  digest = hashlib.sha256(path.read_bytes()).hexdigest()
+  assert source == {'file': str(path), 'sha256': digest}
+  assert not (tmp_path / 'run' / 'search' / 'checkpoints').exists()
+  facts = run_facts.section(results.load(tmp_path / 'run'))
+  assert (
+    f'Not searched here: the architecture and its tutors, from `{path}`'
+    in (facts)
+  )
+  # What was taken is the run's own.
+  path.unlink()
+  assert loops.search(_config(path), str(tmp_path / 'run')) == found
+
+
+def _other_space(config):
+  config.space.choices = ((4, 2, 1),)
+
+
+def _other_layers(config):
+  config.space.layers = 'block'
+
+
+def _other_teacher(config):
+  config.teacher.network.stage_sizes = (2,)
+  config.vulnerable_teacher.network.stage_sizes = (2,)
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  (
+    (_other_space, "searched in another space.*'custom'"),
+    (_other_layers, "searched in another space.*'block'"),
+    (_other_teacher, 'names 3 teacher layers.*has 5'),
+  ),
+)
+def test_an_architecture_that_does_not_fit_is_refused_before_anything(
+  tiny_run, tmp_path, change, message
+):
+  config = _config(tiny_run / 'architecture.json')
+  change(config)
+  with pytest.raises(ValueError, match=message):
+    runs.open_run(config, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('content', ('{', '{}', '[1]', '{"format": 9}'))
+def test_a_file_that_is_no_architecture_is_named(tmp_path, content):
+  path = tmp_path / 'architecture.json'
+  path.write_text(content)
+  with pytest.raises(ValueError, match=f"'{path}' is not an architecture"):
+    runs.open_run(_config(path), str(tmp_path / 'run'))
+
+
+def test_a_missing_architecture_is_named_with_what_to_name(tmp_path):
+  with pytest.raises(
+    FileNotFoundError, match='architecture.json of the workdir'
+  ):
+    runs.open_run(_config(tmp_path / 'nothing'), str(tmp_path / 'run'))
