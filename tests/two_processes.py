@@ -1,6 +1,6 @@
 """What `test_processes` starts twice: one of two processes on this machine.
 
-  python -m tests.two_processes PORT PROCESS FOLDER first|second
+python -m tests.two_processes PORT PROCESS FOLDER first|second
 """
 
 import os
