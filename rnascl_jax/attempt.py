@@ -17,8 +17,7 @@ class Outcome(NamedTuple):
   Attributes:
     correct: [N] bool, images still classified correctly.
     rows: [n] integers, images that the attack broke.
-    images: [n, H, W, C], float32, what it made of them; [0, H, W, C] if they
-      were not kept.
+    images: [n, H, W, C], float32, what it made of them.
     rejected: how many of its images are misclassified, but not in the ball or
       not in [0, 1].
     seconds: wall clock, with that of earlier runs.
@@ -38,19 +37,15 @@ class Outcome(NamedTuple):
 class Attempt:
   """What an attack has found so far."""
 
-  def __init__(
-    self, clean: Clean, split: Split, epsilon: float, *, keep_images: bool
-  ):
+  def __init__(self, clean: Clean, split: Split, epsilon: float):
     """Begins with what is wrong without an attack.
 
     Args:
       clean: what the classifier makes of the images.
       split: the images.
       epsilon: radius of the L-infinity ball.
-      keep_images: whether to keep the adversarial images.
     """
     self._clean, self._split, self._epsilon = clean, split, epsilon
-    self._keeps = keep_images
     self.over = ~clean.correct  # [N] bool, not to be attacked any more.
     self._broken = np.zeros(len(clean.correct), bool)
     self._images: dict[int, np.ndarray] = {}  # Those that were broken, by row.
@@ -69,9 +64,8 @@ class Attempt:
     )
     self._broken[rows[valid]] = True
     self._rejected += int((~valid).sum())
-    if self._keeps:
-      kept = finished.images[valid]
-      self._images.update(zip(rows[valid].tolist(), kept, strict=True))
+    kept = zip(rows[valid].tolist(), finished.images[valid], strict=True)
+    self._images.update(kept)
 
   @property
   def accuracy(self) -> float:
@@ -91,9 +85,8 @@ class Attempt:
 
   def outcome(self) -> Outcome:
     rows = np.flatnonzero(self._broken)
-    kept = rows if self._keeps else rows[:0]
-    images = np.zeros((len(kept), *self._split.images.shape[1:]), np.float32)
-    for place, row in enumerate(kept.tolist()):
+    images = np.zeros((len(rows), *self._split.images.shape[1:]), np.float32)
+    for place, row in enumerate(rows.tolist()):
       images[place] = self._images[row]
     correct = self._clean.correct & ~self._broken
     return Outcome(correct, rows, images, self._rejected, self._seconds)

@@ -2,10 +2,10 @@
 
 Images are attacked in batches of one size over all devices; the last batch is
 filled up and the filling ignored. The random draws of an image come from its
-index in the data set, so batch size, devices, processes and interruptions do not
-change them. Epsilon is an argument of the compiled program, so a curve over epsilon
-compiles once. An image counts as broken if the adversarial one is in the ball
-and in [0, 1] and misclassified in full float32.
+index in the data set, so batch size, devices, processes and interruptions do
+not change them. Epsilon is an argument of the compiled program, so a curve over
+epsilon compiles once. An image counts as broken if the adversarial one is in
+the ball and in [0, 1] and misclassified in full float32.
 """
 
 import functools
@@ -27,7 +27,7 @@ from rnascl_jax import (
   parallel,
   steps,
 )
-from rnascl_jax.attacks import Preset
+from rnascl_jax.attacks import Preset, confirmation, norms
 from rnascl_jax.attacks.lanes import Finished
 from rnascl_jax.attempt import Attempt, Outcome
 from rnascl_jax.base import Array, PyTree
@@ -48,7 +48,40 @@ def _attacker(
   over: tuple[jax.Device, ...],
 ) -> Callable:
   """Maps an attack over devices: which images fool the network, and images."""
+  return parallel.pmap(_perturbation(net, attack), over)
 
+
+@functools.lru_cache(maxsize=8)
+def _judge(
+  net: nn.Module,
+  attack: Callable[..., Array],
+  over: tuple[jax.Device, ...],
+) -> Callable:
+  """Maps an attack over devices: which images it breaks."""
+  perturb = _perturbation(net, attack)
+
+  def judge(
+    variables: PyTree,
+    images: Array,
+    labels: Array,
+    indices: Array,
+    seed: Array,
+    epsilon: Array,
+  ) -> Array:
+    fooled, perturbed = perturb(
+      variables, images, labels, indices, seed, epsilon
+    )
+    deltas = perturbed - batches.to_float(images)
+    lengths = jax.vmap(norms.LINF.length)(deltas)
+    inside = ((perturbed >= 0) & (perturbed <= 1)).all((1, 2, 3))
+    return fooled & inside & (lengths <= epsilon + confirmation.TOLERANCE)
+
+  return parallel.pmap(judge, over)
+
+
+def _perturbation(
+  net: nn.Module, attack: Callable[..., Array]
+) -> Callable[..., tuple[Array, Array]]:
   def perturb(
     variables: PyTree,
     images: Array,
@@ -65,7 +98,7 @@ def _attacker(
     logits = classification.exactly(net, variables, perturbed)
     return metrics.accuracy(logits, labels) == 0, perturbed
 
-  return parallel.pmap(perturb, over)
+  return perturb
 
 
 def mean_metrics(
@@ -113,7 +146,6 @@ def attacked(
   clean: Clean | None = None,
   journal: Journal | None = None,
   description: str = '',
-  keep_images: bool = True,
 ) -> Outcome:
   """Which images an attack leaves classified correctly.
 
@@ -133,7 +165,6 @@ def attacked(
       there.
     description: what the progress, with the accuracy so far, is called; empty
       shows none.
-    keep_images: whether the adversarial images are kept, in memory.
 
   Returns:
     The outcome of every image.
@@ -145,7 +176,7 @@ def attacked(
     clean = classification.clean(
       net, variables, split, over, batch_size=batch_size
     )
-  attempt = Attempt(clean, split, epsilon, keep_images=keep_images)
+  attempt = Attempt(clean, split, epsilon)
   if journal is not None:
     name = {
       'network': identity.describe(net),
@@ -175,6 +206,42 @@ def attacked(
         journal.append(*entry)
       bar.update(int(attempt.over.sum()), {'accuracy': attempt.accuracy})
   return attempt.outcome()
+
+
+def accuracy_under_attack(
+  net: nn.Module,
+  variables: PyTree,
+  split: Split,
+  attack: Callable[..., Array],
+  over: Sequence[jax.Device],
+  *,
+  epsilon: float,
+  seed: int,
+  batch_size: int,
+) -> float:
+  """The accuracy of `attacked`, without bringing its images to the host.
+
+  Arguments as there.
+
+  Returns:
+    The share of the images that are classified correctly, whatever the attack
+    makes of them; an image that is not in the ball breaks nothing.
+  """
+  clean = classification.clean(
+    net, variables, split, over, batch_size=batch_size
+  )
+  function = _judge(net, attack, tuple(over))
+  constants = parallel.replicate(
+    (np.uint32(seed), np.float32(epsilon)), list(over)
+  )
+  rows = np.flatnonzero(clean.correct)
+  left = len(rows)
+  for part, mask in classification.rounds(len(rows), batch_size, len(over)):
+    indices = parallel.share(rows[part].astype(np.int32), over)
+    shares = (*_shares(split, rows[part], over), indices)
+    broken = parallel.fetch(function(variables, *shares, *constants))
+    left -= int((broken.reshape(-1) & mask).sum())
+  return left / len(split.labels)
 
 
 def _shares(

@@ -265,6 +265,33 @@ def test_what_leaves_the_ball_or_the_pixels_breaks_nothing(nearest, offset):
   assert outcome.accuracy > 0.8
 
 
+@pytest.mark.parametrize('devices', (1, 2))
+@pytest.mark.parametrize('offset', (0.0, 0.15))
+def test_accuracy_under_attack_is_that_of_the_images_it_makes(
+  nearest, devices, offset
+):
+  """With an offset nothing is in the ball, and so nothing is broken."""
+  net, variables, split = nearest
+
+  def attack(*arguments, **options):
+    return _PGD(*arguments, **options) + offset
+
+  over = parallel.devices(devices)
+  found = evaluation.accuracy_under_attack(
+    net,
+    parallel.replicate(variables, over),
+    split,
+    attack,
+    over,
+    epsilon=0.1,
+    seed=0,
+    batch_size=8,
+  )
+  outcome = _attacked(nearest, attack=attack, devices=devices)
+  assert found == outcome.accuracy
+  assert (outcome.rejected > 0) == (offset > 0)
+
+
 def test_only_what_is_in_the_file_counts(tmp_path):
   """Of five claims one is right; the others are too far, dark, sane, NaN."""
   originals = np.full((6, 1, 1, 2), 0.5, np.float32)
@@ -291,7 +318,7 @@ def test_only_what_is_in_the_file_counts(tmp_path):
 def test_only_broken_images_are_converted_and_kept(nearest, monkeypatch):
   _, _, split = nearest
   clean = classification.Clean(np.zeros((60, 10)), np.arange(60) != 4, 0.0)
-  found = attempt.Attempt(clean, split, 0.1, keep_images=True)
+  found = attempt.Attempt(clean, split, 0.1)
   made = np.asarray(batches.to_float(split.images[[41, 7]])) * 0.95
   converted = []
   to_float = batches.to_float
@@ -315,7 +342,7 @@ def test_only_broken_images_are_converted_and_kept(nearest, monkeypatch):
   assert outcome.rows.tolist() == [7, 41] and outcome.seconds == 1
   np.testing.assert_array_equal(outcome.images, made[::-1])
   assert np.flatnonzero(~outcome.correct).tolist() == [4, 7, 41]
-  nobody = attempt.Attempt(clean, split, 0.1, keep_images=True).outcome()
+  nobody = attempt.Attempt(clean, split, 0.1).outcome()
   assert nobody.images.shape == (0, *split.images.shape[1:])
   assert nobody.correct.sum() == 59
 

@@ -18,7 +18,7 @@ from rnascl_jax.attacks.tasks import Task
 from rnascl_jax.base import Array, Key, LogitsFn
 
 # An image may be farther away than epsilon by rounding only.
-_TOLERANCE = 1e-6
+TOLERANCE = 1e-6
 # Images whose distances are computed at once, so that nothing compiles anew.
 _BATCH_SIZE = 64
 
@@ -127,7 +127,7 @@ def in_ball(
     found = np.asarray(_lengths(norm, filled))
     lengths[begin : begin + len(part)] = found[: len(part)]
   valid = ((images >= 0) & (images <= 1)).all((1, 2, 3))
-  return valid & (lengths <= epsilon + _TOLERANCE)
+  return valid & (lengths <= epsilon + TOLERANCE)
 
 
 @functools.partial(jax.jit, static_argnames='norm')

@@ -158,7 +158,7 @@ def make_validate(
     )
     found['selection'] = found['accuracy']
     if attack is not None:
-      outcome = evaluation.attacked(
+      robust = evaluation.accuracy_under_attack(
         net,
         state.variables,
         split,
@@ -167,9 +167,8 @@ def make_validate(
         epsilon=float(attack.epsilon),
         seed=run.settings.seed,
         batch_size=size,
-        keep_images=False,
       )
-      found['adversarial_accuracy'] = found['selection'] = outcome.accuracy
+      found['adversarial_accuracy'] = found['selection'] = robust
     return found
 
   return validate
