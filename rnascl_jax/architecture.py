@@ -130,14 +130,23 @@ def to_dict(found: Architecture) -> dict[str, Any]:
     'expansion': space.expansion,
     'kernel_size': space.kernel_size,
     'shortcut': space.shortcut.value,
+    'squeeze_excite': space.squeeze_excite,
+    'head_features': space.head_features,
     'blocks': [
       {
         'features': width,
         'choices': list(block.choices),
         'stride': block.stride,
         'residual': block.residual,
+        # So that readers need not round as `SearchSpace.squeezed` does.
+        'squeezed': space.squeezed(entering),
       }
-      for block, width in zip(space.blocks, found.features, strict=True)
+      for block, width, entering in zip(
+        space.blocks,
+        found.features,
+        (space.stem_features, *found.features[:-1]),
+        strict=True,
+      )
     ],
     'tutors': [
       {
@@ -179,6 +188,9 @@ def from_dict(fields: dict[str, Any]) -> Architecture:
     expansion=fields['expansion'],
     kernel_size=fields['kernel_size'],
     shortcut=Shortcut(fields['shortcut']),
+    # Architectures of earlier versions had neither.
+    squeeze_excite=fields.get('squeeze_excite', 0.0),
+    head_features=fields.get('head_features', 0),
   )
   return Architecture(
     space=space,

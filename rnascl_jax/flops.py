@@ -8,8 +8,9 @@ derived network's count.
 Two conventions of the literature: convolutions and linear layers only, or with
 two more for every BatchNorm element (scale and shift: two parameters for a
 channel, two operations for an output). Table 1 of RNAS-CL is reached by
-parameters without and MACs with BatchNorm. The classifier's bias counts as
-parameters; additions of residuals and activations count nothing.
+parameters without and MACs with BatchNorm. Biases count as parameters, of the
+classifier, of squeeze-excite and of the pooled head; additions of residuals,
+products with gates, means and activations count nothing.
 
 Example:
   >>> from rnascl_jax import flops, search_space
@@ -50,6 +51,11 @@ def _conv(
   return Cost(weights + norm, (weights + norm) * cells)
 
 
+def _linear(inputs: int, outputs: int) -> Cost:
+  """A linear layer with bias, once an image."""
+  return Cost(inputs * outputs + outputs, inputs * outputs)
+
+
 def _block(
   space: SearchSpace,
   block: Block,
@@ -63,10 +69,25 @@ def _block(
   cost = _conv(1, entering, inner, cells[0], batch_norm)
   cost = cost.plus(_conv(space.kernel_size, 1, inner, cells[1], batch_norm))
   cost = cost.plus(_conv(1, inner, features, cells[1], batch_norm))
+  units = space.squeezed(entering)
+  if units:
+    cost = cost.plus(_linear(inner, units)).plus(_linear(units, inner))
   projects = space.shortcut is Shortcut.PROJECT and entering != features
   if block.residual and projects:
     cost = cost.plus(_conv(1, entering, features, cells[1], batch_norm))
   return cost
+
+
+def _head(
+  space: SearchSpace, features: int, classes: int, cells: int, batch_norm: bool
+) -> Cost:
+  """What follows the last block: the pooled head, if any, a linear layer."""
+  if not space.head_features:
+    return _linear(features, classes)
+  inner = space.expansion * features
+  cost = _conv(1, features, inner, cells, batch_norm)
+  cost = cost.plus(_linear(inner, space.head_features))
+  return cost.plus(_linear(space.head_features, classes))
 
 
 class Costs(NamedTuple):
@@ -75,12 +96,13 @@ class Costs(NamedTuple):
   Attributes:
     blocks: for each block [N_in, N], MACs for each pair of widths.
     stem: MACs of the stem.
-    classifier: [N] MACs of the linear layer for each width of the last block.
+    head: [N] MACs of the pooled head, if any, and the classifier for each
+      width of the last block.
   """
 
   blocks: tuple[np.ndarray, ...]
   stem: float
-  classifier: np.ndarray
+  head: np.ndarray
 
 
 def _resolutions(space: SearchSpace, image_shape: Sequence[int]) -> list[int]:
@@ -128,8 +150,11 @@ def costs(
     ]
     tables.append(np.array(table, np.float64))
   stem = _conv(3, image_shape[2], space.stem_features, cells[0], batch_norm)
-  last = np.array(space.blocks[-1].choices, np.float64)
-  return Costs(tuple(tables), float(stem.macs), last * num_classes)
+  head = [
+    _head(space, features, num_classes, cells[-1], batch_norm).macs
+    for features in space.blocks[-1].choices
+  ]
+  return Costs(tuple(tables), float(stem.macs), np.array(head, np.float64))
 
 
 def expected_macs(tables: Costs, channels: Sequence[Array]) -> Array:
@@ -147,7 +172,7 @@ def expected_macs(tables: Costs, channels: Sequence[Array]) -> Array:
   for table, weights in zip(tables.blocks, channels, strict=True):
     total += entering @ jnp.asarray(table, weights.dtype) @ weights
     entering = weights
-  return total + entering @ jnp.asarray(tables.classifier, entering.dtype)
+  return total + entering @ jnp.asarray(tables.head, entering.dtype)
 
 
 def count(
@@ -186,8 +211,9 @@ def count(
     entering, leaving = features[index : index + 2]
     cost = _block(space, block, entering, leaving, pair, batch_norm)
     total = total.plus(cost)
-  linear = features[-1] * num_classes
-  return total.plus(Cost(linear + num_classes, linear))
+  return total.plus(
+    _head(space, features[-1], num_classes, cells[-1], batch_norm)
+  )
 
 
 def trace_macs(function: Callable[..., Any], *arguments: Any) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from rnascl_jax import convolutions
+from rnascl_jax import convolutions, squeeze_excite
 from rnascl_jax.base import Array, Taps
 from rnascl_jax.search_space import Block, SearchSpace, Shortcut
 
@@ -118,9 +118,11 @@ def _masked(x: Array, mask: Array | None) -> Array:
 class InvertedResidual(nn.Module):
   """Expand by 1x1, depthwise k x k, project by 1x1; BatchNorm after each.
 
+  Squeeze-excite, if the space has it, stands between the last two.
+
   Attributes:
     block: the widths, of which the widest is built.
-    space: expansion, kernel size and the form of the shortcut.
+    space: expansion, kernel size, squeeze-excite and the form of the shortcut.
     changes: whether some choice of the block's width differs from its input's.
     norm: makes a BatchNorm.
     conv: the depthwise convolution.
@@ -151,8 +153,9 @@ class InvertedResidual(nn.Module):
       agreement: [F], the part of the mask whose width is that of x.
 
     Returns:
-      The output [B, H', W', F], and the taps of the three convolutions; the
-      projection's is read before the residual, each after its mask.
+      The output [B, H', W', F], and the taps of the three convolutions, each
+      after its mask; the depthwise convolution's is read before squeeze-excite,
+      the projection's before the residual.
     """
     expansion, width = self.space.expansion, self.block.widest
     # Channel k of the inside belongs to channel k // expansion of the input,
@@ -172,11 +175,24 @@ class InvertedResidual(nn.Module):
     # keeps channels apart, so masking after it masks both tensors.
     filtered = _masked(nn.hard_swish(filtered), inner)
     project = Pointwise(width, self.dtype, name='project')
-    projected = _masked(self.norm(name='project_norm')(project(filtered)), mask)
+    projected = self.norm(name='project_norm')(
+      project(self._excited(filtered, entering))
+    )
+    projected = _masked(projected, mask)
     taps = (_masked(expanded, inner), filtered, projected)
     if self.block.residual:
       projected += self._shortcut(x, mask, agreement)
     return projected, taps
+
+  def _excited(self, filtered: Array, entering: Array | None) -> Array:
+    """After squeeze-excite, if any; called inside the compact method."""
+    if not self.space.squeeze_excite:
+      return filtered
+    mask = None
+    if entering is not None:
+      mask = squeeze_excite.hidden_mask(self.space, entering)
+    units = self.space.squeezed(filtered.shape[-1] // self.space.expansion)
+    return squeeze_excite.SqueezeExcite(units, name='gate')(filtered, mask)
 
   def _shortcut(self, x: Array, mask: Array | None, agreement: Array) -> Array:
     """R(x) after the mask, [B, H, W, F]; called inside the compact method."""

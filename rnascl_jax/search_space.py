@@ -1,7 +1,8 @@
 """Search spaces: the filter choices of every block, as plain integers.
 
 A network with one choice per block is a search space too: the derived network.
-Implements section 3.3 and Table 13 of RNAS-CL; the blocks are those of FBNetV2.
+Implements section 3.3 of RNAS-CL; Tables 13 and 14 are in
+`search_space_tables`. The blocks are those of FBNetV2.
 
 Example:
   >>> from rnascl_jax import search_space
@@ -15,9 +16,12 @@ Example:
 import dataclasses
 import enum
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
+
+from rnascl_jax import search_space_tables
 
 
 class Shortcut(enum.Enum):
@@ -52,15 +56,20 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class SearchSpace:
-  """A chain of blocks between a convolutional stem and a linear classifier.
+  """A chain of blocks between a convolutional stem and a classifier.
 
   Attributes:
     blocks: in forward order.
     stem_features: filters of the 3x3 stem, which are not searched.
     stem_stride: of the stem.
-    expansion: width of a block's inside over the width of its input.
+    expansion: width of a block's inside over the width of its input; of the
+      head's as well.
     kernel_size: of the depthwise convolutions, odd.
     shortcut: what residuals do where widths differ.
+    squeeze_excite: hidden units of each block's squeeze-excite over the width
+      of its inside, in [0, 1]; 0 for none.
+    head_features: of the pooled head before the classifier; 0 for none: the
+      last block's means are classified.
   """
 
   blocks: tuple[Block, ...]
@@ -69,6 +78,8 @@ class SearchSpace:
   expansion: int = 6
   kernel_size: int = 3
   shortcut: Shortcut = Shortcut.PAD
+  squeeze_excite: float = 0.0
+  head_features: int = 0
 
   def __post_init__(self):
     for index, block in enumerate(self.blocks):
@@ -90,6 +101,27 @@ class SearchSpace:
         f'odd kernel_size (is {self.kernel_size}) and an expansion of at least '
         f'1 (is {self.expansion}).'
       )
+    if not 0 <= self.squeeze_excite <= 1 or self.head_features < 0:
+      raise ValueError(
+        f'squeeze_excite={self.squeeze_excite} must lie in [0, 1] and '
+        f'head_features={self.head_features} must not be negative; 0 stands '
+        'for none.'
+      )
+
+  def squeezed(self, entering: int) -> int:
+    """Hidden units of the squeeze-excite of a block.
+
+    Args:
+      entering: width of the block's input, positive.
+
+    Returns:
+      The share `squeeze_excite` of the block's inside, rounded half up and at
+      least 1; it never falls where the width rises. 0 without squeeze-excite.
+    """
+    if not self.squeeze_excite:
+      return 0
+    units = self.squeeze_excite * self.expansion * entering
+    return max(1, math.floor(units + 0.5))
 
   @property
   def input_choices(self) -> tuple[tuple[int, ...], ...]:
@@ -112,8 +144,10 @@ def from_stages(
   expansion: int = 6,
   kernel_size: int = 3,
   shortcut: Shortcut = Shortcut.PAD,
+  squeeze_excite: float = 0.0,
+  head_features: int = 0,
 ) -> SearchSpace:
-  """A space of stages, as the paper's Table 13 writes them.
+  """A space of stages, as the paper's Tables 13 and 14 write them.
 
   The first block of a stage has the stage's stride. A block has a residual if
   its stride is 1 and the widest choices of its input and output agree.
@@ -127,6 +161,8 @@ def from_stages(
     expansion: inner over input width of a block.
     kernel_size: of the depthwise convolutions, odd.
     shortcut: what residuals do where widths differ.
+    squeeze_excite: share of a block's inside, in [0, 1]; 0 for none.
+    head_features: of the pooled head; 0 for none.
 
   Returns:
     The search space.
@@ -154,28 +190,25 @@ def from_stages(
     expansion=expansion,
     kernel_size=kernel_size,
     shortcut=shortcut,
+    squeeze_excite=squeeze_excite,
+    head_features=head_features,
   )
 
 
-def _cifar(depths, *stages) -> SearchSpace:
-  return from_stages(depths, stages, (1, 2, 2))
-
-
-_SMALL = ((16, 12), (32, 28, 24, 20), (64, 60, 56, 52))
-
-# Table 13. M2 stands in Table 1 only (5.6M parameters, 604M MACs); 1.4 times
-# the widths of M is the only scaling of M that reaches both numbers.
+# Table 13.
 CIFAR_SPACES = {
-  's3': _cifar((3, 3, 3), *_SMALL),
-  's5': _cifar((5, 5, 5), *_SMALL),
-  's7': _cifar((7, 7, 7), *_SMALL),
-  'm': _cifar((9, 7, 1), (80, 76), (160, 156, 152, 148), (128, 124, 120, 116)),
-  'm2': _cifar(
-    (9, 7, 1), (112, 108), (224, 220, 216, 212), (180, 176, 172, 168)
-  ),
-  'l': _cifar(
-    (9, 7, 1), (160, 156), (320, 316, 312, 308), (256, 252, 248, 244)
-  ),
+  name: from_stages(*row, (1, 2, 2))
+  for name, row in search_space_tables.CIFAR.items()
+}
+# Table 14, with the decisions that `search_space_tables` explains.
+IMAGENET_SPACES = {
+  name: from_stages(
+    *row,
+    (2, 2, 2, 1, 2)[: len(row.depths)],
+    squeeze_excite=0.25,
+    head_features=1280,
+  )
+  for name, row in search_space_tables.IMAGENET.items()
 }
 
 
@@ -228,13 +261,16 @@ def check_image(space: SearchSpace, image_shape: Sequence[int]) -> None:
   Raises:
     ValueError: if a side is not a multiple of the product of all strides.
   """
+  step = space.reduction
   for side in image_shape[:2]:
-    if side % space.reduction or side < space.reduction:
+    if side % step or side < step:
+      near = side // step * step
+      fits = f'{near} or {near + step}' if near else str(step)
       raise ValueError(
         f'Images of {image_shape[0]}x{image_shape[1]} pixels do not fit a '
-        f'search space whose strides multiply to {space.reduction}: each side '
-        f'must be a multiple of {space.reduction}. Lower stem_stride or the '
-        'stage strides.'
+        f'search space whose strides multiply to {step}: each side must be a '
+        f'multiple of {step}, such as {fits}. Resize the images, or lower '
+        'stem_stride or the stage strides.'
       )
 
 

@@ -6,7 +6,7 @@ block is FBNetV2's inverted residual; its output is the sum of the choices'
 outputs, sum_i g_i z_i = m * (BN(project) + R(x)) with the mask m (section 3.3),
 and the inner tensor is masked by the mask of the width that enters, so that a
 supernet at one-hot masks equals the derived network with sliced weights,
-BatchNorm included.
+BatchNorm, squeeze-excite and the pooled head included.
 
 Example:
   >>> import jax, jax.numpy as jnp
@@ -26,10 +26,13 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax.numpy as jnp
 
-from rnascl_jax import convolutions, layers, search_space
+from rnascl_jax import convolutions, layers, pooled_head, search_space
 from rnascl_jax.arch_params import Masks
 from rnascl_jax.base import Array, Taps
 from rnascl_jax.search_space import SearchSpace
+
+# Makes a BatchNorm.
+Norm = Callable[..., nn.Module]
 
 
 class Student(nn.Module):
@@ -41,10 +44,12 @@ class Student(nn.Module):
     mean: per channel, subtracted from images in [0, 1].
     std: per channel.
     blocks_only: taps are the blocks' outputs instead of every convolution's.
-    dtype: compute type; None is float32. Parameters, BatchNorm statistics and
-      logits are float32.
+    dtype: compute type of the maps; None is float32. Parameters, BatchNorm
+      statistics, means over maps, gates and logits are float32.
     axis_name: mapped axis over which BatchNorm takes its statistics.
     conv: the depthwise convolution.
+    remat: whether gradients compute the insides of blocks anew instead of
+      keeping them: less memory, the same numbers.
   """
 
   space: SearchSpace
@@ -55,6 +60,7 @@ class Student(nn.Module):
   dtype: jnp.dtype | None = None
   axis_name: str | None = None
   conv: Callable[[Array, Array, int], Array] = convolutions.depthwise_conv
+  remat: bool = False
 
   @property
   def tap_names(self) -> tuple[str, ...]:
@@ -87,7 +93,27 @@ class Student(nn.Module):
       dtype=self.dtype,
       axis_name=self.axis_name if train else None,
     )
-    x = layers.normalize(images, self.mean, self.std)
+    x = nn.hard_swish(norm(name='stem_norm')(self._stem(images)))
+    outputs: list[Array] = []
+    taps: list[Array] = [x]
+    entering = None if masks is None else jnp.ones(x.shape[-1])
+    width = x.shape[-1]
+    for index, block in enumerate(self.space.blocks):
+      mask = None if masks is None else masks.features[index]
+      agreement = jnp.full(block.widest, float(block.widest == width))
+      if masks is not None:
+        agreement = masks.agreement[index]
+      x, inner = self._block(index, norm)(x, entering, mask, agreement)
+      outputs.append(x)
+      taps.extend(inner)
+      entering, width = mask, block.widest
+    features = self._features(x, entering, norm)
+    logits = nn.Dense(self.num_classes, name='classifier')(features)
+    return logits, tuple(outputs if self.blocks_only else taps)
+
+  # Parts of the network, called inside the compact method.
+
+  def _stem(self, images: Array) -> Array:
     stem = nn.Conv(
       self.space.stem_features,
       (3, 3),
@@ -99,30 +125,32 @@ class Student(nn.Module):
       conv_general_dilated=convolutions.conv_general_dilated,
       name='stem',
     )
-    x = nn.hard_swish(norm(name='stem_norm')(stem(x)))
-    outputs: list[Array] = []
-    taps: list[Array] = [x]
-    entering = None if masks is None else jnp.ones(x.shape[-1])
-    width = x.shape[-1]
-    for index, block in enumerate(self.space.blocks):
-      mask = None if masks is None else masks.features[index]
-      agreement = jnp.full(block.widest, float(block.widest == width))
-      if masks is not None:
-        agreement = masks.agreement[index]
-      widths = {*block.choices, *self.space.input_choices[index]}
-      x, inner = layers.InvertedResidual(
-        block,
-        self.space,
-        len(widths) > 1,
-        norm,
-        self.conv,
-        self.dtype,
-        name=f'block{index}',
-      )(x, entering, mask, agreement)
-      outputs.append(x)
-      taps.extend(inner)
-      entering, width = mask, block.widest
-    features = x.mean((1, 2))
-    features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
-    logits = nn.Dense(self.num_classes, name='classifier')(features)
-    return logits, tuple(outputs if self.blocks_only else taps)
+    return stem(layers.normalize(images, self.mean, self.std))
+
+  def _block(self, index: int, norm: Norm) -> nn.Module:
+    block = self.space.blocks[index]
+    widths = {*block.choices, *self.space.input_choices[index]}
+    residual = layers.InvertedResidual
+    make = nn.remat(residual) if self.remat else residual
+    return make(
+      block,
+      self.space,
+      len(widths) > 1,
+      norm,
+      self.conv,
+      self.dtype,
+      name=f'block{index}',
+    )
+
+  def _features(self, x: Array, mask: Array | None, norm: Norm) -> Array:
+    """What is classified, [B, C], at least float32."""
+    if not self.space.head_features:
+      return x.mean((1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
+    head = pooled_head.PooledHead(
+      self.space.head_features,
+      self.space.expansion,
+      norm,
+      self.dtype,
+      name='head',
+    )
+    return head(x, mask)

@@ -1,5 +1,6 @@
 """Counts of parameters and MACs, and their expectation n_f(G)."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -16,16 +17,22 @@ CIFAR = (32, 32, 3)
 CLASSES = 5
 # Every choice of the stem, of blocks wider and narrower than their input.
 FEATURES = ((8, 6, 12), (6, 8, 9), (4, 4, 12), (6, 4, 9))
+# As the ImageNet students: squeeze-excite, here with something to round, and
+# the pooled head.
+GATED = 'gated'
+VARIANTS = (*Shortcut, GATED)
 
 
 def make_space(shortcut=Shortcut.PAD, kernel_size=3):
+  gated = {'squeeze_excite': 0.3, 'head_features': 10}
   return search_space.from_stages(
     (2, 1),
     ((8, 6, 4), (12, 9)),
     (1, 2),
     stem_features=8,
     kernel_size=kernel_size,
-    shortcut=shortcut,
+    shortcut=Shortcut.PAD if shortcut == GATED else shortcut,
+    **(gated if shortcut == GATED else {}),
   )
 
 
@@ -74,7 +81,7 @@ def count_leaves(variables, *, batch_norm):
 
 
 @pytest.mark.parametrize('features', FEATURES)
-@pytest.mark.parametrize('shortcut', Shortcut)
+@pytest.mark.parametrize('shortcut', VARIANTS)
 def test_macs_are_those_of_the_traced_network(shortcut, features):
   space = search_space.with_features(make_space(shortcut), features)
   function, variables = make_network(space)
@@ -102,7 +109,7 @@ def test_macs_are_half_the_flops_that_xla_counts(shortcut, kernel_size):
 
 
 @pytest.mark.parametrize('features', FEATURES)
-@pytest.mark.parametrize('shortcut', Shortcut)
+@pytest.mark.parametrize('shortcut', VARIANTS)
 def test_parameters_are_those_of_the_flax_tree(shortcut, features):
   space = search_space.with_features(make_space(shortcut), features)
   _, variables = make_network(space)
@@ -124,8 +131,29 @@ def test_batch_norm_counts_two_for_a_channel_and_two_for_an_output():
   assert with_norm.macs - without.macs == 2 * (14 * 16 + 16 * 4)
 
 
+def test_gates_cost_two_linear_layers_and_the_head_expands_every_cell():
+  plain = search_space.from_stages((1,), ((4,),), (2,), stem_features=2)
+  gated, headed = (
+    flops.count(dataclasses.replace(plain, **options), IMAGE, CLASSES)
+    for options in ({'squeeze_excite': 0.25}, {'head_features': 7})
+  )
+
+  cost = flops.count(plain, IMAGE, CLASSES)
+
+  # 12 channels inside, 3 hidden units, biases.
+  assert gated.parameters - cost.parameters == 12 * 3 + 3 + 3 * 12 + 12
+  assert gated.macs - cost.macs == 2 * 12 * 3
+  # 24 channels in 2x2 cells, 7 features in the place of 4.
+  features = 24 * 7
+  classifier = (7 - 4) * CLASSES
+  assert (
+    headed.parameters - cost.parameters == 4 * 24 + features + 7 + classifier
+  )
+  assert headed.macs - cost.macs == 4 * 24 * 4 + features + classifier
+
+
 @pytest.mark.parametrize('batch_norm', (False, True))
-@pytest.mark.parametrize('shortcut', Shortcut)
+@pytest.mark.parametrize('shortcut', VARIANTS)
 def test_expected_macs_at_one_hot_are_the_derived_network_s(
   shortcut, batch_norm
 ):
@@ -139,7 +167,7 @@ def test_expected_macs_at_one_hot_are_the_derived_network_s(
     assert flops.expected_macs(tables, channels) == exact.macs
 
 
-@pytest.mark.parametrize('shortcut', Shortcut)
+@pytest.mark.parametrize('shortcut', VARIANTS)
 def test_expected_macs_are_the_mean_over_independent_choices(shortcut):
   space = make_space(shortcut)
   tables = flops.costs(space, IMAGE, CLASSES)

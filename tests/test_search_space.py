@@ -1,5 +1,6 @@
 """Search spaces, architecture parameters, masks and derived architectures."""
 
+import dataclasses
 import itertools
 import json
 
@@ -79,6 +80,9 @@ def test_residuals_stand_where_the_stride_is_one_and_the_widest_agree():
     ((1, 1), ((4,),), (1,), {}),
     ((1,), ((4,),), (1,), {'kernel_size': 4}),
     ((1,), ((4,),), (1,), {'expansion': 0}),
+    ((1,), ((4,),), (1,), {'squeeze_excite': -0.25}),
+    ((1,), ((4,),), (1,), {'squeeze_excite': 4.0}),
+    ((1,), ((4,),), (1,), {'head_features': -1}),
   ),
 )
 def test_impossible_spaces_are_refused(depths, choices, strides, options):
@@ -358,12 +362,37 @@ def test_an_architecture_survives_json(shortcut):
     expansion=3,
     kernel_size=5,
     shortcut=shortcut,
+    squeeze_excite=0.25,
+    head_features=7,
   )
   found = architecture.derive(space, make_params(space), TEACHER)
 
   text = json.dumps(architecture.to_dict(found))
 
   assert architecture.from_dict(json.loads(text)) == found
+
+
+def test_an_architecture_written_before_squeeze_excite_has_none():
+  found = architecture.derive(SPACE, make_params(), TEACHER)
+  fields = architecture.to_dict(found)
+  del fields['squeeze_excite'], fields['head_features']
+  for block in fields['blocks']:
+    del block['squeezed']
+
+  assert architecture.from_dict(fields) == found
+
+
+def test_hidden_units_of_each_block_are_written_for_what_enters_it():
+  space = dataclasses.replace(SPACE, squeeze_excite=0.25)
+  params = make_params(space)
+  found = dataclasses.replace(
+    architecture.derive(space, params, TEACHER), features=(4, 8, 9)
+  )
+
+  fields = architecture.to_dict(found)
+
+  # A quarter of 6 times 8 of the stem, 4 and 8.
+  assert [block['squeezed'] for block in fields['blocks']] == [12, 6, 12]
 
 
 def test_the_written_architecture_can_be_read_without_the_library():

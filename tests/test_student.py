@@ -8,11 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnascl_jax import arch_params, convolutions, layers, search_space, student
+from rnascl_jax import (
+  arch_params,
+  convolutions,
+  layers,
+  search_space,
+  squeeze_excite,
+  student,
+)
 from rnascl_jax.arch_params import Masks
 from rnascl_jax.search_space import Shortcut
 
 CLASSES = 5
+# As the ImageNet students: squeeze-excite, here of 0.9 units for each channel
+# that enters, so that there is something to round, and the pooled head.
+GATED = 'gated'
 # The stem has 8 filters. A block narrower than its input is followed by one
 # that is wider, narrower or as wide.
 CASES = (
@@ -25,6 +35,7 @@ CASES = (
   (Shortcut.PROJECT, (4, 4)),
   # A third block strides and has no residual.
   (Shortcut.PROJECT, (6, 4, 7)),
+  (GATED, (6, 4, 7)),
 )
 
 
@@ -35,6 +46,9 @@ def derived_network(net, features):
 
 def make_space(shortcut=Shortcut.PAD, blocks=2, **options):
   """Blocks with residuals, and perhaps one that strides."""
+  if shortcut == GATED:
+    shortcut = Shortcut.PAD
+    options |= {'expansion': 3, 'squeeze_excite': 0.3, 'head_features': 5}
   return search_space.from_stages(
     (2, 1)[: blocks - 1],
     ((8, 6, 4), (10, 7))[: blocks - 1],
@@ -195,10 +209,14 @@ def test_running_statistics_of_the_derived_network_are_the_supernet_s(
   assert_trees_close(sliced(found, expected), expected)
 
 
-@pytest.mark.parametrize('shortcut', Shortcut)
-def test_gradients_of_the_derived_network_are_the_supernet_s(shortcut):
-  found = of_supernet(gradient, shortcut, (4, 8))
-  expected = of_derived(gradient, shortcut, (4, 8))
+@pytest.mark.parametrize(
+  'shortcut, features', (*((s, (4, 8)) for s in Shortcut), CASES[-1])
+)
+def test_gradients_of_the_derived_network_are_the_supernet_s(
+  shortcut, features
+):
+  found = of_supernet(gradient, shortcut, features)
+  expected = of_derived(gradient, shortcut, features)
 
   assert_trees_close(sliced(found, expected), expected)
   for unused in jax.tree.leaves(outside(found, expected)):
@@ -207,7 +225,7 @@ def test_gradients_of_the_derived_network_are_the_supernet_s(shortcut):
 
 @pytest.mark.parametrize('mode', ('train', 'eval'))
 def test_outputs_of_blocks_agree_after_the_residual(mode):
-  shortcut, features = CASES[-1]
+  shortcut, features = Shortcut.PROJECT, (6, 4, 7)
   found = of_supernet(run, shortcut, features, blocks_only=True)[mode]
   expected = of_derived(run, shortcut, features, blocks_only=True)[mode]
 
@@ -246,6 +264,31 @@ def test_a_supernet_initialised_without_masks_takes_them(shortcut):
   )
 
   assert_trees_close(found, without)
+
+
+@pytest.mark.parametrize('expansion', (1, 3, 6))
+@pytest.mark.parametrize('share', (0.05, 0.25, 0.3, 1.0))
+def test_hidden_units_are_masked_as_those_of_a_narrower_network(
+  share, expansion
+):
+  space = make_space(expansion=expansion, squeeze_excite=share)
+  units = [space.squeezed(width) for width in range(1, 9)]
+
+  # Masks are sums of such prefixes.
+  prefixes = jnp.tril(jnp.ones((8, 8)))
+  found = [squeeze_excite.hidden_mask(space, entering) for entering in prefixes]
+
+  expected = np.arange(units[-1])[None] < np.array(units)[:, None]
+  np.testing.assert_array_equal(np.stack(found), expected)
+
+
+def test_hidden_units_are_rounded_half_up_and_never_none():
+  space = make_space(squeeze_excite=0.25)
+
+  # A quarter of 6, 12, 18, 24.
+  assert [space.squeezed(width) for width in (1, 2, 3, 4)] == [2, 3, 5, 6]
+  assert make_space(squeeze_excite=0.01).squeezed(4) == 1
+  assert make_space().squeezed(4) == 0
 
 
 # Soft masks.
@@ -380,9 +423,10 @@ def test_strides_shrink_the_taps_where_they_stand():
 
 
 def test_bfloat16_computes_but_logits_and_variables_stay_float32():
-  net = student.Student(make_space(), CLASSES, dtype=jnp.bfloat16)
+  net = make_supernet(*CASES[-1], dtype=jnp.bfloat16)
   variables, images = make_variables(net), make_images()
-  masks = arch_params.masks(net.space, arch_params.one_hot(net.space, (4, 8)))
+  widths = arch_params.one_hot(net.space, CASES[-1][1])
+  masks = arch_params.masks(net.space, widths)
 
   types, slopes = (
     jax.eval_shape(functools.partial(f, net), variables, images, masks)
@@ -401,9 +445,70 @@ def test_bfloat16_computes_but_logits_and_variables_stay_float32():
   )
   for leaf in jax.tree.leaves(initial):
     assert leaf.dtype == jnp.float32
-  exact = of_supernet(run, Shortcut.PAD, (4, 8))['eval'][0]
-  # Eight bits of mantissa through eight layers.
+  exact = of_supernet(run, *CASES[-1])['eval'][0]
+  # Eight bits of mantissa through eleven layers.
   np.testing.assert_allclose(found[0], exact, atol=0.1)
+
+
+def arrays(jaxpr):
+  """Shapes and types of all that a program computes."""
+  for equation in jaxpr.eqns:
+    yield from (out.aval for out in equation.outvars)
+    for inner in jax.tree.leaves(
+      list(equation.params.values()), is_leaf=lambda p: hasattr(p, 'eqns')
+    ):
+      if hasattr(inner, 'jaxpr') or hasattr(inner, 'eqns'):
+        yield from arrays(getattr(inner, 'jaxpr', inner))
+
+
+@pytest.mark.parametrize('case', (CASES[0], CASES[-1]))
+def test_means_of_maps_and_what_follows_them_are_float32_beside_bfloat16(case):
+  net = make_supernet(*case, dtype=jnp.bfloat16)
+
+  program = jax.make_jaxpr(functools.partial(net.apply, train=False))(
+    make_variables(net), make_images()
+  )
+
+  found = list(arrays(program.jaxpr))
+  # 1x1 convolutions of four images in 4x4 or 2x2 cells.
+  maps = {a.dtype for a in found if a.ndim == 2 and a.shape[0] in (64, 16)}
+  vectors = {a.dtype for a in found if a.ndim == 2 and a.shape[0] == 4}
+  assert maps == {jnp.dtype('bfloat16')}
+  assert vectors == {jnp.dtype('float32')}
+
+
+# Memory.
+
+
+def test_recomputed_blocks_are_the_same_network_and_keep_less():
+  net = make_supernet(*CASES[-1])
+  again = net.clone(remat=True)
+  variables, images = make_variables(net), make_images()
+  masks = arch_params.masks(
+    net.space, arch_params.one_hot(net.space, CASES[-1][1])
+  )
+
+  def kept(net):
+    def logits(params):
+      return net.apply(
+        {**variables, 'params': params},
+        images,
+        masks,
+        train=True,
+        mutable=['batch_stats'],
+      )[0][0]
+
+    pullback = jax.eval_shape(
+      lambda params: jax.vjp(logits, params)[1], variables['params']
+    )
+    return sum(leaf.size for leaf in jax.tree.leaves(pullback))
+
+  found = compiled(gradient, again)(variables, images, masks)
+
+  shapes = (make_variables(n) for n in (again, net))
+  assert jax.tree.structure(next(shapes)) == jax.tree.structure(next(shapes))
+  assert_trees_close(found, of_supernet(gradient, *CASES[-1]))
+  assert kept(again) < kept(net) / 2
 
 
 def test_images_are_normalised_by_the_network():

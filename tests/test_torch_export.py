@@ -44,17 +44,19 @@ BLOCKS = (
   Block((5, 7), 2, False),
 )
 FEATURES = (4, 6, 3, 5)
-# Kernel's size, stride of the stem, what is tapped.
+# Shortcut, size of the kernel, stride of the stem, what is tapped, the rest.
+GATES = {'squeeze_excite': 0.3, 'head_features': 7}
 OPTIONS = {
-  Shortcut.PAD: (3, 1, 'conv'),
-  Shortcut.DROP: (5, 2, 'block'),
-  Shortcut.PROJECT: (3, 1, 'conv'),
+  'pad': (Shortcut.PAD, 3, 1, 'conv', {}),
+  'drop': (Shortcut.DROP, 5, 2, 'block', {}),
+  'project': (Shortcut.PROJECT, 3, 1, 'conv', {}),
+  'gated': (Shortcut.PAD, 3, 1, 'conv', GATES),
 }
 
 
-def _model(shortcut: Shortcut) -> pretrained.Pretrained:
+def _model(name: str) -> pretrained.Pretrained:
   """A student with random weights and statistics."""
-  size, stride, layers = OPTIONS[shortcut]
+  shortcut, size, stride, layers, options = OPTIONS[name]
   space = search_space.SearchSpace(
     BLOCKS,
     stem_features=4,
@@ -62,6 +64,7 @@ def _model(shortcut: Shortcut) -> pretrained.Pretrained:
     expansion=2,
     kernel_size=size,
     shortcut=shortcut,
+    **options,
   )
   names = search_space.layer_names(space, blocks_only=layers == 'block')
   tutors = (0,) * len(names)
@@ -104,7 +107,7 @@ def teacher() -> pretrained.Pretrained:
 
 @pytest.fixture(scope='module')
 def model() -> pretrained.Pretrained:
-  return _model(Shortcut.PROJECT)
+  return _model('project')
 
 
 @pytest.fixture(scope='module')
@@ -151,15 +154,15 @@ def _close(found, expected):
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('shortcut', Shortcut)
+@pytest.mark.parametrize('name', OPTIONS)
 def test_logits_taps_and_input_gradients_are_those_of_jax(
-  shortcut, images, labels, request
+  name, images, labels, request
 ):
-  if shortcut is Shortcut.PROJECT:
+  if name == 'project':
     model = request.getfixturevalue('model')
     expected = request.getfixturevalue('computed')
   else:
-    model = _model(shortcut)
+    model = _model(name)
     expected = _computed(model, images, labels)
   net = torch_student.from_metadata(json.loads(json.dumps(model.metadata)))
   arrays = state_dicts.from_variables(model.variables)

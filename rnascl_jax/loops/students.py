@@ -23,10 +23,21 @@ from rnascl_jax.student import Student
 Start = Callable[[steps.Recipe], steps.TrainState]
 
 
-def network(run: Run, found: Architecture) -> Student:
-  """The derived network."""
+def network(run: Run, found: Architecture, *, trains: bool = False) -> Student:
+  """The derived network.
+
+  Args:
+    run: the run.
+    found: the architecture.
+    trains: whether it is trained, and computes as `config.space` says; the
+      network that is evaluated computes in float32.
+  """
+  spec = run.settings.space
   return resolve.student_network(
-    run.data, found.derived_space, run.settings.space.layers
+    run.data,
+    found.derived_space,
+    spec.layers,
+    trained=spec if trains else None,
   )
 
 
@@ -47,7 +58,7 @@ class Trainings:
     """
     self._run, self._stage, self._spec = run, stage, spec
     self._found = searches.load(run)
-    self._net = network(run, self._found)
+    self._evaluated = network(run, self._found)
     # Weights are arguments of a step, so that a step serves many trainings.
     self._step = functools.cache(self._make_step)
 
@@ -87,7 +98,9 @@ class Trainings:
       self._context(student, attends),
       order_stage=self._stage,
       parts=(spec.batch_size,),
-      validate=runs.make_validate(run, self._net, regime, spec.batch_size),
+      validate=runs.make_validate(
+        run, self._evaluated, regime, spec.batch_size
+      ),
     )
     metadata = {
       'kind': 'student',
@@ -119,7 +132,7 @@ class Trainings:
     net = teachers.network(run, teacher, guides=True) if teacher else None
     recipe = runs.make_recipe(
       run,
-      self._net,
+      network(run, self._found, trains=True),
       self._spec,
       regime,
       resolve.distill(run.settings.distillation, net, attends=attends),

@@ -41,7 +41,7 @@ FORMAT = 1
 
 
 class Student(nn.Module):
-  """A chain of inverted residuals between a stem and a linear classifier.
+  """A chain of inverted residuals between a stem and a classifier.
 
   Attributes:
     tap_names: names of the taps, in forward order.
@@ -93,6 +93,11 @@ class Student(nn.Module):
       self.add_module(f'block{index}', module)
       width = block['features']
       self._reduction *= block['stride']
+    self.head: nn.Module | None = None
+    # Architectures of earlier versions had neither head nor squeeze-excite.
+    if head_features := architecture.get('head_features', 0):
+      self.head = PooledHead(width, head_features, architecture['expansion'])
+      width = head_features
     self.classifier = nn.Linear(width, num_classes)
 
   @property
@@ -126,7 +131,8 @@ class Student(nn.Module):
       x, inner = self.get_submodule(f'block{index}')(x)
       outputs.append(x)
       tapped.extend(inner)
-    logits = self.classifier(x.mean((2, 3)))
+    features = x.mean((2, 3)) if self.head is None else self.head(x)
+    logits = self.classifier(features)
     if not taps:
       return logits
     return logits, tuple(outputs if self._blocks_only else tapped)
@@ -147,7 +153,10 @@ class Student(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-  """Expand by 1x1, depthwise k x k, project by 1x1; BatchNorm after each."""
+  """Expand by 1x1, depthwise k x k, project by 1x1; BatchNorm after each.
+
+  Squeeze-excite, if there is any, stands between the last two.
+  """
 
   def __init__(
     self, width: int, block: Mapping[str, Any], architecture: Mapping[str, Any]
@@ -174,6 +183,9 @@ class InvertedResidual(nn.Module):
       bias=False,
     )
     self.depthwise_norm = nn.BatchNorm2d(inside)
+    self.gate: nn.Module | None = None
+    if squeezed := block.get('squeezed', 0):
+      self.gate = SqueezeExcite(inside, squeezed)
     self.project = nn.Conv2d(inside, features, 1, bias=False)
     self.project_norm = nn.BatchNorm2d(features)
     shortcut = architecture['shortcut'] if width != features else 'pad'
@@ -187,12 +199,14 @@ class InvertedResidual(nn.Module):
   def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The output and the taps of the three convolutions, both [B, C, H, W].
 
-    The projection's tap is read before the residual.
+    The depthwise convolution's tap is read before squeeze-excite, the
+    projection's before the residual.
     """
     swish = nn.functional.hardswish
     expanded = swish(self.expand_norm(self.expand(x)))
     filtered = swish(self.depthwise_norm(self.depthwise(expanded)))
-    projected = self.project_norm(self.project(filtered))
+    gated = filtered if self.gate is None else self.gate(filtered)
+    projected = self.project_norm(self.project(gated))
     output = projected
     if self.shortcut is not None:
       output = projected + self.shortcut_norm(self.shortcut(x))
@@ -201,6 +215,35 @@ class InvertedResidual(nn.Module):
       ends = (0, 0, 0, 0, 0, self._missing)
       output = projected + nn.functional.pad(x, ends)
     return output, (expanded, filtered, projected)
+
+
+class SqueezeExcite(nn.Module):
+  """Every image multiplies its channels by gates in [0, 1]."""
+
+  def __init__(self, width: int, hidden: int):
+    super().__init__()
+    self.squeeze = nn.Linear(width, hidden)
+    self.excite = nn.Linear(hidden, width)
+
+  def forward(self, x: Tensor) -> Tensor:
+    hidden = nn.functional.hardswish(self.squeeze(x.mean((2, 3))))
+    gates = nn.functional.hardsigmoid(self.excite(hidden))
+    return x * gates[:, :, None, None]
+
+
+class PooledHead(nn.Module):
+  """Expand by 1x1, global average, linear layer: [B, C, H, W] -> [B, F]."""
+
+  def __init__(self, width: int, features: int, expansion: int):
+    super().__init__()
+    self.expand = nn.Conv2d(width, width * expansion, 1, bias=False)
+    self.expand_norm = nn.BatchNorm2d(width * expansion)
+    self.features = nn.Linear(width * expansion, features)
+
+  def forward(self, x: Tensor) -> Tensor:
+    swish = nn.functional.hardswish
+    expanded = swish(self.expand_norm(self.expand(x)))
+    return swish(self.features(expanded.mean((2, 3))))
 
 
 def from_metadata(metadata: Mapping[str, Any]) -> Student:

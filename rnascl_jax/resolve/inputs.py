@@ -41,11 +41,16 @@ def dataset(spec: settings.Data) -> Dataset:
     data_dir=spec.data_dir or None,
     validation_size=spec.validation_size,
     limit=limit,
+    image_size=spec.image_size,
+    classes=spec.classes,
   )
 
 
 def augmentation(spec: settings.Data) -> steps.Augment:
-  """Random crop and flip of one image."""
+  """Random crop and flip of one image, on a device.
+
+  Images of 'imagenet' were cropped before they came there: its padding is 0.
+  """
   return functools.partial(
     batches.augment, padding=spec.padding, flip=spec.flip
   )
@@ -53,7 +58,11 @@ def augmentation(spec: settings.Data) -> steps.Augment:
 
 def space(spec: settings.Space) -> SearchSpace:
   """The search space."""
-  table = {**search_space.CIFAR_SPACES, 'custom': None}
+  table = {
+    **search_space.CIFAR_SPACES,
+    **search_space.IMAGENET_SPACES,
+    'custom': None,
+  }
   found = pick(table, spec.name, 'space.name')
   shortcut = pick(SHORTCUTS, spec.shortcut, 'space.shortcut')
   if found is not None:
@@ -66,13 +75,34 @@ def space(spec: settings.Space) -> SearchSpace:
     stem_stride=spec.stem_stride,
     expansion=spec.expansion,
     shortcut=shortcut,
+    squeeze_excite=spec.squeeze_excite,
+    head_features=spec.head_features,
   )
 
 
 def student_network(
-  data: Dataset, blocks: SearchSpace, layers: str
+  data: Dataset,
+  blocks: SearchSpace,
+  layers: str,
+  *,
+  trained: settings.Space | None = None,
 ) -> student.Student:
-  """The student for a space, supernet or derived."""
+  """The student for a space, supernet or derived.
+
+  Args:
+    data: decides classes and normalisation.
+    blocks: the space.
+    layers: which are taught: every 'conv' or every 'block'.
+    trained: of a network that is trained, how it computes: its fields
+      `bfloat16` and `remat`. None computes in float32: for evaluation, which
+      takes the same variables.
+
+  Returns:
+    The network.
+
+  Raises:
+    ValueError: if the images do not fit the space.
+  """
   search_space.check_image(blocks, data.image_shape)
   return student.Student(
     space=blocks,
@@ -81,7 +111,16 @@ def student_network(
     std=data.std,
     blocks_only=layers == 'block',
     axis_name=parallel.AXIS,
+    dtype=_compute_type(trained.bfloat16) if trained else None,
+    remat=trained.remat if trained else False,
   )
+
+
+def _compute_type(bfloat16: str) -> Any:
+  """bfloat16, or None for float32, as 'always' or 'accelerators' say."""
+  accelerated = jax.default_backend() != 'cpu'
+  narrow = bfloat16 == 'always' or (bfloat16 == 'accelerators' and accelerated)
+  return jnp.bfloat16 if narrow else None
 
 
 class TrainedFor(NamedTuple):
@@ -132,14 +171,10 @@ def teacher_network(
   """
   pick(teachers.TEACHERS, spec.name, f'{where}.network.name')
   trained = trained or TrainedFor(data.num_classes, data.mean, data.std)
-  accelerated = jax.default_backend() != 'cpu'
-  narrow = spec.bfloat16 == 'always' or (
-    spec.bfloat16 == 'accelerators' and accelerated
-  )
   try:
     net = build.network(
       teacher_spec(spec),
-      dtype=jnp.bfloat16 if guides and narrow else None,
+      dtype=_compute_type(spec.bfloat16) if guides else None,
       axis_name=parallel.AXIS,
       **trained._replace(classes=())._asdict(),
     )

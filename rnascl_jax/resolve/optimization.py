@@ -126,4 +126,7 @@ def search(
     hard=spec.hard,
     warmup_epochs=spec.arch_warmup_epochs,
     weigh_cost=spec.weigh_cost,
+    accumulate=search_steps.arch_parts(
+      spec.optimization.accumulate, spec.arch_share
+    ),
   )

@@ -2,12 +2,22 @@
 
 import difflib
 
-from rnascl_jax.settings.inputs import Space
+from rnascl_jax.settings.inputs import Data, Space
 from rnascl_jax.settings.run import Settings
 from rnascl_jax.settings.stages import Student, Teacher
 
-# What describes the stages of a custom search space.
+# What images that are resized when they are read have, and others do not.
+_RESIZED = ('image_size', 'classes', 'min_crop', 'workers')
+# What describes the stages of a custom search space, and the rest of it.
 _STAGES = ('depths', 'choices', 'strides')
+_CUSTOM = (
+  *_STAGES,
+  'stem_features',
+  'stem_stride',
+  'expansion',
+  'squeeze_excite',
+  'head_features',
+)
 # Names of other models and files of a run.
 _RESERVED = (
   'teacher',
@@ -20,6 +30,7 @@ _RESERVED = (
 
 def check(settings: Settings) -> None:
   """Raises where fields are fine one by one but contradict each other."""
+  _check_data(settings.data)
   _check_space(settings.space)
   if not settings.evaluation.attacks or not settings.students:
     raise ValueError(
@@ -35,8 +46,26 @@ def check(settings: Settings) -> None:
   _check_adversarial(settings)
 
 
+def _check_data(data: Data) -> None:
+  if data.name == 'imagenet':
+    if data.padding:
+      raise ValueError(
+        f'config.data.padding={data.padding} has no meaning beside '
+        "config.data.name='imagenet', whose images are cropped before they are "
+        'resized (config.data.min_crop): set it to 0.'
+      )
+    return
+  for name in _RESIZED:
+    value, default = getattr(data, name), getattr(Data(), name)
+    if value != default:
+      raise ValueError(
+        f"config.data.{name}={value} is for config.data.name='imagenet' only: "
+        f'leave it at {default} for {data.name!r}.'
+      )
+
+
 def _check_space(space: Space) -> None:
-  for name in (*_STAGES, 'stem_features', 'stem_stride', 'expansion'):
+  for name in _CUSTOM:
     value, default = getattr(space, name), getattr(Space(), name)
     if space.name != 'custom' and value != default:
       raise ValueError(

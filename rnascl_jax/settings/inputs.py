@@ -15,8 +15,17 @@ class Data:
     validation_size: images held out of the training set to choose checkpoints.
     max_train: most images to train on; 0 means all.
     max_test: most images to test on; 0 means all.
-    padding: pixels added on every side before a random crop.
+    padding: pixels added on every side before a random crop; 0 of 'imagenet',
+      which is cropped before it is resized.
     flip: whether images are mirrored at random.
+    image_size: side in pixels of images that are resized ('imagenet'); 0 is the
+      data set's own, 224.
+    classes: names of the classes of 'imagenet' to tell apart, in the order of
+      their labels; empty for all.
+    min_crop: least area of a random-resized crop, a share of the image's
+      ('imagenet').
+    workers: processes that decode images ('imagenet'): 0 for threads of the
+      main one, -1 for one for each core but one.
   """
 
   name: str = 'cifar10'
@@ -26,6 +35,10 @@ class Data:
   max_test: int = fields.bounded(0, 0)
   padding: int = fields.bounded(4, 0)
   flip: bool = True
+  image_size: int = fields.bounded(0, 0)
+  classes: tuple[str, ...] = ()
+  min_crop: float = fields.bounded(0.08, 0.001, 1)
+  workers: int = fields.bounded(-1, -1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +46,25 @@ class Space:
   """The search space.
 
   Attributes:
-    name: a space of Table 13 ('s3', 's5', 's7', 'm', 'm2', 'l') or 'custom'.
-    depths: blocks of each stage (custom only, as are the next five).
+    name: a space of Table 13 ('s3', 's5', 's7', 'm', 'm2', 'l') or of Table 14
+      ('is', 'im', 'i', 'il'), or 'custom'.
+    depths: blocks of each stage (custom only, as are the next seven).
     choices: filter choices of each stage.
     strides: stride of each stage.
     stem_features: filters of the stem.
     stem_stride: stride of the stem.
     expansion: inner over input width of a block.
+    squeeze_excite: hidden units of every block's squeeze-excite as a share of
+      its inside; 0 for none.
+    head_features: of the pooled head before the classifier; 0 for none.
     shortcut: what a residual does where widths differ: 'pad', 'drop' or
       'project'.
     layers: which student layers are taught: every 'conv' or every 'block'.
+    bfloat16: whether students and supernet compute in bfloat16 where they are
+      trained: 'never', 'always' or on 'accelerators' only. Parameters, logits
+      and losses are float32; so is all evaluation.
+    remat: whether gradients compute the insides of blocks anew instead of
+      keeping them: less memory for more work, where they are trained.
   """
 
   name: str = 's3'
@@ -52,8 +74,12 @@ class Space:
   stem_features: int = fields.bounded(16, 1)
   stem_stride: int = fields.bounded(2, 1)
   expansion: int = fields.bounded(6, 1)
+  squeeze_excite: float = fields.bounded(0.0, 0, 1)
+  head_features: int = fields.bounded(0, 0)
   shortcut: str = 'pad'
   layers: str = fields.one_of('conv', 'block')
+  bfloat16: str = fields.one_of('never', 'always', 'accelerators')
+  remat: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,6 +42,9 @@ class Search:
   """The search of filters and tutors (section 4.1).
 
   Attributes:
+    architecture: an `architecture.json` of another run to take instead of
+      searching: of the same space, and of a teacher with the same layers. Empty
+      to search.
     optimization: of the supernet's weights.
     regime: on which images the weights are trained.
     kl_weight: of the divergence from the teacher, 1 in eq. (2).
@@ -61,6 +64,7 @@ class Search:
     weigh_cost: whether the weights' step has the cost as a constant factor.
   """
 
+  architecture: str = ''
   optimization: Optimization = Optimization()
   regime: Regime = Regime()
   kl_weight: float = fields.bounded(1.0, 0)

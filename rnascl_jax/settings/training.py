@@ -12,6 +12,8 @@ class Optimization:
   Attributes:
     epochs: how long.
     batch_size: images of a step, over all devices.
+    accumulate: parts of each device's share of a batch that go through the
+      networks one after another, for want of memory; see `accumulation`.
     learning_rate: the highest.
     schedule: 'piecewise', 'cosine', 'cyclic' (up, then down) or 'constant'.
     milestones: 'piecewise' divides the rate by 10 after these shares of the
@@ -26,6 +28,7 @@ class Optimization:
 
   epochs: int = fields.bounded(100, 1)
   batch_size: int = fields.bounded(128, 1)
+  accumulate: int = fields.bounded(1, 1)
   learning_rate: float = fields.bounded(0.1, 0)
   schedule: str = 'piecewise'
   milestones: tuple[float, ...] = fields.bounded((0.75, 0.9), 0, 1)
