@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rnascl_jax import resolve, settings
+from rnascl_jax import resolve, search_steps, settings
 from rnascl_jax.base import Taps
 from rnascl_jax.datasets import Dataset
 from rnascl_jax.settings import Settings
@@ -36,6 +36,7 @@ def check(everything: Settings, data: Dataset, devices: int) -> None:
     everything.search.optimization.batch_size,
     everything.search.arch_share,
     devices,
+    everything.search.optimization.accumulate,
   )
   resolve.distill(everything.distillation, None, attends=True)
   for name in everything.evaluation.attacks:
@@ -46,14 +47,16 @@ def check(everything: Settings, data: Dataset, devices: int) -> None:
 
 
 def split_batch(
-  batch_size: int, arch_share: float, devices: int
+  batch_size: int, arch_share: float, devices: int, accumulate: int = 1
 ) -> tuple[int, int]:
-  """Sizes of a search batch's two parts, multiples of the number of devices.
+  """Sizes of a search batch's two parts, which devices divide evenly.
 
   Args:
     batch_size: images of the whole batch.
     arch_share: share of the part that moves the architecture parameters.
     devices: among which both parts are split evenly.
+    accumulate: into how many a device divides its share for the weights;
+      `search_steps.arch_parts` says it of the other one.
 
   Returns:
     Images for the weights and for the architecture parameters.
@@ -61,13 +64,17 @@ def split_batch(
   Raises:
     ValueError: if one of the parts would be empty.
   """
-  arch = round(batch_size * arch_share / devices) * devices
-  weights = (batch_size - arch) // devices * devices
-  if not arch or not weights:
+  of_arch = devices * search_steps.arch_parts(accumulate, arch_share)
+  of_weights = devices * accumulate
+  arch = round(batch_size * arch_share / of_arch) * of_arch
+  weights = (batch_size - arch) // of_weights * of_weights
+  if arch < 1 or weights < 1:
     raise ValueError(
       f'A batch of {batch_size} images with config.search.arch_share='
-      f'{arch_share} leaves {weights} images for the weights and {arch} for '
-      f'the architecture on {devices} devices; both need at least {devices}.'
+      f'{arch_share} leaves {max(weights, 0)} images for the weights and '
+      f'{arch} for the architecture on {devices} devices; both need at least '
+      f'one for each device and each of its parts (config.search.optimization.'
+      f'accumulate={accumulate}), that is {of_weights} and {of_arch}.'
     )
   return weights, arch
 
@@ -92,7 +99,7 @@ def _check_trainings(
     regimes[f'adversarial.students.{name}'] = student.regime
   for name, optimization in chosen.items():
     resolve.schedule(optimization, 1, name)
-    _check_batch(optimization.batch_size, data, devices, name)
+    _check_batch(optimization, data, devices, name)
   for name, regime in regimes.items():
     resolve.regime(regime, name)
 
@@ -170,16 +177,27 @@ def _check_maps(taps: Taps, side: int, where: str) -> None:
         )
 
 
-def _check_batch(size: int, data: Dataset, devices: int, name: str) -> None:
-  images = len(data.train.labels)
+def _check_batch(
+  spec: settings.Optimization, data: Dataset, devices: int, name: str
+) -> None:
+  size, images = spec.batch_size, len(data.train.labels)
+  where = f'config.{name}.optimization'
   if size > images:
     raise ValueError(
-      f'config.{name}.optimization.batch_size={size} exceeds the {images} '
-      'training images.'
+      f'{where}.batch_size={size} exceeds the {images} training images.'
     )
-  if size % devices and name != 'search':
+  if name == 'search':
+    return  # `split_batch` rounds both of its parts.
+  if size % devices:
     raise ValueError(
-      f'config.{name}.optimization.batch_size={size} cannot be split evenly '
-      f'over {devices} devices: use a multiple of {devices}, or fewer devices '
-      'with config.devices.'
+      f'{where}.batch_size={size} cannot be split evenly over {devices} '
+      f'devices: use a multiple of {devices}, or fewer devices with '
+      'config.devices.'
+    )
+  if size // devices % spec.accumulate:
+    raise ValueError(
+      f'{where}.accumulate={spec.accumulate} does not divide the '
+      f'{size // devices} images of a device (batch_size={size} over {devices} '
+      f'devices): use a divisor of {size // devices}, or a batch_size that is '
+      f'a multiple of {devices * spec.accumulate}.'
     )

@@ -2,7 +2,8 @@
 
 The first part of a batch (80 % in the paper, section 4.1) moves the supernet's
 weights; the rest then moves the architecture parameters, with the weights just
-updated. One Gumbel draw of filters and tutors serves both.
+updated. One Gumbel draw of filters and tutors serves both. Each of them may go
+through the networks in several parts, see `accumulation`.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from rnascl_jax import (
+  accumulation,
   adversarial,
   arch_params,
   flops,
@@ -74,6 +76,7 @@ class Search:
     hard: whether draws are one-hot (straight-through).
     warmup_epochs: epochs before the architecture parameters move.
     weigh_cost: whether the weights' step has the cost as a (constant) factor.
+    accumulate: parts of the architecture's half; `Recipe` has the weights'.
   """
 
   space: SearchSpace
@@ -87,6 +90,7 @@ class Search:
   hard: bool = False
   warmup_epochs: int = 0
   weigh_cost: bool = True
+  accumulate: int = 1
 
   def draw(self, seed: Array, step: Array, arch: ArchParams) -> Sample:
     """The step's draw, the same on all devices and in both of its halves."""
@@ -111,6 +115,20 @@ class Search:
     )
 
 
+def arch_parts(accumulate: int, arch_share: float) -> int:
+  """Parts of the architecture's half, about as large as the weights' parts.
+
+  By default that half is a fifth of a batch, and as large as one of four parts
+  of the other: with up to five of them it stays in one piece.
+
+  Args:
+    accumulate: parts of the weights' half.
+    arch_share: the architecture's share of a batch, in [0, 1].
+  """
+  others = max(1 - arch_share, arch_share)
+  return max(1, round(accumulate * arch_share / others))
+
+
 def uniform_macs(space: SearchSpace, tables: flops.Costs) -> float:
   """n_f(G) where every filter choice is equally likely."""
   uniform = [jnp.full(len(b.choices), 1 / len(b.choices)) for b in space.blocks]
@@ -125,9 +143,8 @@ def _update_weights(
   batch: Batch,
 ) -> tuple[TrainState, adversarial.Metrics]:
   """The first half of a step: the supernet's weights."""
-  how, step = recipe.distillation, state.weights.step
-  images, keys = steps.prepare(recipe.augment, context.seed, step, batch)
-  lesson = steps.teach(how, context.teacher, images)
+  step = state.weights.step
+  examples = steps.prepare(recipe, context, step, batch, recipe.accumulate)
   draw = search.draw(context.seed, step, state.arch)
 
   def total(terms):
@@ -137,21 +154,19 @@ def _update_weights(
       terms, kl_weight=context.kl_weight, gamma=context.gamma
     )
 
-  objective = adversarial.Objective(
-    functools.partial(steps.make_terms, how, lesson, batch.labels, draw.tutors),
-    total,
-  )
+  def make_objective(examples: steps.Examples) -> adversarial.Objective:
+    terms = functools.partial(
+      steps.make_terms,
+      recipe.distillation,
+      examples.lesson,
+      examples.labels,
+      draw.tutors,
+    )
+    return adversarial.Objective(terms, total)
 
   masks = arch_params.masks(search.space, draw.channels)
-  return steps.update(
-    recipe,
-    steps.apply_network(recipe.net, masks),
-    objective,
-    state.weights,
-    keys,
-    images,
-    batch.labels,
-  )
+  network = steps.apply_network(recipe.net, masks)
+  return steps.update(recipe, network, make_objective, state.weights, examples)
 
 
 def _update_arch(
@@ -166,23 +181,33 @@ def _update_arch(
 
   BatchNorm uses the batch's statistics and its running averages stay.
   """
-  how, step = recipe.distillation, state.weights.step
-  images, _ = steps.prepare(recipe.augment, context.seed, step, batch)
-  lesson = steps.teach(how, context.teacher, images)
+  step = state.weights.step
+  examples = steps.prepare(recipe, context, step, batch, search.accumulate)
 
-  def mean_loss(arch):
+  def mean_loss(arch: ArchParams, examples: steps.Examples):
     draw = search.draw(context.seed, step, arch)
     masks = arch_params.masks(search.space, draw.channels)
     (logits, taps), _ = steps.apply_network(recipe.net, masks)(
-      weights.params, weights.batch_stats, images, train=True
+      weights.params, weights.batch_stats, examples.images, train=True
     )
     terms = steps.make_terms(
-      how, lesson, batch.labels, draw.tutors, logits, taps
+      recipe.distillation,
+      examples.lesson,
+      examples.labels,
+      draw.tutors,
+      logits,
+      taps,
     )
     loss = search.loss(terms, draw.channels, context)
     return jnp.mean(loss), loss
 
-  grads, loss = jax.grad(mean_loss, has_aux=True)(state.arch)
+  def of_part(carry: None, examples: steps.Examples):
+    grads, loss = jax.grad(mean_loss, has_aux=True)(state.arch, examples)
+    return grads, carry, loss
+
+  grads, _, loss = accumulation.gradient(
+    of_part, state.arch, None, examples, search.accumulate
+  )
   grads = parallel.pmean(grads)
   updates, opt_state = search.optimizer.update(
     grads, state.arch_opt_state, state.arch

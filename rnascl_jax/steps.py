@@ -4,7 +4,8 @@ A step is written for one device: it takes this device's share of a batch and
 reduces over `parallel.AXIS`, so that N devices on a batch give what one device
 gives on it. BatchNorm takes its statistics over all devices, Gumbel draws are
 the same on all of them, and every image has a random key of its own, made from
-the step and the image's position in the global batch.
+the step and the image's position in the global batch. A device may go through
+its share in several parts, see `accumulation`.
 
 `make_train_step` returns `step(state, context, batch) -> (state, sums)`, and
 `search_steps.make_search_step` does so for the search; `sums` are metrics added
@@ -23,6 +24,7 @@ import jax.numpy as jnp
 import optax
 
 from rnascl_jax import (
+  accumulation,
   adversarial,
   attention,
   batches,
@@ -122,6 +124,8 @@ class Recipe:
     regime: on which images to train.
     distillation: what to learn from a teacher.
     augment: changes one image at random.
+    accumulate: parts of this device's share that go one after another; their
+      number divides it.
   """
 
   net: nn.Module
@@ -129,6 +133,7 @@ class Recipe:
   regime: adversarial.Regime
   distillation: Distillation
   augment: Augment
+  accumulate: int = 1
 
 
 class Lesson(NamedTuple):
@@ -136,6 +141,26 @@ class Lesson(NamedTuple):
 
   logits: Array
   maps: Array
+
+
+class Examples(NamedTuple):
+  """What a step knows of each image; of a part of a batch, of its images.
+
+  Attributes:
+    keys: [B] of the attack on it.
+    images: [B, H, W, C] in [0, 1].
+    labels: [B].
+    lesson: the teacher's, or None.
+  """
+
+  keys: Key
+  images: Array
+  labels: Array
+  lesson: Lesson | None
+
+
+# What is to be minimised on some examples.
+MakeObjective = Callable[[Examples], adversarial.Objective]
 
 
 def init_state(
@@ -187,16 +212,36 @@ def apply_network(net: nn.Module, *masks: Masks) -> adversarial.Network:
   return network
 
 
-def teach(how: Distillation, teacher: PyTree, images: Array) -> Lesson | None:
-  """One pass of the teacher serves the divergence and all maps."""
-  if how.teacher is None:
+def teach(
+  how: Distillation, teacher: PyTree, images: Array, parts: int = 1
+) -> Lesson | None:
+  """One pass of the teacher serves the divergence and all maps.
+
+  Args:
+    how: to learn from it.
+    teacher: its variables.
+    images: [B, H, W, C].
+    parts: in which the images go through it. What it says of them is small
+      beside its activations, and so is kept for all, whichever updates of the
+      weights use it.
+
+  Returns:
+    The lesson of all images, or None without a teacher.
+  """
+  net = how.teacher
+  if net is None:
     return None
-  logits, taps = networks.apply(how.teacher, teacher, images)
-  maps = jnp.zeros(())
-  if how.attends:
-    maps = attention.attention_vectors(taps, how.map_size)
+
+  def answer(carry: None, images: Array):
+    logits, taps = networks.apply(net, teacher, images)
+    maps = jnp.zeros((len(images), 0, 0))
+    if how.attends:
+      maps = attention.attention_vectors(taps, how.map_size)
+    return carry, Lesson(logits, maps)
+
+  _, lesson = accumulation.run(answer, None, images, parts)
   # The teacher is constant.
-  return jax.lax.stop_gradient(Lesson(logits, maps))
+  return jax.lax.stop_gradient(lesson)
 
 
 def make_terms(
@@ -225,41 +270,58 @@ def sum_up(values: adversarial.Metrics) -> dict[str, Array]:
 
 
 def prepare(
-  augment: Augment, seed: Array, step: Array, batch: Batch
-) -> tuple[Array, Key]:
-  """Float images, augmented, and the keys [B] of the attack on them."""
-  key = jax.random.fold_in(jax.random.key(seed), step)
+  recipe: Recipe, context: Context, step: Array, batch: Batch, parts: int
+) -> Examples:
+  """Augments a batch and asks the teacher.
+
+  Args:
+    recipe: of the step.
+    context: of the stage.
+    step: steps done.
+    batch: this device's share.
+    parts: in which it goes through the teacher.
+
+  Returns:
+    The examples, with float images.
+  """
+  key = jax.random.fold_in(jax.random.key(context.seed), step)
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch.positions)
   pairs = jax.vmap(jax.random.split)(keys)  # [B, 2]
-  images = batches.to_float(batch.images)
-  return jax.vmap(augment)(pairs[:, 0], images), pairs[:, 1]
+  images = jax.vmap(recipe.augment)(pairs[:, 0], batches.to_float(batch.images))
+  lesson = teach(recipe.distillation, context.teacher, images, parts)
+  return Examples(pairs[:, 1], images, batch.labels, lesson)
 
 
 def update(
   recipe: Recipe,
   network: adversarial.Network,
-  objective: adversarial.Objective,
+  make_objective: MakeObjective,
   state: TrainState,
-  keys: Key,
-  images: Array,
-  labels: Array,
+  examples: Examples,
 ) -> tuple[TrainState, adversarial.Metrics]:
   """The updates of the weights on one batch: one, or one for each replay.
+
+  Args:
+    recipe: of the step.
+    network: to be trained.
+    make_objective: what to minimise, for each part of the batch.
+    state: before the step.
+    examples: this device's share of the batch.
 
   Returns:
     The state after them, and metrics [B], means over replays.
   """
   replays = recipe.regime.replays
 
-  def once(state: TrainState, keys: Key):
-    return _update_once(recipe, network, objective, state, keys, images, labels)
+  def once(state: TrainState, examples: Examples):
+    return _update_once(recipe, network, make_objective, state, examples)
 
   def replay(state: TrainState, index: Array):
-    own = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
-    return once(state, own)
+    own = jax.vmap(jax.random.fold_in, (0, None))(examples.keys, index)
+    return once(state, examples._replace(keys=own))
 
   if replays == 1:
-    new, values = once(state, keys)
+    new, values = once(state, examples)
   else:
     unroll = unrolling.choose(replay, state, jnp.int32(0), length=replays)
     new, history = jax.lax.scan(
@@ -272,23 +334,32 @@ def update(
 def _update_once(
   recipe: Recipe,
   network: adversarial.Network,
-  objective: adversarial.Objective,
+  make_objective: MakeObjective,
   state: TrainState,
-  keys: Key,
-  images: Array,
-  labels: Array,
+  examples: Examples,
 ) -> tuple[TrainState, adversarial.Metrics]:
-  (_, (batch_stats, regime_state, values)), grads = (
-    recipe.regime.value_and_grad(
+  """One update, with the mean gradient of all parts of the batch."""
+
+  def of_part(batch_stats: PyTree, given: tuple[Examples, PyTree]):
+    part, regime_state = given
+    (_, (batch_stats, *of_images)), grads = recipe.regime.value_and_grad(
       network,
-      objective,
+      make_objective(part),
       state.params,
-      state.batch_stats,
-      state.regime_state.arrays,
-      keys,
-      images,
-      labels,
+      batch_stats,
+      regime_state,
+      part.keys,
+      part.images,
+      part.labels,
     )
+    return grads, batch_stats, tuple(of_images)
+
+  grads, batch_stats, (regime_state, values) = accumulation.gradient(
+    of_part,
+    state.params,
+    state.batch_stats,
+    (examples, state.regime_state.arrays),
+    recipe.accumulate,
   )
   grads = parallel.pmean(grads)
   updates, opt_state = recipe.optimizer.update(
@@ -316,28 +387,27 @@ def make_train_step(
   Returns:
     The step, see the module's docstring.
   """
-  how = recipe.distillation
 
   def step(state: TrainState, context: Context, batch: Batch):
-    images, keys = prepare(recipe.augment, context.seed, state.step, batch)
-    lesson = teach(how, context.teacher, images)
+    def make_objective(examples: Examples) -> adversarial.Objective:
+      return adversarial.Objective(
+        functools.partial(
+          make_terms,
+          recipe.distillation,
+          examples.lesson,
+          examples.labels,
+          context.tutors,
+        ),
+        functools.partial(
+          losses.training_objective,
+          kl_weight=context.kl_weight,
+          gamma=context.gamma,
+        ),
+      )
 
-    objective = adversarial.Objective(
-      functools.partial(make_terms, how, lesson, batch.labels, context.tutors),
-      functools.partial(
-        losses.training_objective,
-        kl_weight=context.kl_weight,
-        gamma=context.gamma,
-      ),
-    )
+    examples = prepare(recipe, context, state.step, batch, recipe.accumulate)
     state, values = update(
-      recipe,
-      apply_network(recipe.net),
-      objective,
-      state,
-      keys,
-      images,
-      batch.labels,
+      recipe, apply_network(recipe.net), make_objective, state, examples
     )
     return state, sum_up(values)
 

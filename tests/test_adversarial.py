@@ -588,12 +588,14 @@ def _updates(recipe):
   """`steps.update` on one device: (state, images, labels) -> the same."""
 
   def update(state, batch):
-    objective = adversarial.Objective(
-      functools.partial(_terms, batch.labels),
-      functools.partial(losses.training_objective, kl_weight=0.0, gamma=0.0),
-    )
-    given = batch.keys, batch.images, batch.labels
-    return steps.update(recipe, NETWORK, objective, state, *given)
+    def make_objective(examples):
+      return adversarial.Objective(
+        functools.partial(_terms, examples.labels),
+        functools.partial(losses.training_objective, kl_weight=0.0, gamma=0.0),
+      )
+
+    examples = steps.Examples(batch.keys, batch.images, batch.labels, None)
+    return steps.update(recipe, NETWORK, make_objective, state, examples)
 
   over = parallel.devices(1)
   mapped = parallel.pmap(update, over)

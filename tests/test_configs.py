@@ -1,13 +1,22 @@
 """Configs of teachers and of ablations are what their tables say."""
 
+import importlib
 import json
 import pathlib
+import re
 
 import jax
 import numpy as np
 import pytest
 
-from configs import cifar10, cifar10_cpu, digits, teachers
+from configs import (
+  cifar10,
+  cifar10_cpu,
+  digits,
+  imagenet,
+  imagenet100,
+  teachers,
+)
 from configs.ablations import objective
 from configs.ablations import teacher as teacher_ablation
 from rnascl_jax import (
@@ -18,12 +27,15 @@ from rnascl_jax import (
   resolve,
   settings,
 )
+from rnascl_jax.attacks.presets import PRESETS
 from rnascl_jax.teachers.published import PUBLISHED
 from tests import tiny
 
 _CONFIGS = {
   'cifar10': (cifar10, ['adversarial=no', 'teacher=small,space=m2']),
   'cifar10_cpu': (cifar10_cpu, ['']),
+  'imagenet100': (imagenet100, ['', 'space=is,teacher=resnet18,rows=fig4']),
+  'imagenet': (imagenet, ['', 'objective=free_cac,space=im']),
   'teachers': (
     teachers,
     [f'regime={name}' for name in ('pgd', 'fast', 'free', 'trades')]
@@ -55,26 +67,33 @@ def _parsed(name: str, argument: str) -> settings.Settings:
   return settings.parse(_CONFIGS[name][0].get_config(argument))
 
 
-@pytest.fixture
-def shapes_of_cifar10(monkeypatch):
-  """Images of CIFAR-10's shape in its place; digits are digits."""
+def _images(spec: settings.Data) -> datasets.Dataset:
+  """Images of a data set's shape in its place, which take no memory."""
+  side, classes = 32, 10
+  if spec.name == 'imagenet':
+    side, classes = spec.image_size or 224, len(spec.classes) or 1000
   split = datasets.Split(
-    np.zeros((128, 32, 32, 3), np.uint8), np.zeros(128, np.int32)
+    np.broadcast_to(np.uint8(0), (256, side, side, 3)), np.zeros(256, np.int32)
   )
-  images = datasets.Dataset(
-    name='cifar10',
-    class_names=tuple('0123456789'),
+  return datasets.Dataset(
+    name=spec.name,
+    class_names=tuple(str(index) for index in range(classes)),
     train=split,
     validation=split,
     test=split,
     mean=(0.5, 0.5, 0.5),
     std=(0.2, 0.2, 0.2),
   )
+
+
+@pytest.fixture
+def shapes_of_images(monkeypatch):
+  """Stands for all data sets but digits, which are digits."""
   read = resolve.dataset
   monkeypatch.setattr(
     resolve,
     'dataset',
-    lambda spec: images if spec.name == 'cifar10' else read(spec),
+    lambda spec: read(spec) if spec.name == 'digits' else _images(spec),
   )
 
 
@@ -97,13 +116,15 @@ def test_every_config_parses_and_survives_json(name, argument):
     ('objective', 'data=digits,rows=all'),
     ('teacher', 'teacher=none'),
     ('teacher', 'data=digits,teacher=none'),
+    ('imagenet100', 'space=is,teacher=resnet18'),
+    ('imagenet', 'space=is,teacher=resnet18,objective=free_cac'),
   ],
 )
 def test_configs_build_every_network_and_regime(
-  name, argument, shapes_of_cifar10
+  name, argument, shapes_of_images
 ):
   """The paper's own teachers are built in `test_settings`."""
-  del shapes_of_cifar10
+  del shapes_of_images
   for form in (argument, f'{argument},smoke'):
     parsed = _parsed(name, form)
     checks.check(parsed, resolve.dataset(parsed.data), 1)
@@ -119,6 +140,7 @@ def test_a_smoke_run_has_one_epoch_of_each_stage(name, argument):
     stages.append(parsed.adversarial)
   assert [stage.optimization.epochs for stage in stages] == [1] * len(stages)
   assert 0 < parsed.data.max_train <= 1024
+  assert not parsed.teacher.checkpoint
   for hardened in parsed.adversarial.students.values():
     assert hardened.regime.num_steps == 2
 
@@ -139,6 +161,9 @@ def test_a_smoke_run_has_one_epoch_of_each_stage(name, argument):
     (teacher_ablation, 'data=digits,teacher=wrn34', 'small, vulnerable_small'),
     (teacher_ablation, 'space=s4', 'space=s4 is unknown; choose one of s3'),
     (cifar10, 'adversarial=maybe', 'choose one of yes, no'),
+    (imagenet100, 'space=s3', 'choose one of is, im, i, il'),
+    (imagenet100, 'teacher=wrn34', 'resnet18, resnet50, resnet50_madry, wrn50'),
+    (imagenet, 'objective=trades', 'choose one of fast_cac, fast, free'),
   ],
 )
 def test_a_wrong_argument_is_refused_with_the_right_ones(
@@ -317,8 +342,104 @@ def test_every_teacher_of_the_paper_has_a_config_and_a_row_in_the_docs(name):
   assert len(rows) == 1
   assert f' {known.parameters / 1e6:.1f}M ' in rows[0]
   assert float(rows[0].split('|')[-2]) == known.clean
-  if known.data != 'CIFAR-10':
-    return
-  for module, argument in ((teachers, 'network'), (cifar10, 'teacher')):
-    network = module.get_config(f'{argument}={name}').teacher.network
-    assert {k: network[k] for k in known.network} == dict(known.network)
+  short = name.removeprefix('imagenet_')
+  places = {
+    'CIFAR-10': ((teachers, 'network'), (cifar10, 'teacher')),
+    'ImageNet': ((imagenet100, 'teacher'), (imagenet, 'teacher')),
+  }
+  for module, argument in places[known.data]:
+    teacher = module.get_config(f'{argument}={short}').teacher
+    found = {field: teacher.network[field] for field in known.network}
+    assert found == dict(known.network)
+    if known.data == 'ImageNet':
+      assert teacher.checkpoint == f'teachers/{name}'
+
+
+def test_an_imagenet_teacher_that_was_not_imported_is_asked_for(
+  shapes_of_images, tmp_path, monkeypatch
+):
+  del shapes_of_images
+  monkeypatch.chdir(tmp_path)
+  config = imagenet100.get_config('space=is,teacher=resnet18')
+  config.devices = 1
+  message = "'teachers/imagenet_resnet18' has no folder .*import_teacher wrote"
+  with pytest.raises(FileNotFoundError, match=message):
+    loops.teacher(config, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+
+
+def test_the_imagenet_configs_are_the_papers_section_4_1():
+  for name, epochs in (('imagenet100', 200), ('imagenet', 200)):
+    parsed = _parsed(name, '')
+    assert parsed.search.optimization.epochs == 100
+    assert parsed.train.optimization.epochs == epochs
+    for stage in (parsed.search, parsed.train):
+      chosen = stage.optimization
+      assert (chosen.batch_size, chosen.learning_rate) == (256, 0.1)
+      assert (chosen.momentum, chosen.weight_decay) == (0.9, 4e-5)
+      rate = resolve.schedule(chosen, 500)
+      ends = [float(rate(step)) for step in (0, 500 * chosen.epochs)]
+      assert ends == pytest.approx([0.1, 0.0], abs=1e-6)
+    assert parsed.search.arch_share == 0.2
+    assert parsed.distillation.map_size == 14
+    assert (parsed.data.name, parsed.data.image_size) == ('imagenet', 0)
+  assert not _parsed('imagenet', '').data.classes
+  assert len(set(_parsed('imagenet100', '').data.classes)) == 100
+
+
+def test_table_5_has_trades_without_consistency():
+  parsed = _parsed('imagenet100', '')
+  assert parsed.space.name == 'i'
+  ((name, hardened),) = parsed.adversarial.students.items()
+  assert (name, hardened.student) == ('rnas_cl_trades', 'rnas_cl')
+  regime = hardened.regime
+  assert (regime.name, regime.beta, regime.cac_weight) == ('trades', 6.0, 0.0)
+  spec = parsed.evaluation
+  assert 'pgd20_rnascl' in spec.attacks and spec.epsilon_255 == 8.0
+  assert 'pgd20_rnascl' in spec.curve_attacks
+  assert {4.0, 8.0} <= set(spec.curve_epsilons_255) and not spec.curve_images
+  assert list(parsed.students) == ['rnas_cl']
+  figure_4 = _parsed('imagenet100', 'rows=fig4').students
+  assert set(figure_4) == {'rnas_cl', 'ce_kl', 'ce'}
+
+
+@pytest.mark.parametrize(
+  ('objective', 'regime', 'cac_weight', 'updates'),
+  [
+    ('fast', 'fast', 0.0, 200),
+    ('fast_cac', 'fast', 1.0, 200),
+    ('free', 'free', 0.0, 200),
+    ('free_cac', 'free', 1.0, 200),
+  ],
+)
+def test_table_3_trains_with_attacks_what_was_searched_elsewhere(
+  objective, regime, cac_weight, updates
+):
+  parsed = _parsed('imagenet', f'objective={objective}')
+  chosen = parsed.train.regime
+  assert (chosen.name, chosen.epsilon_255) == (regime, 4.0)
+  assert chosen.cac_weight == cac_weight
+  epochs = parsed.train.optimization.epochs
+  assert epochs * resolve.replays(chosen) == updates
+  assert parsed.search.architecture == 'imagenet100_il/architecture.json'
+  assert not _parsed('imagenet', 'smoke').search.architecture
+  preset = PRESETS['pgd10_imagenet_free']
+  assert parsed.evaluation.attacks[-1] == 'pgd10_imagenet_free'
+  assert (preset.epsilon, preset.num_steps) == (4 / 255, 10)
+  assert parsed.evaluation.epsilon_255 == 4.0
+
+
+@pytest.mark.parametrize('name', _CONFIGS)
+def test_the_commands_of_a_config_can_be_given(name):
+  """Their files, arguments and fields exist."""
+  text = _CONFIGS[name][0].__doc__
+  commands = re.findall(r'--config=configs/([\w/]+)\.py(?::([\w=,-]+))?', text)
+  assert commands
+  for path, argument in commands:
+    module = importlib.import_module(f'configs.{path.replace("/", ".")}')
+    module.get_config(argument)
+  config = _CONFIGS[name][0].get_config().to_dict()
+  for path in re.findall(r'--config((?:\.\w+)+)', text):
+    section = config
+    for field in path.split('.')[1:]:
+      section = section[field]

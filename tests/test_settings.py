@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from configs import arguments, cifar10, digits
-from rnascl_jax import checks, datasets, loops, resolve, settings
+from rnascl_jax import (
+  checks,
+  datasets,
+  loops,
+  resolve,
+  search_steps,
+  settings,
+)
 from tests import tiny
 
 _CONFIGS = {
@@ -109,6 +116,7 @@ def _changed(path: str, value) -> dict:
     ('evaluation.epsilon_255', -1.0, 'must be at least 0'),
     ('data.flip', 1, 'must be a bool'),
     ('train.optimization.epochs', 0, 'must be at least 1'),
+    ('train.optimization.accumulate', 0, 'must be at least 1'),
     ('train.optimization.milestones', (0.5, 1.5), 'must be at most 1'),
     ('train.optimization.select', 'first', "one of .'last', 'best'"),
     ('search', 3, 'must have fields of its own'),
@@ -201,6 +209,26 @@ def test_a_fixed_teacher_network_takes_no_depth():
       'adversarial.optimization.batch_size=31 cannot be split even',
     ),
     ('search.arch_share', 0.0, 1, 'arch_share=0.0 leaves 32 images for the'),
+    (
+      'train.optimization.accumulate',
+      3,
+      2,
+      r'accumulate=3 does not divide the 16 images of a device '
+      r'\(batch_size=32 over 2 devices\): use a divisor of 16, or a batch_size '
+      'that is a multiple of 6',
+    ),
+    (
+      'train.optimization.accumulate',
+      32,
+      2,
+      'accumulate=32 does not divide the 16 images of a device',
+    ),
+    (
+      'search.optimization.accumulate',
+      16,
+      2,
+      r'leaves 0 images .* and 8 .*accumulate=16\), that is 32 and 8',
+    ),
   ],
 )
 def test_batches_that_do_not_work_out_are_refused_before_the_first_stage(
@@ -208,6 +236,20 @@ def test_batches_that_do_not_work_out_are_refused_before_the_first_stage(
 ):
   with pytest.raises(ValueError, match=message):
     _check(settings.parse(_changed(path, value)), devices)
+
+
+@pytest.mark.parametrize(
+  ('accumulate', 'devices', 'expected'),
+  [(1, 1, (205, 51)), (4, 1, (204, 51)), (8, 1, (200, 52)), (4, 2, (200, 52))],
+)
+def test_both_halves_of_a_search_batch_divide_into_their_parts(
+  accumulate, devices, expected
+):
+  found = checks.split_batch(256, 0.2, devices, accumulate)
+  assert found == expected
+  parts = accumulate, search_steps.arch_parts(accumulate, 0.2)
+  for size, count in zip(found, parts, strict=True):
+    assert size % (devices * count) == 0
 
 
 @pytest.mark.parametrize('name', ['teacher', 'a/b', 'robustness', 'attention'])

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from rnascl_jax import (
+  accumulation,
   adversarial,
   arch_params,
   batches,
@@ -22,7 +23,7 @@ from rnascl_jax import (
   steps,
   student,
 )
-from rnascl_jax.loops.run import DeviceData
+from rnascl_jax.feeds import DeviceData
 from rnascl_jax.teachers import resnet
 from tests import random_variables, small_network
 
@@ -93,19 +94,23 @@ def _as_float64(tree):
   return jax.tree.map(widen, tree)
 
 
-def _run(step, state, context, devices, parts, count, per_dispatch=1):
-  """States after each dispatch, on the host."""
+def _run(
+  step, state, context, devices, parts, count, per_dispatch=1, orders=None
+):
+  """States after each dispatch, on the host; `orders` [steps, 16] of images."""
   over = tuple(parallel.devices(devices))
   mapped = driver.make_dispatch(step, over)
   state, context, data = (
     parallel.replicate(tree, over) for tree in (state, context, _data())
   )
-  orders = np.concatenate([batches.batch_order(0, e, 64, 16) for e in range(4)])
+  if orders is None:
+    orders = [batches.batch_order(0, epoch, 64, 16) for epoch in range(4)]
+    orders = np.concatenate(orders)
   history = []
   for first in range(0, count, per_dispatch):
     rows = orders[first : first + per_dispatch]
     shares = tuple(
-      parallel.shard(part, devices, axis=1)
+      parallel.share(part, over, axis=1)
       for part in np.split(rows, np.cumsum(parts)[:-1], axis=1)
     )
     state, sums = mapped(state, context, data, shares)
@@ -121,10 +126,13 @@ def _assert_close(one, two, tolerance):
 
 def _search_case(regime=None, **changes):
   """A step of search with a regime; `changes` are those of `_search`."""
-  recipe, search = _recipe(regime), _replace(_search(), **changes)
+  return _make_search_case(_recipe(regime), _replace(_search(), **changes))
+
+
+def _make_search_case(recipe, search):
   state, context = _start(recipe)
   arch = arch_params.init_arch_params(
-    _SPACE,
+    search.space,
     len(recipe.net.tap_names),
     len(recipe.distillation.teacher.tap_names),
   )
@@ -193,8 +201,15 @@ _REGIMES = {
 }
 
 
+def _identity(key, image):
+  del key
+  return image
+
+
 @functools.cache
-def _small_run(name: str, devices: int, per_dispatch: int = 1):
+def _small_run(
+  name: str, devices: int, per_dispatch: int = 1, accumulate: int = 1
+):
   """Three steps of a regime on a small network without a teacher, in float64.
 
   The optimiser counts its updates.
@@ -204,7 +219,8 @@ def _small_run(name: str, devices: int, per_dispatch: int = 1):
     optimizer=optax.sgd(optax.exponential_decay(0.2, 1, 0.9), momentum=0.9),
     regime=_REGIMES[name],
     distillation=steps.Distillation(),
-    augment=lambda key, image: image,
+    augment=_identity,
+    accumulate=accumulate,
   )
   context = steps.Context(jnp.uint32(3), (), (), jnp.zeros(()), jnp.zeros(()))
   with jax.enable_x64(True):
@@ -333,6 +349,122 @@ def test_architecture_stays_during_warmup_and_weights_move():
     assert np.abs(after.weights.params['stem']['kernel']).max() > 0
   moved = history[2][0].arch.tutor_logits - state.arch.tutor_logits
   assert np.abs(moved).max() > 0
+
+
+def test_parts_of_all_devices_are_those_of_one():
+  """Part j is what stands at j modulo the number of parts."""
+  batch = np.arange(24)
+  whole = accumulation.divide(batch, 3)
+  shares = [accumulation.divide(half, 3) for half in np.split(batch, 2)]
+  np.testing.assert_array_equal(np.concatenate(shares, axis=1), whole)
+  np.testing.assert_array_equal(whole % 3, [[j] * 8 for j in range(3)])
+  np.testing.assert_array_equal(accumulation.join(whole), batch)
+
+
+def test_accumulation_takes_the_mean_of_the_gradients_of_the_parts():
+  """Statistics go from part to part, and delta of each image to its place."""
+  (start, _), (after, sums) = _small_run('free', 1, accumulate=2)[:2]
+  # The second batch: the first one has no perturbation yet.
+  regime, network = _REGIMES['free'], small_network.Network(10)
+  images, labels = (x[batches.batch_order(0, 0, 64, 16)[1]] for x in _data())
+  with jax.enable_x64(True):
+    images = batches.to_float(images).astype(np.float64)
+    params, stats = start.params, start.batch_stats
+    delta = np.array(start.regime_state.arrays)
+    momentum, rate = start.opt_state[0].trace, 0.2 * 0.9**2
+    losses_of = np.zeros((2, _BATCH))
+    for replay in range(2):
+      slopes = []
+      for part in (np.arange(0, 16, 2), np.arange(1, 16, 2)):
+        (_, (stats, moved, values)), slope = regime.value_and_grad(
+          steps.apply_network(network),
+          _clean(labels[part]),
+          params,
+          stats,
+          delta[part],
+          None,
+          images[part],
+          labels[part],
+        )
+        slopes.append(slope)
+        delta[part] = moved
+        losses_of[replay, part] = values['loss']
+      momentum = jax.tree.map(
+        lambda m, a, b: 0.9 * m + (a + b) / 2, momentum, *slopes
+      )
+      params = jax.tree.map(lambda p, m, r=rate: p - r * m, params, momentum)
+      rate *= 0.9
+  # Rates of the schedule are float32.
+  _assert_close(after.params, params, 1e-6)
+  _assert_close(after.batch_stats, stats, 1e-6)
+  _assert_close(after.regime_state.arrays, delta, 1e-6)
+  np.testing.assert_allclose(sums['loss'], losses_of.mean(0).sum(), rtol=1e-6)
+
+
+def _clean(labels) -> adversarial.Objective:
+  how = steps.Distillation()
+  return adversarial.Objective(
+    functools.partial(steps.make_terms, how, None, labels, ()),
+    functools.partial(losses.training_objective, kl_weight=0.0, gamma=0.0),
+  )
+
+
+@pytest.mark.parametrize('name', ['free', 'fast'])
+def test_two_devices_accumulate_as_one(name):
+  one, two = (_small_run(name, devices, accumulate=2) for devices in (1, 2))
+  _assert_same_histories(one, two, 1e-10)
+
+
+def _search_in_parts(accumulate: int):
+  """A step on eight images that are there twice, side by side, in float64."""
+  space = search_space.from_stages(
+    (1,), ((4, 2),), (2,), stem_features=4, stem_stride=2, expansion=1
+  )
+  recipe = _recipe(adversarial.standard())
+  recipe = dataclasses.replace(
+    recipe,
+    net=recipe.net.clone(space=space),
+    augment=_identity,
+    accumulate=accumulate,
+  )
+  search = _replace(
+    _search(),
+    space=space,
+    tables=flops.costs(space, _SHAPE, 10),
+    accumulate=accumulate,
+  )
+  orders = np.repeat(np.arange(8), 2)[None]
+  with jax.enable_x64(True):
+    step, state, context = _make_search_case(recipe, search)
+    state, context = _as_float64((state, context))
+    history = _run(step, state, context, 1, (12, 4), 1, orders=orders)
+  return state.arch, *history[0]
+
+
+def test_parts_with_the_same_images_search_as_the_whole_batch():
+  """With the teacher's lesson, in both halves; averages move twice."""
+  start, whole, sums = _search_in_parts(1)
+  _, parts, sums_of_parts = _search_in_parts(2)
+  _assert_close(whole.weights.params, parts.weights.params, 1e-9)
+  _assert_close(whole.arch, parts.arch, 1e-9)
+  _assert_close(sums, sums_of_parts, 1e-8)
+  assert min(jax.tree.leaves(_gaps(whole.arch, start))) > 0.01
+  averages = whole.weights.batch_stats, parts.weights.batch_stats
+  assert min(jax.tree.leaves(_gaps(*averages))) > 1e-4
+
+
+def _gaps(one, two):
+  return jax.tree.map(lambda a, b: float(np.abs(a - b).max()), one, two)
+
+
+@pytest.mark.parametrize(
+  ('accumulate', 'share', 'expected'),
+  [(1, 0.2, 1), (2, 0.2, 1), (5, 0.2, 1), (8, 0.2, 2), (4, 0.5, 4), (2, 1, 2)],
+)
+def test_parts_of_the_architecture_are_about_as_large_as_those_of_weights(
+  accumulate, share, expected
+):
+  assert search_steps.arch_parts(accumulate, share) == expected
 
 
 def _replace(search: search_steps.Search, **changes) -> search_steps.Search:
