@@ -98,7 +98,7 @@ class Result(NamedTuple):
 def make_dispatch(
   step: Callable[..., Any],
   over: tuple[jax.Device, ...],
-  read: Callable[..., tuple[Array, Array]] = feeds.read_rows,
+  read: Callable[..., tuple[Array, Array]] = feeds.Resident.read,
 ) -> Callable[..., Any]:
   """Maps steps over devices: (state, context, data, given) -> (state, sums).
 
@@ -314,10 +314,10 @@ class _Runner:
     if last is not None:
       path = self._stage.directory / 'checkpoints' / str(last)
       good = f'the last good checkpoint is {path}'
+    epoch = step // self._stage.schedule.steps_per_epoch
     raise NonFiniteLossError(
-      f'{self._stage.name}, step {step} (epoch '
-      f'{step // self._stage.schedule.steps_per_epoch}): {what}; {good}. Lower the '
-      'learning rate or the loss weights.'
+      f'{self._stage.name}, step {step} (epoch {epoch}): {what}; {good}. Lower '
+      'the learning rate or the loss weights.'
     )
 
   def _finish_epoch(self, done: int) -> dict[str, float] | None:

@@ -75,15 +75,23 @@ class Feed(Protocol):
 
   Attributes:
     data: arrays that all devices keep, not replicated.
-    read: on a device, (data, what a dispatch is given for one step) -> images
-      [B, H, W, C] uint8 and labels [B] int32; a function of a module, as
-      compiled programs are kept by it.
     waited: seconds that steps have waited for images.
   """
 
   data: PyTree
-  read: Callable[[PyTree, PyTree], tuple[Array, Array]]
   waited: float
+
+  @staticmethod
+  def read(data: PyTree, given: PyTree, /) -> tuple[Array, Array]:
+    """On a device: the images of a step, uint8 [B, H, W, C], and labels [B].
+
+    A function of a module, as compiled programs are kept by it.
+
+    Args:
+      data: the feed's.
+      given: what a dispatch has for the step.
+    """
+    ...
 
   def dispatches(
     self, schedule: Schedule, first_step: int, over: Sequence[jax.Device]
@@ -99,27 +107,18 @@ class DeviceData(NamedTuple):
   labels: Any
 
 
-def read_rows(data: DeviceData, rows: Array) -> tuple[Array, Array]:
-  """Images and labels of these rows."""
-  return data.images[rows], data.labels[rows]
-
-
-def read_given(
-  data: tuple[()], given: tuple[Array, Array]
-) -> tuple[Array, Array]:
-  """Images and labels that came with the dispatch."""
-  del data
-  return given
-
-
 class Resident:
   """A data set that lies on every device."""
 
-  read = staticmethod(read_rows)
   waited = 0.0
 
   def __init__(self, split: Split):
     self.data = DeviceData(split.images, split.labels)
+
+  @staticmethod
+  def read(data: DeviceData, rows: Array, /) -> tuple[Array, Array]:
+    """Images and labels of these rows."""
+    return data.images[rows], data.labels[rows]
 
   def dispatches(
     self, schedule: Schedule, first_step: int, over: Sequence[jax.Device]
@@ -140,8 +139,6 @@ class Streamed:
   Each process reads the images of its own devices only.
   """
 
-  read = staticmethod(read_given)
-
   def __init__(self, split: Split, *, seed: int, min_crop: float, workers: int):
     """Says what to stream; see `streaming.training_batches`.
 
@@ -159,6 +156,12 @@ class Streamed:
       'min_crop': min_crop,
       'workers': workers,
     }
+
+  @staticmethod
+  def read(data: PyTree, given: tuple[Array, Array], /) -> tuple[Array, Array]:
+    """Images and labels that came with the dispatch."""
+    del data
+    return given
 
   def dispatches(
     self, schedule: Schedule, first_step: int, over: Sequence[jax.Device]

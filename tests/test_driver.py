@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import signal
-import types
 
 import jax
 import jax.numpy as jnp
@@ -456,8 +455,8 @@ def _measures(monkeypatch, *accuracies):
   values = iter(accuracies)
   monkeypatch.setattr(
     evaluation,
-    'attacked',
-    lambda *given, **options: types.SimpleNamespace(accuracy=next(values)),
+    'accuracy_under_attack',
+    lambda *given, **options: next(values),
   )
 
 

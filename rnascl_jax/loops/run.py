@@ -190,6 +190,7 @@ def make_recipe(
     regime=resolve.regime(regime),
     distillation=distillation,
     augment=resolve.augmentation(run.settings.data),
+    accumulate=spec.accumulate,
   )
 
 

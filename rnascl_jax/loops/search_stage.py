@@ -96,7 +96,8 @@ def _take(run: Run, folder: pathlib.Path) -> None:
 def _search(run: Run, folder: pathlib.Path) -> None:
   chosen = run.settings.search
   space = resolve.space(run.settings.space)
-  net = resolve.student_network(run.data, space, run.settings.space.layers)
+  spec = run.settings.space
+  net = resolve.student_network(run.data, space, spec.layers, trained=spec)
   teacher_net = teachers.network(run, 'teacher', guides=True)
   _, teacher = teachers.load(run, 'teacher')
   epoch = runs.epoch_steps(run, chosen.optimization)
@@ -113,7 +114,10 @@ def _search(run: Run, folder: pathlib.Path) -> None:
   )
   key = jax.random.key(runs.stage_seed(run.settings.seed, 'search'))
   parts = checks.split_batch(
-    chosen.optimization.batch_size, chosen.arch_share, len(run.over)
+    chosen.optimization.batch_size,
+    chosen.arch_share,
+    len(run.over),
+    chosen.optimization.accumulate,
   )
   weights = steps.init_state(recipe, key, run.data.image_shape, parts[0])
   with _History(folder / 'arch.jsonl', chosen, epoch) as history:
