@@ -210,9 +210,7 @@ def _is_per_image(node: PyTree) -> bool:
   return isinstance(node, PerImage)
 
 
-def place(
-  parts: Sequence[np.ndarray], over: Sequence[jax.Device]
-) -> jax.Array:
+def place(parts: Sequence[np.ndarray], over: Sequence[jax.Device]) -> jax.Array:
   """One array of parts, each on its device, behind a new leading axis.
 
   Args:

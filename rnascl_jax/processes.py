@@ -50,7 +50,13 @@ def connect(
       'pod.'
     )
   if not coordinator:
-    jax.distributed.initialize()
+    try:
+      jax.distributed.initialize()
+    except ValueError as error:
+      raise ValueError(
+        f'JAX does not find the other processes by itself ({error}): give the '
+        'address of the first one, how many there are, and which this is.'
+      ) from error
     return
   if ':' not in coordinator or not 0 <= process_id < num_processes:
     raise ValueError(

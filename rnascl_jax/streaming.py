@@ -105,12 +105,7 @@ def training_batches(
     )
   if not 0 <= first_step <= steps:
     raise ValueError(f'first_step={first_step} must lie in [0, {steps}].')
-  if not 0 <= seed < 2**64:
-    raise ValueError(f'seed={seed} must lie in [0, 2^64).')
-  if not 0 < min_crop <= 1:
-    raise ValueError(f'min_crop={min_crop} must lie in (0, 1], such as 0.08.')
-  if workers < -1:
-    raise ValueError(f'workers={workers} must be at least -1, one a core.')
+  _check(seed, min_crop, workers)
   source = Batches(
     split,
     order,
@@ -122,6 +117,15 @@ def training_batches(
     threads=workers == 0,
   )
   return Stream(source, min(number_of_workers(workers), len(source)))
+
+
+def _check(seed: int, min_crop: float, workers: int) -> None:
+  if not 0 <= seed < 2**64:
+    raise ValueError(f'seed={seed} must lie in [0, 2^64).')
+  if not 0 < min_crop <= 1:
+    raise ValueError(f'min_crop={min_crop} must lie in (0, 1], such as 0.08.')
+  if workers < -1:
+    raise ValueError(f'workers={workers} must be at least -1, one a core.')
 
 
 def number_of_workers(workers: int) -> int:

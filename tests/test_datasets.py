@@ -8,13 +8,49 @@ import sys
 import numpy as np
 import pytest
 
-from rnascl_jax import datasets
+from rnascl_jax import datasets, settings
+from rnascl_jax.datasets import StoredImages, file_limit, labels, prepared
+from tests import tiny, tiny_imagenet
 
 _TFDS = os.environ.get('TFDS_DATA_DIR', '')
 needs_cifar10 = pytest.mark.skipif(
   not os.path.isdir(os.path.join(_TFDS, 'cifar10')),
   reason='TFDS_DATA_DIR names no folder with a prepared cifar10.',
 )
+
+needs_imagenet = pytest.mark.skipif(
+  not os.path.isdir(os.path.join(_TFDS, 'imagenet2012')),
+  reason='TFDS_DATA_DIR names no folder with a prepared imagenet2012.',
+)
+
+
+@pytest.fixture(autouse=True)
+def labels_are_kept_apart(tmp_path, monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+
+
+@pytest.fixture(scope='module')
+def imagenet_dir(tmp_path_factory):
+  """60 images of five classes for training, in three files, and 20 more."""
+  folder = tmp_path_factory.mktemp('tfds')
+  tiny_imagenet.write(folder, np.arange(60) % 5, shards=3)
+  tiny_imagenet.write(folder, np.arange(20) % 5, split='validation')
+  return folder
+
+
+@pytest.fixture
+def scans(monkeypatch):
+  """How many records each scan for labels has read."""
+  found = []
+  scan = labels._scan
+
+  def counted(source, enough):
+    result = scan(source, enough)
+    found.append(len(result))
+    return result
+
+  monkeypatch.setattr(labels, '_scan', counted)
+  return found
 
 
 @pytest.fixture(scope='module')
@@ -172,3 +208,268 @@ def test_cifar10_holds_out_1000_images_and_none_twice():
   assert [len(s.labels) for s in _splits(data)] == [49000, 1000, 10000]
   assert np.bincount(data.validation.labels).tolist() == [100] * 10
   assert data.image_shape == (32, 32, 3)
+
+
+def test_imagenet_is_split_by_class_and_stays_on_disk(imagenet_dir):
+  data = datasets.load('imagenet', data_dir=imagenet_dir, validation_size=10)
+  assert [len(s.labels) for s in _splits(data)] == [50, 10, 20]
+  assert np.bincount(data.validation.labels).tolist() == [2] * 5
+  for split in _splits(data):
+    assert isinstance(split.images, StoredImages)
+    assert len(split.images) == len(split.labels)
+    assert split.labels.dtype == np.int32
+  assert data.image_shape == (224, 224, 3)
+  assert data.num_classes == 1000 and data.class_names[:5] == (
+    tiny_imagenet.NAMES
+  )
+  assert (data.subset, data.full_classes) == ((), 0)
+  records = [s.images.records for s in (data.train, data.validation)]
+  assert sorted(np.concatenate(records)) == list(range(60))
+
+
+def test_labels_are_those_of_the_records(imagenet_dir):
+  data = datasets.load('imagenet', data_dir=imagenet_dir, validation_size=10)
+  for split in _splits(data):
+    np.testing.assert_array_equal(split.labels, split.images.records % 5)
+    (example,) = split.images.source.__getitems__(
+      [int(split.images.records[3])]
+    )
+    assert example['label'] == split.labels[3]
+
+
+def test_some_classes_have_labels_in_the_order_given(imagenet_dir):
+  chosen = [tiny_imagenet.NAMES[i] for i in (3, 0)]
+  data = datasets.load(
+    'imagenet',
+    data_dir=imagenet_dir,
+    validation_size=4,
+    image_size=16,
+    classes=chosen,
+  )
+  assert (data.class_names, data.num_classes) == (tuple(chosen), 2)
+  assert (data.subset, data.full_classes) == ((3, 0), 1000)
+  assert data.image_shape == (16, 16, 3)
+  assert [len(s.labels) for s in _splits(data)] == [20, 4, 8]
+  for split in _splits(data):
+    expected = np.where(split.images.records % 5 == 3, 0, 1)
+    np.testing.assert_array_equal(split.labels, expected)
+
+
+def test_ten_images_of_a_class_are_held_out_of_imagenet(imagenet_dir):
+  classes = tiny_imagenet.NAMES[:2]
+  data = datasets.load('imagenet', data_dir=imagenet_dir, classes=classes)
+  assert np.bincount(data.validation.labels).tolist() == [10, 10]
+
+
+def test_a_limit_of_some_classes_counts_their_images(imagenet_dir):
+  options = {
+    'data_dir': imagenet_dir,
+    'validation_size': 3,
+    'classes': tiny_imagenet.NAMES[1:3],
+  }
+  few = datasets.load('imagenet', limit=(5, 2), **options)
+  assert [len(s.labels) for s in _splits(few)] == [5, 2, 2]
+  # The first seven images of classes 1 and 2, whichever are held out.
+  first = np.concatenate(
+    [few.train.images.records, few.validation.images.records]
+  )
+  assert sorted(first) == [1, 2, 6, 7, 11, 12, 16]
+  np.testing.assert_array_equal(few.test.images.records, [1, 2])
+
+
+def test_labels_are_read_once(imagenet_dir, scans):
+  options = {'data_dir': imagenet_dir, 'validation_size': 10}
+  first = datasets.load('imagenet', **options)
+  assert scans == [60, 20]
+  again = datasets.load('imagenet', **options)
+  assert scans == [60, 20]
+  np.testing.assert_array_equal(again.train.labels, first.train.labels)
+
+
+def test_a_limited_run_reads_no_more_labels_than_it_needs(
+  imagenet_dir, scans, monkeypatch
+):
+  monkeypatch.setattr(labels, '_CHUNK', 4)
+  options = {'data_dir': imagenet_dir, 'validation_size': 10}
+  datasets.load('imagenet', limit=(6, 3), **options)
+  assert scans == [12, 4]
+  full = datasets.load('imagenet', **options)
+  assert len(full.train.labels) == 50 and scans == [12, 4, 60, 20]
+
+
+def test_kept_labels_of_another_copy_are_not_used(tmp_path, scans):
+  def load():
+    data = datasets.load('imagenet', data_dir=tmp_path, validation_size=0)
+    return data.train.labels
+
+  tiny_imagenet.write(tmp_path, [0], split='validation')
+  tiny_imagenet.write(tmp_path, [0, 1, 2, 3])
+  assert load().tolist() == [0, 1, 2, 3]
+  tiny_imagenet.write(tmp_path, [0, 1, 2, 3, 4])
+  assert load().tolist() == [0, 1, 2, 3, 4]
+  # As many records and bytes: other labels are noticed all the same.
+  tiny_imagenet.write(tmp_path, [0, 1, 2, 4, 3])
+  assert load().tolist() == [0, 1, 2, 4, 3]
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [
+    lambda path: path.write_bytes(b''),
+    lambda path: path.write_bytes(b'not an array'),
+    lambda path: np.save(path, np.load(path)[:10]),
+    lambda path: np.save(path, np.load(path).astype(np.int64)),
+  ],
+  ids=['empty', 'garbled', 'short', 'wide'],
+)
+def test_a_damaged_file_of_labels_is_replaced(
+  imagenet_dir, tmp_path, scans, damage
+):
+  options = {'data_dir': imagenet_dir, 'validation_size': 10}
+  first = datasets.load('imagenet', **options)
+  for path in (tmp_path / 'cache' / 'rnascl_jax' / 'labels').iterdir():
+    damage(path)
+  again = datasets.load('imagenet', **options)
+  assert scans == [60, 20, 60, 20]
+  np.testing.assert_array_equal(again.train.labels, first.train.labels)
+  datasets.load('imagenet', **options)
+  assert len(scans) == 4
+
+
+def test_labels_that_cannot_be_kept_are_read_again(
+  imagenet_dir, tmp_path, scans
+):
+  (tmp_path / 'cache').write_text('a file where a folder is needed')
+  options = {'data_dir': imagenet_dir, 'validation_size': 10}
+  for _ in range(2):
+    data = datasets.load('imagenet', **options)
+    assert len(data.train.labels) == 50
+  assert scans == [60, 20] * 2
+
+
+@pytest.mark.parametrize(
+  'classes, message',
+  [
+    (['n01440764'], 'must name at least 2 classes'),
+    (['n01440764', 'n01443573'], r"'n01443573' is none of 1000; did you mean"),
+    (['n01440764', 'tench'], "'tench' is none of 1000; they are named like"),
+    (['n01440764', 'n01443537', 'n01440764'], "name 'n01440764' twice"),
+  ],
+)
+def test_classes_that_cannot_be_told_apart_are_refused(
+  imagenet_dir, classes, message
+):
+  with pytest.raises(ValueError, match=message):
+    datasets.load('imagenet', data_dir=imagenet_dir, classes=classes)
+
+
+def test_size_and_classes_are_for_imagenet_only():
+  with pytest.raises(ValueError, match="image_size=16 is for .*'digits'"):
+    datasets.load('digits', image_size=16)
+  with pytest.raises(ValueError, match="classes=.* is for .*'digits'"):
+    datasets.load('digits', classes=('1', '2'))
+
+
+def _parsed(**data):
+  config = tiny.config()
+  config.data.update(data)
+  return settings.parse(config)
+
+
+def test_fields_that_a_data_set_has_not_are_refused():
+  imagenet = {
+    'name': 'imagenet',
+    'image_size': 64,
+    'classes': ('n01440764', 'n01443537'),
+    'min_crop': 0.25,
+    'workers': 0,
+  }
+  assert _parsed(**imagenet).data.classes == imagenet['classes']
+  with pytest.raises(ValueError, match="padding=4 .*'imagenet'.*set it to 0"):
+    _parsed(**imagenet, padding=4)
+  for name, value in list(imagenet.items())[1:]:
+    with pytest.raises(
+      ValueError, match=f"data.{name}=.*'imagenet' only: .* for 'digits'"
+    ):
+      _parsed(**{name: value})
+
+
+def test_unprepared_imagenet_says_what_to_put_where(tmp_path):
+  with pytest.raises(FileNotFoundError, match='only preparing needs it') as e:
+    datasets.load('imagenet', data_dir=tmp_path)
+  for word in ('ILSVRC2012_img_train.tar', 'downloads/manual', 'imagenet2012'):
+    assert word in str(e.value)
+  command = re.search(r'python -c "(.*)"\n', str(e.value)).group(1)
+  compile(command, 'command', 'exec')
+
+
+def test_classes_are_read_from_a_file(tmp_path):
+  path = tmp_path / 'classes.txt'
+  path.write_text('# two\nn02 # a dog\n\n  n01\n')
+  assert datasets.read_classes(path) == ('n02', 'n01')
+
+
+@pytest.mark.parametrize(
+  'content, message',
+  [
+    ('n01\nn02, n03\n', r"txt:2 is 'n02, n03': write one class a line"),
+    ('n01\nn02\nn01\n', r"txt:3 names 'n01' again, after line 1"),
+    ('# none\n', 'names no class'),
+  ],
+)
+def test_a_malformed_list_of_classes_names_the_line(tmp_path, content, message):
+  path = tmp_path / 'classes.txt'
+  path.write_text(content)
+  with pytest.raises(ValueError, match=message):
+    datasets.read_classes(path)
+
+
+def test_a_missing_list_of_classes_is_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match='nonesuch.txt.*is not there'):
+    datasets.read_classes(tmp_path / 'nonesuch.txt')
+
+
+def test_more_shards_than_open_files_are_allowed():
+  resource = pytest.importorskip('resource')
+  before = resource.getrlimit(resource.RLIMIT_NOFILE)
+  try:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    file_limit.allow(1088)
+    raised, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert raised >= min(1088 + 256, before[1])
+    file_limit.allow(1)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == raised
+  finally:
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@needs_imagenet
+def test_imagenet_is_read_without_tensorflow():
+  # In a process of its own: another test may have imported TensorFlow.
+  code = (
+    'import sys; from rnascl_jax import datasets; import numpy as np; '
+    "data = datasets.load('imagenet', limit=(64, 32), image_size=32); "
+    'print([len(s.labels) for s in (data.train, data.validation, data.test)], '
+    "data.test.images[np.arange(2)].shape, 'tensorflow' in sys.modules)"
+  )
+  other = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert other.stdout.strip() == '[64, 32, 32] (2, 32, 32, 3) False'
+
+
+@needs_imagenet
+def test_imagenet_100_is_the_sample_of_its_classes():
+  chosen = datasets.read_classes('configs/imagenet100.txt')
+  assert len(chosen) == 100 and chosen[0] == 'n02869837'
+  data = datasets.load('imagenet', classes=chosen, validation_size=8)
+  # The sample has one image a class, whose file is named after it.
+  assert sorted(data.test.labels) == list(range(100))
+  source = prepared.source('imagenet2012', 'validation', None)
+  names = source.dataset_info.features['label'].names
+  assert [names[i] for i in data.subset] == list(chosen)
+  for row in (0, 57, 99):
+    record = int(data.test.images.records[row])
+    (example,) = data.test.images.source.__getitems__([record])
+    synset = example['file_name'].decode().partition('_')[0]
+    assert chosen[data.test.labels[row]] == synset

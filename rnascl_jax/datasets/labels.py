@@ -2,7 +2,7 @@
 
 They are needed before training: for a subset of the classes, and to hold images
 out by class. They lie between the images in the files of a split, so all of it
-is read (ImageNet: 140 GB), without decoding an image. The copy is in
+is read (ImageNet: 148 GB), without decoding an image. The copy is in
 ~/.cache/rnascl_jax/labels, or in the folder that XDG_CACHE_HOME names.
 """
 
@@ -20,7 +20,7 @@ from absl import logging
 from rnascl_jax import files
 from rnascl_jax.datasets import prepared
 
-# Records read at a call, each with its image of about 110 kB.
+# Records read at a call, each with its image of about 115 kB.
 _CHUNK = 100
 _THREADS = 16
 # A kept copy is compared with this many records of the split.

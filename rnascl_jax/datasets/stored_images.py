@@ -29,7 +29,7 @@ import numpy as np
 
 from rnascl_jax import images as pixels
 
-# Encoded images that are read at a call; about 110 kB each.
+# Encoded images that are read at a call; about 115 kB each.
 _READ = 256
 
 

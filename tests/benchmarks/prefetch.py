@@ -86,7 +86,7 @@ class _Training:
     context = steps.Context(jnp.uint32(0), (), (), zero, zero)
     self._context = parallel.replicate(context, self.over)
     self._dispatch = driver.make_dispatch(
-      steps.make_train_step(recipe), tuple(self.over), feeds.read_given
+      steps.make_train_step(recipe), tuple(self.over), feeds.Streamed.read
     )
 
   def step(self, rows: Any) -> None:
