@@ -32,7 +32,7 @@ from rnascl_jax.attacks.lanes import Finished
 from rnascl_jax.attempt import Attempt, Outcome
 from rnascl_jax.base import Array, PyTree
 from rnascl_jax.classification import Clean
-from rnascl_jax.datasets import Split
+from rnascl_jax.datasets import Split, StoredImages
 from rnascl_jax.journal import Entry, Journal
 
 
@@ -258,12 +258,19 @@ def _identity(
 ) -> dict[str, Any]:
   """What the outcome depends on, but for the network."""
   return {
-    'images': identity.digest(split.images),
+    'images': _name(split.images),
     'labels': identity.digest(split.labels),
     'attack': identity.describe(attack),
     'epsilon': epsilon,
     'seed': seed,
   }
+
+
+def _name(images: np.ndarray | StoredImages) -> str:
+  """Tells images from others; those on disk without decoding them."""
+  if isinstance(images, StoredImages):
+    return images.fingerprint()
+  return identity.digest(images)
 
 
 def _attack(

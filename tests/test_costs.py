@@ -243,7 +243,7 @@ def test_an_architecture_from_elsewhere_is_not_searched():
 def test_the_docs_have_what_the_command_prints():
   """With a row for each stage of each run."""
   docs = pathlib.Path(__file__).parent.parent / 'docs' / 'costs.md'
-  printed = command.report(Utilization(0.015, 0.2))
+  printed = command.report(Utilization(0.015, 0.2), 500.0)
   assert printed in docs.read_text()
   for run in command.RUNS:
     assert printed.count(f'| {run} |') >= 4

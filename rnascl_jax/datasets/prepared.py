@@ -8,6 +8,8 @@ import hashlib
 import os
 from typing import Any
 
+from absl import logging
+
 from rnascl_jax.datasets import file_limit
 
 
@@ -37,7 +39,10 @@ def source(
   import tensorflow_datasets as tfds
 
   directory = None if data_dir is None else os.fspath(data_dir)
+  verbosity = logging.get_verbosity()
   try:
+    # TFDS tells from where it loads, and what its copy of a text says.
+    logging.set_verbosity(min(verbosity, logging.WARNING))
     found = tfds.data_source(
       name, split=split, data_dir=directory, download=False, **options
     )
@@ -57,6 +62,8 @@ def source(
       'in an environment that has TensorFlow (only preparing needs it), or '
       'name the place of a prepared copy: data_dir or TFDS_DATA_DIR.'
     ) from error
+  finally:
+    logging.set_verbosity(verbosity)
   file_limit.allow(len(shards(found)))
   return found
 
