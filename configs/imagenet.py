@@ -25,7 +25,10 @@ Table 3 prints, under PGD-10 at 4 / 255 (%; millions; GFLOPs are MACs here):
 
 Section 4.5 names Free Training beside FastAT without a row of it. Its replays
 are 4, as its authors have on ImageNet, and they divide the 200 epochs. The
-attack is `pgd10_imagenet_free`, that of their code: 10 steps of 1 / 255.
+attack is `pgd10_imagenet_free`, that of their code: 10 steps of 1 / 255. It is
+run on the first 5,000 of the 50,000 images, as many as RobustBench takes;
+`--config.evaluation.max_images=0` takes all, and 30 GB of memory for what it
+makes of them.
 
 Hardware: what a run costs on which is in docs/costs.md. Not yet run.
 
@@ -88,6 +91,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   }
   config.adversarial.students = {}
 
+  # Adversarial images of all 50,000 would take 30 GB.
+  config.evaluation.max_images = 5000
   config.evaluation.attacks = ('fgsm', 'pgd10_imagenet_free')
   config.evaluation.epsilon_255 = EPSILON_255
   config.evaluation.curve_attacks = ()

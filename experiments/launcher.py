@@ -1,8 +1,8 @@
 """What all commands share: flags, logging, a cache of compiled programs.
 
-On several hosts the same command is started on each, with --multihost where JAX
-finds the others by itself (TPU pods, Slurm, Open MPI, Kubernetes), and else with
---coordinator_address, --num_processes and --process_id.
+On several hosts the same command is started on each, with --multihost where
+JAX finds the others by itself (TPU pods, Slurm, Open MPI, Kubernetes), and else
+with --coordinator_address, --num_processes and --process_id.
 """
 
 import os
@@ -118,6 +118,13 @@ def run(command: Callable[[], Any]) -> None:
       processes.OtherProcessError,
     ) as error:
       sys.exit(f'error: {error}')
+    except Exception:
+      if processes.count() == 1:
+        raise
+      # Others may wait for this process, and leaving Python for them.
+      logging.exception('process %d has failed', jax.process_index())
+      logging.flush()
+      os._exit(1)
     if isinstance(result, str) and result:
       print(result)
 

@@ -26,7 +26,7 @@ Example:
 import pathlib
 import shutil
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -111,7 +111,7 @@ def replace(folder: files.Path, by: files.Path) -> None:
 
 def confirmed(
   adversarial: Adversarial,
-  originals: np.ndarray,
+  originals: Any,
   labels: np.ndarray,
   classify: Callable[[np.ndarray], np.ndarray],
   norm: Norm,
@@ -120,7 +120,8 @@ def confirmed(
 
   Args:
     adversarial: as loaded from a file.
-    originals: [N, H, W, C], all images of the split.
+    originals: [N, H, W, C], all images of the split, or what gives those of
+      some rows when it is indexed by them.
     labels: [N], theirs.
     classify: images [n, H, W, C] -> logits [n, K], in full float32.
     norm: of the ball.

@@ -109,7 +109,7 @@ def robustness_scores(
   for rows, mask in classification.rounds(count, batch_size, len(over)):
     own = parallel.share(rows, over)
     given = classification.floats(images, rows, over), labels[own], own
-    changes = parallel.fetch(function(*constants, *given))
+    changes = parallel.fetch(function(*constants, *given), over)
     found.append(changes.reshape(-1, changes.shape[-1])[mask])
   return _summary(np.concatenate(found).astype(np.float64))
 

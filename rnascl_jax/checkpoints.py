@@ -28,11 +28,12 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import orbax.checkpoint as ocp
 from flax import traverse_util
 from orbax.checkpoint import checkpoint_managers
 
-from rnascl_jax import named_arrays
+from rnascl_jax import named_arrays, processes
 from rnascl_jax.base import PyTree
 
 # Folders of exported variables, so that they may lie beside checkpoints.
@@ -83,7 +84,17 @@ class Checkpoints(contextlib.AbstractContextManager):
       raise FileNotFoundError(f'there is no directory {self._directory}.')
     last = checkpoint_managers.LatestN(1)
     best = checkpoint_managers.BestN(get_metric_fn=_metric, n=1)
+    own = jax.process_index() if processes.count() > 1 else 0
+    alone = ocp.options.MultiprocessingOptions(
+      primary_host=own,
+      active_processes={own},
+      barrier_sync_key_prefix=f'reader{own}',
+    )
     options = ocp.CheckpointManagerOptions(
+      # Whoever only reads waits for nobody.
+      multiprocessing_options=alone
+      if read_only and processes.count() > 1
+      else ocp.options.MultiprocessingOptions(),
       best_fn=_metric,
       preservation_policy=checkpoint_managers.AnyPreservationPolicy(
         [last, best]

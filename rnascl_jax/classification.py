@@ -97,7 +97,9 @@ def logits(
   """
   function, found = _mapped(net, tuple(over)), []
   for rows, mask in rounds(len(images), batch_size, len(over)):
-    given = parallel.fetch(function(variables, floats(images, rows, over)))
+    given = parallel.fetch(
+      function(variables, floats(images, rows, over)), over
+    )
     found.append(given.reshape(-1, given.shape[-1])[mask])
   return np.concatenate(found)
 

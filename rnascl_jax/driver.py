@@ -207,10 +207,14 @@ class _Runner:
       restored = self._saved.restore_last(state)
       state = restored.state
       self._at = _Position(restored.step, **restored.extra)
+    processes.check_agreement('checkpoint', f'step={self._at.step}')
     self._state = parallel.replicate(state, over)
     main = processes.is_main()
-    self._writer = metrics.open_writer(
-      stage.directory, last_step=self._at.step, is_main_process=main
+    self._writer = processes.together(
+      metrics.open_writer,
+      stage.directory,
+      last_step=self._at.step,
+      is_main_process=main,
     )
     self._progress = progress.Progress(
       stage.schedule.steps,
@@ -238,7 +242,7 @@ class _Runner:
           break
         if self._is_stopping(stop):
           self._save_and_exit(stop)
-    final = parallel.unreplicate(self._state)
+    final = parallel.unreplicate(self._state, self._over)
     seconds = time.monotonic() - self._started
     return Result(final, seconds, self._feed.waited, collapse)
 
@@ -365,7 +369,7 @@ class _Runner:
     return {'epoch': epoch, 'best': before, 'fell_to': now}
 
   def _save(self, selection: float | None) -> None:
-    host = parallel.unreplicate(self._state)
+    host = parallel.unreplicate(self._state, self._over)
     # The last update may have broken what the loss before it did not show.
     if not all(_is_finite(leaf) for leaf in jax.tree.leaves(host)):
       self._fail(self._at.step, 'the state is not finite')

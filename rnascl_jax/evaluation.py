@@ -194,8 +194,8 @@ def attacked(
     indices = parallel.share(rows.astype(np.int32), over)
     shares = (*_shares(split, rows, over), indices)
     fooled, images = function(variables, *shares, *constants)
-    images = parallel.fetch(images).reshape(-1, *split.images.shape[1:])
-    return parallel.fetch(fooled).reshape(-1), images
+    images = parallel.fetch(images, over).reshape(-1, *split.images.shape[1:])
+    return parallel.fetch(fooled, over).reshape(-1), images
 
   rows = np.flatnonzero(~attempt.over)
   rounds = classification.rounds(len(rows), batch_size, len(over))
@@ -239,7 +239,7 @@ def accuracy_under_attack(
   for part, mask in classification.rounds(len(rows), batch_size, len(over)):
     indices = parallel.share(rows[part].astype(np.int32), over)
     shares = (*_shares(split, rows[part], over), indices)
-    broken = parallel.fetch(function(variables, *shares, *constants))
+    broken = parallel.fetch(function(variables, *shares, *constants), over)
     left -= int((broken.reshape(-1) & mask).sum())
   return left / len(split.labels)
 

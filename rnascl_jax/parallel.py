@@ -131,7 +131,7 @@ def put(
     return jax.device_put(tree, over[0])
   spec = PartitionSpec(AXIS) if split else PartitionSpec()
   sharding = NamedSharding(Mesh(np.array(over), (AXIS,)), spec)
-  if processes.count() == 1:
+  if len(here(over)) == len(over):
     return jax.device_put(tree, sharding)
   return jax.tree.map(lambda x: _put_own_parts(x, sharding), tree)
 
@@ -147,17 +147,18 @@ def _put_own_parts(x: Array, sharding: NamedSharding) -> Array:
   )
 
 
-def fetch(array: Array) -> np.ndarray:
-  """Results of all devices, on the host of every process.
+def fetch(array: Array, over: Sequence[jax.Device]) -> np.ndarray:
+  """Results of all devices, on the host of every process that has some of them.
 
   Args:
     array: of a mapped function, [devices here, ...], or of one that was
       compiled by `split`, [N, ...].
+    over: the devices of that function.
 
   Returns:
     [devices, ...] or [N, ...].
   """
-  if processes.count() == 1:
+  if len(here(over)) == len(over):
     return np.asarray(array)
   if array.is_fully_addressable:
     return processes.gather(np.asarray(array))
@@ -188,12 +189,17 @@ def replicate(tree: PyTree, over: Sequence[jax.Device]) -> PyTree:
   return jax.tree.map(distribute, tree, is_leaf=_is_per_image)
 
 
-def unreplicate(tree: PyTree) -> PyTree:
+def unreplicate(
+  tree: PyTree, over: Sequence[jax.Device] | None = None
+) -> PyTree:
   """The first device's copy of every array, on the host.
 
-  Arrays in a `PerImage` are put together from all devices: all processes are to
-  call this if there are any.
+  Args:
+    tree: replicated.
+    over: the devices, by default those of this process. Arrays in a `PerImage`
+      are put together from all of them, and all processes are to call this.
   """
+  devices_of_all = jax.local_devices() if over is None else over
 
   def first(x):
     return np.asarray(x.addressable_shards[0].data)[0]
@@ -201,7 +207,9 @@ def unreplicate(tree: PyTree) -> PyTree:
   def collect(node):
     if not isinstance(node, PerImage):
       return first(node)
-    return jax.tree.map(lambda x: np.concatenate(fetch(x)), node)
+    return jax.tree.map(
+      lambda x: np.concatenate(fetch(x, devices_of_all)), node
+    )
 
   return jax.tree.map(collect, tree, is_leaf=_is_per_image)
 

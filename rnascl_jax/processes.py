@@ -13,11 +13,15 @@ Example:
   written
 """
 
+import json
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
+
+# Seconds that a process which ends waits for the others.
+_SHUTDOWN = 10
 
 P = ParamSpec('P')
 T = TypeVar('T')
@@ -49,9 +53,11 @@ def connect(
       'without the address of a coordinator: give all three, or none on a TPU '
       'pod.'
     )
+  # JAX would take SIGTERM for itself; `driver` has the processes agree on it.
+  jax.config.update('jax_enable_preemption_service', False)
   if not coordinator:
     try:
-      jax.distributed.initialize()
+      jax.distributed.initialize(shutdown_timeout_seconds=_SHUTDOWN)
     except ValueError as error:
       raise ValueError(
         f'JAX does not find the other processes by itself ({error}): give the '
@@ -63,17 +69,22 @@ def connect(
       f'coordinator={coordinator!r} must be host:port, and process_id='
       f'{process_id} must lie in [0, num_processes), which is {num_processes}.'
     )
-  jax.distributed.initialize(coordinator, num_processes, process_id)
+  jax.distributed.initialize(
+    coordinator,
+    num_processes,
+    process_id,
+    shutdown_timeout_seconds=_SHUTDOWN,
+  )
 
 
 def count() -> int:
-  """How many processes there are."""
-  return jax.process_count()
+  """How many processes have joined; asking starts no device."""
+  return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
 def is_main() -> bool:
   """Whether this process writes files and prints progress."""
-  return jax.process_index() == 0
+  return count() == 1 or jax.process_index() == 0
 
 
 def gather(array: np.ndarray) -> np.ndarray:
@@ -108,6 +119,19 @@ def texts(text: str) -> list[str]:
     row[:length].tobytes().decode()
     for row, length in zip(gather(padded), lengths, strict=True)
   ]
+
+
+def from_main(value: Any) -> Any:
+  """The main process's value, for what decides what all of them do.
+
+  A file that the main process sees may not have appeared to the others.
+
+  Args:
+    value: JSON; that of the others is not looked at.
+  """
+  if count() == 1:
+    return value
+  return json.loads(texts(json.dumps(value) if is_main() else '')[0])
 
 
 def together(

@@ -12,8 +12,10 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import secrets
 import subprocess
 import sys
+import time
 from typing import Any
 
 import jax
@@ -22,7 +24,9 @@ from rnascl_jax import files, processes
 from rnascl_jax.settings import Settings
 
 # Fields that do not change what earlier stages computed.
-_FREE = ('evaluation', 'devices', 'data.data_dir')
+_FREE = ('evaluation', 'devices', 'data.data_dir', 'data.workers')
+# A network file system may show a new file late to other hosts.
+SECONDS_TO_APPEAR = 90.0
 _PACKAGES = (
   'jax',
   'jaxlib',
@@ -57,7 +61,7 @@ def open_workdir(path: str, settings: Settings) -> pathlib.Path:
   processes.together(_compare, folder, settings)
   config = dataclasses.asdict(settings)
   processes.on_main(files.write_json, folder / 'config.json', config)
-  processes.together(_check_shared, folder)
+  _check_shared(folder)
   return folder
 
 
@@ -82,13 +86,32 @@ def _compare(folder: pathlib.Path, settings: Settings) -> None:
 
 
 def _check_shared(folder: pathlib.Path) -> None:
-  """Raises unless this process sees what the main process wrote."""
-  if not (folder / 'config.json').exists():
-    raise ValueError(
-      f'process {jax.process_index()} of {processes.count()} does not see '
-      f'{folder / "config.json"}, which process 0 has just written: name a '
-      '--workdir in a file system that all hosts share.'
-    )
+  """Raises unless all processes see what the main process writes."""
+  if processes.count() == 1:
+    return
+  token = folder / f'.{processes.from_main(secrets.token_hex(8))}'
+  processes.on_main(token.touch)
+  try:
+    processes.together(wait_for, token)
+  finally:
+    processes.on_main(token.unlink, missing_ok=True)
+
+
+def wait_for(path: pathlib.Path) -> None:
+  """Waits for a file that another process wrote.
+
+  Raises:
+    ValueError: if it does not appear for `SECONDS_TO_APPEAR`.
+  """
+  ends = time.monotonic() + SECONDS_TO_APPEAR
+  while not path.exists():
+    if time.monotonic() > ends:
+      raise ValueError(
+        f'process {jax.process_index()} of {processes.count()} does not see '
+        f'what process 0 writes to {path.parent}: name a --workdir in a file '
+        'system that all hosts share.'
+      )
+    time.sleep(0.1)
 
 
 def _may_change(folder: pathlib.Path, name: str) -> bool:
@@ -113,8 +136,8 @@ def flat(fields: Any, prefix: str = '') -> dict[str, Any]:
 
 
 def is_done(stage: pathlib.Path) -> bool:
-  """Whether a stage was completed."""
-  return (stage / 'stage.json').exists()
+  """Whether a stage was completed; all processes are told the same."""
+  return processes.from_main((stage / 'stage.json').exists())
 
 
 def finish(stage: pathlib.Path, summary: dict[str, Any]) -> None:
@@ -134,7 +157,14 @@ def summary(stage: pathlib.Path) -> dict[str, Any]:
       f'{_command_of(stage)} first, or all stages with python -m '
       'experiments.pipeline.'
     )
-  return files.read_json(stage / 'stage.json')
+  return files.from_json(
+    processes.from_main(_read_on_main(stage / 'stage.json'))
+  )
+
+
+def _read_on_main(path: pathlib.Path) -> Any:
+  """The JSON of a file, on the main process; elsewhere None."""
+  return files.to_json(files.read_json(path)) if processes.is_main() else None
 
 
 def _command_of(stage: pathlib.Path) -> str:
@@ -152,6 +182,12 @@ def record(
   Every stage keeps a record of its own under `stages`, as stages of one run may
   be computed on different machines; the rest is that of the latest.
   """
+  processes.on_main(_record, folder, seed, devices, stage, seconds)
+
+
+def _record(
+  folder: pathlib.Path, seed: int, devices: int, stage: str, seconds: float
+) -> None:
   path = folder / 'provenance.json'
   before = files.read_json(path) if path.exists() else {}
   now = {
@@ -161,8 +197,7 @@ def record(
     'devices': [{'kind': _kind(), 'count': devices}],
     'processes': processes.count(),
   }
-  processes.on_main(
-    files.write_json,
+  files.write_json(
     path,
     {
       **now,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rnascl_jax import feeds, parallel
+from rnascl_jax import feeds, parallel, streaming
 from rnascl_jax.datasets import Split, StoredImages
 
 SIDE, COUNT = 8, 12
@@ -151,3 +151,35 @@ def test_a_feed_that_is_closed_early_leaves_no_thread(stored):
   assert [t for t in threading.enumerate() if t.name == 'feed']
   given.close()
   assert not [t for t in threading.enumerate() if t.name == 'feed']
+
+
+def test_a_streamed_feed_passes_on_what_it_was_told(stored, monkeypatch):
+  asked = {}
+
+  @contextlib.contextmanager
+  def stream(split, order, **options):
+    asked.update(options, split=split, order=order)
+    yield iter([Split(np.zeros((6, 1, 1, 3), np.uint8), np.zeros(6, int))] * 2)
+
+  monkeypatch.setattr(streaming, 'training_batches', stream)
+  feed = feeds.Streamed(stored, seed=3, min_crop=0.25, workers=7)
+  schedule = _schedule()
+  list(feed.dispatches(schedule, 4, parallel.devices(1)))
+  assert asked.pop('split') is stored and asked.pop('order') is _order
+  np.testing.assert_array_equal(asked.pop('positions'), np.arange(6))
+  assert asked == {
+    'seed': 3,
+    'min_crop': 0.25,
+    'workers': 7,
+    'steps_per_epoch': 2,
+    'epochs': 3,
+    'first_step': 4,
+  }
+
+
+def test_a_feed_says_how_long_steps_waited_for_images(stored, monkeypatch):
+  clock = iter(range(0, 1000, 5))
+  monkeypatch.setattr(feeds.time, 'monotonic', lambda: next(clock))
+  feed = _streamed(stored)
+  dispatches = list(feed.dispatches(_schedule(), 0, parallel.devices(1)))
+  assert feed.waited == 5 * len(dispatches) == 30

@@ -140,10 +140,38 @@ def test_what_fails_in_one_process_fails_in_all_of_them(folder):
   assert 'config.seed=-1' in other
 
 
-def test_a_process_that_does_not_see_the_workdir_is_told_so():
-  # With one process everything is shared; see `workdir._check_shared`.
+def test_a_process_without_data_stops_all_with_its_message(folder):
+  assert (folder / 'data-1.txt').read_text() == (
+    'FileNotFoundError: no data here'
+  )
+  assert 'process 1: no data here' in (folder / 'data-0.txt').read_text()
+  assert (folder / 'taught' / 'config.json').exists()
+
+
+def test_a_process_that_does_not_see_the_workdir_is_told_so(folder):
+  found = (folder / 'apart-1.txt').read_text()
+  assert 'process 1 of 2 does not see what process 0 writes' in found
+  assert 'file system that all hosts share' in found
+  assert 'OtherProcessError' in (folder / 'apart-0.txt').read_text()
+  # Nothing is left of the check.
+  assert sorted(p.name for p in (folder / 'apart-0' / 'run').iterdir()) == [
+    'config.json'
+  ]
+
+
+def test_processes_share_what_they_are_to_share_and_nothing_else(folder):
+  for index in range(2):
+    told = files.read_json(folder / f'told-{index}.json')
+    assert told['alone'] == (np.arange(4) + 10 * index).tolist()
+    assert told['every'] == [0, 1, 2, 3]
+    assert told['from_main'] == {'main': True}
+    assert told['texts'] == ['process 0', 'process 1']
+
+
+def test_one_process_needs_no_other():
   assert processes.together(str, 3) == '3'
   assert processes.texts('a') == ['a']
+  assert processes.from_main({'a': 1}) == {'a': 1}
   with pytest.raises(ZeroDivisionError):
     processes.on_main(lambda: 1 / 0)
 

@@ -9,8 +9,18 @@ import signal
 import sys
 
 import jax
+import numpy as np
 
-from rnascl_jax import driver, interrupts, loops, processes
+from rnascl_jax import (
+  driver,
+  files,
+  interrupts,
+  loops,
+  parallel,
+  processes,
+  resolve,
+  workdir,
+)
 from rnascl_jax.loops import run as runs
 from tests import tiny
 
@@ -66,15 +76,66 @@ def _disagree(folder: pathlib.Path) -> None:
       _say(folder, name, error)
 
 
+def _apart(folder: pathlib.Path) -> None:
+  """Each process has a folder of its own, under the same name."""
+  own = folder / f'apart-{jax.process_index()}'
+  own.mkdir()
+  os.chdir(own)
+  workdir.SECONDS_TO_APPEAR = 0.5
+  try:
+    runs.open_run(config(), 'run')
+  except (ValueError, processes.OtherProcessError) as error:
+    _say(folder, 'apart', error)
+
+
+def _without_data(folder: pathlib.Path) -> None:
+  """One process has no data, where all would look at a teacher next."""
+  taught = config()
+  taught.teacher.checkpoint = str(folder / 'whole' / 'teacher')
+  dataset = resolve.dataset
+
+  def missing(spec):
+    raise FileNotFoundError('no data here')
+
+  if not processes.is_main():
+    resolve.dataset = missing
+  try:
+    runs.open_run(taught, str(folder / 'taught'))
+  except (FileNotFoundError, processes.OtherProcessError) as error:
+    _say(folder, 'data', error)
+  resolve.dataset = dataset
+  runs.open_run(taught, str(folder / 'taught'))
+
+
+def _tell(folder: pathlib.Path) -> None:
+  """What each process makes of arrays of its own and of all devices."""
+  own, over = jax.local_devices(), parallel.devices()
+  numbers = np.arange(4) + 10 * jax.process_index()
+  alone = parallel.fetch(parallel.put(numbers, own, split=True), own)
+  every = parallel.fetch(parallel.put(np.arange(4), over, split=True), over)
+  files.write_json(
+    folder / f'told-{jax.process_index()}.json',
+    {
+      'alone': alone,
+      'every': every,
+      'from_main': processes.from_main({'main': processes.is_main()}),
+      'texts': processes.texts(f'process {jax.process_index()}'),
+    },
+  )
+
+
 def _first(folder: pathlib.Path) -> None:
+  _tell(folder)
   _disagree(folder)
   loops.teacher(config(), str(folder / 'whole'))
+  _without_data(folder)
   loops.evaluate(config(), str(folder / 'whole'))
   _signal_in_step(STOPPED, signal.SIGTERM)
   try:
     loops.teacher(config(), str(folder / 'stopped'))
   except interrupts.Interrupted as error:
     _say(folder, 'stopped', error)
+  _apart(folder)
   _signal_in_step(KILLED, signal.SIGKILL)
   loops.teacher(config(), str(folder / 'killed'))
 
@@ -89,6 +150,6 @@ def main(port: str, process: str, folder: str, which: str) -> None:
 
 
 if __name__ == '__main__':
-  jax.config.update('jax_compilation_cache_dir', '.jax_cache')
+  jax.config.update('jax_compilation_cache_dir', os.path.abspath('.jax_cache'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
   main(*sys.argv[1:])

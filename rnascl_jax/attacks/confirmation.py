@@ -47,7 +47,7 @@ def logits(
     part = np.resize(np.arange(begin, min(begin + size, len(images))), size)
     given = images[part], task.indices[rows[part]]
     given = parallel.put(given, over, split=True)
-    found.append(parallel.fetch(classify(shared, given)))
+    found.append(parallel.fetch(classify(shared, given), over))
   if not found:
     return np.zeros((0, lifting.count_classes(task.logits_fn, images)))
   return np.concatenate(found)[: len(images)]

@@ -150,7 +150,9 @@ class _Batch:
       self._steps = np.zeros(size, np.int32)
     elif size < self.size:
       kept = np.argsort(self._rows < 0, kind='stable')[:size]
-      lanes = jax.tree.map(lambda x: parallel.fetch(x)[kept], self._lanes)
+      lanes = jax.tree.map(
+        lambda x: parallel.fetch(x, self._over)[kept], self._lanes
+      )
       self._rows, self._trials = self._rows[kept], self._trials[kept]
       self._steps = self._steps[kept]
     else:
@@ -187,14 +189,15 @@ class _Batch:
         self._constants, (self._lanes,)
       )
     # A copy, since what is on a device cannot be written to.
-    steps, fooled = np.array(parallel.fetch(told[0])), parallel.fetch(told[1])
+    steps = np.array(parallel.fetch(told[0], self._over))
+    fooled = parallel.fetch(told[1], self._over)
     done = (steps >= self._attack.num_steps) | (self._stop_early & fooled)
     done &= self._rows >= 0
     empty = self._empty_lane.image
     images = np.zeros((0, *empty.shape), empty.dtype)
     if fooled[done].any():
       found = self._programs.found(self._constants, (self._lanes,))
-      images = parallel.fetch(found)[done & fooled]
+      images = parallel.fetch(found, self._over)[done & fooled]
     rows, self._steps = self._rows[done], steps
     self._rows[done] = -1
     return Finished(rows, self._trials[done], steps[done], fooled[done], images)

@@ -71,7 +71,7 @@ def _evaluate(run: Run, model: Model, folder: pathlib.Path, stop: Stop) -> bool:
   spec = run.settings.evaluation
   path = folder / f'{model.name}.json'
   wanted = models.key(run, model)
-  if path.exists() and files.read_json(path).get('key') == wanted:
+  if processes.from_main(_is_evaluated(path, wanted)):
     logging.info('%s is evaluated: %s', model.name, path)
     return False
   split = subjects.first(run.data.test, spec.max_images)
@@ -104,6 +104,10 @@ def _evaluate(run: Run, model: Model, folder: pathlib.Path, stop: Stop) -> bool:
   if processes.any_true(stop.signum is not None):
     raise subjects.stopped(stop)
   return True
+
+
+def _is_evaluated(path: pathlib.Path, wanted: Any) -> bool:
+  return path.exists() and files.read_json(path).get('key') == wanted
 
 
 def _about(subject: Subject) -> dict[str, Any]:

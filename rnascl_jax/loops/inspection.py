@@ -35,9 +35,8 @@ def inspect(run: Run, found: Sequence[Model], folder: pathlib.Path) -> bool:
   """
   teacher = next((m for m in found if m.name == 'teacher'), None)
   path, wanted = folder / 'robustness.json', _key(run, found)
-  if teacher is None or (
-    path.exists() and files.read_json(path).get('key') == wanted
-  ):
+  known = path.exists() and files.read_json(path).get('key') == wanted
+  if teacher is None or processes.from_main(known):
     return False
   runs.save_arrays(folder / 'attention.npz', _maps(run, teacher, found))
   teachers = [m for m in found if m.kind == 'teacher']

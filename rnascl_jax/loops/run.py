@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -65,7 +65,9 @@ def open_run(config: Mapping[str, Any], path: str) -> Run:
   """
   everything = processes.together(settings.parse, config)
   _check_agreement(everything, path)
-  data, over = processes.together(_check, everything, pathlib.Path(path))
+  data, over = processes.together(_check, everything)
+  todo = processes.from_main(_to_be_taken(everything, pathlib.Path(path)))
+  processes.together(_check_given, everything, data, todo)
   folder = workdir.open_workdir(path, everything)
   return Run(everything, folder, data, over)
 
@@ -79,28 +81,42 @@ def _check_agreement(everything: settings.Settings, path: str) -> None:
 
 
 def _check(
-  everything: settings.Settings, path: pathlib.Path
+  everything: settings.Settings,
 ) -> tuple[Dataset, list[jax.Device]]:
-  """The data and the devices of a run, if all of it fits together."""
+  """The data and the devices of a run, if they fit together."""
   over = parallel.devices(everything.devices)
   data = resolve.dataset(everything.data)
   checks.check(everything, data, len(over))
-  _check_given(everything, data, path)
-  if everything.search.architecture and not workdir.is_done(path / 'search'):
-    teacher = resolve.teacher_network(data, everything.teacher.network)
-    given_architecture.load(everything, teacher.tap_names)
   return data, over
 
 
+def _to_be_taken(
+  everything: settings.Settings, folder: pathlib.Path
+) -> list[str]:
+  """What the run takes from elsewhere, unless it did already."""
+  named = {
+    'teacher': everything.teacher.checkpoint,
+    'vulnerable_teacher': everything.controls
+    and everything.vulnerable_teacher.checkpoint,
+    'search': everything.search.architecture,
+  }
+  return [
+    stage
+    for stage, source in named.items()
+    if source and not (folder / stage / 'stage.json').exists()
+  ]
+
+
 def _check_given(
-  everything: settings.Settings, data: Dataset, folder: pathlib.Path
+  everything: settings.Settings, data: Dataset, stages: Sequence[str]
 ) -> None:
-  """Compares teachers from elsewhere, if they are yet to be taken, with it."""
-  for name in ('teacher', 'vulnerable_teacher'):
-    chosen = getattr(everything, name)
-    used = name == 'teacher' or everything.controls
-    if used and chosen.checkpoint and not workdir.is_done(folder / name):
-      given.check(chosen, name, data)
+  """Compares what is from elsewhere with the config."""
+  for name in stages:
+    if name != 'search':
+      given.check(getattr(everything, name), name, data)
+      continue
+    teacher = resolve.teacher_network(data, everything.teacher.network)
+    given_architecture.load(everything, teacher.tap_names)
 
 
 def stage_seed(seed: int, stage: str) -> int:

@@ -187,8 +187,12 @@ class _History(contextlib.AbstractContextManager):
 
   def __init__(self, path: pathlib.Path, spec: settings.Search, epoch: int):
     self._path = path
-    self._log = files.JsonLines(path) if processes.is_main() else None
+    self._log: files.JsonLines | None = None
+    processes.on_main(self._open)
     self._spec, self._epoch = spec, epoch
+
+  def _open(self) -> None:
+    self._log = files.JsonLines(self._path)
 
   def __exit__(self, *error: object) -> None:
     if self._log is not None:
@@ -227,18 +231,19 @@ class _History(contextlib.AbstractContextManager):
 
   def export(self, path: pathlib.Path) -> None:
     """Writes all epochs as arrays; ragged filter choices padded with NaN."""
-    # All processes see the file of the main one, which wrote it just now.
-    lines = processes.together(files.read_json_lines, self._path)
+    processes.on_main(self._export, path)
+
+  def _export(self, path: pathlib.Path) -> None:
+    lines = files.read_json_lines(self._path)
     widest = max(len(c) for c in lines[0]['channels'])
     channels = np.full((len(lines), len(lines[0]['channels']), widest), np.nan)
     for e, line in enumerate(lines):
       for b, block in enumerate(line['channels']):
         channels[e, b, : len(block)] = block
-    runs.save_arrays(
-      path,
-      {
-        'epochs': np.array([line['epoch'] for line in lines]),
-        'channel_probabilities': channels,
-        'tutor_probabilities': np.array([line['tutors'] for line in lines]),
-      },
-    )
+    with files.replacing(path) as file:
+      np.savez_compressed(
+        file,
+        epochs=np.array([line['epoch'] for line in lines]),
+        channel_probabilities=channels,
+        tutor_probabilities=np.array([line['tutors'] for line in lines]),
+      )

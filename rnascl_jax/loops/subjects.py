@@ -27,6 +27,7 @@ from rnascl_jax import (
   parallel,
   processes,
   resolve,
+  workdir,
 )
 from rnascl_jax.adversarial_images import Adversarial
 from rnascl_jax.attacks import masking, norms
@@ -36,12 +37,15 @@ from rnascl_jax.attacks.result import Result
 from rnascl_jax.attempt import Outcome
 from rnascl_jax.base import Array, LogitsFn, Variables
 from rnascl_jax.classification import Clean
-from rnascl_jax.datasets import Split
+from rnascl_jax.datasets import Split, StoredImages
 from rnascl_jax.interrupts import Interrupted, Stop
 from rnascl_jax.journal import Entry, Journal
 from rnascl_jax.loops.models import Model
 from rnascl_jax.loops.run import Run
 from rnascl_jax.loops.trials import Ensemble, Trial
+
+# Images that become float32 at once, on a device.
+_CONVERTED = 256
 
 
 class _StoppableJournal(Journal):
@@ -59,18 +63,25 @@ class _StoppableJournal(Journal):
   def start(
     self, identity: Mapping[str, Any], logits: np.ndarray
   ) -> list[Entry]:
+    found: list[Entry] = []
+    begin = super().start
+
+    def on_main() -> None:
+      found.extend(begin(identity, logits))
+
+    def elsewhere() -> None:
+      if not processes.is_main():
+        workdir.wait_for(self._folder / 'identity.json')
+        found.extend(begin(identity, logits))
+
     # What the main process begins, the others find.
-    if processes.is_main():
-      found = processes.together(super().start, identity, logits)
-    else:
-      processes.together(lambda: None)
-      found = super().start(identity, logits)
-    processes.together(lambda: None)
+    processes.on_main(on_main)
+    processes.together(elsewhere)
+    processes.check_agreement('journal', f'entries={_digest(found)}')
     return found
 
   def append(self, member: str, finished: Finished, seconds: float) -> None:
-    if processes.is_main():
-      super().append(member, finished, seconds)
+    processes.on_main(super().append, member, finished, seconds)
     if processes.any_true(self._stop.signum is not None):
       self.flush()
       raise stopped(self._stop)
@@ -111,10 +122,10 @@ class Subject:
     """Replicated over the devices."""
     return parallel.replicate(self.model.variables, self.run.over)
 
-  @functools.cached_property
-  def images(self) -> np.ndarray:
-    """[N, H, W, C], float32 in [0, 1]."""
-    return np.asarray(batches.to_float(np.asarray(self.split.images)))
+  @property
+  def images(self) -> '_Floats':
+    """[N, H, W, C], float32 in [0, 1], made where they are indexed."""
+    return _Floats(self.split.images)
 
   @functools.cached_property
   def clean(self) -> Clean:
@@ -153,7 +164,8 @@ class Subject:
   @functools.cached_property
   def suspicions(self) -> tuple[Suspicion, ...]:
     """Reasons to doubt any attack on this model."""
-    return masking.before(self.logits_fn, self.images, self.split.labels)
+    images = self.images[: masking.MAX_IMAGES]
+    return masking.before(self.logits_fn, images, self.split.labels)
 
   def attack(
     self, trial: Trial, epsilon: float | Array, count: int = 0
@@ -179,7 +191,7 @@ class Subject:
 
   def auto_attack(self, ensemble: Ensemble, count: int = 0) -> Result:
     """The same for AutoAttack."""
-    count = count or len(self.images)
+    count = count or len(self.split.labels)
     name, members, epsilon = ensemble.key, ensemble.members, ensemble.epsilon
     with self._journal(name, members, epsilon, count) as journal:
       return attacks.auto_attack(
@@ -248,6 +260,28 @@ class Subject:
     }
     folder = self.journals / f'{name}-{identity.short(about)}'
     return _StoppableJournal(folder, {'weights': self.weights}, self.stop)
+
+
+def _digest(entries: list[Entry]) -> str:
+  """A hash of what was finished."""
+  if processes.count() == 1:
+    return ''
+  return identity.digest([finished for _, finished, _ in entries])
+
+
+class _Floats:
+  """Images of a split as float32; all at once may be too many."""
+
+  def __init__(self, images: np.ndarray | StoredImages):
+    self._images = images
+
+  def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+    part = self._images[rows]
+    found = np.empty(part.shape, np.float32)
+    for start in range(0, len(part), _CONVERTED):
+      some = np.asarray(part[start : start + _CONVERTED])
+      found[start : start + _CONVERTED] = batches.to_float(some)
+    return found
 
 
 def first(split: Split, count: int) -> Split:

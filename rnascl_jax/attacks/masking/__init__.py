@@ -51,7 +51,7 @@ from rnascl_jax.attacks.masking.suspicion import Suspicion
 from rnascl_jax.base import Array, LogitsFn
 
 # `before` looks at this many images.
-_MAX_IMAGES = 32
+MAX_IMAGES = 32
 # Share of the derivative by which the gradient may be wrong in most directions.
 _GRADIENT_TOLERANCE = 0.1
 
@@ -99,8 +99,8 @@ def before(
     ValueError: as `lifting.check_inputs`, and if outputs are probabilities, NaN
       or infinite.
   """
-  images = np.asarray(images)[:_MAX_IMAGES]
-  labels = np.asarray(labels)[:_MAX_IMAGES]
+  images = np.asarray(images)[:MAX_IMAGES]
+  labels = np.asarray(labels)[:MAX_IMAGES]
   lifting.check_inputs(logits_fn, images, labels, epsilon=0.0)
   if not len(images):
     return ()
