@@ -1,4 +1,4 @@
-"""Settings of all tests: two CPU devices, strict shapes, a program cache."""
+"""Settings of all tests: two CPU devices, strict shapes, quick compilation."""
 
 import gc
 import os
@@ -7,6 +7,9 @@ import pathlib
 # Before JAX is imported. More than two devices on two cores deadlock.
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=2')
+# Tests compile more than they compute: LLVM's slow passes are left out, here
+# and in commands that tests start, but in modules that say `OPTIMIZED = True`.
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 
 import jax
 import pytest
@@ -23,6 +26,19 @@ def pytest_configure(config):
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   jax.config.update('jax_compilation_cache_dir', str(_CACHE))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def compilation(request):
+  """As users compile, where a test compares rounding with other programs."""
+  if not getattr(request.module, 'OPTIMIZED', False):
+    yield
+    return
+  jax.config.update('jax_disable_most_optimizations', False)
+  jax.clear_caches()
+  yield
+  jax.config.update('jax_disable_most_optimizations', True)
+  jax.clear_caches()
 
 
 @pytest.fixture(autouse=True, scope='module')

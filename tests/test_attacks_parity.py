@@ -17,6 +17,8 @@ import pytest
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import presets
 
+OPTIMIZED = True
+
 torch = pytest.importorskip('torch')
 
 COUNT, SIDE, CLASSES = 12, 8, 10
