@@ -18,6 +18,23 @@ from rnascl_jax import datasets, loops
 from tests import tiny
 
 _MANY_MAPS = 25_000
+# Begun first, so that no worker is left with one of them in the end.
+_LONG = (
+  'test_steps',
+  'test_autoattack',
+  'test_driver',
+  'test_processes',
+  'test_student',
+  'test_evaluation',
+  'test_report_auto_attack',
+  'test_lanes',
+  'test_torch_import',
+  'test_loops',
+  'test_teachers',
+  'test_adversarial',
+  'test_apgd',
+  'test_fab',
+)
 _CACHE = pathlib.Path(__file__).parent.parent / '.jax_cache'
 
 
@@ -26,6 +43,12 @@ def pytest_configure(config):
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   jax.config.update('jax_compilation_cache_dir', str(_CACHE))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+
+
+def pytest_collection_modifyitems(items):
+  """Sorts modules, and leaves the order within them."""
+  places = {name: place for place, name in enumerate(_LONG)}
+  items.sort(key=lambda item: places.get(item.module.__name__[6:], len(_LONG)))
 
 
 @pytest.fixture(autouse=True, scope='module')

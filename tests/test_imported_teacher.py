@@ -116,6 +116,28 @@ def test_a_run_uses_the_checkpoints_normalisation_and_classes(
   assert here.metadata['num_classes'] == 12
 
 
+def test_a_subset_of_a_data_set_has_its_logits_of_a_teacher_of_all(
+  twelve, tmp_path, digits, monkeypatch
+):
+  """As ImageNet-100 of a teacher of ImageNet, without naming its classes."""
+  dataset = resolve.dataset
+
+  def some_of_twelve(spec):
+    return dataclasses.replace(dataset(spec), subset=CLASSES, full_classes=12)
+
+  monkeypatch.setattr(resolve, 'dataset', some_of_twelve)
+  loops.teacher(_config(twelve), str(tmp_path / 'run'))
+  images = jnp.asarray(digits.test.images[:8] / 255.0, jnp.float32)
+  there = rnascl_jax.load(twelve.parent, 'teacher')
+  here = rnascl_jax.load(tmp_path / 'run', 'teacher')
+  wanted = there.logits_fn(images)[:, np.array(CLASSES)]
+  np.testing.assert_array_equal(here.logits_fn(images), wanted)
+  # Others, where the config names them.
+  other = _config(twelve, CLASSES[::-1])
+  run = runs.open_run(other, str(tmp_path / 'other'))
+  assert teacher_stage.network(run, 'teacher').classes == CLASSES[::-1]
+
+
 def test_a_finished_run_needs_its_checkpoint_no_more(twelve, tmp_path):
   torch_import.save(_random_teacher(), tmp_path / 'copy')
   config = _config(tmp_path / 'copy', CLASSES)

@@ -441,6 +441,7 @@ def _search_in_parts(accumulate: int):
   return state.arch, *history[0]
 
 
+@pytest.mark.slow
 def test_parts_with_the_same_images_search_as_the_whole_batch():
   """With the teacher's lesson, in both halves; averages move twice."""
   start, whole, sums = _search_in_parts(1)

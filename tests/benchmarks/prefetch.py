@@ -20,6 +20,7 @@ thread `feed` works while the step runs.
 
 import argparse
 import contextlib
+import itertools
 import pathlib
 import statistics
 import time
@@ -157,8 +158,8 @@ def _loops(
     with contextlib.closing(feed.dispatches(schedule, 0, over)) as dispatches:
       first = next(dispatches)
       feed.waited = 0.0
-      found = timed(_chain(first, dispatches), training.step)
-    waits.append(feed.waited / given.steps)
+      found = timed(itertools.chain([first], dispatches), training.step)
+    waits.append(feed.waited / (given.steps - 1))
     return found
 
   waits: list[float] = []
@@ -169,11 +170,6 @@ def _loops(
     'ahead': ahead,
     'waited': lambda: waits[-1],
   }
-
-
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-  yield first
-  yield from rest
 
 
 def main() -> None:
