@@ -153,13 +153,13 @@ def _heading(layer: int, tutor: Json) -> str:
   """The paper's '0th layer (13)', with the names of both layers."""
   return (
     f'layer {layer} ({tutor["tutor"]})\n'
-    f'{tutor["layer"]} ← {tutor["tutor_layer"]}'
+    f'{tutor["layer"]}\n← {tutor["tutor_layer"]}'
   )
 
 
 def _draw_images(part: SubFigure, images: np.ndarray, lines: int) -> None:
   """Images [n, H, W, C], as far down as maps below titles with line breaks."""
-  part.suptitle(' \n ', fontsize=9)
+  part.suptitle(' \n \n ', fontsize=9)
   grid = part.subplots(len(images), 1, squeeze=False)
   for axes, image in zip(grid[:, 0], images, strict=True):
     grey = image.shape[-1] == 1
