@@ -29,7 +29,7 @@ _PER_CORE = flags.DEFINE_float(
   'images_per_core',
   500.0,
   'Images of ImageNet that a core decodes and crops in a second; 0: unknown. '
-  'docs/imagenet.md measured 512 on one of an AMD EPYC.',
+  'docs/imagenet.md measured 491 on one of an AMD EPYC.',
 )
 
 CIFAR10 = Images(50_000, (32, 32, 3), 10)

@@ -194,10 +194,13 @@ def _placed(
   devices = len(over) // len(parallel.here(over))
   bounds = np.cumsum([part // devices for part in schedule.parts])[:-1]
   for _, count in schedule.chunks(first_step):
-    batches = [next(stream) for _ in range(count)]
-    arrays = (np.stack(x) for x in zip(*batches, strict=True))
-    parts = zip(*(np.split(x, bounds, axis=1) for x in arrays), strict=True)
-    yield count, tuple(_split(part, over) for part in parts)
+    # So named in profiles.
+    with jax.profiler.TraceAnnotation('feed'):
+      batches = [next(stream) for _ in range(count)]
+      arrays = (np.stack(x) for x in zip(*batches, strict=True))
+      parts = zip(*(np.split(x, bounds, axis=1) for x in arrays), strict=True)
+      given = tuple(_split(part, over) for part in parts)
+    yield count, given
 
 
 def _split(
@@ -216,8 +219,8 @@ def _ahead(
   """Makes items in a thread before they are asked for.
 
   Args:
-    items: what to make; closed from the thread that makes them.
-    depth: how many may wait.
+    items: what to make.
+    depth: how many may wait, beside the one that is being made.
 
   Yields:
     An item, and the seconds it was waited for.

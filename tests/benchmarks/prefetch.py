@@ -9,13 +9,13 @@ times; medians are printed:
 
 - steps: the training step on one batch that is on the device already;
 - images: reading, decoding, cropping and copying batches, without a step;
-- one after the other: the step waits for each batch, made when it is asked for;
+- threads: a thread of this process decodes ahead, the step waits for the copy;
 - ahead: as a run does it (`feeds.Streamed`); and how long that loop waited.
 
 Where images are made ahead, a step costs what the slower of the first two
 costs, if there are cores enough for both, and the loop does not wait. --trace
-leaves a profile of the last loop for TensorBoard or Perfetto, in which the
-thread `feed` works while the step runs.
+leaves a profile of the last loop for TensorBoard or Perfetto, in which `feed`
+is reading, decoding and copying, in a thread beside the steps.
 """
 
 import argparse
@@ -148,7 +148,7 @@ def _loops(
     with synchronous() as dispatches:
       return timed(dispatches, jax.block_until_ready)
 
-  def one_after_the_other() -> float:
+  def decoded_by_threads() -> float:
     with synchronous() as dispatches:
       return timed(dispatches, training.step)
 
@@ -166,7 +166,7 @@ def _loops(
   return {
     'steps': steps_alone,
     'images': images_alone,
-    'one after the other': one_after_the_other,
+    'threads': decoded_by_threads,
     'ahead': ahead,
     'waited': lambda: waits[-1],
   }
