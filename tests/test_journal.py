@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnascl_jax import attacks, files, identity
+from rnascl_jax import attacks, files, identity, interrupts
 from rnascl_jax.attacks import ensembles
 from rnascl_jax.attacks.lanes import Finished
 from rnascl_jax.journal import Journal
+from rnascl_jax.loops import subjects
 
 _LOGITS = np.array([[1.0, -2.0], [0.5, 3.0]])
 _ABOUT = {'epsilon': 0.1, 'members': {'square': {'num_steps': 5}}}
@@ -250,3 +251,53 @@ def test_auto_attack_goes_on_from_its_journal_to_the_same_images(tmp_path):
   with pytest.raises(ValueError, match=r'epsilon: 0\.05 there, 0\.06 here'):
     options['epsilon'] = 0.06
     run(Journal(tmp_path))
+
+
+class _OtherProcess:
+  """`processes`, as one that is not the main one sees it."""
+
+  def __init__(self, asked: bool):
+    self._asked = asked
+
+  def is_main(self):
+    return False
+
+  def on_main(self, function, *arguments, **named):
+    del function, arguments, named
+
+  def together(self, function, *arguments):
+    return function(*arguments)
+
+  def count(self):
+    return 2
+
+  def check_agreement(self, what, text):
+    assert what == 'journal' and text.startswith('entries=')
+
+  def any_true(self, flag):
+    return flag or self._asked
+
+
+@pytest.mark.parametrize('asked', (False, True))
+def test_another_process_reads_the_journal_writes_none_and_stops_with_all(
+  tmp_path, monkeypatch, asked
+):
+  def make():
+    stop = interrupts.Stop()
+    return subjects._StoppableJournal(tmp_path, {'weights': 'w'}, stop)
+
+  with make() as journal:
+    journal.start(_ABOUT, _LOGITS)
+    journal.append('a', _finished(0), 1.0)
+  before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+  monkeypatch.setattr(subjects, 'processes', _OtherProcess(asked))
+  with make() as journal:
+    (entry,) = journal.start(_ABOUT, _LOGITS)
+    assert entry[0] == 'a' and entry[1].rows.tolist() == [0, 1]
+    if asked:
+      with pytest.raises(interrupts.Interrupted) as error:
+        journal.append('b', _finished(4), 1.0)
+      assert error.value.code == 128 + 15
+    else:
+      journal.append('b', _finished(4), 1.0)
+  assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
