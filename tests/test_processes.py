@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -51,13 +52,14 @@ def folder(tmp_path_factory) -> pathlib.Path:
   place = tmp_path_factory.mktemp('processes')
   with _two(place, 'first') as (_, second):
     # It is killed; the first one would wait for its heartbeat.
-    second.wait(300)
+    code = second.wait(400)
+  assert code == -signal.SIGKILL, (place / 'first-1.log').read_text()
   with _two(place, 'second') as resumed:
     config = two_processes.config()
     loops.teacher(config, str(place / 'one'))
     loops.evaluate(config, str(place / 'one'))
     loops.teacher(config, str(place / 'stopped'))
-    codes = [process.wait(120) for process in resumed]
+    codes = [process.wait(400) for process in resumed]
   assert codes == [0, 0], (place / 'second-0.log').read_text()
   return place
 
