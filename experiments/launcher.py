@@ -99,9 +99,10 @@ def _connect() -> None:
   if not (FLAGS.multihost or address or many or own >= 0):
     return
   processes.connect(address, many, own)
-  logging.info('%d processes are connected.', processes.count())
+  # What is not an error is the same on all of them.
   if not processes.is_main():
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)
+  logging.info('%d processes are connected.', processes.count())
 
 
 def run(command: Callable[[], Any]) -> None:

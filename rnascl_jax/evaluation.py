@@ -82,6 +82,8 @@ def _judge(
 def _perturbation(
   net: nn.Module, attack: Callable[..., Array]
 ) -> Callable[..., tuple[Array, Array]]:
+  """Attacks images on one device: which [B] fool the network, and images."""
+
   def perturb(
     variables: PyTree,
     images: Array,
