@@ -27,7 +27,7 @@ from rnascl_jax import (
   steps,
 )
 from rnascl_jax.datasets import Split
-from tests import tiny
+from tests import tiny, tiny_imagenet
 
 
 def _arrays(folder: pathlib.Path):
@@ -500,3 +500,43 @@ def test_a_teacher_that_is_not_guarded_trains_to_its_end(
   summary = _teacher_of(_with_regime(name, max_drop=max_drop), tmp_path)
   assert 'collapse' not in summary
   assert summary['selected_step'] == 12
+
+
+@pytest.mark.parametrize('after_steps', [1, 8])
+def test_a_teacher_of_streamed_images_stopped_goes_on_to_the_same_bits(
+  tmp_path, after_steps
+):
+  """Images on disk; four steps an epoch, twelve in all."""
+  data = tmp_path / 'data'
+  tiny_imagenet.write(data, np.arange(42) % 5, shards=2)
+  tiny_imagenet.write(data, np.arange(10) % 5, split='validation')
+  config = tiny.config()
+  config.data.update(
+    name='imagenet',
+    data_dir=str(data),
+    image_size=8,
+    validation_size=10,
+    max_train=0,
+    max_test=0,
+    workers=0,
+  )
+  config.teacher.regime.name = 'standard'
+  config.teacher.optimization.batch_size = 8
+  config.search.optimization.batch_size = 8
+  config.train.optimization.batch_size = 8
+  config.adversarial.optimization.batch_size = 8
+  loops.teacher(config, str(tmp_path / 'whole'))
+  with _sigterm(after_steps):
+    with pytest.raises(interrupts.Interrupted):
+      loops.teacher(config, str(tmp_path / 'stopped'))
+  loops.teacher(config, str(tmp_path / 'stopped'))
+  _assert_same_bits(
+    tmp_path / 'whole' / 'teacher', tmp_path / 'stopped' / 'teacher'
+  )
+  logs = [
+    (tmp_path / name / 'teacher' / 'metrics.jsonl').read_text()
+    for name in ('whole', 'stopped')
+  ]
+  assert logs[0] == logs[1] and logs[0].count('"train"') == 3
+  summary = files.read_json(tmp_path / 'stopped' / 'teacher' / 'stage.json')
+  assert summary['waited_for_images'] >= 0
