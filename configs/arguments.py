@@ -2,12 +2,14 @@
 
 from collections.abc import Collection
 
+_GIVEN = 'yes'
+
 
 def parse(argument: str | None, defaults: dict[str, str]) -> dict[str, str]:
   """Splits 'space=s3,smoke' into names and values.
 
   Args:
-    argument: comma-separated; a word without '=' becomes 'yes'.
+    argument: comma-separated; a word without '=' has the value 'yes'.
     defaults: every name the config knows, with its default.
 
   Returns:
@@ -26,7 +28,7 @@ def parse(argument: str | None, defaults: dict[str, str]) -> dict[str, str]:
         f'The config argument {name!r} is unknown; it takes '
         f'{", ".join(defaults)}, for example "{next(iter(defaults))}=...".'
       )
-    values[name] = value or 'yes'
+    values[name] = value or _GIVEN
   return values
 
 
@@ -73,4 +75,8 @@ def refuse(values: dict[str, str], beside: str, *names: str) -> None:
 
 def forward(values: dict[str, str], *names: str) -> str:
   """The argument of another config: those of these names that were given."""
-  return ','.join(f'{name}={values[name]}' for name in names if values[name])
+  return ','.join(
+    name if values[name] == _GIVEN else f'{name}={values[name]}'
+    for name in names
+    if values[name]
+  )

@@ -38,12 +38,24 @@ def check(everything: Settings, data: Dataset, devices: int) -> None:
     devices,
     everything.search.optimization.accumulate,
   )
-  resolve.distill(everything.distillation, None, attends=True)
+  _check_lessons(everything)
   for name in everything.evaluation.attacks:
     resolve.attack(name)
   for name in everything.evaluation.curve_attacks:
     resolve.attack(name, 'evaluation.curve_attacks')
   _check_auto_attack(everything, taught)
+
+
+def _check_lessons(everything: Settings) -> None:
+  """Names of what is learned from teachers."""
+  learners: dict[str, settings.Student | settings.Search] = {
+    'search': everything.search
+  }
+  for name, student in everything.students.items():
+    learners[f'students.{name}'] = student
+  for where, learner in learners.items():
+    used = resolve.kind(learner, where)
+    resolve.distill(everything.distillation, None, used)
 
 
 def split_batch(

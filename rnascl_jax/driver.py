@@ -98,7 +98,7 @@ class Result(NamedTuple):
 def make_dispatch(
   step: Callable[..., Any],
   over: tuple[jax.Device, ...],
-  read: Callable[..., tuple[Array, Array]] = feeds.Resident.read,
+  read: Callable[..., tuple[Array, Array, Array]] = feeds.Resident.read,
 ) -> Callable[..., Any]:
   """Maps steps over devices: (state, context, data, given) -> (state, sums).
 
@@ -114,9 +114,9 @@ def make_dispatch(
     def one(state, parts):
       batches, offset = [], 0
       for part in parts:
-        images, labels = read(data, part)
+        images, labels, indices = read(data, part)
         where = offset + parallel.positions(labels.shape[0])
-        batches.append(Batch(images, labels, where))
+        batches.append(Batch(images, labels, where, indices))
         offset += labels.shape[0] * len(over)
       return step(state, context, *batches)
 

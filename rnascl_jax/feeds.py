@@ -60,6 +60,15 @@ class Schedule:
       yield step, count
       step += count
 
+  def rows(self, first_step: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Steps of each dispatch, and the indices [steps, B] of their images."""
+    epoch, order = -1, np.zeros(0)
+    for step, count in self.chunks(first_step):
+      now, offset = divmod(step, self.steps_per_epoch)
+      if now != epoch:
+        epoch, order = now, self.order(now)
+      yield count, order[offset : offset + count]
+
   def positions(self, over: Sequence[jax.Device]) -> np.ndarray:
     """Places in a global batch of this process's images, part by part."""
     found, offset = [], 0
@@ -82,10 +91,11 @@ class Feed(Protocol):
   waited: float
 
   @staticmethod
-  def read(data: PyTree, given: PyTree, /) -> tuple[Array, Array]:
-    """On a device: the images of a step, uint8 [B, H, W, C], and labels [B].
+  def read(data: PyTree, given: PyTree, /) -> tuple[Array, Array, Array]:
+    """On a device: a step's images uint8 [B, H, W, C], labels [B], indices [B].
 
-    A function of a module, as compiled programs are kept by it.
+    The indices are those in the training split. A function of a module, as
+    compiled programs are kept by it.
 
     Args:
       data: the feed's.
@@ -116,21 +126,17 @@ class Resident:
     self.data = DeviceData(split.images, split.labels)
 
   @staticmethod
-  def read(data: DeviceData, rows: Array, /) -> tuple[Array, Array]:
-    """Images and labels of these rows."""
-    return data.images[rows], data.labels[rows]
+  def read(data: DeviceData, rows: Array, /) -> tuple[Array, Array, Array]:
+    """Images and labels of these rows, and the rows."""
+    return data.images[rows], data.labels[rows], rows
 
   def dispatches(
     self, schedule: Schedule, first_step: int, over: Sequence[jax.Device]
   ) -> Generator[Dispatch, None, None]:
     bounds = np.cumsum(schedule.parts)[:-1]
-    epoch, order = -1, np.zeros(0)
-    for step, count in schedule.chunks(first_step):
-      now, offset = divmod(step, schedule.steps_per_epoch)
-      if now != epoch:
-        epoch, order = now, schedule.order(now)
-      rows = np.split(order[offset : offset + count], bounds, axis=1)
-      yield count, tuple(parallel.share(part, over, axis=1) for part in rows)
+    for count, rows in schedule.rows(first_step):
+      parts = np.split(rows, bounds, axis=1)
+      yield count, tuple(parallel.share(part, over, axis=1) for part in parts)
 
 
 class Streamed:
@@ -158,8 +164,10 @@ class Streamed:
     }
 
   @staticmethod
-  def read(data: PyTree, given: tuple[Array, Array], /) -> tuple[Array, Array]:
-    """Images and labels that came with the dispatch."""
+  def read(
+    data: PyTree, given: tuple[Array, Array, Array], /
+  ) -> tuple[Array, Array, Array]:
+    """Images, labels and indices that came with the dispatch."""
     del data
     return given
 
@@ -193,11 +201,13 @@ def _placed(
   """Puts the batches of each dispatch onto this process's devices."""
   devices = len(over) // len(parallel.here(over))
   bounds = np.cumsum([part // devices for part in schedule.parts])[:-1]
-  for _, count in schedule.chunks(first_step):
+  own = schedule.positions(over)
+  for count, rows in schedule.rows(first_step):
     # So named in profiles.
     with jax.profiler.TraceAnnotation('feed'):
       batches = [next(stream) for _ in range(count)]
-      arrays = (np.stack(x) for x in zip(*batches, strict=True))
+      arrays = [np.stack(x) for x in zip(*batches, strict=True)]
+      arrays.append(rows[:, own].astype(np.int32))
       parts = zip(*(np.split(x, bounds, axis=1) for x in arrays), strict=True)
       given = tuple(_split(part, over) for part in parts)
     yield count, given

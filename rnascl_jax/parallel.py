@@ -276,3 +276,5 @@ def positions(local_size: int) -> Array:
 
 psum = functools.partial(lax.psum, axis_name=AXIS)
 pmean = functools.partial(lax.pmean, axis_name=AXIS)
+# Leaves [B, ...] of each device -> [N B, ...] of all, on each.
+all_gather = functools.partial(lax.all_gather, axis_name=AXIS, tiled=True)

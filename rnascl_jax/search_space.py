@@ -274,6 +274,20 @@ def check_image(space: SearchSpace, image_shape: Sequence[int]) -> None:
       )
 
 
+def stage_ends(space: SearchSpace) -> tuple[int, ...]:
+  """Indices of the blocks that end a stage: before each stride, and the last.
+
+  Args:
+    space: the search space.
+
+  Returns:
+    In forward order.
+  """
+  following = [block.stride for block in space.blocks[1:]]
+  ends = [index for index, stride in enumerate(following) if stride > 1]
+  return (*ends, len(space.blocks) - 1)
+
+
 def layer_names(
   space: SearchSpace, *, blocks_only: bool = False
 ) -> tuple[str, ...]:

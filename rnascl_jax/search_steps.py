@@ -22,12 +22,14 @@ from rnascl_jax import (
   arch_params,
   flops,
   gumbel,
+  lessons,
   losses,
   parallel,
   steps,
 )
 from rnascl_jax.arch_params import ArchParams, Sample
 from rnascl_jax.base import Array, PyTree
+from rnascl_jax.lessons import Examples
 from rnascl_jax.search_space import SearchSpace
 from rnascl_jax.steps import Batch, Context, Recipe, TrainState
 
@@ -154,18 +156,16 @@ def _update_weights(
       terms, kl_weight=context.kl_weight, gamma=context.gamma
     )
 
-  def make_objective(examples: steps.Examples) -> adversarial.Objective:
+  def make_objective(
+    examples: Examples, memory: PyTree
+  ) -> adversarial.Objective:
     terms = functools.partial(
-      steps.make_terms,
-      recipe.distillation,
-      examples.lesson,
-      examples.labels,
-      draw.tutors,
+      lessons.make_terms, recipe.distillation, memory, examples, draw.tutors
     )
     return adversarial.Objective(terms, total)
 
   masks = arch_params.masks(search.space, draw.channels)
-  network = steps.apply_network(recipe.net, masks)
+  network = lessons.taught(recipe.distillation, recipe.net, masks)
   return steps.update(recipe, network, make_objective, state.weights, examples)
 
 
@@ -179,29 +179,34 @@ def _update_arch(
 ) -> tuple[ArchParams, Any, dict[str, Array]]:
   """The second half: filters and tutors, with the weights just updated.
 
-  BatchNorm uses the batch's statistics and its running averages stay.
+  BatchNorm uses the batch's statistics, and its running averages stay, as the
+  memory of a method does.
   """
   step = state.weights.step
   examples = steps.prepare(recipe, context, step, batch, search.accumulate)
 
-  def mean_loss(arch: ArchParams, examples: steps.Examples):
+  def mean_loss(arch: ArchParams, examples: Examples):
     draw = search.draw(context.seed, step, arch)
     masks = arch_params.masks(search.space, draw.channels)
-    (logits, taps), _ = steps.apply_network(recipe.net, masks)(
-      weights.params, weights.batch_stats, examples.images, train=True
+    network = lessons.taught(recipe.distillation, recipe.net, masks)
+    (logits, hints), _ = network(
+      (weights.params, weights.projections),
+      weights.batch_stats,
+      examples.images,
+      train=True,
     )
-    terms = steps.make_terms(
+    terms = lessons.make_terms(
       recipe.distillation,
-      examples.lesson,
-      examples.labels,
+      weights.memory,
+      examples,
       draw.tutors,
       logits,
-      taps,
+      hints,
     )
     loss = search.loss(terms, draw.channels, context)
     return jnp.mean(loss), loss
 
-  def of_part(carry: None, examples: steps.Examples):
+  def of_part(carry: None, examples: Examples):
     grads, loss = jax.grad(mean_loss, has_aux=True)(state.arch, examples)
     return grads, carry, loss
 

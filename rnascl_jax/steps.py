@@ -21,22 +21,22 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from rnascl_jax import (
   accumulation,
   adversarial,
-  attention,
   batches,
-  distillation,
+  lessons,
   losses,
   metrics,
   networks,
   parallel,
 )
-from rnascl_jax.arch_params import Masks
 from rnascl_jax.attacks import unrolling
-from rnascl_jax.base import Array, Key, PyTree, Taps, Variables
+from rnascl_jax.base import Array, Key, PyTree, Variables
+from rnascl_jax.lessons import Distillation, Examples
 
 # One image [H, W, C] in [0, 1] and a key -> an image of the same shape.
 Augment = Callable[[Key, Array], Array]
@@ -49,8 +49,10 @@ class TrainState(flax.struct.PyTreeNode):
     step: int32 scalar, steps done.
     params: of the network.
     batch_stats: running statistics of BatchNorm.
-    opt_state: of the weights' optimiser.
+    opt_state: of the optimiser of the weights and projections.
     regime_state: of the training regime, an entry for each image of a batch.
+    projections: parameters of what a method compares with a teacher, or `()`.
+    memory: of a method, the same on all devices, or `()`.
   """
 
   step: Array
@@ -58,6 +60,8 @@ class TrainState(flax.struct.PyTreeNode):
   batch_stats: PyTree
   opt_state: PyTree
   regime_state: parallel.PerImage
+  projections: PyTree = ()
+  memory: PyTree = ()
 
   @property
   def variables(self) -> Variables:
@@ -71,11 +75,14 @@ class Batch(NamedTuple):
     images: [B, H, W, C] uint8.
     labels: [B] int32.
     positions: [B] int32, where the images stand in the global batch.
+    indices: [B] int32, where they stand in the training split, or `()` where no
+      method asks.
   """
 
   images: Array
   labels: Array
   positions: Array
+  indices: PyTree = ()
 
 
 class Context(flax.struct.PyTreeNode):
@@ -85,7 +92,7 @@ class Context(flax.struct.PyTreeNode):
     seed: uint32 scalar; with the step it decides every random draw.
     teacher: variables of the teacher, or `()`.
     tutors: [S, T] one-hot tutor weights of the training phase, or `()`.
-    kl_weight: scalar, weight of the divergence.
+    kl_weight: scalar, weight of the method, the divergence of eq. (4).
     gamma: scalar, weight of the attention loss.
   """
 
@@ -94,24 +101,6 @@ class Context(flax.struct.PyTreeNode):
   tutors: PyTree
   kl_weight: Array
   gamma: Array
-
-
-@dataclasses.dataclass(frozen=True)
-class Distillation:
-  """How a student learns from a teacher.
-
-  Attributes:
-    teacher: the network, or None to learn from labels alone.
-    map_size: (h, w), the common size of attention maps.
-    divergence: (student logits, teacher logits) -> [B].
-    attends: whether the attention loss is computed; without it the teacher's
-      activations are not needed.
-  """
-
-  teacher: nn.Module | None = None
-  map_size: tuple[int, int] = (8, 8)
-  divergence: Callable[[Array, Array], Array] = distillation.kl_student_teacher
-  attends: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,35 +125,18 @@ class Recipe:
   accumulate: int = 1
 
 
-class Lesson(NamedTuple):
-  """A teacher's answer: logits [B, K] and normalised maps [B, T, D]."""
-
-  logits: Array
-  maps: Array
-
-
-class Examples(NamedTuple):
-  """What a step knows of each image; of a part of a batch, of its images.
-
-  Attributes:
-    keys: [B] of the attack on it.
-    images: [B, H, W, C] in [0, 1].
-    labels: [B].
-    lesson: the teacher's, or None.
-  """
-
-  keys: Key
-  images: Array
-  labels: Array
-  lesson: Lesson | None
-
-
-# What is to be minimised on some examples.
-MakeObjective = Callable[[Examples], adversarial.Objective]
+# What is to be minimised on some examples, with a method's memory.
+MakeObjective = Callable[[Examples, PyTree], adversarial.Objective]
+# Of trainings whose method has no memory.
+_NO_LABELS = np.zeros(0, np.int32)
 
 
 def init_state(
-  recipe: Recipe, key: Key, image_shape: tuple[int, ...], batch_size: int
+  recipe: Recipe,
+  key: Key,
+  image_shape: tuple[int, ...],
+  batch_size: int,
+  labels: np.ndarray = _NO_LABELS,
 ) -> TrainState:
   """The state before the first step, on the host's default device.
 
@@ -173,10 +145,11 @@ def init_state(
     key: of the weights.
     image_shape: (H, W, C).
     batch_size: images of a global batch that move the weights.
+    labels: [N] of all training images, for methods with a memory of them.
   """
   images = jnp.zeros((1, *image_shape))
   init = jax.jit(lambda k: recipe.net.init(k, images, train=False))
-  return start_from(recipe, init(key), image_shape, batch_size)
+  return start_from(recipe, init(key), image_shape, batch_size, key, labels)
 
 
 def start_from(
@@ -184,83 +157,31 @@ def start_from(
   variables: Variables,
   image_shape: tuple[int, ...],
   batch_size: int,
+  key: Key | None = None,
+  labels: np.ndarray = _NO_LABELS,
 ) -> TrainState:
-  """The same with given weights, such as those of a trained network."""
+  """The same with given weights, such as those of a trained network.
+
+  The key is that of the method's projections and memory, which are new.
+  """
+  projections, memory = lessons.init(
+    recipe.distillation,
+    recipe.net,
+    jax.random.fold_in(jax.random.key(0) if key is None else key, 1),
+    image_shape,
+    labels,
+  )
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=variables['params'],
     batch_stats=variables.get('batch_stats', {}),
-    opt_state=recipe.optimizer.init(variables['params']),
+    opt_state=recipe.optimizer.init((variables['params'], projections)),
     regime_state=parallel.PerImage(
       recipe.regime.init((batch_size, *image_shape))
     ),
+    projections=projections,
+    memory=memory,
   )
-
-
-def apply_network(net: nn.Module, *masks: Masks) -> adversarial.Network:
-  """The network as a function of its parameters and statistics."""
-
-  def network(params, batch_stats, images, *, train):
-    variables = {'params': params, 'batch_stats': batch_stats}
-    if not train:
-      return net.apply(variables, images, *masks, train=False), batch_stats
-    outputs, new = net.apply(
-      variables, images, *masks, train=True, mutable=['batch_stats']
-    )
-    return outputs, new.get('batch_stats', {})
-
-  return network
-
-
-def teach(
-  how: Distillation, teacher: PyTree, images: Array, parts: int = 1
-) -> Lesson | None:
-  """One pass of the teacher serves the divergence and all maps.
-
-  Args:
-    how: to learn from it.
-    teacher: its variables.
-    images: [B, H, W, C].
-    parts: in which the images go through it. What it says of them is small
-      beside its activations, and so is kept for all, whichever updates of the
-      weights use it.
-
-  Returns:
-    The lesson of all images, or None without a teacher.
-  """
-  net = how.teacher
-  if net is None:
-    return None
-
-  def answer(carry: None, images: Array):
-    logits, taps = networks.apply(net, teacher, images)
-    maps = jnp.zeros((len(images), 0, 0))
-    if how.attends:
-      maps = attention.attention_vectors(taps, how.map_size)
-    return carry, Lesson(logits, maps)
-
-  _, lesson = accumulation.run(answer, None, images, parts)
-  # The teacher is constant.
-  return jax.lax.stop_gradient(lesson)
-
-
-def make_terms(
-  how: Distillation,
-  lesson: Lesson | None,
-  labels: Array,
-  tutor_weights: PyTree,
-  logits: Array,
-  taps: Taps,
-) -> losses.Terms:
-  """The three terms of eqs. (2) and (4); zeros for those not in use."""
-  cross_entropy = losses.cross_entropy(logits, labels)
-  kl = attended = jnp.zeros_like(cross_entropy)
-  if lesson is not None:
-    kl = how.divergence(logits, lesson.logits)
-    if how.attends:
-      maps = attention.attention_vectors(taps, how.map_size)
-      attended = attention.attention_loss(maps, lesson.maps, tutor_weights)
-  return losses.Terms(cross_entropy, kl, attended)
 
 
 def sum_up(values: adversarial.Metrics) -> dict[str, Array]:
@@ -288,8 +209,8 @@ def prepare(
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch.positions)
   pairs = jax.vmap(jax.random.split)(keys)  # [B, 2]
   images = jax.vmap(recipe.augment)(pairs[:, 0], batches.to_float(batch.images))
-  lesson = teach(recipe.distillation, context.teacher, images, parts)
-  return Examples(pairs[:, 1], images, batch.labels, lesson)
+  lesson = lessons.teach(recipe.distillation, context.teacher, images, parts)
+  return Examples(pairs[:, 1], images, batch.labels, batch.indices, lesson)
 
 
 def update(
@@ -339,13 +260,14 @@ def _update_once(
   examples: Examples,
 ) -> tuple[TrainState, adversarial.Metrics]:
   """One update, with the mean gradient of all parts of the batch."""
+  trained = state.params, state.projections
 
   def of_part(batch_stats: PyTree, given: tuple[Examples, PyTree]):
     part, regime_state = given
     (_, (batch_stats, *of_images)), grads = recipe.regime.value_and_grad(
       network,
-      make_objective(part),
-      state.params,
+      make_objective(part, state.memory),
+      trained,
       batch_stats,
       regime_state,
       part.keys,
@@ -356,22 +278,34 @@ def _update_once(
 
   grads, batch_stats, (regime_state, values) = accumulation.gradient(
     of_part,
-    state.params,
+    trained,
     state.batch_stats,
     (examples, state.regime_state.arrays),
     recipe.accumulate,
   )
   grads = parallel.pmean(grads)
-  updates, opt_state = recipe.optimizer.update(
-    grads, state.opt_state, state.params
-  )
+  updates, opt_state = recipe.optimizer.update(grads, state.opt_state, trained)
+  params, projections = optax.apply_updates(trained, updates)
+  notes = values.pop('notes', ())
   new_state = state.replace(
-    params=optax.apply_updates(state.params, updates),
+    params=params,
     batch_stats=batch_stats,
     opt_state=opt_state,
     regime_state=parallel.PerImage(regime_state),
+    projections=projections,
+    memory=_remember(recipe, state.memory, notes, examples.indices),
   )
   return new_state, values
+
+
+def _remember(
+  recipe: Recipe, memory: PyTree, notes: PyTree, indices: PyTree
+) -> PyTree:
+  """The method's memory after an update, the same on all devices."""
+  if not jax.tree.leaves(notes):
+    return memory
+  everything = parallel.all_gather((notes, indices))
+  return recipe.distillation.method.remember(memory, *everything)
 
 
 def make_train_step(
@@ -389,13 +323,15 @@ def make_train_step(
   """
 
   def step(state: TrainState, context: Context, batch: Batch):
-    def make_objective(examples: Examples) -> adversarial.Objective:
+    def make_objective(
+      examples: Examples, memory: PyTree
+    ) -> adversarial.Objective:
       return adversarial.Objective(
         functools.partial(
-          make_terms,
+          lessons.make_terms,
           recipe.distillation,
-          examples.lesson,
-          examples.labels,
+          memory,
+          examples,
           context.tutors,
         ),
         functools.partial(
@@ -406,9 +342,8 @@ def make_train_step(
       )
 
     examples = prepare(recipe, context, state.step, batch, recipe.accumulate)
-    state, values = update(
-      recipe, apply_network(recipe.net), make_objective, state, examples
-    )
+    network = lessons.taught(recipe.distillation, recipe.net)
+    state, values = update(recipe, network, make_objective, state, examples)
     return state, sum_up(values)
 
   return step

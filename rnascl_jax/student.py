@@ -26,16 +26,23 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax.numpy as jnp
 
-from rnascl_jax import convolutions, layers, pooled_head, search_space
+from rnascl_jax import (
+  convolutions,
+  layers,
+  networks,
+  pooled_head,
+  search_space,
+)
 from rnascl_jax.arch_params import Masks
 from rnascl_jax.base import Array, Taps
+from rnascl_jax.networks import Outputs
 from rnascl_jax.search_space import SearchSpace
 
 # Makes a BatchNorm.
 Norm = Callable[..., nn.Module]
 
 
-class Student(nn.Module):
+class Student(networks.Network):
   """A chain of inverted residuals, masked or not.
 
   Attributes:
@@ -67,11 +74,18 @@ class Student(nn.Module):
     """Names of the taps, in forward order."""
     return search_space.layer_names(self.space, blocks_only=self.blocks_only)
 
-  @nn.compact
   def __call__(
     self, images: Array, masks: Masks | None = None, *, train: bool
   ) -> tuple[Array, Taps]:
-    """Classifies images.
+    """Classifies images: logits and taps of `represent`."""
+    found = self.represent(images, masks, train=train)
+    return found.logits, found.taps
+
+  @nn.compact
+  def represent(
+    self, images: Array, masks: Masks | None = None, *, train: bool
+  ) -> Outputs:
+    """Classifies images, and shows how.
 
     Args:
       images: [B, H, W, C] in [0, 1].
@@ -79,8 +93,9 @@ class Student(nn.Module):
       train: whether BatchNorm uses and updates batch statistics.
 
     Returns:
-      Logits [B, K] and the taps, S activations [B, H, W, C] after BatchNorm,
-      activation (if any follows) and mask.
+      Logits [B, K]; the taps, S activations [B, H, W, C] after BatchNorm,
+      activation (if any follows) and mask; the outputs of the last block before
+      each stride and of the last one; and what is classified, [B, C].
 
     Raises:
       ValueError: if the images do not fit the strides.
@@ -109,7 +124,12 @@ class Student(nn.Module):
       entering, width = mask, block.widest
     features = self._features(x, entering, norm)
     logits = nn.Dense(self.num_classes, name='classifier')(features)
-    return logits, tuple(outputs if self.blocks_only else taps)
+    return Outputs(
+      logits,
+      tuple(outputs if self.blocks_only else taps),
+      tuple(outputs[index] for index in search_space.stage_ends(self.space)),
+      features,
+    )
 
   # Parts of the network, called inside the compact method.
 

@@ -15,7 +15,15 @@ import optax
 import pytest
 from jax import lax
 
-from rnascl_jax import adversarial, attacks, losses, parallel, steps
+from rnascl_jax import (
+  adversarial,
+  attacks,
+  lessons,
+  losses,
+  networks,
+  parallel,
+  steps,
+)
 from rnascl_jax.attacks import linf
 from tests import small_network
 
@@ -28,7 +36,7 @@ THRESHOLD = 0.7
 # Weights of the terms that stand for a teacher's.
 KL_WEIGHT, GAMMA = 0.5, 2.0
 
-NETWORK = steps.apply_network(small_network.Network())
+NETWORK = networks.functional(small_network.Network())
 
 
 @pytest.fixture(autouse=True)
@@ -579,7 +587,7 @@ def _recipe(regime, optimizer) -> steps.Recipe:
     net=small_network.Network(),
     optimizer=optimizer,
     regime=regime,
-    distillation=steps.Distillation(),
+    distillation=lessons.Distillation(),
     augment=lambda key, image: image,
   )
 
@@ -588,14 +596,18 @@ def _updates(recipe):
   """`steps.update` on one device: (state, images, labels) -> the same."""
 
   def update(state, batch):
-    def make_objective(examples):
+    def make_objective(examples, memory):
+      assert memory == ()
       return adversarial.Objective(
         functools.partial(_terms, examples.labels),
         functools.partial(losses.training_objective, kl_weight=0.0, gamma=0.0),
       )
 
-    examples = steps.Examples(batch.keys, batch.images, batch.labels, None)
-    return steps.update(recipe, NETWORK, make_objective, state, examples)
+    examples = lessons.Examples(
+      batch.keys, batch.images, batch.labels, (), None
+    )
+    network = lessons.taught(recipe.distillation, recipe.net)
+    return steps.update(recipe, network, make_objective, state, examples)
 
   over = parallel.devices(1)
   mapped = parallel.pmap(update, over)

@@ -14,6 +14,7 @@ from rnascl_jax import (
   arch_params,
   costs,
   flops,
+  lessons,
   networks,
   parallel,
   resolve,
@@ -68,7 +69,7 @@ def _recipe(net, regime: settings.Regime, accumulate: int) -> steps.Recipe:
     net=net,
     optimizer=optax.sgd(0.1),
     regime=resolve.regime(regime),
-    distillation=steps.Distillation(_resnet(6), attends=False),
+    distillation=lessons.Distillation(_resnet(6), attends=False),
     augment=lambda key, image: image,
     accumulate=accumulate,
   )

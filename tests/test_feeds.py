@@ -57,7 +57,7 @@ def _streamed(split: Split) -> feeds.Streamed:
 
 
 def _read(feed: feeds.Feed, schedule: feeds.Schedule, first: int, devices: int):
-  """What each step is given: for each part, images and labels by device."""
+  """What each step is given: for each part, images, labels, indices by device."""
   over = parallel.devices(devices)
   found = []
   with contextlib.closing(feed.dispatches(schedule, first, over)) as stream:
@@ -67,7 +67,7 @@ def _read(feed: feeds.Feed, schedule: feeds.Schedule, first: int, devices: int):
         for part in parts:
           given = jax.tree.map(lambda x, s=step: np.asarray(x)[:, s], part)
           read = [feed.read(feed.data, _of(given, d)) for d in range(devices)]
-          of_step.append([(np.asarray(i), np.asarray(n)) for i, n in read])
+          of_step.append([tuple(map(np.asarray, own)) for own in read])
         found.append(of_step)
   return found
 

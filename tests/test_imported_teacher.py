@@ -12,11 +12,11 @@ from rnascl_jax import (
   attention,
   checks,
   distillation,
+  lessons,
   loops,
   networks,
   resolve,
   settings,
-  steps,
 )
 from rnascl_jax.loops import run as runs
 from rnascl_jax.loops import teacher_stage
@@ -152,12 +152,12 @@ def test_a_student_learns_from_the_logits_of_its_classes(twelve, digits):
   there = rnascl_jax.load(twelve.parent, 'teacher')
   net = class_subset.ClassSubset(there.net, 12, CLASSES)
   images = jnp.asarray(digits.test.images[:4] / 255.0, jnp.float32)
-  how = steps.Distillation(net, (2, 2))
-  lesson = steps.teach(how, there.variables, images)
+  how = lessons.Distillation(net, (2, 2))
+  lesson = lessons.teach(how, there.variables, images)
   every = jax.nn.softmax(there.logits_fn(images))[:, np.array(CLASSES)]
   given = every / every.sum(axis=1, keepdims=True)
   np.testing.assert_allclose(
-    jax.nn.softmax(lesson.logits), given, rtol=1e-5, atol=1e-7
+    jax.nn.softmax(lesson.selected), given, rtol=1e-5, atol=1e-7
   )
 
 
@@ -245,10 +245,10 @@ def test_a_teacher_in_bfloat16_gives_the_losses_of_float32(tiny_run, digits):
 
   def losses(dtype):
     net = teacher.net.clone(dtype=dtype)
-    how = steps.Distillation(net, (2, 2))
-    lesson = steps.teach(how, teacher.variables, images)
-    assert lesson.maps.dtype == lesson.logits.dtype == jnp.float32
-    kl = distillation.kl_student_teacher(logits, lesson.logits).mean()
+    how = lessons.Distillation(net, (2, 2))
+    lesson = lessons.teach(how, teacher.variables, images)
+    assert lesson.maps.dtype == lesson.selected.dtype == jnp.float32
+    kl = distillation.kl_student_teacher(logits, lesson.selected).mean()
     return kl, attention.attention_loss(maps, lesson.maps, tutors).mean()
 
   wide, narrow = losses(jnp.float32), losses(jnp.bfloat16)

@@ -291,6 +291,7 @@ def test_every_field_of_an_evaluation_is_in_the_key_or_known_not_to_matter(
     'map_images',
     'scored_images',
     'auto_attack_models',
+    'teachers',
   }
 
 

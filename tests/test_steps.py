@@ -16,7 +16,9 @@ from rnascl_jax import (
   batches,
   driver,
   flops,
+  lessons,
   losses,
+  networks,
   parallel,
   search_space,
   search_steps,
@@ -45,7 +47,7 @@ def _recipe(regime=None) -> steps.Recipe:
     optimizer=optax.sgd(0.1, momentum=0.9),
     regime=regime
     or adversarial.pgd_training(epsilon=0.1, step_size=0.05, num_steps=1),
-    distillation=steps.Distillation(teacher, map_size=(2, 2)),
+    distillation=lessons.Distillation(teacher, map_size=(2, 2)),
     augment=functools.partial(batches.augment, padding=1, flip=True),
   )
 
@@ -218,7 +220,7 @@ def _small_run(
     net=small_network.Network(10, parallel.AXIS),
     optimizer=optax.sgd(optax.exponential_decay(0.2, 1, 0.9), momentum=0.9),
     regime=_REGIMES[name],
-    distillation=steps.Distillation(),
+    distillation=lessons.Distillation(),
     augment=_identity,
     accumulate=accumulate,
   )
@@ -371,13 +373,13 @@ def test_accumulation_takes_the_mean_of_the_gradients_of_the_parts():
     images = batches.to_float(images).astype(np.float64)
     params, stats = start.params, start.batch_stats
     delta = np.array(start.regime_state.arrays)
-    momentum, rate = start.opt_state[0].trace, 0.2 * 0.9**2
+    momentum, rate = start.opt_state[0].trace[0], 0.2 * 0.9**2
     losses_of = np.zeros((2, _BATCH))
     for replay in range(2):
       slopes = []
       for part in (np.arange(0, 16, 2), np.arange(1, 16, 2)):
         (_, (stats, moved, values)), slope = regime.value_and_grad(
-          steps.apply_network(network),
+          networks.functional(network),
           _clean(labels[part]),
           params,
           stats,
@@ -402,9 +404,10 @@ def test_accumulation_takes_the_mean_of_the_gradients_of_the_parts():
 
 
 def _clean(labels) -> adversarial.Objective:
-  how = steps.Distillation()
+  how = lessons.Distillation()
+  examples = lessons.Examples(None, None, labels, (), None)
   return adversarial.Objective(
-    functools.partial(steps.make_terms, how, None, labels, ()),
+    functools.partial(lessons.make_terms, how, (), examples, ()),
     functools.partial(losses.training_objective, kl_weight=0.0, gamma=0.0),
   )
 

@@ -342,7 +342,7 @@ def test_pooling_is_float32_whatever_the_maps_are():
   class Head(linen.Module):
     @linen.compact
     def __call__(self, maps):
-      return blocks.pooled_linear(maps, 1, name='linear')
+      return blocks.linear(1, name='linear')(blocks.pooled(maps))
 
   # 1 and the next bfloat16 number, whose mean no bfloat16 number holds.
   maps = jnp.array([1.0, 1.0 + 2**-7], jnp.bfloat16).reshape(1, 1, 2, 1)

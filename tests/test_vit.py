@@ -13,6 +13,7 @@ from rnascl_jax import (
   adversarial,
   attention,
   checkpoints,
+  lessons,
   networks,
   parallel,
   steps,
@@ -141,7 +142,7 @@ def test_a_vit_starts_as_timms_do_and_learns_by_training_steps(tmp_path):
     net=net,
     optimizer=optax.sgd(0.1),
     regime=adversarial.standard(),
-    distillation=steps.Distillation(),
+    distillation=lessons.Distillation(),
     augment=lambda key, image: image,
   )
   state = steps.init_state(recipe, jax.random.key(0), (8, 8, 1), 16)

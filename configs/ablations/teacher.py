@@ -71,12 +71,10 @@ four filters stands in, is trained for one epoch, and is the row "Not used" of
 the report. What architecture.json calls tutors there means nothing.
 """
 
-from typing import Any
-
 import ml_collections
 
-from configs import arguments, cifar10, digits
-from rnascl_jax import settings
+from configs import arguments, cifar10, digits, rows
+from rnascl_jax import sweeps
 
 _CIFAR10 = (
   'wrn34',
@@ -87,16 +85,17 @@ _CIFAR10 = (
   'vulnerable_resnet50',
   'small',
   'vulnerable_small',
-  'none',
 )
-_DIGITS = ('small', 'vulnerable_small', 'none')
+_DIGITS = ('small', 'vulnerable_small')
 _VULNERABLE = 'vulnerable_'
-# As little as the search will take; it learns nothing that is used.
-_STAND_IN: dict[str, Any] = {
-  'name': 'small_resnet',
-  'features': (4,),
-  'stage_sizes': (1,),
-  'strides': (2,),
+# Teachers of every table, without the row that has none.
+_TABLES = {
+  'cifar10': {
+    '10': ('wrn34', 'resnet50', 'resnet18'),
+    '11': ('vulnerable_resnet50', 'wrn34'),
+    '12': ('vit', 'deit'),
+  },
+  'digits': {'10': ('small',), '11': ('vulnerable_small', 'small')},
 }
 
 
@@ -105,10 +104,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
   Args:
     argument: `teacher=` (wrn34, resnet50, resnet18, vit, deit,
-      vulnerable_resnet50, small, vulnerable_small, none; digits: the last
-      three), `space=` (of
-      configs/cifar10.py), `data=` (cifar10, digits), `smoke`, separated by
-      commas.
+      vulnerable_resnet50, small, vulnerable_small; digits: the last two),
+      `space=` (of configs/cifar10.py), `data=` (cifar10, digits), `smoke`,
+      separated by commas.
 
   Returns:
     The config.
@@ -116,50 +114,84 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   Raises:
     ValueError: for an argument or a value that there is not.
   """
-  chosen = arguments.parse(
-    argument, {'teacher': '', 'space': '', 'data': 'cifar10', 'smoke': ''}
+  config = start(
+    arguments.parse(
+      argument, {'teacher': '', 'space': '', 'data': 'cifar10', 'smoke': ''}
+    )
   )
+  # Tables 10 to 12 have no adversarial training.
+  config.adversarial.students = {}
+  config.evaluation.auto_attack = ()
+  config.evaluation.auto_attack_models = ()
+  return config
+
+
+def start(chosen: dict[str, str]) -> ml_collections.ConfigDict:
+  """RNAS-CL, as trained and with eq. (6), with any teacher; no controls.
+
+  Args:
+    chosen: `data`, `space`, `teacher` and `smoke` of an argument; '' where they
+      were not given.
+
+  Returns:
+    A config for ablations to change.
+
+  Raises:
+    ValueError: for a value that there is not.
+  """
   on_digits = arguments.pick(chosen, 'data', ('cifar10', 'digits')) == 'digits'
-  chosen['teacher'] = chosen['teacher'] or ('small' if on_digits else 'wrn34')
+  default = 'small' if on_digits else 'wrn34'
+  chosen = chosen | {'teacher': chosen['teacher'] or default}
   teacher = arguments.pick(
     chosen, 'teacher', _DIGITS if on_digits else _CIFAR10
   )
-  network = 'small' if teacher == 'none' else teacher.removeprefix(_VULNERABLE)
   if on_digits:
     arguments.refuse(chosen, 'data=digits', 'space')
     config = digits.get_config(arguments.forward(chosen, 'smoke'))
   else:
+    network = {'teacher': teacher.removeprefix(_VULNERABLE)}
     names = ('teacher', 'space', 'smoke')
-    chosen['teacher'] = network
-    config = cifar10.get_config(arguments.forward(chosen, *names))
-  # Tables 10 and 11 have neither controls nor adversarial training.
+    config = cifar10.get_config(arguments.forward(chosen | network, *names))
   config.controls = False
   config.students = {'rnas_cl': config.students.rnas_cl}
-  config.adversarial.students = {}
-  config.evaluation.auto_attack = ()
-  config.evaluation.auto_attack_models = ()
   if teacher.startswith(_VULNERABLE):
-    _without_attacks(config)
-  if teacher == 'none':
-    _without_teacher(config)
+    without_attacks(config)
   return config
 
 
-def _without_attacks(config: ml_collections.ConfigDict) -> None:
+def without_attacks(config: ml_collections.ConfigDict) -> None:
+  """Trains the teacher on clean images, to its last epoch."""
   config.teacher.regime.name = 'standard'
   config.teacher.optimization.select = 'last'
   config.teacher.label = 'Teacher without attacks'
 
 
-def _without_teacher(config: ml_collections.ConfigDict) -> None:
-  _without_attacks(config)
-  config.teacher.label = 'Not used'
-  config.teacher.network.update(_STAND_IN)
-  config.teacher.optimization.epochs = 1
-  config.search.kl_weight = 0.0
-  config.search.gamma = 0.0
-  config.students = {
-    'standard': settings.student_template(
-      label='Standard', teacher='', kl_weight=0.0, gamma=0.0
-    )
+def sweep(argument: str | None = None) -> list[sweeps.Row]:
+  """Tables 10, 11 and 12.
+
+  Args:
+    argument: `table=` (10, 11, 12; digits have no 12), all without it;
+      `data=` (cifar10, digits); `space=` and `teacher=` for one alone; `smoke`.
+
+  Returns:
+    The rows.
+
+  Raises:
+    ValueError: for an argument or a value that there is not.
+  """
+  chosen = rows.parse(argument)
+  known = _TABLES[arguments.pick(chosen, 'data', _TABLES)]
+  found = {
+    table: [
+      row
+      for of in rows.settings(chosen, ('s3', 's5', 's7'), teachers)
+      for row in _rows(of, standard=table == '10')
+    ]
+    for table, teachers in known.items()
   }
+  return rows.tables(chosen, found)
+
+
+def _rows(of: rows.Setting, standard: bool) -> list[sweeps.Row]:
+  alone = [rows.student(of, 'ce')] if standard else []
+  return [*alone, rows.teacher(of), rows.student(of)]

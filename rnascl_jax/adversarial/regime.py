@@ -8,17 +8,18 @@
   labels) -> ((loss, (batch_stats, state, metrics)), grads)`: the mean loss over
   the images, its gradient, and what has changed.
 
-There `network(params, batch_stats, images, train=...) -> ((logits, taps),
-batch_stats)` applies the network, `objective` is what clean training minimises,
+There `network(params, batch_stats, images, train=...) -> ((logits, hints),
+batch_stats)` applies the network, whose hints are whatever the terms of the
+objective want, such as taps; `objective` is what clean training minimises,
 `keys [B]` are random keys of the images and `metrics` holds an array [B] for
-each name, `loss` and `accuracy` among them.
+each name, `loss` and `accuracy` among them; and if the terms have any, `notes`.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from rnascl_jax import losses
-from rnascl_jax.base import Array, PyTree, Taps
+from rnascl_jax.base import Array, PyTree
 
 # Metrics of a step: for each name one value per example.
 Metrics = dict[str, Array]
@@ -31,18 +32,18 @@ class Network(Protocol):
 
   def __call__(
     self, params: PyTree, batch_stats: PyTree, images: Array, *, train: bool
-  ) -> tuple[tuple[Array, Taps], PyTree]: ...
+  ) -> tuple[tuple[Array, PyTree], PyTree]: ...
 
 
 class Objective(NamedTuple):
   """What clean training minimises, in two parts for regimes to come between.
 
   Attributes:
-    terms: (logits [B, K], taps) -> the terms of eq. (4), each [B].
+    terms: (logits [B, K], hints) -> the terms of eq. (4), each [B].
     total: terms -> loss [B].
   """
 
-  terms: Callable[[Array, Taps], losses.Terms]
+  terms: Callable[[Array, Any], losses.Terms]
   total: Callable[[losses.Terms], Array]
 
 

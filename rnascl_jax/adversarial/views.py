@@ -6,6 +6,7 @@ on one of them, and terms that compare both.
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from rnascl_jax import losses, metrics
@@ -93,7 +94,9 @@ def _measure(
   terms = objective.terms(*seen)
   if views.labels_on_adversarial != views.lessons_on_adversarial:
     taught = objective.terms(*(adv if views.lessons_on_adversarial else clean))
-    terms = terms._replace(kl=taught.kl, attention=taught.attention)
+    terms = terms._replace(
+      kl=taught.kl, attention=taught.attention, notes=taught.notes
+    )
   if views.labels_on_adversarial:
     extra = {'clean_accuracy': metrics.accuracy(clean[0], labels)}
   else:
@@ -108,7 +111,7 @@ def _measure(
 def measure(
   objective: Objective, terms: losses.Terms, logits: Array, labels: Array
 ) -> Metrics:
-  """The metrics that all regimes have, each [B].
+  """The metrics that all regimes have, each [B], and notes if there are any.
 
   Args:
     objective: see `regime`.
@@ -116,7 +119,8 @@ def measure(
     logits: [B, K], of the view whose cross-entropy is in the terms.
     labels: [B].
   """
-  return {
+  notes = {'notes': terms.notes} if jax.tree.leaves(terms.notes) else {}
+  return notes | {
     'loss': objective.total(terms),
     'accuracy': metrics.accuracy(logits, labels),
     'cross_entropy': terms.cross_entropy,

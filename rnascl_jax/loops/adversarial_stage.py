@@ -10,6 +10,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 from absl import logging
 
 from rnascl_jax import settings, steps, workdir
@@ -55,12 +56,18 @@ def adversarial(config: Mapping[str, Any], path: str) -> None:
 def _start(
   run: Run, hardened: settings.Hardened, recipe: steps.Recipe
 ) -> steps.TrainState:
-  """The trained student, with a new optimiser."""
+  """The trained student, with a new optimiser and new projections."""
   variables: Variables = runs.load_variables(
     run.folder / 'train' / hardened.student
   )
-  size = run.settings.adversarial.optimization.batch_size
-  return steps.start_from(recipe, variables, run.data.image_shape, size)
+  return steps.start_from(
+    recipe,
+    variables,
+    run.data.image_shape,
+    run.settings.adversarial.optimization.batch_size,
+    jax.random.key(runs.stage_seed(run.settings.seed, 'adversarial')),
+    run.data.train.labels,
+  )
 
 
 def _about(hardened: settings.Hardened) -> dict[str, Any]:

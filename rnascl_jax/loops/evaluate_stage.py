@@ -58,8 +58,13 @@ def evaluate(config: Mapping[str, Any], path: str) -> None:
       f'{run.folder} has no trained model. Train one first, or run all stages '
       'with python -m experiments.pipeline.'
     )
+  attacked = [
+    model
+    for model in found
+    if model.kind == 'student' or run.settings.evaluation.teachers
+  ]
   with interrupts.stop_on_signal() as stop:
-    evaluated = [_evaluate(run, model, folder, stop) for model in found]
+    evaluated = [_evaluate(run, model, folder, stop) for model in attacked]
   processes.on_main(shutil.rmtree, folder / 'journal', ignore_errors=True)
   inspected = inspection.inspect(run, found, folder)
   if any(evaluated) or inspected:

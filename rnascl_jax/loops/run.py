@@ -19,6 +19,7 @@ from rnascl_jax import (
   evaluation,
   feeds,
   files,
+  lessons,
   parallel,
   processes,
   resolve,
@@ -195,7 +196,7 @@ def make_recipe(
   net: nn.Module,
   spec: settings.Optimization,
   regime: settings.Regime,
-  distillation: steps.Distillation,
+  distillation: lessons.Distillation,
 ) -> steps.Recipe:
   """What a stage's step is made of."""
   return steps.Recipe(

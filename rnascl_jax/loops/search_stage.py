@@ -101,14 +101,14 @@ def _search(run: Run, folder: pathlib.Path) -> None:
   teacher_net = teachers.network(run, 'teacher', guides=True)
   _, teacher = teachers.load(run, 'teacher')
   epoch = runs.epoch_steps(run, chosen.optimization)
-  recipe = runs.make_recipe(
-    run,
-    net,
-    chosen.optimization,
-    chosen.regime,
-    resolve.distill(run.settings.distillation, teacher_net, attends=True),
+  taught = chosen.kl_weight > 0 or chosen.gamma > 0
+  how = resolve.distill(
+    run.settings.distillation,
+    teacher_net if taught else None,
+    resolve.kind(chosen, 'search'),
   )
-  how = resolve.search(chosen, run.data, space, epoch)
+  recipe = runs.make_recipe(run, net, chosen.optimization, chosen.regime, how)
+  searched = resolve.search(chosen, run.data, space, epoch)
   arch = arch_params.init_arch_params(
     space, len(net.tap_names), len(teacher_net.tap_names)
   )
@@ -119,7 +119,9 @@ def _search(run: Run, folder: pathlib.Path) -> None:
     len(run.over),
     chosen.optimization.accumulate,
   )
-  weights = steps.init_state(recipe, key, run.data.image_shape, parts[0])
+  weights = steps.init_state(
+    recipe, key, run.data.image_shape, parts[0], run.data.train.labels
+  )
   with _History(folder / 'arch.jsonl', chosen, epoch) as history:
     state, summary = runs.fit(
       run,
@@ -127,8 +129,8 @@ def _search(run: Run, folder: pathlib.Path) -> None:
       folder,
       dataclasses.replace(chosen.optimization, select='last'),
       chosen.regime,
-      search_steps.make_search_step(recipe, how),
-      search_steps.init_search_state(weights, arch, how.optimizer),
+      search_steps.make_search_step(recipe, searched),
+      search_steps.init_search_state(weights, arch, searched.optimizer),
       runs.context(
         run,
         'search',

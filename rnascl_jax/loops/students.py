@@ -84,9 +84,9 @@ class Trainings:
     if workdir.is_done(folder):
       logging.info('student %s is complete: %s', name, folder)
       return
-    attends = student.gamma > 0
-    kind = _same_network(run, student.teacher)
-    recipe, step = self._step(regime, kind, attends)
+    used = resolve.kind(student, f'students.{name}')
+    teacher = _same_network(run, student.teacher)
+    recipe, step = self._step(regime, teacher, used)
     state, summary = runs.fit(
       run,
       f'student {name}',
@@ -95,7 +95,7 @@ class Trainings:
       regime,
       step,
       start(recipe),
-      self._context(student, attends),
+      self._context(student, used.attends),
       order_stage=self._stage,
       parts=(spec.batch_size,),
       validate=runs.make_validate(
@@ -126,7 +126,7 @@ class Trainings:
     )
 
   def _make_step(
-    self, regime: settings.Regime, teacher: str, attends: bool
+    self, regime: settings.Regime, teacher: str, used: resolve.Kind
   ) -> tuple[steps.Recipe, Callable[..., Any]]:
     run = self._run
     net = teachers.network(run, teacher, guides=True) if teacher else None
@@ -135,7 +135,7 @@ class Trainings:
       network(run, self._found, trains=True),
       self._spec,
       regime,
-      resolve.distill(run.settings.distillation, net, attends=attends),
+      resolve.distill(run.settings.distillation, net, used),
     )
     return recipe, steps.make_train_step(recipe)
 

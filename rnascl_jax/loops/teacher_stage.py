@@ -10,6 +10,7 @@ from absl import logging
 
 from rnascl_jax import (
   checkpoints,
+  lessons,
   resolve,
   settings,
   steps,
@@ -88,7 +89,7 @@ def _train(run: Run, name: str) -> None:
     _copy(run, name, metadata)
     return
   recipe = runs.make_recipe(
-    run, net, chosen.optimization, chosen.regime, steps.Distillation()
+    run, net, chosen.optimization, chosen.regime, lessons.Distillation()
   )
   # Both teachers start from the same weights and see images in one order.
   key = jax.random.key(runs.stage_seed(run.settings.seed, 'teacher'))

@@ -32,7 +32,9 @@ def train(config: Mapping[str, Any], path: str) -> None:
   def start(recipe: steps.Recipe) -> steps.TrainState:
     key = jax.random.key(runs.stage_seed(run.settings.seed, 'train'))
     size = chosen.optimization.batch_size
-    return steps.init_state(recipe, key, run.data.image_shape, size)
+    return steps.init_state(
+      recipe, key, run.data.image_shape, size, run.data.train.labels
+    )
 
   for name, student in run.settings.students.items():
     trainings.train(name, student, chosen.regime, start)

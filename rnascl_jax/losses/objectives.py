@@ -13,7 +13,7 @@ from typing import NamedTuple
 import chex
 import jax.numpy as jnp
 
-from rnascl_jax.base import Array
+from rnascl_jax.base import Array, PyTree
 
 
 class Terms(NamedTuple):
@@ -21,15 +21,19 @@ class Terms(NamedTuple):
 
   Attributes:
     cross_entropy: [B], -y log p.
-    kl: [B], divergence between student and teacher.
+    kl: [B], divergence between student and teacher, or what a method has in
+      its place (section 4.11).
     attention: [B], the attention loss of eq. (1).
     robustness: [B], what eq. (6) adds, see `robust.robustness`; 0 elsewhere.
+    notes: [B, ...], no term, but what a method with a memory keeps of each
+      image; `()` elsewhere.
   """
 
   cross_entropy: Array
   kl: Array
   attention: Array
   robustness: Array | float = 0.0
+  notes: PyTree = ()
 
 
 def training_objective(

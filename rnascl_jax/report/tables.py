@@ -249,3 +249,8 @@ def _tutors(tutors: Sequence[Json]) -> str:
     f'{t["layer"].split("/")[-1]} ← {t["tutor_layer"]} ({t["tutor"]})'
     for t in tutors
   )
+
+
+def attack_settings(outcome: Outcome, dataset: str) -> str:
+  """An attack as the notes below a table have it, 'FGSM ε = 8/255'."""
+  return _settings(outcome, dataset)

@@ -6,6 +6,13 @@ are functions and no names.
 """
 
 from rnascl_jax.resolve.attacks import ENSEMBLES, MEMBERS, attack, ensemble
+from rnascl_jax.resolve.distillation import (
+  CROSS_LAYERS,
+  METHODS,
+  Kind,
+  distill,
+  kind,
+)
 from rnascl_jax.resolve.inputs import (
   TrainedFor,
   augmentation,
@@ -17,7 +24,6 @@ from rnascl_jax.resolve.inputs import (
 )
 from rnascl_jax.resolve.names import pick
 from rnascl_jax.resolve.optimization import (
-  distill,
   optimizer,
   schedule,
   search,
@@ -31,14 +37,18 @@ from rnascl_jax.resolve.regimes import (
 )
 
 __all__ = [
+  'CROSS_LAYERS',
   'ENSEMBLES',
+  'Kind',
   'MEMBERS',
+  'METHODS',
   'REGIMES',
   'attack',
   'augmentation',
   'dataset',
   'distill',
   'ensemble',
+  'kind',
   'max_drop',
   'optimizer',
   'pick',

@@ -2,19 +2,16 @@
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from rnascl_jax import (
-  distillation,
   flops,
   gumbel,
   losses,
   search_steps,
   settings,
-  steps,
 )
 from rnascl_jax.datasets import Dataset
 from rnascl_jax.resolve.names import pick
@@ -53,10 +50,6 @@ SCHEDULES = {
   'constant': _constant,
 }
 NOISES = {'gumbel': jax.random.gumbel, 'normal': jax.random.normal}
-DIVERGENCES = {
-  'student_teacher': distillation.kl_student_teacher,
-  'teacher_student': distillation.kl_teacher_student,
-}
 ARCH_OPTIMIZERS = {'adam': optax.adam, 'sgd': optax.sgd}
 PENALTIES = {
   'power': losses.search_objective,
@@ -84,19 +77,6 @@ def optimizer(
   return optax.chain(
     optax.add_decayed_weights(spec.weight_decay),
     optax.sgd(schedule(spec, steps_per_epoch), momentum=spec.momentum),
-  )
-
-
-def distill(
-  spec: settings.Distillation, teacher: nn.Module | None, *, attends: bool
-) -> steps.Distillation:
-  """How a student learns from a teacher."""
-  divergence = pick(DIVERGENCES, spec.direction, 'distillation.direction')
-  return steps.Distillation(
-    teacher=teacher,
-    map_size=(spec.map_size, spec.map_size),
-    divergence=functools.partial(divergence, temperature=spec.temperature),
-    attends=attends,
   )
 
 

@@ -10,6 +10,8 @@ class Evaluation:
   """Attacks on trained models.
 
   Attributes:
+    teachers: whether teachers are attacked too; several runs that take the same
+      teacher need that once.
     attacks: presets, see `attacks.PRESETS`.
     auto_attack: ensembles of AutoAttack, 'standard' or 'plus', or members of
       it, see `resolve.ENSEMBLES` and `resolve.MEMBERS`; empty for none.
@@ -32,6 +34,7 @@ class Evaluation:
       layers are averaged.
   """
 
+  teachers: bool = True
   attacks: tuple[str, ...] = (
     'fgsm',
     'pgd20_rnascl',

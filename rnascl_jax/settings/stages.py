@@ -49,6 +49,8 @@ class Search:
     regime: on which images the weights are trained.
     kl_weight: of the divergence from the teacher, 1 in eq. (2).
     gamma: gamma_s of eq. (2).
+    method: what stands in the place of KL in eq. (2), see `Student`.
+    cross_layer: what compares layers, see `Student`.
     arch_optimizer: of the architecture parameters: 'adam' or 'sgd'.
     arch_learning_rate: of the architecture parameters.
     arch_share: share of each batch that moves the architecture parameters.
@@ -69,6 +71,8 @@ class Search:
   regime: Regime = Regime()
   kl_weight: float = fields.bounded(1.0, 0)
   gamma: float = fields.bounded(1.0, 0)
+  method: str = 'kl'
+  cross_layer: str = 'attention'
   arch_optimizer: str = 'adam'
   arch_learning_rate: float = fields.bounded(0.01, 0)
   arch_share: float = fields.bounded(0.2, 0, 1)
@@ -90,14 +94,21 @@ class Student:
   Attributes:
     label: what tables call it.
     teacher: 'teacher', 'vulnerable_teacher' or '' to learn from labels alone.
-    kl_weight: of the divergence, 1 in eq. (4).
+    kl_weight: of the divergence, 1 in eq. (4); of another method it multiplies
+      the method's published weight.
     gamma: gamma_t of eq. (4).
+    method: what stands in the place of KL in eq. (4): 'kl' itself, or 'at',
+      'sp', 'vid', 'rkd', 'pkt' or 'crd' (section 4.11, Table 9, Fig. 3).
+    cross_layer: what compares a layer with its tutor: 'attention', the loss of
+      eq. (1), or 'layerwise_kl' (section 4.10, Table 8).
   """
 
   label: str = 'RNAS-CL'
   teacher: str = 'teacher'
   kl_weight: float = fields.bounded(1.0, 0)
   gamma: float = fields.bounded(1.0, 0)
+  method: str = 'kl'
+  cross_layer: str = 'attention'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,12 +47,11 @@ Example:
 import types
 from collections.abc import Callable, Mapping
 
-from flax import linen as nn
-
+from rnascl_jax.networks import Network
 from rnascl_jax.teachers import preact_resnet, resnet, vit, wide_resnet
 
 # What a config's name of a teacher stands for: a function of the fields.
-TEACHERS: Mapping[str, Callable[..., nn.Module]] = types.MappingProxyType(
+TEACHERS: Mapping[str, Callable[..., Network]] = types.MappingProxyType(
   {
     'resnet18': resnet.resnet18,
     'resnet50': resnet.resnet50,

@@ -119,13 +119,16 @@ def batch_norm(
   )
 
 
-def pooled_linear(x: Array, num_classes: int, *, name: str) -> Array:
-  """Pools maps [B, H, W, C] to logits [B, K], in float32 (float64 if x is)."""
-  dtype = jnp.promote_types(x.dtype, jnp.float32)
-  pooled = jnp.mean(x, axis=(1, 2), dtype=dtype)  # [B, C]
+def pooled(x: Array) -> Array:
+  """Means of maps [B, H, W, C] as [B, C], in float32 (float64 if x is)."""
+  return jnp.mean(x, (1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
+
+
+def linear(num_classes: int, *, name: str) -> nn.Dense:
+  """The last layer of a convolutional network: [B, C] to logits [B, K]."""
   # U(-1, 1) / sqrt(C), as in PyTorch.
   init = nn.initializers.variance_scaling(1.0 / 3.0, 'fan_in', 'uniform')
-  return nn.Dense(num_classes, kernel_init=init, name=name)(pooled)
+  return nn.Dense(num_classes, kernel_init=init, name=name)
 
 
 # A block's convolutions in order: side of the kernel, filters per feature of

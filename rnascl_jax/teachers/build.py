@@ -14,8 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flax import linen as nn
-
+from rnascl_jax.networks import Network
 from rnascl_jax.teachers import TEACHERS
 from rnascl_jax.teachers.class_subset import ClassSubset
 
@@ -89,7 +88,7 @@ def network(
   num_classes: int,
   classes: Sequence[int] = (),
   **options: Any,
-) -> nn.Module:
+) -> Network:
   """Builds a teacher.
 
   Args:
@@ -128,8 +127,8 @@ def network(
 
 
 def some_classes(
-  net: nn.Module, num_classes: int, classes: Sequence[int]
-) -> nn.Module:
+  net: Network, num_classes: int, classes: Sequence[int]
+) -> Network:
   """A network that returns the logits of some classes, or of all if of none.
 
   Args:

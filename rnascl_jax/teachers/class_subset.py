@@ -19,10 +19,12 @@ Example:
 import jax.numpy as jnp
 from flax import linen as nn
 
-from rnascl_jax.base import Array, Taps
+from rnascl_jax import networks
+from rnascl_jax.base import Array
+from rnascl_jax.networks import Network, Outputs
 
 
-class ClassSubset(nn.Module):
+class ClassSubset(networks.Network):
   """A network that returns the logits of some of its classes.
 
   Its variables are those of the network within.
@@ -36,7 +38,7 @@ class ClassSubset(nn.Module):
     ValueError: an index is not in [0, K), or there twice.
   """
 
-  net: nn.Module
+  net: Network
   num_net_classes: int
   classes: tuple[int, ...]
 
@@ -59,6 +61,6 @@ class ClassSubset(nn.Module):
   def setup(self) -> None:
     nn.share_scope(self, self.net)
 
-  def __call__(self, images: Array, *, train: bool) -> tuple[Array, Taps]:
-    logits, taps = self.net(images, train=train)
-    return logits[:, jnp.asarray(self.classes)], taps
+  def represent(self, images: Array, *, train: bool) -> Outputs:
+    found = self.net.represent(images, train=train)
+    return found._replace(logits=found.logits[:, jnp.asarray(self.classes)])

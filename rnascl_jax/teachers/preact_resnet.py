@@ -32,11 +32,13 @@ from typing import Any
 from flax import linen as nn
 from flax.typing import Dtype
 
-from rnascl_jax.base import Array, Taps
+from rnascl_jax import networks
+from rnascl_jax.base import Array
+from rnascl_jax.networks import Outputs
 from rnascl_jax.teachers import blocks
 
 
-class PreActResNet(nn.Module):
+class PreActResNet(networks.Network):
   """PreAct-ResNet: images [B, H, W, C] in [0, 1] -> (logits [B, K], taps).
 
   The taps are the convolutions' raw outputs; see the module's docstring.
@@ -86,7 +88,7 @@ class PreActResNet(nn.Module):
     )
 
   @nn.compact
-  def __call__(self, images: Array, *, train: bool) -> tuple[Array, Taps]:
+  def represent(self, images: Array, *, train: bool) -> Outputs:
     conv = functools.partial(blocks.convolution, dtype=self.dtype)
     norm = functools.partial(
       blocks.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name
@@ -94,8 +96,9 @@ class PreActResNet(nn.Module):
     x = blocks.normalized_input(images, self.mean, self.std, self.strides)
     x = conv(self.features[0], 3, name='conv1')(x)
     taps = [x]
-    stages = zip(self.stage_sizes, self.features, self.strides, strict=True)
-    for stage, (size, features, first_stride) in enumerate(stages, start=1):
+    plan = zip(self.stage_sizes, self.features, self.strides, strict=True)
+    stages = []
+    for stage, (size, features, first_stride) in enumerate(plan, start=1):
       for index in range(size):
         block = blocks.PreActivationBlock(
           features,
@@ -108,9 +111,12 @@ class PreActResNet(nn.Module):
         )
         x, new_taps = block(x)
         taps.extend(new_taps)
+      stages.append(x)
     if self.final_norm:
       x = nn.relu(norm(name='bn')(x))
-    return blocks.pooled_linear(x, self.num_classes, name='linear'), tuple(taps)
+    pooled = blocks.pooled(x)
+    logits = blocks.linear(self.num_classes, name='linear')(pooled)
+    return Outputs(logits, tuple(taps), tuple(stages), pooled)
 
 
 def preact_resnet18(*, num_classes: int, **fields: Any) -> PreActResNet:

@@ -30,11 +30,13 @@ from typing import Any
 from flax import linen as nn
 from flax.typing import Dtype
 
-from rnascl_jax.base import Array, Taps
+from rnascl_jax import networks
+from rnascl_jax.base import Array
+from rnascl_jax.networks import Outputs
 from rnascl_jax.teachers import blocks
 
 
-class ResNet(nn.Module):
+class ResNet(networks.Network):
   """Residual network: images [B, H, W, C] in [0, 1] -> (logits [B, K], taps).
 
   The taps follow each convolution's BatchNorm; see the module's docstring.
@@ -87,7 +89,7 @@ class ResNet(nn.Module):
     )
 
   @nn.compact
-  def __call__(self, images: Array, *, train: bool) -> tuple[Array, Taps]:
+  def represent(self, images: Array, *, train: bool) -> Outputs:
     conv = functools.partial(blocks.convolution, dtype=self.dtype)
     norm = functools.partial(
       blocks.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name
@@ -101,8 +103,9 @@ class ResNet(nn.Module):
     if self.torchvision:
       x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
     shortcut = 'downsample' if self.torchvision else 'shortcut'
-    stages = zip(self.stage_sizes, self.features, self.strides, strict=True)
-    for stage, (size, features, first_stride) in enumerate(stages, start=1):
+    plan = zip(self.stage_sizes, self.features, self.strides, strict=True)
+    stages = []
+    for stage, (size, features, first_stride) in enumerate(plan, start=1):
       for index in range(size):
         stride = first_stride if index == 0 else 1
         name = f'layer{stage}_{index}'
@@ -111,8 +114,11 @@ class ResNet(nn.Module):
         )
         x, new_taps = block(x)
         taps.extend(new_taps)
+      stages.append(x)
     head = 'fc' if self.torchvision else 'linear'
-    return blocks.pooled_linear(x, self.num_classes, name=head), tuple(taps)
+    pooled = blocks.pooled(x)
+    logits = blocks.linear(self.num_classes, name=head)(pooled)
+    return Outputs(logits, tuple(taps), tuple(stages), pooled)
 
 
 def resnet18(*, num_classes: int, **fields: Any) -> ResNet:

@@ -36,11 +36,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype
 
-from rnascl_jax.base import Array, Taps
+from rnascl_jax import networks
+from rnascl_jax.base import Array
+from rnascl_jax.networks import Outputs
 from rnascl_jax.teachers import blocks, transformer
 
 
-class ViT(nn.Module):
+class ViT(networks.Network):
   """Vision Transformer: images [B, H, W, C] in [0, 1] -> (logits, taps).
 
   The taps are the blocks' patch tokens; see the module's docstring.
@@ -151,7 +153,7 @@ class ViT(nn.Module):
     ]
 
   @nn.compact
-  def __call__(self, images: Array, *, train: bool) -> tuple[Array, Taps]:
+  def represent(self, images: Array, *, train: bool) -> Outputs:
     del train  # Nothing differs.
     patches = self._tokens(images)
     b, h, w, d = patches.shape
@@ -173,7 +175,8 @@ class ViT(nn.Module):
     head = nn.Dense(
       self.num_classes, kernel_init=transformer.normal_init, name='head'
     )
-    return head(norm(x[:, 0])), tuple(taps)
+    features = norm(x[:, 0])
+    return Outputs(head(features), tuple(taps), (taps[-1],), features)
 
 
 def vit_small(*, num_classes: int, patch_size: int, **fields: Any) -> ViT:

@@ -33,7 +33,9 @@ from typing import Any
 from flax import linen as nn
 from flax.typing import Dtype
 
-from rnascl_jax.base import Array, Taps
+from rnascl_jax import networks
+from rnascl_jax.base import Array
+from rnascl_jax.networks import Outputs
 from rnascl_jax.teachers import blocks
 
 STEM_FEATURES = 16
@@ -52,7 +54,7 @@ def _blocks_per_stage(depth: int) -> int:
   return n
 
 
-class WideResNet(nn.Module):
+class WideResNet(networks.Network):
   """Wide ResNet: images [B, H, W, C] in [0, 1] -> (logits [B, K], taps).
 
   The taps are the convolutions' raw outputs; see the module's docstring.
@@ -97,14 +99,14 @@ class WideResNet(nn.Module):
     )
 
   @nn.compact
-  def __call__(self, images: Array, *, train: bool) -> tuple[Array, Taps]:
+  def represent(self, images: Array, *, train: bool) -> Outputs:
     conv = functools.partial(blocks.convolution, dtype=self.dtype)
     norm = functools.partial(
       blocks.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name
     )
     x = blocks.normalized_input(images, self.mean, self.std, STAGE_STRIDES)
     x = conv(STEM_FEATURES, 3, name='conv1')(x)
-    taps = [x]
+    taps, stages = [x], []
     for stage, first_stride in enumerate(STAGE_STRIDES, start=1):
       features = STEM_FEATURES * 2 ** (stage - 1) * self.width
       for index in range(_blocks_per_stage(self.depth)):
@@ -121,8 +123,11 @@ class WideResNet(nn.Module):
         )
         x, new_taps = block(x)
         taps.extend(new_taps)
+      stages.append(x)
     x = nn.relu(norm(name='bn1')(x))
-    return blocks.pooled_linear(x, self.num_classes, name='fc'), tuple(taps)
+    pooled = blocks.pooled(x)
+    logits = blocks.linear(self.num_classes, name='fc')(pooled)
+    return Outputs(logits, tuple(taps), tuple(stages), pooled)
 
 
 def wide_resnet34_10(*, num_classes: int, **fields: Any) -> WideResNet:

@@ -35,6 +35,7 @@ from rnascl_jax import (
   batches,
   checks,
   flops,
+  lessons,
   parallel,
   resolve,
   search_space,
@@ -131,7 +132,7 @@ def _recipe(size: Size, variant: Variant, regime: str, space) -> steps.Recipe:
     net=net,
     optimizer=optax.sgd(0.1, momentum=0.9),
     regime=resolve.regime(settings.Regime(regime)),
-    distillation=steps.Distillation(teacher, (size.map_side,) * 2),
+    distillation=lessons.Distillation(teacher, (size.map_side,) * 2),
     augment=functools.partial(batches.augment, padding=0, flip=True),
     accumulate=variant.accumulate,
   )

@@ -37,6 +37,7 @@ from rnascl_jax import (
   datasets,
   driver,
   feeds,
+  lessons,
   parallel,
   steps,
   streaming,
@@ -76,7 +77,7 @@ class _Training:
       net,
       optax.sgd(0.1),
       adversarial.standard(),
-      steps.Distillation(),
+      lessons.Distillation(),
       lambda key, image: batches.augment(key, image, padding=0, flip=True),
     )
     state = steps.init_state(

@@ -33,7 +33,9 @@ from jax import lax
 from rnascl_jax import (
   batches,
   driver,
+  lessons,
   losses,
+  networks,
   parallel,
   resolve,
   search_space,
@@ -123,7 +125,7 @@ def _recipe(net, regime: settings.Regime) -> steps.Recipe:
       optax.add_decayed_weights(5e-4), optax.sgd(1e-3, momentum=0.9)
     ),
     regime=resolve.regime(regime),
-    distillation=steps.Distillation(),
+    distillation=lessons.Distillation(),
     augment=functools.partial(batches.augment, padding=4, flip=True),
   )
 
@@ -159,7 +161,7 @@ def _images(dtype) -> tuple[np.ndarray, np.ndarray]:
 
 def _passes(net, variables, over) -> dict[_Program, Callable[[], Any]]:
   """Programs of one pass and of `_MANY`, for each kind of pass."""
-  moves = _moves(steps.apply_network(net))
+  moves = _moves(networks.functional(net))
   images, labels = (
     jax.device_put(parallel.share(x, over)) for x in _images(np.float32)
   )

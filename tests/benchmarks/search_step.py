@@ -25,6 +25,7 @@ from rnascl_jax import (
   batches,
   driver,
   flops,
+  lessons,
   networks,
   parallel,
   search_space,
@@ -71,7 +72,7 @@ def _search_step(over) -> float:
     net=net,
     optimizer=optax.sgd(0.1, momentum=0.9),
     regime=adversarial.standard(),
-    distillation=steps.Distillation(teacher),
+    distillation=lessons.Distillation(teacher),
     augment=functools.partial(batches.augment, padding=4, flip=True),
   )
   tables = flops.costs(space, _SHAPE, 10)

@@ -33,8 +33,8 @@ from rnascl_jax import (
   datasets,
   distillation,
   files,
+  lessons,
   networks,
-  steps,
 )
 from rnascl_jax.teachers import build
 
@@ -98,16 +98,16 @@ def main() -> None:
     weights = jax.nn.one_hot(np.asarray(student.architecture.tutors), layers)
 
   def measured(dtype) -> dict[str, float]:
-    how = steps.Distillation(net.clone(dtype=dtype), side)
-    teach = jax.jit(lambda v, x: steps.teach(how, v, x))
+    how = lessons.Distillation(net.clone(dtype=dtype), side)
+    teach = jax.jit(lambda v, x: lessons.teach(how, v, x))
     lesson = jax.block_until_ready(teach(variables, images))
-    kl = distillation.kl_student_teacher(logits, lesson.logits)
+    kl = distillation.kl_student_teacher(logits, lesson.selected)
     attended = attention.attention_loss(maps, lesson.maps, weights)
     return {
       'KL(student, teacher)': float(kl.mean()),
       'attention loss, eq. (1)': float(attended.mean()),
       'accuracy of the teacher': float(
-        (lesson.logits.argmax(-1) == labels).mean()
+        (lesson.selected.argmax(-1) == labels).mean()
       ),
       'seconds of a pass': _seconds(
         teach, variables, images, repeats=given.repeats

@@ -1,4 +1,4 @@
-"""What a student learns from a teacher's outputs.
+"""Divergences of predictions: distillation by logits (KD).
 
 The divergence of eqs. (2) and (4) of RNAS-CL, in both directions and with a
 temperature; everything is computed from logits in log space.

@@ -1,0 +1,106 @@
+"""The weight gamma of the attention loss: a study that the paper does not have.
+
+Eq. (1) averages over student and over teacher layers, although the tutor
+weights of a student layer sum to 1 already. So with the gamma of 1 that the
+paper has, the term is at most sqrt(2) / n_t beside a cross-entropy that starts
+at log(10). On digits, with 10 student and 7 teacher layers, gamma = 70 undoes
+the average, and is what configs/digits.py has.
+
+| student                        | objective             | here        |
+| ------------------------------ | --------------------- | ----------- |
+| gamma_0 to gamma_700           | CE + KL + gamma * ICC | not yet run |
+| only_gamma_1 to only_gamma_700 | CE + gamma * ICC      | not yet run |
+
+for gamma in 0, 1, 7, 70 and 700: in the architecture and by the tutors that
+RNAS-CL found. On digits the sweep has rows with a search of their own besides,
+`digits_small_gamma_1`, `_7` and `_700`; that of 70 is `digits_small`:
+
+  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=configs/ablations/gamma.py:data=digits
+  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=configs/ablations/gamma.py:space=s3
+
+By hand, with the architecture and the teacher of a run of
+configs/ablations/terms.py:
+
+  python -m experiments.pipeline --workdir=DIR2 \
+    --config=configs/ablations/gamma.py:data=digits \
+    --config.search.architecture=DIR/architecture.json \
+    --config.teacher.checkpoint=DIR/teacher
+"""
+
+import dataclasses
+
+import ml_collections
+
+from configs import arguments, rows
+from configs.ablations import terms
+from rnascl_jax import settings, sweeps
+
+_GAMMAS = (0, 1, 7, 70, 700)
+# That of digits.py has a row already.
+_SEARCHED = (1, 7, 700)
+
+
+def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
+  """Students that differ in gamma, with and without KL.
+
+  Args:
+    argument: `space=` and `teacher=` (of configs/ablations/teacher.py), `data=`
+      (cifar10, digits), `smoke`, separated by commas.
+
+  Returns:
+    The config.
+
+  Raises:
+    ValueError: for an argument or a value that there is not.
+  """
+  chosen = arguments.parse(
+    argument, {'teacher': '', 'space': '', 'data': 'cifar10', 'smoke': ''}
+  )
+  config = terms.start(chosen)
+  config.students = {
+    f'gamma_{gamma}': settings.student_template(
+      label=f'CE + KL + {gamma} ICC', gamma=float(gamma)
+    )
+    for gamma in _GAMMAS
+  } | {
+    f'only_gamma_{gamma}': settings.student_template(
+      label=f'CE + {gamma} ICC', kl_weight=0.0, gamma=float(gamma)
+    )
+    for gamma in _GAMMAS[1:]
+  }
+  config.adversarial.students = {}
+  config.evaluation.auto_attack = ()
+  config.evaluation.auto_attack_models = ()
+  return config
+
+
+def sweep(argument: str | None = None) -> list[sweeps.Row]:
+  """The study of gamma.
+
+  Args:
+    argument: `data=` (cifar10, digits); `space=` (without it S3) and
+      `teacher=`; `smoke`.
+
+  Returns:
+    The rows.
+
+  Raises:
+    ValueError: for an argument or a value that there is not.
+  """
+  chosen = rows.parse(argument)
+  found = rows.study(argument, 'gamma', ('s3',))
+  if chosen['data'] == 'digits':
+    (of,) = rows.settings(chosen, (), ('small',))
+    found += [_searched(of, gamma) for gamma in _SEARCHED]
+  return found
+
+
+def _searched(of: rows.Setting, gamma: int) -> sweeps.Row:
+  """RNAS-CL with another gamma in its search too."""
+  row = rows.student(of, 'rnas_cl', hardened=False)
+  weights = dict.fromkeys(('search.gamma', 'students.rnas_cl.gamma'), gamma * 1.0)
+  return dataclasses.replace(
+    row, name=f'{of.name}_gamma_{gamma}', changes={**row.changes, **weights}
+  )

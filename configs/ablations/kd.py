@@ -1,0 +1,100 @@
+"""Fig. 3: other ways to distil, in the architectures that RNAS-CL found.
+
+The paper draws SP, VID, RKD, CRD and PKT against RNAS-CL, with the WRT-34
+teacher and the architectures of S3, S5 and S7 (section 4.3), and prints no
+numbers; in its text RKD comes near RNAS-CL in S3, and all others stay behind.
+Here there are attention transfer (AT) and the KL of eq. (4) by itself besides:
+
+| student | method                                  | here        |
+| ------- | --------------------------------------- | ----------- |
+| sp      | similarity, Tung and Mori (2019)        | not yet run |
+| vid     | Ahn et al. (2019)                       | not yet run |
+| rkd     | Park et al. (2019)                      | not yet run |
+| crd     | Tian et al. (2020)                      | not yet run |
+| pkt     | Passalis and Tefas (2018)               | not yet run |
+| at      | Zagoruyko and Komodakis (2017)          | not yet run |
+| kd      | KL(student, teacher), no temperature    | not yet run |
+
+All have the cross-entropy and the method with its published weight, and no
+cross-connections. `kd` is what eq. (4) leaves of itself without them;
+that of Hinton et al. is a flag away, for this student alone has a KL:
+--config.distillation.direction=teacher_student and
+--config.distillation.temperature=4
+
+  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=configs/ablations/kd.py
+  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=configs/ablations/kd.py:data=digits
+
+search and train RNAS-CL first, unless ROOT has it. By hand, with the
+architecture and the teacher of a run of configs/ablations/terms.py:
+
+  python -m experiments.pipeline --workdir=DIR2 \
+    --config=configs/ablations/kd.py:space=s5 \
+    --config.search.architecture=DIR/architecture.json \
+    --config.teacher.checkpoint=DIR/teacher
+
+Hardware: one GPU; on digits minutes on a CPU. Not yet run.
+"""
+
+import ml_collections
+
+from configs import arguments, rows
+from configs.ablations import terms
+from rnascl_jax import settings, sweeps
+
+# Labels by the students' names, which but for 'kd' are those of their methods.
+_METHODS = {
+  'at': 'AT',
+  'sp': 'SP',
+  'vid': 'VID',
+  'rkd': 'RKD',
+  'crd': 'CRD',
+  'pkt': 'PKT',
+  'kd': 'KD',
+}
+
+
+def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
+  """Students that differ in what they are taught by.
+
+  Args:
+    argument: `space=` and `teacher=` (of configs/ablations/teacher.py), `data=`
+      (cifar10, digits), `smoke`, separated by commas.
+
+  Returns:
+    The config.
+
+  Raises:
+    ValueError: for an argument or a value that there is not.
+  """
+  chosen = arguments.parse(
+    argument, {'teacher': '', 'space': '', 'data': 'cifar10', 'smoke': ''}
+  )
+  config = terms.start(chosen)
+  config.students = {
+    name: settings.student_template(
+      label=label, method='kl' if name == 'kd' else name, gamma=0.0
+    )
+    for name, label in _METHODS.items()
+  }
+  config.adversarial.students = {}
+  config.evaluation.auto_attack = ()
+  config.evaluation.auto_attack_models = ()
+  return config
+
+
+def sweep(argument: str | None = None) -> list[sweeps.Row]:
+  """Fig. 3.
+
+  Args:
+    argument: `data=` (cifar10, digits); `space=` and `teacher=` in place of the
+      paper's; `smoke`.
+
+  Returns:
+    The rows.
+
+  Raises:
+    ValueError: for an argument or a value that there is not.
+  """
+  return rows.study(argument, 'kd')

@@ -1,0 +1,155 @@
+"""Runs all rows of a table of the paper, for several seeds; or prints them.
+
+  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=configs/ablations/terms.py:table=7,data=digits
+
+The config file has a function `sweep(argument)` that returns the rows; for each
+seed and row, ROOT/seed<N>/<row>/ is the workdir of a run. Before anything runs,
+the config of every row is read and checked. A row that is finished is not run
+again, one that was interrupted goes on, and where one fails, all go on that
+take nothing from it. Several sweeps may share a ROOT: rows that they have in
+common are run once, and where two run at the same time, no row is run by both.
+
+At the end a table of all accuracies, mean and standard deviation over seeds, is
+printed and written to ROOT/results.md. The exit status is 0 if every row is
+finished, else 1, and 128 + N after signal N (Ctrl-C: 130): then the command
+under way has saved, and the same command goes on.
+
+With --print, one shell command a line and nothing is run: rows that others take
+from come first, so all can be run in this order, or by a scheduler that knows
+it. --only=ROW,ROW leaves out all rows but these and those that they take from.
+--set=FIELD=VALUE sets a field of all rows, --set=ROW:FIELD=VALUE of one:
+
+  --set=evaluation.max_images=1000
+  --set=teacher_wrn34:teacher.checkpoint=teachers/wrn34
+"""
+
+import importlib.util
+import pathlib
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+from absl import app, flags
+
+from rnascl_jax import files, sweeps
+from rnascl_jax.report import tables
+from rnascl_jax.sweeps import results, runner
+
+_CONFIG = flags.DEFINE_string(
+  'config', None, 'File with a function sweep(); its argument after a colon.'
+)
+_WORKDIR = flags.DEFINE_string('workdir', None, 'ROOT, the folder of all runs.')
+_SEEDS = flags.DEFINE_list('seeds', ['0'], 'Seeds of every row: 0,1,2.')
+_PRINT = flags.DEFINE_boolean('print', False, 'Prints commands, runs nothing.')
+_ONLY = flags.DEFINE_list('only', [], 'Rows to run, with what they take from.')
+_SET = flags.DEFINE_multi_string(
+  'set', [], '[ROW:]FIELD=VALUE: sets a field; repeat the flag.'
+)
+
+
+def load(text: str) -> list[sweeps.Row]:
+  """The rows of a config file, in an order in which they can be run.
+
+  Args:
+    text: its path, with an argument behind a colon.
+
+  Raises:
+    ValueError: if there is no such file, if it has no sweep, or if its rows or
+      the argument are wrong.
+  """
+  path, _, argument = text.partition(':')
+  module = _module(path)
+  if not hasattr(module, 'sweep'):
+    raise ValueError(
+      f'{path} has no function sweep(argument), so it is a single run: use '
+      'python -m experiments.pipeline, or name a file that has one: '
+      f'{", ".join(_sweeps())}.'
+    )
+  return sweeps.in_order(module.sweep(argument))
+
+
+def _module(path: str) -> ModuleType:
+  if not path.endswith('.py') or not pathlib.Path(path).is_file():
+    raise ValueError(
+      f'--config={path} is no Python file: name one with a function '
+      f'sweep(argument), such as {_sweeps()[0]}.'
+    )
+  spec = importlib.util.spec_from_file_location('sweep_config', path)
+  assert spec is not None and spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def _sweeps() -> list[str]:
+  """The config files beside this package that have a sweep."""
+  root = pathlib.Path(__file__).parent.parent
+  return [
+    path.relative_to(root).as_posix()
+    for path in sorted(root.glob('configs/**/*.py'))
+    if '\ndef sweep(' in path.read_text()
+  ]
+
+
+def script(rows: Sequence[sweeps.Row], seeds: Sequence[int], root: str) -> str:
+  """All commands, one a line, in an order in which they can be run."""
+  lines = []
+  for seed in seeds:
+    lines.append(f'# seed {seed}')
+    lines += [
+      shlex.join(command)
+      for row in rows
+      for command in sweeps.commands(row, seed, root)
+    ]
+  return '\n'.join(lines)
+
+
+def _seeds(given: Sequence[str]) -> list[int]:
+  try:
+    return [int(seed) for seed in given]
+  except ValueError:
+    raise ValueError(
+      f'--seeds={",".join(given)} must be whole numbers, such as 0,1,2.'
+    ) from None
+
+
+def _run(rows: list[sweeps.Row], seeds: Sequence[int], root: str) -> int:
+  """Runs and tabulates; returns the exit status."""
+  todo = sweeps.jobs(rows, seeds, root)
+  try:
+    states = sweeps.run(todo, sys.stdout)
+  except sweeps.Stopped as stopped:
+    print('Stopped. The same command goes on.')
+    return 128 + stopped.signum
+  cells = results.cells(root, rows, states)
+  text = f'{tables.markdown(cells, left=3)}\n\n{results.note(seeds)}\n'
+  place = pathlib.Path(root) / 'results.md'
+  files.write_atomically(place, f'# {_CONFIG.value}\n\n{text}')
+  print(f'\n{tables.plain(cells)}\n\n{results.note(seeds)}\nSaved: {place}')
+  return 0 if set(states.values()) == {runner.FINISHED} else 1
+
+
+def main(argv: Sequence[str]) -> None:
+  """Reads flags, checks every row, then runs or prints."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
+  root = _WORKDIR.value
+  try:
+    seeds = _seeds(_SEEDS.value)
+    rows = sweeps.change(load(_CONFIG.value), _SET.value)
+    rows = sweeps.select(rows, _ONLY.value)
+    sweeps.check(rows, seeds)
+  except ValueError as error:
+    sys.exit(f'error: {error}')
+  if _PRINT.value:
+    print(script(rows, seeds, root))
+    return
+  sys.exit(_run(rows, seeds, root))
+
+
+if __name__ == '__main__':
+  flags.mark_flags_as_required(['config', 'workdir'])
+  run: Callable[..., None] = app.run
+  run(main)

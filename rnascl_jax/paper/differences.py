@@ -1,0 +1,119 @@
+"""What a term gives: differences of two rows, seed by seed.
+
+Rows of one seed share their teacher, their data and its order, so that their
+difference varies less than either: a mean over few seeds is judged by it.
+"""
+
+import decimal
+
+from rnascl_jax.paper import measures
+from rnascl_jax.paper.definition import Column, Line, Source
+from rnascl_jax.paper.measures import Summary
+from rnascl_jax.paper.rendering import Filled
+from rnascl_jax.report import tables
+
+_HOW = (
+  'Differences in points, first row minus second, seed by seed: mean ± standard '
+  'deviation, and in how many of the seeds that have both rows it is positive.'
+)
+
+
+def section(filled: Filled) -> str:
+  """The differences as Markdown; '' where no seed has both rows of a pair."""
+  rows = cells(filled)
+  if len(rows) < 2:
+    return ''
+  return f'{_HOW}\n\n{tables.markdown(rows)}'
+
+
+def plain(filled: Filled) -> str:
+  """The same for a console."""
+  rows = cells(filled)
+  return f'{_HOW}\n\n{tables.plain(rows)}' if len(rows) > 1 else ''
+
+
+def cells(filled: Filled) -> list[list[str]]:
+  """Headings, then a row for each pair of which a seed has both.
+
+  Args:
+    filled: a table with pairs.
+
+  Returns:
+    Text: for each measure the difference, in how many seeds it is positive, and
+    that of the paper's numbers.
+  """
+  heads = ['First minus second']
+  for column in filled.table.columns:
+    heads += [f'{column.heading} (ours)', f'{column.heading} (positive)']
+    heads += [f'{column.heading} (paper)'] * filled.table.is_printed
+  rows = [heads]
+  for first, second in filled.table.pairs:
+    if any(paired(filled, first, second, c) for c in filled.table.columns):
+      rows.append(_row(filled, first, second))
+  return rows
+
+
+def paired(
+  filled: Filled, first: Source, second: Source, column: Column
+) -> Summary | None:
+  """First minus second, for the seeds that have both.
+
+  Args:
+    filled: the table.
+    first: source of a row.
+    second: source of another one.
+    column: an accuracy.
+
+  Returns:
+    Points by seed; None where no seed has both.
+  """
+  found = [
+    measures.summary(filled.models(source), column.key)
+    for source in (first, second)
+  ]
+  if found[0] is None or found[1] is None:
+    return None
+  values, other = found[0].values, found[1].values
+  both = {seed: values[seed] - other[seed] for seed in values if seed in other}
+  return Summary(both) if both else None
+
+
+def _row(filled: Filled, first: Source, second: Source) -> list[str]:
+  lines = filled.table.line(first), filled.table.line(second)
+  row = [_label(*lines)]
+  for place, column in enumerate(filled.table.columns):
+    found = paired(filled, first, second, column)
+    if found is None:
+      row += [tables.NOTHING, tables.NOTHING]
+    else:
+      decimals = measures.decimals(filled.models(first))
+      positive = sum(value > 0 for value in found.values.values())
+      row += [_signed(found, decimals), f'{positive} of {len(found.values)}']
+    if filled.table.is_printed:
+      row.append(_printed(lines[0].printed[place], lines[1].printed[place]))
+  return row
+
+
+def _signed(found: Summary, decimals: int) -> str:
+  text = measures.text(found, decimals)
+  return text if text.startswith('-') else f'+{text}'
+
+
+def _printed(first: str, second: str) -> str:
+  """The difference of two printed numbers, with their decimals."""
+  return f'{decimal.Decimal(first) - decimal.Decimal(second):+}'
+
+
+def _label(first: Line, second: Line) -> str:
+  """'Without adversarial training: CE + KL − CE'."""
+  common = [
+    a for a, b in zip(first.labels, second.labels, strict=True) if a == b
+  ]
+  rest = [
+    ' − '.join(
+      f'({label})' if ' + ' in label else label for label in (a, b)
+    )
+    for a, b in zip(first.labels, second.labels, strict=True)
+    if a != b
+  ]
+  return ': '.join([*common, *rest])

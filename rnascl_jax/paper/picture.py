@@ -1,0 +1,144 @@
+"""A figure of a sweep with its caption, and what all of them share."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rnascl_jax.figures import evaluation
+from rnascl_jax.paper import measures
+from rnascl_jax.paper.definition import Source
+from rnascl_jax.paper.measures import Summary
+from rnascl_jax.paper.sweep_results import Evaluated, Sweep
+
+ROBUST = 'pgd20'
+
+
+class Picture(NamedTuple):
+  """A drawn figure.
+
+  Attributes:
+    figure: to be saved.
+    caption: what it shows and what it lacks.
+  """
+
+  figure: Figure
+  caption: str
+
+
+class Point(NamedTuple):
+  """A model between clean and robust accuracy, over seeds.
+
+  Attributes:
+    clean: in %.
+    robust: under PGD-20, in %.
+    models: by seed.
+  """
+
+  clean: Summary
+  robust: Summary
+  models: dict[int, Evaluated]
+
+
+def point(sweep: Sweep, source: Source) -> Point | None:
+  """Clean and robust accuracy; None where either was not measured."""
+  models = sweep.models(source)
+  clean = measures.summary(models, 'clean')
+  robust = measures.summary(models, ROBUST)
+  if clean is None or robust is None:
+    return None
+  return Point(clean, robust, models)
+
+
+def draw_point(axes: Axes, found: Point, **look) -> None:
+  """A marker with the standard deviation over seeds, where there are several.
+
+  Args:
+    axes: of clean against robust accuracy.
+    found: the model.
+    **look: of `scatter`.
+  """
+  x, y = found.clean.mean, found.robust.mean
+  axes.errorbar(
+    x,
+    y,
+    found.robust.deviation,
+    found.clean.deviation,
+    color=look.get('edgecolor'),
+    lw=0.8,
+    alpha=0.7,
+    fmt='none',
+  )
+  axes.scatter(x, y, zorder=3, **look)
+
+
+def radius(found: Iterable[Evaluated]) -> str:
+  """'8/255', the radius of PGD-20; several if they differ."""
+  radii = [
+    evaluation.epsilon_text(outcome.epsilon, e.dataset)
+    for _, e in found
+    if (outcome := e.outcome(ROBUST)) is not None
+  ]
+  return ', '.join(dict.fromkeys(radii))
+
+
+def seeds_text(found: Sequence[Iterable[int]]) -> str:
+  """'over 3 seeds', 'over 1 to 3 seeds', of models with these seeds."""
+  counts = sorted({len(list(seeds)) for seeds in found})
+  if counts == [1]:
+    return 'of one seed'
+  if len(counts) > 1:
+    return f'over {counts[0]} to {counts[-1]} seeds'
+  return f'over {counts[0]} seeds'
+
+
+def lacking(names: Sequence[str]) -> str:
+  """' Not run: S5, S7.'; '' where nothing lacks."""
+  return f' **Not run: {", ".join(names)}.**' if names else ''
+
+
+def place_labels(
+  axes: Axes, labels: Sequence[tuple[float, float, str, str]], **look
+) -> None:
+  """Writes labels beside their points, where fewest others are.
+
+  Args:
+    axes: whose limits are final.
+    labels: x, y, text and colour of each.
+    **look: of the text.
+  """
+  axes.figure.draw_without_rendering()
+  points = axes.transData.transform([(x, y) for x, y, _, _ in labels])
+  taken = list(points)
+  dots = 72 / axes.figure.dpi
+  for at, (x, y, text, color) in zip(points, labels, strict=True):
+    best = max(_AROUND, key=lambda by: _room(at + np.array(by) / dots, taken))
+    taken.append(at + np.array(best) / dots)
+    axes.annotate(
+      text,
+      (x, y),
+      xytext=best,
+      textcoords='offset points',
+      ha='center',
+      va='center',
+      color=color,
+      **look,
+    )
+
+
+# Where a label may be, in points from its marker; the first of equal ones.
+_AROUND = [
+  (radius * x, radius * y)
+  for radius in (10.0, 15.0)
+  for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7))
+  + ((0.7, -0.7), (-0.7, -0.7))
+]
+# In dots: farther than this, room is room.
+_FREE = 16.0
+
+
+def _room(at: np.ndarray, taken: Sequence[np.ndarray]) -> float:
+  """Distance to the nearest thing, up to what is enough."""
+  return min(_FREE, *(float(np.hypot(*(at - other))) for other in taken))

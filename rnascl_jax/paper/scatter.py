@@ -1,0 +1,269 @@
+"""Figures 1 and 3: clean against robust accuracy."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from rnascl_jax.figures import style
+from rnascl_jax.paper import cifar10, picture, studies
+from rnascl_jax.paper.definition import Line
+from rnascl_jax.paper.picture import Picture, Point
+from rnascl_jax.paper.sweep_results import Sweep
+
+_CLEAN, _ROBUST, _PARAMETERS, _MACS = 0, 2, 4, 5
+_COLORS = {cifar10.WITHOUT: style.BLUE, cifar10.WITH: style.RED}
+_TITLES = {
+  cifar10.WITHOUT: 'Without adversarial training',
+  cifar10.WITH: 'With adversarial training',
+}
+
+
+class _Mark(NamedTuple):
+  """One method of Fig. 1.
+
+  Attributes:
+    text: beside its marker.
+    label: in the legend.
+    clean: accuracy, %.
+    robust: accuracy under PGD-20, %.
+    millions: of parameters.
+    ours: over seeds, None for what the paper prints.
+    line: of Table 1.
+  """
+
+  text: str
+  label: str
+  clean: float
+  robust: float
+  millions: float
+  ours: Point | None
+  line: Line
+
+
+def figure_1(sweep: Sweep) -> Picture | None:
+  """Table 1 as a figure: others in grey, the paper's RNAS-CL hollow, ours full.
+
+  Args:
+    sweep: the results.
+
+  Returns:
+    None where no row of it was run.
+  """
+  lines = [line for line in cifar10.TABLE_1.lines if line.source is not None]
+  ours = [mark for line in lines if (mark := _our_mark(sweep, line))]
+  if not ours:
+    return None
+  marks = [*_printed_marks(), *ours]
+  legend = [_entry(mark) for mark in marks if mark.ours or not mark.line.source]
+  figure = style.figure(11.0, 5.0 + 0.17 * (-(-len(legend) // 4)))
+  panels = figure.subplots(1, 2)
+  figure.legend(
+    handles=legend, loc='outside lower center', ncols=4, fontsize=7
+  )
+  for axes, (training, title) in zip(panels, _TITLES.items(), strict=True):
+    _draw(axes, [m for m in marks if m.line.labels[0] == training])
+    axes.set_title(title)
+  reached = [point.models for mark in ours if (point := mark.ours)]
+  radius = picture.radius(e for models in reached for e in models.values())
+  absent = [
+    f'{line.labels[1]} ({line.labels[0]})'
+    for line in lines
+    if line not in [mark.line for mark in ours]
+  ]
+  caption = (
+    f'Fig. 1: clean accuracy against accuracy under PGD-20 (ours at ε = '
+    f'{radius}). The area of a marker grows with the number of parameters; in '
+    'brackets parameters and MACs. Grey: other methods, as the paper prints '
+    "them in Table 1. Hollow: the paper's RNAS-CL. Full: ours, mean "
+    f'{picture.seeds_text(reached)} with standard deviation.'
+  )
+  return Picture(figure, caption + picture.lacking(absent))
+
+
+def _printed_marks() -> list[_Mark]:
+  """All rows of the paper; those of others have numbers."""
+  found, number = [], 0
+  for line in cifar10.TABLE_1.lines:
+    printed = line.printed
+    text, color_of = _space(line), line.source
+    if color_of is None:
+      number += 1
+      text = f'{number}'
+    sizes = _sizes(printed[_PARAMETERS], printed[_MACS])
+    found.append(
+      _Mark(
+        text,
+        f'{line.labels[1].split(" (")[0]} {sizes}',
+        float(printed[_CLEAN]),
+        float(printed[_ROBUST]),
+        float(printed[_PARAMETERS]),
+        None,
+        line,
+      )
+    )
+  return found
+
+
+def _our_mark(sweep: Sweep, line: Line) -> _Mark | None:
+  found = None if line.source is None else picture.point(sweep, line.source)
+  if found is None:
+    return None
+  evaluated = next(iter(found.models.values())).found
+  millions = (evaluated.parameters or 0) / 1e6
+  macs = 'MACs unknown'
+  if evaluated.macs is not None:
+    macs = f'{evaluated.macs / 1e6:.3g}'
+  hardened = ' + eq. (6)' if line.labels[0] == cifar10.WITH else ''
+  return _Mark(
+    _space(line),
+    f'{line.labels[1]}{hardened}, ours {_sizes(f"{millions:.2g}", macs)}',
+    found.clean.mean,
+    found.robust.mean,
+    millions,
+    found,
+    line,
+  )
+
+
+def _space(line: Line) -> str:
+  return '' if line.source is None else line.source.space.upper()
+
+
+def _sizes(parameters: str, macs: str) -> str:
+  """'(3.3M, 500*M)', with a dash for what is not reported."""
+  shown = [f'{n}M' if n[0].isdigit() else n for n in (parameters, macs)]
+  return f'({", ".join(shown)})'
+
+
+def _entry(mark: _Mark) -> Line2D:
+  color = _COLORS[mark.line.labels[0]] if mark.ours else style.BLACK
+  return Line2D(
+    [],
+    [],
+    ls='',
+    marker=f'${mark.text}$',
+    ms=4 + 2 * len(mark.text),
+    color=color,
+    mew=0.3,
+    label=mark.label,
+  )
+
+
+def _draw(axes: Axes, marks: Sequence[_Mark]) -> None:
+  labels = []
+  for mark in marks:
+    own = mark.line.source is not None
+    color = _COLORS[mark.line.labels[0]] if own else style.GREY
+    look = {'s': 22 + 26 * mark.millions, 'edgecolor': color}
+    if mark.ours:
+      picture.draw_point(axes, mark.ours, facecolor=color, **look)
+    else:
+      face = 'none' if own else style.PALE
+      axes.scatter(mark.clean, mark.robust, facecolor=face, **look)
+    text = style.BLACK if not own else color
+    labels.append((mark.clean, mark.robust, mark.text, text))
+  axes.margins(0.08)
+  axes.set(xlabel='Clean accuracy (%)', ylabel='PGD-20 accuracy (%)')
+  axes.grid()
+  picture.place_labels(axes, labels, fontsize=7)
+
+
+_METHOD_COLORS = {
+  'rnas_cl': (style.BLUE, 'o'),
+  'sp': (style.ORANGE, 's'),
+  'vid': (style.GREEN, '^'),
+  'rkd': (style.RED, 'v'),
+  'crd': (style.PURPLE, 'D'),
+  'pkt': (style.SKY, 'P'),
+  'at': (style.BLACK, 'X'),
+  'kd': (style.GREY, 'h'),
+}
+
+
+def figure_3(
+  sweep: Sweep, spaces: Sequence[str], on_digits: bool = False
+) -> Picture | None:
+  """Ways to distil against RNAS-CL; a larger marker is a larger space.
+
+  Args:
+    sweep: the results.
+    spaces: of the students, the smallest first.
+    on_digits: whether rows are those of digits.
+
+  Returns:
+    None where none was run.
+  """
+  found: dict[tuple[str, str], Point] = {}
+  for space in spaces:
+    for method in studies.METHODS:
+      source = studies.distilled(space, method)
+      if on_digits:
+        source = source._replace(teacher='small')
+      reached = picture.point(sweep, source)
+      if reached is not None:
+        found[space, method] = reached
+  if not found:
+    return None
+  figure = _figure_3(found, spaces)
+  absent = [
+    studies.METHODS[method] + f'-{space.upper()}' * (not on_digits)
+    for space in spaces
+    for method in studies.METHODS
+    if (space, method) not in found
+  ]
+  shown = ', '.join(space.upper() for space in spaces)
+  sizes = '' if on_digits else f' A larger marker is a larger space ({shown}).'
+  models = [point.models for point in found.values()]
+  caption = (
+    f'Fig. 3{" on digits" if on_digits else ""}: ways to distil against '
+    f'RNAS-CL, mean {picture.seeds_text(models)} with standard deviation, '
+    f'PGD-20 at ε = {_radius(found)}.{sizes} All in the architecture that '
+    'RNAS-CL found.'
+  )
+  return Picture(figure, caption + picture.lacking(absent))
+
+
+def _radius(found: dict[tuple[str, str], Point]) -> str:
+  return picture.radius(
+    e for point in found.values() for e in point.models.values()
+  )
+
+
+def _figure_3(
+  found: dict[tuple[str, str], Point], spaces: Sequence[str]
+) -> Figure:
+  figure = style.figure(6.6, 4.4)
+  axes = figure.subplots()
+  for (space, method), point in found.items():
+    color, marker = _METHOD_COLORS[method]
+    picture.draw_point(
+      axes,
+      point,
+      s=36 * (1 + 1.3 * spaces.index(space)),
+      marker=marker,
+      facecolor=color,
+      edgecolor=color,
+      alpha=0.85,
+    )
+  shown = dict.fromkeys(method for _, method in found)
+  handles = [
+    Line2D(
+      [],
+      [],
+      ls='',
+      color=_METHOD_COLORS[method][0],
+      marker=_METHOD_COLORS[method][1],
+      label=studies.METHODS[method],
+    )
+    for method in studies.METHODS
+    if method in shown
+  ]
+  figure.legend(handles=handles, loc='outside right upper')
+  axes.set_xlabel('Clean accuracy (%)')
+  axes.set_ylabel(f'PGD-20 accuracy (%), ε = {_radius(found)}')
+  axes.grid()
+  axes.margins(0.08)
+  return figure

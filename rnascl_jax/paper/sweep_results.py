@@ -1,0 +1,114 @@
+"""The runs of a sweep: `ROOT/seed<N>/<row>/` are workdirs.
+
+`load(root)` reads all of them; a row that is not there, or not complete, is
+missing in what it returns. Broken files raise.
+
+Example:
+  >>> import pathlib, tempfile
+  >>> from rnascl_jax.paper import sweep_results
+  >>> root = pathlib.Path(tempfile.mkdtemp())
+  >>> (root / 'seed0' / 'digits_ce').mkdir(parents=True)
+  >>> sweep_results.load(root).seeds
+  (0,)
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from rnascl_jax.figures import results
+from rnascl_jax.figures.evaluation import Evaluation
+from rnascl_jax.figures.results import Run
+from rnascl_jax.paper import agreement
+from rnascl_jax.paper.definition import Source
+
+_SEED = re.compile(r'seed(\d+)')
+
+
+class Evaluated(NamedTuple):
+  """A model of one seed.
+
+  Attributes:
+    run: in which it was trained and attacked.
+    found: its evaluation.
+  """
+
+  run: Run
+  found: Evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+  """All runs of a sweep.
+
+  Attributes:
+    root: its folder.
+    runs: by row and seed.
+  """
+
+  root: pathlib.Path
+  runs: Mapping[str, Mapping[int, Run]]
+
+  @property
+  def seeds(self) -> tuple[int, ...]:
+    """All seeds of any row, increasing."""
+    return tuple(sorted({seed for row in self.runs.values() for seed in row}))
+
+  def row(self, name: str) -> Mapping[int, Run]:
+    """The runs of a row by seed; empty where there are none."""
+    return self.runs.get(name, {})
+
+  def models(self, source: Source) -> dict[int, Evaluated]:
+    """A model of every seed in which it was evaluated.
+
+    Args:
+      source: of a line.
+
+    Returns:
+      By seed, increasing; empty where there is none.
+
+    Raises:
+      ValueError: if they were trained or attacked otherwise.
+    """
+    found = {
+      seed: Evaluated(run, evaluation)
+      for seed, run in sorted(self.row(source.row).items())
+      if (evaluation := run.evaluation(source.model)) is not None
+    }
+    agreement.check(
+      [evaluated.run for evaluated in found.values()], source.model
+    )
+    return found
+
+
+def load(root: str | os.PathLike[str]) -> Sweep:
+  """Reads a sweep.
+
+  Args:
+    root: its folder.
+
+  Returns:
+    All of its runs.
+
+  Raises:
+    ValueError: if the folder has none, or a file of one is broken.
+  """
+  folder = pathlib.Path(root)
+  seeds = {
+    int(match[1]): path
+    for path in sorted(folder.glob('seed*'))
+    if (match := _SEED.fullmatch(path.name)) and path.is_dir()
+  }
+  if not seeds:
+    raise ValueError(
+      f'--workdir={folder} has no folder seed<N>: name the folder of a sweep, '
+      'in which the runs are seed0/<row>, seed1/<row>.'
+    )
+  runs: dict[str, dict[int, Run]] = {}
+  for seed, path in sorted(seeds.items()):
+    for run in sorted(p for p in path.iterdir() if p.is_dir()):
+      runs.setdefault(run.name, {})[seed] = results.load(run)
+  return Sweep(folder, runs)

@@ -1,0 +1,37 @@
+"""Sweeps: the runs of a table, which share files and are repeated over seeds.
+
+A config file describes one with a function `sweep(argument)` that returns rows.
+`experiments.sweep` runs or prints their commands:
+
+  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=configs/ablations/terms.py:table=7,data=digits
+
+Neither this package nor that command starts a device: a GPU is left to the
+commands.
+
+Example:
+  >>> from rnascl_jax import sweeps
+  >>> sweeps.in_order([sweeps.Row('a', 'configs/digits.py', takes={
+  ...   'teacher.checkpoint': 'b/teacher'})])
+  Traceback (most recent call last):
+    ...
+  ValueError: Row 'a' takes from 'b', which is not a row of this sweep: add \
+it, or take from another.
+"""
+
+from rnascl_jax.sweeps.rows import Row, change, commands, in_order, select
+from rnascl_jax.sweeps.runner import States, Stopped, jobs, run
+from rnascl_jax.sweeps.validation import check
+
+__all__ = [
+  'Row',
+  'States',
+  'Stopped',
+  'change',
+  'check',
+  'commands',
+  'in_order',
+  'jobs',
+  'run',
+  'select',
+]

@@ -1,0 +1,111 @@
+"""The table of a sweep: what every model of every row reached, over seeds."""
+
+import os
+import pathlib
+import statistics
+from collections.abc import Mapping, Sequence
+
+from rnascl_jax.figures import evaluation, results
+from rnascl_jax.figures.evaluation import Evaluation
+from rnascl_jax.report import tables
+from rnascl_jax.sweeps import rows as rows_lib
+
+FINISHED = 'finished'
+
+
+def cells(
+  root: str | os.PathLike[str],
+  rows: Sequence[rows_lib.Row],
+  states: Mapping[tuple[int, str], str],
+) -> list[list[str]]:
+  """The results as text.
+
+  Args:
+    root: folder of the sweep.
+    rows: its rows.
+    states: for each (seed, row) what became of it, from `runner.run`.
+
+  Returns:
+    A row of headings; then one row for each model of a row: for how many seeds
+    it is finished, and for each attack the mean and, of several seeds, the
+    standard deviation of the accuracy in %. A row of the sweep that is finished
+    for no seed says why; one without evaluated models has a dash.
+  """
+  found = {row.name: _evaluations(root, row.name, states) for row in rows}
+  every = [e for seeds in found.values() for es in seeds for e in es]
+  columns = tables.columns(_as_run(root, every))
+  table = [['Row', 'Model', 'Seeds', *columns.values()]]
+  for row in rows:
+    of_row = {s: t for (s, name), t in states.items() if name == row.name}
+    finished = list(of_row.values()).count(FINISHED)
+    models = {e.model: e.label for es in found[row.name] for e in es}
+    for model, label in (models or {'': tables.NOTHING}).items():
+      same = [
+        next((tables.by_column(e) for e in es if e.model == model), {})
+        for es in found[row.name]
+      ]
+      numbers = [_mean([s.get(c) for s in same]) for c in columns]
+      table.append([row.name, label, _seeds(finished, of_row), *numbers])
+  return table
+
+
+def note(seeds: Sequence[int]) -> str:
+  """What the numbers are."""
+  named = ', '.join(map(str, seeds))
+  if len(seeds) == 1:
+    return f'Accuracies in %, seed {named}.'
+  return (
+    f'Accuracies in %: mean ± standard deviation over the seeds {named}, or '
+    'over as many of them as are finished.'
+  )
+
+
+def _evaluations(
+  root: str | os.PathLike[str],
+  name: str,
+  states: Mapping[tuple[int, str], str],
+) -> list[list[Evaluation]]:
+  """For each seed that is finished, what was evaluated in a row."""
+  found = []
+  for (seed, row), state in states.items():
+    if row == name and state == FINISHED:
+      place = pathlib.Path(rows_lib.folder(str(root), seed, name))
+      read = map(evaluation.read, sorted(place.glob('evaluation/*.json')))
+      found.append(sorted((e for e in read if e), key=lambda e: e.order))
+  return found
+
+
+def _as_run(
+  root: str | os.PathLike[str], every: Sequence[Evaluation]
+) -> results.Run:
+  """All models as if one run had evaluated them: they share columns."""
+  return results.Run(
+    workdir=pathlib.Path(root),
+    config={},
+    provenance={},
+    stages=(),
+    evaluations=tuple(every),
+    architecture=None,
+    history=None,
+    attention=None,
+    robustness=None,
+    given={},
+  )
+
+
+def _seeds(finished: int, states: Mapping[int, str]) -> str:
+  if finished == len(states):
+    return f'{finished}'
+  others = dict.fromkeys(t for t in states.values() if t != FINISHED)
+  return f'{finished} of {len(states)} ({"; ".join(others)})'
+
+
+def _mean(outcomes: Sequence) -> str:
+  """A dash where a run lacks the attack: a mean would be over other seeds."""
+  shares = [100 * o.accuracy for o in outcomes if o is not None]
+  if not shares or len(shares) < len(outcomes):
+    return tables.NOTHING
+  text = f'{statistics.mean(shares):.1f}'
+  if len(shares) > 1:
+    text += f' ± {statistics.stdev(shares):.1f}'
+  return text
