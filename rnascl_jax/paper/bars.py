@@ -45,9 +45,7 @@ def terms(sweep: Sweep, table: Table, with_paper: bool) -> Picture | None:
   handles.append(_dot('a seed', 'o', style.BLACK))
   if with_paper:
     handles.append(_dot('the paper', '_', style.BLACK))
-  figure.legend(
-    handles=handles, loc='outside lower center', ncols=len(handles)
-  )
+  figure.legend(handles=handles, loc='outside lower center', ncols=len(handles))
   models = [row.models for row in filled.rows if row.models]
   radius = picture.radius(e for seeds in models for e in seeds.values())
   caption = (
@@ -175,9 +173,7 @@ def _draw_series(
   for seed in sorted({s for reached in found.values() for s in reached.values}):
     places = [x for x, reached in found.items() if seed in reached.values]
     values = [found[x].values[seed] for x in places]
-    axes.plot(
-      places, values, look.line, color=look.color, lw=0.7, alpha=0.55
-    )
+    axes.plot(places, values, look.line, color=look.color, lw=0.7, alpha=0.55)
   axes.plot(
     list(found),
     [reached.mean for reached in found.values()],

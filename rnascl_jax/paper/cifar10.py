@@ -9,7 +9,14 @@ Example:
   [40, 7, 8]
 """
 
-from rnascl_jax.paper.definition import CLEAN, PGD20, Column, Line, Source, Table
+from rnascl_jax.paper.definition import (
+  CLEAN,
+  PGD20,
+  Column,
+  Line,
+  Source,
+  Table,
+)
 from rnascl_jax.paper.definition import line as _line
 
 _SIZES = (Column('parameters', 'Params (M)'), Column('macs', 'MACs (M)'))

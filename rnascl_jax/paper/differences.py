@@ -5,6 +5,7 @@ difference varies less than either: a mean over few seeds is judged by it.
 """
 
 import decimal
+import textwrap
 
 from rnascl_jax.paper import measures
 from rnascl_jax.paper.definition import Column, Line, Source
@@ -26,10 +27,12 @@ def section(filled: Filled) -> str:
   return f'{_HOW}\n\n{tables.markdown(rows)}'
 
 
-def plain(filled: Filled) -> str:
-  """The same for a console."""
+def plain(filled: Filled, width: int) -> str:
+  """The same for a console, text wrapped to a width."""
   rows = cells(filled)
-  return f'{_HOW}\n\n{tables.plain(rows)}' if len(rows) > 1 else ''
+  if len(rows) < 2:
+    return ''
+  return f'{textwrap.fill(_HOW, width)}\n\n{tables.plain(rows)}'
 
 
 def cells(filled: Filled) -> list[list[str]]:
@@ -110,9 +113,7 @@ def _label(first: Line, second: Line) -> str:
     a for a, b in zip(first.labels, second.labels, strict=True) if a == b
   ]
   rest = [
-    ' − '.join(
-      f'({label})' if ' + ' in label else label for label in (a, b)
-    )
+    ' − '.join(f'({label})' if ' + ' in label else label for label in (a, b))
     for a, b in zip(first.labels, second.labels, strict=True)
     if a != b
   ]

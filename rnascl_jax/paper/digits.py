@@ -97,15 +97,14 @@ def _line(line: Line, source: Source) -> Line:
   return line._replace(labels=labels, source=source)
 
 
+TABLE_7 = table(ablations.TABLE_7)
 TABLES = (
-  *(
-    table(printed)
-    for printed in (
-      *ablations.TABLES,
-      teachers.TABLE_10,
-      teachers.TABLE_11,
-      studies.FIGURE_3,
-    )
-  ),
+  table(ablations.TABLE_4),
+  TABLE_7,
+  table(ablations.TABLE_8),
+  table(ablations.TABLE_9),
+  table(teachers.TABLE_10),
+  table(teachers.TABLE_11),
+  table(studies.FIGURE_3),
   studies.GAMMA,
 )

@@ -68,9 +68,7 @@ TABLE_5 = Table(
     ),
     _line('LWM (ResNet-18)—90% (Han et al., 2015)', '59.02 27.67 1.1 1200'),
     *(
-      _line(
-        f'RNAS-CL-I-{name}', printed, Source('i', teacher, '', 'rnas_cl')
-      )
+      _line(f'RNAS-CL-I-{name}', printed, Source('i', teacher, '', 'rnas_cl'))
       for teacher, (name, printed, _) in _STUDENTS.items()
     ),
     *(

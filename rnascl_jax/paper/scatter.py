@@ -60,9 +60,7 @@ def figure_1(sweep: Sweep) -> Picture | None:
   legend = [_entry(mark) for mark in marks if mark.ours or not mark.line.source]
   figure = style.figure(11.0, 5.0 + 0.17 * (-(-len(legend) // 4)))
   panels = figure.subplots(1, 2)
-  figure.legend(
-    handles=legend, loc='outside lower center', ncols=4, fontsize=7
-  )
+  figure.legend(handles=legend, loc='outside lower center', ncols=4, fontsize=7)
   for axes, (training, title) in zip(panels, _TITLES.items(), strict=True):
     _draw(axes, [m for m in marks if m.line.labels[0] == training])
     axes.set_title(title)

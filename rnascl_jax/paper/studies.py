@@ -64,7 +64,8 @@ WITH_KL, WITHOUT_KL, OWN_SEARCH = (
   'CE + γ ICC',
   'CE + KL + γ ICC, own search',
 )
-# That of configs/digits.py: its run is the row without a γ in its name.
+# That of configs/digits.py: its run is the row without a γ in its name. That of
+# γ = 0 is the row of CE + KL.
 _DEFAULT = 70
 
 
@@ -77,10 +78,10 @@ def weighted(series: str, gamma: int) -> Source | None:
   study = _studied(f'gamma_{gamma}')
   if series == WITH_KL:
     return study
-  if gamma == 0:
-    return None
   if series == WITHOUT_KL:
-    return study._replace(model=f'only_gamma_{gamma}')
+    return study._replace(model=f'only_gamma_{gamma}') if gamma else None
+  if gamma == 0:
+    return study._replace(variant='ce_kl', model='ce_kl')
   own = '' if gamma == _DEFAULT else f'gamma_{gamma}'
   return study._replace(variant=own, model='rnas_cl')
 
@@ -103,6 +104,10 @@ GAMMA = Table(
     'teacher layers: γ = 70 undoes this.',
   ),
   pairs=tuple(
-    (_studied(f'gamma_{gamma}'), _studied('gamma_0')) for gamma in GAMMAS[1:]
+    (first, second)
+    for series in (WITH_KL, OWN_SEARCH)
+    for gamma in GAMMAS[1:]
+    if (first := weighted(series, gamma)) is not None
+    and (second := weighted(series, 0)) is not None
   ),
 )

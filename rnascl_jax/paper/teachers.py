@@ -29,7 +29,9 @@ def _teacher(name: str, teacher: str, printed: str) -> Line:
   return _line(name, printed, Source('', teacher, '', 'teacher'))
 
 
-_OF_WRN34 = _students('wrn34', 'WRT-34', '89.4 34.3', '90.4 35.59', '90.62 37.24')
+_OF_WRN34 = _students(
+  'wrn34', 'WRT-34', '89.4 34.3', '90.4 35.59', '90.62 37.24'
+)
 
 TABLE_10 = Table(
   key='10',

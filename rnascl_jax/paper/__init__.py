@@ -1,0 +1,119 @@
+"""The paper's tables and figures from the runs of a sweep, beside its numbers.
+
+`write(root)` reads `root/seed<N>/<row>/`, writes `tables.md` with the figures
+beside it, and returns the tables as text for a console. Every number of ours is
+a mean over seeds; what was not run is shown as such. JAX is not needed.
+
+Example:
+  >>> from rnascl_jax import paper
+  >>> table = paper.TABLES['cifar10']['7']
+  >>> table.title
+  'Table 7: terms of the objective on CIFAR-10'
+  >>> table.lines[0].labels, table.lines[0].printed
+  (('Without adversarial training', 'CE'), ('90.98', '19.3'))
+
+Reference:
+  Nath et al., RNAS-CL: Robust Neural Architecture Search by Cross-Layer
+  Knowledge Distillation, IJCV 2024: all numbers called the paper's.
+"""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from rnascl_jax import files
+from rnascl_jax.paper import ablations, cifar10, digits, imagenet, studies
+from rnascl_jax.paper import drawing, pages, rendering, sweep_results, teachers
+from rnascl_jax.paper.definition import Table
+
+Path = str | os.PathLike[str]
+
+_PRINTED = (
+  *cifar10.TABLES,
+  *imagenet.TABLES,
+  *ablations.TABLES,
+  *teachers.TABLES,
+)
+# By data ('cifar10' stands for all that the paper has) and by key, in order.
+TABLES: dict[str, dict[str, Table]] = {
+  'cifar10': {
+    table.key: table
+    for table in (
+      *sorted(_PRINTED, key=lambda table: int(table.key)),
+      studies.FIGURE_3,
+    )
+  },
+  'digits': {table.key: table for table in digits.TABLES},
+}
+
+
+def write(
+  root: Path,
+  output: Path = '',
+  *,
+  data: str = '',
+  tables: Sequence[str] = (),
+  figures: Sequence[str] = (),
+) -> str:
+  """Writes tables.md and the figures, each whole or not at all.
+
+  Args:
+    root: folder of a sweep.
+    output: folder of what is written; '' for `root/tables`.
+    data: 'cifar10' for all that the paper has, 'digits', '' for both where rows
+      are there.
+    tables: keys of `TABLES`; none of these and of `figures`: all of which a row
+      is there.
+    figures: keys of `drawing.FIGURES`.
+
+  Returns:
+    The tables as text, without a trailing newline.
+
+  Raises:
+    ValueError: for a key that there is not, a folder that is no sweep, a file
+      that is broken, and seeds that were trained or attacked otherwise.
+  """
+  kinds = _kinds(data)
+  _check(kinds, tables, [name for kind in kinds for name in TABLES[kind]])
+  _check(
+    kinds, figures, [name for kind in kinds for name in drawing.FIGURES[kind]]
+  )
+  sweep = sweep_results.load(root)
+  everything = not tables and not figures
+  folder = pathlib.Path(output or pathlib.Path(root) / 'tables')
+  parts: list[pages.Part] = []
+  for kind in kinds:
+    filled = [
+      rendering.fill(table, sweep)
+      for key, table in TABLES[kind].items()
+      if everything or key in tables
+    ]
+    pictures = drawing.draw(
+      sweep, kind, None if everything else figures, folder
+    )
+    parts.append(pages.Part(filled, pictures))
+  files.write_atomically(
+    folder / 'tables.md', pages.markdown(parts, asked=not everything)
+  )
+  return pages.plain(parts, folder, asked=not everything)
+
+
+def _kinds(data: str) -> tuple[str, ...]:
+  if data and data not in TABLES:
+    raise ValueError(
+      f'--data={data} is unknown; choose {" or ".join(TABLES)}, or leave it out '
+      'for all that is there.'
+    )
+  return (data,) if data else tuple(TABLES)
+
+
+def _check(
+  kinds: Sequence[str], asked: Sequence[str], known: Sequence[str]
+) -> None:
+  for key in asked:
+    if key not in known:
+      names = ', '.join(dict.fromkeys(known))
+      raise ValueError(
+        f'{key!r} is no table or figure of {" or ".join(kinds)} that can be '
+        f'made; choose one of {names}.'
+      )

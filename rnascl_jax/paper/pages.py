@@ -1,0 +1,142 @@
+"""The tables and figures of a sweep as one page, and as text for a console."""
+
+import pathlib
+import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rnascl_jax.paper import differences, provenance, rendering
+from rnascl_jax.paper.drawing import Drawn
+from rnascl_jax.paper.rendering import Filled
+
+_WIDTH = 80
+_TITLE = "# The paper's tables and figures from these runs"
+
+
+class Part(NamedTuple):
+  """What was asked for of one kind of data.
+
+  Attributes:
+    tables: filled.
+    pictures: drawn or not.
+  """
+
+  tables: Sequence[Filled]
+  pictures: Sequence[Drawn]
+
+
+def markdown(parts: Sequence[Part], *, asked: bool) -> str:
+  """The page.
+
+  Args:
+    parts: of each kind of data.
+    asked: whether the user named tables or figures: each of these that is not
+      there is said in a line, otherwise all in one.
+
+  Returns:
+    Markdown with a trailing newline.
+  """
+  sections = [_TITLE]
+  for part in parts:
+    for filled in part.tables:
+      if not filled.is_empty:
+        sections += [f'## {filled.table.title}', *_markdown_table(filled)]
+  drawn = [p for part in parts for p in part.pictures if p.path is not None]
+  if drawn:
+    sections.append('## Figures')
+  for picture in drawn:
+    assert picture.path is not None
+    sections.append(
+      f'![{picture.name}]({picture.path.name})\n\n*{_plain(picture.caption)}*'
+    )
+  sections += _absent(parts, asked)
+  return '\n\n'.join(sections) + '\n'
+
+
+def _markdown_table(filled: Filled) -> list[str]:
+  found = [filled.table.warning, rendering.markdown(filled)]
+  found += [_listed(provenance.notes(filled)), differences.section(filled)]
+  commands = provenance.commands(filled)
+  if commands:
+    text = '\n'.join(commands)
+    found.append(
+      'Commands, for every seed N (ROOT is the folder of the sweep):\n\n'
+      f'```\n{text}\n```'
+    )
+  return [text for text in found if text]
+
+
+def _listed(notes: Sequence[str]) -> str:
+  return '\n'.join(f'- {note}' for note in notes)
+
+
+def _plain(caption: str) -> str:
+  """Without emphasis, as the whole caption has it."""
+  return caption.replace('**', '')
+
+
+def plain(parts: Sequence[Part], folder: pathlib.Path, *, asked: bool) -> str:
+  """The tables for a console, and where the figures are.
+
+  Args:
+    parts: of each kind of data.
+    folder: in which tables.md is.
+    asked: as in `markdown`.
+
+  Returns:
+    Lines without a trailing newline.
+  """
+  sections = []
+  for part in parts:
+    for filled in part.tables:
+      if not filled.is_empty:
+        sections.append(_plain_table(filled))
+  sections += [
+    textwrap.fill(f'{picture.path}: {_plain(picture.caption)}', _WIDTH)
+    for part in parts
+    for picture in part.pictures
+    if picture.path is not None
+  ]
+  sections += [textwrap.fill(text, _WIDTH) for text in _absent(parts, asked)]
+  return '\n\n'.join([*sections, f'Saved: {folder / "tables.md"}'])
+
+
+def _plain_table(filled: Filled) -> str:
+  title = filled.table.title
+  found = [f'{title}\n{"=" * len(title)}']
+  if filled.table.warning:
+    found.append(provenance.wrapped([filled.table.warning], _WIDTH))
+  found.append(rendering.plain(filled))
+  found.append(provenance.wrapped(provenance.notes(filled), _WIDTH))
+  found.append(differences.plain(filled, _WIDTH))
+  return '\n\n'.join(text for text in found if text)
+
+
+def _absent(parts: Sequence[Part], asked: bool) -> list[str]:
+  """What is not there since none of it was run."""
+  titles = [
+    filled.table.title
+    for part in parts
+    for filled in part.tables
+    if filled.is_empty
+  ]
+  names = [
+    picture.name
+    for part in parts
+    for picture in part.pictures
+    if picture.path is None
+  ]
+  if asked:
+    lines = [f'{title}: no row of it was run.' for title in titles]
+    return lines + [f'{_first(name)}: no run of it is there.' for name in names]
+  found = []
+  if titles:
+    short = '; '.join(title.split(':')[0] for title in titles)
+    found.append(f'No row was run of: {short}.')
+  if names:
+    found.append(f'Not drawn, as no run of it is there: {", ".join(names)}.')
+  return found
+
+
+def _first(name: str) -> str:
+  return name[0].upper() + name[1:]
