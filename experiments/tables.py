@@ -4,9 +4,9 @@
   python -m experiments.tables --workdir=ROOT --table=7 --figure=3
   python -m experiments.tables --workdir=ROOT --data=digits --output=FOLDER
 
-ROOT is the folder of experiments.sweep: ROOT/seed<N>/<row>/ are runs. Prints the
-tables and writes FOLDER/tables.md (ROOT/tables if not said otherwise) with the
-figures beside it. What was not run is shown as not run.
+ROOT is the folder of experiments.sweep: ROOT/seed<N>/<row>/ are runs. Prints
+the tables and writes FOLDER/tables.md (ROOT/tables if not said otherwise) with
+the figures beside it. What was not run is shown as not run.
 """
 
 import sys

@@ -243,20 +243,17 @@ def test_values_follow_their_images_through_a_permutation(name):
 
   expected = _value(name, student, teacher)
   np.testing.assert_allclose(found, expected[order], rtol=1e-10)
-  assert len(set(np.round(expected, 6))) == IMAGES
+  assert len(set(np.round(expected, 6).tolist())) == IMAGES
 
 
-@pytest.mark.parametrize('name', ('at', 'sp', 'rkd', 'pkt', 'layerwise_kl'))
+@pytest.mark.parametrize('name', ('sp', 'rkd', 'pkt'))
 def test_a_student_like_its_teacher_has_loss_zero_and_others_more(name):
-  case = CASES[name]
-  student, teacher, *others = case.make()
-  if name == 'layerwise_kl':
-    others = [np.eye(2)]
+  student, teacher = _features()
+  # One more feature of zeros changes no product of rows.
+  alike = np.pad(student, ((0, 0), (0, 1)))
 
-  found = case.loss(teacher, teacher, *others)
-
-  np.testing.assert_allclose(found, 0, atol=1e-12)
-  assert case.loss(student, teacher, *others).min() > 1e-5
+  np.testing.assert_allclose(_value(name, student, alike), 0, atol=1e-12)
+  assert _value(name, student, teacher).mean() > 1e-3
 
 
 def test_a_stage_of_larger_values_changes_no_map():

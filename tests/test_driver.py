@@ -24,6 +24,7 @@ from rnascl_jax import (
   named_arrays,
   parallel,
   resolve,
+  settings,
   steps,
 )
 from rnascl_jax.datasets import Split
@@ -113,6 +114,30 @@ def test_search_that_dies_after_a_checkpoint_goes_on_to_the_same_bits(
       loops.search(config, str(tmp_path))
   loops.search(config, str(tmp_path))
   _assert_same_bits(tmp_path / 'search', tiny_run / 'search')
+
+
+def test_a_student_with_a_memory_stopped_goes_on_to_the_same_bits(
+  tiny_run, tmp_path
+):
+  """CRD's memory and embeddings, their momentum and its draws."""
+  config = tiny.config()
+  config.teacher.checkpoint = str(tiny_run / 'teacher')
+  config.search.architecture = str(tiny_run / 'architecture.json')
+  config.distillation.crd_negatives = config.distillation.crd_features = 4
+  config.students = {'crd': settings.student_template(method='crd', gamma=0.0)}
+  config.adversarial.students = {}
+  config.evaluation.auto_attack_models = ()
+  folders = [tmp_path / name for name in ('whole', 'stopped')]
+  for folder in folders:
+    loops.teacher(config, str(folder))
+    loops.search(config, str(folder))
+  loops.train(config, str(folders[0]))
+  with _sigterm(6), pytest.raises(interrupts.Interrupted):
+    loops.train(config, str(folders[1]))
+  loops.train(config, str(folders[1]))
+  _assert_same_bits(*(folder / 'train' / 'crd' for folder in folders))
+  saved, _ = _arrays(folders[1] / 'train' / 'crd')
+  assert [name for name in saved if 'memory' in name]
 
 
 def _with_regime(name: str, **options):

@@ -83,7 +83,7 @@ def similarity(student, teacher):
 
 
 def vid(mean, teacher, rho):
-  """Ahn et al.: minus the log-likelihood of a Gaussian, without its constant."""
+  """Ahn et al.: minus the log-likelihood of a Gaussian, but a constant."""
   torch = _torch()
   target = _pooled(teacher, mean.shape[1:3])
   values = []
@@ -181,7 +181,7 @@ def crd(memories, normalisers, indices, others, *, temperature=0.07):
       for i, z in enumerate(embeddings)
     ]
     if normaliser is None:
-      every = [float(e) for row in exponentials for e in row]
+      every = [e.detach() for row in exponentials for e in row]
       normaliser = sum(every) / len(every) * images
     noise = negatives / images
     values = []

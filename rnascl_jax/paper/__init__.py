@@ -22,8 +22,18 @@ import pathlib
 from collections.abc import Sequence
 
 from rnascl_jax import files
-from rnascl_jax.paper import ablations, cifar10, digits, imagenet, studies
-from rnascl_jax.paper import drawing, pages, rendering, sweep_results, teachers
+from rnascl_jax.paper import (
+  ablations,
+  cifar10,
+  digits,
+  drawing,
+  imagenet,
+  pages,
+  rendering,
+  studies,
+  sweep_results,
+  teachers,
+)
 from rnascl_jax.paper.definition import Table
 
 Path = str | os.PathLike[str]
@@ -41,6 +51,7 @@ TABLES: dict[str, dict[str, Table]] = {
     for table in (
       *sorted(_PRINTED, key=lambda table: int(table.key)),
       studies.FIGURE_3,
+      studies.GAMMA,
     )
   },
   'digits': {table.key: table for table in digits.TABLES},
@@ -80,7 +91,7 @@ def write(
   )
   sweep = sweep_results.load(root)
   everything = not tables and not figures
-  folder = pathlib.Path(output or pathlib.Path(root) / 'tables')
+  # Everything before a file: seeds that do not agree leave nothing behind.
   parts: list[pages.Part] = []
   for kind in kinds:
     filled = [
@@ -88,10 +99,11 @@ def write(
       for key, table in TABLES[kind].items()
       if everything or key in tables
     ]
-    pictures = drawing.draw(
-      sweep, kind, None if everything else figures, folder
-    )
-    parts.append(pages.Part(filled, pictures))
+    drawn = drawing.draw(sweep, kind, None if everything else figures)
+    parts.append(pages.Part(filled, drawn))
+  folder = pathlib.Path(output or pathlib.Path(root) / 'tables')
+  for part in parts:
+    drawing.save(part.drawn, folder)
   files.write_atomically(
     folder / 'tables.md', pages.markdown(parts, asked=not everything)
   )
@@ -101,8 +113,8 @@ def write(
 def _kinds(data: str) -> tuple[str, ...]:
   if data and data not in TABLES:
     raise ValueError(
-      f'--data={data} is unknown; choose {" or ".join(TABLES)}, or leave it out '
-      'for all that is there.'
+      f'--data={data} is unknown; choose {" or ".join(TABLES)}, or leave it '
+      'out for all that is there.'
     )
   return (data,) if data else tuple(TABLES)
 

@@ -114,22 +114,23 @@ _SERIES = {
 }
 
 
-def gamma(sweep: Sweep) -> Picture | None:
+def gamma(sweep: Sweep, table: Table) -> Picture | None:
   """Accuracy against γ, with and without KL: seeds thin, their mean thick.
 
   Args:
     sweep: the results.
+    table: the study.
 
   Returns:
-    None where no row of the study but the one that others share was run.
+    None where no row of the study but those that others share was run.
   """
-  filled = rendering.fill(studies.GAMMA, sweep)
+  filled = rendering.fill(table, sweep)
   own = [row for row in filled.rows if 'gamma' in _variant(row)]
   if not any(row.models for row in own):
     return None
   figure = style.figure(9.0, 3.8)
-  panels = figure.subplots(1, len(studies.GAMMA.columns))
-  for axes, column in zip(panels, studies.GAMMA.columns, strict=True):
+  panels = figure.subplots(1, len(table.columns))
+  for axes, column in zip(panels, table.columns, strict=True):
     for series, look in _SERIES.items():
       _draw_series(axes, filled, column, series, look)
     ticks = [f'{value}' for value in studies.GAMMAS]
@@ -147,7 +148,7 @@ def gamma(sweep: Sweep) -> Picture | None:
   models = [row.models for row in filled.rows if row.models]
   radius = picture.radius(e for seeds in models for e in seeds.values())
   caption = (
-    f'{studies.GAMMA.title}: thin lines are seeds, thick ones their mean '
+    f'{table.title}: thin lines are seeds, thick ones their mean '
     f'({picture.seeds_text(models)}). PGD-20 at ε = {radius}; γ is not to '
     'scale.'
   )

@@ -77,7 +77,8 @@ _UNDER_ENSEMBLES = {
   'm': '53.52 46.89',
   'l': '52.63 48.49',
 }
-WITHOUT, WITH = 'without', 'with'
+WITHOUT = 'Without adversarial training'
+WITH = 'With adversarial training'
 
 
 def _student(space: str, model: str) -> Source:
@@ -103,7 +104,7 @@ def _part(
 TABLE_1 = Table(
   key='1',
   title='Table 1: efficient and robust methods on CIFAR-10',
-  headings=('Adversarial training', 'Method'),
+  headings=('Training type', 'Method'),
   columns=(
     Column('clean', 'Clean Acc'),
     Column('fgsm', 'FGSM'),

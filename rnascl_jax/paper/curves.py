@@ -14,6 +14,8 @@ from rnascl_jax.paper.definition import Source
 from rnascl_jax.paper.picture import Picture
 from rnascl_jax.paper.sweep_results import Evaluated, Sweep
 
+# Up to so many ε, each has its tick.
+_MOST_TICKS = 9
 _KINDS = {'rnas_cl': 'RNAS-CL', 'ce_kl': 'KL', 'ce': 'Standard'}
 
 
@@ -72,14 +74,14 @@ def epsilon_curves(
   Returns:
     None where nothing was run.
   """
-  found = {panel: _curves(sweep, panel) for panel in panels}
-  drawn = [panel for panel in panels if found[panel]]
+  found = {panel.title: _curves(sweep, panel) for panel in panels}
+  drawn = [panel for panel in panels if found[panel.title]]
   if not drawn:
     return None
   figure = style.figure(0.9 + 3.4 * len(drawn), 3.7)
   grid = figure.subplots(1, len(drawn), squeeze=False, sharey=True)[0]
   for axes, shown in zip(grid, drawn, strict=True):
-    _draw(axes, found[shown])
+    _draw(axes, found[shown.title])
     style.percent(axes, 'PGD-20 accuracy (%)' if axes is grid[0] else '')
     axes.set_title(shown.title)
   handles = [_handle(kind) for kind in _KINDS]
@@ -88,9 +90,9 @@ def epsilon_curves(
     f'{_KINDS[kind]} ({panel.title})'
     for panel in panels
     for kind in _KINDS
-    if kind not in found[panel]
+    if kind not in found[panel.title]
   ]
-  models = [seeds for shown in drawn for seeds in found[shown].values()]
+  models = [seeds for shown in drawn for seeds in found[shown.title].values()]
   caption = (
     f'{name}: accuracy against ε, mean {picture.seeds_text(models)}; shaded '
     'from the lowest to the highest seed.'
@@ -122,7 +124,8 @@ def _curve(evaluated: Evaluated) -> Curve | None:
 
 def _draw(axes: Axes, found: Mapping[str, dict[int, Evaluated]]) -> None:
   looks = style.looks(tuple(_KINDS))
-  for kind, models in found.items():
+  # RNAS-CL is drawn last, so that nothing hides it.
+  for kind, models in reversed(list(found.items())):
     dataset = next(iter(models.values())).found.dataset
     scale, unit = evaluation.epsilon_unit(dataset)
     curves = [c for e in models.values() if (c := _curve(e)) is not None]
@@ -146,6 +149,8 @@ def _draw(axes: Axes, found: Mapping[str, dict[int, Evaluated]]) -> None:
       ms=4,
       label=_KINDS[kind],
     )
+    if len(epsilons) <= _MOST_TICKS:
+      axes.set_xticks(epsilons, [f'{value:.3g}' for value in epsilons])
     axes.set_xlabel(f'ε ({unit})')
 
 

@@ -81,6 +81,7 @@ class Table(NamedTuple):
     radius_255: of the paper's attacks, in 1/255.
     pairs: sources whose difference, first minus second, says something.
     warning: what stands above it, '' for nothing.
+    paper: what the columns of printed numbers are called.
   """
 
   key: str
@@ -92,6 +93,7 @@ class Table(NamedTuple):
   radius_255: float = 8.0
   pairs: tuple[tuple[Source, Source], ...] = ()
   warning: str = ''
+  paper: str = 'paper'
 
   @property
   def sources(self) -> tuple[Source, ...]:

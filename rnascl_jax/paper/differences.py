@@ -7,15 +7,16 @@ difference varies less than either: a mean over few seeds is judged by it.
 import decimal
 import textwrap
 
-from rnascl_jax.paper import measures
+from rnascl_jax.paper import measures, rendering
 from rnascl_jax.paper.definition import Column, Line, Source
 from rnascl_jax.paper.measures import Summary
 from rnascl_jax.paper.rendering import Filled
 from rnascl_jax.report import tables
 
 _HOW = (
-  'Differences in points, first row minus second, seed by seed: mean ± standard '
-  'deviation, and in how many of the seeds that have both rows it is positive.'
+  'Differences in points, first row minus second, seed by seed: mean ± '
+  'standard deviation, and in how many of the seeds that have both rows it is '
+  'positive.'
 )
 
 
@@ -24,7 +25,7 @@ def section(filled: Filled) -> str:
   rows = cells(filled)
   if len(rows) < 2:
     return ''
-  return f'{_HOW}\n\n{tables.markdown(rows)}'
+  return f'{_HOW}\n\n{tables.markdown(rows, left=_labels(filled))}'
 
 
 def plain(filled: Filled, width: int) -> str:
@@ -32,7 +33,12 @@ def plain(filled: Filled, width: int) -> str:
   rows = cells(filled)
   if len(rows) < 2:
     return ''
-  return f'{textwrap.fill(_HOW, width)}\n\n{tables.plain(rows)}'
+  table = rendering.grouped(rows, _labels(filled))
+  return f'{textwrap.fill(_HOW, width)}\n\n{table}'
+
+
+def _labels(filled: Filled) -> int:
+  return len(filled.table.headings)
 
 
 def cells(filled: Filled) -> list[list[str]]:
@@ -45,10 +51,12 @@ def cells(filled: Filled) -> list[list[str]]:
     Text: for each measure the difference, in how many seeds it is positive, and
     that of the paper's numbers.
   """
-  heads = ['First minus second']
+  heads = [*filled.table.headings[:-1], 'First minus second']
   for column in filled.table.columns:
     heads += [f'{column.heading} (ours)', f'{column.heading} (positive)']
-    heads += [f'{column.heading} (paper)'] * filled.table.is_printed
+    heads += [
+      f'{column.heading} ({filled.table.paper})'
+    ] * filled.table.is_printed
   rows = [heads]
   for first, second in filled.table.pairs:
     if any(paired(filled, first, second, c) for c in filled.table.columns):
@@ -83,13 +91,14 @@ def paired(
 
 def _row(filled: Filled, first: Source, second: Source) -> list[str]:
   lines = filled.table.line(first), filled.table.line(second)
-  row = [_label(*lines)]
+  # Rows of a pair differ in their last label only.
+  row = [*lines[0].labels[:-1], f'{_name(lines[0])} − {_name(lines[1])}']
   for place, column in enumerate(filled.table.columns):
     found = paired(filled, first, second, column)
     if found is None:
       row += [tables.NOTHING, tables.NOTHING]
     else:
-      decimals = measures.decimals(filled.models(first))
+      decimals = measures.decimals(filled.models(first), column.key)
       positive = sum(value > 0 for value in found.values.values())
       row += [_signed(found, decimals), f'{positive} of {len(found.values)}']
     if filled.table.is_printed:
@@ -107,14 +116,6 @@ def _printed(first: str, second: str) -> str:
   return f'{decimal.Decimal(first) - decimal.Decimal(second):+}'
 
 
-def _label(first: Line, second: Line) -> str:
-  """'Without adversarial training: CE + KL − CE'."""
-  common = [
-    a for a, b in zip(first.labels, second.labels, strict=True) if a == b
-  ]
-  rest = [
-    ' − '.join(f'({label})' if ' + ' in label else label for label in (a, b))
-    for a, b in zip(first.labels, second.labels, strict=True)
-    if a != b
-  ]
-  return ': '.join([*common, *rest])
+def _name(line: Line) -> str:
+  label = line.labels[-1]
+  return f'({label})' if ' + ' in label else label

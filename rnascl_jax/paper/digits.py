@@ -31,9 +31,9 @@ _LABELS = {
   'ResNet-50 (vulnerable teacher)': 'Vulnerable teacher',
 }
 _WARNING = (
-  '**Other data: ours are handwritten digits of 8×8 pixels, a small student and '
-  'a small teacher; {paper}. The numbers do not compare in size. What can be '
-  'compared is which row is above which.**'
+  '**Other data: ours are handwritten digits of 8×8 pixels, a small student '
+  'and a small teacher; {paper}. The numbers do not compare in size. What can '
+  'be compared is which row is above which.**'
 )
 
 
@@ -58,8 +58,9 @@ def table(printed: Table) -> Table:
     if (first := _source(pair[0], space)) is not None
     and (second := _source(pair[1], space)) is not None
   )
-  paper = "the paper's columns are its CIFAR-10 numbers of space "
-  paper += f'{space.upper()} with the teachers of this table'
+  paper = "the paper's columns are its numbers of CIFAR-10, of the same row in "
+  paper += f'space {space.upper()} with its teacher (WRT-34; vulnerable: '
+  paper += 'ResNet-50)'
   if not printed.is_printed:
     paper = 'the paper shows CIFAR-10 in Fig. 3'
   return printed._replace(
@@ -68,6 +69,7 @@ def table(printed: Table) -> Table:
     pairs=pairs,
     notes=_notes(printed),
     warning=_WARNING.format(paper=paper),
+    paper='paper, CIFAR-10',
   )
 
 
@@ -106,5 +108,5 @@ TABLES = (
   table(teachers.TABLE_10),
   table(teachers.TABLE_11),
   table(studies.FIGURE_3),
-  studies.GAMMA,
+  studies.GAMMA_DIGITS,
 )

@@ -2,15 +2,22 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 import matplotlib
 
 from rnascl_jax import files
 from rnascl_jax.figures import style
-from rnascl_jax.paper import ablations, bars, curves, digits, scatter, studies
-from rnascl_jax.paper import tutors
+from rnascl_jax.paper import (
+  ablations,
+  bars,
+  curves,
+  digits,
+  scatter,
+  studies,
+  tutors,
+)
 from rnascl_jax.paper.picture import Picture
 from rnascl_jax.paper.sweep_results import Sweep
 
@@ -42,9 +49,10 @@ FIGURES: dict[str, dict[str, _Draw]] = {
       said=" The paper's are mostly layers 18, 32 and 40.",
     ),
     'table7': _partial(bars.terms, table=ablations.TABLE_7, with_paper=True),
+    'gamma': _partial(bars.gamma, table=studies.GAMMA),
   },
   'digits': {
-    '3': _partial(scatter.figure_3, spaces=('s3',), on_digits=True),
+    '3': _partial(scatter.figure_3, spaces=('digits',), on_digits=True),
     '6': _partial(
       curves.epsilon_curves, name='Fig. 6 on digits', panels=curves.DIGITS
     ),
@@ -52,7 +60,7 @@ FIGURES: dict[str, dict[str, _Draw]] = {
       tutors.tutor_counts, name='Fig. 8 on digits', panels=tutors.DIGITS
     ),
     'table7': _partial(bars.terms, table=digits.TABLE_7, with_paper=False),
-    'gamma': bars.gamma,
+    'gamma': _partial(bars.gamma, table=studies.GAMMA_DIGITS),
   },
 }
 
@@ -62,48 +70,51 @@ class Drawn(NamedTuple):
 
   Attributes:
     name: 'Fig. 3', 'Fig. 3 on digits'.
-    path: of the file; None where nothing of it was run.
-    caption: below it.
+    file: its name.
+    picture: None where nothing of it was run.
   """
 
   name: str
-  path: pathlib.Path | None
-  caption: str
+  file: str
+  picture: Picture | None
 
 
-def draw(
-  sweep: Sweep, data: str, keys: Collection[str] | None, folder: pathlib.Path
-) -> list[Drawn]:
-  """Draws figures of one kind of data, 150 dots per inch.
+def draw(sweep: Sweep, data: str, keys: Collection[str] | None) -> list[Drawn]:
+  """Draws figures of one kind of data.
 
   Args:
     sweep: the results.
     data: key of `FIGURES`.
     keys: of the figures; None for all.
-    folder: for the files.
 
   Returns:
     All figures that were asked for, drawn or not.
   """
-  found = []
   with matplotlib.rc_context(style.SETTINGS):
-    for key, build in FIGURES[data].items():
-      if keys is None or key in keys:
-        found.append(_save(build(sweep), data, key, folder))
-  return found
+    return [
+      _drawn(build(sweep), data, key)
+      for key, build in FIGURES[data].items()
+      if keys is None or key in keys
+    ]
 
 
-def _save(
-  picture: Picture | None, data: str, key: str, folder: pathlib.Path
-) -> Drawn:
+def _drawn(picture: Picture | None, data: str, key: str) -> Drawn:
   name = f'Fig. {key}' if key.isdigit() else f'the figure {key!r}'
-  if data == 'digits':
-    name += ' on digits'
-  if picture is None:
-    return Drawn(name, None, '')
   file = f'fig{key}' if key.isdigit() else key
-  suffix = '_digits' if data == 'digits' else ''
-  path = folder / f'{file}{suffix}.png'
-  with files.replacing(path) as target:
-    picture.figure.savefig(target, format='png')
-  return Drawn(name, path, picture.caption)
+  if data == 'digits':
+    name, file = f'{name} on digits', f'{file}_digits'
+  return Drawn(name, f'{file}.png', picture)
+
+
+def save(drawn: Iterable[Drawn], folder: pathlib.Path) -> None:
+  """Writes PNG files of 150 dots per inch, each whole or not at all.
+
+  Args:
+    drawn: of `draw`; what was not drawn is passed over.
+    folder: for the files.
+  """
+  with matplotlib.rc_context(style.SETTINGS):
+    for _, file, picture in drawn:
+      if picture is not None:
+        with files.replacing(folder / file) as target:
+          picture.figure.savefig(target, format='png')

@@ -121,10 +121,11 @@ def _devices(run: Run, stage: str) -> list[Json]:
   return found or [{'kind': 'an unknown device', 'count': 1}]
 
 
-def decimals(models: Mapping[int, Evaluated]) -> int:
+def decimals(models: Mapping[int, Evaluated], attack: str) -> int:
   """Of accuracies in %: two where there are as many images as the paper has."""
-  images = max((e.found.images for e in models.values()), default=0)
-  return 2 if images >= _MANY else 1
+  outcomes = [e.found.outcome(attack) for e in models.values()]
+  images = [outcome.images for outcome in outcomes if outcome is not None]
+  return 2 if max(images, default=0) >= _MANY else 1
 
 
 def text(found: Summary, decimals: int | None = None) -> str:

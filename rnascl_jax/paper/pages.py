@@ -18,11 +18,20 @@ class Part(NamedTuple):
 
   Attributes:
     tables: filled.
-    pictures: drawn or not.
+    drawn: figures, also those of which nothing was run.
   """
 
   tables: Sequence[Filled]
-  pictures: Sequence[Drawn]
+  drawn: Sequence[Drawn]
+
+  @property
+  def captions(self) -> dict[str, str]:
+    """Of the figures that there are, by their files."""
+    return {
+      file: picture.caption
+      for _, file, picture in self.drawn
+      if picture is not None
+    }
 
 
 def markdown(parts: Sequence[Part], *, asked: bool) -> str:
@@ -41,14 +50,12 @@ def markdown(parts: Sequence[Part], *, asked: bool) -> str:
     for filled in part.tables:
       if not filled.is_empty:
         sections += [f'## {filled.table.title}', *_markdown_table(filled)]
-  drawn = [p for part in parts for p in part.pictures if p.path is not None]
-  if drawn:
+  captions = {f: text for part in parts for f, text in part.captions.items()}
+  if captions:
     sections.append('## Figures')
-  for picture in drawn:
-    assert picture.path is not None
-    sections.append(
-      f'![{picture.name}]({picture.path.name})\n\n*{_plain(picture.caption)}*'
-    )
+  for file, caption in captions.items():
+    name = file.removesuffix('.png')
+    sections.append(f'![{name}]({file})\n\n{caption}')
   sections += _absent(parts, asked)
   return '\n\n'.join(sections) + '\n'
 
@@ -70,11 +77,6 @@ def _listed(notes: Sequence[str]) -> str:
   return '\n'.join(f'- {note}' for note in notes)
 
 
-def _plain(caption: str) -> str:
-  """Without emphasis, as the whole caption has it."""
-  return caption.replace('**', '')
-
-
 def plain(parts: Sequence[Part], folder: pathlib.Path, *, asked: bool) -> str:
   """The tables for a console, and where the figures are.
 
@@ -92,10 +94,9 @@ def plain(parts: Sequence[Part], folder: pathlib.Path, *, asked: bool) -> str:
       if not filled.is_empty:
         sections.append(_plain_table(filled))
   sections += [
-    textwrap.fill(f'{picture.path}: {_plain(picture.caption)}', _WIDTH)
+    provenance.wrapped([f'{folder / file}: {caption}'], _WIDTH)
     for part in parts
-    for picture in part.pictures
-    if picture.path is not None
+    for file, caption in part.captions.items()
   ]
   sections += [textwrap.fill(text, _WIDTH) for text in _absent(parts, asked)]
   return '\n\n'.join([*sections, f'Saved: {folder / "tables.md"}'])
@@ -121,10 +122,10 @@ def _absent(parts: Sequence[Part], asked: bool) -> list[str]:
     if filled.is_empty
   ]
   names = [
-    picture.name
+    drawn.name
     for part in parts
-    for picture in part.pictures
-    if picture.path is None
+    for drawn in part.drawn
+    if drawn.picture is None
   ]
   if asked:
     lines = [f'{title}: no row of it was run.' for title in titles]

@@ -1,7 +1,7 @@
 """A figure of a sweep with its caption, and what all of them share."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -52,12 +52,13 @@ def point(sweep: Sweep, source: Source) -> Point | None:
   return Point(clean, robust, models)
 
 
-def draw_point(axes: Axes, found: Point, **look) -> None:
+def draw_point(axes: Axes, found: Point, *, color: str, **look: Any) -> None:
   """A marker with the standard deviation over seeds, where there are several.
 
   Args:
     axes: of clean against robust accuracy.
     found: the model.
+    color: of both.
     **look: of `scatter`.
   """
   x, y = found.clean.mean, found.robust.mean
@@ -66,12 +67,12 @@ def draw_point(axes: Axes, found: Point, **look) -> None:
     y,
     found.robust.deviation,
     found.clean.deviation,
-    color=look.get('edgecolor'),
+    color=color,
     lw=0.8,
-    alpha=0.7,
+    alpha=0.45,
     fmt='none',
   )
-  axes.scatter(x, y, zorder=3, **look)
+  axes.scatter(x, y, color=color, zorder=3, **look)
 
 
 def radius(found: Iterable[Evaluated]) -> str:
@@ -99,44 +100,66 @@ def lacking(names: Sequence[str]) -> str:
   return f' **Not run: {", ".join(names)}.**' if names else ''
 
 
+class Label(NamedTuple):
+  """Text beside a marker.
+
+  Attributes:
+    x: of the marker.
+    y: of the marker.
+    text: to be written.
+    color: of the text.
+    radius: of the marker, in points.
+  """
+
+  x: float
+  y: float
+  text: str
+  color: str
+  radius: float
+
+
+# Directions from a marker, and how far from its edge; the first of equal ones.
+_DIRECTIONS = np.array(
+  [(1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7)]
+  + [(0.7, -0.7), (-0.7, -0.7)]
+)
+_BEYOND = (6.0, 11.0, 16.0)
+# In dots: farther than this, room is room.
+_FREE = 18.0
+
+
 def place_labels(
-  axes: Axes, labels: Sequence[tuple[float, float, str, str]], **look
+  figure: Figure, axes: Axes, labels: Sequence[Label], size: float
 ) -> None:
-  """Writes labels beside their points, where fewest others are.
+  """Writes labels beside their markers, where fewest others are.
 
   Args:
+    figure: to which the axes belong.
     axes: whose limits are final.
-    labels: x, y, text and colour of each.
-    **look: of the text.
+    labels: one for each marker.
+    size: of the type.
   """
-  axes.figure.draw_without_rendering()
-  points = axes.transData.transform([(x, y) for x, y, _, _ in labels])
+  figure.draw_without_rendering()
+  points = axes.transData.transform([(label.x, label.y) for label in labels])
   taken = list(points)
-  dots = 72 / axes.figure.dpi
-  for at, (x, y, text, color) in zip(points, labels, strict=True):
-    best = max(_AROUND, key=lambda by: _room(at + np.array(by) / dots, taken))
-    taken.append(at + np.array(best) / dots)
+  dots = 72 / figure.dpi
+  for index, label in enumerate(labels):
+    others = [*taken[:index], *taken[index + 1 :]]
+    reach = [label.radius + beyond for beyond in _BEYOND]
+    offsets = np.concatenate([_DIRECTIONS * r for r in reach])  # [places, 2]
+    places = points[index] + offsets / dots
+    best = int(np.argmax([_room(place, others) for place in places]))
+    taken.append(places[best])
     axes.annotate(
-      text,
-      (x, y),
-      xytext=best,
+      label.text,
+      (label.x, label.y),
+      xytext=tuple(offsets[best]),
       textcoords='offset points',
       ha='center',
       va='center',
-      color=color,
-      **look,
+      color=label.color,
+      fontsize=size,
     )
-
-
-# Where a label may be, in points from its marker; the first of equal ones.
-_AROUND = [
-  (radius * x, radius * y)
-  for radius in (10.0, 15.0)
-  for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7))
-  + ((0.7, -0.7), (-0.7, -0.7))
-]
-# In dots: farther than this, room is room.
-_FREE = 16.0
 
 
 def _room(at: np.ndarray, taken: Sequence[np.ndarray]) -> float:

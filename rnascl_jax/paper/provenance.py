@@ -1,4 +1,4 @@
-"""What stands below a table: where its numbers come from, and what they lack."""
+"""What stands below a table: where its numbers come from, what they lack."""
 
 import re
 import shlex
@@ -56,8 +56,8 @@ def _how(filled: Filled) -> str:
   if len(filled.seeds) < 2:
     return f'Accuracies in %, of one seed ({seeds}).'
   return (
-    f'Accuracies in %, mean ± standard deviation over seeds ({seeds}); without '
-    '± of one seed.'
+    f'Accuracies in %, mean ± standard deviation over seeds ({seeds}); a '
+    'number without ± is of one seed.'
   )
 
 
@@ -159,11 +159,12 @@ def _origin(filled: Filled) -> list[str]:
     ('Commit', commits),
     ('Devices', kinds),
   ]
-  return [
+  said = [
     f'{name}: {"; ".join(dict.fromkeys(values))}.'
     for name, values in facts
     if values
   ]
+  return [' '.join(said)]
 
 
 def _devices(run: Run) -> list:
@@ -226,5 +227,6 @@ def _commands(run: Run) -> list[str]:
 def wrapped(lines: list[str], width: int) -> str:
   """Sentences for a console, each on lines of its own, without emphasis."""
   return '\n'.join(
-    textwrap.fill(line.replace('**', ''), width) for line in lines
+    textwrap.fill(line.replace('**', ''), width, break_on_hyphens=False)
+    for line in lines
   )

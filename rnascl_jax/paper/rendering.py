@@ -1,5 +1,6 @@
 """A table as text: our numbers beside the printed ones, for every measure."""
 
+import re
 from typing import NamedTuple
 
 from rnascl_jax.paper import measures
@@ -10,6 +11,10 @@ from rnascl_jax.report import tables
 NOT_RUN = 'not run'
 PAPER_ONLY = 'paper only'
 _DEVICES = 'devices'
+_NOT_ACCURACIES = ('parameters', 'macs', 'gigamacs', 'hours')
+_CITATION = re.compile(r' \([^()]* et al\.[^()]*\)')
+# At this one no line is broken.
+_HYPHEN = '\u2011'
 
 
 class Row(NamedTuple):
@@ -104,7 +109,8 @@ def _headings(table: Table, column: Column) -> list[str]:
   if not table.is_printed:
     return [column.heading]
   ours = f'{column.heading} (ours)'
-  return [ours, f'{column.heading} (paper)'] if column.printed else [ours]
+  printed = f'{column.heading} ({table.paper})'
+  return [ours, printed] if column.printed else [ours]
 
 
 def _row(filled: Filled, row: Row) -> list[str]:
@@ -125,19 +131,22 @@ def ours(row: Row, column: Column) -> str:
       for evaluated in row.models.values()
       for kind in measures.devices(*evaluated)
     ]
-    return ', '.join(dict.fromkeys(kinds)) or tables.NOTHING
+    return ', '.join(dict.fromkeys(kinds)) or _nothing(row)
   found = measures.summary(row.models, column.key)
   if found is None:
-    return tables.NOTHING if row.line.source is not None else ''
-  decimals = measures.decimals(row.models) if _is_accuracy(column) else None
+    return _nothing(row)
+  decimals = None
+  if column.key not in _NOT_ACCURACIES:
+    decimals = measures.decimals(row.models, column.key)
   text = measures.text(found, decimals)
   if len(found.values) < len(row.models):
     text += f' ({len(found.values)} of {len(row.models)} seeds)'
   return text
 
 
-def _is_accuracy(column: Column) -> bool:
-  return column.key not in ('parameters', 'macs', 'gigamacs', 'hours')
+def _nothing(row: Row) -> str:
+  """A dash in a row that could be run, nothing in one of others."""
+  return '' if row.line.source is None else tables.NOTHING
 
 
 def seeds_text(filled: Filled, row: Row) -> str:
@@ -156,11 +165,34 @@ def markdown(filled: Filled) -> str:
 
 
 def plain(filled: Filled) -> str:
-  """The rows for a console; the labels of a row are one."""
-  return tables.plain(
-    [
-      [': '.join(row[:labels]), *row[labels:]]
-      for labels in [len(filled.table.headings)]
-      for row in cells(filled)
-    ]
-  )
+  """The rows for a console; the first of two labels heads a group."""
+  return grouped(cells(filled), len(filled.table.headings))
+
+
+def grouped(rows: list[list[str]], labels: int) -> str:
+  """Aligned rows, each group of equal first labels below that label.
+
+  Args:
+    rows: headings, then text; names of others without their source.
+    labels: how many columns in front are labels, 1 or 2.
+
+  Returns:
+    Lines without a trailing newline.
+  """
+  heads, *others = rows
+  table = [heads[labels - 1 :]]
+  group = ''
+  for row in others:
+    if labels > 1 and row[0] != group:
+      group = row[0]
+      table.append([group, *[''] * (len(heads) - labels)])
+    name = _CITATION.sub('', row[labels - 1])
+    table.append(['  ' * (labels > 1) + name, *row[labels:]])
+  return _unbroken(table)
+
+
+def _unbroken(rows: list[list[str]]) -> str:
+  """Aligned rows whose names are broken between words only."""
+  for row in rows[1:]:
+    row[0] = row[0].replace('-', _HYPHEN)
+  return tables.plain(rows).replace(_HYPHEN, '-')

@@ -15,10 +15,6 @@ from rnascl_jax.paper.sweep_results import Sweep
 
 _CLEAN, _ROBUST, _PARAMETERS, _MACS = 0, 2, 4, 5
 _COLORS = {cifar10.WITHOUT: style.BLUE, cifar10.WITH: style.RED}
-_TITLES = {
-  cifar10.WITHOUT: 'Without adversarial training',
-  cifar10.WITH: 'With adversarial training',
-}
 
 
 class _Mark(NamedTuple):
@@ -42,6 +38,11 @@ class _Mark(NamedTuple):
   ours: Point | None
   line: Line
 
+  @property
+  def area(self) -> float:
+    """Of the marker, in points squared."""
+    return 22 + 26 * self.millions
+
 
 def figure_1(sweep: Sweep) -> Picture | None:
   """Table 1 as a figure: others in grey, the paper's RNAS-CL hollow, ours full.
@@ -57,17 +58,19 @@ def figure_1(sweep: Sweep) -> Picture | None:
   if not ours:
     return None
   marks = [*_printed_marks(), *ours]
-  legend = [_entry(mark) for mark in marks if mark.ours or not mark.line.source]
+  legend = [*_markers(), *map(_entry, _explained(marks))]
   figure = style.figure(11.0, 5.0 + 0.17 * (-(-len(legend) // 4)))
   panels = figure.subplots(1, 2)
   figure.legend(handles=legend, loc='outside lower center', ncols=4, fontsize=7)
-  for axes, (training, title) in zip(panels, _TITLES.items(), strict=True):
-    _draw(axes, [m for m in marks if m.line.labels[0] == training])
-    axes.set_title(title)
+  for axes, training in zip(panels, _COLORS, strict=True):
+    axes.set_title(training)
+    shown = [m for m in marks if m.line.labels[0] == training]
+    _draw(axes, shown)
+    picture.place_labels(figure, axes, _texts(shown), 7)
   reached = [point.models for mark in ours if (point := mark.ours)]
   radius = picture.radius(e for models in reached for e in models.values())
   absent = [
-    f'{line.labels[1]} ({line.labels[0]})'
+    f'{line.labels[1]} ({line.labels[0].lower()})'
     for line in lines
     if line not in [mark.line for mark in ours]
   ]
@@ -131,9 +134,30 @@ def _space(line: Line) -> str:
 
 
 def _sizes(parameters: str, macs: str) -> str:
-  """'(3.3M, 500*M)', with a dash for what is not reported."""
-  shown = [f'{n}M' if n[0].isdigit() else n for n in (parameters, macs)]
+  """'(3.3M, 500M*)', with a dash for what is not reported."""
+  shown = [
+    f'{n.rstrip("*")}M{"*" * n.endswith("*")}' if n[0].isdigit() else n
+    for n in (parameters, macs)
+  ]
   return f'({", ".join(shown)})'
+
+
+def _explained(marks: Sequence[_Mark]) -> list[_Mark]:
+  """Without the paper's RNAS-CL, whose spaces have one name with ours."""
+  return [mark for mark in marks if mark.ours or not mark.line.source]
+
+
+def _markers() -> list[Line2D]:
+  """What the three kinds of markers mean."""
+  kinds = (
+    ('other methods, as printed', style.GREY, style.PALE),
+    ("the paper's RNAS-CL", style.BLUE, 'none'),
+    ('RNAS-CL, ours', style.BLUE, style.BLUE),
+  )
+  return [
+    Line2D([], [], ls='', marker='o', mec=edge, mfc=face, label=label)
+    for label, edge, face in kinds
+  ]
 
 
 def _entry(mark: _Mark) -> Line2D:
@@ -151,22 +175,33 @@ def _entry(mark: _Mark) -> Line2D:
 
 
 def _draw(axes: Axes, marks: Sequence[_Mark]) -> None:
-  labels = []
   for mark in marks:
     own = mark.line.source is not None
     color = _COLORS[mark.line.labels[0]] if own else style.GREY
-    look = {'s': 22 + 26 * mark.millions, 'edgecolor': color}
     if mark.ours:
-      picture.draw_point(axes, mark.ours, facecolor=color, **look)
+      picture.draw_point(axes, mark.ours, s=mark.area, color=color)
     else:
       face = 'none' if own else style.PALE
-      axes.scatter(mark.clean, mark.robust, facecolor=face, **look)
-    text = style.BLACK if not own else color
-    labels.append((mark.clean, mark.robust, mark.text, text))
+      axes.scatter(
+        mark.clean, mark.robust, s=mark.area, facecolor=face, edgecolor=color
+      )
   axes.margins(0.08)
   axes.set(xlabel='Clean accuracy (%)', ylabel='PGD-20 accuracy (%)')
   axes.grid()
-  picture.place_labels(axes, labels, fontsize=7)
+
+
+def _texts(marks: Sequence[_Mark]) -> list[picture.Label]:
+  """What is written beside markers."""
+  return [
+    picture.Label(
+      mark.clean,
+      mark.robust,
+      mark.text,
+      _COLORS[mark.line.labels[0]] if mark.line.source else style.BLACK,
+      mark.area**0.5 / 2,
+    )
+    for mark in marks
+  ]
 
 
 _METHOD_COLORS = {
@@ -224,6 +259,11 @@ def figure_3(
   return Picture(figure, caption + picture.lacking(absent))
 
 
+def _area(spaces: Sequence[str], space: str) -> float:
+  """Of a marker, in points squared."""
+  return 36 * (1 + 1.3 * spaces.index(space))
+
+
 def _radius(found: dict[tuple[str, str], Point]) -> str:
   return picture.radius(
     e for point in found.values() for e in point.models.values()
@@ -240,10 +280,9 @@ def _figure_3(
     picture.draw_point(
       axes,
       point,
-      s=36 * (1 + 1.3 * spaces.index(space)),
+      s=_area(spaces, space),
       marker=marker,
-      facecolor=color,
-      edgecolor=color,
+      color=color,
       alpha=0.85,
     )
   shown = dict.fromkeys(method for _, method in found)
@@ -259,6 +298,20 @@ def _figure_3(
     for method in studies.METHODS
     if method in shown
   ]
+  if len(spaces) > 1:
+    handles += [
+      Line2D(
+        [],
+        [],
+        ls='',
+        marker='o',
+        mfc='none',
+        mec=style.GREY,
+        ms=_area(spaces, space) ** 0.5,
+        label=space.upper(),
+      )
+      for space in spaces
+    ]
   figure.legend(handles=handles, loc='outside right upper')
   axes.set_xlabel('Clean accuracy (%)')
   axes.set_ylabel(f'PGD-20 accuracy (%), ε = {_radius(found)}')
