@@ -46,6 +46,22 @@ def test_a_given_architecture_is_taken_and_named_in_the_report(
   assert loops.search(_config(path), str(tmp_path / 'run')) == found
 
 
+def test_an_architecture_without_tutors_is_for_students_without_attention(
+  tiny_run, tmp_path
+):
+  path = tmp_path / 'found.json'
+  saved = files.read_json(tiny_run / 'architecture.json')
+  assert saved['tutors_searched']
+  files.write_json(path, saved | {'tutors_searched': False})
+  config = _config(path)
+  with pytest.raises(ValueError, match=r'names no tutors.*rnas_cl\.gamma'):
+    loops.search(config, str(tmp_path / 'run'))
+  config.students.rnas_cl.gamma = 0.0
+  loops.search(config, str(tmp_path / 'run'))
+  run = results.load(tmp_path / 'run')
+  assert run.architecture['tutors'] == [] and run.tutor_counts is None
+
+
 def _other_space(config):
   config.space.choices = ((4, 2, 1),)
 

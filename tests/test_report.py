@@ -329,6 +329,17 @@ def test_the_architecture_table_gives_each_layer_its_tutor(workdir, per_block):
   assert rows[2][4].count('←') == per_block
 
 
+def test_tutors_that_were_not_searched_are_not_shown(workdir):
+  path = workdir / 'architecture.json'
+  saved = json.loads(path.read_text()) | {'tutors_searched': False}
+  path.write_text(json.dumps(saved))
+  written = report.write(workdir).read_text()
+  assert 'No tutors were searched' in written
+  assert 'tutor_map' not in written and '←' not in written
+  rows = tables.architecture(results.load(workdir).architecture)[1:]
+  assert [row[4] for row in rows] == ['', tables.NOTHING, tables.NOTHING]
+
+
 def test_a_run_under_way_has_a_report_of_what_is_there(tmp_path, workdir):
   bare = tmp_path / 'bare'
   bare.mkdir()

@@ -118,6 +118,8 @@ def tutor_map(run: Run) -> Figure | None:
     return None
   final = history[-1]  # [S, T]
   tutors = run.architecture['tutors']
+  if not tutors:
+    return None
   students, teachers = final.shape
   width = float(np.clip(0.22 * teachers, 3.2, 9.0))
   height = float(np.clip(0.22 * students, 2.4, 13.0))

@@ -82,7 +82,7 @@ class Run:
     provenance: provenance.json.
     stages: teachers, search, students, hardened ones, in this order.
     evaluations: sorted by their `order`, those with a base behind it.
-    architecture: architecture.json.
+    architecture: architecture.json; without `tutors` where none was searched.
     history: search/history.npz, what the search believed after every epoch.
     attention: evaluation/attention.npz, images and attention maps.
     robustness: evaluation/robustness.json, scores of all teachers' layers.
@@ -193,12 +193,20 @@ def load(workdir: str | os.PathLike[str]) -> Run:
     provenance=evaluation.read_json(root / 'provenance.json') or {},
     stages=_stages(root, config),
     evaluations=_in_order(evaluations),
-    architecture=evaluation.read_json(root / 'architecture.json'),
+    architecture=_architecture(root),
     history=evaluation.read_arrays(root / 'search' / 'history.npz'),
     attention=evaluation.read_arrays(root / 'evaluation' / 'attention.npz'),
     robustness=layer_scores.read(root / 'evaluation' / 'robustness.json'),
     given=_given(root),
   )
+
+
+def _architecture(root: pathlib.Path) -> Json | None:
+  """Reads architecture.json, without tutors that only stand there."""
+  saved = evaluation.read_json(root / 'architecture.json')
+  if saved is None or saved.get('tutors_searched', True):
+    return saved
+  return {**saved, 'tutors': []}
 
 
 def _in_order(found: list[Evaluation]) -> tuple[Evaluation, ...]:

@@ -27,7 +27,8 @@ def load(
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: if it is no architecture, or of another space or teacher.
+    ValueError: if it is no architecture, or of another space or teacher, or
+      has no tutors for students that attend to some.
   """
   path = pathlib.Path(everything.search.architecture)
   where = f"config.search.architecture='{path}'"
@@ -37,7 +38,8 @@ def load(
       'search.'
     )
   try:
-    found = architecture.from_dict(files.read_json(path))
+    saved = files.read_json(path)
+    found = architecture.from_dict(saved)
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ValueError(f'{where} is not an architecture: {error}') from error
   spec = everything.space
@@ -57,13 +59,23 @@ def load(
       f'{len(teacher_layers)}: {teacher_layers[:3]}.... Its tutors are layers '
       'of the teacher it was searched with: use that one.'
     )
+  attending = [name for name, s in everything.students.items() if s.gamma > 0]
+  if attending and not saved.get('tutors_searched', True):
+    raise ValueError(
+      f'{where} was searched without the attention loss and names no tutors, '
+      f'but config.students.{attending[0]}.gamma is not 0: set it to 0, or take '
+      'an architecture that was searched with config.search.gamma > 0.'
+    )
   return found
 
 
-def source(path: str) -> dict[str, Any]:
-  """What a run says of the file that it took."""
+def about(path: str) -> dict[str, Any]:
+  """What a run's own architecture.json says of the file that it took."""
   content = pathlib.Path(path).read_bytes()
   return {
-    'file': str(pathlib.Path(path).absolute()),
-    'sha256': hashlib.sha256(content).hexdigest(),
+    'source': {
+      'file': str(pathlib.Path(path).absolute()),
+      'sha256': hashlib.sha256(content).hexdigest(),
+    },
+    'tutors_searched': files.read_json(path).get('tutors_searched', True),
   }

@@ -88,7 +88,7 @@ def _take(run: Run, folder: pathlib.Path) -> None:
   path = run.settings.search.architecture
   layers = teachers.network(run, 'teacher').tap_names
   found = given_architecture.load(run.settings, layers)
-  _write(run, found, source=given_architecture.source(path))
+  _write(run, found, **given_architecture.about(path))
   workdir.finish(folder, {'seconds': 0.0, 'architecture': path})
   runs.record(run, 'search', 0.0)
 
@@ -150,7 +150,8 @@ def _search(run: Run, folder: pathlib.Path) -> None:
     teacher_net.tap_names,
     blocks_only=run.settings.space.layers == 'block',
   )
-  _write(run, found)
+  # Without the attention loss nothing moves them, and all are the first layer.
+  _write(run, found, tutors_searched=chosen.gamma > 0)
   workdir.finish(folder, summary)
   runs.record(run, 'search', summary['seconds'])
 

@@ -49,7 +49,7 @@ def terms(sweep: Sweep, table: Table, with_paper: bool) -> Picture | None:
   models = [row.models for row in filled.rows if row.models]
   radius = picture.radius(e for seeds in models for e in seeds.values())
   caption = (
-    f'{table.title}. Bars: mean {picture.seeds_text(models)}; dots: single '
+    f'{table.title}. Bars: {picture.averaged(models)}; dots: single '
     f'seeds. PGD-20 at ε = {radius}.'
   )
   absent = [': '.join(line.labels) for line in filled.missing]
@@ -125,8 +125,7 @@ def gamma(sweep: Sweep, table: Table) -> Picture | None:
     None where no row of the study but those that others share was run.
   """
   filled = rendering.fill(table, sweep)
-  own = [row for row in filled.rows if 'gamma' in _variant(row)]
-  if not any(row.models for row in own):
+  if filled.is_empty:
     return None
   figure = style.figure(9.0, 3.8)
   panels = figure.subplots(1, len(table.columns))
@@ -149,15 +148,11 @@ def gamma(sweep: Sweep, table: Table) -> Picture | None:
   radius = picture.radius(e for seeds in models for e in seeds.values())
   caption = (
     f'{table.title}: thin lines are seeds, thick ones their mean '
-    f'({picture.seeds_text(models)}). PGD-20 at ε = {radius}; γ is not to '
+    f'({picture.averaged(models)}). PGD-20 at ε = {radius}; γ is not to '
     'scale.'
   )
   absent = [f'{": γ = ".join(line.labels)}' for line in filled.missing]
   return Picture(figure, caption + picture.lacking(absent))
-
-
-def _variant(row: Row) -> str:
-  return '' if row.line.source is None else row.line.source.variant
 
 
 def _draw_series(

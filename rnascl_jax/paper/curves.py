@@ -94,8 +94,8 @@ def epsilon_curves(
   ]
   models = [seeds for shown in drawn for seeds in found[shown.title].values()]
   caption = (
-    f'{name}: accuracy against ε, mean {picture.seeds_text(models)}; shaded '
-    'from the lowest to the highest seed.'
+    f'{name}: accuracy against ε, '
+    f'{picture.averaged(models, "; shaded from the lowest to the highest")}.'
   )
   return Picture(figure, caption + picture.lacking(absent))
 

@@ -81,6 +81,8 @@ class Table(NamedTuple):
     radius_255: of the paper's attacks, in 1/255.
     pairs: sources whose difference, first minus second, says something.
     warning: what stands above it, '' for nothing.
+    needs: how the variant of a row begins that is the table's own; '' where it
+      shares none with others.
     paper: what the columns of printed numbers are called.
   """
 
@@ -93,6 +95,7 @@ class Table(NamedTuple):
   radius_255: float = 8.0
   pairs: tuple[tuple[Source, Source], ...] = ()
   warning: str = ''
+  needs: str = ''
   paper: str = 'paper'
 
   @property

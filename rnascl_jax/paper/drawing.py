@@ -12,9 +12,10 @@ from rnascl_jax.figures import style
 from rnascl_jax.paper import (
   ablations,
   bars,
+  competitors,
   curves,
   digits,
-  scatter,
+  distillers,
   studies,
   tutors,
 )
@@ -26,8 +27,8 @@ _partial = functools.partial
 # By data and by key, in order. A figure is None where nothing of it was run.
 FIGURES: dict[str, dict[str, _Draw]] = {
   'cifar10': {
-    '1': scatter.figure_1,
-    '3': _partial(scatter.figure_3, spaces=studies.SPACES),
+    '1': competitors.figure_1,
+    '3': _partial(distillers.figure_3, spaces=studies.SPACES),
     '4': _partial(
       curves.epsilon_curves,
       name='Fig. 4: ImageNet-100, space I',
@@ -52,7 +53,7 @@ FIGURES: dict[str, dict[str, _Draw]] = {
     'gamma': _partial(bars.gamma, table=studies.GAMMA),
   },
   'digits': {
-    '3': _partial(scatter.figure_3, spaces=('digits',), on_digits=True),
+    '3': _partial(distillers.figure_3, spaces=('digits',), on_digits=True),
     '6': _partial(
       curves.epsilon_curves, name='Fig. 6 on digits', panels=curves.DIGITS
     ),

@@ -85,14 +85,21 @@ def radius(found: Iterable[Evaluated]) -> str:
   return ', '.join(dict.fromkeys(radii))
 
 
-def seeds_text(found: Sequence[Iterable[int]]) -> str:
-  """'over 3 seeds', 'over 1 to 3 seeds', of models with these seeds."""
+def averaged(found: Sequence[Iterable[int]], spread: str = '') -> str:
+  """What the numbers of models with these seeds are.
+
+  Args:
+    found: the seeds of each.
+    spread: how their spread is shown, said where there is one.
+
+  Returns:
+    'of one seed', 'mean over 3 seeds', 'mean over 1 to 3 seeds'.
+  """
   counts = sorted({len(list(seeds)) for seeds in found})
   if counts == [1]:
     return 'of one seed'
-  if len(counts) > 1:
-    return f'over {counts[0]} to {counts[-1]} seeds'
-  return f'over {counts[0]} seeds'
+  numbers = ' to '.join(dict.fromkeys(f'{n}' for n in (counts[0], counts[-1])))
+  return f'mean over {numbers} seeds{spread}'
 
 
 def lacking(names: Sequence[str]) -> str:

@@ -44,8 +44,13 @@ class Filled(NamedTuple):
 
   @property
   def is_empty(self) -> bool:
-    """Whether nothing of it was run."""
-    return not any(row.models for row in self.rows)
+    """Whether nothing of it was run, but for what it shares with others."""
+    return not any(
+      row.models
+      and row.line.source is not None
+      and row.line.source.variant.startswith(self.table.needs)
+      for row in self.rows
+    )
 
   @property
   def seeds(self) -> tuple[int, ...]:

@@ -52,6 +52,7 @@ FIGURE_3 = Table(
     'All in the architecture that RNAS-CL found. The paper shows these in a '
     'figure and prints no numbers; it has no AT and no KD.',
   ),
+  needs='kd',
   pairs=tuple(
     (distilled(space, 'rnas_cl'), distilled(space, method))
     for space in SPACES
@@ -109,6 +110,7 @@ def gamma_table(study: Study, title: str, note: str) -> Table:
   return Table(
     key='gamma',
     title=title,
+    needs='gamma',
     headings=('Objective', 'γ'),
     columns=_COLUMNS,
     lines=tuple(

@@ -23,6 +23,7 @@ FIGURE_10 = tuple(
 )
 DIGITS = (('RNAS-CL on digits', Source('digits', 'small', '', 'rnas_cl')),)
 _COLUMNS = 2
+_SPREAD = ' with lines from the lowest to the highest'
 
 
 def tutor_counts(
@@ -55,11 +56,9 @@ def tutor_counts(
     axes.set_title(title)
   for axes in grid[len(drawn) :]:
     axes.remove()
-  several = ' Lines go from the lowest to the highest seed.'
   caption = (
     f'{name}: student layers taught by each teacher layer (counted from 0, in '
-    f'forward order), mean {picture.seeds_text(list(drawn.values()))}.'
-    f'{several * any(len(counts) > 1 for counts in drawn.values())}{said}'
+    f'forward order), {picture.averaged(list(drawn.values()), _SPREAD)}.{said}'
   )
   absent = [title for title in found if title not in drawn]
   return Picture(figure, caption + picture.lacking(absent))

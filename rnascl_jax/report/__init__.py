@@ -172,11 +172,13 @@ def _architecture(run: Run) -> str:
   source = f'Search space `{space}`. ' if isinstance(space, str) else ''
   cost = f'{", ".join(sizes)}. ' if sizes else ''
   rows = tables.markdown(tables.architecture(saved), left=5)
-  return (
-    '## The architecture found\n\n'
-    f'{source}{cost}A tutor is the teacher layer, its index in brackets, whose '
-    f'attention maps a student layer was taught.\n\n{rows}'
+  tutors = (
+    'A tutor is the teacher layer, its index in brackets, whose attention maps '
+    'a student layer was taught.'
+    if saved['tutors']
+    else 'No tutors were searched (config.search.gamma is 0).'
   )
+  return f'## The architecture found\n\n{source}{cost}{tutors}\n\n{rows}'
 
 
 def _pictures(drawn: tuple[pathlib.Path, ...], workdir: pathlib.Path) -> str:

@@ -237,7 +237,7 @@ def architecture(saved: Json) -> list[list[str]]:
         f'{block["stride"]}',
         f'{block["features"]}',
         ', '.join(map(str, block['choices'])),
-        _tutors(tutors[start : start + each]),
+        _tutors(tutors[start : start + each]) if tutors else NOTHING,
       ]
     )
   return rows

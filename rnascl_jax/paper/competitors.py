@@ -1,14 +1,13 @@
-"""Figures 1 and 3: clean against robust accuracy."""
+"""Figure 1: clean against robust accuracy, beside what others published."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rnascl_jax.figures import style
-from rnascl_jax.paper import cifar10, picture, studies
+from rnascl_jax.paper import cifar10, picture
 from rnascl_jax.paper.definition import Line
 from rnascl_jax.paper.picture import Picture, Point
 from rnascl_jax.paper.sweep_results import Sweep
@@ -78,8 +77,8 @@ def figure_1(sweep: Sweep) -> Picture | None:
     f'Fig. 1: clean accuracy against accuracy under PGD-20 (ours at ε = '
     f'{radius}). The area of a marker grows with the number of parameters; in '
     'brackets parameters and MACs. Grey: other methods, as the paper prints '
-    "them in Table 1. Hollow: the paper's RNAS-CL. Full: ours, mean "
-    f'{picture.seeds_text(reached)} with standard deviation.'
+    "them in Table 1. Hollow: the paper's RNAS-CL. Full: ours, "
+    f'{picture.averaged(reached, " with standard deviation")}.'
   )
   return Picture(figure, caption + picture.lacking(absent))
 
@@ -202,119 +201,3 @@ def _texts(marks: Sequence[_Mark]) -> list[picture.Label]:
     )
     for mark in marks
   ]
-
-
-_METHOD_COLORS = {
-  'rnas_cl': (style.BLUE, 'o'),
-  'sp': (style.ORANGE, 's'),
-  'vid': (style.GREEN, '^'),
-  'rkd': (style.RED, 'v'),
-  'crd': (style.PURPLE, 'D'),
-  'pkt': (style.SKY, 'P'),
-  'at': (style.BLACK, 'X'),
-  'kd': (style.GREY, 'h'),
-}
-
-
-def figure_3(
-  sweep: Sweep, spaces: Sequence[str], on_digits: bool = False
-) -> Picture | None:
-  """Ways to distil against RNAS-CL; a larger marker is a larger space.
-
-  Args:
-    sweep: the results.
-    spaces: of the students, the smallest first.
-    on_digits: whether rows are those of digits.
-
-  Returns:
-    None where none was run.
-  """
-  found: dict[tuple[str, str], Point] = {}
-  for space in spaces:
-    for method in studies.METHODS:
-      source = studies.distilled(space, method)
-      if on_digits:
-        source = source._replace(teacher='small')
-      reached = picture.point(sweep, source)
-      if reached is not None:
-        found[space, method] = reached
-  if not found:
-    return None
-  figure = _figure_3(found, spaces)
-  absent = [
-    studies.METHODS[method] + f'-{space.upper()}' * (not on_digits)
-    for space in spaces
-    for method in studies.METHODS
-    if (space, method) not in found
-  ]
-  shown = ', '.join(space.upper() for space in spaces)
-  sizes = '' if on_digits else f' A larger marker is a larger space ({shown}).'
-  models = [point.models for point in found.values()]
-  caption = (
-    f'Fig. 3{" on digits" if on_digits else ""}: ways to distil against '
-    f'RNAS-CL, mean {picture.seeds_text(models)} with standard deviation, '
-    f'PGD-20 at ε = {_radius(found)}.{sizes} All in the architecture that '
-    'RNAS-CL found.'
-  )
-  return Picture(figure, caption + picture.lacking(absent))
-
-
-def _area(spaces: Sequence[str], space: str) -> float:
-  """Of a marker, in points squared."""
-  return 36 * (1 + 1.3 * spaces.index(space))
-
-
-def _radius(found: dict[tuple[str, str], Point]) -> str:
-  return picture.radius(
-    e for point in found.values() for e in point.models.values()
-  )
-
-
-def _figure_3(
-  found: dict[tuple[str, str], Point], spaces: Sequence[str]
-) -> Figure:
-  figure = style.figure(6.6, 4.4)
-  axes = figure.subplots()
-  for (space, method), point in found.items():
-    color, marker = _METHOD_COLORS[method]
-    picture.draw_point(
-      axes,
-      point,
-      s=_area(spaces, space),
-      marker=marker,
-      color=color,
-      alpha=0.85,
-    )
-  shown = dict.fromkeys(method for _, method in found)
-  handles = [
-    Line2D(
-      [],
-      [],
-      ls='',
-      color=_METHOD_COLORS[method][0],
-      marker=_METHOD_COLORS[method][1],
-      label=studies.METHODS[method],
-    )
-    for method in studies.METHODS
-    if method in shown
-  ]
-  if len(spaces) > 1:
-    handles += [
-      Line2D(
-        [],
-        [],
-        ls='',
-        marker='o',
-        mfc='none',
-        mec=style.GREY,
-        ms=_area(spaces, space) ** 0.5,
-        label=space.upper(),
-      )
-      for space in spaces
-    ]
-  figure.legend(handles=handles, loc='outside right upper')
-  axes.set_xlabel('Clean accuracy (%)')
-  axes.set_ylabel(f'PGD-20 accuracy (%), ε = {_radius(found)}')
-  axes.grid()
-  axes.margins(0.08)
-  return figure
