@@ -32,7 +32,13 @@ PyTorch checkpoints, which experiments.import_teacher reads (docs/teachers.md):
   python -m experiments.pipeline --config=configs/cifar10.py:teacher=wrn34 \
     --config.teacher.checkpoint=teachers/wrn34 --workdir=DIR
 
-Without config.teacher.checkpoint the teacher is trained.
+Without config.teacher.checkpoint the teacher is trained. All of Table 1 over
+seeds (`table=` 1, 2, 6, fig1, fig6 or fig8); its students are those of
+configs/ablations/terms.py, without the controls of this config:
+
+  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=configs/cifar10.py:table=1 \
+    --set=teacher_wrn34:teacher.checkpoint=teachers/wrn34
 
 Data: CIFAR-10 through TensorFlow Datasets, prepared as ArrayRecord.
 """
@@ -41,8 +47,8 @@ from typing import Any
 
 import ml_collections
 
-from configs import arguments
-from rnascl_jax import search_space, settings
+from configs import arguments, rows
+from rnascl_jax import search_space, settings, sweeps
 from rnascl_jax.teachers.published import PUBLISHED
 
 # Teachers by their short names, as fields of `config.teacher.network`: those of
@@ -64,6 +70,18 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 # Sides of the common attention maps, where it is not 8.
 MAP_SIZES = {'small': 4}
+# Spaces and terms (configs/ablations/terms.py) of tables and figures. The paper
+# does not say which spaces Figs. 6 and 8 show.
+_TABLE_1 = ('s3', 's5', 's7', 'm', 'm2', 'l')
+_SMALL = ('s3', 's5', 's7')
+_TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+  '1': (_TABLE_1, ('rnas_cl',)),
+  '2': ((*_SMALL, 'm', 'l'), ('rnas_cl',)),
+  '6': (('m2', 'l'), ('rnas_cl',)),
+  'fig1': (_TABLE_1, ('rnas_cl',)),
+  'fig6': (_SMALL, ('ce', 'ce_kl', 'rnas_cl')),
+  'fig8': ((*_SMALL, 'm'), ('rnas_cl',)),
+}
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -127,6 +145,33 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   if chosen['smoke']:
     shrink(config)
   return config
+
+
+def sweep(argument: str | None = None) -> list[sweeps.Row]:
+  """Tables 1, 2 and 6, and Figs. 1, 6 and 8.
+
+  Args:
+    argument: `table=` (1, 2, 6, fig1, fig6, fig8), all without it; `space=` and
+      `teacher=` (of configs/ablations/teacher.py) in place of the paper's;
+      `smoke`.
+
+  Returns:
+    The rows.
+
+  Raises:
+    ValueError: for an argument or a value that there is not.
+  """
+  chosen = rows.parse(argument)
+  arguments.pick(chosen, 'data', ('cifar10',))
+  found = {
+    table: [
+      row
+      for of in rows.combine(chosen, spaces, ('wrn34',))
+      for row in (rows.teacher(of), *(rows.student(of, t) for t in terms))
+    ]
+    for table, (spaces, terms) in _TABLES.items()
+  }
+  return rows.tables(chosen, found)
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:

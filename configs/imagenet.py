@@ -6,6 +6,10 @@
   python -m experiments.pipeline \
     --config=configs/imagenet.py:objective=fast --workdir=DIR_FAST
 
+Both rows of Table 3, with the search that they share:
+
+  python -m experiments.sweep --config=configs/imagenet.py --workdir=ROOT
+
 The first command searches on ImageNet-100, with a teacher that was imported as
 configs/imagenet100.py says (`python -m experiments.search` after
 `experiments.teacher` is enough). What it found is read from
@@ -39,8 +43,8 @@ from typing import Any
 
 import ml_collections
 
-from configs import arguments, imagenet100
-from rnascl_jax import search_space, settings
+from configs import arguments, imagenet100, rows
+from rnascl_jax import search_space, settings, sweeps
 
 EPSILON_255 = 4.0
 _REPLAYS = 4
@@ -102,3 +106,36 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.train.regime.replays = 2
     config.evaluation.curve_attacks = ()
   return config
+
+
+def sweep(argument: str | None = None) -> list[sweeps.Row]:
+  """Table 3: one search on ImageNet-100, two trainings on ImageNet.
+
+  Args:
+    argument: `space=` and `teacher=` in place of the paper's; `smoke`.
+
+  Returns:
+    The rows.
+
+  Raises:
+    ValueError: for an argument or a value that there is not.
+  """
+  chosen = rows.parse(argument, 'imagenet100')
+  arguments.refuse(chosen, 'configs/imagenet.py', 'table')
+  arguments.pick(chosen, 'data', ('imagenet100',))
+  (of,) = rows.combine(chosen, ('il',), ('wrn50',))
+  search = sweeps.Row(
+    f'{of.name}_search',
+    of._replace(data='').config('imagenet100'),
+    commands=('teacher', 'search'),
+  )
+  trained = [
+    sweeps.Row(
+      f'{of.name}_{objective}',
+      of._replace(data='').config('imagenet', objective=objective),
+      changes={'evaluation.teachers': False},
+      takes={'search.architecture': f'{search.name}/architecture.json'},
+    )
+    for objective in ('fast', 'fast_cac')
+  ]
+  return [search, *trained]

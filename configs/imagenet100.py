@@ -27,7 +27,12 @@ The radius of its PGD-20 is not printed: it is attacked at 8 / 255, as section
 4.1 says of all, and the curves have 4 / 255 and the budgets of Fig. 4 besides,
 on all test images. `rows=fig4` adds the students "KL-X-T" and "Standard" of
 section 4.9. They differ from the paper's in that they are trained in the
-architecture that RNAS-CL found; its own were searched with their own losses.
+architecture that RNAS-CL found; its own were searched with their own losses, as
+are the rows of the sweep (`table=` 5, fig4 or fig10), which are runs of
+configs/ablations/terms.py:
+
+  python -m experiments.sweep --workdir=ROOT \
+    --config=configs/imagenet100.py:table=fig4
 
 Not printed either, and as on CIFAR-10 here: 20 epochs of TRADES at a rate of
 0.004, radius 0.031 with 10 steps of 0.0078. The paper calls its teachers those
@@ -46,8 +51,8 @@ import pathlib
 
 import ml_collections
 
-from configs import arguments, cifar10
-from rnascl_jax import datasets, search_space, settings
+from configs import arguments, cifar10, rows
+from rnascl_jax import datasets, search_space, settings, sweeps
 from rnascl_jax.teachers.published import PUBLISHED
 
 _PREFIX = 'imagenet_'
@@ -59,6 +64,14 @@ TEACHERS = tuple(
 )
 _CLASSES = pathlib.Path(__file__).with_name('imagenet100.txt')
 _ROWS = ('table5', 'fig4')
+# Spaces, teachers and terms (configs/ablations/terms.py). The paper does not
+# say which three spaces Fig. 10 shows.
+_PAPERS = ('resnet18', 'resnet50', 'wrn50')
+_TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+  '5': (('i',), _PAPERS, ('rnas_cl',)),
+  'fig4': (('i',), _PAPERS, ('ce', 'ce_kl', 'rnas_cl')),
+  'fig10': (('is', 'im', 'i'), ('wrn50',), ('rnas_cl',)),
+}
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
@@ -107,6 +120,32 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   if chosen['smoke']:
     shrink(config)
   return config
+
+
+def sweep(argument: str | None = None) -> list[sweeps.Row]:
+  """Table 5, and Figs. 4 and 10.
+
+  Args:
+    argument: `table=` (5, fig4, fig10), all without it; `space=` and `teacher=`
+      for one alone; `smoke`.
+
+  Returns:
+    The rows; teachers are not attacked.
+
+  Raises:
+    ValueError: for an argument or a value that there is not.
+  """
+  chosen = rows.parse(argument, 'imagenet100')
+  arguments.pick(chosen, 'data', ('imagenet100',))
+  found = {
+    table: [
+      rows.student(of, term)
+      for of in rows.combine(chosen, spaces, teachers)
+      for term in terms
+    ]
+    for table, (spaces, teachers, terms) in _TABLES.items()
+  }
+  return rows.tables(chosen, found)
 
 
 def use_imagenet(config: ml_collections.ConfigDict, teacher: str) -> None:

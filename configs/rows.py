@@ -1,8 +1,8 @@
 """Rows of sweeps: a name is the same run in every table that has it.
 
-So sweeps of several tables with one ROOT share teachers and students. What
-`takes` names is made by another row, which the sweep has to have too:
-`teacher_of` and `student` make it.
+So sweeps of several tables with one ROOT share teachers and students. A row of
+`student` takes from that of `teacher`, and one of `in_its_architecture` from
+both: a sweep that has the one has to have the others.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,8 @@ _HARDENED = {
   'digits': _TABLE_7,
   'imagenet100': ('rnas_cl',),
 }
+# What every sweep takes, beside `data`.
+_NAMES = ('table', 'space', 'teacher', 'smoke')
 # In rows of students: another row attacks their teacher.
 _STUDENTS_ONLY = {'evaluation.teachers': False}
 
@@ -53,6 +55,7 @@ class Setting(NamedTuple):
 
   def config(self, file: str, **values: str) -> str:
     """A config file of `configs` with its argument."""
+    # That of most files without `data=`, which the others do not know.
     data = '' if self.data == 'cifar10' else self.data
     named = values | {
       'data': data,
@@ -139,13 +142,10 @@ def study(
   return together(
     *(
       row
-      for of in settings(chosen, spaces, (robust,))
+      for of in combine(chosen, spaces, (robust,))
       for row in (teacher(of), student(of), in_its_architecture(of, name))
     )
   )
-
-
-_NAMES = ('table', 'space', 'teacher', 'smoke')
 
 
 def parse(argument: str | None, data: str = 'cifar10') -> dict[str, str]:
@@ -164,7 +164,7 @@ def parse(argument: str | None, data: str = 'cifar10') -> dict[str, str]:
   return arguments.parse(argument, {'data': data} | dict.fromkeys(_NAMES, ''))
 
 
-def settings(
+def combine(
   chosen: dict[str, str], spaces: Sequence[str], teachers: Sequence[str]
 ) -> list[Setting]:
   """Every space with every teacher, where one was not chosen.

@@ -34,7 +34,11 @@ beside other work, first 1,000 test images at 8 / 255, AutoAttack the first 100,
 attacked by configs/cifar10_cpu.py. Digits: epsilon 0.1, means of seeds 0 to 2
 on 517 images, AutoAttack on the first 64 of seed 0.
 
-On a GPU, not yet run: network=resnet18,regime=fast and network=resnet18.
+On a GPU, not yet run: network=resnet18,regime=fast and network=resnet18, and
+Table 15 (clean / PGD-20: WRT-34 86.07 / 58.33, ResNet-18 84.59 / 55.54 and
+ResNet-50 87.03 / 49.25), whose teachers teach in other sweeps with this ROOT:
+
+  python -m experiments.sweep --config=configs/teachers.py --workdir=ROOT
 """
 
 import re
@@ -42,8 +46,8 @@ from typing import Any
 
 import ml_collections
 
-from configs import arguments, cifar10, digits
-from rnascl_jax import settings
+from configs import arguments, cifar10, digits, rows
+from rnascl_jax import settings, sweeps
 
 _WIDE = re.compile(r'wrn-(\d+)-(\d+)')
 _PIECEWISE = {
@@ -120,6 +124,27 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.teacher.label = 'Teacher without attacks'
   config.evaluation.auto_attack_models = ('teacher',)
   return config
+
+
+def sweep(argument: str | None = None) -> list[sweeps.Row]:
+  """Table 15: the teachers of Table 10 by themselves.
+
+  Args:
+    argument: `teacher=` (of configs/ablations/teacher.py) for one alone;
+      `smoke`.
+
+  Returns:
+    The rows, which are those that students of other sweeps take; they are
+    trained like `network=` of this file with `regime=pgd`.
+
+  Raises:
+    ValueError: for an argument or a value that there is not.
+  """
+  chosen = rows.parse(argument)
+  arguments.refuse(chosen, 'configs/teachers.py', 'table', 'space')
+  arguments.pick(chosen, 'data', ('cifar10',))
+  every = ('wrn34', 'resnet18', 'resnet50')
+  return [rows.teacher(of) for of in rows.combine(chosen, ('',), every)]
 
 
 def _on_cifar10(

@@ -1,4 +1,4 @@
-"""Runs all rows of a table of the paper, for several seeds; or prints them.
+r"""Runs all rows of a table of the paper, for several seeds; or prints them.
 
   python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
     --config=configs/ablations/terms.py:table=7,data=digits
@@ -37,16 +37,22 @@ from rnascl_jax import files, sweeps
 from rnascl_jax.report import tables
 from rnascl_jax.sweeps import results, runner
 
-_CONFIG = flags.DEFINE_string(
-  'config', None, 'File with a function sweep(); its argument after a colon.'
-)
-_WORKDIR = flags.DEFINE_string('workdir', None, 'ROOT, the folder of all runs.')
-_SEEDS = flags.DEFINE_list('seeds', ['0'], 'Seeds of every row: 0,1,2.')
-_PRINT = flags.DEFINE_boolean('print', False, 'Prints commands, runs nothing.')
-_ONLY = flags.DEFINE_list('only', [], 'Rows to run, with what they take from.')
-_SET = flags.DEFINE_multi_string(
-  'set', [], '[ROW:]FIELD=VALUE: sets a field; repeat the flag.'
-)
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Defines what the command takes."""
+  flags.DEFINE_string(
+    'config', None, 'File with a function sweep(); its argument after a colon.'
+  )
+  flags.DEFINE_string('workdir', None, 'ROOT, the folder of all runs.')
+  flags.DEFINE_list('seeds', ['0'], 'Seeds of every row: 0,1,2.')
+  flags.DEFINE_boolean('print', False, 'Prints commands, runs nothing.')
+  flags.DEFINE_list('only', [], 'Rows to run, with those that they take from.')
+  flags.DEFINE_multi_string(
+    'set', [], '[ROW:]FIELD=VALUE: sets a field; repeat the flag.'
+  )
+  flags.mark_flags_as_required(['config', 'workdir'])
 
 
 def load(text: str) -> list[sweeps.Row]:
@@ -115,8 +121,20 @@ def _seeds(given: Sequence[str]) -> list[int]:
     ) from None
 
 
-def _run(rows: list[sweeps.Row], seeds: Sequence[int], root: str) -> int:
-  """Runs and tabulates; returns the exit status."""
+def run(
+  rows: Sequence[sweeps.Row], seeds: Sequence[int], root: str, title: str
+) -> int:
+  """Runs rows and tabulates what they reached.
+
+  Args:
+    rows: from `load`, checked.
+    seeds: of every row.
+    root: folder of the sweep.
+    title: stands above the table in its file.
+
+  Returns:
+    The exit status.
+  """
   todo = sweeps.jobs(rows, seeds, root)
   try:
     states = sweeps.run(todo, sys.stdout)
@@ -124,10 +142,11 @@ def _run(rows: list[sweeps.Row], seeds: Sequence[int], root: str) -> int:
     print('Stopped. The same command goes on.')
     return 128 + stopped.signum
   cells = results.cells(root, rows, states)
-  text = f'{tables.markdown(cells, left=3)}\n\n{results.note(seeds)}\n'
+  note = results.note(seeds)
   place = pathlib.Path(root) / 'results.md'
-  files.write_atomically(place, f'# {_CONFIG.value}\n\n{text}')
-  print(f'\n{tables.plain(cells)}\n\n{results.note(seeds)}\nSaved: {place}')
+  table = tables.markdown(cells, left=3)
+  files.write_atomically(place, f'{title}\n\n{table}\n\n{note}\n')
+  print(f'\n{tables.plain(cells)}\n\n{note}\nSaved: {place}')
   return 0 if set(states.values()) == {runner.FINISHED} else 1
 
 
@@ -135,21 +154,22 @@ def main(argv: Sequence[str]) -> None:
   """Reads flags, checks every row, then runs or prints."""
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
-  root = _WORKDIR.value
   try:
-    seeds = _seeds(_SEEDS.value)
-    rows = sweeps.change(load(_CONFIG.value), _SET.value)
-    rows = sweeps.select(rows, _ONLY.value)
+    seeds = _seeds(FLAGS.seeds)
+    rows = sweeps.change(load(FLAGS.config), FLAGS.set)
+    rows = sweeps.select(rows, FLAGS.only)
     sweeps.check(rows, seeds)
   except ValueError as error:
     sys.exit(f'error: {error}')
-  if _PRINT.value:
-    print(script(rows, seeds, root))
+  if FLAGS.print:
+    print(script(rows, seeds, FLAGS.workdir))
     return
-  sys.exit(_run(rows, seeds, root))
+  command = shlex.join(['python', '-m', 'experiments.sweep', *sys.argv[1:]])
+  title = f'# {FLAGS.config}\n\n    {command}'
+  sys.exit(run(rows, seeds, FLAGS.workdir, title))
 
 
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['config', 'workdir'])
-  run: Callable[..., None] = app.run
-  run(main)
+  define_flags()
+  start: Callable[..., None] = app.run
+  start(main)

@@ -489,7 +489,10 @@ def test_all_tables_of_which_a_row_is_there_are_made_and_no_others(root):
   titles = re.findall(r'^## (Table \d+|Figures)', written(root), re.MULTILINE)
   # Table 10 shares the row of CE.
   assert titles == ['Table 7', 'Table 10', 'Figures']
-  assert 'No row was run of: Table 1; Table 2;' in text
+  # Nothing is said of the paper's own data, of which there is nothing.
+  assert 'Table 1;' not in text
+  missing = ' '.join(text.split('No row was run of: ')[1].split())
+  assert missing.startswith('Table 4 on digits; Table 8 on digits; Table 9 on')
 
 
 def test_a_table_that_was_asked_for_and_not_run_says_so_in_a_line(root):
@@ -567,3 +570,24 @@ def test_the_command_shows_a_message_and_no_traceback(tmp_path):
   assert done.returncode == 1
   assert 'has no folder seed<N>' in done.stderr
   assert 'Traceback' not in done.stderr
+
+
+def test_seeds_that_are_far_apart_are_each_shown(tmp_path):
+  for seed, clean in enumerate((100, 500)):
+    models = {'ce': counts(clean, 100), 'ce_eq6': counts(500, 100)}
+    saved_sweep.write_row(tmp_path, seed, CE[0], models)
+  paper.write(tmp_path, data='digits', tables=['7'])
+
+  assert written(tmp_path).count('Seeds that are far apart') == 1
+  assert (
+    'apart: Without adversarial training: CE, Clean: 19.3 (seed 0), 96.7 '
+    '(seed 1).'
+  ) in written(tmp_path)
+
+
+def test_a_row_that_one_seed_has_not_finished_has_the_commands_of_others(root):
+  (root / 'seed1' / CE[0] / 'sweep.json').unlink()
+  paper.write(root, data='digits', tables=['7'])
+
+  assert '--config=digits_ce' not in written(root)
+  assert written(root).count('ROOT/seedN/digits_ce\n') == 1

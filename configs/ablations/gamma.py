@@ -92,7 +92,7 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
   chosen = rows.parse(argument)
   found = rows.study(argument, 'gamma', ('s3',))
   if chosen['data'] == 'digits':
-    (of,) = rows.settings(chosen, (), ('small',))
+    (of,) = rows.combine(chosen, (), ('small',))
     found += [_searched(of, gamma) for gamma in _SEARCHED]
   return found
 
@@ -100,7 +100,8 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
 def _searched(of: rows.Setting, gamma: int) -> sweeps.Row:
   """RNAS-CL with another gamma in its search too."""
   row = rows.student(of, 'rnas_cl', hardened=False)
-  weights = dict.fromkeys(('search.gamma', 'students.rnas_cl.gamma'), gamma * 1.0)
+  fields = 'search.gamma', 'students.rnas_cl.gamma'
+  weights = dict.fromkeys(fields, float(gamma))
   return dataclasses.replace(
     row, name=f'{of.name}_gamma_{gamma}', changes={**row.changes, **weights}
   )

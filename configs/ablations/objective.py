@@ -26,6 +26,11 @@ A command makes three of its rows (WRT-34 teacher; hardware: one GPU):
     --config=configs/ablations/objective.py:space=s7 --workdir=DIR7 \
     --config.teacher.checkpoint=DIR3/teacher
 
+or, over seeds, with the architectures of RNAS-CL in ROOT if it has them:
+
+  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=configs/ablations/objective.py
+
 and on digits, at epsilon 0.1, minutes on a CPU:
 
   python -m experiments.pipeline \
@@ -46,8 +51,8 @@ or not (`none`).
 
 import ml_collections
 
-from configs import arguments, cifar10, digits
-from rnascl_jax import settings
+from configs import arguments, cifar10, digits, rows
+from rnascl_jax import settings, sweeps
 
 # The cross-entropy stays with beta = 0: it is part of the objective.
 _CAC = {'beta': 0.0, 'cac_weight': 1.0}
@@ -124,6 +129,22 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     return config
   _auto_attack(config, chosen)
   return config
+
+
+def sweep(argument: str | None = None) -> list[sweeps.Row]:
+  """Table 4.
+
+  Args:
+    argument: `data=` (cifar10, digits); `space=` and `teacher=` in place of the
+      paper's; `smoke`.
+
+  Returns:
+    The rows.
+
+  Raises:
+    ValueError: for an argument or a value that there is not.
+  """
+  return rows.study(argument, 'objective')
 
 
 def _auto_attack(

@@ -4,7 +4,7 @@ Sections 5.2, 5.4 and 5.5 print, in % (clean / PGD-20):
 
 | teacher                     | argument                    | s3            |
 | --------------------------- | --------------------------- | ------------- |
-| none, "Standard"            | teacher=none                | 89.92 / 17.69 |
+| none, "Standard"            | terms=ce (terms.py)         | 89.92 / 17.69 |
 | WRT-34, robust              | teacher=wrn34               | 89.4 / 34.3   |
 | ResNet-50, robust           | teacher=resnet50            | 89.39 / 35.76 |
 | ResNet-18, robust           | teacher=resnet18            | 88.47 / 26.35 |
@@ -14,7 +14,7 @@ Sections 5.2, 5.4 and 5.5 print, in % (clean / PGD-20):
 
 | argument                    | s5            | s7            | the teacher   |
 | --------------------------- | ------------- | ------------- | ------------- |
-| teacher=none                | 90.76 / 18.44 | 90.98 / 19.3  |               |
+| terms=ce (terms.py)         | 90.76 / 18.44 | 90.98 / 19.3  |               |
 | teacher=wrn34               | 90.4 / 35.59  | 90.62 / 37.24 | 86.07 / 58.33 |
 | teacher=resnet50            | 90.53 / 37.32 | 90.41 / 37.98 |               |
 | teacher=resnet18            | 88.77 / 25.49 | 89.47 / 27.96 |               |
@@ -22,36 +22,29 @@ Sections 5.2, 5.4 and 5.5 print, in % (clean / PGD-20):
 | teacher=vit                 | 87.7 / 35.42  | 87.0 / 34.3   | 81.24 / 51.42 |
 | teacher=deit                | 87.6 / 31.5   | 88.2 / 32.1   | 79.5 / 49.3   |
 
-Hardware: one GPU. Not yet run. A command for each teacher; `space=s5` and
-`space=s7` make its other columns, with --config.teacher.checkpoint=DIR/teacher
-from the teacher of the first run. The published teachers, imported as in
-docs/teachers.md, take the same flag: --config.teacher.checkpoint=teachers/wrn34
+Each table is a sweep (`table=` 10, 11 or 12; `space=` and `teacher=` for one of
+its columns or teachers). Hardware: one GPU; on digits minutes on a CPU. Not yet
+run. Published teachers are imported as in docs/teachers.md:
 
-  python -m experiments.pipeline \
-    --config=configs/ablations/teacher.py:teacher=none --workdir=DIR
-  python -m experiments.pipeline \
-    --config=configs/ablations/teacher.py:teacher=wrn34 --workdir=DIR
-  python -m experiments.pipeline \
-    --config=configs/ablations/teacher.py:teacher=resnet50 --workdir=DIR
-  python -m experiments.pipeline \
-    --config=configs/ablations/teacher.py:teacher=resnet18 --workdir=DIR
+  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=configs/ablations/teacher.py:table=10 \
+    --set=teacher_wrn34:teacher.checkpoint=teachers/wrn34
+  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=configs/ablations/teacher.py:table=11,data=digits
+
+Its students are those of configs/ablations/terms.py, which go on with eq. (6)
+besides. A teacher, its search and its student alone:
+
   python -m experiments.pipeline \
     --config=configs/ablations/teacher.py:teacher=vulnerable_resnet50 \
     --workdir=DIR
   python -m experiments.pipeline \
-    --config=configs/ablations/teacher.py:teacher=vit --workdir=DIR
-  python -m experiments.pipeline \
-    --config=configs/ablations/teacher.py:teacher=deit --workdir=DIR
-
-and on digits, minutes on a CPU (`teacher=small`, `vulnerable_small`, `none`):
-
-  python -m experiments.pipeline \
     --config=configs/ablations/teacher.py:data=digits,teacher=small \
     --workdir=DIR
 
-Every teacher has a search of its own, unlike the controls of configs/digits.py,
-which are taught in the architecture and by the tutors that the robust teacher
-found.
+"Standard" is `terms=ce` of configs/ablations/terms.py. Every teacher has a
+search of its own, unlike the controls of configs/digits.py, which are taught in
+the architecture and by the tutors that the robust teacher found.
 
 What differs from the paper: its robust teachers are published checkpoints (of
 Rice et al., Engstrom et al., and for ResNet-18 of Sehwag et al., who train with
@@ -62,13 +55,6 @@ and clipped gradients: a ViT trained from scratch by this config is not theirs.
 Which of their ViTs the paper means, it does not say; here it is ViT-B/4. Its
 vulnerable teacher's training is not printed; here it is that of the robust one
 without attacks, to its last epoch.
-
-`teacher=none` is searched by cross-entropy times n_f(G), eq. (2) with a weight
-of 0 for KL and attention, and trained by cross-entropy. So filters, weights and
-accuracies do not depend on any teacher, as in the paper's "Standard", of which
-it prints no more. The commands need a teacher to run all the same: a network of
-four filters stands in, is trained for one epoch, and is the row "Not used" of
-the report. What architecture.json calls tutors there means nothing.
 """
 
 import ml_collections
@@ -184,7 +170,7 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
   found = {
     table: [
       row
-      for of in rows.settings(chosen, ('s3', 's5', 's7'), teachers)
+      for of in rows.combine(chosen, ('s3', 's5', 's7'), teachers)
       for row in _rows(of, standard=table == '10')
     ]
     for table, teachers in known.items()

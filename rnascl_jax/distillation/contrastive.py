@@ -56,6 +56,8 @@ _EPSILON = 1e-7
 class Memory(NamedTuple):
   """What CRD carries from step to step.
 
+  With E = 128 the embeddings take 51 MB for CIFAR-10 and 1.3 GB for ImageNet.
+
   Attributes:
     student: [N, E], embeddings of all training images by the student.
     teacher: [N, E], by the teacher.

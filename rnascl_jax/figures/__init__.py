@@ -1,8 +1,9 @@
 """The paper's figures, drawn from what a run saved; JAX is not needed.
 
 `draw(workdir)` writes every figure for which the run holds the data to
-`workdir/figures/`. Matplotlib is imported in this package only, and only
-through its object-oriented interface, so that it needs no display.
+`workdir/figures/`. Matplotlib is imported in this package and in
+`rnascl_jax.paper` only, and only through its object-oriented interface, so that
+it needs no display.
 
 Example:
   >>> import tempfile

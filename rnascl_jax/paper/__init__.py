@@ -19,7 +19,7 @@ Reference:
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rnascl_jax import files
 from rnascl_jax.paper import (
@@ -85,29 +85,31 @@ def write(
       that is broken, and seeds that were trained or attacked otherwise.
   """
   kinds = _kinds(data)
-  _check(kinds, tables, [name for kind in kinds for name in TABLES[kind]])
-  _check(
-    kinds, figures, [name for kind in kinds for name in drawing.FIGURES[kind]]
-  )
+  _check(kinds, tables, TABLES)
+  _check(kinds, figures, drawing.FIGURES)
   sweep = sweep_results.load(root)
-  everything = not tables and not figures
+  asked = bool(tables or figures)
   # Everything before a file: seeds that do not agree leave nothing behind.
-  parts: list[pages.Part] = []
-  for kind in kinds:
-    filled = [
-      rendering.fill(table, sweep)
-      for key, table in TABLES[kind].items()
-      if everything or key in tables
-    ]
-    drawn = drawing.draw(sweep, kind, None if everything else figures)
-    parts.append(pages.Part(filled, drawn))
+  parts = [
+    pages.Part(
+      [
+        rendering.fill(table, sweep)
+        for key, table in TABLES[kind].items()
+        if key in tables or not asked
+      ],
+      drawing.draw(sweep, kind, figures if asked else None),
+    )
+    for kind in kinds
+  ]
+  if not asked and not data:
+    # Of data of which there is nothing, nothing is said.
+    parts = [part for part in parts if not part.is_empty] or parts
   folder = pathlib.Path(output or pathlib.Path(root) / 'tables')
   for part in parts:
     drawing.save(part.drawn, folder)
-  files.write_atomically(
-    folder / 'tables.md', pages.markdown(parts, asked=not everything)
-  )
-  return pages.plain(parts, folder, asked=not everything)
+  page = pages.markdown(parts, asked=asked)
+  files.write_atomically(folder / 'tables.md', page)
+  return pages.plain(parts, folder, asked=asked)
 
 
 def _kinds(data: str) -> tuple[str, ...]:
@@ -120,12 +122,13 @@ def _kinds(data: str) -> tuple[str, ...]:
 
 
 def _check(
-  kinds: Sequence[str], asked: Sequence[str], known: Sequence[str]
+  kinds: Sequence[str], asked: Sequence[str], known: Mapping[str, Mapping]
 ) -> None:
+  """Raises for a key that none of these kinds of data has."""
+  names = list(dict.fromkeys(name for kind in kinds for name in known[kind]))
   for key in asked:
-    if key not in known:
-      names = ', '.join(dict.fromkeys(known))
+    if key not in names:
       raise ValueError(
         f'{key!r} is no table or figure of {" or ".join(kinds)} that can be '
-        f'made; choose one of {names}.'
+        f'made; choose one of {", ".join(names)}.'
       )

@@ -38,6 +38,10 @@ class Source(NamedTuple):
     return '_'.join(part for part in parts if part)
 
 
+# Measures that are no accuracies.
+_OTHERS = ('parameters', 'macs', 'gigamacs', 'hours', 'devices')
+
+
 class Column(NamedTuple):
   """One measure of all rows.
 
@@ -51,6 +55,11 @@ class Column(NamedTuple):
   key: str
   heading: str
   printed: bool = True
+
+  @property
+  def is_accuracy(self) -> bool:
+    """Whether it is one, in %, with or without an attack."""
+    return self.key not in _OTHERS
 
 
 class Line(NamedTuple):
@@ -102,6 +111,13 @@ class Table(NamedTuple):
   def sources(self) -> tuple[Source, ...]:
     """Of all rows that have one, in order."""
     return tuple(line.source for line in self.lines if line.source is not None)
+
+  @property
+  def name(self) -> str:
+    """A short name: 'Table 7', 'Table 7 on digits'."""
+    name = self.title.split(':')[0].split(' (')[0]
+    on_digits = 'on digits' in self.title and 'on digits' not in name
+    return name + ' on digits' * on_digits
 
   @property
   def is_printed(self) -> bool:

@@ -1,6 +1,6 @@
 """Figure 3: other ways to distil against RNAS-CL."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -100,36 +100,39 @@ def _figure_3(
       color=color,
       alpha=0.85,
     )
-  shown = dict.fromkeys(method for _, method in found)
-  handles = [
-    Line2D(
-      [],
-      [],
-      ls='',
-      color=_METHOD_COLORS[method][0],
-      marker=_METHOD_COLORS[method][1],
-      label=studies.METHODS[method],
-    )
-    for method in studies.METHODS
-    if method in shown
-  ]
-  if len(spaces) > 1:
-    handles += [
-      Line2D(
-        [],
-        [],
-        ls='',
-        marker='o',
-        mfc='none',
-        mec=style.GREY,
-        ms=_area(spaces, space) ** 0.5,
-        label=space.upper(),
-      )
-      for space in spaces
-    ]
+  handles = _methods({method for _, method in found}) + _sizes(spaces)
   figure.legend(handles=handles, loc='outside right upper')
   axes.set_xlabel('Clean accuracy (%)')
   axes.set_ylabel(f'PGD-20 accuracy (%), ε = {_radius(found)}')
   axes.grid()
   axes.margins(0.08)
   return figure
+
+
+def _methods(shown: Collection[str]) -> list[Line2D]:
+  """Entries of the legend for these methods."""
+  return [
+    Line2D([], [], ls='', color=color, marker=marker, label=label)
+    for method, label in studies.METHODS.items()
+    for color, marker in [_METHOD_COLORS[method]]
+    if method in shown
+  ]
+
+
+def _sizes(spaces: Sequence[str]) -> list[Line2D]:
+  """Entries for the sizes of markers, where there are several."""
+  if len(spaces) < 2:
+    return []
+  return [
+    Line2D(
+      [],
+      [],
+      ls='',
+      marker='o',
+      mfc='none',
+      mec=style.GREY,
+      ms=_area(spaces, space) ** 0.5,
+      label=space.upper(),
+    )
+    for space in spaces
+  ]

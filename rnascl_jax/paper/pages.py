@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rnascl_jax.paper import differences, provenance, rendering
+from rnascl_jax.paper import differences, notes, provenance, rendering
 from rnascl_jax.paper.drawing import Drawn
 from rnascl_jax.paper.rendering import Filled
 
@@ -23,6 +23,13 @@ class Part(NamedTuple):
 
   tables: Sequence[Filled]
   drawn: Sequence[Drawn]
+
+  @property
+  def is_empty(self) -> bool:
+    """Whether nothing of it was run."""
+    return all(filled.is_empty for filled in self.tables) and all(
+      drawn.picture is None for drawn in self.drawn
+    )
 
   @property
   def captions(self) -> dict[str, str]:
@@ -62,7 +69,7 @@ def markdown(parts: Sequence[Part], *, asked: bool) -> str:
 
 def _markdown_table(filled: Filled) -> list[str]:
   found = [filled.table.warning, rendering.markdown(filled)]
-  found += [_listed(provenance.notes(filled)), differences.section(filled)]
+  found += [_listed(notes.notes(filled)), differences.section(filled)]
   commands = provenance.commands(filled)
   if commands:
     text = '\n'.join(commands)
@@ -73,8 +80,8 @@ def _markdown_table(filled: Filled) -> list[str]:
   return [text for text in found if text]
 
 
-def _listed(notes: Sequence[str]) -> str:
-  return '\n'.join(f'- {note}' for note in notes)
+def _listed(lines: Sequence[str]) -> str:
+  return '\n'.join(f'- {line}' for line in lines)
 
 
 def plain(parts: Sequence[Part], folder: pathlib.Path, *, asked: bool) -> str:
@@ -94,7 +101,7 @@ def plain(parts: Sequence[Part], folder: pathlib.Path, *, asked: bool) -> str:
       if not filled.is_empty:
         sections.append(_plain_table(filled))
   sections += [
-    provenance.wrapped([f'{folder / file}: {caption}'], _WIDTH)
+    notes.wrapped([f'{folder / file}: {caption}'], _WIDTH)
     for part in parts
     for file, caption in part.captions.items()
   ]
@@ -106,38 +113,33 @@ def _plain_table(filled: Filled) -> str:
   title = filled.table.title
   found = [f'{title}\n{"=" * len(title)}']
   if filled.table.warning:
-    found.append(provenance.wrapped([filled.table.warning], _WIDTH))
+    found.append(notes.wrapped([filled.table.warning], _WIDTH))
   found.append(rendering.plain(filled))
-  found.append(provenance.wrapped(provenance.notes(filled), _WIDTH))
+  found.append(notes.wrapped(notes.notes(filled), _WIDTH))
   found.append(differences.plain(filled, _WIDTH))
   return '\n\n'.join(text for text in found if text)
 
 
 def _absent(parts: Sequence[Part], asked: bool) -> list[str]:
   """What is not there since none of it was run."""
-  titles = [
-    filled.table.title
-    for part in parts
-    for filled in part.tables
-    if filled.is_empty
+  tables = [
+    filled.table for part in parts for filled in part.tables if filled.is_empty
   ]
-  names = [
+  figures = [
     drawn.name
     for part in parts
     for drawn in part.drawn
     if drawn.picture is None
   ]
   if asked:
-    lines = [f'{title}: no row of it was run.' for title in titles]
-    return lines + [f'{_first(name)}: no run of it is there.' for name in names]
+    lines = [f'{table.title}: no row of it was run.' for table in tables]
+    return lines + [
+      f'{name[0].upper()}{name[1:]}: no run of it is there.' for name in figures
+    ]
   found = []
-  if titles:
-    short = '; '.join(title.split(':')[0] for title in titles)
-    found.append(f'No row was run of: {short}.')
-  if names:
-    found.append(f'Not drawn, as no run of it is there: {", ".join(names)}.')
+  if tables:
+    names = '; '.join(table.name for table in tables)
+    found.append(f'No row was run of: {names}.')
+  if figures:
+    found.append(f'Not drawn, as no run of it is there: {", ".join(figures)}.')
   return found
-
-
-def _first(name: str) -> str:
-  return name[0].upper() + name[1:]

@@ -1,149 +1,27 @@
-"""What stands below a table: where its numbers come from, what they lack."""
+"""Where the numbers of a table come from: data, code, devices, commands."""
 
 import re
 import shlex
-import textwrap
 
-from rnascl_jax.figures import ensembles, evaluation
+from rnascl_jax.figures import evaluation
 from rnascl_jax.figures.results import Run
-from rnascl_jax.paper import agreement
 from rnascl_jax.paper.rendering import Filled
-from rnascl_jax.paper.sweep_results import Evaluated
-from rnascl_jax.report import tables
 
-# Images in the test split of a data set, and in that of a class of ImageNet.
-_TEST_IMAGES = {'cifar10': 10_000, 'digits': 517}
-_IMAGENET, _PER_CLASS, _CLASSES = 'imagenet', 50, 1000
 # What a sweep leaves in the folder of a row that is finished.
 _MARKER = 'sweep.json'
 _SEED = re.compile(r'(--config\.seed=|ROOT/seed)\d+')
 _STAGES = ('search', 'train', 'adversarial')
 
 
-def notes(filled: Filled) -> list[str]:
-  """What a reader must know beside the table.
+def facts(filled: Filled) -> list[str]:
+  """Data, training, commits and devices of all runs of a table.
 
   Args:
     filled: with at least one row that was run.
 
   Returns:
-    Sentences: of the table, of what is missing, of the attacks, of where the
-    numbers come from.
+    A line; only facts that the runs saved.
   """
-  return [
-    *filled.table.notes,
-    _how(filled),
-    *_missing(filled),
-    *_attacks(filled),
-    *_fewer(filled),
-    *_otherwise(filled),
-    *_origin(filled),
-  ]
-
-
-def _models(filled: Filled) -> list[Evaluated]:
-  return [e for row in filled.rows for e in row.models.values()]
-
-
-def _runs(filled: Filled) -> list[Run]:
-  """Every run of the table, each once."""
-  runs = {evaluated.run.workdir: evaluated.run for evaluated in _models(filled)}
-  return list(runs.values())
-
-
-def _how(filled: Filled) -> str:
-  seeds = ', '.join(map(str, filled.seeds))
-  if len(filled.seeds) < 2:
-    return f'Accuracies in %, of one seed ({seeds}).'
-  return (
-    f'Accuracies in %, mean ± standard deviation over seeds ({seeds}); a '
-    'number without ± is of one seed.'
-  )
-
-
-def _missing(filled: Filled) -> list[str]:
-  """Which rows lack which seeds."""
-  lacking = []
-  for row in filled.rows:
-    absent = [s for s in filled.seeds if s not in row.models]
-    if row.models and absent:
-      seeds = ', '.join(map(str, absent))
-      lacking.append(f'{": ".join(row.line.labels)} (seed {seeds})')
-  if not lacking:
-    return []
-  return [f'Lacking, so that means are of other seeds: {"; ".join(lacking)}.']
-
-
-def _attacks(filled: Filled) -> list[str]:
-  """The settings of every attack of a column."""
-  keys = [column.key for column in filled.table.columns]
-  found: dict[str, None] = {}
-  radii = set()
-  for _, e in _models(filled):
-    for outcome in e.outcomes:
-      if outcome.attack in keys and outcome.attack != 'clean':
-        found[tables.attack_settings(outcome, e.dataset)] = None
-        radii.add((round(outcome.epsilon, 6), e.dataset))
-  if not found:
-    return []
-  text = f'Attacks (L∞, ε in pixel values): {"; ".join(found)}.'
-  paper = filled.table.radius_255 / 255
-  if filled.table.is_printed and any(abs(r - paper) > 1e-4 for r, _ in radii):
-    text += f' The paper has ε = {_paper_radius(filled)}.'
-  return [text]
-
-
-def _paper_radius(filled: Filled) -> str:
-  return f'{filled.table.radius_255:g}/255'
-
-
-def _fewer(filled: Filled) -> list[str]:
-  """Columns on fewer images than others, and fewer than there are."""
-  keys = [column.key for column in filled.table.columns]
-  found: dict[str, None] = {}
-  for run, e in _models(filled):
-    for outcome in e.outcomes:
-      if outcome.attack in keys and outcome.images < e.images:
-        which = ensembles.which_images(outcome, e.images)
-        found[
-          f'{outcome.label} is on {which}: compare it with other columns on '
-          'the same images only.'
-        ] = None
-    there = test_images(run)
-    if there is not None and e.images < there:
-      found[
-        f'Evaluated on the first {e.images:,} of {there:,} test images.'
-      ] = None
-  return list(found)
-
-
-def test_images(run: Run) -> int | None:
-  """Images in the test split of a run's data set, None if unknown."""
-  if run.dataset != _IMAGENET:
-    return _TEST_IMAGES.get(run.dataset)
-  classes = (run.config.get('data') or {}).get('classes') or ()
-  return _PER_CLASS * (len(classes) or _CLASSES)
-
-
-def _otherwise(filled: Filled) -> list[str]:
-  """Columns whose rows were attacked in different ways."""
-  found = []
-  for column in filled.table.columns:
-    outcomes = [
-      outcome
-      for _, e in _models(filled)
-      if (outcome := e.outcome(column.key)) is not None
-    ]
-    if any(not agreement.is_alike(outcomes[0], other) for other in outcomes):
-      found.append(
-        f'**{column.heading} does not compare across rows: they were attacked '
-        'with other settings, or on other images.**'
-      )
-  return found
-
-
-def _origin(filled: Filled) -> list[str]:
-  """Data, training, commit, devices."""
   runs = _runs(filled)
   commits = [run.provenance.get('commit') or 'not recorded' for run in runs]
   kinds = [
@@ -153,7 +31,7 @@ def _origin(filled: Filled) -> list[str]:
   ]
   facts = [
     ('Data set', [run.dataset for run in runs]),
-    ('Test images', [f'{e.images:,}' for _, e in _models(filled)]),
+    ('Test images', [f'{e.images:,}' for _, e in filled.evaluated]),
     ('Training images', [text for run in runs if (text := _limited(run))]),
     ('Epochs', _epochs(runs)),
     ('Commit', commits),
@@ -207,26 +85,30 @@ def commands(filled: Filled) -> list[str]:
     filled: with at least one row that was run.
 
   Returns:
-    Of a run of a sweep its commands, as `sweep.json` has them; of any other
-    the last one of its workdir.
+    Of a row of a sweep its commands, as `sweep.json` of any seed has them; of
+    other runs the last one of their workdir.
   """
-  found = [line for run in _runs(filled) for line in _commands(run)]
-  return list(dict.fromkeys(found))
+  found: dict[str, list[str]] = {}
+  given: dict[str, list[str]] = {}
+  for run in _runs(filled):
+    row, own = run.workdir.name, run.provenance.get('command')
+    found.setdefault(row, []).extend(_of_sweep(run))
+    given.setdefault(row, []).extend([own] if own else [])
+  lines = [line for row in found for line in found[row] or given[row]]
+  return list(dict.fromkeys(lines))
 
 
-def _commands(run: Run) -> list[str]:
-  saved = evaluation.read_json(run.workdir / _MARKER)
-  if saved is None:
-    command = run.provenance.get('command')
-    return [command] if command else []
+def _of_sweep(run: Run) -> list[str]:
+  """The commands of a finished row of a sweep, none of any other run."""
+  saved = evaluation.read_json(run.workdir / _MARKER) or {}
   return [
     _SEED.sub(r'\1N', shlex.join(words)) for words in saved.get('commands', ())
   ]
 
 
-def wrapped(lines: list[str], width: int) -> str:
-  """Sentences for a console, each on lines of its own, without emphasis."""
-  return '\n'.join(
-    textwrap.fill(line.replace('**', ''), width, break_on_hyphens=False)
-    for line in lines
-  )
+def _runs(filled: Filled) -> list[Run]:
+  """Every run of the table, each once."""
+  runs = {
+    evaluated.run.workdir: evaluated.run for evaluated in filled.evaluated
+  }
+  return list(runs.values())

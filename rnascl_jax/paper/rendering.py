@@ -11,7 +11,6 @@ from rnascl_jax.report import tables
 NOT_RUN = 'not run'
 PAPER_ONLY = 'paper only'
 _DEVICES = 'devices'
-_NOT_ACCURACIES = ('parameters', 'macs', 'gigamacs', 'hours')
 _CITATION = re.compile(r' \([^()]* et al\.[^()]*\)')
 # At this one no line is broken.
 _HYPHEN = '\u2011'
@@ -65,6 +64,11 @@ class Filled(NamedTuple):
       for row in self.rows
       if row.line.source is not None and not row.models
     )
+
+  @property
+  def evaluated(self) -> list[Evaluated]:
+    """All models of all rows."""
+    return [e for row in self.rows for e in row.models.values()]
 
   def models(self, source: Source) -> dict[int, Evaluated]:
     """Of the row of a source, which the table must have."""
@@ -141,7 +145,7 @@ def ours(row: Row, column: Column) -> str:
   if found is None:
     return _nothing(row)
   decimals = None
-  if column.key not in _NOT_ACCURACIES:
+  if column.is_accuracy:
     decimals = measures.decimals(row.models, column.key)
   text = measures.text(found, decimals)
   if len(found.values) < len(row.models):

@@ -1,4 +1,4 @@
-"""Sweeps: the runs of a table, which share files and are repeated over seeds.
+r"""Sweeps: the runs of a table, which share files and are repeated over seeds.
 
 A config file describes one with a function `sweep(argument)` that returns rows.
 `experiments.sweep` runs or prints their commands:
@@ -11,12 +11,11 @@ commands.
 
 Example:
   >>> from rnascl_jax import sweeps
-  >>> sweeps.in_order([sweeps.Row('a', 'configs/digits.py', takes={
-  ...   'teacher.checkpoint': 'b/teacher'})])
+  >>> row = sweeps.Row('a', 'configs/digits.py', changes={'search.gama': 7.0})
+  >>> sweeps.check([row], seeds=[0])
   Traceback (most recent call last):
     ...
-  ValueError: Row 'a' takes from 'b', which is not a row of this sweep: add \
-it, or take from another.
+  ValueError: Row 'a' cannot be run: ... Did you mean "gamma"...
 """
 
 from rnascl_jax.sweeps.rows import Row, change, commands, in_order, select

@@ -9,8 +9,7 @@ from rnascl_jax.figures import evaluation, results
 from rnascl_jax.figures.evaluation import Evaluation
 from rnascl_jax.report import tables
 from rnascl_jax.sweeps import rows as rows_lib
-
-FINISHED = 'finished'
+from rnascl_jax.sweeps.runner import FINISHED
 
 
 def cells(
@@ -71,7 +70,10 @@ def _evaluations(
     if row == name and state == FINISHED:
       place = pathlib.Path(rows_lib.folder(str(root), seed, name))
       read = map(evaluation.read, sorted(place.glob('evaluation/*.json')))
-      found.append(sorted((e for e in read if e), key=lambda e: e.order))
+      # Models before those that were trained further.
+      found.append(
+        sorted((e for e in read if e), key=lambda e: (bool(e.base), e.order))
+      )
   return found
 
 

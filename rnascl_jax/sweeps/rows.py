@@ -1,4 +1,4 @@
-"""The rows of a sweep: runs that differ in a few fields, and their commands.
+r"""The rows of a sweep: runs that differ in a few fields, and their commands.
 
 Every row has a folder of its own, ROOT/seed<N>/<name>/, which is the workdir of
 its commands. A row may take files from the folders of other rows of its seed: a
@@ -18,7 +18,7 @@ Example:
   >>> [row.name for row in sweeps.in_order([student, teacher])]
   ['teacher', 'student']
   >>> (command,) = sweeps.commands(student, 0, 'R')
-  >>> print(*command, sep='\\n')
+  >>> print(*command, sep='\n')
   python
   -m
   experiments.pipeline

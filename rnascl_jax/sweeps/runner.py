@@ -8,11 +8,12 @@ again as long as its commands are the same.
 
 import contextlib
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, NamedTuple
 
 from rnascl_jax import files
@@ -140,7 +141,9 @@ def _one(job: Job, states: States, asked: list[int]) -> tuple[str, str]:
     return ELSEWHERE, f'{ELSEWHERE}: {error}'
 
 
-def _start(job: Job, note, asked: list[int]) -> tuple[str, str]:
+def _start(
+  job: Job, note: Callable[[int], None], asked: list[int]
+) -> tuple[str, str]:
   """Runs the commands of a job until one fails."""
   (job.folder / _MARKER).unlink(missing_ok=True)
   begin = time.monotonic()
@@ -151,26 +154,28 @@ def _start(job: Job, note, asked: list[int]) -> tuple[str, str]:
     if asked and code:
       return FAILED, f'stopped after {duration(time.monotonic() - begin)}'
     if code:
-      what = f'failed after {duration(time.monotonic() - begin)}'
-      return FAILED, f'{what}, exit status {code}; {log} ends:\n' + _tail(
-        log, start
-      )
-  took = time.monotonic() - begin
-  files.write_json(
-    job.folder / _MARKER, {'commands': job.identity, 'seconds': round(took, 1)}
-  )
-  return FINISHED, f'finished in {duration(took)}'
+      how = f'exit status {code}' if code > 0 else f'signal {-code}'
+      took = duration(time.monotonic() - begin)
+      text = f'failed after {took}, {how}; {log} ends:\n{_tail(log, start)}'
+      return FAILED, text
+  whole = round(time.monotonic() - begin, 1)
+  saved = {'commands': job.identity, 'seconds': whole}
+  files.write_json(job.folder / _MARKER, saved)
+  return FINISHED, f'finished in {duration(whole)}'
 
 
 def _command(
-  words: Sequence[str], log: pathlib.Path, note, asked: list[int]
+  words: Sequence[str],
+  log: pathlib.Path,
+  note: Callable[[int], None],
+  asked: list[int],
 ) -> int:
   """Runs a command to its end, passing signals on; returns its exit status."""
   if asked:
     return 128 + asked[0]
   passed = 0
   with open(log, 'ab') as file:
-    file.write(f'$ {" ".join(words)}\n'.encode())
+    file.write(f'$ {shlex.join(words)}\n'.encode())
     file.flush()
     # In a group of its own the terminal's Ctrl-C reaches it once, from here.
     with subprocess.Popen(
