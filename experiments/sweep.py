@@ -17,25 +17,25 @@ under way has saved, and the same command goes on.
 
 With --print, one shell command a line and nothing is run: rows that others take
 from come first, so all can be run in this order, or by a scheduler that knows
-it. --only=ROW,ROW leaves out all rows but these and those that they take from.
---set=FIELD=VALUE sets a field of all rows, --set=ROW:FIELD=VALUE of one:
+it. Afterwards the same command without --print finds every stage complete, and
+makes the table. --only=ROW,ROW leaves out all rows but these and those that
+they take from. --set=FIELD=VALUE sets a field of all rows, and
+--set=ROW:FIELD=VALUE of one:
 
   --set=evaluation.max_images=1000
   --set=teacher_wrn34:teacher.checkpoint=teachers/wrn34
 """
 
-import importlib.util
 import pathlib
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from types import ModuleType
 
 from absl import app, flags
 
 from rnascl_jax import files, sweeps
 from rnascl_jax.report import tables
-from rnascl_jax.sweeps import results, runner
+from rnascl_jax.sweeps import config_files, results, runner
 
 FLAGS = flags.FLAGS
 
@@ -65,28 +65,14 @@ def load(text: str) -> list[sweeps.Row]:
     ValueError: if there is no such file, if it has no sweep, or if its rows or
       the argument are wrong.
   """
-  path, _, argument = text.partition(':')
-  module = _module(path)
+  module, argument = config_files.read(text)
   if not hasattr(module, 'sweep'):
     raise ValueError(
-      f'{path} has no function sweep(argument), so it is a single run: use '
-      'python -m experiments.pipeline, or name a file that has one: '
+      f'--config={text} has no function sweep(argument), so it is a single '
+      'run: use python -m experiments.pipeline, or name a file that has one: '
       f'{", ".join(_sweeps())}.'
     )
   return sweeps.in_order(module.sweep(argument))
-
-
-def _module(path: str) -> ModuleType:
-  if not path.endswith('.py') or not pathlib.Path(path).is_file():
-    raise ValueError(
-      f'--config={path} is no Python file: name one with a function '
-      f'sweep(argument), such as {_sweeps()[0]}.'
-    )
-  spec = importlib.util.spec_from_file_location('sweep_config', path)
-  assert spec is not None and spec.loader is not None
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
 
 
 def _sweeps() -> list[str]:

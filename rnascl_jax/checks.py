@@ -38,7 +38,7 @@ def check(everything: Settings, data: Dataset, devices: int) -> None:
     devices,
     everything.search.optimization.accumulate,
   )
-  _check_lessons(everything)
+  _check_lessons(everything, data)
   for name in everything.evaluation.attacks:
     resolve.attack(name)
   for name in everything.evaluation.curve_attacks:
@@ -46,8 +46,8 @@ def check(everything: Settings, data: Dataset, devices: int) -> None:
   _check_auto_attack(everything, taught)
 
 
-def _check_lessons(everything: Settings) -> None:
-  """Names of what is learned from teachers."""
+def _check_lessons(everything: Settings, data: Dataset) -> None:
+  """What is learned from teachers."""
   learners: dict[str, settings.Student | settings.Search] = {
     'search': everything.search
   }
@@ -56,6 +56,14 @@ def _check_lessons(everything: Settings) -> None:
   for where, learner in learners.items():
     used = resolve.kind(learner, where)
     resolve.distill(everything.distillation, None, used)
+    labels = data.train.labels
+    if used.method == 'crd' and (labels == labels[0]).all():
+      raise ValueError(
+        f"config.{where}.method='crd' compares images with those of other "
+        f'classes, and all {len(labels)} training images are of class '
+        f'{labels[0]}: choose another method, or more images with '
+        'config.data.max_train.'
+      )
 
 
 def split_batch(
@@ -127,7 +135,7 @@ def _check_auto_attack(
       'draw random numbers; the networks of a run do not: use "standard".'
     )
   models = {
-    **taught,
+    **(taught if spec.teachers else {}),
     **everything.students,
     **everything.adversarial.students,
   }

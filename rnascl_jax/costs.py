@@ -204,9 +204,9 @@ def stages(
   remat = everything.space.remat
   supernet, derived = student_macs(everything, images)
   teacher = teacher_macs(everything, images)
-  search = everything.search
+  search, trained = everything.search, everything.students[student]
   searched = search.kl_weight > 0 or search.gamma > 0
-  taught = everything.students[student].teacher
+  taught = trained.teacher and (trained.kl_weight > 0 or trained.gamma > 0)
   wide, narrow = (
     Macs(float(supernet), float(teacher) if searched else 0.0),
     Macs(derived, float(teacher) if taught else 0.0),

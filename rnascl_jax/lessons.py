@@ -167,9 +167,9 @@ def teach(
     how: to learn from it.
     teacher: its variables.
     images: [B, H, W, C].
-    parts: in which the images go through it. What it says of them is small
-      beside its activations, and so is kept for all, whichever updates of the
-      weights use it.
+    parts: in which the images go through it. What it says of them is kept for
+      all, whichever updates of the weights use it; it is small beside its
+      activations, but for methods that compare whole stages.
 
   Returns:
     The lesson of all images, or None without a teacher.

@@ -1,5 +1,6 @@
 """Configs of teachers and of ablations are what their tables say."""
 
+import dataclasses
 import importlib
 import json
 import pathlib
@@ -17,7 +18,7 @@ from configs import (
   imagenet100,
   teachers,
 )
-from configs.ablations import objective
+from configs.ablations import gamma, kd, objective, terms
 from configs.ablations import teacher as teacher_ablation
 from rnascl_jax import (
   checkpoints,
@@ -49,12 +50,20 @@ _CONFIGS = {
   ),
   'teacher': (
     teacher_ablation,
-    [f'teacher={name}' for name in ('wrn34', 'resnet50', 'resnet18', 'none')]
+    [f'teacher={name}' for name in ('wrn34', 'resnet50', 'resnet18', 'vit')]
     + ['teacher=vulnerable_resnet50,space=s7', 'teacher=small']
     + ['teacher=vulnerable_small']
-    + ['data=digits', 'data=digits,teacher=vulnerable_small']
-    + ['data=digits,teacher=none'],
+    + ['data=digits', 'data=digits,teacher=vulnerable_small'],
   ),
+  'terms': (
+    terms,
+    [f'terms={name},data=digits' for name in terms.TERMS]
+    + ['', 'terms=ce,teacher=vit,space=m2', 'terms=ce_kl,adversarial=no']
+    + ['terms=ce,data=imagenet100,adversarial=no', 'data=imagenet100,space=is']
+    + ['data=digits,teacher=vulnerable_small'],
+  ),
+  'kd': (kd, ['', 'data=digits', 'space=s7,teacher=resnet18']),
+  'gamma': (gamma, ['', 'data=digits', 'space=s5']),
 }
 _ALL = [
   (name, argument)
@@ -73,7 +82,8 @@ def _images(spec: settings.Data) -> datasets.Dataset:
   if spec.name == 'imagenet':
     side, classes = spec.image_size or 224, len(spec.classes) or 1000
   split = datasets.Split(
-    np.broadcast_to(np.uint8(0), (256, side, side, 3)), np.zeros(256, np.int32)
+    np.broadcast_to(np.uint8(0), (256, side, side, 3)),
+    np.arange(256, dtype=np.int32) % classes,
   )
   return datasets.Dataset(
     name=spec.name,
@@ -114,8 +124,14 @@ def test_every_config_parses_and_survives_json(name, argument):
     ('teachers', 'data=digits,regime=free'),
     ('objective', 'rows=all,teacher=small'),
     ('objective', 'data=digits,rows=all'),
-    ('teacher', 'teacher=none'),
-    ('teacher', 'data=digits,teacher=none'),
+    ('terms', 'terms=ce'),
+    ('terms', 'terms=ce,data=digits'),
+    ('terms', 'terms=ce,data=imagenet100,space=is'),
+    ('terms', 'terms=layerwise_kl,data=digits'),
+    ('terms', 'terms=rkd,teacher=vit'),
+    ('kd', 'data=digits'),
+    ('kd', 'teacher=resnet18'),
+    ('gamma', 'data=digits'),
     ('imagenet100', 'space=is,teacher=resnet18'),
     ('imagenet', 'space=is,teacher=resnet18,objective=free_cac'),
   ],
@@ -160,6 +176,12 @@ def test_a_smoke_run_has_one_epoch_of_each_stage(name, argument):
     (objective, 'autoattack=most', 'choose one of some, all, none'),
     (teacher_ablation, 'data=digits,teacher=wrn34', 'small, vulnerable_small'),
     (teacher_ablation, 'space=s4', 'space=s4 is unknown; choose one of s3'),
+    (teacher_ablation, 'teacher=none', 'teacher=none is unknown'),
+    (terms, 'terms=kl', 'choose one of ce, ce_kl, ce_icc, rnas_cl, layerwise'),
+    (terms, 'adversarial=maybe', 'choose one of yes, no'),
+    (terms, 'data=mnist', 'choose one of cifar10, digits'),
+    (kd, 'terms=ce', "argument 'terms' is unknown"),
+    (gamma, 'data=digits,space=s3', 'space=s3 has no meaning beside data='),
     (cifar10, 'adversarial=maybe', 'choose one of yes, no'),
     (imagenet100, 'space=s3', 'choose one of is, im, i, il'),
     (imagenet100, 'teacher=wrn34', 'resnet18, resnet50, resnet50_madry, wrn50'),
@@ -302,11 +324,94 @@ def test_a_vulnerable_teacher_has_a_search_of_its_own(data):
   assert parsed.search.gamma > 0
 
 
-@pytest.mark.parametrize('data', ['cifar10', 'digits'])
+@pytest.mark.parametrize('data', ['cifar10', 'digits', 'imagenet100'])
 def test_without_a_teacher_no_stage_learns_from_one(data):
-  parsed = _parsed('teacher', f'data={data},teacher=none')
+  parsed = _parsed('terms', f'data={data},terms=ce')
   assert (parsed.search.kl_weight, parsed.search.gamma) == (0.0, 0.0)
-  assert parsed.students == {'standard': settings.Student('Standard', '', 0, 0)}
+  alone = settings.Student('CE', '', kl_weight=0.0, gamma=0.0)
+  assert parsed.students == {'ce': alone}
+  (hardened,) = parsed.adversarial.students.values()
+  assert hardened.student == 'ce'
+  assert not parsed.teacher.checkpoint
+  assert parsed.teacher.network.features == (4,)
+  # Nobody asks how robust the network is that stands in.
+  assert not parsed.evaluation.teachers
+
+
+@pytest.mark.parametrize('data', ['cifar10', 'digits'])
+@pytest.mark.parametrize('name', terms.TERMS)
+def test_a_row_of_terms_is_searched_and_trained_by_the_same_objective(
+  name, data
+):
+  """And nothing else differs from RNAS-CL, whose gamma is that of the data."""
+  parsed = _parsed('terms', f'data={data},terms={name}')
+  base = _parsed('terms', f'data={data}')
+  full = 70.0 if data == 'digits' else 1.0
+  expected = {
+    'ce': ('kl', 'attention', 0.0, 0.0),
+    'ce_kl': ('kl', 'attention', 1.0, 0.0),
+    'ce_icc': ('kl', 'attention', 0.0, full),
+    'rnas_cl': ('kl', 'attention', 1.0, full),
+    'layerwise_kl': ('kl', 'layerwise_kl', 1.0, full),
+    'pkt': ('pkt', 'attention', 1.0, full),
+    'rkd': ('rkd', 'attention', 1.0, full),
+  }[name]
+  fields = ('method', 'cross_layer', 'kl_weight', 'gamma')
+  ((key, student),) = parsed.students.items()
+  assert key == name
+  for stage in (parsed.search, student):
+    assert tuple(getattr(stage, field) for field in fields) == expected
+  like_base = {field: getattr(base.search, field) for field in fields}
+  assert dataclasses.replace(parsed.search, **like_base) == base.search
+  same = ('data', 'space', 'train', 'distillation', 'seed')
+  assert all(getattr(parsed, f) == getattr(base, f) for f in same)
+  ((hardened_key, hardened),) = parsed.adversarial.students.items()
+  assert (hardened_key, hardened.student) == (f'{name}_eq6', name)
+  assert hardened.regime == base.adversarial.students['rnas_cl_eq6'].regime
+  assert not parsed.controls
+  without = _parsed('terms', f'data={data},terms={name},adversarial=no')
+  assert not without.adversarial.students
+  assert (
+    dataclasses.replace(
+      parsed,
+      adversarial=without.adversarial,
+      evaluation=without.evaluation,
+    )
+    == without
+  )
+
+
+@pytest.mark.parametrize('data', ['cifar10', 'digits'])
+def test_ways_to_distil_have_nothing_of_the_attention_loss(data):
+  students = _parsed('kd', f'data={data}').students
+  assert {name: s.method for name, s in students.items()} == {
+    'at': 'at',
+    'sp': 'sp',
+    'vid': 'vid',
+    'rkd': 'rkd',
+    'crd': 'crd',
+    'pkt': 'pkt',
+    'kd': 'kl',
+  }
+  assert {(s.kl_weight, s.gamma) for s in students.values()} == {(1.0, 0.0)}
+  assert {s.teacher for s in students.values()} == {'teacher'}
+
+
+@pytest.mark.parametrize('data', ['cifar10', 'digits'])
+def test_the_study_of_gamma_has_each_with_and_without_kl(data):
+  students = _parsed('gamma', f'data={data}').students
+  found = {(s.kl_weight, s.gamma) for s in students.values()}
+  gammas = (1.0, 7.0, 70.0, 700.0)
+  assert found == {(w, g) for w in (0.0, 1.0) for g in gammas} | {(1.0, 0.0)}
+  assert students['gamma_7'].gamma == students['only_gamma_7'].gamma == 7.0
+  assert students['only_gamma_7'].kl_weight == 0.0
+
+
+def test_a_teacher_of_a_sweep_is_trained_like_the_one_by_itself():
+  """configs/teachers.py says so of the rows of Table 15."""
+  for name in ('wrn34', 'resnet18', 'resnet50'):
+    row = _parsed('teacher', f'teacher={name}').teacher
+    assert row == _parsed('teachers', f'network={name}').teacher
 
 
 def test_a_search_without_the_teachers_terms_is_the_same_with_any_teacher(
@@ -433,11 +538,18 @@ def test_table_3_trains_with_attacks_what_was_searched_elsewhere(
 def test_the_commands_of_a_config_can_be_given(name):
   """Their files, arguments and fields exist."""
   text = _CONFIGS[name][0].__doc__
-  commands = re.findall(r'--config=configs/([\w/]+)\.py(?::([\w=,-]+))?', text)
-  assert commands
-  for path, argument in commands:
+  commands = re.findall(
+    r'experiments\.(\w+)[^\n]*(?: \\\n[^\n]*?)*?'
+    r'--config=configs/([\w/]+)\.py(?::([\w=,-]+))?',
+    text,
+  )
+  assert len(commands) == text.count('--config=configs/') > 0
+  for command, path, argument in commands:
     module = importlib.import_module(f'configs.{path.replace("/", ".")}')
-    module.get_config(argument)
+    if command == 'sweep':
+      assert module.sweep(argument)
+    else:
+      module.get_config(argument)
   config = _CONFIGS[name][0].get_config().to_dict()
   for path in re.findall(r'--config((?:\.\w+)+)', text):
     section = config

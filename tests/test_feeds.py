@@ -48,7 +48,8 @@ def _schedule(steps_per_dispatch: int = 1) -> feeds.Schedule:
 @pytest.fixture(scope='module')
 def stored() -> Split:
   images = StoredImages(_Files(), np.arange(COUNT), SIDE, name='colours')
-  return Split(images, np.arange(COUNT, dtype=np.int32))
+  # No label is an index.
+  return Split(images, (7 * np.arange(COUNT, dtype=np.int32) + 3) % 10 + 50)
 
 
 def _streamed(split: Split) -> feeds.Streamed:

@@ -65,6 +65,7 @@ def test_importing_the_package_imports_no_module_of_it():
   (
     'from rnascl_jax import report',
     'from rnascl_jax import figures',
+    'from rnascl_jax import paper',
     'from rnascl_jax import files',
   ),
 )

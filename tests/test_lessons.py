@@ -1,5 +1,6 @@
 """Lessons in a step: methods with projections and memory, on any devices."""
 
+import dataclasses
 import functools
 
 import jax
@@ -181,7 +182,23 @@ def test_variables_of_a_student_have_no_projections():
 
 @functools.cache
 def _search_run(devices: int):
-  """A step of search by RKD, layer-wise KL and the rest, in float64."""
+  """A step of search by CRD and layer-wise KL, in float64."""
+  recipe, search, context = _search_parts()
+  with jax.enable_x64(True):
+    state, _ = _start(recipe, 12)
+    arch = arch_params.init_arch_params(
+      _SPACE, len(_net().tap_names), len(_teacher().tap_names)
+    )
+    state, context = _as_float64(
+      (search_steps.init_search_state(state, arch, search.optimizer), context)
+    )
+    step = search_steps.make_search_step(recipe, search)
+    return [(state, {})] + _run(step, state, context, devices, (12, 4), 1)
+
+
+@functools.cache
+def _search_parts():
+  """What is searched, how, and with what."""
   tables = flops.costs(_SPACE, _SHAPE, 4)
   search = search_steps.Search(
     space=_SPACE,
@@ -191,16 +208,7 @@ def _search_run(devices: int):
     reference=search_steps.uniform_macs(_SPACE, tables),
   )
   recipe = _recipe(_crd(), cross_layer=lessons.LAYERWISE_KL)
-  with jax.enable_x64(True):
-    state, context = _start(recipe, 12)
-    arch = arch_params.init_arch_params(
-      _SPACE, len(_net().tap_names), len(_teacher().tap_names)
-    )
-    state, context = _as_float64(
-      (search_steps.init_search_state(state, arch, search.optimizer), context)
-    )
-    step = search_steps.make_search_step(recipe, search)
-    return [(state, {})] + _run(step, state, context, devices, (12, 4), 1)
+  return recipe, search, _start(recipe, 12)[1]
 
 
 def test_a_search_with_a_method_is_the_same_on_two_devices():
@@ -215,6 +223,125 @@ def test_the_half_for_the_architecture_leaves_no_trace_in_the_memory():
   np.testing.assert_array_equal(moved, np.sort(_orders()[0][:12]))
   tutors = after.arch.tutor_logits - start.arch.tutor_logits
   assert np.abs(tutors).max() > 0
+
+
+def test_the_half_for_the_architecture_sees_what_the_other_half_has_left():
+  """Its loss is that of the new weights, projections and memory."""
+  recipe, search, context = _search_parts()
+  (before, _), (after, sums) = _search_run(1)
+  rows = _orders()[0][12:]
+  with jax.enable_x64(True):
+    context = _as_float64(context)
+    data = _data()
+    batch = steps.Batch(
+      data.images[rows], data.labels[rows], np.arange(12, 16), rows
+    )
+    zero = jnp.zeros((), jnp.int32)
+    examples = steps.prepare(recipe, context, zero, batch, 1)
+    draw = search.draw(context.seed, zero, before.arch)
+    masks = arch_params.masks(_SPACE, draw.channels)
+    plain = recipe.net.clone(axis_name=None)
+    (logits, hints), _ = lessons.taught(recipe.distillation, plain, masks)(
+      (after.weights.params, after.weights.projections),
+      after.weights.batch_stats,
+      examples.images,
+      train=True,
+    )
+    how = dataclasses.replace(recipe.distillation, method=_crd(None))
+    terms = lessons.make_terms(
+      how, after.weights.memory, examples, draw.tutors, logits, hints
+    )
+    loss = np.mean(search.loss(terms, draw.channels, context))
+  np.testing.assert_allclose(sums['arch_loss'] / sums['count'], loss, rtol=1e-9)
+
+
+def _memory_after(regime, *, rate=0.0, accumulate=1):
+  """A step with CRD on one device: the start, the memory, and the rows."""
+  recipe = dataclasses.replace(
+    _recipe(_crd(), regime, attends=False),
+    optimizer=optax.sgd(rate),
+    accumulate=accumulate,
+    augment=lambda key, image: image,
+  )
+  state, context = _start(recipe)
+  step = steps.make_train_step(recipe)
+  ((after, _),) = _run(step, state, context, 1, count=1)
+  return (recipe, state, context), after.memory, _orders()[0]
+
+
+@pytest.mark.parametrize(
+  'regime, accumulate, times',
+  [
+    (adversarial.standard(), 1, 1),
+    (adversarial.standard(), 2, 1),
+    (adversarial.free(epsilon=0.1, replays=2), 2, 2),
+  ],
+  ids=['whole', 'in parts', 'replayed in parts'],
+)
+def test_each_image_is_remembered_in_its_row_at_every_update(
+  regime, accumulate, times
+):
+  """Of the teacher, which sees the same pixels whatever the regime."""
+  (recipe, state, context), memory, rows = _memory_after(
+    regime, accumulate=accumulate
+  )
+  lesson = lessons.teach(
+    recipe.distillation, context.teacher, batches.to_float(_data().images[rows])
+  )
+  embed = state.projections['teacher']
+  found = np.asarray(lesson.selected) @ embed['kernel'] + embed['bias']
+  found /= np.linalg.norm(found, axis=1, keepdims=True)
+  expected = np.asarray(state.memory.teacher)[rows]
+  for _ in range(times):
+    expected = 0.5 * expected + 0.5 * found
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+  np.testing.assert_allclose(memory.teacher[rows], expected, atol=1e-5)
+
+
+def test_the_view_that_is_taught_is_the_one_that_is_remembered():
+  attack = {'epsilon': 0.3, 'step_size': 0.3, 'num_steps': 1}
+  clean, taught_clean, taught_adversarial = (
+    _memory_after(regime)[1]
+    for regime in (
+      adversarial.standard(),
+      adversarial.pgd_training(**attack, lessons_on_adversarial=False),
+      adversarial.pgd_training(**attack, lessons_on_adversarial=True),
+    )
+  )
+  _assert_close(taught_clean.student, clean.student, 1e-5)
+  assert np.abs(taught_adversarial.student - clean.student).max() > 1e-3
+
+
+@pytest.mark.parametrize('name', ['sp', 'rkd', 'pkt', 'crd'])
+def test_a_config_makes_methods_that_see_the_global_batch(name):
+  """And CRD with the numbers of the config."""
+  spec = settings.Distillation(crd_features=_FEATURES, crd_negatives=5)
+  plain = {
+    'sp': methods.similarity(),
+    'rkd': methods.rkd(),
+    'pkt': methods.pkt(),
+    'crd': methods.crd(features=_FEATURES, num_negatives=5),
+  }[name]
+  random = np.random.default_rng(0)
+  student, teacher = random.normal(size=(2, 6, 4)).astype(np.float32)
+  labels = np.arange(6, dtype=np.int32) % 3
+  projections, memory = plain.init(
+    jax.random.key(0), student[:1], teacher[:1], labels
+  )
+  keys = jax.random.split(jax.random.key(1), 6)
+  images = methods.Images(keys, labels, np.arange(6, dtype=np.int32))
+  whole, _ = plain.loss(projections, memory, student, teacher, images)
+  over = parallel.devices(2)
+  made = resolve.METHODS[name](spec)
+
+  def loss(*given):
+    return made.loss(projections, memory, *given)[0]
+
+  halves = jax.tree.map(
+    lambda x: x.reshape(2, 3, *x.shape[1:]), (student, teacher, images)
+  )
+  found = np.asarray(parallel.pmap(loss, over)(*halves)).reshape(-1)
+  np.testing.assert_allclose(found, whole, rtol=1e-5)
 
 
 def _terms(method, attends: bool = True):

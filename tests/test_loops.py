@@ -25,6 +25,7 @@ from rnascl_jax import (
   loops,
   networks,
   parallel,
+  report,
   settings,
 )
 from rnascl_jax.loops import models
@@ -293,6 +294,24 @@ def test_every_field_of_an_evaluation_is_in_the_key_or_known_not_to_matter(
     'auto_attack_models',
     'teachers',
   }
+
+
+def test_teachers_are_left_alone_where_another_run_attacks_them(
+  tiny_run, tmp_path
+):
+  folder = tmp_path / 'copy'
+  shutil.copytree(tiny_run, folder)
+  shutil.rmtree(folder / 'evaluation')
+  config = tiny.config()
+  config.evaluation.teachers = False
+  config.evaluation.attacks = ('fgsm',)
+  config.evaluation.auto_attack = config.evaluation.auto_attack_models = ()
+  loops.evaluate(config, str(folder))
+  found = {path.stem for path in (folder / 'evaluation').glob('*.json')}
+  assert found == {'rnas_cl', 'rnas_cl_eq6', 'ce', 'robustness'}
+  scores = files.read_json(folder / 'evaluation' / 'robustness.json')
+  assert scores['teachers'] == {}
+  assert 'Which teacher layers' not in report.write(folder).read_text()
 
 
 def test_other_attacks_are_evaluated_in_the_same_workdir(tiny_run, tmp_path):

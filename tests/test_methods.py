@@ -215,6 +215,17 @@ def test_only_a_contrastive_method_takes_notes(found, name):
   assert np.abs(new.student - memory.student).max() > 0.1
 
 
+def test_regressors_learn_the_last_stages_of_a_longer_teacher(found):
+  method = MAKERS['vid'](None)
+  longer = (np.ones((IMAGES, 8, 8, 7), np.float32), *TEACHER.stages)
+
+  values, _ = jax.jit(method.loss)(
+    *_first('vid'), STUDENT.stages[1:], longer, _images()
+  )
+
+  np.testing.assert_allclose(values, found['vid'][0], rtol=1e-5)
+
+
 def test_a_contrastive_loss_depends_on_the_memory_and_the_images_keys():
   method = MAKERS['crd'](None)
   params, memory = _first('crd')

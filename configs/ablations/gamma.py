@@ -12,8 +12,9 @@ the average, and is what configs/digits.py has.
 | only_gamma_1 to only_gamma_700 | CE + gamma * ICC      | not yet run |
 
 for gamma in 0, 1, 7, 70 and 700: in the architecture and by the tutors that
-RNAS-CL found. On digits the sweep has rows with a search of their own besides,
-`digits_small_gamma_1`, `_7` and `_700`; that of 70 is `digits_small`:
+RNAS-CL found. The sweep has rows with a search of their own besides: CE + KL
+for 0, and on digits `digits_small_gamma_1`, `_7` and `_700`, where that of 70
+is `digits_small`:
 
   python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
     --config=configs/ablations/gamma.py:data=digits
@@ -91,8 +92,9 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
   """
   chosen = rows.parse(argument)
   found = rows.study(argument, 'gamma', ('s3',))
+  (of,) = rows.combine(chosen, ('s3',), (rows.ROBUST[chosen['data']],))
+  found.append(rows.student(of, 'ce_kl'))
   if chosen['data'] == 'digits':
-    (of,) = rows.combine(chosen, (), ('small',))
     found += [_searched(of, gamma) for gamma in _SEARCHED]
   return found
 

@@ -16,10 +16,10 @@ from rnascl_jax.adversarial.regime import (
   Objective,
   Robustness,
 )
-from rnascl_jax.base import Array, PyTree, Taps
+from rnascl_jax.base import Array, PyTree
 
-# What a network makes of images: logits [B, K] and taps.
-_Outputs = tuple[Array, Taps]
+# What a network makes of images: logits [B, K] and hints.
+_Outputs = tuple[Array, PyTree]
 
 
 @dataclasses.dataclass(frozen=True)

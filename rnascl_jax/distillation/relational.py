@@ -113,8 +113,7 @@ def _relative(lengths: Array, axis_name: str | None) -> Array:
   total, count = jnp.sum(lengths), jnp.sum((lengths > 0).astype(lengths.dtype))
   if axis_name is not None:
     total, count = lax.psum((total, count), axis_name)
-  some = count > 0
-  return lengths / jnp.where(some, total / jnp.where(some, count, 1.0), 1.0)
+  return lengths / jnp.where(count > 0, total / jnp.maximum(count, 1.0), 1.0)
 
 
 def _cosines(edges: _Edges) -> Array:

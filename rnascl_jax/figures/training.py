@@ -184,7 +184,7 @@ def _macs(axes: Axes, stage: Stage, metrics: list[str]) -> None:
 def _terms(axes: Axes, stage: Stage, metrics: list[str]) -> None:
   labels = {
     'cross_entropy': ('cross-entropy', style.ORANGE, '-'),
-    'kl': ('KL to the teacher', style.GREEN, '--'),
+    'kl': ('KL, or the method in its place', style.GREEN, '--'),
     'attention': ('attention loss, eq. (1)', style.BLUE, '-.'),
   }
   axes.set_yscale('log')

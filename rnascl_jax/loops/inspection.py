@@ -27,7 +27,7 @@ def inspect(run: Run, found: Sequence[Model], folder: pathlib.Path) -> bool:
     run: the run.
     found: its trained models.
     folder: for `attention.npz` and `robustness.json`, with an entry for each
-      teacher.
+      teacher that is attacked.
 
   Returns:
     Whether there was something to do: a teacher, and no results of these models
@@ -40,6 +40,8 @@ def inspect(run: Run, found: Sequence[Model], folder: pathlib.Path) -> bool:
     return False
   runs.save_arrays(folder / 'attention.npz', _maps(run, teacher, found))
   teachers = [m for m in found if m.kind == 'teacher']
+  if not run.settings.evaluation.teachers:
+    teachers = []
   scores = {**_robustness(run, teachers), 'key': wanted}
   processes.on_main(files.write_json, path, scores)
   return True
@@ -48,7 +50,13 @@ def inspect(run: Run, found: Sequence[Model], folder: pathlib.Path) -> bool:
 def _key(run: Run, found: Sequence[Model]) -> Any:
   """What the maps and the scores depend on, as JSON."""
   spec = run.settings.evaluation
-  fields = ('attacks', 'epsilon_255', 'map_images', 'scored_images')
+  fields = (
+    'attacks',
+    'epsilon_255',
+    'map_images',
+    'scored_images',
+    'teachers',
+  )
   return files.to_json(
     {
       'evaluation': {name: getattr(spec, name) for name in fields},

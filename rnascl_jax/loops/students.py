@@ -85,7 +85,8 @@ class Trainings:
       logging.info('student %s is complete: %s', name, folder)
       return
     used = resolve.kind(student, f'students.{name}')
-    teacher = _same_network(run, student.teacher)
+    taught = student.kl_weight > 0 or student.gamma > 0
+    teacher = _same_network(run, student.teacher if taught else '')
     recipe, step = self._step(regime, teacher, used)
     state, summary = runs.fit(
       run,

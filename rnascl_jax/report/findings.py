@@ -140,7 +140,9 @@ def _doubt(run: Run, found: Comparison, gain: Comparison | None) -> str:
   first, second = found.outcomes
   if gain is not None and not gain.beyond_chance_above:
     return f'{found.first.label} is not shown to gain over {gain.second.label}'
-  if teachers is not None and not teachers.beyond_chance_above:
+  if teachers is None:
+    return 'the two teachers were not attacked in this run'
+  if not teachers.beyond_chance_above:
     return "the control's teacher is not shown to be the less robust one"
   if second.accuracy >= first.accuracy:
     return 'the control reaches as much'

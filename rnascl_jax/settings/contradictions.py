@@ -4,7 +4,7 @@ import difflib
 
 from rnascl_jax.settings.inputs import Data, Space
 from rnascl_jax.settings.run import Settings
-from rnascl_jax.settings.stages import Student, Teacher
+from rnascl_jax.settings.stages import Search, Student, Teacher
 
 # What images that are resized when they are read have, and others do not.
 _RESIZED = ('image_size', 'classes', 'min_crop', 'workers')
@@ -32,6 +32,7 @@ def check(settings: Settings) -> None:
   """Raises where fields are fine one by one but contradict each other."""
   _check_data(settings.data)
   _check_space(settings.space)
+  _check_search(settings.search)
   if not settings.evaluation.attacks or not settings.students:
     raise ValueError(
       f'config.evaluation.attacks={settings.evaluation.attacks} and '
@@ -78,6 +79,15 @@ def _check_space(space: Space) -> None:
         f"config.space.name='custom' needs config.space.{name}, one entry for "
         'each stage.'
       )
+
+
+def _check_search(search: Search) -> None:
+  if search.method == 'vid' and search.kl_weight:
+    raise ValueError(
+      "config.search.method='vid' can be negative, and eq. (2) multiplies the "
+      'loss by n_f(G): it would search for the most expensive network. Choose '
+      'another method, or kl_weight=0; students may have it.'
+    )
 
 
 def _check_name(name: str, where: str) -> None:

@@ -49,7 +49,8 @@ class Search:
     regime: on which images the weights are trained.
     kl_weight: of the divergence from the teacher, 1 in eq. (2).
     gamma: gamma_s of eq. (2).
-    method: what stands in the place of KL in eq. (2), see `Student`.
+    method: what stands in the place of KL in eq. (2), see `Student`; not 'vid',
+      which can be negative.
     cross_layer: what compares layers, see `Student`.
     arch_optimizer: of the architecture parameters: 'adam' or 'sgd'.
     arch_learning_rate: of the architecture parameters.

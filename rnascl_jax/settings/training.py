@@ -97,13 +97,14 @@ class Distillation:
     temperature: divides the logits in the divergence.
     map_size: side of the common attention maps.
     crd_features: length of the embeddings that 'crd' compares.
-    crd_negatives: images of other classes that 'crd' compares each image with;
-      its authors have 16384, which takes 4 times the memory: a batch of 128
-      compares with 128 x crd_negatives x crd_features numbers.
+    crd_negatives: images of other classes that 'crd' compares each image with,
+      drawn with replacement; its authors have 16384. An image takes
+      crd_negatives + min(training images, crd_negatives * crd_features) numbers
+      of memory.
   """
 
   direction: str = 'student_teacher'
   temperature: float = fields.bounded(1.0, 1e-6)
   map_size: int = fields.bounded(8, 1)
   crd_features: int = fields.bounded(128, 1)
-  crd_negatives: int = fields.bounded(4096, 1)
+  crd_negatives: int = fields.bounded(4096, 1, 1_000_000)

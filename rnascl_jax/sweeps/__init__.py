@@ -11,11 +11,15 @@ commands.
 
 Example:
   >>> from rnascl_jax import sweeps
-  >>> row = sweeps.Row('a', 'configs/digits.py', changes={'search.gama': 7.0})
-  >>> sweeps.check([row], seeds=[0])
-  Traceback (most recent call last):
-    ...
-  ValueError: Row 'a' cannot be run: ... Did you mean "gamma"...
+  >>> taken = {'teacher.checkpoint': 'teacher/teacher'}
+  >>> rows = [
+  ...   sweeps.Row('b', 'configs/digits.py', takes=taken),
+  ...   sweeps.Row('c', 'configs/digits.py'),
+  ...   sweeps.Row('teacher', 'configs/digits.py', commands=('teacher',)),
+  ... ]
+  >>> rows = sweeps.in_order(rows)
+  >>> [row.name for row in sweeps.select(rows, ['b'])]
+  ['teacher', 'b']
 """
 
 from rnascl_jax.sweeps.rows import Row, change, commands, in_order, select

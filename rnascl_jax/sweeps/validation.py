@@ -10,9 +10,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from rnascl_jax import settings
+from rnascl_jax.sweeps import config_files
 from rnascl_jax.sweeps import rows as rows_lib
 
-_ERRORS = (AttributeError, KeyError, TypeError, ValueError, OSError)
+_ERRORS = (AttributeError, KeyError, TypeError, ValueError, flags.Error)
 
 
 def check(rows: Sequence[rows_lib.Row], seeds: Sequence[int]) -> None:
@@ -36,7 +37,7 @@ def check(rows: Sequence[rows_lib.Row], seeds: Sequence[int]) -> None:
     for seed in seeds:
       try:
         config(row, seed)
-      except (*_ERRORS, flags.Error) as error:
+      except _ERRORS as error:
         raise ValueError(
           f'Row {row.name!r} cannot be run: {_text(error)}'
         ) from error
@@ -52,16 +53,24 @@ def config(row: rows_lib.Row, seed: int) -> settings.Settings:
   Returns:
     The settings, in which files of other rows have the root 'ROOT'.
   """
-  words = rows_lib.commands(row, seed, 'ROOT')[0][2:]
-  argv = [word for word in words if not word.startswith('--workdir=')]
+  words = rows_lib.commands(row, seed, 'ROOT')[0]
+  argv = ['', *(word for word in words if word.startswith('--config.'))]
+  module, argument = config_files.read(row.config)
+  given = (
+    module.get_config() if argument is None else module.get_config(argument)
+  )
   values = flags.FlagValues()
-  found = config_flags.DEFINE_config_file(
-    'config', flag_values=values, sys_argv=argv
+  found = config_flags.DEFINE_config_dict(
+    'config', given, flag_values=values, sys_argv=argv
   )
   values(argv)
   return settings.parse(found.value)
 
 
 def _text(error: BaseException) -> str:
-  """The message; a KeyError's would be its representation."""
-  return str(error.args[0]) if error.args else type(error).__name__
+  """The message, in one line."""
+  while error.args and isinstance(error.args[0], BaseException):
+    error = error.args[0]
+  text = str(error.args[0]) if error.args else type(error).__name__
+  text = ' '.join(text.split())
+  return f'there is no field {text}' if isinstance(error, KeyError) else text
