@@ -58,7 +58,7 @@ def _streamed(split: Split) -> feeds.Streamed:
 
 
 def _read(feed: feeds.Feed, schedule: feeds.Schedule, first: int, devices: int):
-  """What each step is given: for each part, images, labels, indices by device."""
+  """What each step gets: of each part, images, labels, indices by device."""
   over = parallel.devices(devices)
   found = []
   with contextlib.closing(feed.dispatches(schedule, first, over)) as stream:

@@ -230,29 +230,37 @@ def test_the_half_for_the_architecture_sees_what_the_other_half_has_left():
   recipe, search, context = _search_parts()
   (before, _), (after, sums) = _search_run(1)
   rows = _orders()[0][12:]
-  with jax.enable_x64(True):
-    context = _as_float64(context)
-    data = _data()
+  how = dataclasses.replace(recipe.distillation, method=_crd(None))
+  plain = recipe.net.clone(axis_name=None)
+
+  @jax.jit
+  def loss(weights, arch, context):
     batch = steps.Batch(
-      data.images[rows], data.labels[rows], np.arange(12, 16), rows
+      jnp.asarray(_data().images[rows]),
+      jnp.asarray(_data().labels[rows]),
+      jnp.arange(12, 16),
+      jnp.asarray(rows),
     )
     zero = jnp.zeros((), jnp.int32)
     examples = steps.prepare(recipe, context, zero, batch, 1)
-    draw = search.draw(context.seed, zero, before.arch)
+    draw = search.draw(context.seed, zero, arch)
     masks = arch_params.masks(_SPACE, draw.channels)
-    plain = recipe.net.clone(axis_name=None)
-    (logits, hints), _ = lessons.taught(recipe.distillation, plain, masks)(
-      (after.weights.params, after.weights.projections),
-      after.weights.batch_stats,
+    (logits, hints), _ = lessons.taught(how, plain, masks)(
+      (weights.params, weights.projections),
+      weights.batch_stats,
       examples.images,
       train=True,
     )
-    how = dataclasses.replace(recipe.distillation, method=_crd(None))
     terms = lessons.make_terms(
-      how, after.weights.memory, examples, draw.tutors, logits, hints
+      how, weights.memory, examples, draw.tutors, logits, hints
     )
-    loss = np.mean(search.loss(terms, draw.channels, context))
-  np.testing.assert_allclose(sums['arch_loss'] / sums['count'], loss, rtol=1e-9)
+    return jnp.mean(search.loss(terms, draw.channels, context))
+
+  with jax.enable_x64(True):
+    expected = loss(after.weights, before.arch, _as_float64(context))
+  np.testing.assert_allclose(
+    sums['arch_loss'] / sums['count'], expected, rtol=1e-9
+  )
 
 
 def _memory_after(regime, *, rate=0.0, accumulate=1):
@@ -288,7 +296,7 @@ def test_each_image_is_remembered_in_its_row_at_every_update(
   lesson = lessons.teach(
     recipe.distillation, context.teacher, batches.to_float(_data().images[rows])
   )
-  embed = state.projections['teacher']
+  embed = jax.tree.map(np.asarray, state.projections['teacher'])
   found = np.asarray(lesson.selected) @ embed['kernel'] + embed['bias']
   found /= np.linalg.norm(found, axis=1, keepdims=True)
   expected = np.asarray(state.memory.teacher)[rows]
