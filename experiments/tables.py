@@ -24,6 +24,7 @@ _DATA = flags.DEFINE_enum(
   'cifar10: all tables of the paper, those of ImageNet too; digits: the rows '
   'of digits beside the numbers of CIFAR-10. Without it: what is there.',
 )
+_SEEDS = flags.DEFINE_list('seeds', [], 'Seeds that count, 0,1,2; or all.')
 _TABLES = flags.DEFINE_multi_string(
   'table',
   [],
@@ -44,12 +45,22 @@ def main(argv: list[str]) -> None:
       _WORKDIR.value,
       _OUTPUT.value,
       data=_DATA.value,
+      seeds=_numbers(_SEEDS.value),
       tables=_TABLES.value,
       figures=_FIGURES.value,
     )
   except ValueError as error:
     sys.exit(f'error: {error}')
   print(text)
+
+
+def _numbers(seeds: list[str]) -> list[int]:
+  for seed in seeds:
+    if not seed.isdecimal():
+      raise ValueError(
+        f'--seeds={",".join(seeds)} must be numbers, such as 0,1,2.'
+      )
+  return list(map(int, seeds))
 
 
 if __name__ == '__main__':

@@ -8,9 +8,9 @@ all of it; shares are multiples of the number of parts (`checks.check`).
 What sees several images at once sees those of a part: BatchNorm normalises by
 the statistics of the part, on all devices together, and moves its running
 statistics once a part; a mean over confident images alone is one over those of
-the part; losses over pairs of images (SP, RKD, PKT) pair those of the part. That
-is what accumulation means everywhere, and why it is not quite the step on the
-whole batch; without such layers and losses it is.
+the part, and losses over pairs of images (SP, RKD, PKT) pair those of the part.
+That is what accumulation means everywhere, and why it is not quite the step on
+the whole batch; without such layers and losses it is.
 
 Example:
   >>> import jax.numpy as jnp

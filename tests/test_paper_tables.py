@@ -286,7 +286,7 @@ def test_missing_rows_and_seeds_are_shown_as_missing(root):
   kl = next(row for row in rows if row[1] == 'CE + KL')
   icc = next(row for row in rows if row[1] == 'CE + ICC')
   assert kl[-1] == '2 of 3'
-  assert icc[2:] == ['—', '90.33', '—', '35.54', 'not run']
+  assert icc[2:] == ['—', '90.33', '—', '35.54', '—', 'not run']
   assert 'CE + KL (seed 1)' in written(root)
 
 
@@ -297,6 +297,25 @@ def test_a_single_seed_has_no_deviation(tmp_path):
   row = rows_of(written(tmp_path), 'Table 7')[2]
   assert row[2] == f'{100 * 500 / 517:.1f}' and row[-1] == '1'
   assert 'of one seed (4)' in written(tmp_path)
+
+
+def test_seeds_can_be_chosen_and_others_do_not_count(root):
+  paper.write(root, data='digits', seeds=[0, 2], tables=['7'])
+  rows = rows_of(written(root), 'Table 7')
+  assert next(row for row in rows if row[1] == 'CE')[-1] == '2'
+  with pytest.raises(ValueError, match=r'--seeds names 7.*0, 1, 2'):
+    paper.write(root, seeds=[0, 7])
+
+
+def test_sizes_on_digits_are_in_thousands(root):
+  """Rows that were searched by themselves have sizes of their own."""
+  paper.write(root, data='digits', tables=['7'])
+  heads, _, *rows = rows_of(written(root), 'Table 7')
+  place = heads.index('Params (k) (ours)')
+  run = next((root / 'seed0').glob('*_ce_kl/evaluation/ce_kl.json'))
+  size = json.loads(run.read_text())['parameters'] / 1000
+  row = next(row for row in rows if row[1] == 'CE + KL')
+  assert float(row[place].split(' ')[0]) == pytest.approx(size, rel=0.01)
 
 
 def test_many_test_images_are_worth_a_second_decimal(tmp_path):

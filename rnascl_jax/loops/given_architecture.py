@@ -63,8 +63,8 @@ def load(
   if attending and not saved.get('tutors_searched', True):
     raise ValueError(
       f'{where} was searched without the attention loss and names no tutors, '
-      f'but config.students.{attending[0]}.gamma is not 0: set it to 0, or take '
-      'an architecture that was searched with config.search.gamma > 0.'
+      f'but config.students.{attending[0]}.gamma is not 0: set it to 0, or '
+      'take an architecture that was searched with config.search.gamma > 0.'
     )
   return found
 

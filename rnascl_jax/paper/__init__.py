@@ -63,6 +63,7 @@ def write(
   output: Path = '',
   *,
   data: str = '',
+  seeds: Sequence[int] = (),
   tables: Sequence[str] = (),
   figures: Sequence[str] = (),
 ) -> str:
@@ -73,6 +74,7 @@ def write(
     output: folder of what is written; '' for `root/tables`.
     data: 'cifar10' for all that the paper has, 'digits', '' for both where rows
       are there.
+    seeds: whose runs count; none for all that are there.
     tables: keys of `TABLES`; none of these and of `figures`: all of which a row
       is there.
     figures: keys of `drawing.FIGURES`.
@@ -87,7 +89,7 @@ def write(
   kinds = _kinds(data)
   _check(kinds, tables, TABLES)
   _check(kinds, figures, drawing.FIGURES)
-  sweep = sweep_results.load(root)
+  sweep = sweep_results.load(root, seeds)
   asked = bool(tables or figures)
   # Everything before a file: seeds that do not agree leave nothing behind.
   parts = [

@@ -35,7 +35,7 @@ def terms(sweep: Sweep, table: Table, with_paper: bool) -> Picture | None:
     return None
   trainings = list(dict.fromkeys(line.labels[0] for line in table.lines))
   figure = style.figure(9.0, 3.8)
-  panels = figure.subplots(1, len(table.columns))
+  panels = figure.subplots(1, len(table.accuracies))
   for place, axes in enumerate(panels):
     _draw_terms(axes, filled, place, trainings, with_paper)
   handles: list = [
@@ -71,7 +71,7 @@ def _draw_terms(
   with_paper: bool,
 ) -> None:
   """A panel of one measure, the `place`-th column of the table."""
-  column = filled.table.columns[place]
+  column = filled.table.accuracies[place]
   objectives = list(dict.fromkeys(r.line.labels[1] for r in filled.rows))
   for row in filled.rows:
     training, objective = row.line.labels
@@ -128,8 +128,8 @@ def gamma(sweep: Sweep, table: Table) -> Picture | None:
   if filled.is_empty:
     return None
   figure = style.figure(9.0, 3.8)
-  panels = figure.subplots(1, len(table.columns))
-  for axes, column in zip(panels, table.columns, strict=True):
+  panels = figure.subplots(1, len(table.accuracies))
+  for axes, column in zip(panels, table.accuracies, strict=True):
     for series, look in _SERIES.items():
       _draw_series(axes, filled, column, series, look)
     ticks = [f'{value}' for value in studies.GAMMAS]

@@ -39,15 +39,22 @@ class Source(NamedTuple):
 
 
 # Measures that are no accuracies.
-_OTHERS = ('parameters', 'macs', 'gigamacs', 'hours', 'devices')
+_OTHERS = (
+  'parameters',
+  'kiloparameters',
+  'macs',
+  'gigamacs',
+  'hours',
+  'devices',
+)
 
 
 class Column(NamedTuple):
   """One measure of all rows.
 
   Attributes:
-    key: 'clean', an attack's key, 'parameters', 'macs', 'gigamacs', 'hours' or
-      'devices'.
+    key: 'clean', an attack's key, 'parameters', 'kiloparameters', 'macs',
+      'gigamacs', 'hours' or 'devices'.
     heading: as the paper has it.
     printed: whether the paper has it at all.
   """
@@ -108,6 +115,11 @@ class Table(NamedTuple):
   paper: str = 'paper'
 
   @property
+  def accuracies(self) -> tuple[Column, ...]:
+    """Columns that are accuracies."""
+    return tuple(column for column in self.columns if column.is_accuracy)
+
+  @property
   def sources(self) -> tuple[Source, ...]:
     """Of all rows that have one, in order."""
     return tuple(line.source for line in self.lines if line.source is not None)
@@ -138,6 +150,9 @@ class Table(NamedTuple):
 
 CLEAN = Column('clean', 'Clean')
 PGD20 = Column('pgd20', 'PGD-20')
+# Rows with a search of their own are not of one size.
+SIZE = Column('parameters', 'Params (M)', printed=False)
+SMALL_SIZE = Column('kiloparameters', 'Params (k)', printed=False)
 
 
 def line(

@@ -52,14 +52,14 @@ def cells(filled: Filled) -> list[list[str]]:
     that of the paper's numbers.
   """
   heads = [*filled.table.headings[:-1], 'First minus second']
-  for column in filled.table.columns:
+  for column in filled.table.accuracies:
     heads += [f'{column.heading} (ours)', f'{column.heading} (positive)']
     heads += [
       f'{column.heading} ({filled.table.paper})'
     ] * filled.table.is_printed
   rows = [heads]
   for first, second in filled.table.pairs:
-    if any(paired(filled, first, second, c) for c in filled.table.columns):
+    if any(paired(filled, first, second, c) for c in filled.table.accuracies):
       rows.append(_row(filled, first, second))
   return rows
 
@@ -93,7 +93,7 @@ def _row(filled: Filled, first: Source, second: Source) -> list[str]:
   lines = filled.table.line(first), filled.table.line(second)
   # Rows of a pair differ in their last label only.
   row = [*lines[0].labels[:-1], f'{_name(lines[0])} − {_name(lines[1])}']
-  for place, column in enumerate(filled.table.columns):
+  for place, column in enumerate(filled.table.accuracies):
     found = paired(filled, first, second, column)
     if found is None:
       row += [tables.NOTHING, tables.NOTHING]

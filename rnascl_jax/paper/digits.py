@@ -12,7 +12,14 @@ Example:
 """
 
 from rnascl_jax.paper import ablations, studies, teachers
-from rnascl_jax.paper.definition import Line, Source, Table
+from rnascl_jax.paper.definition import (
+  SIZE,
+  SMALL_SIZE,
+  Column,
+  Line,
+  Source,
+  Table,
+)
 
 # The paper's space whose rows stand beside ours, where it is not S3.
 _SPACES = {'7': 's7'}
@@ -65,12 +72,18 @@ def table(printed: Table) -> Table:
     paper = 'the paper shows CIFAR-10 in Fig. 3'
   return printed._replace(
     title=printed.title.replace('on CIFAR-10', 'on digits'),
+    columns=_columns(printed),
     lines=lines,
     pairs=pairs,
     notes=_notes(printed),
     warning=_WARNING.format(paper=paper),
     paper='paper, CIFAR-10',
   )
+
+
+def _columns(printed: Table) -> tuple[Column, ...]:
+  """Sizes in thousands."""
+  return tuple(SMALL_SIZE if c == SIZE else c for c in printed.columns)
 
 
 def _notes(printed: Table) -> tuple[str, ...]:
@@ -108,5 +121,5 @@ TABLES = (
   table(teachers.TABLE_10),
   table(teachers.TABLE_11),
   table(studies.FIGURE_3),
-  studies.GAMMA_DIGITS,
+  studies.GAMMA_DIGITS._replace(columns=_columns(studies.GAMMA_DIGITS)),
 )

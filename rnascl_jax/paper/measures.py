@@ -21,7 +21,12 @@ from rnascl_jax.paper.sweep_results import Evaluated
 
 # Images from which on an accuracy has two decimals, as the paper's have.
 _MANY = 10_000
-_SCALES = {'parameters': 1e6, 'macs': 1e6, 'gigamacs': 1e9}
+_SCALES = {
+  'parameters': 1e6,
+  'kiloparameters': 1e3,
+  'macs': 1e6,
+  'gigamacs': 1e9,
+}
 
 
 class Summary(NamedTuple):
@@ -70,7 +75,7 @@ def _value(evaluated: Evaluated, key: str) -> float | None:
   if key == 'hours':
     return hours(run, found)
   if key in _SCALES:
-    count = found.parameters if key == 'parameters' else found.macs
+    count = found.macs if key.endswith('macs') else found.parameters
     return None if count is None else count / _SCALES[key]
   outcome = found.outcome(key)
   return None if outcome is None else 100 * outcome.accuracy

@@ -14,9 +14,16 @@ Example:
 
 from typing import NamedTuple
 
-from rnascl_jax.paper.definition import CLEAN, PGD20, Line, Source, Table
+from rnascl_jax.paper.definition import (
+  CLEAN,
+  PGD20,
+  SIZE,
+  Line,
+  Source,
+  Table,
+)
 
-_COLUMNS = (CLEAN, PGD20)
+_COLUMNS = (CLEAN, PGD20, SIZE)
 SPACES = ('s3', 's5', 's7')
 # What distils, as Fig. 3 calls it; RNAS-CL comes from its own row.
 METHODS = {

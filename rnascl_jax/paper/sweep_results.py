@@ -16,7 +16,7 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from rnascl_jax.figures import results
@@ -84,17 +84,19 @@ class Sweep:
     return found
 
 
-def load(root: str | os.PathLike[str]) -> Sweep:
+def load(root: str | os.PathLike[str], only: Collection[int] = ()) -> Sweep:
   """Reads a sweep.
 
   Args:
     root: its folder.
+    only: seeds; none for all that are there.
 
   Returns:
     All of its runs.
 
   Raises:
-    ValueError: if the folder has none, or a file of one is broken.
+    ValueError: if the folder has none, or lacks a seed that was asked for, or a
+      file is broken.
   """
   folder = pathlib.Path(root)
   seeds = {
@@ -107,8 +109,16 @@ def load(root: str | os.PathLike[str]) -> Sweep:
       f'--workdir={folder} has no folder seed<N>: name the folder of a sweep, '
       'in which the runs are seed0/<row>, seed1/<row>.'
     )
+  lacking = sorted(set(only) - seeds.keys())
+  if lacking:
+    raise ValueError(
+      f'--seeds names {lacking[0]}, and {folder} has the seeds '
+      f'{", ".join(map(str, sorted(seeds)))}: choose among these.'
+    )
   runs: dict[str, dict[int, Run]] = {}
   for seed, path in sorted(seeds.items()):
+    if only and seed not in only:
+      continue
     for run in sorted(p for p in path.iterdir() if p.is_dir()):
       runs.setdefault(run.name, {})[seed] = results.load(run)
   return Sweep(folder, runs)
