@@ -183,7 +183,7 @@ def _move(
 ) -> Array:
   moved = momentum * embeddings[indices] + (1 - momentum) * new
   unit = rows.normalize(moved).astype(embeddings.dtype)
-  return embeddings.at[indices].set(unit)
+  return embeddings.at[indices].set(unit, unique_indices=True)
 
 
 def _normalisers(memory: Memory, means: Array, axis_name: str | None) -> Array:

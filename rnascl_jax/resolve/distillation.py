@@ -22,31 +22,6 @@ def _kl(spec: settings.Distillation) -> Method:
   return methods.kl(functools.partial(divergence, temperature=spec.temperature))
 
 
-def _at(spec: settings.Distillation) -> Method:
-  del spec
-  return methods.attention_transfer()
-
-
-def _sp(spec: settings.Distillation) -> Method:
-  del spec
-  return methods.similarity(axis_name=parallel.AXIS)
-
-
-def _vid(spec: settings.Distillation) -> Method:
-  del spec
-  return methods.vid()
-
-
-def _rkd(spec: settings.Distillation) -> Method:
-  del spec
-  return methods.rkd(axis_name=parallel.AXIS)
-
-
-def _pkt(spec: settings.Distillation) -> Method:
-  del spec
-  return methods.pkt(axis_name=parallel.AXIS)
-
-
 def _crd(spec: settings.Distillation) -> Method:
   return methods.crd(
     features=spec.crd_features,
@@ -57,11 +32,11 @@ def _crd(spec: settings.Distillation) -> Method:
 
 METHODS: Mapping[str, Callable[[settings.Distillation], Method]] = {
   'kl': _kl,
-  'at': _at,
-  'sp': _sp,
-  'vid': _vid,
-  'rkd': _rkd,
-  'pkt': _pkt,
+  'at': lambda _: methods.attention_transfer(),
+  'sp': lambda _: methods.similarity(axis_name=parallel.AXIS),
+  'vid': lambda _: methods.vid(),
+  'rkd': lambda _: methods.rkd(axis_name=parallel.AXIS),
+  'pkt': lambda _: methods.pkt(axis_name=parallel.AXIS),
   'crd': _crd,
 }
 CROSS_LAYERS: Mapping[str, CrossLayer] = {
