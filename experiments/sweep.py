@@ -11,9 +11,13 @@ take nothing from it. Several sweeps may share a ROOT: rows that they have in
 common are run once, and where two run at the same time, no row is run by both.
 
 At the end a table of all accuracies, mean and standard deviation over seeds, is
-printed and written to ROOT/results.md. The exit status is 0 if every row is
-finished, else 1, and 128 + N after signal N (Ctrl-C: 130): then the command
-under way has saved, and the same command goes on.
+printed and written to ROOT/results_<config>.md. The exit status is 0 if every
+row is finished, else 1, and 128 + N after signal N (Ctrl-C: 130): then the
+command under way has saved, and the same command goes on.
+
+A finished row is run again if its config has changed, and refused if what it
+took from another row was made again: move its folder away. A ROOT that is moved
+keeps what is finished; a row that was interrupted goes on only in its place.
 
 With --print, one shell command a line and nothing is run: rows that others take
 from come first, so all can be run in this order, or by a scheduler that knows
@@ -26,7 +30,9 @@ they take from. --set=FIELD=VALUE sets a field of all rows, and
   --set=teacher_wrn34:teacher.checkpoint=teachers/wrn34
 """
 
+import os
 import pathlib
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -108,20 +114,24 @@ def _seeds(given: Sequence[str]) -> list[int]:
 
 
 def run(
-  rows: Sequence[sweeps.Row], seeds: Sequence[int], root: str, title: str
+  todo: Sequence[sweeps.Job],
+  rows: Sequence[sweeps.Row],
+  seeds: Sequence[int],
+  root: str,
+  title: str,
 ) -> int:
   """Runs rows and tabulates what they reached.
 
   Args:
+    todo: from `sweeps.jobs`.
     rows: from `load`, checked.
     seeds: of every row.
     root: folder of the sweep.
-    title: stands above the table in its file.
+    title: stands above the table in its file, and names it.
 
   Returns:
     The exit status.
   """
-  todo = sweeps.jobs(rows, seeds, root)
   try:
     states = sweeps.run(todo, sys.stdout)
   except sweeps.Stopped as stopped:
@@ -129,9 +139,13 @@ def run(
     return 128 + stopped.signum
   cells = results.cells(root, rows, states)
   note = results.note(seeds)
-  place = pathlib.Path(root) / 'results.md'
+  # Sweeps with one root have a file each.
+  short = re.sub(r'\W+', '_', pathlib.Path(title).name.replace('.py', ''))
+  place = pathlib.Path(root) / f'results_{short}.md'
+  command = shlex.join(['python', '-m', 'experiments.sweep', *sys.argv[1:]])
   table = tables.markdown(cells, left=3)
-  files.write_atomically(place, f'{title}\n\n{table}\n\n{note}\n')
+  page = f'# {title}\n\n    {command}\n\n{table}\n\n{note}\n'
+  files.write_atomically(place, page)
   print(f'\n{tables.plain(cells)}\n\n{note}\nSaved: {place}')
   return 0 if set(states.values()) == {runner.FINISHED} else 1
 
@@ -144,15 +158,19 @@ def main(argv: Sequence[str]) -> None:
     seeds = _seeds(FLAGS.seeds)
     rows = sweeps.change(load(FLAGS.config), FLAGS.set)
     rows = sweeps.select(rows, FLAGS.only)
-    sweeps.check(rows, seeds)
+    configs = sweeps.check(rows, seeds)
   except ValueError as error:
     sys.exit(f'error: {error}')
+  # Commands name it, and so that it is the same from any folder.
+  root = os.path.abspath(os.path.expanduser(FLAGS.workdir))
   if FLAGS.print:
-    print(script(rows, seeds, FLAGS.workdir))
+    print(script(rows, seeds, root))
     return
-  command = shlex.join(['python', '-m', 'experiments.sweep', *sys.argv[1:]])
-  title = f'# {FLAGS.config}\n\n    {command}'
-  sys.exit(run(rows, seeds, FLAGS.workdir, title))
+  todo = sweeps.jobs(rows, seeds, root, configs)
+  try:
+    sys.exit(run(todo, rows, seeds, root, FLAGS.config))
+  except OSError as error:
+    sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

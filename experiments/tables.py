@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
       tables=_TABLES.value,
       figures=_FIGURES.value,
     )
-  except ValueError as error:
+  except (OSError, ValueError) as error:
     sys.exit(f'error: {error}')
   print(text)
 

@@ -299,6 +299,48 @@ def test_a_single_seed_has_no_deviation(tmp_path):
   assert 'of one seed (4)' in written(tmp_path)
 
 
+def test_on_digits_the_papers_numbers_are_those_of_one_space():
+  tables = paper.TABLES['digits']
+  for key, space in (('7', 'S7'), ('8', 'S3'), ('9', 'S3')):
+    assert f'space {space} ' in tables[key].warning
+  printed = {line.labels[-1]: line.printed for line in tables['9'].lines}
+  assert printed['RKD'] == ('89.79', '36.25')
+  printed = {line.labels[-1]: line.printed for line in tables['8'].lines}
+  assert printed['Layer-wise KL-Div'] == ('90.21', '33.05')
+
+
+def test_commands_begin_with_those_of_the_teacher_that_rows_take(root):
+  taught = '--config.teacher.checkpoint=ROOT/seed0/teacher_small/teacher'
+  saved_sweep.write_row(root, 0, 'teacher_small', {'teacher': counts(500, 400)})
+  for name, words in (
+    (KL[0], ['python', '-m', 'experiments.pipeline', taught]),
+    ('teacher_small', ['python', '-m', 'experiments.teacher']),
+  ):
+    marker = root / 'seed0' / name / 'sweep.json'
+    marker.write_text(json.dumps({'commands': [words], 'seconds': 1.0}))
+  paper.write(root, data='digits', tables=['7'])
+  text = written(root)
+  assert text.index('experiments.teacher\n') < text.index(
+    'teacher_small/teacher'
+  )
+
+
+def test_teachers_of_other_files_are_not_averaged(root):
+  """A teacher from elsewhere in one seed, and one of the sweep in others."""
+
+  def taking(seed: int, checkpoint: str) -> None:
+    path = root / f'seed{seed}' / KL[0] / 'config.json'
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps(saved | {'teacher': {'checkpoint': checkpoint}}))
+
+  for seed in (0, 2):
+    taking(seed, f'/{seed}/seed{seed}/teacher_small/teacher')
+  paper.write(root, data='digits', tables=['7'])
+  taking(2, 'teachers/wrn34')
+  with pytest.raises(ValueError, match=r'teacher\.checkpoint is'):
+    paper.write(root, data='digits', tables=['7'])
+
+
 def test_seeds_can_be_chosen_and_others_do_not_count(root):
   paper.write(root, data='digits', seeds=[0, 2], tables=['7'])
   rows = rows_of(written(root), 'Table 7')

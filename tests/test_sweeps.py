@@ -1,5 +1,6 @@
 """Sweeps: what becomes of rows, and what those of the configs are made of."""
 
+import dataclasses
 import importlib
 import io
 import itertools
@@ -229,6 +230,66 @@ def test_a_finished_row_is_skipped_while_its_commands_are_the_same(
   states, _ = _sweep([rows[0], other], tmp_path / 'new')
   assert set(states.values()) == {'finished'}
   assert [_runs(tmp_path / 'new', name) for name in 'ab'] == [1, 2]
+
+
+def test_a_row_is_run_again_where_its_config_file_has_changed(
+  scripts, tmp_path
+):
+  rows = [_script('a')]
+  for digest, times in (('one', 1), ('one', 1), ('two', 2)):
+    todo = sweeps.jobs(rows, [0], str(tmp_path), {(0, 'a'): digest})
+    sweeps.run(todo, io.StringIO())
+    assert _runs(tmp_path, 'a') == times
+
+
+def test_a_row_whose_teacher_was_made_again_is_not_taken_for_its_student(
+  scripts, tmp_path
+):
+  """Its workdir keeps what it took, so it has to be moved away."""
+  student = dataclasses.replace(
+    _script('b'), takes={'teacher.checkpoint': 'a/teacher'}
+  )
+  made = tmp_path / 'seed0' / 'a' / 'teacher' / 'stage.json'
+  made.parent.mkdir(parents=True)
+  made.write_text('1')
+  rows = [_script('a'), student]
+  _sweep(rows, tmp_path)
+  made.write_text('2')
+  states, text = _sweep(rows, tmp_path)
+  assert states[0, 'b'] == 'failed'
+  assert 'a was made again since' in text and 'seed0/b away' in text
+  assert _runs(tmp_path, 'b') == 1
+
+
+def test_a_broken_marker_fails_one_row_and_not_the_sweep(scripts, tmp_path):
+  rows = [_script('a'), _script('b')]
+  _sweep(rows, tmp_path)
+  (tmp_path / 'seed0' / 'a' / 'sweep.json').write_text('')
+  states, text = _sweep(rows, tmp_path)
+  assert states == {(0, 'a'): 'failed', (0, 'b'): 'finished'}
+  assert 'sweep.json is not valid JSON' in text
+
+
+@pytest.mark.parametrize(
+  'given, message',
+  [
+    ('seed=5', 'use --seeds'),
+    ('b:seed=5', 'use --seeds'),
+    ('search.gamma=7', 'ROW:FIELD=VALUE'),
+    ('students.rnas_cl.gamma=7', 'ROW:FIELD=VALUE'),
+    ('data.padding=1', 'ROW:FIELD=VALUE'),
+  ],
+)
+def test_what_tells_rows_apart_is_not_set_for_all_of_them(given, message):
+  rows = [
+    sweeps.Row('a', 'x.py', changes={'data.padding': 0}),
+    sweeps.Row('b', 'x.py'),
+  ]
+  with pytest.raises(ValueError, match=message):
+    sweeps.change(rows, [given])
+  if 'seed' not in given:
+    changed = sweeps.change(rows, [f'b:{given}'])
+    assert len(changed[1].changes) == 1 and changed[0] == rows[0]
 
 
 def test_commands_that_changed_and_fail_leave_no_finished_row(
@@ -528,19 +589,28 @@ def test_the_exit_status_is_0_where_all_is_finished(
   scripts, tmp_path, monkeypatch, capsys
 ):
   rows = [_script('a'), _script('b')]
-  assert command.run(rows, [0, 1], str(tmp_path), '# Ours') == 0
-  saved = (tmp_path / 'results.md').read_text()
-  assert saved.startswith('# Ours\n\n| Row | Model | Seeds |')
+  root, title = str(tmp_path), 'configs/ours.py:table=7'
+
+  def run(some):
+    return command.run(
+      sweeps.jobs(some, [0, 1], root), some, [0, 1], root, title
+    )
+
+  assert run(rows) == 0
+  saved = (tmp_path / 'results_ours_table_7.md').read_text()
+  assert saved.startswith('# configs/ours.py:table=7\n')
+  assert '\n\n| Row | Model | Seeds |' in saved
   assert '| a | — | 2 |' in saved
   broken = [_script('a'), _script('b', script='raise SystemExit(1)')]
-  assert command.run(broken, [0, 1], str(tmp_path), '# Ours') == 1
-  assert '0 of 2 (failed)' in (tmp_path / 'results.md').read_text()
+  assert run(broken) == 1
+  saved = (tmp_path / 'results_ours_table_7.md').read_text()
+  assert '0 of 2 (failed)' in saved
 
   def stopped(todo, out):
     raise sweeps.Stopped(signal.SIGTERM)
 
   monkeypatch.setattr(sweeps, 'run', stopped)
-  assert command.run(rows, [0], str(tmp_path), '') == 128 + signal.SIGTERM
+  assert run(rows) == 128 + signal.SIGTERM
   assert 'The same command goes on.' in capsys.readouterr().out
 
 
@@ -690,6 +760,13 @@ def test_students_take_their_teacher_and_those_of_a_study_the_filters_too(
       assert found == f'{searched}/architecture.json'
     assert not taken
   assert students >= 2
+
+
+def test_gamma_is_that_of_the_row_in_search_and_training():
+  found = {row.name: row for row in _rows('ablations/gamma', 'data=digits')}
+  for gamma in (1, 7, 700):
+    made = validation.config(found[f'digits_small_gamma_{gamma}'], 0)
+    assert made.search.gamma == made.students['rnas_cl'].gamma == gamma
 
 
 def test_a_table_can_be_had_for_one_space_or_teacher():

@@ -180,4 +180,6 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
 
 def _rows(of: rows.Setting, standard: bool) -> list[sweeps.Row]:
   alone = [rows.student(of, 'ce')] if standard else []
-  return [*alone, rows.teacher(of), rows.student(of)]
+  # Other tables harden the students of their own teacher.
+  robust = of.teacher == rows.ROBUST[of.data]
+  return [*alone, rows.teacher(of), rows.student(of, hardened=robust)]

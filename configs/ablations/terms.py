@@ -117,7 +117,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   if arguments.pick(chosen, 'adversarial', ('yes', 'no')) == 'no':
     config.adversarial.students = {}
   config.evaluation.auto_attack_models = (name, *config.adversarial.students)
-  if name != 'rnas_cl':
+  if name != 'rnas_cl' or not config.adversarial.students:
     # Table 2 alone has AutoAttack.
     config.evaluation.auto_attack = config.evaluation.auto_attack_models = ()
   if name == 'ce':

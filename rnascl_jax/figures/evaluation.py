@@ -42,12 +42,14 @@ class Curve(NamedTuple):
     label: what a reader sees.
     epsilons: [P], increasing, pixels of [0, 1].
     accuracies: [P], in [0, 1].
+    images: of which they are shares; 0 if the file does not say.
   """
 
   attack: str
   label: str
   epsilons: np.ndarray
   accuracies: np.ndarray
+  images: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,4 +208,5 @@ def _curve(saved: Json) -> Curve:
   points = sorted((p['epsilon'], p['accuracy']) for p in saved['points'])
   values = np.asarray(points, float)  # [P, 2]
   label = saved.get('label') or saved['attack']
-  return Curve(saved['attack'], label, values[:, 0], values[:, 1])
+  images = int(saved.get('images', 0))
+  return Curve(saved['attack'], label, values[:, 0], values[:, 1], images)

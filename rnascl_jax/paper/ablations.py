@@ -130,7 +130,11 @@ TABLE_8 = Table(
       ),
     )
   ),
-  notes=(_S7_PRINTED,),
+  notes=(
+    _S7_PRINTED,
+    'The paper does not say what its layer-wise divergence compares; ours is '
+    'that of `distillation.layerwise_kl`, weighted as the attention loss is.',
+  ),
   pairs=tuple(
     (
       _source(space, '', 'rnas_cl'),

@@ -5,6 +5,7 @@ seed, and what changes no number. Evaluations are compared attack by attack, as
 a run may have attacked more than another.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,11 +19,10 @@ _FREE = (
   'devices',
   'data.data_dir',
   'data.workers',
-  'teacher.checkpoint',
-  'vulnerable_teacher.checkpoint',
-  'search.architecture',
   'evaluation.',
 )
+# The folder of a seed, in paths of what another row of the same seed has made.
+_OF_SEED = re.compile(r'.*/seed\d+/')
 _FIX = (
   'evaluate both alike, or leave the folder of one of them out of the sweep.'
 )
@@ -50,7 +50,7 @@ def _check_config(first: Run, second: Run) -> None:
   differ = [
     f'{name} is {before[name]!r} there, {now[name]!r} here'
     for name in sorted(before.keys() & now.keys())
-    if before[name] != now[name] and not name.startswith(_FREE)
+    if _alike(before[name]) != _alike(now[name]) and not name.startswith(_FREE)
   ]
   if differ:
     raise ValueError(
@@ -58,6 +58,11 @@ def _check_config(first: Run, second: Run) -> None:
       f'another config ({"; ".join(differ[:4])}): train both with the same, or '
       'leave the folder of one of them out of the sweep.'
     )
+
+
+def _alike(value: Any) -> Any:
+  """A field as it is compared."""
+  return _OF_SEED.sub('', value) if isinstance(value, str) else value
 
 
 def _check_evaluation(first: Run, second: Run, model: str) -> None:
@@ -84,10 +89,12 @@ def _check_curves(found: Evaluation, other: Evaluation, where: str) -> None:
   curves = {curve.attack: curve for curve in found.curves}
   for curve in other.curves:
     same = curves.get(curve.attack)
-    if same is not None and _radii(same) != _radii(curve):
+    if same is None:
+      continue
+    if _radii(same) != _radii(curve) or same.images != curve.images:
       raise ValueError(
-        f'{where}: its curve of {curve.label} has ε = {_radii(curve)}, not '
-        f'{_radii(same)}; {_FIX}'
+        f'{where}: its curve of {curve.label} has ε = {_radii(curve)} on '
+        f'{curve.images} images, not {_radii(same)} on {same.images}; {_FIX}'
       )
 
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from rnascl_jax.figures import style
-from rnascl_jax.paper import cifar10, picture
+from rnascl_jax.paper import cifar10, measures, picture
 from rnascl_jax.paper.definition import Line
 from rnascl_jax.paper.picture import Picture, Point
 from rnascl_jax.paper.sweep_results import Sweep
@@ -111,11 +111,9 @@ def _our_mark(sweep: Sweep, line: Line) -> _Mark | None:
   found = None if line.source is None else picture.point(sweep, line.source)
   if found is None:
     return None
-  evaluated = next(iter(found.models.values())).found
-  millions = (evaluated.parameters or 0) / 1e6
-  macs = 'MACs unknown'
-  if evaluated.macs is not None:
-    macs = f'{evaluated.macs / 1e6:.3g}'
+  sizes = [measures.summary(found.models, k) for k in ('parameters', 'macs')]
+  millions = sizes[0].mean if sizes[0] else 0.0
+  macs = f'{sizes[1].mean:.3g}' if sizes[1] else 'MACs unknown'
   hardened = ' + eq. (6)' if line.labels[0] == cifar10.WITH else ''
   return _Mark(
     _space(line),

@@ -24,11 +24,11 @@ class Panel(NamedTuple):
 
   Attributes:
     title: above it.
-    sources: where each kind of model may be, the first that was run counts.
+    sources: of each kind of model.
   """
 
   title: str
-  sources: Mapping[str, tuple[Source, ...]]
+  sources: Mapping[str, Source]
 
 
 def panel(title: str, space: str, teacher: str) -> Panel:
@@ -36,12 +36,9 @@ def panel(title: str, space: str, teacher: str) -> Panel:
   return Panel(
     title,
     {
-      'rnas_cl': (Source(space, teacher, '', 'rnas_cl'),),
-      'ce_kl': (
-        Source(space, teacher, 'ce_kl', 'ce_kl'),
-        Source(space, teacher, '', 'ce_kl'),
-      ),
-      'ce': (Source(space, '', 'ce', 'ce'), Source(space, teacher, '', 'ce')),
+      'rnas_cl': Source(space, teacher, '', 'rnas_cl'),
+      'ce_kl': Source(space, teacher, 'ce_kl', 'ce_kl'),
+      'ce': Source(space, '', 'ce', 'ce'),
     },
   )
 
@@ -96,6 +93,7 @@ def epsilon_curves(
   caption = (
     f'{name}: accuracy against ε, '
     f'{picture.averaged(models, "; shaded from the lowest to the highest")}.'
+    f'{_fewer(models)}'
   )
   return Picture(figure, caption + picture.lacking(absent))
 
@@ -103,17 +101,31 @@ def epsilon_curves(
 def _curves(sweep: Sweep, shown: Panel) -> dict[str, dict[int, Evaluated]]:
   """For each kind the models by seed that have a curve."""
   found = {}
-  for kind, sources in shown.sources.items():
-    for source in sources:
-      models = {
-        seed: evaluated
-        for seed, evaluated in sweep.models(source).items()
-        if _curve(evaluated) is not None
-      }
-      if models:
-        found[kind] = models
-        break
+  for kind, source in shown.sources.items():
+    models = {
+      seed: evaluated
+      for seed, evaluated in sweep.models(source).items()
+      if _curve(evaluated) is not None
+    }
+    if models:
+      found[kind] = models
   return found
+
+
+def _fewer(models: Sequence[Mapping[int, Evaluated]]) -> str:
+  """Says if a curve is of fewer images than the tables."""
+  counts = sorted(
+    {
+      curve.images
+      for seeds in models
+      for evaluated in seeds.values()
+      if (curve := _curve(evaluated)) is not None
+      and 0 < curve.images < evaluated.found.images
+    }
+  )
+  if not counts:
+    return ''
+  return f' On the first {" or ".join(map(str, counts))} test images.'
 
 
 def _curve(evaluated: Evaluated) -> Curve | None:

@@ -107,8 +107,10 @@ def _row(filled: Filled, first: Source, second: Source) -> list[str]:
 
 
 def _signed(found: Summary, decimals: int) -> str:
-  text = measures.text(found, decimals)
-  return text if text.startswith('-') else f'+{text}'
+  text = f'{found.mean:+z,.{decimals}f}'
+  if found.deviation is not None:
+    text += f' ± {found.deviation:,.{decimals}f}'
+  return text
 
 
 def _printed(first: str, second: str) -> str:

@@ -39,8 +39,9 @@ _LABELS = {
 }
 _WARNING = (
   '**Other data: ours are handwritten digits of 8×8 pixels, a small student '
-  'and a small teacher; {paper}. The numbers do not compare in size. What can '
-  'be compared is which row is above which.**'
+  'and a small teacher; {paper}. The numbers do not compare in size. What may '
+  'be compared is which row is above which, and only where the differences '
+  'below are larger than their spread.**'
 )
 
 
@@ -93,7 +94,9 @@ def _notes(printed: Table) -> tuple[str, ...]:
       'Each row is searched and trained with its own objective. ICC: '
       'intermediate cross-connections, the attention loss of eq. (1).',
     )
-  return () if printed.key in ('8', '9') else printed.notes
+  if printed.key == '9':
+    return ()
+  return printed.notes[-1:] if printed.key == '8' else printed.notes
 
 
 def _source(source: Source | None, space: str) -> Source | None:

@@ -10,6 +10,8 @@ from rnascl_jax.paper.rendering import Filled
 # What a sweep leaves in the folder of a row that is finished.
 _MARKER = 'sweep.json'
 _SEED = re.compile(r'(--config\.seed=|ROOT/seed)\d+')
+# A row whose files a command names.
+_TAKEN = re.compile(r'=ROOT/seedN/(\w+)/')
 _STAGES = ('search', 'train', 'adversarial')
 
 
@@ -85,8 +87,9 @@ def commands(filled: Filled) -> list[str]:
     filled: with at least one row that was run.
 
   Returns:
-    Of a row of a sweep its commands, as `sweep.json` of any seed has them; of
-    other runs the last one of their workdir.
+    Of a row of a sweep its commands, as `sweep.json` of any seed has them, and
+    before them those of rows that it takes from; of other runs the last one of
+    their workdir.
   """
   found: dict[str, list[str]] = {}
   given: dict[str, list[str]] = {}
@@ -95,7 +98,25 @@ def commands(filled: Filled) -> list[str]:
     found.setdefault(row, []).extend(_of_sweep(run))
     given.setdefault(row, []).extend([own] if own else [])
   lines = [line for row in found for line in found[row] or given[row]]
+  lines = [*_before(filled, lines, frozenset(found)), *lines]
   return list(dict.fromkeys(lines))
+
+
+def _before(
+  filled: Filled, lines: list[str], known: frozenset[str]
+) -> list[str]:
+  """The commands of rows that these take from, in an order that works."""
+  taken = [name for line in lines for name in _TAKEN.findall(line)]
+  new = [name for name in dict.fromkeys(taken) if name not in known]
+  own = [
+    command
+    for name in new
+    for run in filled.sweep.row(name).values()
+    for command in _of_sweep(run)
+  ]
+  if not own:
+    return []
+  return [*_before(filled, own, known | set(new)), *own]
 
 
 def _of_sweep(run: Run) -> list[str]:

@@ -23,10 +23,11 @@ Example:
 """
 
 from rnascl_jax.sweeps.rows import Row, change, commands, in_order, select
-from rnascl_jax.sweeps.runner import States, Stopped, jobs, run
+from rnascl_jax.sweeps.runner import Job, States, Stopped, jobs, run
 from rnascl_jax.sweeps.validation import check
 
 __all__ = [
+  'Job',
   'Row',
   'States',
   'Stopped',

@@ -37,6 +37,10 @@ from collections.abc import Mapping, Sequence
 
 Value = bool | int | float | str | tuple
 _NAME = re.compile(r'[A-Za-z0-9_]+')
+# In these fields rows of a table may differ by their config's argument.
+_OBJECTIVE = re.compile(
+  r'students\.|search\.(gamma|kl_weight|method|cross_layer)$'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,8 +164,10 @@ def change(rows: Sequence[Row], given: Sequence[str]) -> list[Row]:
     The rows.
 
   Raises:
-    ValueError: for a text that is neither, and for a row that there is not.
+    ValueError: for a text that is neither, for a row that there is not, for the
+      seed, and for all rows a field in which rows differ.
   """
+  differ = {field for row in rows for field in row.changes}
   for text in given:
     path, equals, value = text.partition('=')
     name, colon, field = path.rpartition(':')
@@ -170,8 +176,15 @@ def change(rows: Sequence[Row], given: Sequence[str]) -> list[Row]:
         f'{text!r} must be FIELD=VALUE, such as evaluation.max_images=1000, or '
         'ROW:FIELD=VALUE for one row.'
       )
+    if field == 'seed':
+      raise ValueError(f'{text!r} sets the seed of all runs: use --seeds.')
     if name:
       select(rows, [name])
+    elif field in differ or _OBJECTIVE.match(field):
+      raise ValueError(
+        f'{text!r} would change what rows of this sweep are, and not their '
+        'names: set it for one, as ROW:FIELD=VALUE.'
+      )
     rows = [
       dataclasses.replace(
         row,

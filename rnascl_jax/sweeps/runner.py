@@ -3,17 +3,18 @@
 Each command is a process of its own. It says what it has to say in
 ROOT/seed<N>/<row>/sweep.log, while the terminal has one line for each row. A
 row whose commands have all ended well leaves `sweep.json` there, and is not run
-again as long as its commands are the same.
+again as long as its commands, its config and what it takes are the same.
 """
 
 import contextlib
+import hashlib
 import pathlib
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, NamedTuple
 
 from rnascl_jax import files
@@ -39,7 +40,9 @@ class Job(NamedTuple):
     needs: names of the rows that it takes from.
     commands: words of each command, of which the first is 'python'.
     identity: the same with another root: what makes them the same commands
-      after the sweep's folder was moved, or was named in another way.
+      after the sweep's folder was moved.
+    config: digest of the settings, '' if it is not to be compared.
+    takes: what it takes from the folders of others.
   """
 
   name: str
@@ -48,6 +51,8 @@ class Job(NamedTuple):
   needs: tuple[str, ...]
   commands: list[list[str]]
   identity: list[list[str]]
+  config: str
+  takes: tuple[pathlib.Path, ...]
 
 
 class Stopped(Exception):
@@ -62,7 +67,10 @@ States = dict[tuple[int, str], str]
 
 
 def jobs(
-  rows: Sequence[rows_lib.Row], seeds: Sequence[int], root: str
+  rows: Sequence[rows_lib.Row],
+  seeds: Sequence[int],
+  root: str,
+  configs: Mapping[tuple[int, str], str] | None = None,
 ) -> list[Job]:
   """All rows with the first seed, then with the next.
 
@@ -70,6 +78,7 @@ def jobs(
     rows: from `rows.in_order`.
     seeds: of the runs.
     root: folder of the sweep.
+    configs: from `validation.check`.
   """
   return [
     Job(
@@ -79,6 +88,11 @@ def jobs(
       needs=row.needs,
       commands=rows_lib.commands(row, seed, root),
       identity=rows_lib.commands(row, seed, 'ROOT'),
+      config=(configs or {}).get((seed, row.name), ''),
+      takes=tuple(
+        pathlib.Path(rows_lib.folder(root, seed, path))
+        for path in row.takes.values()
+      ),
     )
     for seed in seeds
     for row in rows
@@ -86,12 +100,41 @@ def jobs(
 
 
 def seconds(job: Job) -> float | None:
-  """How long a finished job took; None if it is not finished."""
+  """How long a finished job took; None if it is not finished.
+
+  It is not where its commands, its config, or what it took have changed.
+  """
+  saved = _saved(job)
+  same = saved.get('commands') == job.identity
+  same &= saved.get('config') == job.config and saved.get('took') == _took(job)
+  return saved['seconds'] if same else None
+
+
+def _saved(job: Job) -> dict:
   try:
-    saved = files.read_json(job.folder / _MARKER)
+    return files.read_json(job.folder / _MARKER)
   except FileNotFoundError:
-    return None
-  return saved['seconds'] if saved['commands'] == job.identity else None
+    return {}
+
+
+def _took(job: Job) -> list[str]:
+  """Digests of what it takes: of a file, or of what completed a folder."""
+  paths = [p / 'stage.json' if p.is_dir() else p for p in job.takes]
+  return [
+    hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ''
+    for path in paths
+  ]
+
+
+def _outdated(job: Job) -> str:
+  """What is wrong with a row that was finished with other inputs; ''."""
+  saved = _saved(job)
+  if not saved or saved.get('took') == _took(job):
+    return ''
+  return (
+    f'{" or ".join(job.needs)} was made again since this row was: move '
+    f'{job.folder} away, and it is made with the new one'
+  )
 
 
 def run(todo: Sequence[Job], out: IO[str]) -> States:
@@ -128,10 +171,13 @@ def _one(job: Job, states: States, asked: list[int]) -> tuple[str, str]:
   if missing:
     state = NEEDS + ', '.join(missing)
     return state, state
-  before = seconds(job)
-  if before is not None:
-    return FINISHED, f'finished before, in {duration(before)}'
   try:
+    before = seconds(job)
+    if before is not None:
+      return FINISHED, f'finished before, in {duration(before)}'
+    outdated = _outdated(job)
+    if outdated:
+      return FAILED, f'{FAILED}: {outdated}'
     with lock.hold(job.folder) as note:
       # Another sweep may have finished it in the meantime.
       if seconds(job) is not None:
@@ -139,6 +185,9 @@ def _one(job: Job, states: States, asked: list[int]) -> tuple[str, str]:
       return _start(job, note, asked)
   except lock.LockedError as error:
     return ELSEWHERE, f'{ELSEWHERE}: {error}'
+  except (OSError, ValueError) as error:
+    # A full disk, or a file that is broken: others may still be run.
+    return FAILED, f'{FAILED}: {error}'
 
 
 def _start(
@@ -159,7 +208,12 @@ def _start(
       text = f'failed after {took}, {how}; {log} ends:\n{_tail(log, start)}'
       return FAILED, text
   whole = round(time.monotonic() - begin, 1)
-  saved = {'commands': job.identity, 'seconds': whole}
+  saved = {
+    'commands': job.identity,
+    'config': job.config,
+    'took': _took(job),
+    'seconds': whole,
+  }
   files.write_json(job.folder / _MARKER, saved)
   return FINISHED, f'finished in {duration(whole)}'
 

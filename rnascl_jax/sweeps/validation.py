@@ -4,6 +4,9 @@ The flags of every command are parsed as the command itself will parse them, and
 the config that comes of it is read by `settings.parse`.
 """
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
 
 from absl import flags
@@ -16,12 +19,18 @@ from rnascl_jax.sweeps import rows as rows_lib
 _ERRORS = (AttributeError, KeyError, TypeError, ValueError, flags.Error)
 
 
-def check(rows: Sequence[rows_lib.Row], seeds: Sequence[int]) -> None:
+def check(
+  rows: Sequence[rows_lib.Row], seeds: Sequence[int]
+) -> dict[tuple[int, str], str]:
   """Reads the config of every row for every seed.
 
   Args:
     rows: of one sweep.
     seeds: of its runs.
+
+  Returns:
+    For each (seed, row) a digest of all settings, which differs where a config
+    file has changed.
 
   Raises:
     ValueError: for seeds that are none or repeat, and for a row whose config
@@ -33,14 +42,18 @@ def check(rows: Sequence[rows_lib.Row], seeds: Sequence[int]) -> None:
       f'--seeds={",".join(map(str, seeds))} must be one number or several '
       'different ones, such as 0,1,2.'
     )
+  found = {}
   for row in rows:
     for seed in seeds:
       try:
-        config(row, seed)
+        everything = dataclasses.asdict(config(row, seed))
       except _ERRORS as error:
         raise ValueError(
           f'Row {row.name!r} cannot be run: {_text(error)}'
         ) from error
+      text = json.dumps(everything, sort_keys=True)
+      found[seed, row.name] = hashlib.sha256(text.encode()).hexdigest()
+  return found
 
 
 def config(row: rows_lib.Row, seed: int) -> settings.Settings:
