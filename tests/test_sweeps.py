@@ -763,7 +763,7 @@ def test_students_take_their_teacher_and_those_of_a_study_the_filters_too(
 
 
 def test_gamma_is_that_of_the_row_in_search_and_training():
-  found = {row.name: row for row in _rows('ablations/gamma', 'data=digits')}
+  found = {row.name: row for row in _rows('ablations.gamma', 'data=digits')}
   for gamma in (1, 7, 700):
     made = validation.config(found[f'digits_small_gamma_{gamma}'], 0)
     assert made.search.gamma == made.students['rnas_cl'].gamma == gamma
