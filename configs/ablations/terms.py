@@ -22,8 +22,9 @@ the KL term by RKD or PKT (clean / PGD-20):
 | terms=pkt          | 89.92 / 34.61 | 90.65 / 35.61 | 91.13 / 36.63 |      |
 | terms=rkd          | 89.79 / 36.25 | 90.25 / 36.97 | 91.17 / 37.58 |      |
 
-An empty cell is not yet run. A command for each table (hardware: one GPU; on
-digits minutes on a CPU), with imported teachers as docs/teachers.md says:
+An empty cell is not yet run; what digits gave is in docs/ablations.md. A
+command for each table (hardware: one GPU; on digits minutes on a CPU), with
+imported teachers as docs/teachers.md says:
 
   python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
     --config=configs/ablations/terms.py:table=7 \
