@@ -123,7 +123,7 @@ def run(
   """Runs rows and tabulates what they reached.
 
   Args:
-    todo: from `sweeps.jobs`.
+    todo: from `sweeps.jobs.of_rows`.
     rows: from `load`, checked.
     seeds: of every row.
     root: folder of the sweep.
@@ -166,7 +166,7 @@ def main(argv: Sequence[str]) -> None:
   if FLAGS.print:
     print(script(rows, seeds, root))
     return
-  todo = sweeps.jobs(rows, seeds, root, configs)
+  todo = sweeps.jobs.of_rows(rows, seeds, root, configs)
   try:
     sys.exit(run(todo, rows, seeds, root, FLAGS.config))
   except OSError as error:

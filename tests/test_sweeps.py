@@ -162,7 +162,7 @@ def _script(name: str, *needs: str, script: str = _COUNT, times: int = 1):
 def _sweep(rows, root, seeds=(0,)):
   """States, and what the terminal shows."""
   out = io.StringIO()
-  todo = sweeps.jobs(sweeps.in_order(rows), seeds, str(root))
+  todo = sweeps.jobs.of_rows(sweeps.in_order(rows), seeds, str(root))
   return sweeps.run(todo, out), out.getvalue()
 
 
@@ -237,7 +237,7 @@ def test_a_row_is_run_again_where_its_config_file_has_changed(
 ):
   rows = [_script('a')]
   for digest, times in (('one', 1), ('one', 1), ('two', 2)):
-    todo = sweeps.jobs(rows, [0], str(tmp_path), {(0, 'a'): digest})
+    todo = sweeps.jobs.of_rows(rows, [0], str(tmp_path), {(0, 'a'): digest})
     sweeps.run(todo, io.StringIO())
     assert _runs(tmp_path, 'a') == times
 
@@ -340,7 +340,7 @@ def test_a_signal_is_passed_on_and_the_same_sweep_goes_on(
     tmp_path / 'seed0' / 'b' / 'runs', lambda: os.kill(os.getpid(), signum)
   )
   out = io.StringIO()
-  todo = sweeps.jobs(rows, [0], str(tmp_path))
+  todo = sweeps.jobs.of_rows(rows, [0], str(tmp_path))
   with pytest.raises(sweeps.Stopped) as stopped:
     sweeps.run(todo, out)
   thread.join()
@@ -478,7 +478,7 @@ def test_what_is_printed_is_what_is_run(tmp_path, monkeypatch):
   lines = command.script(rows, [4, 5], 'R').splitlines()
   assert lines[0] == '# seed 4' and lines[4] == '# seed 5'
   printed = [shlex.split(line) for line in lines if line[0] != '#']
-  jobs = sweeps.jobs(rows, [4, 5], 'R')
+  jobs = sweeps.jobs.of_rows(rows, [4, 5], 'R')
   assert printed == [words for job in jobs for words in job.commands]
   started = []
 
@@ -593,7 +593,7 @@ def test_the_exit_status_is_0_where_all_is_finished(
 
   def run(some):
     return command.run(
-      sweeps.jobs(some, [0, 1], root), some, [0, 1], root, title
+      sweeps.jobs.of_rows(some, [0, 1], root), some, [0, 1], root, title
     )
 
   assert run(rows) == 0
@@ -617,7 +617,7 @@ def test_the_exit_status_is_0_where_all_is_finished(
 def test_the_time_left_is_that_of_the_same_row_or_of_such_commands():
   def job(name, commands, seed=0):
     row = sweeps.Row(name, 'x.py', commands=commands)
-    return sweeps.jobs([row], [seed], 'R')[0]
+    return sweeps.jobs.of_rows([row], [seed], 'R')[0]
 
   took = [
     (job('a', ('pipeline',)), 10.0),

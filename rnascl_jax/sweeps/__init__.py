@@ -22,8 +22,10 @@ Example:
   ['teacher', 'b']
 """
 
+from rnascl_jax.sweeps import jobs
+from rnascl_jax.sweeps.jobs import Job
 from rnascl_jax.sweeps.rows import Row, change, commands, in_order, select
-from rnascl_jax.sweeps.runner import Job, States, Stopped, jobs, run
+from rnascl_jax.sweeps.runner import States, Stopped, run
 from rnascl_jax.sweeps.validation import check
 
 __all__ = [

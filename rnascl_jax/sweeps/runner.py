@@ -7,52 +7,24 @@ again as long as its commands, its config and what it takes are the same.
 """
 
 import contextlib
-import hashlib
 import pathlib
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO
 
-from rnascl_jax import files
-from rnascl_jax.sweeps import lock
-from rnascl_jax.sweeps import rows as rows_lib
+from rnascl_jax.sweeps import jobs, lock
 
 FINISHED, FAILED, ELSEWHERE = 'finished', 'failed', 'running elsewhere'
 # Followed by the names of the rows.
 NEEDS = 'not run, needs '
-_MARKER, _LOG = 'sweep.json', 'sweep.log'
+_LOG = 'sweep.log'
 _LAST_LINES = 12
 # Seconds after which a signal is passed on at the latest.
 _POLL = 0.2
-
-
-class Job(NamedTuple):
-  """A row with one seed.
-
-  Attributes:
-    name: of the row.
-    seed: of the run.
-    folder: its workdir.
-    needs: names of the rows that it takes from.
-    commands: words of each command, of which the first is 'python'.
-    identity: the same with another root: what makes them the same commands
-      after the sweep's folder was moved.
-    config: digest of the settings, '' if it is not to be compared.
-    takes: what it takes from the folders of others.
-  """
-
-  name: str
-  seed: int
-  folder: pathlib.Path
-  needs: tuple[str, ...]
-  commands: list[list[str]]
-  identity: list[list[str]]
-  config: str
-  takes: tuple[pathlib.Path, ...]
 
 
 class Stopped(Exception):
@@ -66,82 +38,11 @@ class Stopped(Exception):
 States = dict[tuple[int, str], str]
 
 
-def jobs(
-  rows: Sequence[rows_lib.Row],
-  seeds: Sequence[int],
-  root: str,
-  configs: Mapping[tuple[int, str], str] | None = None,
-) -> list[Job]:
-  """All rows with the first seed, then with the next.
-
-  Args:
-    rows: from `rows.in_order`.
-    seeds: of the runs.
-    root: folder of the sweep.
-    configs: from `validation.check`.
-  """
-  return [
-    Job(
-      name=row.name,
-      seed=seed,
-      folder=pathlib.Path(rows_lib.folder(root, seed, row.name)),
-      needs=row.needs,
-      commands=rows_lib.commands(row, seed, root),
-      identity=rows_lib.commands(row, seed, 'ROOT'),
-      config=(configs or {}).get((seed, row.name), ''),
-      takes=tuple(
-        pathlib.Path(rows_lib.folder(root, seed, path))
-        for path in row.takes.values()
-      ),
-    )
-    for seed in seeds
-    for row in rows
-  ]
-
-
-def seconds(job: Job) -> float | None:
-  """How long a finished job took; None if it is not finished.
-
-  It is not where its commands, its config, or what it took have changed.
-  """
-  saved = _saved(job)
-  same = saved.get('commands') == job.identity
-  same &= saved.get('config') == job.config and saved.get('took') == _took(job)
-  return saved['seconds'] if same else None
-
-
-def _saved(job: Job) -> dict:
-  try:
-    return files.read_json(job.folder / _MARKER)
-  except FileNotFoundError:
-    return {}
-
-
-def _took(job: Job) -> list[str]:
-  """Digests of what it takes: of a file, or of what completed a folder."""
-  paths = [p / 'stage.json' if p.is_dir() else p for p in job.takes]
-  return [
-    hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ''
-    for path in paths
-  ]
-
-
-def _outdated(job: Job) -> str:
-  """What is wrong with a row that was finished with other inputs; ''."""
-  saved = _saved(job)
-  if not saved or saved.get('took') == _took(job):
-    return ''
-  return (
-    f'{" or ".join(job.needs)} was made again since this row was: move '
-    f'{job.folder} away, and it is made with the new one'
-  )
-
-
-def run(todo: Sequence[Job], out: IO[str]) -> States:
+def run(todo: Sequence[jobs.Job], out: IO[str]) -> States:
   """Runs jobs that are not finished, whatever becomes of others.
 
   Args:
-    todo: from `jobs`.
+    todo: from `jobs.of_rows`.
     out: where a line for each job is written.
 
   Returns:
@@ -165,22 +66,22 @@ def run(todo: Sequence[Job], out: IO[str]) -> States:
   return states
 
 
-def _one(job: Job, states: States, asked: list[int]) -> tuple[str, str]:
+def _one(job: jobs.Job, states: States, asked: list[int]) -> tuple[str, str]:
   """What became of a job, and what to say of it."""
   missing = [n for n in job.needs if states.get((job.seed, n)) != FINISHED]
   if missing:
     state = NEEDS + ', '.join(missing)
     return state, state
   try:
-    before = seconds(job)
+    before = jobs.seconds(job)
     if before is not None:
       return FINISHED, f'finished before, in {duration(before)}'
-    outdated = _outdated(job)
+    outdated = jobs.outdated(job)
     if outdated:
       return FAILED, f'{FAILED}: {outdated}'
     with lock.hold(job.folder) as note:
       # Another sweep may have finished it in the meantime.
-      if seconds(job) is not None:
+      if jobs.seconds(job) is not None:
         return FINISHED, 'finished by another sweep'
       return _start(job, note, asked)
   except lock.LockedError as error:
@@ -191,10 +92,10 @@ def _one(job: Job, states: States, asked: list[int]) -> tuple[str, str]:
 
 
 def _start(
-  job: Job, note: Callable[[int], None], asked: list[int]
+  job: jobs.Job, note: Callable[[int], None], asked: list[int]
 ) -> tuple[str, str]:
   """Runs the commands of a job until one fails."""
-  (job.folder / _MARKER).unlink(missing_ok=True)
+  jobs.unmark(job)
   begin = time.monotonic()
   log = job.folder / _LOG
   for command in job.commands:
@@ -208,13 +109,7 @@ def _start(
       text = f'failed after {took}, {how}; {log} ends:\n{_tail(log, start)}'
       return FAILED, text
   whole = round(time.monotonic() - begin, 1)
-  saved = {
-    'commands': job.identity,
-    'config': job.config,
-    'took': _took(job),
-    'seconds': whole,
-  }
-  files.write_json(job.folder / _MARKER, saved)
+  jobs.mark(job, whole)
   return FINISHED, f'finished in {duration(whole)}'
 
 
@@ -271,20 +166,20 @@ def _signals() -> Iterator[list[int]]:
       signal.signal(number, handler)
 
 
-def _left(rest: Sequence[Job], todo: Sequence[Job]) -> str:
+def _left(rest: Sequence[jobs.Job], todo: Sequence[jobs.Job]) -> str:
   """How long the rest will take, from the jobs that are finished."""
-  rest = [job for job in rest if seconds(job) is None]
+  rest = [job for job in rest if jobs.seconds(job) is None]
   if not rest:
     return ''
-  took = [(job, s) for job in todo if (s := seconds(job)) is not None]
+  took = [(job, s) for job in todo if (s := jobs.seconds(job)) is not None]
   total = sum(_expected(job, took) for job in rest)
   return f'; about {duration(total)} left'
 
 
-def _expected(job: Job, took: Sequence[tuple[Job, float]]) -> float:
+def _expected(job: jobs.Job, took: Sequence[tuple[jobs.Job, float]]) -> float:
   """The mean of the same row; else of rows with such commands; else of all."""
 
-  def modules(of: Job) -> list[str]:
+  def modules(of: jobs.Job) -> list[str]:
     return [words[2] for words in of.commands]
 
   same = [s for other, s in took if other.name == job.name]
