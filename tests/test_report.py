@@ -231,6 +231,13 @@ def test_a_control_without_gain_is_not_said_to_have_gained(workdir):
   assert 'behind' in said and 'What the control gained' not in said
 
 
+def test_nothing_is_inherited_where_the_teachers_were_not_compared(workdir):
+  _remove(workdir, 'vulnerable_teacher')
+  control = next(s for s in _said(workdir).splitlines() if '**Control.**' in s)
+  assert 'were not attacked in this run' in control
+  assert f'**{NOT_SHOWN}**' in control
+
+
 def test_without_a_control_nothing_is_inherited(workdir):
   _remove(workdir, 'control_rnas_cl')
   said = _said(workdir)

@@ -1,5 +1,6 @@
 """Bad input fails early, with the value, the bound and the fix."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -360,3 +361,34 @@ def test_the_cifar_configs_build_every_network(teacher, monkeypatch):
     _check(settings.parse(cifar10.get_config(argument)))
     smoke = cifar10.get_config(f'{argument},smoke')
     _check(settings.parse(smoke))
+
+
+def test_a_search_by_what_can_be_negative_is_refused():
+  """Eq. (2) multiplies by the cost, so it would look for a high one."""
+  config = tiny.config()
+  config.search.method = 'vid'
+  with pytest.raises(ValueError, match=r"search\.method='vid'.*negative"):
+    settings.parse(config)
+  config.search.kl_weight = 0.0
+  settings.parse(config)
+
+
+def test_contrasting_images_of_one_class_is_refused_before_anything():
+  config = tiny.config()
+  config.students.rnas_cl.method = 'crd'
+  everything = settings.parse(config)
+  data = resolve.dataset(everything.data)
+  checks.check(everything, data, 1)
+  alike = data.train._replace(labels=np.full_like(data.train.labels, 3))
+  alike = dataclasses.replace(data, train=alike)
+  with pytest.raises(ValueError, match=r"rnas_cl\.method='crd'.*class 3"):
+    checks.check(everything, alike, 1)
+
+
+def test_autoattack_on_a_teacher_that_is_not_attacked_is_refused():
+  config = tiny.config()
+  config.evaluation.auto_attack_models = ('teacher', 'ce')
+  _check(settings.parse(config))
+  config.evaluation.teachers = False
+  with pytest.raises(ValueError, match=r"auto_attack_models='teacher'"):
+    _check(settings.parse(config))
