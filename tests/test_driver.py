@@ -31,6 +31,11 @@ from rnascl_jax.datasets import Split
 from tests import tiny, tiny_imagenet
 
 
+def _slow(*values):
+  """One of several alike, for a run of all tests."""
+  return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def _arrays(folder: pathlib.Path):
   """Everything in the last checkpoint of a stage, and its JSON."""
   with checkpoints.Checkpoints(folder / 'checkpoints', read_only=True) as saved:
@@ -79,7 +84,7 @@ def _sigterm(after_steps: int):
     yield
 
 
-@pytest.mark.parametrize('after_steps', [1, 4, 9, 12])
+@pytest.mark.parametrize('after_steps', [_slow(1), 4, 9, _slow(12)])
 def test_search_killed_by_sigterm_goes_on_to_the_same_bits(
   tiny_run, tmp_path, after_steps
 ):
@@ -160,7 +165,13 @@ def _assert_same_model(one: pathlib.Path, two: pathlib.Path):
 
 @pytest.mark.parametrize(
   ('name', 'after_steps'),
-  [('standard', 2), ('pgd', 6), ('free', 5), ('fast', 1), ('trades', 9)],
+  [
+    _slow('standard', 2),
+    _slow('pgd', 6),
+    ('free', 5),
+    _slow('fast', 1),
+    ('trades', 9),
+  ],
 )
 def test_teacher_killed_by_sigterm_in_an_epoch_goes_on_to_the_same_bits(
   tmp_path, name, after_steps
@@ -527,7 +538,7 @@ def test_a_teacher_that_is_not_guarded_trains_to_its_end(
   assert summary['selected_step'] == 12
 
 
-@pytest.mark.parametrize('after_steps', [1, 8])
+@pytest.mark.parametrize('after_steps', [_slow(1), 8])
 def test_a_teacher_of_streamed_images_stopped_goes_on_to_the_same_bits(
   tmp_path, after_steps
 ):

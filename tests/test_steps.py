@@ -166,6 +166,8 @@ def _assert_same_histories(one, two, tolerance):
     _assert_close(a_sums, b_sums, tolerance * _BATCH)
 
 
+# The search and every regime are compared by other tests.
+@pytest.mark.slow
 def test_two_devices_train_as_one_over_three_steps():
   recipe = _recipe()
   step, (state, context) = steps.make_train_step(recipe), _start(recipe)
@@ -272,6 +274,8 @@ def test_regimes_without_memory_keep_nothing():
       assert not jax.tree.leaves(state.regime_state)
 
 
+# So are whole trainings, in test_driver.
+@pytest.mark.slow
 def test_two_steps_in_a_dispatch_equal_two_dispatches():
   apart, together = _search_run(1, 10)[:4], _search_run(1, 4, per_dispatch=2)
   _assert_close(apart[-1][0], together[-1][0], 1e-10)
