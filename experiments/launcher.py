@@ -15,7 +15,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from rnascl_jax import driver, processes, workdir
+from rnascl_jax import driver, files, processes, workdir
 from rnascl_jax.loops import run as runs
 
 FLAGS = flags.FLAGS
@@ -117,6 +117,7 @@ def run(command: Callable[[], Any]) -> None:
       workdir.MissingStageError,
       driver.NonFiniteLossError,
       processes.OtherProcessError,
+      files.DamagedFileError,
     ) as error:
       sys.exit(f'error: {error}')
     except Exception:

@@ -34,6 +34,10 @@ _NON_FINITE = {
 }
 
 
+class DamagedFileError(ValueError):
+  """A file is damaged; the message names it and says what to do."""
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
   """Opens a new binary file that takes the place of `path` when all is written.
@@ -83,12 +87,14 @@ def read_json(path: Path) -> Any:
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: the file is not JSON; the message names it.
+    DamagedFileError: the file is not JSON; the message names it.
   """
   try:
     return from_json(json.loads(pathlib.Path(path).read_bytes()))
-  except json.JSONDecodeError as error:
-    raise ValueError(f'{os.fspath(path)} is not valid JSON: {error}') from error
+  except ValueError as error:  # Not JSON, or not even UTF-8.
+    raise DamagedFileError(
+      f'{os.fspath(path)} is not valid JSON: {error}'
+    ) from error
 
 
 def to_json(value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""What all rooms run on: files, processes, locks, signals, versions."""
