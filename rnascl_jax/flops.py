@@ -23,12 +23,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax import search_space
 from rnascl_jax.base import Array
+from rnascl_jax.runtime import jaxprs
 from rnascl_jax.search_space import Block, SearchSpace, Shortcut
 
 
@@ -224,18 +224,14 @@ def trace_macs(function: Callable[..., Any], *arguments: Any) -> int:
   convolution: count it in its native form.
 
   Args:
-    function: of arrays, traced by `jax.make_jaxpr`.
+    function: of arrays, traced.
     *arguments: arrays or `jax.ShapeDtypeStruct`s.
 
   Returns:
     Multiply-accumulate operations.
   """
-  return _jaxpr_macs(jax.make_jaxpr(function)(*arguments).jaxpr)
-
-
-def _jaxpr_macs(jaxpr: Any) -> int:
   total = 0
-  for equation in jaxpr.eqns:
+  for equation in jaxprs.equations(jaxprs.trace(function, *arguments)):
     name = equation.primitive.name
     if name == 'conv_general_dilated':
       kernel = equation.invars[1].aval.shape
@@ -247,11 +243,4 @@ def _jaxpr_macs(jaxpr: Any) -> int:
       shape = equation.invars[0].aval.shape
       outputs = equation.outvars[0].aval.size
       total += outputs * math.prod(shape[axis] for axis in contracted)
-    for inner in jax.tree.leaves(
-      list(equation.params.values()), is_leaf=lambda p: hasattr(p, 'jaxpr')
-    ):
-      if hasattr(inner, 'jaxpr'):
-        total += _jaxpr_macs(inner.jaxpr)
-      elif hasattr(inner, 'eqns'):
-        total += _jaxpr_macs(inner)
   return total

@@ -28,14 +28,14 @@ import hashlib
 import json
 import re
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.extend import core
 
 from rnascl_jax.base import Array, LogitsFn, PyTree
+from rnascl_jax.runtime import jaxprs
 
 _ADDRESS = re.compile(r'0x[0-9a-fA-F]+')
 
@@ -217,27 +217,12 @@ def _is_key(value: Any) -> bool:
   return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
 
 
-def _program(closed: core.ClosedJaxpr) -> str:
+def _program(closed: Any) -> str:
   """The text of a program without addresses, and hashes of its arrays."""
   known: dict[int, str] = {}
   hashes = []
-  for array in _constants(closed):
+  for array in jaxprs.constants(closed):
     if id(array) not in known:
       known[id(array)] = digest(array)
     hashes.append(known[id(array)])
-  return '\n'.join([_ADDRESS.sub('', str(closed.jaxpr)), *hashes])
-
-
-def _constants(value: Any) -> Iterator[Any]:
-  """Arrays in a program and in those that it calls; numbers are in its text."""
-  if isinstance(value, core.ClosedJaxpr):
-    yield from value.consts
-    yield from _constants(value.jaxpr)
-  elif isinstance(value, core.Jaxpr):
-    for equation in value.eqns:
-      yield from _constants(list(equation.params.values()))
-  elif isinstance(value, tuple | list):
-    for item in value:
-      yield from _constants(item)
-  elif isinstance(value, np.ndarray | jax.Array):
-    yield value
+  return '\n'.join([_ADDRESS.sub('', str(jaxprs.opened(closed))), *hashes])

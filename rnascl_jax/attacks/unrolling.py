@@ -25,10 +25,12 @@ two busy CPU cores, JAX 0.10.2; seconds to compile / milliseconds of a run:
 | RNAS-CL-S3      | 20    | 3.3 / 200  | 5.4 / 202  | 10.9 / 184   |
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
+
+from rnascl_jax.runtime import jaxprs
 
 # The longest loop that is unrolled. (PGD-50 of 20 convolutions compiles in 6 s,
 # which a single run of it takes longer as a loop.)
@@ -78,18 +80,8 @@ def is_slow_in_loops(
   """
   if (platform or jax.default_backend()) != 'cpu':
     return False
-  jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
-  return sum(map(_is_slow, _equations(jaxpr))) >= _MIN_CONVOLUTIONS
-
-
-def _equations(jaxpr: Any) -> Iterator[Any]:
-  """All equations, also those of functions that are called."""
-  for equation in jaxpr.eqns:
-    yield equation
-    for parameter in jax.tree.leaves(tuple(equation.params.values())):
-      inner = getattr(parameter, 'jaxpr', parameter)
-      if hasattr(inner, 'eqns'):
-        yield from _equations(inner)
+  found = jaxprs.equations(jaxprs.trace(function, *arguments))
+  return sum(map(_is_slow, found)) >= _MIN_CONVOLUTIONS
 
 
 def _is_slow(equation: Any) -> bool:

@@ -32,10 +32,10 @@ import collections
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import jax
 from jax.extend import source_info_util
 
 from rnascl_jax.attacks.masking import jaxpr_graph
+from rnascl_jax.runtime import jaxprs
 
 
 class Step(NamedTuple):
@@ -65,7 +65,7 @@ class Step(NamedTuple):
   @property
   def calls(self) -> bool:
     """Whether it calls functions, whose equations are steps themselves."""
-    return bool(jaxpr_graph.called(self.equation))
+    return bool(jaxprs.called(self.equation))
 
   def __str__(self) -> str:
     """The primitive and its line of code, without folders, if it is known."""
@@ -88,7 +88,7 @@ def steps(function: Callable[..., Any], *arguments: Any) -> list[Step]:
     functions (linear solvers, kernels) are taken to mix all of their inputs;
     what a kernel writes through a reference is not followed.
   """
-  jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
+  jaxpr = jaxprs.trace(function, *arguments)
   graph = jaxpr_graph.Graph()
   inputs = graph.new(len(jaxpr.invars))
   outputs = graph.enter(jaxpr, inputs, ())

@@ -5,10 +5,10 @@ twice, of the image and of a constant, has other numbers each time. A loop's
 body is entered once, and its results lead back to its operands.
 
 Example:
-  >>> import jax
   >>> from rnascl_jax.attacks.masking import jaxpr_graph
+  >>> from rnascl_jax.runtime import jaxprs
   >>> graph = jaxpr_graph.Graph()
-  >>> jaxpr = jax.make_jaxpr(lambda x, y: x * (x - y))(1., 2.).jaxpr
+  >>> jaxpr = jaxprs.trace(lambda x, y: x * (x - y), 1., 2.)
   >>> graph.enter(jaxpr, graph.new(2), ())
   [7]
   >>> [(edge.source, edge.target) for edge in graph.edges]
@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jax.extend import core
+
+from rnascl_jax.runtime import jaxprs
 
 # Of these primitives, operands from this position on are indices.
 _INDICES = {'gather': 1, 'dynamic_slice': 1, 'dynamic_update_slice': 2}
@@ -39,11 +41,6 @@ class Edge(NamedTuple):
   source: int
   target: int
   choices: tuple[int, ...] = ()
-
-
-def called(equation: Any) -> list[Any]:
-  """The functions that an equation calls, as jaxprs."""
-  return list(core.jaxprs_in_params(equation.params))
 
 
 class Graph:
@@ -92,15 +89,15 @@ class Graph:
     """Adds the edges of one equation; gives the numbers of its results."""
     name, params = equation.primitive.name, equation.params
     if name == 'scan':
-      begin = params['num_consts']
-      end = begin + params['num_carry']
-      body = params['jaxpr'].jaxpr
-      return self._loop(body, reads, slice(begin, end), path)[1]
+      begin, carried = jaxprs.scan_operands(equation)
+      body = jaxprs.opened(params['jaxpr'])
+      own = slice(begin, begin + carried)
+      return self._loop(body, reads, own, path)[1]
     if name == 'while':
       return self._while(params, reads, path)
     if name == 'cond':
       return self._branch(params['branches'], reads, path)
-    functions = called(equation)
+    functions = jaxprs.called(equation)
     if len(functions) == 1 and _arity(functions[0]) == _arity(equation):
       return self.enter(functions[0], reads, path)
     return self._mix(equation, reads, path)
@@ -110,7 +107,7 @@ class Graph:
     name = equation.primitive.name
     writes = self.new(len(equation.outvars))
     # What a scatter calls combines two numbers, and never sees an index.
-    for jaxpr in [] if name.startswith('scatter') else called(equation):
+    for jaxpr in [] if name.startswith('scatter') else jaxprs.called(equation):
       inputs = self.new(len(jaxpr.invars))
       results = self.enter(jaxpr, inputs, path)
       joined = [
@@ -138,10 +135,10 @@ class Graph:
 
   def _while(self, params, reads, path):
     begin, count = params['cond_nconsts'], params['body_nconsts']
-    body = params['body_jaxpr'].jaxpr
+    body = jaxprs.opened(params['body_jaxpr'])
     own = slice(count, len(reads) - begin)
     carry, _ = self._loop(body, reads[begin:], own, path)
-    condition = params['cond_jaxpr'].jaxpr
+    condition = jaxprs.opened(params['cond_jaxpr'])
     (more,) = self.enter(condition, [*reads[:begin], *carry], path)
     writes = self.new(len(carry))
     self.edges += map(Edge, carry, writes)
@@ -149,7 +146,8 @@ class Graph:
     return writes
 
   def _branch(self, branches, reads, path):
-    results = [self.enter(b.jaxpr, reads[1:], path) for b in branches]
+    bodies = map(jaxprs.opened, branches)
+    results = [self.enter(body, reads[1:], path) for body in bodies]
     writes = self.new(len(results[0]))
     for write, choices in zip(writes, zip(*results, strict=True), strict=True):
       self.edges += [Edge(choice, write) for choice in choices]

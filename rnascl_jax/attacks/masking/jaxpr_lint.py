@@ -40,6 +40,7 @@ from rnascl_jax.attacks.masking import dataflow
 from rnascl_jax.attacks.masking.dataflow import Step
 from rnascl_jax.attacks.masking.suspicion import Suspicion
 from rnascl_jax.base import LogitsFn
+from rnascl_jax.runtime import jaxprs
 
 # Places named in a message; the others are counted.
 _MAX_PLACES = 3
@@ -186,7 +187,7 @@ def _passes(step: Step) -> bool:
 def _is_custom(step: Step) -> bool:
   if not step.name.startswith(('custom_jvp_call', 'custom_vjp_call')):
     return False
-  info = step.equation.params['call_jaxpr'].jaxpr.debug_info
+  info = jaxprs.opened(step.equation.params['call_jaxpr']).debug_info
   return _JAX not in str(info.func_src_info)
 
 
