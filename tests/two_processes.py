@@ -21,7 +21,6 @@ from rnascl_jax import (
   resolve,
   workdir,
 )
-from rnascl_jax.loops import run as runs
 from tests import tiny
 
 # Steps of the second process in which it is told to stop and is killed; there
@@ -71,7 +70,7 @@ def _disagree(folder: pathlib.Path) -> None:
     other = config()
     other.seed = seeds[jax.process_index()]
     try:
-      runs.open_run(other, str(folder / name))
+      tiny.opened(other, str(folder / name))
     except (ValueError, processes.OtherProcessError) as error:
       _say(folder, name, error)
 
@@ -83,7 +82,7 @@ def _apart(folder: pathlib.Path) -> None:
   os.chdir(own)
   workdir.SECONDS_TO_APPEAR = 0.5
   try:
-    runs.open_run(config(), 'run')
+    tiny.opened(config(), 'run')
   except (ValueError, processes.OtherProcessError) as error:
     _say(folder, 'apart', error)
 
@@ -100,11 +99,11 @@ def _without_data(folder: pathlib.Path) -> None:
   if not processes.is_main():
     resolve.dataset = missing
   try:
-    runs.open_run(taught, str(folder / 'taught'))
+    tiny.opened(taught, str(folder / 'taught'))
   except (FileNotFoundError, processes.OtherProcessError) as error:
     _say(folder, 'data', error)
   resolve.dataset = dataset
-  runs.open_run(taught, str(folder / 'taught'))
+  tiny.opened(taught, str(folder / 'taught'))
 
 
 def _tell(folder: pathlib.Path) -> None:
