@@ -165,6 +165,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     except disk.DiskError:
       for unfinished in self._directory.glob(f'*{_UNFINISHED}'):
         shutil.rmtree(unfinished, ignore_errors=True)
+      lock.check(self._directory)
       raise
 
   def _take(self, stack: contextlib.ExitStack) -> None:

@@ -72,7 +72,12 @@ def open_workdir(path: str, settings: Settings) -> Iterator[pathlib.Path]:
   with contextlib.ExitStack() as held:
     processes.on_main(_take, folder, settings, held)
     _check_shared(folder)
-    yield folder
+    try:
+      yield folder
+    except Exception:
+      # Whatever fails in a folder that was deleted, fails because of that.
+      lock.check(folder)
+      raise
 
 
 def check_named(path: str) -> None:

@@ -7,6 +7,7 @@ import os
 import pathlib
 import signal
 import sys
+import threading
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ from rnascl_jax import (
   resolve,
   workdir,
 )
+from rnascl_jax.runtime import lock
 from tests import tiny
 
 # Steps of the second process in which it is told to stop and is killed; there
@@ -75,6 +77,19 @@ def _disagree(folder: pathlib.Path) -> None:
       _say(folder, name, error)
 
 
+def _held(folder: pathlib.Path) -> None:
+  """A thread of the first process writes in the workdir."""
+  place = folder / 'held'
+  if processes.is_main():
+    thread = threading.Thread(target=lock.take, args=(place,))
+    thread.start()
+    thread.join()
+  try:
+    loops.teacher(config(), str(place))
+  except (lock.HeldError, processes.OtherProcessError) as error:
+    _say(folder, 'held', error)
+
+
 def _apart(folder: pathlib.Path) -> None:
   """Each process has a folder of its own, under the same name."""
   own = folder / f'apart-{jax.process_index()}'
@@ -126,6 +141,7 @@ def _tell(folder: pathlib.Path) -> None:
 def _first(folder: pathlib.Path) -> None:
   _tell(folder)
   _disagree(folder)
+  _held(folder)
   loops.teacher(config(), str(folder / 'whole'))
   _without_data(folder)
   loops.evaluate(config(), str(folder / 'whole'))

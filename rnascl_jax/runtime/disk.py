@@ -36,6 +36,8 @@ _REMEDIES = {
   errno.EPERM: _OTHER_FOLDER,
   errno.EDQUOT: 'Delete files of yours there, or have your quota raised',
 }
+# Numbers that say what is wrong, whatever exception they are found in.
+_OF_DISKS = (*_REMEDIES, errno.ENOSPC, errno.EFBIG, errno.EIO, errno.ENODEV)
 
 
 class DiskError(OSError):
@@ -58,7 +60,7 @@ def explained(path: Path) -> Iterator[None]:
     raise
   except (OSError, ValueError, RuntimeError) as error:
     number = _number(error)
-    if not number and not isinstance(error, OSError):
+    if number not in _OF_DISKS and not isinstance(error, OSError):
       raise
     # NumPy says how much was written, and not why not all of it.
     why = os.strerror(number) if number else f'{error}'
@@ -84,8 +86,11 @@ def remove_temporary(folder: Path) -> None:
       path.unlink(missing_ok=True)
 
 
-def _number(error: BaseException | None) -> int | None:
-  """The operating system's number of an error, or of what it came from."""
+def _number(error: BaseException | None) -> int:
+  """The operating system's number of an error, or of what it came from; or 0.
+
+  What tensorstore, zipfile and PyTorch raise is often not an OSError.
+  """
   while error is not None:
     if isinstance(error, OSError) and error.errno:
       return error.errno
@@ -93,7 +98,7 @@ def _number(error: BaseException | None) -> int | None:
     if found:
       return int(found[1])
     error = error.__cause__ or error.__context__
-  return None
+  return 0
 
 
 def _remedy(number: int, path: pathlib.Path) -> str:

@@ -15,6 +15,7 @@ import pytest
 
 from rnascl_jax import adversarial_images, checkpoints, files, loops, metrics
 from rnascl_jax.journal import Journal
+from rnascl_jax.loops import run as runs
 from rnascl_jax.runtime import lock
 from tests import tiny
 
@@ -251,6 +252,15 @@ def test_a_run_ends_at_its_next_line_or_checkpoint_if_it_is_deleted(tmp_path):
       saved.save(2, {'w': np.ones(2)})
     with pytest.raises(lock.GoneError):
       writer.write(2, {'loss': 1.0})
+  assert not folder.exists()
+
+
+def test_what_a_run_misses_in_a_deleted_workdir_is_the_workdir(tmp_path):
+  folder = tmp_path / 'run'
+  with pytest.raises(lock.GoneError):
+    with runs.open_run(tiny.config(), str(folder)):
+      shutil.rmtree(folder)
+      checkpoints.load_variables(folder / 'teacher' / 'model')
   assert not folder.exists()
 
 
