@@ -5,6 +5,7 @@ JAX finds the others by itself (TPU pods, Slurm, Open MPI, Kubernetes), and else
 with --coordinator_address, --num_processes and --process_id.
 """
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -15,8 +16,10 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from experiments import folder_flag
 from rnascl_jax import driver, files, processes, workdir
 from rnascl_jax.loops import run as runs
+from rnascl_jax.runtime import disk, lock
 
 FLAGS = flags.FLAGS
 _PROCESSES = (
@@ -32,7 +35,7 @@ def define_workdir() -> None:
   flags.DEFINE_string(
     'workdir', None, 'Folder of the run; an interrupted run goes on there.'
   )
-  flags.mark_flag_as_required('workdir')
+  folder_flag.require('workdir')
 
 
 def launch(stage: Callable[[Any, str], Any]) -> None:
@@ -50,12 +53,13 @@ def launch(stage: Callable[[Any, str], Any]) -> None:
 
   def command() -> Any:
     cache_compilations()
-    try:
-      _connect()
-      runs.open_run(FLAGS.config, FLAGS.workdir)
-    except (ValueError, FileNotFoundError) as error:
-      sys.exit(f'error: {error}')
-    return stage(FLAGS.config, FLAGS.workdir)
+    with contextlib.ExitStack() as opened:
+      try:
+        _connect()
+        opened.enter_context(runs.open_run(FLAGS.config, FLAGS.workdir))
+      except (ValueError, FileNotFoundError) as error:
+        sys.exit(f'error: {error}')
+      return stage(FLAGS.config, FLAGS.workdir)
 
   run(command)
 
@@ -118,6 +122,8 @@ def run(command: Callable[[], Any]) -> None:
       driver.NonFiniteLossError,
       processes.OtherProcessError,
       files.DamagedFileError,
+      lock.HeldError,
+      disk.DiskError,
     ) as error:
       sys.exit(f'error: {error}')
     except Exception:

@@ -39,6 +39,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
+from experiments import folder_flag
 from rnascl_jax import files, sweeps
 from rnascl_jax.report import tables
 from rnascl_jax.sweeps import config_files, results, runner
@@ -58,7 +59,8 @@ def define_flags() -> None:
   flags.DEFINE_multi_string(
     'set', [], '[ROW:]FIELD=VALUE: sets a field; repeat the flag.'
   )
-  flags.mark_flags_as_required(['config', 'workdir'])
+  flags.mark_flag_as_required('config')
+  folder_flag.require('workdir')
 
 
 def load(text: str) -> list[sweeps.Row]:

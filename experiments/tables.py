@@ -13,7 +13,9 @@ import sys
 
 from absl import app, flags
 
+from experiments import folder_flag
 from rnascl_jax import paper
+from rnascl_jax.runtime import lock
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'ROOT, the folder of a sweep.')
 _OUTPUT = flags.DEFINE_string('output', '', 'Folder to write to: ROOT/tables.')
@@ -49,7 +51,7 @@ def main(argv: list[str]) -> None:
       tables=_TABLES.value,
       figures=_FIGURES.value,
     )
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, lock.HeldError) as error:
     sys.exit(f'error: {error}')
   print(text)
 
@@ -64,5 +66,5 @@ def _numbers(seeds: list[str]) -> list[int]:
 
 
 if __name__ == '__main__':
-  flags.mark_flag_as_required('workdir')
+  folder_flag.require('workdir')
   app.run(main)

@@ -99,12 +99,12 @@ def replace(folder: files.Path, by: files.Path) -> None:
   folder, by = pathlib.Path(folder), pathlib.Path(by)
   old = by.with_name(f'{by.name}.old')
   shutil.rmtree(old, ignore_errors=True)
-  old.parent.mkdir(parents=True, exist_ok=True)
+  files.make_folder(old.parent)
   # Renamed, not deleted file by file: a kill leaves all of them or none.
   if folder.exists():
     folder.rename(old)
   if by.exists() and any(by.iterdir()):
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder.parent)
     by.rename(folder)
   shutil.rmtree(old, ignore_errors=True)
 

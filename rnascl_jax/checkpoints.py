@@ -25,6 +25,7 @@ import logging
 import math
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -35,10 +36,13 @@ from orbax.checkpoint import checkpoint_managers
 
 from rnascl_jax import named_arrays, processes
 from rnascl_jax.base import PyTree
+from rnascl_jax.runtime import disk, lock
 
 # Folders of exported variables, so that they may lie beside checkpoints.
 _EXPORT = 'variables'
 _NO_METRIC = -math.inf
+# What Orbax calls a checkpoint that is not complete ends so.
+_UNFINISHED = '.orbax-checkpoint-tmp'
 
 
 class Restored(NamedTuple):
@@ -71,12 +75,14 @@ class Checkpoints(contextlib.AbstractContextManager):
     Args:
       directory: created if missing.
       prefix: of the names of steps; others in the folder are not seen.
-      read_only: saves nothing and removes nothing. Without it what a killed run
-        has left half written is removed, so a folder that another process may
-        be writing to must be opened with it.
+      read_only: saves nothing and removes nothing. Without it this is the
+        folder's only writer, and what a killed one has left half written is
+        removed.
 
     Raises:
       FileNotFoundError: `read_only` and there is no such folder.
+      HeldError: another writer has opened the folder; nothing was changed.
+      DiskError: the folder cannot be written to.
     """
     self._directory = pathlib.Path(directory).absolute()
     self._read_only = read_only
@@ -106,6 +112,8 @@ class Checkpoints(contextlib.AbstractContextManager):
     )
     with contextlib.ExitStack() as stack:
       stack.enter_context(_quiet_orbax())
+      if not read_only:
+        processes.on_main(self._take, stack)
       self._manager = ocp.CheckpointManager(self._directory, options=options)
       stack.callback(self._manager.close)
       self._close = stack.pop_all().close
@@ -131,6 +139,8 @@ class Checkpoints(contextlib.AbstractContextManager):
     Raises:
       ValueError: the step is not greater than the last one, or a leaf is not
         an array of numbers.
+      DiskError: the disk is full, or the folder cannot be written to or was
+        deleted; the checkpoints before are left as they are.
     """
     if self._read_only:
       raise ValueError(f'{self._directory} was opened with read_only=True.')
@@ -148,7 +158,19 @@ class Checkpoints(contextlib.AbstractContextManager):
       extra=ocp.args.JsonSave(dict(extra or {})),
     )
     metrics = {'metric': float(metric)}
-    self._manager.save(step, args=items, metrics=metrics, force=True)
+    processes.on_main(lock.check, self._directory)
+    try:
+      with disk.explained(self._directory):
+        self._manager.save(step, args=items, metrics=metrics, force=True)
+    except disk.DiskError:
+      for unfinished in self._directory.glob(f'*{_UNFINISHED}'):
+        shutil.rmtree(unfinished, ignore_errors=True)
+      lock.check(self._directory)
+      raise
+
+  def _take(self, stack: contextlib.ExitStack) -> None:
+    """Makes this the only writer of the folder, as long as it is open."""
+    stack.enter_context(lock.take(self._directory))
 
   def last_step(self) -> int | None:
     """The last step that was saved, or None."""
@@ -266,11 +288,15 @@ def _metric(metrics: Mapping[str, float]) -> float:
 
 @contextlib.contextmanager
 def _quiet_orbax() -> Iterator[None]:
-  """Holds back Orbax's reports, a dozen a save, but no warnings of it."""
+  """Holds back Orbax's reports, a dozen a save, but no warnings of it.
+
+  Nor are exceptions of its threads shown, which are raised here as well.
+  """
 
   def keep(record: logging.LogRecord) -> bool:
     chatty = f'{os.sep}orbax{os.sep}' in record.pathname
-    return record.levelno >= logging.WARNING or not chatty
+    warns = record.levelno >= logging.WARNING and not record.exc_info
+    return warns or not chatty
 
   logger = logging.getLogger('absl')
   logger.addFilter(keep)

@@ -201,14 +201,22 @@ class _Runner:
     self._data = parallel.replicate(feed.data, over)
     self._dispatch = make_dispatch(stage.step, tuple(over), feed.read)
     self._told_to_stop = False
-    self._saved = checkpoints.Checkpoints(stage.directory / 'checkpoints')
+    with contextlib.ExitStack() as opened:
+      self._open(stage, state, opened)
+      self.close = opened.pop_all().close
+
+  def _open(self, stage, state, opened: contextlib.ExitStack):
+    """Opens the stage's files and finds where it stands."""
+    self._saved = opened.enter_context(
+      checkpoints.Checkpoints(stage.directory / 'checkpoints')
+    )
     self._at = _Position(0, {}, 0.0)
     if self._saved.last_step() is not None:
       restored = self._saved.restore_last(state)
       state = restored.state
       self._at = _Position(restored.step, **restored.extra)
     processes.check_agreement('checkpoint', f'step={self._at.step}')
-    self._state = parallel.replicate(state, over)
+    self._state = parallel.replicate(state, self._over)
     main = processes.is_main()
     self._writer = processes.together(
       metrics.open_writer,
@@ -216,18 +224,15 @@ class _Runner:
       last_step=self._at.step,
       is_main_process=main,
     )
+    opened.callback(self._writer.close)
     self._progress = progress.Progress(
       stage.schedule.steps,
       initial=self._at.step,
       description=stage.name,
       is_main_process=main,
     )
+    opened.callback(self._progress.close)
     self._started = time.monotonic() - self._at.seconds
-
-  def close(self) -> None:
-    self._progress.close()
-    self._writer.close()
-    self._saved.close()
 
   def run(self, stop: interrupts.Stop) -> Result:
     collapse = None
@@ -336,14 +341,13 @@ class _Runner:
       **stage.annotate(self._state, done),
     }
     self._at.sums = {}
-    step = self._at.step
-    self._writer.write(step, {'epoch': done, **values}, split='train')
+    self._write('train', {'epoch': done, **values})
     if done % stage.checkpoint_every and done < stage.schedule.epochs:
       return None
     measured = stage.validate(self._state)
     selection = measured.pop('selection')
     if measured:
-      self._writer.write(step, {'epoch': done, **measured}, split='validation')
+      self._write('validation', {'epoch': done, **measured})
     robust = measured.get('adversarial_accuracy')
     if robust is not None:
       before = self._at.robust
@@ -352,6 +356,10 @@ class _Runner:
         return self._collapsed(done, before, robust)
     self._save(selection)
     return None
+
+  def _write(self, split: str, values: dict[str, float]) -> None:
+    """Writes metrics on the main process; a full disk ends all of them."""
+    processes.on_main(self._writer.write, self._at.step, values, split=split)
 
   def _collapsed(
     self, epoch: int, before: float, now: float

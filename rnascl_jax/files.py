@@ -19,11 +19,12 @@ import json
 import math
 import os
 import pathlib
-import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from rnascl_jax.runtime import disk, lock
 
 Path = str | os.PathLike[str]
 
@@ -49,18 +50,35 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
   Yields:
     A file open for writing bytes, for example for `np.savez`.
+
+  Raises:
+    DiskError: it cannot be written, or a folder that this process has locked
+      was deleted.
   """
   path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
-  try:
-    with open(temporary, 'xb') as file:
-      yield file
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  make_folder(path.parent)
+  temporary = disk.temporary(path)
+  with disk.explained(path):
+    try:
+      with open(temporary, 'xb') as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+      os.replace(temporary, path)
+    finally:
+      temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+  """Creates a folder and those that it is in, unless they are there.
+
+  Raises:
+    DiskError: it cannot be created, or is in a folder that this process has
+      locked and that was deleted.
+  """
+  lock.check(path)
+  with disk.explained(path):
+    os.makedirs(path, exist_ok=True)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -148,17 +166,27 @@ class JsonLines(contextlib.AbstractContextManager):
   def __init__(self, path: Path):
     """Opens or creates a file, and the folders it is in."""
     self._path = pathlib.Path(path)
-    self._path.parent.mkdir(parents=True, exist_ok=True)
-    self._file = open(self._path, 'ab')
-    self._file.truncate(len(_whole_lines(self._path)))
+    make_folder(self._path.parent)
+    with disk.explained(path):
+      self._file = open(self._path, 'ab', buffering=0)
+      self._file.truncate(len(_whole_lines(self._path)))
 
   def write(self, record: Mapping[str, Any]) -> None:
     """Appends a line; see `to_json` for what may be in it."""
     if not isinstance(record.get('step'), int):
       raise ValueError(f"a record needs an integer 'step': {record}")
-    line = json.dumps(to_json(record), allow_nan=False)
-    self._file.write(line.encode() + b'\n')
-    self._file.flush()
+    text = json.dumps(to_json(record), allow_nan=False)
+    line = memoryview(text.encode() + b'\n')
+    lock.check(self._path)
+    before = self._file.seek(0, os.SEEK_END)
+    with disk.explained(self._path):
+      try:
+        # A disk that becomes full takes a part, and refuses the rest.
+        while line:
+          line = line[self._file.write(line) :]
+      except OSError:
+        self._file.truncate(before)
+        raise
 
   def truncate_after(self, step: int) -> None:
     """Drops, atomically, the lines with a step greater than this one."""
@@ -171,7 +199,7 @@ class JsonLines(contextlib.AbstractContextManager):
       if record['step'] <= step
     ]
     write_atomically(self._path, b''.join(kept))
-    self._file = open(self._path, 'ab')
+    self._file = open(self._path, 'ab', buffering=0)
 
   def close(self) -> None:
     self._file.close()

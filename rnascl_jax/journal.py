@@ -51,8 +51,9 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from rnascl_jax import files
+from rnascl_jax import files, processes
 from rnascl_jax.attacks.lanes import Finished
+from rnascl_jax.runtime import lock
 
 SECONDS_BETWEEN_PARTS = 5.0
 # Logits of the same network, on other devices or in other batches, differ by
@@ -68,8 +69,8 @@ Entry = tuple[str, Finished, float]
 class Journal(contextlib.AbstractContextManager):
   """What one evaluation has finished, for `attacks.auto_attack` and others.
 
-  Within a `with` statement entries are gathered for a few seconds, outside of
-  one each is written at once.
+  Within a `with` statement entries are gathered for a few seconds, and no other
+  process can write there; outside of one each is written at once.
   """
 
   def __init__(
@@ -92,6 +93,7 @@ class Journal(contextlib.AbstractContextManager):
     self._clock, self._written = clock, -math.inf
     self._gathers, self._number = False, -1
     self._waiting: list[Entry] = []
+    self._held = contextlib.ExitStack()
 
   def start(
     self, identity: Mapping[str, Any], logits: np.ndarray
@@ -152,12 +154,15 @@ class Journal(contextlib.AbstractContextManager):
     self._written = self._clock()
 
   def __enter__(self) -> 'Journal':
+    if processes.is_main():
+      self._held.enter_context(lock.hold(self._folder))
     self._gathers = True
     return self
 
   def __exit__(self, *error: object) -> None:
-    self._gathers = False
-    self.flush()
+    with self._held:
+      self._gathers = False
+      self.flush()
 
   def _parts(self) -> list[pathlib.Path]:
     return sorted(self._folder.glob('part-*.npz'), key=_number)

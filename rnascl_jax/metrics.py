@@ -25,7 +25,8 @@ import contextlib
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import chex
@@ -35,6 +36,7 @@ import numpy as np
 
 from rnascl_jax import files
 from rnascl_jax.base import Array
+from rnascl_jax.runtime import disk, lock
 
 # Sums over examples by name, and under 'count' how many examples there were.
 Sums = dict[str, Array]
@@ -114,11 +116,13 @@ class _Sink(Protocol):
 
   def write(self, record: Mapping[str, Any]) -> None: ...
 
-  def close(self) -> None: ...
-
 
 class TensorBoard(contextlib.AbstractContextManager):
-  """Writes the finite numbers of records as scalars, named split/value."""
+  """Writes the finite numbers of records as scalars, named split/value.
+
+  They are written at once, not by a thread as tensorboardX's own writer does:
+  on a full disk its thread ends, and the program would wait for it for ever.
+  """
 
   def __init__(self, directory: files.Path, *, last_step: int | None = None):
     """Adds an events file to a folder.
@@ -128,26 +132,43 @@ class TensorBoard(contextlib.AbstractContextManager):
       last_step: TensorBoard hides what earlier files have after this step;
         None: everything.
     """
-    import tensorboardX
+    from tensorboardX import event_file_writer
+    from tensorboardX.proto import event_pb2, summary_pb2
 
+    self._path = directory
+    self._event, self._summary = event_pb2.Event, summary_pb2.Summary
     first_step = 0 if last_step is None else last_step + 1
-    self._writer = tensorboardX.SummaryWriter(
-      os.fspath(directory), purge_step=first_step, flush_secs=10
-    )
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    with disk.explained(directory):
+      self._file = event_file_writer.EventsWriter(
+        os.path.join(directory, 'events')
+      )
+    self._append(first_step, session_log=start)
 
   def write(self, record: Mapping[str, Any]) -> None:
     """Adds a point to the curve of every number."""
     prefix = f'{record["split"]}/' if record.get('split') else ''
+    points = []
     for name, value in record.items():
       array = np.asarray(value)
       # Kind V is bfloat16; strings, None and lists are no scalars.
       if name == 'step' or array.ndim or array.dtype.kind not in 'biufV':
         continue
       if math.isfinite(float(array)):
-        self._writer.add_scalar(prefix + name, float(array), record['step'])
+        points.append(
+          self._summary.Value(tag=prefix + name, simple_value=float(array))
+        )
+    self._append(record['step'], summary=self._summary(value=points))
+
+  def _append(self, step: int, **content: Any) -> None:
+    event = self._event(step=step, wall_time=time.time(), **content)
+    with disk.explained(self._path):
+      self._file.write_event(event)
+      self._file.flush()
 
   def close(self) -> None:
-    self._writer.close()
+    with disk.explained(self._path):
+      self._file.close()
 
   def __exit__(self, *error: object) -> None:
     self.close()
@@ -156,8 +177,9 @@ class TensorBoard(contextlib.AbstractContextManager):
 class Writer(contextlib.AbstractContextManager):
   """Writes every record to all of its sinks, which may be none."""
 
-  def __init__(self, *sinks: _Sink):
-    self._sinks = sinks
+  def __init__(self, sinks: Sequence[_Sink], opened: contextlib.ExitStack):
+    """Takes the sinks, and what is to be closed in the end."""
+    self._sinks, self._opened = sinks, opened
 
   def write(
     self, step: int, values: Mapping[str, Any], *, split: str | None = None
@@ -174,8 +196,7 @@ class Writer(contextlib.AbstractContextManager):
       sink.write({'step': int(step), **where, **values})
 
   def close(self) -> None:
-    for sink in self._sinks:
-      sink.close()
+    self._opened.close()
 
   def __exit__(self, *error: object) -> None:
     self.close()
@@ -196,11 +217,21 @@ def open_writer(
       written after it is dropped. None: it starts, and all is dropped.
     is_main_process: only this process of several writes.
     tensorboard: whether to write events too.
+
+  Raises:
+    HeldError: another writer is open there; nothing was changed.
+    DiskError: the folder cannot be written to.
   """
-  if not is_main_process:
-    return Writer()
-  lines = files.JsonLines(pathlib.Path(directory) / 'metrics.jsonl')
-  lines.truncate_after(-1 if last_step is None else last_step)
-  if not tensorboard:
-    return Writer(lines)
-  return Writer(lines, TensorBoard(directory, last_step=last_step))
+  with contextlib.ExitStack() as opened:
+    sinks: list[_Sink] = []
+    if is_main_process:
+      opened.enter_context(lock.take(directory))
+      lines = files.JsonLines(pathlib.Path(directory) / 'metrics.jsonl')
+      opened.callback(lines.close)
+      lines.truncate_after(-1 if last_step is None else last_step)
+      sinks.append(lines)
+    if is_main_process and tensorboard:
+      events = TensorBoard(directory, last_step=last_step)
+      opened.callback(events.close)
+      sinks.append(events)
+    return Writer(sinks, opened.pop_all())

@@ -7,6 +7,7 @@ change: the attacks of the evaluation, the number of devices, where data lie,
 and trainings on attacks that have not begun.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
@@ -16,11 +17,13 @@ import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 
 from rnascl_jax import files, processes
+from rnascl_jax.runtime import disk, lock
 from rnascl_jax.settings import Settings
 
 # Fields that do not change what earlier stages computed.
@@ -43,26 +46,55 @@ class MissingStageError(FileNotFoundError):
   """A stage needs another one that is not complete."""
 
 
-def open_workdir(path: str, settings: Settings) -> pathlib.Path:
+@contextlib.contextmanager
+def open_workdir(path: str, settings: Settings) -> Iterator[pathlib.Path]:
   """Makes the folder of a run, or checks that it is of the same config.
 
   Args:
     path: the folder.
     settings: of the run.
 
-  Returns:
-    The absolute path.
+  Yields:
+    The absolute path. Until the end nobody else can write there; of several
+    processes the main one has the lock.
 
   Raises:
-    ValueError: if the folder is of another config; it lists the differences.
-      Or if some process does not see what the main process writes.
+    ValueError: if the path is empty, or the folder is of another config; it
+      lists the differences. Or if some process does not see what the main
+      process writes.
+    HeldError: if it has a writer already, on the main process.
+    OtherProcessError: in this case, on the others.
+    DiskError: if it cannot be written to, or is deleted later on.
   """
+  check_named(path)
   folder = pathlib.Path(path).absolute()
   processes.together(_compare, folder, settings)
-  config = dataclasses.asdict(settings)
-  processes.on_main(files.write_json, folder / 'config.json', config)
-  _check_shared(folder)
-  return folder
+  with contextlib.ExitStack() as held:
+    processes.on_main(_take, folder, settings, held)
+    _check_shared(folder)
+    try:
+      yield folder
+    except Exception:
+      # Whatever fails in a folder that was deleted, fails because of that.
+      lock.check(folder)
+      raise
+
+
+def check_named(path: str) -> None:
+  """Raises ValueError for an empty path, which is what an unset variable is."""
+  if not path.strip():
+    raise ValueError('--workdir is empty: name the folder of the run.')
+
+
+def _take(
+  folder: pathlib.Path, settings: Settings, held: contextlib.ExitStack
+) -> None:
+  """Becomes the only writer of a folder, and tidies it."""
+  held.enter_context(lock.hold(folder))
+  # Another run may have begun there in the meantime.
+  _compare(folder, settings)
+  disk.remove_temporary(folder)
+  files.write_json(folder / 'config.json', dataclasses.asdict(settings))
 
 
 def _compare(folder: pathlib.Path, settings: Settings) -> None:
@@ -89,7 +121,7 @@ def _check_shared(folder: pathlib.Path) -> None:
   """Raises unless all processes see what the main process writes."""
   if processes.count() == 1:
     return
-  token = folder / f'.{processes.from_main(secrets.token_hex(8))}'
+  token = folder / f'.seen.{processes.from_main(secrets.token_hex(4))}.tmp'
   processes.on_main(token.touch)
   try:
     processes.together(wait_for, token)

@@ -235,7 +235,7 @@ def test_a_loaded_hardened_student_has_the_accuracy_evaluated(tiny_run):
 
 def test_a_hardened_student_stands_behind_its_student(tiny_run, trained):
   config = tiny.config()
-  found = list(models.trained_models(runs.open_run(config, str(tiny_run))))
+  found = list(models.trained_models(tiny.opened(config, str(tiny_run))))
   names = ['teacher', 'rnas_cl', 'rnas_cl_eq6', 'ce']
   assert [model.name for model in found] == names
   assert [model.base for model in found] == ['', '', 'rnas_cl', '']
@@ -245,7 +245,7 @@ def test_a_hardened_student_stands_behind_its_student(tiny_run, trained):
   ]
   # Evaluations made before the stage keep their place in the table.
   orders = {model.name: model.order for model in found}
-  run = runs.open_run(config, str(trained))
+  run = tiny.opened(config, str(trained))
   before = {model.name: model.order for model in models.trained_models(run)}
   assert before == {k: v for k, v in orders.items() if k != 'rnas_cl_eq6'}
 
@@ -257,9 +257,9 @@ def test_trainings_may_be_added_to_a_workdir_but_not_changed(
   shutil.copytree(tiny_run, folder)
   config = tiny.config()
   config.adversarial.students.later = settings.hardened_template(student='ce')
-  runs.open_run(config, str(folder))
+  tiny.opened(config, str(folder))
   config.adversarial.students.later.regime.beta = 1.0
-  runs.open_run(config, str(folder))
+  tiny.opened(config, str(folder))
   for path, value, message in (
     ('students', {}, r"students\.rnas_cl_eq6\.label: 'RNAS-CL \+ eq"),
     ('optimization.epochs', 2, r'optimization\.epochs: 1 there, 2 here'),
@@ -274,10 +274,10 @@ def test_trainings_may_be_added_to_a_workdir_but_not_changed(
     section = functools.reduce(getattr, parents, config.adversarial)
     setattr(section, last, value)
     with pytest.raises(ValueError, match=message):
-      runs.open_run(config, str(folder))
+      tiny.opened(config, str(folder))
   shutil.rmtree(folder / 'adversarial')
   config.adversarial.optimization.epochs = 2
-  runs.open_run(config, str(folder))
+  tiny.opened(config, str(folder))
 
 
 def test_the_report_of_a_run_has_the_hardened_student(tiny_run):

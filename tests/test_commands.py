@@ -16,7 +16,7 @@ _ROOT = pathlib.Path(__file__).parent.parent
 _COMMANDS = sorted(
   path.stem
   for path in (_ROOT / 'experiments').glob('*.py')
-  if path.stem not in ('__init__', 'launcher')
+  if path.stem not in ('__init__', 'folder_flag', 'launcher')
 )
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from rnascl_jax import files, loops
 from rnascl_jax.figures import results
-from rnascl_jax.loops import run as runs
 from rnascl_jax.report import run_facts
 from tests import tiny
 
@@ -89,7 +88,7 @@ def test_an_architecture_that_does_not_fit_is_refused_before_anything(
   config = _config(tiny_run / 'architecture.json')
   change(config)
   with pytest.raises(ValueError, match=message):
-    runs.open_run(config, str(tmp_path / 'run'))
+    tiny.opened(config, str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()
 
 
@@ -98,11 +97,11 @@ def test_a_file_that_is_no_architecture_is_named(tmp_path, content):
   path = tmp_path / 'architecture.json'
   path.write_text(content)
   with pytest.raises(ValueError, match=f"'{path}' is not an architecture"):
-    runs.open_run(_config(path), str(tmp_path / 'run'))
+    tiny.opened(_config(path), str(tmp_path / 'run'))
 
 
 def test_a_missing_architecture_is_named_with_what_to_name(tmp_path):
   with pytest.raises(
     FileNotFoundError, match='architecture.json of the workdir'
   ):
-    runs.open_run(_config(tmp_path / 'nothing'), str(tmp_path / 'run'))
+    tiny.opened(_config(tmp_path / 'nothing'), str(tmp_path / 'run'))

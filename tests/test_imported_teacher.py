@@ -18,7 +18,6 @@ from rnascl_jax import (
   resolve,
   settings,
 )
-from rnascl_jax.loops import run as runs
 from rnascl_jax.loops import teacher_stage
 from rnascl_jax.pytorch import export
 from rnascl_jax.teachers import build, class_subset, published, torch_import
@@ -104,7 +103,7 @@ def test_a_run_uses_the_checkpoints_normalisation_and_classes(
   wanted = there.logits_fn(images)[:, np.array(CLASSES)]
   np.testing.assert_array_equal(here.logits_fn(images), wanted)
   # As a guide of students, too, with the taps of the network.
-  run = runs.open_run(_config(twelve, CLASSES), str(tmp_path / 'run'))
+  run = tiny.opened(_config(twelve, CLASSES), str(tmp_path / 'run'))
   guide = teacher_stage.network(run, 'teacher', guides=True)
   logits, taps = networks.apply(guide, here.variables, images)
   np.testing.assert_array_equal(logits, wanted)
@@ -134,7 +133,7 @@ def test_a_subset_of_a_data_set_has_its_logits_of_a_teacher_of_all(
   np.testing.assert_array_equal(here.logits_fn(images), wanted)
   # Others, where the config names them.
   other = _config(twelve, CLASSES[::-1])
-  run = runs.open_run(other, str(tmp_path / 'other'))
+  run = tiny.opened(other, str(tmp_path / 'other'))
   assert teacher_stage.network(run, 'teacher').classes == CLASSES[::-1]
 
 
@@ -143,7 +142,7 @@ def test_a_finished_run_needs_its_checkpoint_no_more(twelve, tmp_path):
   config = _config(tmp_path / 'copy', CLASSES)
   loops.teacher(config, str(tmp_path / 'run'))
   (tmp_path / 'copy').rename(tmp_path / 'moved')
-  run = runs.open_run(config, str(tmp_path / 'run'))
+  run = tiny.opened(config, str(tmp_path / 'run'))
   assert teacher_stage.network(run, 'teacher').net.mean == OTHER.mean
 
 

@@ -29,7 +29,6 @@ from rnascl_jax import (
   settings,
 )
 from rnascl_jax.loops import models
-from rnascl_jax.loops import run as runs
 from rnascl_jax.teachers import resnet
 from tests import tiny
 
@@ -271,7 +270,7 @@ def test_models_are_evaluated_again_for_what_changes_their_results(
 ):
   config = tiny.config()
   config.evaluation.update(changes)
-  run = runs.open_run(config, str(tiny_run))
+  run = tiny.opened(config, str(tiny_run))
   found = set()
   for model in models.trained_models(run):
     saved = files.read_json(tiny_run / 'evaluation' / f'{model.name}.json')
@@ -283,7 +282,7 @@ def test_models_are_evaluated_again_for_what_changes_their_results(
 def test_every_field_of_an_evaluation_is_in_the_key_or_known_not_to_matter(
   tiny_run,
 ):
-  run = runs.open_run(tiny.config(), str(tiny_run))
+  run = tiny.opened(tiny.config(), str(tiny_run))
   (model,) = (m for m in models.trained_models(run) if m.name == 'ce')
   fields = {f.name for f in dataclasses.fields(settings.Evaluation)}
   left_out = fields - models.key(run, model)['evaluation'].keys()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from rnascl_jax import checkpoints, files, loops, processes
+from rnascl_jax.runtime import lock
 from tests import two_processes
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -132,6 +133,16 @@ def test_processes_with_different_configs_are_refused(folder):
     found = (folder / f'disagree-{index}.txt').read_text()
     assert 'config.seed=0 (process 0); config.seed=1 (process 1)' in found
   assert not (folder / 'disagree').exists()
+
+
+def test_a_workdir_that_has_a_writer_is_refused_in_all_processes(folder):
+  first, second = (
+    (folder / f'held-{index}.txt').read_text() for index in range(2)
+  )
+  assert first.startswith('HeldError: ') and 'has a writer already' in first
+  assert second.startswith('OtherProcessError: 1 of 2 processes cannot go on')
+  assert first.removeprefix('HeldError: ') in second
+  assert os.listdir(folder / 'held') == [lock.NAME]
 
 
 def test_what_fails_in_one_process_fails_in_all_of_them(folder):

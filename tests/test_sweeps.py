@@ -21,7 +21,8 @@ import pytest
 from configs import rows as config_rows
 from experiments import sweep as command
 from rnascl_jax import paper, settings, sweeps
-from rnascl_jax.sweeps import lock, results, runner, validation
+from rnascl_jax.runtime import lock
+from rnascl_jax.sweeps import results, runner, validation
 from rnascl_jax.sweeps import rows as rows_lib
 from tests import saved_sweep
 
@@ -349,7 +350,7 @@ def test_a_signal_is_passed_on_and_the_same_sweep_goes_on(
   assert (tmp_path / 'seed0' / 'b' / 'saved').exists()
   assert 'b: stopped after' in out.getvalue()
   assert not (tmp_path / 'seed0' / 'c').exists()
-  assert not list(tmp_path.rglob('sweep.lock'))
+  assert not list(tmp_path.rglob(lock.NAME))
   states, text = _sweep(rows, tmp_path)
   assert set(states.values()) == {'finished'}
   assert 'a: finished before' in text
@@ -369,92 +370,73 @@ import os, pathlib, sys
   assert group != os.getpgrp()
 
 
-def _lock(root, **fields) -> pathlib.Path:
-  folder = root / 'seed0' / 'a'
-  folder.mkdir(parents=True, exist_ok=True)
-  owner = {'host': socket.gethostname(), 'pid': os.getpid(), 'command': 0}
-  path = folder / 'sweep.lock'
-  path.write_text(json.dumps(owner | fields))
-  return path
-
-
-@pytest.fixture(scope='module')
-def dead():
-  """The id of a process that is no more."""
-  process = subprocess.Popen([sys.executable, '-c', ''])
-  process.wait()
-  return process.pid
-
-
-@pytest.mark.parametrize('owner', ['alive', 'its command', 'elsewhere', 'new'])
-def test_a_row_that_another_process_runs_is_left_alone(
-  owner, dead, scripts, tmp_path
+@pytest.mark.parametrize('pid', [None, 1, os.getpid()])
+def test_a_lock_file_that_nobody_holds_does_not_block_a_row(
+  pid, scripts, tmp_path
 ):
-  fields = {
-    'alive': {},
-    'its command': {'pid': dead, 'command': os.getpid()},
-    'elsewhere': {'pid': dead, 'host': 'another'},
-    'new': {},
-  }
-  path = _lock(tmp_path, **fields[owner])
-  if owner == 'new':
-    # Its owner has not written yet.
-    path.write_text('')
-  states, text = _sweep([_script('a'), _script('b', 'a')], tmp_path)
-  assert states == {
-    (0, 'a'): 'running elsewhere',
-    (0, 'b'): 'not run, needs a',
-  }
-  assert f'{path} says' in text and path.exists()
-  assert _runs(tmp_path, 'a') == 0
-
-
-def test_the_lock_of_a_process_that_is_no_more_is_taken_over(
-  dead, scripts, tmp_path
-):
-  path = _lock(tmp_path, pid=dead, command=dead)
+  """It is empty, of a killed process, or of one whose id was given again."""
+  path = tmp_path / 'seed0' / 'a' / lock.NAME
+  path.parent.mkdir(parents=True)
+  owner = {'pid': pid, 'host': socket.gethostname()}
+  path.write_text(json.dumps(owner) if pid else '')
   states, _ = _sweep([_script('a')], tmp_path)
   assert states == {(0, 'a'): 'finished'} and not path.exists()
 
 
-def test_the_lock_names_the_command_that_outlives_its_sweep(scripts, tmp_path):
-  script = f"""
-import json, os, pathlib, sys, time
-lock = pathlib.Path(sys.argv[1]) / 'sweep.lock'
-end = time.monotonic() + 60
-while time.monotonic() < end:
-  owner = json.loads(lock.read_text())
-  if owner['command'] == os.getpid() and owner['pid'] == {os.getpid()}:
-    raise SystemExit(0)
-raise SystemExit(1)
+def test_a_row_that_another_writer_has_is_left_alone(scripts, tmp_path):
+  with lock.take(tmp_path / 'seed0' / 'a'):
+    states, text = _sweep([_script('a'), _script('b', 'a')], tmp_path)
+  assert states == {
+    (0, 'a'): 'running elsewhere',
+    (0, 'b'): 'not run, needs a',
+  }
+  assert f'has a writer already: process {os.getpid()} ' in text
+  assert _runs(tmp_path, 'a') == 0
+
+
+_KILLED = """
+import io, sys
+from rnascl_jax import sweeps
+row = sweeps.Row('a', sys.argv[1])
+sweeps.jobs.rows_lib.commands = lambda row, seed, root: [
+  ['python', '-c', row.config, root + '/seed0/a']
+]
+sweeps.run(sweeps.jobs.of_rows([row], [0], sys.argv[2]), io.StringIO())
 """
-  states, _ = _sweep([_script('a', script=script)], tmp_path)
-  assert states == {(0, 'a'): 'finished'}
 
 
-def test_of_many_that_take_over_a_stale_lock_one_holds_it(dead, tmp_path):
-  """Threads stand for processes: the lock does not know which one it is in."""
-  folder = _lock(tmp_path, pid=dead, command=dead).parent
-  start, held, refused = threading.Barrier(8), [], []
-  done = threading.Event()
-
-  def take():
-    start.wait()
-    try:
-      with lock.hold(folder):
-        held.append(1)
-        done.wait(10)
-    except lock.LockedError:
-      refused.append(1)
-      if len(refused) == 7:
-        done.set()
-
-  threads = [threading.Thread(target=take) for _ in range(8)]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join()
-  assert (len(held), len(refused)) == (1, 7)
+def test_a_row_whose_command_outlives_its_sweep_is_not_run_a_second_time(
+  scripts, tmp_path
+):
+  """The command has its own workdir's lock as soon as it is started."""
+  script = f"""
+import pathlib, sys, time
+from rnascl_jax.runtime import lock
+folder = pathlib.Path(sys.argv[1])
+with lock.hold(folder):
+  (folder / 'begun').touch()
+  while not (folder / 'end').exists():
+    time.sleep(.02)
+{_COUNT}"""
+  folder = tmp_path / 'seed0' / 'a'
+  sweep = subprocess.Popen(
+    [sys.executable, '-c', _KILLED, script, str(tmp_path)]
+  )
+  _when(folder / 'begun', sweep.kill).join()
+  assert sweep.wait() == -signal.SIGKILL
+  states, text = _sweep([_script('a', script=script)], tmp_path)
+  assert states == {(0, 'a'): 'running elsewhere'}
+  owner = json.loads((folder / lock.NAME).read_text())['pid']
+  # It is the command that is named, not the sweep.
+  assert owner != sweep.pid and f'process {owner} (-c' in text
+  (folder / 'end').touch()
+  end = time.monotonic() + 60
+  while time.monotonic() < end:
+    states, _ = _sweep([_script('a')], tmp_path)
+    if states == {(0, 'a'): 'finished'}:
+      break
+    time.sleep(0.02)
+  assert _runs(tmp_path, 'a') == 2
 
 
 _OWN_SWEEP = """

@@ -25,7 +25,6 @@ from rnascl_jax.figures import (
 )
 from rnascl_jax.figures import teacher_layers as drawn
 from rnascl_jax.loops import inspection, models
-from rnascl_jax.loops import run as runs
 from rnascl_jax.report import teacher_layers
 from tests import saved_run, tiny
 
@@ -301,7 +300,7 @@ def _expected(model, split):
 
 
 def test_every_teacher_is_scored_under_an_attack_on_itself(tiny_run, tmp_path):
-  run = runs.open_run(tiny.config(), str(tiny_run))
+  run = tiny.opened(tiny.config(), str(tiny_run))
   teacher = next(iter(models.trained_models(run)))
   other = teacher._replace(
     name='vulnerable_teacher',

@@ -3,6 +3,7 @@
 import ml_collections
 
 from rnascl_jax import settings
+from rnascl_jax.loops import run as runs
 
 
 def config() -> ml_collections.ConfigDict:
@@ -61,3 +62,9 @@ def config() -> ml_collections.ConfigDict:
   found.evaluation.auto_attack_images = 32
   found.evaluation.map_images = 2
   return found
+
+
+def opened(config: ml_collections.ConfigDict, folder: str) -> runs.Run:
+  """A run to look at, which was opened and is closed again."""
+  with runs.open_run(config, folder) as run:
+    return run

@@ -7,6 +7,7 @@ import os
 import pathlib
 import signal
 import sys
+import threading
 
 import jax
 import numpy as np
@@ -21,7 +22,7 @@ from rnascl_jax import (
   resolve,
   workdir,
 )
-from rnascl_jax.loops import run as runs
+from rnascl_jax.runtime import lock
 from tests import tiny
 
 # Steps of the second process in which it is told to stop and is killed; there
@@ -71,9 +72,22 @@ def _disagree(folder: pathlib.Path) -> None:
     other = config()
     other.seed = seeds[jax.process_index()]
     try:
-      runs.open_run(other, str(folder / name))
+      tiny.opened(other, str(folder / name))
     except (ValueError, processes.OtherProcessError) as error:
       _say(folder, name, error)
+
+
+def _held(folder: pathlib.Path) -> None:
+  """A thread of the first process writes in the workdir."""
+  place = folder / 'held'
+  if processes.is_main():
+    thread = threading.Thread(target=lock.take, args=(place,))
+    thread.start()
+    thread.join()
+  try:
+    loops.teacher(config(), str(place))
+  except (lock.HeldError, processes.OtherProcessError) as error:
+    _say(folder, 'held', error)
 
 
 def _apart(folder: pathlib.Path) -> None:
@@ -83,7 +97,7 @@ def _apart(folder: pathlib.Path) -> None:
   os.chdir(own)
   workdir.SECONDS_TO_APPEAR = 0.5
   try:
-    runs.open_run(config(), 'run')
+    tiny.opened(config(), 'run')
   except (ValueError, processes.OtherProcessError) as error:
     _say(folder, 'apart', error)
 
@@ -100,11 +114,11 @@ def _without_data(folder: pathlib.Path) -> None:
   if not processes.is_main():
     resolve.dataset = missing
   try:
-    runs.open_run(taught, str(folder / 'taught'))
+    tiny.opened(taught, str(folder / 'taught'))
   except (FileNotFoundError, processes.OtherProcessError) as error:
     _say(folder, 'data', error)
   resolve.dataset = dataset
-  runs.open_run(taught, str(folder / 'taught'))
+  tiny.opened(taught, str(folder / 'taught'))
 
 
 def _tell(folder: pathlib.Path) -> None:
@@ -127,6 +141,7 @@ def _tell(folder: pathlib.Path) -> None:
 def _first(folder: pathlib.Path) -> None:
   _tell(folder)
   _disagree(folder)
+  _held(folder)
   loops.teacher(config(), str(folder / 'whole'))
   _without_data(folder)
   loops.evaluate(config(), str(folder / 'whole'))

@@ -9,8 +9,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from rnascl_jax import processes
+from rnascl_jax import processes, workdir
 from rnascl_jax import report as reports
+from rnascl_jax.loops import run as runs
 from rnascl_jax.loops.adversarial_stage import adversarial
 from rnascl_jax.loops.evaluate_stage import evaluate
 from rnascl_jax.loops.search_stage import search
@@ -38,11 +39,13 @@ def report(path: str) -> str:
     The table, for a terminal; of several processes the main one has it.
 
   Raises:
-    FileNotFoundError: if there is no run.
-    ValueError: if a file of the run is broken.
+    ValueError: if a file of the run is broken, or the path is empty.
+    MissingStageError: if there is no run.
+    HeldError: if another process is writing in the workdir.
   """
+  workdir.check_named(path)
   if not (pathlib.Path(path) / 'config.json').exists():
-    raise FileNotFoundError(f'{path} is not the workdir of a run.')
+    raise workdir.MissingStageError(f'{path} is not the workdir of a run.')
   processes.on_main(reports.write, path)
   return reports.terminal_table(path) if processes.is_main() else ''
 
@@ -60,10 +63,14 @@ def pipeline(config: Mapping[str, Any], path: str) -> str:
 
   Raises:
     ValueError: if the config is not valid or the workdir is of another one.
+    HeldError: if another run is writing in the workdir.
+    DiskError: if the workdir cannot be written to, or was deleted.
   """
-  teacher(config, path)
-  search(config, path)
-  train(config, path)
-  adversarial(config, path)
-  evaluate(config, path)
-  return report(path)
+  # No other run can begin between two stages.
+  with runs.open_run(config, path):
+    teacher(config, path)
+    search(config, path)
+    train(config, path)
+    adversarial(config, path)
+    evaluate(config, path)
+    return report(path)

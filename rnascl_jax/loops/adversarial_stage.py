@@ -35,22 +35,22 @@ def adversarial(config: Mapping[str, Any], path: str) -> None:
     ValueError: if the config is not valid or the workdir is of another one.
     FileNotFoundError: if a student was not trained yet; nothing is computed.
   """
-  run = runs.open_run(config, path)
-  chosen = run.settings.adversarial
-  if not chosen.students:
-    logging.info('config.adversarial.students is empty: nothing to harden.')
-    return
-  for hardened in chosen.students.values():
-    workdir.summary(run.folder / 'train' / hardened.student)
-  trainings = Trainings(run, 'adversarial', chosen.optimization)
-  for name, hardened in chosen.students.items():
-    trainings.train(
-      name,
-      run.settings.students[hardened.student],
-      hardened.regime,
-      functools.partial(_start, run, hardened),
-      _about(hardened),
-    )
+  with runs.open_run(config, path) as run:
+    chosen = run.settings.adversarial
+    if not chosen.students:
+      logging.info('config.adversarial.students is empty: nothing to harden.')
+      return
+    for hardened in chosen.students.values():
+      workdir.summary(run.folder / 'train' / hardened.student)
+    trainings = Trainings(run, 'adversarial', chosen.optimization)
+    for name, hardened in chosen.students.items():
+      trainings.train(
+        name,
+        run.settings.students[hardened.student],
+        hardened.regime,
+        functools.partial(_start, run, hardened),
+        _about(hardened),
+      )
 
 
 def _start(

@@ -49,26 +49,26 @@ def evaluate(config: Mapping[str, Any], path: str) -> None:
     FileNotFoundError: if no model was trained yet.
     Interrupted: after SIGTERM or SIGINT, when everything finished is saved.
   """
-  run = runs.open_run(config, path)
-  folder = run.folder / 'evaluation'
-  started = time.monotonic()
-  found = list(models.trained_models(run))
-  if not found:
-    raise workdir.MissingStageError(
-      f'{run.folder} has no trained model. Train one first, or run all stages '
-      'with python -m experiments.pipeline.'
-    )
-  attacked = [
-    model
-    for model in found
-    if model.kind == 'student' or run.settings.evaluation.teachers
-  ]
-  with interrupts.stop_on_signal() as stop:
-    evaluated = [_evaluate(run, model, folder, stop) for model in attacked]
-  processes.on_main(shutil.rmtree, folder / 'journal', ignore_errors=True)
-  inspected = inspection.inspect(run, found, folder)
-  if any(evaluated) or inspected:
-    runs.record(run, 'evaluation', time.monotonic() - started)
+  with runs.open_run(config, path) as run:
+    folder = run.folder / 'evaluation'
+    started = time.monotonic()
+    found = list(models.trained_models(run))
+    if not found:
+      raise workdir.MissingStageError(
+        f'{run.folder} has no trained model. Train one first, or run all '
+        'stages with python -m experiments.pipeline.'
+      )
+    attacked = [
+      model
+      for model in found
+      if model.kind == 'student' or run.settings.evaluation.teachers
+    ]
+    with interrupts.stop_on_signal() as stop:
+      evaluated = [_evaluate(run, model, folder, stop) for model in attacked]
+    processes.on_main(shutil.rmtree, folder / 'journal', ignore_errors=True)
+    inspected = inspection.inspect(run, found, folder)
+    if any(evaluated) or inspected:
+      runs.record(run, 'evaluation', time.monotonic() - started)
 
 
 def _evaluate(run: Run, model: Model, folder: pathlib.Path, stop: Stop) -> bool:

@@ -1,8 +1,9 @@
 """What all stages share: an opened run, one stage of training, exports."""
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -48,20 +49,25 @@ class Run(NamedTuple):
   over: list[jax.Device]
 
 
-def open_run(config: Mapping[str, Any], path: str) -> Run:
+@contextlib.contextmanager
+def open_run(config: Mapping[str, Any], path: str) -> Iterator[Run]:
   """Checks a config and opens its folder; nothing is computed before.
+
+  Within a run the same run may be opened again, as the stages of a pipeline do.
 
   Args:
     config: see `settings`; the same in all processes.
     path: the workdir; of several processes, in a file system that they share.
 
-  Returns:
-    The run.
+  Yields:
+    The run, which is until the end the only one that can write in the workdir.
 
   Raises:
     ValueError: if the config is not valid or not the same in all processes, the
       folder is of another one, or a teacher's checkpoint does not fit.
     FileNotFoundError: if there is no such checkpoint.
+    HeldError: if another run is writing in the workdir.
+    DiskError: if the workdir cannot be written to.
     OtherProcessError: if another process cannot open the run.
   """
   everything = processes.together(settings.parse, config)
@@ -69,8 +75,8 @@ def open_run(config: Mapping[str, Any], path: str) -> Run:
   data, over = processes.together(_check, everything)
   todo = processes.from_main(_to_be_taken(everything, pathlib.Path(path)))
   processes.together(_check_given, everything, data, todo)
-  folder = workdir.open_workdir(path, everything)
-  return Run(everything, folder, data, over)
+  with workdir.open_workdir(path, everything) as folder:
+    yield Run(everything, folder, data, over)
 
 
 def _check_agreement(everything: settings.Settings, path: str) -> None:

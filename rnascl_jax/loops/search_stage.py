@@ -50,16 +50,16 @@ def search(config: Mapping[str, Any], path: str) -> Architecture:
     ValueError: if the config is not valid or the workdir is of another one.
     FileNotFoundError: if the teacher was not trained yet.
   """
-  run = runs.open_run(config, path)
-  folder = run.folder / 'search'
-  if not workdir.is_done(folder):
-    if run.settings.search.architecture:
-      _take(run, folder)
+  with runs.open_run(config, path) as run:
+    folder = run.folder / 'search'
+    if not workdir.is_done(folder):
+      if run.settings.search.architecture:
+        _take(run, folder)
+      else:
+        _search(run, folder)
     else:
-      _search(run, folder)
-  else:
-    logging.info('search is complete: %s', folder)
-  return load(run)
+      logging.info('search is complete: %s', folder)
+    return load(run)
 
 
 def load(run: Run) -> Architecture:
@@ -204,8 +204,7 @@ class _History(contextlib.AbstractContextManager):
   def annotate(self, state: PyTree, done: int) -> dict[str, float]:
     """Logs the logits; returns temperature and entropies."""
     arch: ArchParams = parallel.unreplicate(state.arch)
-    if self._log is not None:
-      self._append(self._log, arch, done)
+    processes.on_main(self._append, arch, done)
     temperature = gumbel.temperature(
       done - 1,
       initial=self._spec.temperature,
@@ -218,7 +217,9 @@ class _History(contextlib.AbstractContextManager):
       'tutor_entropy': float(np.mean(gumbel.entropy(arch.tutor_logits))),
     }
 
-  def _append(self, log: files.JsonLines, arch: ArchParams, done: int) -> None:
+  def _append(self, arch: ArchParams, done: int) -> None:
+    log = self._log
+    assert log is not None  # The main process has opened it.
     step = done * self._epoch
     # A resumed run writes an epoch again that it had written before the break.
     log.truncate_after(step - 1)

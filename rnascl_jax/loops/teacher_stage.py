@@ -33,9 +33,9 @@ def teacher(config: Mapping[str, Any], path: str) -> None:
   Raises:
     ValueError: if the config is not valid or the workdir is of another one.
   """
-  run = runs.open_run(config, path)
-  for name in names(run):
-    _train(run, name)
+  with runs.open_run(config, path) as run:
+    for name in names(run):
+      _train(run, name)
 
 
 def names(run: Run) -> list[str]:

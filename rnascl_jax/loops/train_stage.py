@@ -25,16 +25,16 @@ def train(config: Mapping[str, Any], path: str) -> None:
     ValueError: if the config is not valid or the workdir is of another one.
     FileNotFoundError: if the search is not complete.
   """
-  run = runs.open_run(config, path)
-  chosen = run.settings.train
-  trainings = Trainings(run, 'train', chosen.optimization)
+  with runs.open_run(config, path) as run:
+    chosen = run.settings.train
+    trainings = Trainings(run, 'train', chosen.optimization)
 
-  def start(recipe: steps.Recipe) -> steps.TrainState:
-    key = jax.random.key(runs.stage_seed(run.settings.seed, 'train'))
-    size = chosen.optimization.batch_size
-    return steps.init_state(
-      recipe, key, run.data.image_shape, size, run.data.train.labels
-    )
+    def start(recipe: steps.Recipe) -> steps.TrainState:
+      key = jax.random.key(runs.stage_seed(run.settings.seed, 'train'))
+      size = chosen.optimization.batch_size
+      return steps.init_state(
+        recipe, key, run.data.image_shape, size, run.data.train.labels
+      )
 
-  for name, student in run.settings.students.items():
-    trainings.train(name, student, chosen.regime, start)
+    for name, student in run.settings.students.items():
+      trainings.train(name, student, chosen.regime, start)

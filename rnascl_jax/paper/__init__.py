@@ -35,6 +35,7 @@ from rnascl_jax.paper import (
   teachers,
 )
 from rnascl_jax.paper.definition import Table
+from rnascl_jax.runtime import disk, lock
 
 Path = str | os.PathLike[str]
 
@@ -85,6 +86,8 @@ def write(
   Raises:
     ValueError: for a key that there is not, a folder that is no sweep, a file
       that is broken, and seeds that were trained or attacked otherwise.
+    HeldError: another process is writing in the output.
+    DiskError: the output cannot be written.
   """
   kinds = _kinds(data)
   _check(kinds, tables, TABLES)
@@ -107,10 +110,12 @@ def write(
     # Of data of which there is nothing, nothing is said.
     parts = [part for part in parts if not part.is_empty] or parts
   folder = pathlib.Path(output or pathlib.Path(root) / 'tables')
-  for part in parts:
-    drawing.save(part.drawn, folder)
-  page = pages.markdown(parts, asked=asked)
-  files.write_atomically(folder / 'tables.md', page)
+  with lock.hold(folder):
+    disk.remove_temporary(folder)
+    for part in parts:
+      drawing.save(part.drawn, folder)
+    page = pages.markdown(parts, asked=asked)
+    files.write_atomically(folder / 'tables.md', page)
   return pages.plain(parts, folder, asked=asked)
 
 

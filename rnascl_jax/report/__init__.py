@@ -27,6 +27,7 @@ from rnascl_jax.report import (
   tables,
   teacher_layers,
 )
+from rnascl_jax.runtime import lock
 
 Path = str | os.PathLike[str]
 
@@ -112,7 +113,13 @@ def write(workdir: Path) -> pathlib.Path:
 
   Raises:
     ValueError: a file of the run is broken.
+    HeldError: another process is writing in the directory.
   """
+  with lock.hold(workdir):
+    return _write(workdir)
+
+
+def _write(workdir: Path) -> pathlib.Path:
   drawn = figures.draw(workdir)
   run = results.load(workdir)
   sections = [

@@ -13,10 +13,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO
 
-from rnascl_jax.sweeps import jobs, lock
+from rnascl_jax.runtime import lock
+from rnascl_jax.sweeps import jobs
 
 FINISHED, FAILED, ELSEWHERE = 'finished', 'failed', 'running elsewhere'
 # Followed by the names of the rows.
@@ -79,28 +80,26 @@ def _one(job: jobs.Job, states: States, asked: list[int]) -> tuple[str, str]:
     outdated = jobs.outdated(job)
     if outdated:
       return FAILED, f'{FAILED}: {outdated}'
-    with lock.hold(job.folder) as note:
+    with lock.take(job.folder) as held:
       # Another sweep may have finished it in the meantime.
       if jobs.seconds(job) is not None:
         return FINISHED, 'finished by another sweep'
-      return _start(job, note, asked)
-  except lock.LockedError as error:
+      return _start(job, held, asked)
+  except lock.HeldError as error:
     return ELSEWHERE, f'{ELSEWHERE}: {error}'
   except (OSError, ValueError) as error:
     # A full disk, or a file that is broken: others may still be run.
     return FAILED, f'{FAILED}: {error}'
 
 
-def _start(
-  job: jobs.Job, note: Callable[[int], None], asked: list[int]
-) -> tuple[str, str]:
+def _start(job: jobs.Job, held: lock.Lock, asked: list[int]) -> tuple[str, str]:
   """Runs the commands of a job until one fails."""
   jobs.unmark(job)
   begin = time.monotonic()
   log = job.folder / _LOG
   for command in job.commands:
     start = log.stat().st_size if log.exists() else 0
-    code = _command(command, log, note, asked)
+    code = _command(command, log, held, asked)
     if asked and code:
       return FAILED, f'stopped after {duration(time.monotonic() - begin)}'
     if code:
@@ -116,7 +115,7 @@ def _start(
 def _command(
   words: Sequence[str],
   log: pathlib.Path,
-  note: Callable[[int], None],
+  held: lock.Lock,
   asked: list[int],
 ) -> int:
   """Runs a command to its end, passing signals on; returns its exit status."""
@@ -127,14 +126,15 @@ def _command(
     file.write(f'$ {shlex.join(words)}\n'.encode())
     file.flush()
     # In a group of its own the terminal's Ctrl-C reaches it once, from here.
+    # It keeps the lock if this process is killed, so that it is not run twice.
     with subprocess.Popen(
       [sys.executable, *words[1:]],
       stdin=subprocess.DEVNULL,
       stdout=file,
       stderr=subprocess.STDOUT,
       process_group=0,
+      **held.handed(),
     ) as child:
-      note(child.pid)
       while True:
         try:
           return child.wait(_POLL)

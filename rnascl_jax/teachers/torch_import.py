@@ -16,7 +16,6 @@ attacks work on images in [0, 1].
 
 import os
 import pathlib
-import secrets
 import shutil
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from rnascl_jax import checkpoints, files
 from rnascl_jax.base import Variables
 from rnascl_jax.pytorch import files as torch_files
 from rnascl_jax.pytorch import state_dicts, wrappers
+from rnascl_jax.runtime import disk, lock
 from rnascl_jax.teachers import build, fitting
 from rnascl_jax.teachers import normalization as normalizations
 from rnascl_jax.teachers.normalization import NORMALIZATIONS, Normalization
@@ -124,20 +124,25 @@ def save(imported: Imported, folder: str | os.PathLike[str]) -> None:
 
   Raises:
     FileExistsError: the folder is there already.
+    HeldError: another import is writing it.
+    DiskError: it cannot be written.
   """
   place = pathlib.Path(folder).absolute()
   check_absent(place)
-  unfinished = place.with_name(f'.{place.name}.{secrets.token_hex(4)}')
-  unfinished.mkdir(parents=True)
-  try:
-    checkpoints.save_variables(
-      unfinished / 'model', imported.variables, imported.metadata
-    )
-    summary = {'seconds': 0.0, 'source': imported.metadata['source']}
-    files.write_json(unfinished / 'stage.json', summary)
+  # What an import that was killed has left there is written anew.
+  unfinished = place.with_name(f'.{place.name}.unfinished')
+  with lock.hold(unfinished):
+    try:
+      checkpoints.save_variables(
+        unfinished / 'model', imported.variables, imported.metadata
+      )
+      summary = {'seconds': 0.0, 'source': imported.metadata['source']}
+      files.write_json(unfinished / 'stage.json', summary)
+    except BaseException:
+      shutil.rmtree(unfinished, ignore_errors=True)
+      raise
+  with disk.explained(place):
     os.rename(unfinished, place)
-  finally:
-    shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def check_absent(folder: str | os.PathLike[str]) -> None:
