@@ -17,6 +17,7 @@ from ml_collections import config_flags
 
 from rnascl_jax import driver, files, processes, workdir
 from rnascl_jax.loops import run as runs
+from rnascl_jax.runtime import paths
 
 FLAGS = flags.FLAGS
 _PROCESSES = (
@@ -118,6 +119,7 @@ def run(command: Callable[[], Any]) -> None:
       driver.NonFiniteLossError,
       processes.OtherProcessError,
       files.DamagedFileError,
+      paths.PathError,
     ) as error:
       sys.exit(f'error: {error}')
     except Exception:
@@ -128,7 +130,8 @@ def run(command: Callable[[], Any]) -> None:
       logging.flush()
       os._exit(1)
     if isinstance(result, str) and result:
-      print(result)
+      # At once: a signal may come before Python has ended.
+      print(result, flush=True)
 
   # absl hides what is logged before flags are parsed; people want to see it.
   logging.set_verbosity(logging.INFO)
@@ -144,6 +147,6 @@ def cache_compilations() -> None:
   if os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     return
   home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  folder = pathlib.Path(home) / 'rnascl_jax'
+  folder = paths.local(home, 'XDG_CACHE_HOME') / 'rnascl_jax'
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)

@@ -24,7 +24,6 @@ import contextlib
 import logging
 import math
 import os
-import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -35,6 +34,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from rnascl_jax import named_arrays, processes
 from rnascl_jax.base import PyTree
+from rnascl_jax.runtime import paths
 
 # Folders of exported variables, so that they may lie beside checkpoints.
 _EXPORT = 'variables'
@@ -78,7 +78,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     Raises:
       FileNotFoundError: `read_only` and there is no such folder.
     """
-    self._directory = pathlib.Path(directory).absolute()
+    self._directory = paths.local(directory).absolute()
     self._read_only = read_only
     if read_only and not self._directory.is_dir():
       raise FileNotFoundError(f'there is no directory {self._directory}.')

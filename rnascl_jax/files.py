@@ -25,6 +25,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from rnascl_jax.runtime import paths
+
 Path = str | os.PathLike[str]
 
 _NON_FINITE = {
@@ -50,7 +52,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
   Yields:
     A file open for writing bytes, for example for `np.savez`.
   """
-  path = pathlib.Path(path)
+  # Of a link, what it points to: the link stays.
+  path = pathlib.Path(os.path.realpath(paths.local(path)))
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
   try:
@@ -65,9 +68,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
   """Writes or overwrites a whole file; text is encoded as UTF-8."""
-  data = content.encode() if isinstance(content, str) else content
+  if isinstance(content, str):
+    # A path in it may have bytes that are not UTF-8.
+    content = content.encode('utf-8', 'surrogateescape')
   with replacing(path) as file:
-    file.write(data)
+    file.write(content)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -147,7 +152,7 @@ class JsonLines(contextlib.AbstractContextManager):
 
   def __init__(self, path: Path):
     """Opens or creates a file, and the folders it is in."""
-    self._path = pathlib.Path(path)
+    self._path = paths.local(path)
     self._path.parent.mkdir(parents=True, exist_ok=True)
     self._file = open(self._path, 'ab')
     self._file.truncate(len(_whole_lines(self._path)))

@@ -5,7 +5,6 @@ A stage that is complete in the workdir is not run again; one that was
 interrupted goes on from its last checkpoint.
 """
 
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from rnascl_jax.loops.evaluate_stage import evaluate
 from rnascl_jax.loops.search_stage import search
 from rnascl_jax.loops.teacher_stage import teacher
 from rnascl_jax.loops.train_stage import train
+from rnascl_jax.runtime import paths
 
 __all__ = [
   'adversarial',
@@ -41,10 +41,11 @@ def report(path: str) -> str:
     FileNotFoundError: if there is no run.
     ValueError: if a file of the run is broken.
   """
-  if not (pathlib.Path(path) / 'config.json').exists():
-    raise FileNotFoundError(f'{path} is not the workdir of a run.')
-  processes.on_main(reports.write, path)
-  return reports.terminal_table(path) if processes.is_main() else ''
+  folder = paths.local(path, 'workdir')
+  if not (folder / 'config.json').exists():
+    raise FileNotFoundError(f'{folder} is not the workdir of a run.')
+  processes.on_main(reports.write, folder)
+  return reports.terminal_table(folder) if processes.is_main() else ''
 
 
 def pipeline(config: Mapping[str, Any], path: str) -> str:

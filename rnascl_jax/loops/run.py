@@ -30,6 +30,7 @@ from rnascl_jax import (
 from rnascl_jax.base import PyTree, Variables
 from rnascl_jax.datasets import Dataset
 from rnascl_jax.loops import given, given_architecture
+from rnascl_jax.runtime import paths
 
 
 class Run(NamedTuple):
@@ -64,6 +65,7 @@ def open_run(config: Mapping[str, Any], path: str) -> Run:
     FileNotFoundError: if there is no such checkpoint.
     OtherProcessError: if another process cannot open the run.
   """
+  path = str(paths.local(path, 'workdir'))
   everything = processes.together(settings.parse, config)
   _check_agreement(everything, path)
   data, over = processes.together(_check, everything)

@@ -57,7 +57,7 @@ def _take(folder: pathlib.Path, path: pathlib.Path) -> None:
       fcntl.flock(descriptor, fcntl.LOCK_EX)
     if path.exists() and _is_stale(path):
       path.unlink()
-    with open(path, 'x') as file:
+    with open(path, 'x', encoding='utf-8') as file:
       json.dump(_owner(), file)
   except FileExistsError:
     raise LockedError(

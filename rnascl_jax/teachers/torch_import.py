@@ -28,6 +28,7 @@ from rnascl_jax import checkpoints, files
 from rnascl_jax.base import Variables
 from rnascl_jax.pytorch import files as torch_files
 from rnascl_jax.pytorch import state_dicts, wrappers
+from rnascl_jax.runtime import paths, signals
 from rnascl_jax.teachers import build, fitting
 from rnascl_jax.teachers import normalization as normalizations
 from rnascl_jax.teachers.normalization import NORMALIZATIONS, Normalization
@@ -125,24 +126,25 @@ def save(imported: Imported, folder: str | os.PathLike[str]) -> None:
   Raises:
     FileExistsError: the folder is there already.
   """
-  place = pathlib.Path(folder).absolute()
-  check_absent(place)
+  check_absent(folder)
+  place = paths.local(folder, 'output').absolute()
   unfinished = place.with_name(f'.{place.name}.{secrets.token_hex(4)}')
   unfinished.mkdir(parents=True)
-  try:
-    checkpoints.save_variables(
-      unfinished / 'model', imported.variables, imported.metadata
-    )
-    summary = {'seconds': 0.0, 'source': imported.metadata['source']}
-    files.write_json(unfinished / 'stage.json', summary)
-    os.rename(unfinished, place)
-  finally:
-    shutil.rmtree(unfinished, ignore_errors=True)
+  with signals.stop_on_signal():
+    try:
+      checkpoints.save_variables(
+        unfinished / 'model', imported.variables, imported.metadata
+      )
+      summary = {'seconds': 0.0, 'source': imported.metadata['source']}
+      files.write_json(unfinished / 'stage.json', summary)
+      os.rename(unfinished, place)
+    finally:
+      shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def check_absent(folder: str | os.PathLike[str]) -> None:
   """Raises FileExistsError where a teacher would be overwritten."""
-  if pathlib.Path(folder).exists():
+  if os.path.lexists(paths.local(folder, 'output')):
     raise FileExistsError(
       f'{folder} is there already: choose another --output, or remove it.'
     )
