@@ -23,6 +23,7 @@ from absl import flags
 import rnascl_jax
 from experiments import launcher
 from rnascl_jax.pytorch import export
+from rnascl_jax.runtime import paths
 
 _MODEL = flags.DEFINE_string('model', 'rnas_cl', 'Name of the trained model.')
 _OUTPUT = flags.DEFINE_string(
@@ -31,8 +32,8 @@ _OUTPUT = flags.DEFINE_string(
 
 
 def _export() -> str:
-  path = _OUTPUT.value
   try:
+    path = paths.local(_OUTPUT.value, '--output')
     export.check_suffix(path)
     model = rnascl_jax.load(launcher.FLAGS.workdir, _MODEL.value)
     export.write(model, path)

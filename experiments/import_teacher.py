@@ -46,6 +46,7 @@ from absl import flags
 from experiments import launcher
 from rnascl_jax import networks, settings
 from rnascl_jax.pytorch import pickles
+from rnascl_jax.runtime import paths
 from rnascl_jax.teachers import build, torch_import
 from rnascl_jax.teachers.normalization import NORMALIZATIONS, Normalization
 from rnascl_jax.teachers.published import PUBLISHED
@@ -108,7 +109,7 @@ def _import() -> str:
     torch_import.save(imported, _OUTPUT.value)
   except (ValueError, OSError, ImportError) as error:
     sys.exit(f'error: {error}')
-  return summary(imported, pathlib.Path(_OUTPUT.value))
+  return summary(imported, paths.local(_OUTPUT.value))
 
 
 def _check_flags() -> None:

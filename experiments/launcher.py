@@ -19,7 +19,7 @@ from ml_collections import config_flags
 from experiments import folder_flag
 from rnascl_jax import driver, files, processes, workdir
 from rnascl_jax.loops import run as runs
-from rnascl_jax.runtime import disk, lock
+from rnascl_jax.runtime import disk, lock, paths
 
 FLAGS = flags.FLAGS
 _PROCESSES = (
@@ -124,6 +124,7 @@ def run(command: Callable[[], Any]) -> None:
       files.DamagedFileError,
       lock.HeldError,
       disk.DiskError,
+      paths.PathError,
     ) as error:
       sys.exit(f'error: {error}')
     except Exception:
@@ -134,7 +135,8 @@ def run(command: Callable[[], Any]) -> None:
       logging.flush()
       os._exit(1)
     if isinstance(result, str) and result:
-      print(result)
+      # At once: a signal may come before Python has ended.
+      print(result, flush=True)
 
   # absl hides what is logged before flags are parsed; people want to see it.
   logging.set_verbosity(logging.INFO)
@@ -150,6 +152,6 @@ def cache_compilations() -> None:
   if os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     return
   home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  folder = pathlib.Path(home) / 'rnascl_jax'
+  folder = paths.local(home, 'XDG_CACHE_HOME') / 'rnascl_jax'
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)

@@ -30,7 +30,6 @@ they take from. --set=FIELD=VALUE sets a field of all rows, and
   --set=teacher_wrn34:teacher.checkpoint=teachers/wrn34
 """
 
-import os
 import pathlib
 import re
 import shlex
@@ -42,6 +41,7 @@ from absl import app, flags
 from experiments import folder_flag
 from rnascl_jax import files, sweeps
 from rnascl_jax.report import tables
+from rnascl_jax.runtime import paths
 from rnascl_jax.sweeps import config_files, results, runner
 
 FLAGS = flags.FLAGS
@@ -89,7 +89,7 @@ def _sweeps() -> list[str]:
   return [
     path.relative_to(root).as_posix()
     for path in sorted(root.glob('configs/**/*.py'))
-    if '\ndef sweep(' in path.read_text()
+    if '\ndef sweep(' in path.read_text(encoding='utf-8')
   ]
 
 
@@ -161,10 +161,10 @@ def main(argv: Sequence[str]) -> None:
     rows = sweeps.change(load(FLAGS.config), FLAGS.set)
     rows = sweeps.select(rows, FLAGS.only)
     configs = sweeps.check(rows, seeds)
+    # Commands name it, and so that it is the same from any folder.
+    root = str(paths.local(FLAGS.workdir, '--workdir').absolute())
   except ValueError as error:
     sys.exit(f'error: {error}')
-  # Commands name it, and so that it is the same from any folder.
-  root = os.path.abspath(os.path.expanduser(FLAGS.workdir))
   if FLAGS.print:
     print(script(rows, seeds, root))
     return

@@ -6,7 +6,6 @@ library.
 """
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,7 +18,8 @@ def __getattr__(name: str) -> Any:
   if name == 'load':
     return importlib.import_module('rnascl_jax.pretrained').load
   if name == '__version__':
-    return importlib.metadata.version('rnascl_jax')
+    metadata = importlib.import_module('importlib.metadata')
+    return metadata.version('rnascl_jax')
   if name.startswith('_'):
     raise AttributeError(name)
   try:

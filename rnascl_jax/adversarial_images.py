@@ -33,6 +33,7 @@ import numpy as np
 from rnascl_jax import files
 from rnascl_jax.attacks import confirmation
 from rnascl_jax.attacks.norms import Norm
+from rnascl_jax.runtime import paths
 
 
 class Adversarial(NamedTuple):
@@ -83,7 +84,7 @@ def load(path: files.Path) -> Adversarial:
     FileNotFoundError: there is no such file.
     KeyError: an array is missing in it.
   """
-  with np.load(path) as saved:
+  with np.load(paths.local(path)) as saved:
     found = Adversarial(*(saved[name] for name in Adversarial._fields))
   return found._replace(epsilon=float(found.epsilon), norm=str(found.norm))
 

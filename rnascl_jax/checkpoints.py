@@ -24,7 +24,6 @@ import contextlib
 import logging
 import math
 import os
-import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -36,7 +35,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from rnascl_jax import named_arrays, processes
 from rnascl_jax.base import PyTree
-from rnascl_jax.runtime import disk, lock
+from rnascl_jax.runtime import disk, lock, paths
 
 # Folders of exported variables, so that they may lie beside checkpoints.
 _EXPORT = 'variables'
@@ -84,7 +83,7 @@ class Checkpoints(contextlib.AbstractContextManager):
       HeldError: another writer has opened the folder; nothing was changed.
       DiskError: the folder cannot be written to.
     """
-    self._directory = pathlib.Path(directory).absolute()
+    self._directory = paths.local(directory).absolute()
     self._read_only = read_only
     if read_only and not self._directory.is_dir():
       raise FileNotFoundError(f'there is no directory {self._directory}.')

@@ -32,7 +32,6 @@ from jax import lax
 from rnascl_jax import (
   checkpoints,
   feeds,
-  interrupts,
   metrics,
   parallel,
   processes,
@@ -40,6 +39,7 @@ from rnascl_jax import (
 )
 from rnascl_jax.base import Array, PyTree
 from rnascl_jax.feeds import Dispatch, Feed, Schedule
+from rnascl_jax.runtime import signals
 from rnascl_jax.steps import Batch
 
 # Dispatches that may wait in the queue before the host waits for the oldest.
@@ -188,8 +188,17 @@ def run(
     Interrupted: after SIGTERM or SIGINT, when everything is saved.
   """
   runner = _Runner(stage, state, context, feed, over)
-  with contextlib.closing(runner), interrupts.stop_on_signal() as stop:
-    return runner.run(stop)
+  with contextlib.closing(runner), signals.stop_on_signal() as stop:
+    result = runner.run(stop)
+    # One that came after the last vote.
+    if processes.any_true(stop.signum is not None):
+      raise _interrupted(stop)
+    return result
+
+
+def _interrupted(stop: signals.Stop) -> signals.Interrupted:
+  # Another process may be the one that was asked.
+  return signals.Interrupted(128 + (stop.signum or signal.SIGTERM))
 
 
 class _Runner:
@@ -234,7 +243,7 @@ class _Runner:
     opened.callback(self._progress.close)
     self._started = time.monotonic() - self._at.seconds
 
-  def run(self, stop: interrupts.Stop) -> Result:
+  def run(self, stop: signals.Stop) -> Result:
     collapse = None
     schedule, over = self._stage.schedule, self._over
     first = self._at.step
@@ -252,7 +261,7 @@ class _Runner:
     return Result(final, seconds, self._feed.waited, collapse)
 
   def _run_epoch(
-    self, epoch: int, given: Iterator[Dispatch], stop: interrupts.Stop
+    self, epoch: int, given: Iterator[Dispatch], stop: signals.Stop
   ) -> None:
     end = (epoch + 1) * self._stage.schedule.steps_per_epoch
     queue: collections.deque = collections.deque()
@@ -273,7 +282,7 @@ class _Runner:
     while queue:
       self._collect(queue)
 
-  def _vote(self, stop: interrupts.Stop) -> Array | None:
+  def _vote(self, stop: signals.Stop) -> Array | None:
     """Tells the other processes, if there are any, whether to stop."""
     if processes.count() == 1:
       return None
@@ -281,7 +290,7 @@ class _Runner:
     asked = np.full(len(own), stop.signum is not None, np.int32)
     return _ballot(tuple(self._over))(asked)
 
-  def _is_stopping(self, stop: interrupts.Stop) -> bool:
+  def _is_stopping(self, stop: signals.Stop) -> bool:
     """Whether to stop, at the same step in all processes."""
     if processes.count() == 1:
       return stop.signum is not None
@@ -388,7 +397,7 @@ class _Runner:
     }
     self._saved.save(self._at.step, host, metric=selection, extra=extra)
 
-  def _save_and_exit(self, stop: interrupts.Stop) -> NoReturn:
+  def _save_and_exit(self, stop: signals.Stop) -> NoReturn:
     if self._saved.last_step() != self._at.step:
       self._save(None)
     logging.info(
@@ -396,8 +405,7 @@ class _Runner:
       self._stage.name,
       self._at.step,
     )
-    # Another process may be the one that was asked.
-    raise interrupts.Interrupted(128 + (stop.signum or signal.SIGTERM))
+    raise _interrupted(stop)
 
 
 def _is_finite(array: np.ndarray) -> bool:

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from rnascl_jax.runtime import disk, lock
+from rnascl_jax.runtime import disk, lock, paths
 
 Path = str | os.PathLike[str]
 
@@ -55,7 +55,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     DiskError: it cannot be written, or a folder that this process has locked
       was deleted.
   """
-  path = pathlib.Path(path)
+  # Of a link, what it points to: the link stays.
+  path = pathlib.Path(os.path.realpath(paths.local(path)))
   make_folder(path.parent)
   temporary = disk.temporary(path)
   with disk.explained(path):
@@ -83,9 +84,11 @@ def make_folder(path: Path) -> None:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
   """Writes or overwrites a whole file; text is encoded as UTF-8."""
-  data = content.encode() if isinstance(content, str) else content
+  if isinstance(content, str):
+    # A path in it may have bytes that are not UTF-8.
+    content = content.encode('utf-8', 'surrogateescape')
   with replacing(path) as file:
-    file.write(data)
+    file.write(content)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -165,7 +168,7 @@ class JsonLines(contextlib.AbstractContextManager):
 
   def __init__(self, path: Path):
     """Opens or creates a file, and the folders it is in."""
-    self._path = pathlib.Path(path)
+    self._path = paths.local(path)
     make_folder(self._path.parent)
     with disk.explained(path):
       self._file = open(self._path, 'ab', buffering=0)

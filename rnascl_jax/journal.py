@@ -53,7 +53,7 @@ from absl import logging
 
 from rnascl_jax import files, processes
 from rnascl_jax.attacks.lanes import Finished
-from rnascl_jax.runtime import lock
+from rnascl_jax.runtime import lock, paths
 
 SECONDS_BETWEEN_PARTS = 5.0
 # Logits of the same network, on other devices or in other batches, differ by
@@ -88,7 +88,7 @@ class Journal(contextlib.AbstractContextManager):
         itself gives to `start`: for example which network this is.
       clock: seconds; for tests.
     """
-    self._folder = pathlib.Path(folder)
+    self._folder = paths.local(folder, 'journal')
     self._given = dict(identity or {})
     self._clock, self._written = clock, -math.inf
     self._gathers, self._number = False, -1

@@ -9,7 +9,6 @@ gradients of their own.)
 """
 
 import os
-import pathlib
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -17,6 +16,7 @@ import flax.linen as nn
 from rnascl_jax import architecture, checkpoints, networks
 from rnascl_jax.architecture import Architecture
 from rnascl_jax.base import LogitsFn, Variables
+from rnascl_jax.runtime import paths
 from rnascl_jax.student import Student
 from rnascl_jax.teachers import build
 
@@ -56,7 +56,7 @@ def load(workdir: str | os.PathLike[str], model: str = 'rnas_cl') -> Pretrained:
   Raises:
     FileNotFoundError: if it was not trained there; it lists those that were.
   """
-  folder = pathlib.Path(workdir)
+  folder = paths.local(workdir, 'workdir')
   for place in (*(folder / stage / model for stage in _STAGES), folder / model):
     if (place / 'stage.json').exists():
       variables, metadata = checkpoints.load_variables(place / 'model')

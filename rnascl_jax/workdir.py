@@ -276,7 +276,8 @@ def _git(*arguments: str) -> str | None:
       ['git', *arguments],
       cwd=pathlib.Path(__file__).parent,
       capture_output=True,
-      text=True,
+      encoding='utf-8',
+      errors='replace',
       check=True,
       timeout=10,
     )

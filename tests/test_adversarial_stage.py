@@ -17,7 +17,6 @@ from rnascl_jax import (
   datasets,
   driver,
   files,
-  interrupts,
   loops,
   named_arrays,
   settings,
@@ -26,6 +25,7 @@ from rnascl_jax import (
 from rnascl_jax.figures import results
 from rnascl_jax.loops import models
 from rnascl_jax.loops import run as runs
+from rnascl_jax.runtime import signals
 from tests import tiny
 
 
@@ -160,7 +160,7 @@ def test_a_training_killed_by_sigterm_goes_on_to_the_same_bits(
 
   with monkeypatch.context() as patch:
     patch.setattr(driver._Runner, '_collect', collect_and_stop)
-    with pytest.raises(interrupts.Interrupted):
+    with pytest.raises(signals.Interrupted):
       loops.adversarial(tiny.config(), str(trained))
   stage = 'adversarial/rnas_cl_eq6'
   assert not (trained / stage / 'stage.json').exists()

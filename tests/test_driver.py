@@ -19,7 +19,6 @@ from rnascl_jax import (
   evaluation,
   feeds,
   files,
-  interrupts,
   loops,
   named_arrays,
   parallel,
@@ -28,6 +27,7 @@ from rnascl_jax import (
   steps,
 )
 from rnascl_jax.datasets import Split
+from rnascl_jax.runtime import signals
 from tests import tiny, tiny_imagenet
 
 
@@ -91,7 +91,7 @@ def test_search_killed_by_sigterm_goes_on_to_the_same_bits(
   """128 images in batches of 32: four steps an epoch, twelve in all."""
   config = _with_teacher(tiny_run, tmp_path)
   with _sigterm(after_steps):
-    with pytest.raises(interrupts.Interrupted) as stopped:
+    with pytest.raises(signals.Interrupted) as stopped:
       loops.search(config, str(tmp_path))
   assert stopped.value.code == 128 + signal.SIGTERM
   assert not (tmp_path / 'search' / 'stage.json').exists()
@@ -137,7 +137,7 @@ def test_a_student_with_a_memory_stopped_goes_on_to_the_same_bits(
     loops.teacher(config, str(folder))
     loops.search(config, str(folder))
   loops.train(config, str(folders[0]))
-  with _sigterm(6), pytest.raises(interrupts.Interrupted):
+  with _sigterm(6), pytest.raises(signals.Interrupted):
     loops.train(config, str(folders[1]))
   loops.train(config, str(folders[1]))
   _assert_same_bits(*(folder / 'train' / 'crd' for folder in folders))
@@ -180,7 +180,7 @@ def test_teacher_killed_by_sigterm_in_an_epoch_goes_on_to_the_same_bits(
   config = _with_regime(name, replays=2, max_drop=0.0)
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
   loops.teacher(config, str(whole))
-  with _sigterm(after_steps), pytest.raises(interrupts.Interrupted):
+  with _sigterm(after_steps), pytest.raises(signals.Interrupted):
     loops.teacher(config, str(broken))
   saved, _ = _arrays(broken / 'teacher')
   # Two more steps were under way; an epoch has four.
@@ -458,7 +458,7 @@ def test_a_stage_killed_around_its_collapse_comes_to_the_same_end(
     _stage(tmp_path / name, _COLLAPSE, 0.5) for name in ('whole', 'broken')
   )
   expected = _run_stage(whole)
-  with _sigterm(after_steps), pytest.raises(interrupts.Interrupted):
+  with _sigterm(after_steps), pytest.raises(signals.Interrupted):
     _run_stage(broken)
   found = _run_stage(broken)
 
@@ -563,7 +563,7 @@ def test_a_teacher_of_streamed_images_stopped_goes_on_to_the_same_bits(
   config.adversarial.optimization.batch_size = 8
   loops.teacher(config, str(tmp_path / 'whole'))
   with _sigterm(after_steps):
-    with pytest.raises(interrupts.Interrupted):
+    with pytest.raises(signals.Interrupted):
       loops.teacher(config, str(tmp_path / 'stopped'))
   loops.teacher(config, str(tmp_path / 'stopped'))
   _assert_same_bits(

@@ -24,7 +24,6 @@ from rnascl_jax import (
   evaluation,
   files,
   identity,
-  interrupts,
   loops,
   parallel,
   resolve,
@@ -35,6 +34,7 @@ from rnascl_jax.attacks.lanes import Finished
 from rnascl_jax.datasets import Split
 from rnascl_jax.journal import Journal
 from rnascl_jax.loops import evaluate_stage, subjects
+from rnascl_jax.runtime import signals
 from tests import tiny
 
 _PGD = attacks.PRESETS['pgd20_rnascl']
@@ -439,7 +439,7 @@ def test_an_evaluation_killed_by_sigterm_goes_on_to_the_same_results(
 
   with monkeypatch.context() as patch:
     patch.setattr(subjects._StoppableJournal, 'append', append_and_stop)
-    with pytest.raises(interrupts.Interrupted) as stopped:
+    with pytest.raises(signals.Interrupted) as stopped:
       loops.evaluate(tiny.config(), str(folder))
   assert stopped.value.code == 128 + signal.SIGTERM
   before = len(calls)

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnascl_jax import attacks, files, identity, interrupts
+from rnascl_jax import attacks, files, identity
 from rnascl_jax.attacks import ensembles
 from rnascl_jax.attacks.lanes import Finished
 from rnascl_jax.journal import Journal
 from rnascl_jax.loops import subjects
+from rnascl_jax.runtime import signals
 
 _LOGITS = np.array([[1.0, -2.0], [0.5, 3.0]])
 _ABOUT = {'epsilon': 0.1, 'members': {'square': {'num_steps': 5}}}
@@ -283,7 +284,7 @@ def test_another_process_reads_the_journal_writes_none_and_stops_with_all(
   tmp_path, monkeypatch, asked
 ):
   def make():
-    stop = interrupts.Stop()
+    stop = signals.Stop()
     return subjects._StoppableJournal(tmp_path, {'weights': 'w'}, stop)
 
   with make() as journal:
@@ -295,7 +296,7 @@ def test_another_process_reads_the_journal_writes_none_and_stops_with_all(
     (entry,) = journal.start(_ABOUT, _LOGITS)
     assert entry[0] == 'a' and entry[1].rows.tolist() == [0, 1]
     if asked:
-      with pytest.raises(interrupts.Interrupted) as error:
+      with pytest.raises(signals.Interrupted) as error:
         journal.append('b', _finished(4), 1.0)
       assert error.value.code == 128 + 15
     else:

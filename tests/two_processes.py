@@ -15,14 +15,13 @@ import numpy as np
 from rnascl_jax import (
   driver,
   files,
-  interrupts,
   loops,
   parallel,
   processes,
   resolve,
   workdir,
 )
-from rnascl_jax.runtime import lock
+from rnascl_jax.runtime import lock, signals
 from tests import tiny
 
 # Steps of the second process in which it is told to stop and is killed; there
@@ -148,7 +147,7 @@ def _first(folder: pathlib.Path) -> None:
   _signal_in_step(STOPPED, signal.SIGTERM)
   try:
     loops.teacher(config(), str(folder / 'stopped'))
-  except interrupts.Interrupted as error:
+  except signals.Interrupted as error:
     _say(folder, 'stopped', error)
   _apart(folder)
   _signal_in_step(KILLED, signal.SIGKILL)

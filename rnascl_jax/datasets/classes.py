@@ -11,10 +11,11 @@ Example:
 
 import difflib
 import os
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+
+from rnascl_jax.runtime import paths
 
 
 def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -27,7 +28,7 @@ def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
     FileNotFoundError: there is no such file.
     ValueError: a line has more than one word, or a class is named twice.
   """
-  path = pathlib.Path(path)
+  path = paths.local(path, 'classes')
   if not path.is_file():
     raise FileNotFoundError(
       f'{path}, the list of classes, is not there: name a text file with one '

@@ -19,6 +19,7 @@ from absl import logging
 
 from rnascl_jax import files
 from rnascl_jax.datasets import prepared
+from rnascl_jax.runtime import paths
 
 # Records read at a call, each with its image of about 115 kB.
 _CHUNK = 100
@@ -60,7 +61,7 @@ def _path(source: Any) -> pathlib.Path:
   info = source.dataset_info
   name = f'{info.name}-{info.version}-{source.split}'
   return (
-    pathlib.Path(home)
+    paths.local(home, 'XDG_CACHE_HOME')
     / 'rnascl_jax'
     / 'labels'
     / f'{name}-{prepared.fingerprint(source)}.npy'

@@ -11,6 +11,7 @@ from typing import Any
 from absl import logging
 
 from rnascl_jax.datasets import file_limit
+from rnascl_jax.runtime import paths
 
 
 def source(
@@ -38,7 +39,7 @@ def source(
   """
   import tensorflow_datasets as tfds
 
-  directory = None if data_dir is None else os.fspath(data_dir)
+  directory = str(paths.local(data_dir, 'data_dir')) if data_dir else None
   verbosity = logging.get_verbosity()
   try:
     # TFDS tells from where it loads, and what its copy of a text says.

@@ -60,7 +60,7 @@ def draw(workdir: str | os.PathLike[str]) -> tuple[pathlib.Path, ...]:
   Raises:
     ValueError: a file of the run is broken.
   """
-  run = results.load(pathlib.Path(workdir))
+  run = results.load(workdir)
   paths = []
   with matplotlib.rc_context(style.SETTINGS):
     for name, build in FIGURES.items():

@@ -25,6 +25,7 @@ from rnascl_jax.figures import evaluation, layer_scores, rank_correlation
 from rnascl_jax.figures.evaluation import Arrays, Evaluation, Json
 from rnascl_jax.figures.layer_scores import LayerScores, Robustness
 from rnascl_jax.figures.rank_correlation import RankCorrelation
+from rnascl_jax.runtime import paths
 
 # Folders of teachers.
 _TEACHERS = ('teacher', 'vulnerable_teacher')
@@ -180,7 +181,7 @@ def load(workdir: str | os.PathLike[str]) -> Run:
   Raises:
     ValueError: a file is there but is not what it should be; names the file.
   """
-  root = pathlib.Path(workdir)
+  root = paths.local(workdir, 'workdir')
   evaluations = [
     found
     for path in sorted((root / 'evaluation').glob('*.json'))

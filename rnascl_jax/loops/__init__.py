@@ -5,7 +5,6 @@ A stage that is complete in the workdir is not run again; one that was
 interrupted goes on from its last checkpoint.
 """
 
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from rnascl_jax.loops.evaluate_stage import evaluate
 from rnascl_jax.loops.search_stage import search
 from rnascl_jax.loops.teacher_stage import teacher
 from rnascl_jax.loops.train_stage import train
+from rnascl_jax.runtime import paths
 
 __all__ = [
   'adversarial',
@@ -43,11 +43,11 @@ def report(path: str) -> str:
     MissingStageError: if there is no run.
     HeldError: if another process is writing in the workdir.
   """
-  workdir.check_named(path)
-  if not (pathlib.Path(path) / 'config.json').exists():
-    raise workdir.MissingStageError(f'{path} is not the workdir of a run.')
-  processes.on_main(reports.write, path)
-  return reports.terminal_table(path) if processes.is_main() else ''
+  folder = paths.local(path, 'workdir')
+  if not (folder / 'config.json').exists():
+    raise workdir.MissingStageError(f'{folder} is not the workdir of a run.')
+  processes.on_main(reports.write, folder)
+  return reports.terminal_table(folder) if processes.is_main() else ''
 
 
 def pipeline(config: Mapping[str, Any], path: str) -> str:

@@ -16,18 +16,18 @@ from rnascl_jax import (
   convolutions,
   files,
   flops,
-  interrupts,
   networks,
   processes,
   workdir,
 )
-from rnascl_jax.interrupts import Stop
 from rnascl_jax.loops import inspection, models, records, subjects, trials
 from rnascl_jax.loops import run as runs
 from rnascl_jax.loops.models import Model
 from rnascl_jax.loops.run import Run
 from rnascl_jax.loops.subjects import Subject
 from rnascl_jax.loops.trials import Ensemble, Trial
+from rnascl_jax.runtime import signals
+from rnascl_jax.runtime.signals import Stop
 from rnascl_jax.student import Student
 
 # A record, and flags of images by their names in the .npz file.
@@ -63,7 +63,7 @@ def evaluate(config: Mapping[str, Any], path: str) -> None:
       for model in found
       if model.kind == 'student' or run.settings.evaluation.teachers
     ]
-    with interrupts.stop_on_signal() as stop:
+    with signals.stop_on_signal() as stop:
       evaluated = [_evaluate(run, model, folder, stop) for model in attacked]
     processes.on_main(shutil.rmtree, folder / 'journal', ignore_errors=True)
     inspected = inspection.inspect(run, found, folder)

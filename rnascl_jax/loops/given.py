@@ -17,6 +17,7 @@ from absl import logging
 from rnascl_jax import checkpoints, named_arrays, parallel, resolve, settings
 from rnascl_jax.base import Variables
 from rnascl_jax.datasets import Dataset
+from rnascl_jax.runtime import paths
 from rnascl_jax.teachers import build
 
 # Of a checkpoint's metadata, what is not the run's.
@@ -33,7 +34,8 @@ def folder(chosen: settings.Teacher, where: str) -> pathlib.Path:
   Raises:
     FileNotFoundError: there is none.
   """
-  place = pathlib.Path(chosen.checkpoint) / 'model'
+  given = paths.local(chosen.checkpoint, f'config.{where}.checkpoint')
+  place = given / 'model'
   if not place.exists():
     raise FileNotFoundError(
       f'config.{where}.checkpoint={chosen.checkpoint!r} has no folder "model": '

@@ -11,6 +11,7 @@ from typing import Any
 
 from rnascl_jax import architecture, files, resolve, search_space, settings
 from rnascl_jax.architecture import Architecture
+from rnascl_jax.runtime import paths
 
 
 def load(
@@ -30,7 +31,7 @@ def load(
     ValueError: if it is no architecture, or of another space or teacher, or
       has no tutors for students that attend to some.
   """
-  path = pathlib.Path(everything.search.architecture)
+  path = _place(everything.search.architecture)
   where = f"config.search.architecture='{path}'"
   if not path.is_file():
     raise FileNotFoundError(
@@ -69,13 +70,18 @@ def load(
   return found
 
 
+def _place(path: str) -> pathlib.Path:
+  return paths.local(path, 'config.search.architecture')
+
+
 def about(path: str) -> dict[str, Any]:
   """What a run's own architecture.json says of the file that it took."""
-  content = pathlib.Path(path).read_bytes()
+  place = _place(path)
+  content = place.read_bytes()
   return {
     'source': {
-      'file': str(pathlib.Path(path).absolute()),
+      'file': str(place.absolute()),
       'sha256': hashlib.sha256(content).hexdigest(),
     },
-    'tutors_searched': files.read_json(path).get('tutors_searched', True),
+    'tutors_searched': files.read_json(place).get('tutors_searched', True),
   }

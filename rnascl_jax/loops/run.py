@@ -31,6 +31,7 @@ from rnascl_jax import (
 from rnascl_jax.base import PyTree, Variables
 from rnascl_jax.datasets import Dataset
 from rnascl_jax.loops import given, given_architecture
+from rnascl_jax.runtime import paths
 
 
 class Run(NamedTuple):
@@ -70,6 +71,7 @@ def open_run(config: Mapping[str, Any], path: str) -> Iterator[Run]:
     DiskError: if the workdir cannot be written to.
     OtherProcessError: if another process cannot open the run.
   """
+  path = str(paths.local(path, 'workdir'))
   everything = processes.together(settings.parse, config)
   _check_agreement(everything, path)
   data, over = processes.together(_check, everything)

@@ -38,11 +38,11 @@ from rnascl_jax.attempt import Outcome
 from rnascl_jax.base import Array, LogitsFn, Variables
 from rnascl_jax.classification import Clean
 from rnascl_jax.datasets import Split, StoredImages
-from rnascl_jax.interrupts import Interrupted, Stop
 from rnascl_jax.journal import Entry, Journal
 from rnascl_jax.loops.models import Model
 from rnascl_jax.loops.run import Run
 from rnascl_jax.loops.trials import Ensemble, Trial
+from rnascl_jax.runtime.signals import Interrupted, Stop
 
 # Images that become float32 at once, on a device.
 _CONVERTED = 256

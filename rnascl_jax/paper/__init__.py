@@ -18,7 +18,6 @@ Reference:
 """
 
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 
 from rnascl_jax import files
@@ -35,7 +34,7 @@ from rnascl_jax.paper import (
   teachers,
 )
 from rnascl_jax.paper.definition import Table
-from rnascl_jax.runtime import disk, lock
+from rnascl_jax.runtime import disk, lock, paths
 
 Path = str | os.PathLike[str]
 
@@ -109,7 +108,7 @@ def write(
   if not asked and not data:
     # Of data of which there is nothing, nothing is said.
     parts = [part for part in parts if not part.is_empty] or parts
-  folder = pathlib.Path(output or pathlib.Path(root) / 'tables')
+  folder = paths.local(output or sweep.root / 'tables', 'output')
   with lock.hold(folder):
     disk.remove_temporary(folder)
     for part in parts:

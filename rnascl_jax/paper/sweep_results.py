@@ -24,6 +24,7 @@ from rnascl_jax.figures.evaluation import Evaluation
 from rnascl_jax.figures.results import Run
 from rnascl_jax.paper import agreement
 from rnascl_jax.paper.definition import Source
+from rnascl_jax.runtime import paths
 
 _SEED = re.compile(r'seed(\d+)')
 
@@ -98,7 +99,7 @@ def load(root: str | os.PathLike[str], only: Collection[int] = ()) -> Sweep:
     ValueError: if the folder has none, or lacks a seed that was asked for, or a
       file is broken.
   """
-  folder = pathlib.Path(root)
+  folder = paths.local(root, 'workdir')
   seeds = {
     int(match[1]): path
     for path in sorted(folder.glob('seed*'))

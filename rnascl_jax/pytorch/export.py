@@ -34,6 +34,7 @@ import safetensors.numpy
 from rnascl_jax import files, networks
 from rnascl_jax.pretrained import Pretrained
 from rnascl_jax.pytorch import state_dicts
+from rnascl_jax.runtime import paths
 from rnascl_jax.teachers import build
 
 Path = str | os.PathLike[str]
@@ -78,9 +79,10 @@ def write(model: Pretrained, path: Path) -> None:
     ValueError: the suffix is another one.
     ModuleNotFoundError: it is '.pt' or '.pth' and there is no PyTorch.
   """
+  path = paths.local(path, 'output')
   check_suffix(path)
   arrays = state_dicts.from_variables(model.variables)
-  writer = _WRITERS[pathlib.Path(path).suffix]
+  writer = _WRITERS[path.suffix]
   writer(path, arrays, files.to_json(model.metadata))
 
 

@@ -32,6 +32,7 @@ import ml_dtypes
 import numpy as np
 
 from rnascl_jax.pytorch import pickles
+from rnascl_jax.runtime import paths
 
 _ZIP, _PICKLE = b'PK\x03\x04', b'\x80'
 _SAFETENSORS_TYPES = {
@@ -88,7 +89,7 @@ def read(
       not allow, or has no state dict, or several.
     ImportError: it takes PyTorch to read it, which is not installed.
   """
-  place = pathlib.Path(path)
+  place = paths.local(path, 'file')
   if not place.is_file():
     what = 'is a folder' if place.is_dir() else 'does not exist'
     raise FileNotFoundError(f'{place} {what}: name a checkpoint file.')

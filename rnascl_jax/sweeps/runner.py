@@ -6,17 +6,15 @@ row whose commands have all ended well leaves `sweep.json` there, and is not run
 again as long as its commands, its config and what it takes are the same.
 """
 
-import contextlib
 import pathlib
 import shlex
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import IO
 
-from rnascl_jax.runtime import lock
+from rnascl_jax.runtime import lock, signals
 from rnascl_jax.sweeps import jobs
 
 FINISHED, FAILED, ELSEWHERE = 'finished', 'failed', 'running elsewhere'
@@ -54,7 +52,8 @@ def run(todo: Sequence[jobs.Job], out: IO[str]) -> States:
       way and waited for.
   """
   states: States = {}
-  with _signals() as asked:
+  asked: list[int] = []
+  with signals.handled_by(lambda signum, frame: asked.append(signum)):
     for index, job in enumerate(todo):
       place = f'[{index + 1}/{len(todo)}] seed {job.seed}, {job.name}: '
       print(place, end='', file=out, flush=True)
@@ -63,7 +62,9 @@ def run(todo: Sequence[jobs.Job], out: IO[str]) -> States:
       left = _left(todo[index + 1 :], todo) if state == FINISHED else ''
       print(f'{text}{left}', file=out, flush=True)
       if asked:
-        raise Stopped(asked[0])
+        break
+  if asked:
+    raise Stopped(asked[0])
   return states
 
 
@@ -148,22 +149,6 @@ def _tail(log: pathlib.Path, start: int) -> str:
   """The last lines of what a command wrote."""
   text = log.read_bytes()[start:].decode(errors='replace')
   return '\n'.join(f'  {line}' for line in text.splitlines()[-_LAST_LINES:])
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-  """Collects the signals that ask to stop."""
-  asked: list[int] = []
-  numbers = (signal.SIGINT, signal.SIGTERM)
-  before = [
-    signal.signal(number, lambda signum, _: asked.append(signum))
-    for number in numbers
-  ]
-  try:
-    yield asked
-  finally:
-    for number, handler in zip(numbers, before, strict=True):
-      signal.signal(number, handler)
 
 
 def _left(rest: Sequence[jobs.Job], todo: Sequence[jobs.Job]) -> str:

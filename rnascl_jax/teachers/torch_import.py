@@ -27,7 +27,7 @@ from rnascl_jax import checkpoints, files
 from rnascl_jax.base import Variables
 from rnascl_jax.pytorch import files as torch_files
 from rnascl_jax.pytorch import state_dicts, wrappers
-from rnascl_jax.runtime import disk, lock
+from rnascl_jax.runtime import disk, lock, paths, signals
 from rnascl_jax.teachers import build, fitting
 from rnascl_jax.teachers import normalization as normalizations
 from rnascl_jax.teachers.normalization import NORMALIZATIONS, Normalization
@@ -127,11 +127,11 @@ def save(imported: Imported, folder: str | os.PathLike[str]) -> None:
     HeldError: another import is writing it.
     DiskError: it cannot be written.
   """
-  place = pathlib.Path(folder).absolute()
-  check_absent(place)
+  check_absent(folder)
+  place = paths.local(folder, 'output').absolute()
   # What an import that was killed has left there is written anew.
   unfinished = place.with_name(f'.{place.name}.unfinished')
-  with lock.hold(unfinished):
+  with signals.stop_on_signal(), lock.hold(unfinished):
     try:
       checkpoints.save_variables(
         unfinished / 'model', imported.variables, imported.metadata
@@ -147,7 +147,7 @@ def save(imported: Imported, folder: str | os.PathLike[str]) -> None:
 
 def check_absent(folder: str | os.PathLike[str]) -> None:
   """Raises FileExistsError where a teacher would be overwritten."""
-  if pathlib.Path(folder).exists():
+  if os.path.lexists(paths.local(folder, 'output')):
     raise FileExistsError(
       f'{folder} is there already: choose another --output, or remove it.'
     )

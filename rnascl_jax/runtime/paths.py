@@ -1,0 +1,69 @@
+"""Paths as people write them: `~`, file:// and what is not in a file system.
+
+Example:
+  >>> from rnascl_jax.runtime import paths
+  >>> paths.local('file:///data/my%20runs')
+  PosixPath('/data/my runs')
+"""
+
+import os
+import pathlib
+import re
+import urllib.parse
+
+_SCHEME = re.compile('([a-z][a-z0-9+.-]*):(/.*|$)', re.IGNORECASE | re.DOTALL)
+
+
+class PathError(ValueError):
+  """A path that names no place in a file system."""
+
+
+def local(
+  path: str | bytes | os.PathLike[str], what: str = 'path'
+) -> pathlib.Path:
+  """The place in the file system that a path names.
+
+  Args:
+    path: relative or absolute; it may begin with `~`, `~user` or `file://`.
+      What it names need not exist.
+    what: is named, for messages: a flag, a field or an argument.
+
+  Returns:
+    The same path without those beginnings; a relative one stays relative.
+
+  Raises:
+    PathError: it is empty, is of a user who is not known, or of another scheme,
+      such as gs:// and s3://.
+  """
+  text = os.fsdecode(path)
+  if not text.strip():
+    raise PathError(
+      f'{what}={text!r} names nothing; is a variable of the shell not set?'
+    )
+  match = _SCHEME.fullmatch(text)
+  if match:
+    text = _of_url(text, match[1].lower(), match[2], what)
+  expanded = os.path.expanduser(text)
+  if expanded.startswith('~'):
+    raise PathError(
+      f'{what}={text!r}: there is no user {text.split("/")[0][1:]!r}; write '
+      'the whole path, from / on.'
+    )
+  return pathlib.Path(expanded)
+
+
+def _of_url(text: str, scheme: str, rest: str, what: str) -> str:
+  """The path in a URL of a local file."""
+  if scheme != 'file':
+    raise PathError(
+      f'{what}={text!r} is not in a file system: files are locked, replaced '
+      f'and appended to, which {scheme}:// does not allow. Mount it (gcsfuse, '
+      's3fs, rclone mount) and name the folder where it is mounted.'
+    )
+  host, slash, below = rest.removeprefix('//').partition('/')
+  if (rest.startswith('//') and host not in ('', 'localhost')) or not slash:
+    raise PathError(
+      f'{what}={text!r} must be file:// and an absolute path, such as '
+      'file:///data/runs, or the path alone.'
+    )
+  return urllib.parse.unquote(f'/{below}', errors='surrogateescape')

@@ -1,0 +1,118 @@
+"""SIGINT and SIGTERM, from the first moment of a command to its last."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from rnascl_jax.runtime import signals
+
+_ROOT = pathlib.Path(__file__).parents[2]
+_COMMANDS = sorted(
+  path.stem
+  for path in (_ROOT / 'experiments').glob('*.py')
+  if path.stem not in ('__init__', 'launcher')
+)
+# Stands for a package that a command imports; it says what an ASCII pipe
+# cannot show, and what a destructor raises is dropped by Python.
+_PACKAGE = """
+import os, signal, sys
+
+class Dropped:
+  def __del__(self):
+    os.kill(os.getpid(), signal.{signum})
+
+print('L∞', flush=True)
+print('± ε', file=sys.stderr, flush=True)
+Dropped()
+print('went on', flush=True)
+"""
+
+
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_packages_are_imported_ends_every_command(
+  signum, tmp_path
+):
+  for name in ('absl', 'jax'):
+    text = _PACKAGE.format(signum=signum.name)
+    (tmp_path / f'{name}.py').write_text(text, encoding='utf-8')
+  started = {
+    command: subprocess.Popen(
+      [sys.executable, '-m', f'experiments.{command}'],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      cwd=_ROOT,
+      env={
+        **os.environ,
+        'PYTHONPATH': f'{tmp_path}:{_ROOT}',
+        'PYTHONIOENCODING': 'ascii:strict',
+      },
+    )
+    for command in _COMMANDS
+  }
+  for command, process in started.items():
+    out, err = process.communicate()
+    assert process.returncode == 128 + signum, (command, err)
+    assert out.split() == [b'Linf']
+    assert err.decode('ascii').splitlines() == [
+      '+/- eps',
+      f'Stopped by {signum.name}; the same command goes on.',
+    ]
+
+
+# The main thread cannot run a handler while it computes in C.
+_BUSY = """
+import contextlib, hashlib, os, signal, sys, threading
+from rnascl_jax.runtime import signals
+
+signals.install()
+stage, *numbers = sys.argv[1:]
+
+def send():
+  for number in numbers:
+    os.kill(os.getpid(), int(number))
+
+with signals.stop_on_signal() if stage == 'stage' else contextlib.nullcontext():
+  threading.Timer(0.1, send).start()
+  hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)
+"""
+
+
+@pytest.mark.parametrize(
+  'words',
+  [('start', signal.SIGTERM), ('stage', signal.SIGTERM, signal.SIGINT)],
+)
+def test_the_signal_that_stops_at_once_does_so_while_c_code_runs(words):
+  done = subprocess.run(
+    [sys.executable, '-c', _BUSY, words[0], *(str(int(n)) for n in words[1:])],
+    cwd=_ROOT,
+    capture_output=True,
+    timeout=30,
+  )
+  # Of two at a time, either is the second.
+  assert done.returncode - 128 in words[1:], done.stderr
+  assert done.stderr.count(b'Stopped by ') == 1
+
+
+@pytest.mark.parametrize('signum', signals.SIGNALS)
+def test_a_signal_after_a_stage_has_last_asked_for_one_is_not_lost(signum):
+  before = signal.getsignal(signum)
+  with pytest.raises(signals.Interrupted) as stopped:
+    with signals.stop_on_signal() as stop:
+      assert stop.signum is None
+      os.kill(os.getpid(), signum)
+      assert stop.signum == signum
+      assert signal.getsignal(signum) == signal.SIG_DFL
+  assert stopped.value.code == 128 + signum
+  assert signal.getsignal(signum) is before
+
+
+def test_a_program_that_imports_a_command_keeps_its_handlers():
+  from experiments import pipeline
+
+  assert pipeline.launcher.FLAGS
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+  assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
