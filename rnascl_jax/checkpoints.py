@@ -168,9 +168,10 @@ class Checkpoints(contextlib.AbstractContextManager):
       ValueError: it is of another architecture; the message names the first
         leaf that differs, with both shapes.
     """
-    if not self._read_only:
-      self._change(self._set_damaged_aside)
-    return self._restore(self.last_step(), template)
+    if self._read_only:
+      return self._restore(self.last_step(), template)
+    self._change(self._set_damaged_aside)
+    return processes.together(self._restore, self.last_step(), template)
 
   def restore_best(self, template: PyTree) -> Restored:
     """Like `restore_last`, but the step with the highest metric.
@@ -314,10 +315,11 @@ class _Exports(Checkpoints):
 
   @property
   def _remedy(self) -> str:
+    stage = self._directory.parent / 'stage.json'
     return (
-      'Restore it from a copy; or, in the workdir of a run, delete '
-      f'{self._directory.parent / "stage.json"} and run the same command '
-      'again, which saves it anew.'
+      'Restore it from a copy; or import the teacher again; or, in the workdir '
+      f'of a run, delete {stage} and run the same command again, which saves '
+      'it anew.'
     )
 
   def _metric(self, step: int) -> float:
