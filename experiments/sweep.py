@@ -135,7 +135,7 @@ def run(
     The exit status.
   """
   try:
-    states = sweeps.run(todo, sys.stdout)
+    states = results.checked(root, sweeps.run(todo, sys.stdout))
   except sweeps.Stopped as stopped:
     print('Stopped. The same command goes on.')
     return 128 + stopped.signum

@@ -82,11 +82,18 @@ def load(path: files.Path) -> Adversarial:
 
   Raises:
     FileNotFoundError: there is no such file.
-    KeyError: an array is missing in it.
+    DamagedFileError: it is not what was saved; the message names it.
   """
-  with np.load(paths.local(path)) as saved:
-    found = Adversarial(*(saved[name] for name in Adversarial._fields))
-  return found._replace(epsilon=float(found.epsilon), norm=str(found.norm))
+  path = paths.local(path)
+  saved = files.read_npz(path, *Adversarial._fields)
+  with files.naming(path):
+    return Adversarial(
+      rows=saved['rows'],
+      images=saved['images'],
+      labels=saved['labels'],
+      epsilon=float(saved['epsilon']),
+      norm=str(saved['norm']),
+    )
 
 
 def replace(folder: files.Path, by: files.Path) -> None:

@@ -1,9 +1,14 @@
-"""Saving and restoring with Orbax: the last and the best step of a stage.
+"""Saving and restoring with Orbax: the last steps and the best of a stage.
 
 A checkpoint is a nested dict of host arrays with JSON beside it, in a folder
-named after its step. It appears under that name only when all of it is written:
-a run killed while saving goes on from the checkpoint before. Saving returns
-when the files are there: 0.2 s for 300 small arrays, most of it per array.
+named after its step, with the SHA-256 of every file in it. It appears under
+that name only when all of it is written: a run killed while saving goes on from
+the checkpoint before. Saving returns when the files are there: 0.1 s for 300
+small arrays, most of it per array.
+
+Digests are compared before anything is read, so a flipped bit never becomes
+another number. Of a run whose last checkpoint is damaged, the one before is
+taken, and what comes after it is computed again.
 
 On several hosts every process calls the same functions on a shared file system,
 with one replica of its state, and the first process writes. The replicas are
@@ -21,27 +26,29 @@ Example:
 """
 
 import contextlib
+import json
 import logging
 import math
 import os
+import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 from flax import traverse_util
-from orbax.checkpoint import checkpoint_managers
 
-from rnascl_jax import named_arrays, processes
+from rnascl_jax import files, named_arrays, processes
 from rnascl_jax.base import PyTree
-from rnascl_jax.runtime import disk, lock, paths
+from rnascl_jax.runtime import digests, disk, lock, paths
 
-# Folders of exported variables, so that they may lie beside checkpoints.
-_EXPORT = 'variables'
 _NO_METRIC = -math.inf
-# What Orbax calls a checkpoint that is not complete ends so.
+# Of the folder of a step while it is written or deleted.
 _UNFINISHED = '.orbax-checkpoint-tmp'
+# What a step consists of.
+_STATE, _EXTRA, _METRICS = 'state', 'extra/metadata', 'metrics/metrics'
 
 
 class Restored(NamedTuple):
@@ -60,20 +67,23 @@ class Restored(NamedTuple):
 
 
 class Checkpoints(contextlib.AbstractContextManager):
-  """The last and the best checkpoint in a folder; other files may be in it."""
+  """The last two checkpoints in a folder and the best; others may be in it."""
+
+  # Of the names of steps; other files in the folder are not seen.
+  _prefix = ''
+  # With the last two, there is one to go on from where the last is damaged.
+  _keep = 2
 
   def __init__(
     self,
     directory: str | os.PathLike[str],
     *,
-    prefix: str | None = None,
     read_only: bool = False,
   ):
     """Opens a folder.
 
     Args:
       directory: created if missing.
-      prefix: of the names of steps; others in the folder are not seen.
       read_only: saves nothing and removes nothing. Without it this is the
         folder's only writer, and what a killed one has left half written is
         removed.
@@ -85,37 +95,17 @@ class Checkpoints(contextlib.AbstractContextManager):
     """
     self._directory = paths.local(directory).absolute()
     self._read_only = read_only
-    if read_only and not self._directory.is_dir():
-      raise FileNotFoundError(f'there is no directory {self._directory}.')
-    last = checkpoint_managers.LatestN(1)
-    best = checkpoint_managers.BestN(get_metric_fn=_metric, n=1)
-    own = jax.process_index() if processes.count() > 1 else 0
-    alone = ocp.options.MultiprocessingOptions(
-      primary_host=own,
-      active_processes={own},
-      barrier_sync_key_prefix=f'reader{own}',
-    )
-    options = ocp.CheckpointManagerOptions(
-      # Whoever only reads waits for nobody.
-      multiprocessing_options=alone
-      if read_only and processes.count() > 1
-      else ocp.options.MultiprocessingOptions(),
-      best_fn=_metric,
-      preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-        [last, best]
-      ),
-      step_prefix=prefix,
-      create=not read_only,
-      cleanup_tmp_directories=not read_only,
-      enable_async_checkpointing=False,
-    )
-    with contextlib.ExitStack() as stack:
-      stack.enter_context(_quiet_orbax())
+    # Listed once: a shared file system may show processes different folders.
+    self._steps: list[int] = []
+    with contextlib.ExitStack() as held:
       if not read_only:
-        processes.on_main(self._take, stack)
-      self._manager = ocp.CheckpointManager(self._directory, options=options)
-      stack.callback(self._manager.close)
-      self._close = stack.pop_all().close
+        self._change(self._prepare, held)
+      self._held = held.pop_all()
+    if not read_only:
+      return
+    if not self._directory.is_dir():
+      raise FileNotFoundError(f'there is no directory {self._directory}.')
+    self._steps = self._list()
 
   def save(
     self,
@@ -125,7 +115,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     metric: float | None = None,
     extra: Mapping[str, Any] | None = None,
   ) -> None:
-    """Saves a step; afterwards only it and the best one are kept.
+    """Saves a step; afterwards only the last ones and the best are kept.
 
     Args:
       step: greater than the last one.
@@ -152,59 +142,157 @@ class Checkpoints(contextlib.AbstractContextManager):
     if metric is None or math.isnan(metric):
       metric = _NO_METRIC
     arrays = traverse_util.unflatten_dict(named_arrays.from_state(state))
-    items = ocp.args.Composite(
-      state=ocp.args.StandardSave(arrays),
-      extra=ocp.args.JsonSave(dict(extra or {})),
-    )
-    metrics = {'metric': float(metric)}
-    processes.on_main(lock.check, self._directory)
-    try:
-      with disk.explained(self._directory):
-        self._manager.save(step, args=items, metrics=metrics, force=True)
-    except disk.DiskError:
-      for unfinished in self._directory.glob(f'*{_UNFINISHED}'):
-        shutil.rmtree(unfinished, ignore_errors=True)
-      lock.check(self._directory)
-      raise
-
-  def _take(self, stack: contextlib.ExitStack) -> None:
-    """Makes this the only writer of the folder, as long as it is open."""
-    stack.enter_context(lock.take(self._directory))
+    self._change(self._write, step, arrays, float(metric), extra or {})
 
   def last_step(self) -> int | None:
     """The last step that was saved, or None."""
-    return self._manager.latest_step()
+    return self._steps[-1] if self._steps else None
 
   def best_step(self) -> int | None:
-    """The step with the highest metric, or None if no step has one."""
-    step = self._manager.best_step()
-    if step is None or _metric(self._manager.metrics(step)) == _NO_METRIC:
-      return None
-    return step
+    """The step with the highest metric, or None if no step has one.
+
+    Raises:
+      DamagedFileError: the metric of a step cannot be read.
+    """
+    metrics = {step: self._metric(step) for step in self._steps}
+    # Of equals the later.
+    best = max(self._steps, key=lambda s: (metrics[s], s), default=None)
+    return None if best is None or metrics[best] == _NO_METRIC else best
 
   def restore_last(self, template: PyTree) -> Restored:
     """Restores the last step.
+
+    A step that is damaged is set aside, with a warning, and the last one that
+    is not is taken; if the folder was opened to be read only, it is refused.
 
     Args:
       template: a state as it was saved, with arrays or `jax.ShapeDtypeStruct`.
 
     Raises:
       FileNotFoundError: nothing was saved.
+      DamagedFileError: every step is damaged; or the best of those before the
+        last one, without which the run would come to another result.
       ValueError: it is of another architecture; the message names the first
         leaf that differs, with both shapes.
     """
-    return self._restore(self.last_step(), template)
+    if self._read_only:
+      return self._restore(self.last_step(), template)
+    self._change(self._set_damaged_aside)
+    return processes.together(self._restore, self.last_step(), template)
 
   def restore_best(self, template: PyTree) -> Restored:
-    """Like `restore_last`, but the step with the highest metric."""
+    """Like `restore_last`, but the step with the highest metric.
+
+    Raises:
+      DamagedFileError: it is damaged, or the metric of any step is.
+    """
     return self._restore(self.best_step(), template)
 
   def close(self) -> None:
-    """Releases what Orbax holds; everything is saved already."""
-    self._close()
+    """Lets others write in the folder; everything is saved already."""
+    self._held.close()
 
   def __exit__(self, *error: object) -> None:
     self.close()
+
+  def _change(self, function: Callable[..., None], *arguments: Any) -> None:
+    """Has the main process change the folder, and tells all of the steps."""
+    processes.on_main(function, *arguments)
+    self._steps = processes.from_main(self._steps)
+
+  def _list(self) -> list[int]:
+    """All steps in the folder, increasing."""
+    names = [
+      path.name.removeprefix(self._prefix)
+      for path in self._directory.iterdir()
+      if path.name.startswith(self._prefix)
+    ]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+  def _folder(self, step: int | None) -> pathlib.Path:
+    """Of a step; `step` is None if there is no such one."""
+    if step is None:
+      raise FileNotFoundError(f'no such checkpoint in {self._directory}.')
+    return self._directory / f'{self._prefix}{step}'
+
+  @property
+  def _remedy(self) -> str:
+    """What the user can do about a damaged step."""
+    return (
+      f'Restore it from a copy, or delete {self._directory} to begin this '
+      'stage anew.'
+    )
+
+  def _prepare(self, held: contextlib.ExitStack) -> None:
+    """Becomes the folder's only writer, and removes what a killed one left."""
+    if self._directory.is_file():
+      raise files.damaged(self._directory, 'it is no folder', self._remedy)
+    held.enter_context(lock.take(self._directory))
+    for path in self._directory.glob(f'*{_UNFINISHED}'):
+      _remove(path)
+    self._steps = self._list()
+
+  def _write(
+    self,
+    step: int,
+    arrays: dict[str, Any],
+    metric: float,
+    extra: Mapping[str, Any],
+  ) -> None:
+    """Writes a step, and removes those that it makes superfluous."""
+    metrics = {other: self._metric(other) for other in self._steps}
+    metrics[step] = metric
+    best = max(metrics, key=lambda s: (metrics[s], s))
+    folder = self._folder(step)
+    unfinished = folder.with_name(f'{folder.name}{_UNFINISHED}')
+    lock.check(self._directory)
+    try:
+      with disk.explained(self._directory):
+        unfinished.mkdir()
+        with _orbax() as checkpointer:
+          checkpointer.save(
+            unfinished / _STATE, args=ocp.args.StandardSave(arrays)
+          )
+        files.write_json(unfinished / _EXTRA, extra)
+        files.write_json(
+          unfinished / _METRICS, {'metric': metric, 'best': best}
+        )
+        digests.write(unfinished)
+        unfinished.rename(folder)
+    finally:
+      _remove(unfinished)
+    kept = {best, *[*self._steps, step][-self._keep :]}
+    for other in self._steps:
+      if other not in kept:
+        _delete(self._folder(other))
+    self._steps = sorted(kept)
+
+  def _set_damaged_aside(self) -> None:
+    """Renames damaged steps; raises if what is left is not enough to go on."""
+    damaged: dict[int, files.DamagedFileError] = {}
+    aside = {s: self._directory / f'damaged_{s}' for s in self._steps}
+    for step in self._steps:
+      try:
+        remedy = f'This checkpoint is set aside as {aside[step]}.'
+        digests.check(self._folder(step), remedy=remedy)
+      except files.DamagedFileError as error:
+        damaged[step] = error
+    whole = [step for step in self._steps if step not in damaged]
+    needed = self._best_until(whole[-1]) if whole else self.last_step()
+    if needed in damaged:
+      digests.check(self._folder(needed), remedy=self._remedy)
+    for step, found in damaged.items():
+      _remove(aside[step])
+      self._folder(step).rename(aside[step])
+      absl_logging.warning('%s Step %d is gone on from.', found, whole[-1])
+    self._steps = whole
+
+  def _metric(self, step: int) -> float:
+    return self._json(step, _METRICS)['metric']
+
+  def _best_until(self, step: int) -> int | None:
+    """The best step when this one was saved, None if that was not noted."""
+    return self._json(step, _METRICS).get('best')
 
   def _restore(self, step: int | None, template: PyTree) -> Restored:
     restored = self._read(step)
@@ -215,20 +303,41 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   def _read(self, step: int | None) -> Restored:
     """The state as nested dicts; `step` is None if there is no such one."""
-    if step is None:
-      raise FileNotFoundError(f'no such checkpoint in {self._directory}.')
-    items = ocp.args.Composite(
-      state=ocp.args.StandardRestore(), extra=ocp.args.JsonRestore()
-    )
-    found = self._manager.restore(step, args=items)
-    return Restored(step, found['state'], found['extra'])
+    folder, extra = self._folder(step), self._json(step, _EXTRA)
+    # Orbax reads arrays side by side: of damaged ones it would raise one error,
+    # and print others from threads that outlive the call.
+    digests.check(folder, remedy=self._remedy)
+    with _orbax() as checkpointer:
+      state = checkpointer.restore(
+        folder / _STATE, args=ocp.args.StandardRestore()
+      )
+    return Restored(step or 0, state, extra)
 
-  def _read_extra(self, step: int | None) -> dict[str, Any]:
+  def _json(self, step: int | None, name: str) -> dict[str, Any]:
     """The JSON beside a state; `step` is None if there is no such one."""
-    if step is None:
-      raise FileNotFoundError(f'no such checkpoint in {self._directory}.')
-    items = ocp.args.Composite(extra=ocp.args.JsonRestore())
-    return self._manager.restore(step, args=items)['extra']
+    content = digests.read(self._folder(step), name, remedy=self._remedy)
+    return files.from_json(json.loads(content))
+
+
+class _Exports(Checkpoints):
+  """The variables of a network, in a folder with others beside."""
+
+  _prefix = 'variables_'
+  _keep = 1
+
+  @property
+  def _remedy(self) -> str:
+    stage = self._directory.parent / 'stage.json'
+    return (
+      'Restore it from a copy; or import the teacher again; or, in the workdir '
+      f'of a run, delete {stage} and run the same command again, which saves '
+      'it anew.'
+    )
+
+  def _metric(self, step: int) -> float:
+    # An export takes the place of another one, damaged or not.
+    del step
+    return _NO_METRIC
 
 
 def save_variables(
@@ -248,7 +357,7 @@ def save_variables(
     ValueError: a container is not a dict, or a leaf is not an array of numbers.
   """
   named_arrays.check_nested_dicts(variables)
-  with Checkpoints(directory, prefix=_EXPORT) as exports:
+  with _Exports(directory) as exports:
     last = exports.last_step()
     step = 0 if last is None else last + 1
     exports.save(step, variables, extra=metadata)
@@ -265,8 +374,9 @@ def load_variables(
 
   Raises:
     FileNotFoundError: there is no export in the directory.
+    DamagedFileError: it is damaged; the message names the file.
   """
-  with Checkpoints(directory, prefix=_EXPORT, read_only=True) as exports:
+  with _Exports(directory, read_only=True) as exports:
     _, variables, metadata = exports._read(exports.last_step())
   return variables, metadata
 
@@ -276,13 +386,42 @@ def load_metadata(directory: str | os.PathLike[str]) -> dict[str, Any]:
 
   Raises:
     FileNotFoundError: there is no export in the directory.
+    DamagedFileError: it is damaged; the message names the file.
   """
-  with Checkpoints(directory, prefix=_EXPORT, read_only=True) as exports:
-    return exports._read_extra(exports.last_step())
+  with _Exports(directory, read_only=True) as exports:
+    return exports._json(exports.last_step(), _EXTRA)
 
 
-def _metric(metrics: Mapping[str, float]) -> float:
-  return metrics['metric']
+def _delete(folder: pathlib.Path) -> None:
+  """Deletes a step: renamed first, so a kill leaves all of it or none."""
+  unfinished = folder.with_name(f'{folder.name}{_UNFINISHED}')
+  folder.rename(unfinished)
+  _remove(unfinished)
+
+
+def _remove(path: pathlib.Path) -> None:
+  """Deletes a folder, or the file in its place, if there is one."""
+  if path.is_dir():
+    shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _orbax() -> Iterator[ocp.Checkpointer]:
+  """What reads and writes arrays on this process, and waits for no other."""
+  options = ocp.options.MultiprocessingOptions()
+  if processes.count() > 1:
+    own = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+      primary_host=own,
+      active_processes={own},
+      barrier_sync_key_prefix=f'alone{own}',
+    )
+  with _quiet_orbax():
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
+    with ocp.Checkpointer(handler, multiprocessing_options=options) as found:
+      yield found
 
 
 @contextlib.contextmanager

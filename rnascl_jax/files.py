@@ -19,7 +19,10 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -35,8 +38,62 @@ _NON_FINITE = {
 }
 
 
+# What to do about a file that the next run writes again.
+REMEDY = 'Restore it from a copy, or delete it and run the same command again.'
+# What JSON, NumPy and zip files raise, and whoever takes their content apart,
+# if a byte or a type is another one than was written.
+_BROKEN = (
+  ArithmeticError,
+  AttributeError,
+  EOFError,
+  LookupError,
+  MemoryError,
+  OSError,
+  RuntimeError,
+  TypeError,
+  ValueError,
+  struct.error,
+  zipfile.BadZipFile,
+  zlib.error,
+)
+
+
 class DamagedFileError(ValueError):
   """A file is damaged; the message names it and says what to do."""
+
+
+def damaged(path: Path, what: str, remedy: str = REMEDY) -> DamagedFileError:
+  """Makes the error that names a damaged file.
+
+  Args:
+    path: the file or folder.
+    what: is wrong with it.
+    remedy: what the user can do, a whole sentence.
+  """
+  return DamagedFileError(f'{os.fspath(path)} is damaged: {what}. {remedy}')
+
+
+@contextlib.contextmanager
+def naming(path: Path, remedy: str = REMEDY) -> Iterator[None]:
+  """Names a file in what is raised while its content is taken apart.
+
+  Args:
+    path: the file.
+    remedy: what the user can do if it is damaged, a whole sentence.
+
+  Raises:
+    DamagedFileError: the body raised what damaged content makes it raise.
+    FileNotFoundError: the body raised it: a missing file is not damaged.
+  """
+  try:
+    yield
+  except (DamagedFileError, FileNotFoundError, PermissionError):
+    raise
+  except _BROKEN as error:
+    # A plain one says all in its text; a KeyError's is no more than a name.
+    kind = '' if type(error) is ValueError else type(error).__name__
+    text = ': '.join(part for part in (kind, f'{error}') if part)
+    raise damaged(path, text, remedy) from error
 
 
 @contextlib.contextmanager
@@ -103,19 +160,60 @@ def write_json(path: Path, value: Any) -> None:
   )
 
 
-def read_json(path: Path) -> Any:
-  """Reads what `write_json` wrote.
+def read_json(path: Path, *keys: str, remedy: str = REMEDY) -> dict[str, Any]:
+  """Reads an object that `write_json` wrote.
+
+  Args:
+    path: the file.
+    *keys: names that the object must have.
+    remedy: what the user can do if the file is damaged, a whole sentence.
 
   Raises:
     FileNotFoundError: there is no such file.
-    DamagedFileError: the file is not JSON; the message names it.
+    DamagedFileError: the file is not a JSON object with these names; the
+      message has its path.
   """
-  try:
-    return from_json(json.loads(pathlib.Path(path).read_bytes()))
-  except ValueError as error:  # Not JSON, or not even UTF-8.
-    raise DamagedFileError(
-      f'{os.fspath(path)} is not valid JSON: {error}'
-    ) from error
+  with naming(path, remedy):
+    value = from_json(json.loads(pathlib.Path(path).read_bytes()))
+    _check_names(value, keys)
+  return value
+
+
+def read_npz(
+  path: Path, *keys: str, remedy: str = REMEDY
+) -> dict[str, np.ndarray]:
+  """Reads all arrays of an .npz file and checks their CRC-32.
+
+  Args:
+    path: the file.
+    *keys: names of arrays that must be there.
+    remedy: what the user can do if the file is damaged, a whole sentence.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    DamagedFileError: the file is not what was written; the message has its
+      path.
+  """
+  with naming(path, remedy), open(path, 'rb') as file:
+    with zipfile.ZipFile(file) as archive:
+      # NumPy reads as far as an array goes, which may end before its check.
+      broken = archive.testzip()
+    if broken is not None:
+      raise ValueError(f'the CRC-32 of {broken} is another one')
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as saved:
+      arrays = dict(saved)
+    _check_names(arrays, keys)
+  return arrays
+
+
+def _check_names(value: Any, keys: Sequence[str]) -> None:
+  """Raises unless a value is a mapping with these keys."""
+  if not isinstance(value, dict):
+    raise ValueError(f'it holds a {type(value).__name__}, not an object')
+  missing = [key for key in keys if key not in value]
+  if missing:
+    raise ValueError(f'it lacks {", ".join(missing)}')
 
 
 def to_json(value: Any) -> Any:
@@ -216,16 +314,17 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: a line is not a JSON object; the message has its number.
+    DamagedFileError: a line is not a JSON object with a step; the message has
+      its number.
   """
   records = []
   for number, line in enumerate(_whole_lines(path).splitlines(), start=1):
-    try:
+    remedy = 'Restore the file from a copy, or delete this line.'
+    with naming(f'{os.fspath(path)}:{number}', remedy):
       record = from_json(json.loads(line))
-    except ValueError as error:
-      raise ValueError(f'{path}:{number} is not JSON: {error}') from error
-    if not isinstance(record, dict):
-      raise ValueError(f'{path}:{number} is not a JSON object.')
+      _check_names(record, ['step'])
+      if not isinstance(record['step'], int):
+        raise ValueError(f'the step is {record["step"]!r}')
     records.append(record)
   return records
 
@@ -240,5 +339,6 @@ def _finite_or_name(value: float) -> float | str:
 
 def _whole_lines(path: Path) -> bytes:
   """What a file has up to its last end of line."""
-  content = pathlib.Path(path).read_bytes()
+  with naming(path):
+    content = pathlib.Path(path).read_bytes()
   return content[: content.rfind(b'\n') + 1]

@@ -5,7 +5,7 @@ what is in it. What is finished goes into parts, small files that are there
 whole or not at all:
 
   identity.json     of which evaluation the journal is
-  logits.npy        of the images without an attack
+  logits.npz        of the images without an attack
   part-000000.npz   what was finished, in this order
   part-000001.npz   ...
 
@@ -44,7 +44,6 @@ import os
 import pathlib
 import reprlib
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -59,8 +58,6 @@ SECONDS_BETWEEN_PARTS = 5.0
 # Logits of the same network, on other devices or in other batches, differ by
 # rounding: by less than this share of the largest one in float32.
 _ROUNDING = 1e-3
-# What NumPy raises for a file that is cut off or broken.
-_BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 # Member of an ensemble, what it finished, and how many seconds it took.
 Entry = tuple[str, Finished, float]
@@ -109,6 +106,7 @@ class Journal(contextlib.AbstractContextManager):
       among it.
 
     Raises:
+      DamagedFileError: if it does not say of which evaluation it is.
       ValueError: if it is the journal of another evaluation: its identity is
         another one, or its logits differ by more than 0.001 of the largest one.
         The message says in what, and how to start afresh.
@@ -118,8 +116,8 @@ class Journal(contextlib.AbstractContextManager):
     if self._parts() or (self._folder / 'identity.json').exists():
       self._check(about, logits)
     else:
-      with files.replacing(self._folder / 'logits.npy') as file:
-        np.save(file, logits)
+      with files.replacing(self._folder / 'logits.npz') as file:
+        np.savez(file, logits=logits)
       files.write_json(self._folder / 'identity.json', about)
     numbers = [-1, *map(_number, self._parts())]
     self._number = max(numbers) + 1
@@ -169,14 +167,14 @@ class Journal(contextlib.AbstractContextManager):
 
   def _check(self, identity: dict[str, Any], logits: np.ndarray) -> None:
     """Raises unless the journal is of this evaluation."""
-    try:
-      before = files.read_json(self._folder / 'identity.json')
-      known = np.load(self._folder / 'logits.npy')
-    except _BROKEN as error:
-      raise ValueError(
-        f'The journal {self._folder} cannot be read ({error}). Delete the '
-        'folder to start afresh.'
-      ) from error
+    remedy = f'Delete the journal {self._folder} to start afresh.'
+    for name in ('identity.json', 'logits.npz'):
+      if not (self._folder / name).exists():
+        raise files.damaged(self._folder / name, 'it is missing', remedy)
+    before = files.read_json(self._folder / 'identity.json', remedy=remedy)
+    known = files.read_npz(
+      self._folder / 'logits.npz', 'logits', remedy=remedy
+    )['logits']
     found = [*_differences('', before, identity), *_distance(known, logits)]
     if found:
       raise ValueError(
@@ -205,19 +203,18 @@ def _arrays(entries: list[Entry]) -> dict[str, Any]:
 def _read(part: pathlib.Path) -> list[Entry]:
   """The entries of a part; none if it is broken, and a warning."""
   try:
-    # NumPy itself would leave a broken file open.
-    with open(part, 'rb') as file, np.load(file) as saved:
-      arrays = dict(saved)
-    return [
-      (
-        str(member),
-        Finished(*(arrays[f'{name}/{index}'] for name in Finished._fields)),
-        float(arrays['seconds'][index]),
-      )
-      for index, member in enumerate(arrays['members'])
-    ]
-  except _BROKEN as error:
-    logging.warning('%s is broken and left out: %s', part, error)
+    arrays = files.read_npz(part, remedy='Its attacks are begun again.')
+    with files.naming(part, 'Its attacks are begun again.'):
+      return [
+        (
+          str(member),
+          Finished(*(arrays[f'{name}/{index}'] for name in Finished._fields)),
+          float(arrays['seconds'][index]),
+        )
+        for index, member in enumerate(arrays['members'])
+      ]
+  except files.DamagedFileError as error:
+    logging.warning('%s', error)
     return []
 
 

@@ -42,6 +42,12 @@ _PACKAGES = (
 )
 
 
+_UNKNOWN = (
+  'Restore it from a copy; or, if you are sure that the run is of this config, '
+  'delete it.'
+)
+
+
 class MissingStageError(FileNotFoundError):
   """A stage needs another one that is not complete."""
 
@@ -62,6 +68,7 @@ def open_workdir(path: str, settings: Settings) -> Iterator[pathlib.Path]:
     ValueError: if the path is empty, or the folder is of another config; it
       lists the differences. Or if some process does not see what the main
       process writes.
+    DamagedFileError: if config.json or provenance.json is damaged.
     HeldError: if it has a writer already, on the main process.
     OtherProcessError: in this case, on the others.
     DiskError: if it cannot be written to, or is deleted later on.
@@ -98,12 +105,14 @@ def _take(
 
 
 def _compare(folder: pathlib.Path, settings: Settings) -> None:
-  """Raises if the folder is of another config."""
+  """Raises if the folder is of another config, or does not say of which."""
+  _provenance(folder)
   saved = folder / 'config.json'
   if not saved.exists():
     return
   config = dataclasses.asdict(settings)
-  before, now = flat(files.read_json(saved)), flat(config)
+  before = flat(files.read_json(saved, remedy=_UNKNOWN))
+  now = flat(config)
   differences = [
     f'{name}: {before.get(name)!r} there, {now.get(name)!r} here'
     for name in sorted(before | now)
@@ -182,6 +191,7 @@ def summary(stage: pathlib.Path) -> dict[str, Any]:
 
   Raises:
     MissingStageError: if the stage is not complete; it says what to run.
+    DamagedFileError: if it is, and the file is damaged.
   """
   if not is_done(stage):
     raise MissingStageError(
@@ -189,14 +199,13 @@ def summary(stage: pathlib.Path) -> dict[str, Any]:
       f'{_command_of(stage)} first, or all stages with python -m '
       'experiments.pipeline.'
     )
-  return files.from_json(
-    processes.from_main(_read_on_main(stage / 'stage.json'))
-  )
+  found: dict[str, Any] = {}
 
+  def read() -> None:
+    found.update(files.read_json(stage / 'stage.json', 'seconds'))
 
-def _read_on_main(path: pathlib.Path) -> Any:
-  """The JSON of a file, on the main process; elsewhere None."""
-  return files.to_json(files.read_json(path)) if processes.is_main() else None
+  processes.on_main(read)
+  return files.from_json(processes.from_main(files.to_json(found)))
 
 
 def _command_of(stage: pathlib.Path) -> str:
@@ -220,8 +229,7 @@ def record(
 def _record(
   folder: pathlib.Path, seed: int, devices: int, stage: str, seconds: float
 ) -> None:
-  path = folder / 'provenance.json'
-  before = files.read_json(path) if path.exists() else {}
+  path, before = folder / 'provenance.json', _provenance(folder)
   now = {
     'command': _command(),
     'commit': _commit(),
@@ -234,10 +242,18 @@ def _record(
     {
       **now,
       'seed': seed,
-      'seconds': {**before.get('seconds', {}), stage: round(seconds, 2)},
-      'stages': {**before.get('stages', {}), stage: now},
+      'seconds': {**before['seconds'], stage: round(seconds, 2)},
+      'stages': {**before['stages'], stage: now},
     },
   )
+
+
+def _provenance(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+  """What was recorded of each stage; empty if nothing was."""
+  path = folder / 'provenance.json'
+  saved = files.read_json(path) if path.exists() else {}
+  with files.naming(path):
+    return {name: {**saved.get(name, {})} for name in ('seconds', 'stages')}
 
 
 def _command() -> str:

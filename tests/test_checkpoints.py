@@ -16,7 +16,7 @@ import optax
 import pytest
 from absl import logging as absl_logging
 
-from rnascl_jax import checkpoints, named_arrays
+from rnascl_jax import checkpoints, files, named_arrays
 
 
 @flax.struct.dataclass
@@ -127,15 +127,15 @@ def _save_all(directory, metrics):
 @pytest.mark.parametrize(
   'metrics, kept, best',
   [
-    ([0.1, 0.9, 0.5, 0.4], [1, 3], 1),
-    ([0.1, 0.2, 0.3], [2], 2),
-    ([0.5, 0.5, 0.1], [1, 2], 1),
-    ([None, 0.3, None, float('nan')], [1, 3], 1),
-    ([-1.0, None], [0, 1], 0),
-    ([None, float('nan')], [1], None),
+    ([0.1, 0.9, 0.5, 0.4, 0.3], [1, 3, 4], 1),
+    ([0.1, 0.2, 0.3], [1, 2], 2),
+    ([0.5, 0.5, 0.1, 0.0], [1, 2, 3], 1),
+    ([None, 0.3, None, float('nan'), None], [1, 3, 4], 1),
+    ([-1.0, None, None], [0, 1, 2], 0),
+    ([None, None, float('nan')], [1, 2], None),
   ],
 )
-def test_the_last_and_the_best_are_kept(tmp_path, metrics, kept, best):
+def test_the_last_two_and_the_best_are_kept(tmp_path, metrics, kept, best):
   _save_all(tmp_path, metrics)
   assert sorted(int(name) for name in os.listdir(tmp_path)) == kept
   template = {'w': np.zeros(2, int)}
@@ -158,7 +158,7 @@ def test_the_best_of_an_earlier_run_stays_the_best(tmp_path):
     assert (saved.best_step(), saved.last_step()) == (1, 3)
     saved.save(4, {'w': np.zeros(2)}, metric=0.95)
     assert (saved.best_step(), saved.last_step()) == (4, 4)
-  assert os.listdir(tmp_path) == ['4']
+  assert sorted(os.listdir(tmp_path)) == ['3', '4']
 
 
 def test_an_empty_folder_has_no_steps(tmp_path):
@@ -178,6 +178,7 @@ def test_other_files_may_be_in_the_folder(tmp_path):
   with checkpoints.Checkpoints(tmp_path) as saved:
     assert saved.last_step() == 1
   assert sorted(os.listdir(tmp_path)) == [
+    '0',
     '1',
     'events.out.tfevents.123.host',
     'figures',
@@ -242,7 +243,7 @@ def test_a_process_killed_in_a_save_leaves_the_step_before(tmp_path):
   with checkpoints.Checkpoints(tmp_path) as saved:
     assert saved.restore_best({'w': np.zeros(2, int)}).step == 1
     saved.save(2, {'w': np.full(2, 2)}, metric=0.9)
-  assert os.listdir(tmp_path) == ['2']
+  assert sorted(os.listdir(tmp_path)) == ['1', '2']
 
 
 @pytest.mark.parametrize(
@@ -316,6 +317,115 @@ def test_variables_are_loaded_without_a_template(tmp_path):
   _assert_same_bits(loaded, variables)
   assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(loaded))
   assert loaded_metadata == metadata
+
+
+def _flip(path):
+  """Flips a bit in the middle of a file."""
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 4
+  path.write_bytes(content)
+
+
+def _files(folder):
+  return sorted(path for path in folder.rglob('*') if path.is_file())
+
+
+def test_a_flipped_bit_in_a_checkpoint_never_becomes_another_number(tmp_path):
+  """In no file of it; those of the arrays are not checked by Orbax itself."""
+  _save_all(tmp_path, [0.1])
+  paths = _files(tmp_path / '0')
+  assert len(paths) > 9
+  for path in paths:
+    content = path.read_bytes()
+    _flip(path)
+    with checkpoints.Checkpoints(tmp_path, read_only=True) as saved:
+      with pytest.raises(files.DamagedFileError, match=f'{tmp_path}/0/'):
+        saved.restore_last({'w': np.zeros(2, int)})
+    path.write_bytes(content)
+
+
+def _damage_state(folder, how):
+  for path in _files(folder / 'state'):
+    if how == 'flip':
+      _flip(path)
+    elif how == 'cut':
+      path.write_bytes(path.read_bytes()[:10])
+    else:
+      path.unlink()
+
+
+@pytest.mark.parametrize('how', ['flip', 'cut', 'lost'])
+def test_where_the_last_step_is_damaged_the_one_before_is_taken_and_it_is_said(
+  tmp_path, caplog, capfd, how
+):
+  _save_all(tmp_path, [0.9, 0.1, 0.2])
+  _damage_state(tmp_path / '2', how)
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    restored = saved.restore_last({'w': np.zeros(2, int)})
+    assert (restored.step, restored.state['w'].tolist()) == (1, [1, 1])
+    assert (saved.last_step(), saved.best_step()) == (1, 0)
+    (record,) = caplog.records
+    aside = tmp_path / 'damaged_2'
+    assert f'{tmp_path}/2/state/' in record.getMessage()
+    assert f'is set aside as {aside}. Step 1 is' in record.getMessage()
+    assert aside.is_dir()
+    saved.save(2, {'w': np.full(2, 2)}, metric=0.2)
+  assert sorted(os.listdir(tmp_path)) == ['0', '1', '2', 'damaged_2']
+  # Threads of Orbax print what they raise when it is too late to catch it.
+  assert 'Traceback' not in ''.join(capfd.readouterr())
+
+
+def test_a_damaged_step_that_nothing_depends_on_is_set_aside(tmp_path, caplog):
+  _save_all(tmp_path, [0.9, 0.1, 0.2])
+  (tmp_path / '1' / 'metrics' / 'metrics').write_text('')
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    assert saved.restore_last({'w': np.zeros(2, int)}).step == 2
+    assert saved.best_step() == 0
+  assert sorted(os.listdir(tmp_path)) == ['0', '2', 'damaged_1']
+  assert f'{tmp_path}/1/metrics/metrics' in caplog.text
+
+
+@pytest.mark.parametrize('damaged', [(0,), (0, 2), (0, 1, 2)])
+def test_a_run_does_not_go_on_without_its_best_step(tmp_path, damaged):
+  """It would come to another result than without the damage."""
+  _save_all(tmp_path, [0.9, 0.1, 0.2])
+  for step in damaged:
+    _damage_state(tmp_path / f'{step}', 'flip')
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    with pytest.raises(files.DamagedFileError, match=f'delete {tmp_path} to'):
+      saved.restore_last({'w': np.zeros(2, int)})
+  assert sorted(os.listdir(tmp_path)) == ['0', '1', '2']
+
+
+def _replace_by_a_file(folder):
+  shutil.rmtree(folder)
+  folder.write_text('x')
+
+
+def _replace_by_an_empty_folder(folder):
+  shutil.rmtree(folder)
+  folder.mkdir()
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [
+    *(lambda folder, i=i: _flip(_files(folder)[i]) for i in (0, 2, 5)),
+    lambda folder: (folder / 'extra' / 'metadata').write_text('[]'),
+    lambda folder: _damage_state(folder, 'cut'),
+    lambda folder: _damage_state(folder, 'lost'),
+    _replace_by_a_file,
+    _replace_by_an_empty_folder,
+  ],
+)
+def test_a_damaged_export_is_named_and_may_be_replaced(tmp_path, damage):
+  checkpoints.save_variables(tmp_path, {'w': np.ones(2)}, {'a': 1})
+  damage(tmp_path / 'variables_0')
+  with pytest.raises(files.DamagedFileError, match=f'{tmp_path}/variables_0'):
+    checkpoints.load_variables(tmp_path)
+  checkpoints.save_variables(tmp_path, {'w': np.ones(2)}, {'a': 2})
+  assert checkpoints.load_variables(tmp_path)[1] == {'a': 2}
+  assert os.listdir(tmp_path) == ['variables_1']
 
 
 def test_frozen_variables_are_exported_as_dicts(tmp_path):

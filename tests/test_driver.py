@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 
 import jax
@@ -119,6 +120,25 @@ def test_search_that_dies_after_a_checkpoint_goes_on_to_the_same_bits(
       loops.search(config, str(tmp_path))
   loops.search(config, str(tmp_path))
   _assert_same_bits(tmp_path / 'search', tiny_run / 'search')
+
+
+def test_a_run_whose_last_checkpoint_is_damaged_goes_on_to_the_same_bits(
+  tiny_run, tmp_path, caplog
+):
+  folder = tmp_path / 'copy'
+  shutil.copytree(tiny_run, folder)
+  (folder / 'search' / 'stage.json').unlink()
+  saved = folder / 'search' / 'checkpoints'
+  for path in (saved / '12' / 'state').rglob('d/*'):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+  loops.search(tiny.config(), str(folder))
+  _assert_same_bits(folder / 'search', tiny_run / 'search')
+  found = [(p / 'architecture.json').read_bytes() for p in (folder, tiny_run)]
+  assert found[0] == found[1]
+  assert 'Step 8 is gone on from.' in caplog.text
+  assert (saved / 'damaged_12').is_dir()
 
 
 def test_a_student_with_a_memory_stopped_goes_on_to_the_same_bits(

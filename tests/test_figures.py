@@ -9,7 +9,7 @@ import pytest
 from matplotlib import image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from rnascl_jax import figures
+from rnascl_jax import figures, files
 from rnascl_jax.figures import (
   architecture,
   attention,
@@ -115,10 +115,57 @@ def test_an_empty_workdir_has_no_figures_and_gets_no_folder(tmp_path):
   assert list(tmp_path.iterdir()) == []
 
 
-def test_a_broken_file_is_named(workdir):
-  (workdir / 'evaluation' / 'ce.json').write_text('{"model": "ce", ')
-  with pytest.raises(ValueError, match=r'ce\.json'):
-    figures.draw(workdir)
+@pytest.mark.parametrize('content', [b'', b'text', b'[]', b'{}', None])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'config.json',
+    'provenance.json',
+    'architecture.json',
+    'train/ce/stage.json',
+    'train/ce/metrics.jsonl',
+    'search/history.npz',
+    'evaluation/attention.npz',
+    'evaluation/robustness.json',
+    'evaluation/ce.json',
+    'evaluation/ce.npz',
+  ],
+)
+def test_a_file_that_is_damaged_or_of_another_kind_is_named(
+  workdir, name, content
+):
+  path = workdir / name
+  path.unlink(missing_ok=True)
+  if content is None:
+    path.mkdir()
+  else:
+    # A log that was cut off in its first line has no lines.
+    path.write_bytes(content + b'\n' * name.endswith('.jsonl'))
+  try:
+    results.load(workdir)
+  except files.DamagedFileError as error:
+    assert str(path) in str(error)
+  else:
+    assert content == b'{}' and name.endswith('n')
+    assert name not in ('architecture.json', 'evaluation/ce.json')
+
+
+@pytest.mark.parametrize(
+  'name, saved',
+  [
+    ('ce', {'attacks': [3]}),
+    ('ce', {'attacks': [{'attack': 'pgd'}]}),
+    ('ce', {'attacks': [{'attack': 'pgd', 'images': 'many', 'correct': 1}]}),
+    ('ce', {'curves': {'points': []}}),
+    ('robustness', {'teachers': ['teacher']}),
+    ('robustness', {'teachers': {'teacher': {'layers': ['a']}}}),
+  ],
+)
+def test_values_of_another_kind_are_named(workdir, name, saved):
+  path = workdir / 'evaluation' / f'{name}.json'
+  path.write_text(json.dumps({'model': 'ce', **saved}))
+  with pytest.raises(files.DamagedFileError, match=f'{path} is damaged: '):
+    results.load(workdir)
 
 
 def test_an_impossible_count_is_refused_with_its_value(workdir):

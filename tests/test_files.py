@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -106,10 +107,69 @@ def test_what_is_not_json_is_refused_by_its_type(tmp_path):
   assert not os.listdir(tmp_path)
 
 
-def test_reading_broken_json_names_the_file(tmp_path):
-  (tmp_path / 'a.json').write_text('{"a": 1')
-  with pytest.raises(ValueError, match=r'a\.json is not valid JSON'):
-    files.read_json(tmp_path / 'a.json')
+@pytest.mark.parametrize(
+  'content, what',
+  [
+    (b'{"a": 1', 'JSONDecodeError'),
+    (b'', 'JSONDecodeError'),
+    (b'"\xff"', 'UnicodeDecodeError'),
+    (b'[' * 100_000, 'RecursionError'),
+    (b'[]', 'it holds a list, not an object'),
+    (b'"a"', 'it holds a str, not an object'),
+    (b'{}', 'it lacks a'),
+    (None, 'IsADirectoryError'),
+  ],
+)
+def test_what_is_not_an_object_with_the_wanted_keys_is_named(
+  tmp_path, content, what
+):
+  path = tmp_path / 'a.json'
+  if content is None:
+    path.mkdir()
+  else:
+    path.write_bytes(content)
+  with pytest.raises(files.DamagedFileError, match=re.escape(what)) as error:
+    files.read_json(path, 'a', remedy='Do this.')
+  assert str(error.value).startswith(f'{path} is damaged: ')
+  assert str(error.value).endswith('. Do this.')
+
+
+@pytest.mark.parametrize('save', [np.savez, np.savez_compressed])
+def test_no_flipped_bit_in_a_file_of_arrays_changes_them(tmp_path, save):
+  """One bit of every third byte; NumPy itself leaves some unnoticed."""
+  path = tmp_path / 'a.npz'
+  arrays = {'x': np.arange(9.0), 'name': np.array('L∞'), 'e': np.array(0.1)}
+  save(path, **arrays)
+  content = path.read_bytes()
+  noticed = 0
+  for index in range(0, len(content), 3):
+    flipped = bytearray(content)
+    flipped[index] ^= 1 << index % 8
+    path.write_bytes(flipped)
+    try:
+      found = files.read_npz(path, *arrays)
+    except files.DamagedFileError as error:
+      assert str(error).startswith(f'{path} is damaged: ')
+      noticed += 1
+      continue
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+      assert found[name].tobytes() == array.tobytes()
+  # Dates and access rights of the members change nothing.
+  assert noticed > len(content) / 5
+
+
+@pytest.mark.parametrize('content', [b'', b'x', b'PK\x03\x04', None])
+def test_what_is_no_file_of_arrays_is_named(tmp_path, content):
+  path = tmp_path / 'a.npz'
+  if content is None:
+    np.savez(path, y=np.arange(3))
+  else:
+    path.write_bytes(content)
+  with pytest.raises(files.DamagedFileError, match=r'a\.npz is damaged'):
+    files.read_npz(path, 'x')
+  with pytest.raises(FileNotFoundError):
+    files.read_npz(tmp_path / 'b.npz')
 
 
 def _write(path, steps):
@@ -175,7 +235,7 @@ def test_truncation_may_leave_nothing_or_everything(tmp_path):
 def test_a_broken_line_in_the_middle_is_reported_by_number(tmp_path):
   path = tmp_path / 'm.jsonl'
   path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-  with pytest.raises(ValueError, match=r'm\.jsonl:2 is not JSON'):
+  with pytest.raises(ValueError, match=r'm\.jsonl:2 is damaged'):
     files.read_json_lines(path)
   path.write_text('[1]\n')
   with pytest.raises(ValueError, match=r'm\.jsonl:1 is not a JSON object'):

@@ -172,14 +172,38 @@ def test_logits_may_differ_by_rounding_and_no_more(tmp_path):
     Journal(tmp_path).start(_ABOUT, logits[:1])
 
 
-@pytest.mark.parametrize('name', ['identity.json', 'logits.npy'])
+@pytest.mark.parametrize('name', ['identity.json', 'logits.npz'])
 def test_a_journal_that_does_not_say_of_what_it_is_is_refused(tmp_path, name):
   journal = Journal(tmp_path)
   journal.start(_ABOUT, _LOGITS)
   journal.append('a', _finished(0), 0.0)
-  (tmp_path / name).unlink()
-  with pytest.raises(ValueError, match='cannot be read.*Delete the folder'):
+  path = tmp_path / name
+  path.unlink()
+  with pytest.raises(files.DamagedFileError, match=f'{path}.*Delete the journ'):
     _entries(tmp_path)
+
+
+@pytest.mark.parametrize('at', [0.1, 0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize(
+  'name', ['identity.json', 'logits.npz', 'part-000000.npz']
+)
+def test_a_flipped_bit_in_a_journal_becomes_no_result(tmp_path, name, at):
+  journal = Journal(tmp_path)
+  journal.start(_ABOUT, _LOGITS)
+  for row in (0, 2):
+    journal.append('a', _finished(row), 0.0)
+  expected = Journal(tmp_path).start(_ABOUT, _LOGITS)
+  path = tmp_path / name
+  content = bytearray(path.read_bytes())
+  content[int(at * len(content))] ^= 8
+  path.write_bytes(content)
+  try:
+    found = _entries(tmp_path)
+  except ValueError as error:
+    assert not name.startswith('part') and str(tmp_path) in str(error)
+    return
+  # All of them where nothing that is read was hit, or those of other parts.
+  assert repr(found) in (repr(expected), repr(expected[1:]))
 
 
 def test_nothing_is_appended_to_a_journal_that_was_not_started(tmp_path):

@@ -385,6 +385,52 @@ def test_an_architecture_of_another_teacher_is_refused(tiny_run, tmp_path):
     loops.train(tiny.config(), str(folder))
 
 
+@pytest.mark.parametrize(
+  'stage, name',
+  [
+    (loops.search, 'config.json'),
+    (loops.search, 'provenance.json'),
+    (loops.search, 'search/stage.json'),
+    (loops.search, 'architecture.json'),
+    (loops.evaluate, 'teacher/model'),
+    (loops.evaluate, 'train/ce/stage.json'),
+    (loops.evaluate, 'train/ce/model/variables_0/extra/metadata'),
+    (loops.evaluate, 'evaluation/ce.json'),
+    (loops.evaluate, 'evaluation/robustness.json'),
+  ],
+)
+def test_a_damaged_file_of_a_workdir_is_named_with_what_to_do(
+  tiny_run, tmp_path, stage, name
+):
+  folder = tmp_path / 'copy'
+  shutil.copytree(tiny_run, folder)
+  path = folder / name
+  if path.is_dir():
+    shutil.rmtree(path)
+  else:
+    path.write_text('[]')
+  with pytest.raises(files.DamagedFileError) as error:
+    stage(tiny.config(), str(folder))
+  assert str(error.value).startswith(f'{path} is damaged: ')
+  assert '. Restore it from a copy' in str(error.value)
+
+
+def test_an_export_is_made_anew_by_what_the_message_says(tiny_run, tmp_path):
+  folder = tmp_path / 'copy'
+  shutil.copytree(tiny_run, folder)
+  shutil.rmtree(folder / 'teacher' / 'model')
+  with pytest.raises(files.DamagedFileError) as error:
+    loops.search(tiny.config(), str(folder))
+  assert f'delete {folder / "teacher" / "stage.json"} and' in str(error.value)
+  (folder / 'teacher' / 'stage.json').unlink()
+  loops.teacher(tiny.config(), str(folder))
+  models = [
+    checkpoints.load_variables(place / 'teacher' / 'model')
+    for place in (folder, tiny_run)
+  ]
+  jax.tree.map(np.testing.assert_array_equal, models[0][0], models[1][0])
+
+
 def test_a_checkpoint_of_another_architecture_is_refused(tiny_run, tmp_path):
   """Its leaves are compared with those of the config's network."""
   folder = tmp_path / 'copy'

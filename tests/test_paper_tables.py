@@ -290,6 +290,18 @@ def test_missing_rows_and_seeds_are_shown_as_missing(root):
   assert 'CE + KL (seed 1)' in written(root)
 
 
+def test_a_damaged_row_is_left_out_and_named_and_ends_no_table(root, caplog):
+  path = root / 'seed0' / CE[0] / 'evaluation' / 'ce.json'
+  path.write_text('[]')
+  (root / 'seed1' / CE[0] / 'sweep.json').write_text('')
+  paper.write(root, data='digits', tables=['7'])
+  rows = rows_of(written(root), 'Table 7')
+  ce = next(row for row in rows if row[1] == 'CE')
+  assert ce[-1] == '2 of 3'
+  assert f'{path} is damaged' in caplog.text
+  assert f'{root}/seed1/{CE[0]}/sweep.json is damaged' in caplog.text
+
+
 def test_a_single_seed_has_no_deviation(tmp_path):
   saved_sweep.write_row(tmp_path, 4, CE[0], {'ce': counts(500, 100)})
   paper.write(tmp_path, data='digits', tables=['7'])

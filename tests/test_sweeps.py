@@ -268,7 +268,24 @@ def test_a_broken_marker_fails_one_row_and_not_the_sweep(scripts, tmp_path):
   (tmp_path / 'seed0' / 'a' / 'sweep.json').write_text('')
   states, text = _sweep(rows, tmp_path)
   assert states == {(0, 'a'): 'failed', (0, 'b'): 'finished'}
-  assert 'sweep.json is not valid JSON' in text
+  assert 'sweep.json is damaged' in text and 'delete it' in text
+
+
+def test_a_row_whose_results_are_damaged_ends_no_sweep(
+  scripts, tmp_path, caplog
+):
+  rows = [_script('a'), _script('b')]
+  todo = sweeps.jobs.of_rows(rows, [0], str(tmp_path))
+  assert command.run(todo, rows, [0], str(tmp_path), 'x.py') == 0
+  for row in 'ab':
+    saved_sweep.write_row(tmp_path, 0, row, ['rnas_cl'], marker=False)
+  path = tmp_path / 'seed0' / 'a' / 'evaluation' / 'rnas_cl.json'
+  path.write_text('[]')
+  assert command.run(todo, rows, [0], str(tmp_path), 'x.py') == 1
+  assert f'{path} is damaged' in caplog.text
+  table = (tmp_path / 'results_x.md').read_text()
+  assert '| a | — | 0 of 1 (damaged) |' in table
+  assert '| b | rnas_cl | 1 |' in table
 
 
 @pytest.mark.parametrize(

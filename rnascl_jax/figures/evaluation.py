@@ -152,17 +152,14 @@ def epsilon_text(epsilon: float, dataset: str) -> str:
   return f'{epsilon:.4g}'
 
 
-def read_json(path: pathlib.Path) -> Json | None:
-  """The file's content, None where there is none; ValueError if broken."""
-  return files.read_json(path) if path.is_file() else None
+def read_json(path: pathlib.Path, *keys: str) -> Json | None:
+  """The object in a file, see `files.read_json`; None where there is none."""
+  return files.read_json(path, *keys) if path.exists() else None
 
 
-def read_arrays(path: pathlib.Path) -> Arrays | None:
-  """The arrays of a .npz file, None where there is none."""
-  if not path.is_file():
-    return None
-  with np.load(path, allow_pickle=False) as archive:
-    return {name: archive[name] for name in archive.files}
+def read_arrays(path: pathlib.Path, *names: str) -> Arrays | None:
+  """The arrays of a file, see `files.read_npz`; None where there is none."""
+  return files.read_npz(path, *names) if path.exists() else None
 
 
 def read(path: pathlib.Path) -> Evaluation | None:
@@ -172,16 +169,21 @@ def read(path: pathlib.Path) -> Evaluation | None:
     path: of the JSON file.
 
   Returns:
-    The evaluation, or None if the file describes no model.
+    The evaluation, or None for robustness.json, which describes no model.
 
   Raises:
-    ValueError: the file is not valid JSON or a count is impossible.
+    DamagedFileError: a file is not what was saved, or a count is impossible.
   """
-  saved = read_json(path)
-  if saved is None or 'model' not in saved:  # robustness.json is no model.
+  if path.name == 'robustness.json':
     return None
-  prefix = 'correct/'
+  saved = files.read_json(path, 'model')
   arrays = read_arrays(path.with_suffix('.npz')) or {}
+  with files.naming(path):
+    return _evaluation(saved, arrays)
+
+
+def _evaluation(saved: Json, arrays: Arrays) -> Evaluation:
+  prefix = 'correct/'
   model = saved['model']
   return Evaluation(
     model=model,
@@ -192,7 +194,7 @@ def read(path: pathlib.Path) -> Evaluation | None:
     macs=saved.get('macs'),
     seconds=saved.get('seconds'),
     order=saved.get('order', 1_000),
-    outcomes=tuple(outcomes.read(o, path) for o in saved.get('attacks', ())),
+    outcomes=tuple(outcomes.read(o) for o in saved.get('attacks', ())),
     curves=tuple(_curve(c) for c in saved.get('curves', ()) if c['points']),
     correct={
       name.removeprefix(prefix): value.astype(bool)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rnascl_jax import files
 from rnascl_jax.figures import evaluation
 
 
@@ -60,12 +61,17 @@ def read(path: pathlib.Path) -> Robustness | None:
     which had no errors and one teacher.
 
   Raises:
-    ValueError: the file is not JSON, or a teacher has not one score and one
-      error for each layer.
+    DamagedFileError: the file is not what was saved, or a teacher has not one
+      score and one error for each layer.
   """
   saved = evaluation.read_json(path)
   if saved is None or not saved.get('teachers'):
     return None
+  with files.naming(path):
+    return _robustness(saved)
+
+
+def _robustness(saved: evaluation.Json) -> Robustness:
   teachers = tuple(
     LayerScores(
       model,
@@ -79,9 +85,8 @@ def read(path: pathlib.Path) -> Robustness | None:
     counts = len(found.layers), len(found.scores), len(found.errors)
     if len(set(counts)) > 1:
       raise ValueError(
-        f'{path}: {found.model} has {counts[0]} layers, {counts[1]} scores and '
-        f'{counts[2]} errors; there must be as many. Delete the file and '
-        'evaluate again.'
+        f'{found.model} has {counts[0]} layers, {counts[1]} scores and '
+        f'{counts[2]} errors; there must be as many'
       )
   return Robustness(
     teachers, saved['attack'], saved['epsilon'], saved['images']

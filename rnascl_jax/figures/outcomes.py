@@ -5,7 +5,6 @@ of the images that those before it had left, and reasons to doubt the result.
 """
 
 import math
-import pathlib
 from typing import Any, NamedTuple
 
 Json = dict[str, Any]
@@ -125,12 +124,11 @@ class Outcome(NamedTuple):
     return [(m.name, m.num_steps, m.num_trials) for m in self.members]
 
 
-def read(saved: Json, path: pathlib.Path) -> Outcome:
+def read(saved: Json) -> Outcome:
   """One record of `attacks`.
 
   Args:
     saved: the record.
-    path: of the file, for messages.
 
   Returns:
     The outcome.
@@ -143,8 +141,8 @@ def read(saved: Json, path: pathlib.Path) -> Outcome:
     correct = round(saved['accuracy'] * images)
   if not 0 <= correct <= images or images < 1:
     raise ValueError(
-      f'{path}: correct={correct} of images={images} for attack '
-      f'{saved["attack"]!r}; must be a count of at least one image.'
+      f'correct={correct} of images={images} for attack '
+      f'{saved["attack"]!r}; must be a count of at least one image'
     )
   return Outcome(
     attack=saved['attack'],
@@ -158,7 +156,7 @@ def read(saved: Json, path: pathlib.Path) -> Outcome:
     rejected=saved.get('rejected') or 0,
     adversarial=saved.get('adversarial'),
     num_classes=saved.get('num_classes'),
-    members=tuple(_member(m, images, path) for m in saved.get('members') or ()),
+    members=tuple(_member(m, images) for m in saved.get('members') or ()),
     suspicions=suspicions(saved),
   )
 
@@ -171,11 +169,11 @@ def suspicions(saved: Json) -> tuple[Suspicion, ...]:
   )
 
 
-def _member(saved: Json, images: int, path: pathlib.Path) -> Member:
+def _member(saved: Json, images: int) -> Member:
   member = Member(**{name: saved[name] for name in Member._fields})
   if not 0 <= member.broken <= member.attacked <= images:
     raise ValueError(
-      f'{path}: broken={member.broken} of attacked={member.attacked} of '
-      f'images={images} for {member.label}; none may exceed the next.'
+      f'broken={member.broken} of attacked={member.attacked} of '
+      f'images={images} for {member.label}; none may exceed the next'
     )
   return member

@@ -27,6 +27,7 @@ from rnascl_jax.figures.layer_scores import LayerScores, Robustness
 from rnascl_jax.figures.rank_correlation import RankCorrelation
 from rnascl_jax.runtime import paths
 
+_HISTORY = ('epochs', 'channel_probabilities', 'tutor_probabilities')
 # Folders of teachers.
 _TEACHERS = ('teacher', 'vulnerable_teacher')
 
@@ -179,7 +180,8 @@ def load(workdir: str | os.PathLike[str]) -> Run:
     The run; parts that are missing are None or empty.
 
   Raises:
-    ValueError: a file is there but is not what it should be; names the file.
+    DamagedFileError: a file is there but is not what it should be; the message
+      names the file.
   """
   root = paths.local(workdir, 'workdir')
   evaluations = [
@@ -195,8 +197,10 @@ def load(workdir: str | os.PathLike[str]) -> Run:
     stages=_stages(root, config),
     evaluations=_in_order(evaluations),
     architecture=_architecture(root),
-    history=evaluation.read_arrays(root / 'search' / 'history.npz'),
-    attention=evaluation.read_arrays(root / 'evaluation' / 'attention.npz'),
+    history=evaluation.read_arrays(root / 'search' / 'history.npz', *_HISTORY),
+    attention=evaluation.read_arrays(
+      root / 'evaluation' / 'attention.npz', 'images', 'teacher_maps'
+    ),
     robustness=layer_scores.read(root / 'evaluation' / 'robustness.json'),
     given=_given(root),
   )
@@ -204,7 +208,8 @@ def load(workdir: str | os.PathLike[str]) -> Run:
 
 def _architecture(root: pathlib.Path) -> Json | None:
   """Reads architecture.json, without tutors that only stand there."""
-  saved = evaluation.read_json(root / 'architecture.json')
+  path = root / 'architecture.json'
+  saved = evaluation.read_json(path, 'blocks', 'tutors')
   if saved is None or saved.get('tutors_searched', True):
     return saved
   return {**saved, 'tutors': []}
@@ -268,6 +273,6 @@ def _place(model: str) -> tuple[int, str]:
 
 def _records(path: pathlib.Path) -> tuple[Json, ...]:
   """Lines of a log, but for one that was cut off with its writer."""
-  if not path.is_file():
+  if not path.exists():
     return ()
   return tuple(r for r in files.read_json_lines(path) if 'epoch' in r)

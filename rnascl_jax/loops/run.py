@@ -345,10 +345,28 @@ def record(run: Run, stage: str, seconds: float) -> None:
   workdir.record(run.folder, seed, devices, stage, seconds)
 
 
-def load_variables(folder: pathlib.Path) -> Variables:
-  """The exported variables of a complete stage."""
+def exported(folder: pathlib.Path) -> pathlib.Path:
+  """The folder of the exported variables of a complete stage.
+
+  Raises:
+    MissingStageError: the stage is not complete.
+    DamagedFileError: it is, and there is no export.
+  """
   workdir.summary(folder)
-  return checkpoints.load_variables(folder / 'model')[0]
+  export = folder / 'model'
+  if not any(export.glob('*')):
+    raise files.damaged(
+      export,
+      'it is missing or empty',
+      f'Restore it from a copy, or delete {folder / "stage.json"} and run the '
+      'same command again, which saves it anew.',
+    )
+  return export
+
+
+def load_variables(folder: pathlib.Path) -> Variables:
+  """The exported variables of a complete stage; raises as `exported` does."""
+  return checkpoints.load_variables(exported(folder))[0]
 
 
 def save_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:

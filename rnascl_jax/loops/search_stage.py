@@ -67,12 +67,20 @@ def load(run: Run) -> Architecture:
 
   Raises:
     FileNotFoundError: if the search is not complete.
+    DamagedFileError: if architecture.json is missing or damaged.
     ValueError: if it was searched with another teacher.
   """
-  workdir.summary(run.folder / 'search')
-  found = architecture.from_dict(
-    files.read_json(run.folder / 'architecture.json')
+  folder = run.folder / 'search'
+  workdir.summary(folder)
+  path = run.folder / 'architecture.json'
+  remedy = (
+    f'Restore it from a copy, or delete {folder / "stage.json"} and run the '
+    'same command again, which writes it anew.'
   )
+  if not path.exists():
+    raise files.damaged(path, 'it is missing', remedy)
+  with files.naming(path, remedy):
+    found = architecture.from_dict(files.read_json(path, remedy=remedy))
   layers = teachers.network(run, 'teacher').tap_names
   if found.teacher_layers != layers:
     raise ValueError(
@@ -193,6 +201,7 @@ class _History(contextlib.AbstractContextManager):
     self._log: files.JsonLines | None = None
     processes.on_main(self._open)
     self._spec, self._epoch = spec, epoch
+    self._epochs = spec.optimization.epochs
 
   def _open(self) -> None:
     self._log = files.JsonLines(self._path)
@@ -239,6 +248,16 @@ class _History(contextlib.AbstractContextManager):
 
   def _export(self, path: pathlib.Path) -> None:
     lines = files.read_json_lines(self._path)
+    if len(lines) < self._epochs:
+      logging.warning(
+        '%s has %d of %d epochs: the others were lost, and are missing in %s.',
+        self._path,
+        len(lines),
+        self._epochs,
+        path,
+      )
+    if not lines:
+      return
     widest = max(len(c) for c in lines[0]['channels'])
     channels = np.full((len(lines), len(lines[0]['channels']), widest), np.nan)
     for e, line in enumerate(lines):

@@ -54,8 +54,9 @@ def network(run: Run, name: str, *, guides: bool = False) -> nn.Module:
   chosen = spec(run, name)
   trained = None
   if chosen.checkpoint:
-    folder = run.folder / name / 'model'
-    if not workdir.is_done(run.folder / name):
+    if workdir.is_done(run.folder / name):
+      folder = runs.exported(run.folder / name)
+    else:
       folder = given.folder(chosen, name)
     metadata = checkpoints.load_metadata(folder)
     trained = given.trained_for(metadata, chosen, run.data)

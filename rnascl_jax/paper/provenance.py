@@ -3,6 +3,9 @@
 import re
 import shlex
 
+from absl import logging
+
+from rnascl_jax import files
 from rnascl_jax.figures import evaluation
 from rnascl_jax.figures.results import Run
 from rnascl_jax.paper.rendering import Filled
@@ -121,10 +124,17 @@ def _before(
 
 def _of_sweep(run: Run) -> list[str]:
   """The commands of a finished row of a sweep, none of any other run."""
-  saved = evaluation.read_json(run.workdir / _MARKER) or {}
-  return [
-    _SEED.sub(r'\1N', shlex.join(words)) for words in saved.get('commands', ())
-  ]
+  path = run.workdir / _MARKER
+  try:
+    saved = evaluation.read_json(path) or {}
+    with files.naming(path):
+      return [
+        _SEED.sub(r'\1N', shlex.join(words))
+        for words in saved.get('commands', ())
+      ]
+  except files.DamagedFileError as error:
+    logging.warning('The commands of a row are left out: %s', error)
+    return []
 
 
 def _runs(filled: Filled) -> list[Run]:

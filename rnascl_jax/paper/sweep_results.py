@@ -1,7 +1,8 @@
 """The runs of a sweep: `ROOT/seed<N>/<row>/` are workdirs.
 
 `load(root)` reads all of them; a row that is not there, or not complete, is
-missing in what it returns. Broken files raise.
+missing in what it returns. So is one with a damaged file, which is named in a
+warning.
 
 Example:
   >>> import pathlib, tempfile
@@ -19,6 +20,9 @@ import re
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from absl import logging
+
+from rnascl_jax import files
 from rnascl_jax.figures import results
 from rnascl_jax.figures.evaluation import Evaluation
 from rnascl_jax.figures.results import Run
@@ -93,11 +97,10 @@ def load(root: str | os.PathLike[str], only: Collection[int] = ()) -> Sweep:
     only: seeds; none for all that are there.
 
   Returns:
-    All of its runs.
+    All of its runs whose files can be read.
 
   Raises:
-    ValueError: if the folder has none, or lacks a seed that was asked for, or a
-      file is broken.
+    ValueError: if the folder has none, or lacks a seed that was asked for.
   """
   folder = paths.local(root, 'workdir')
   seeds = {
@@ -121,5 +124,10 @@ def load(root: str | os.PathLike[str], only: Collection[int] = ()) -> Sweep:
     if only and seed not in only:
       continue
     for run in sorted(p for p in path.iterdir() if p.is_dir()):
-      runs.setdefault(run.name, {})[seed] = results.load(run)
+      try:
+        runs.setdefault(run.name, {})[seed] = results.load(run)
+      except files.DamagedFileError as error:
+        logging.warning(
+          'Seed %d, row %s is left out: %s', seed, run.name, error
+        )
   return Sweep(folder, runs)

@@ -77,6 +77,9 @@ def seconds(job: Job) -> float | None:
   """How long a finished job took; None if it is not finished.
 
   It is not where its commands, its config, or what it took have changed.
+
+  Raises:
+    DamagedFileError: the file that says so is damaged.
   """
   saved = _saved(job)
   same = saved.get('commands') == job.identity
@@ -86,7 +89,9 @@ def seconds(job: Job) -> float | None:
 
 def _saved(job: Job) -> dict:
   try:
-    return files.read_json(job.folder / _MARKER)
+    return files.read_json(
+      job.folder / _MARKER, 'commands', 'config', 'took', 'seconds'
+    )
   except FileNotFoundError:
     return {}
 

@@ -5,11 +5,40 @@ import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
 
+from absl import logging
+
+from rnascl_jax import files
 from rnascl_jax.figures import evaluation, results
 from rnascl_jax.figures.evaluation import Evaluation
 from rnascl_jax.report import tables
 from rnascl_jax.sweeps import rows as rows_lib
 from rnascl_jax.sweeps.runner import FINISHED
+
+DAMAGED = 'damaged'
+
+
+def checked(
+  root: str | os.PathLike[str], states: Mapping[tuple[int, str], str]
+) -> dict[tuple[int, str], str]:
+  """Reads what finished rows left, so that one that is damaged ends no sweep.
+
+  Args:
+    root: folder of the sweep.
+    states: for each (seed, row) what became of it, from `runner.run`.
+
+  Returns:
+    The same states, but `DAMAGED` for a finished row whose results cannot be
+    read; a warning names the file.
+  """
+  found = dict(states)
+  for (seed, row), state in states.items():
+    try:
+      if state == FINISHED:
+        _of_run(root, seed, row)
+    except files.DamagedFileError as error:
+      logging.warning('Seed %d, row %s is left out: %s', seed, row, error)
+      found[seed, row] = DAMAGED
+  return found
 
 
 def cells(
@@ -22,7 +51,7 @@ def cells(
   Args:
     root: folder of the sweep.
     rows: its rows.
-    states: for each (seed, row) what became of it, from `runner.run`.
+    states: for each (seed, row) what became of it, from `checked`.
 
   Returns:
     A row of headings; then one row for each model of a row: for how many seeds
@@ -65,16 +94,21 @@ def _evaluations(
   states: Mapping[tuple[int, str], str],
 ) -> list[list[Evaluation]]:
   """For each seed that is finished, what was evaluated in a row."""
-  found = []
-  for (seed, row), state in states.items():
-    if row == name and state == FINISHED:
-      place = pathlib.Path(rows_lib.folder(str(root), seed, name))
-      read = map(evaluation.read, sorted(place.glob('evaluation/*.json')))
-      # Models before those that were trained further.
-      found.append(
-        sorted((e for e in read if e), key=lambda e: (bool(e.base), e.order))
-      )
-  return found
+  return [
+    _of_run(root, seed, name)
+    for (seed, row), state in states.items()
+    if row == name and state == FINISHED
+  ]
+
+
+def _of_run(
+  root: str | os.PathLike[str], seed: int, name: str
+) -> list[Evaluation]:
+  """What was evaluated in a row with a seed."""
+  place = pathlib.Path(rows_lib.folder(str(root), seed, name))
+  read = map(evaluation.read, sorted(place.glob('evaluation/*.json')))
+  # Models before those that were trained further.
+  return sorted((e for e in read if e), key=lambda e: (bool(e.base), e.order))
 
 
 def _as_run(

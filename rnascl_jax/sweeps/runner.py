@@ -153,12 +153,20 @@ def _tail(log: pathlib.Path, start: int) -> str:
 
 def _left(rest: Sequence[jobs.Job], todo: Sequence[jobs.Job]) -> str:
   """How long the rest will take, from the jobs that are finished."""
-  rest = [job for job in rest if jobs.seconds(job) is None]
+  rest = [job for job in rest if _seconds(job) is None]
   if not rest:
     return ''
-  took = [(job, s) for job in todo if (s := jobs.seconds(job)) is not None]
+  took = [(job, s) for job in todo if (s := _seconds(job)) is not None]
   total = sum(_expected(job, took) for job in rest)
   return f'; about {duration(total)} left'
+
+
+def _seconds(job: jobs.Job) -> float | None:
+  """How long a job took; None if it is not finished or does not say so."""
+  try:
+    return jobs.seconds(job)
+  except (OSError, ValueError):
+    return None
 
 
 def _expected(job: jobs.Job, took: Sequence[tuple[jobs.Job, float]]) -> float:
