@@ -26,12 +26,14 @@ Example:
 """
 
 import contextlib
+import functools
 import json
 import logging
 import math
 import os
 import pathlib
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -246,6 +248,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     folder = self._folder(step)
     unfinished = folder.with_name(f'{folder.name}{_UNFINISHED}')
     lock.check(self._directory)
+    _hide_closed_loops()
     try:
       with disk.explained(self._directory):
         unfinished.mkdir()
@@ -442,3 +445,19 @@ def _quiet_orbax() -> Iterator[None]:
     yield
   finally:
     logger.removeFilter(keep)
+
+
+@functools.cache
+def _hide_closed_loops() -> None:
+  """Keeps threads of tensorstore from showing that Orbax has given up on them.
+
+  One array that cannot be written is raised; the others come too late, for as
+  long as a second, and would each leave a traceback.
+  """
+  shown = sys.unraisablehook
+
+  def show(found: Any) -> None:
+    if str(found.exc_value) != 'Event loop is closed':
+      shown(found)
+
+  sys.unraisablehook = show

@@ -84,6 +84,16 @@ def test_a_wrong_flag_is_answered_before_anything_is_written(
   assert not (tmp_path / 'run').exists()
 
 
+def test_an_unset_variable_as_workdir_is_refused():
+  flags = {'report': [], 'sweep': ['--config=x.py'], 'tables': []}
+  started = [_start(name, '--workdir=', *flags[name]) for name in flags]
+  for process in started:
+    text, _ = process.communicate()
+    assert process.returncode == 1
+    assert 'flag --workdir=: it is empty: name a folder.' in text
+    assert 'Traceback' not in text
+
+
 def test_a_missing_stage_is_named_without_a_traceback(tmp_path):
   code, text = _run(
     'search', f'--workdir={tmp_path}', '--config=configs/digits.py:smoke'

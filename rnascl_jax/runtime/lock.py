@@ -182,7 +182,7 @@ def check(path: disk.Path) -> None:
     if place.is_relative_to(lock.folder) and not lock.is_there():
       raise GoneError(
         f'{lock.folder} or the file {NAME} in it was deleted or moved while '
-        'it was written to: this run ends, and writes nothing more.'
+        'this process wrote there: it ends, and writes nothing more.'
       )
 
 
