@@ -46,7 +46,6 @@ _BROKEN = (
   AttributeError,
   EOFError,
   LookupError,
-  MemoryError,
   OSError,
   RuntimeError,
   TypeError,
