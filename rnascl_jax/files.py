@@ -47,7 +47,6 @@ _BROKEN = (
   AttributeError,
   EOFError,
   LookupError,
-  MemoryError,
   OSError,
   RuntimeError,
   TypeError,

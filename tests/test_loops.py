@@ -420,7 +420,7 @@ def test_an_export_is_made_anew_by_what_the_message_says(tiny_run, tmp_path):
   shutil.copytree(tiny_run, folder)
   shutil.rmtree(folder / 'teacher' / 'model')
   with pytest.raises(files.DamagedFileError) as error:
-    loops.search(tiny.config(), str(folder))
+    loops.evaluate(tiny.config(), str(folder))
   assert f'delete {folder / "teacher" / "stage.json"} and' in str(error.value)
   (folder / 'teacher' / 'stage.json').unlink()
   loops.teacher(tiny.config(), str(folder))
