@@ -76,7 +76,10 @@ _IMAGE_SIZE = flags.DEFINE_integer(
   'image_size', 32, 'Side of the images in pixels, beside --network.', 1
 )
 _DATASET = flags.DEFINE_string(
-  'dataset', '', 'What it was trained on, beside --network; for messages.'
+  'dataset',
+  '',
+  'What it was trained on, beside --network, unless the file says: a run on '
+  'other data refuses it.',
 )
 _PREFIX = flags.DEFINE_string(
   'prefix',
@@ -203,6 +206,7 @@ def summary(imported: Imported, folder: pathlib.Path) -> str:
     'Layers to learn from': len(metadata['layers']),
     'Images': f'{height} x {width} x {channels}, in [0, 1]',
     'Classes': metadata['num_classes'],
+    'Trained on': metadata['dataset'] or 'not known: give --dataset',
     'Mean': ', '.join(f'{x:.4g}' for x in metadata['mean']),
     'Deviation': ', '.join(f'{x:.4g}' for x in metadata['std']),
     'As said by': source['normalization'],

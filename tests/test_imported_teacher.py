@@ -116,7 +116,7 @@ def test_a_run_uses_the_checkpoints_normalisation_and_classes(
 
 
 def test_a_subset_of_a_data_set_has_its_logits_of_a_teacher_of_all(
-  twelve, tmp_path, digits, monkeypatch
+  tmp_path, digits, monkeypatch
 ):
   """As ImageNet-100 of a teacher of ImageNet, without naming its classes."""
   dataset = resolve.dataset
@@ -125,14 +125,15 @@ def test_a_subset_of_a_data_set_has_its_logits_of_a_teacher_of_all(
     return dataclasses.replace(dataset(spec), subset=CLASSES, full_classes=12)
 
   monkeypatch.setattr(resolve, 'dataset', some_of_twelve)
-  loops.teacher(_config(twelve), str(tmp_path / 'run'))
+  every = _import_of(tmp_path / 'every' / 'teacher', 'digits', 12)
+  loops.teacher(_config(every), str(tmp_path / 'run'))
   images = jnp.asarray(digits.test.images[:8] / 255.0, jnp.float32)
-  there = rnascl_jax.load(twelve.parent, 'teacher')
+  there = rnascl_jax.load(every.parent, 'teacher')
   here = rnascl_jax.load(tmp_path / 'run', 'teacher')
   wanted = there.logits_fn(images)[:, np.array(CLASSES)]
   np.testing.assert_array_equal(here.logits_fn(images), wanted)
   # Others, where the config names them.
-  other = _config(twelve, CLASSES[::-1])
+  other = _config(every, CLASSES[::-1])
   run = tiny.opened(other, str(tmp_path / 'other'))
   assert teacher_stage.network(run, 'teacher').classes == CLASSES[::-1]
 
@@ -163,7 +164,7 @@ def test_a_student_learns_from_the_logits_of_its_classes(twelve, digits):
 @pytest.mark.parametrize(
   ('classes', 'message'),
   [
-    ((), 'tells 12 classes .*trained on twelve.* config.teacher.classes'),
+    ((), 'trained on twelve, and the run is on digits.* config.teacher.clas'),
     (CLASSES[:9], 'names 9 classes, but digits has 10'),
     (
       (*CLASSES[:9], 12),
@@ -177,6 +178,50 @@ def test_impossible_classes_are_refused(classes, message, twelve, tmp_path):
     loops.teacher(_config(twelve, classes), str(tmp_path / 'run'))
   # The next try may have another config.
   assert not (tmp_path / 'run').exists()
+
+
+def _import_of(folder, dataset, num_classes=10):
+  """The folder of an imported teacher that says what it was trained on."""
+  made = _random_teacher(num_classes)
+  made.metadata['dataset'] = dataset
+  torch_import.save(made, folder)
+  return folder
+
+
+def test_a_teacher_of_other_data_is_refused_unless_its_classes_are_named(
+  tmp_path, caplog
+):
+  other = _import_of(tmp_path / 'other', 'svhn')
+  for name in ('teacher', 'vulnerable_teacher'):
+    config = tiny.config()
+    config.controls = True
+    config[name].checkpoint = str(other)
+    with pytest.raises(
+      ValueError,
+      match=f'on svhn, and the run is on digits.*config.{name}.classes',
+    ):
+      loops.teacher(config, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+  with caplog.at_level('WARNING'):
+    loops.teacher(_config(other, tuple(range(10))), str(tmp_path / 'run'))
+  assert 'trained on svhn, and the run is on digits' in caplog.text
+  # The run does not say that its teacher is of its own data.
+  model = rnascl_jax.load(tmp_path / 'run', 'teacher')
+  assert model.metadata['dataset'] == 'svhn'
+
+
+@pytest.mark.parametrize('dataset', ['', 'Digits'])
+def test_what_a_teacher_knows_of_its_data_is_kept_by_a_run(dataset, tmp_path):
+  given = _import_of(tmp_path / 'given', dataset)
+  loops.teacher(_config(given), str(tmp_path / 'run'))
+  here = rnascl_jax.load(tmp_path / 'run', 'teacher').metadata
+  assert here['dataset'] == dataset
+
+
+def test_a_teacher_of_unknown_data_and_other_classes_is_refused(tmp_path):
+  given = _import_of(tmp_path / 'given', '', num_classes=12)
+  with pytest.raises(ValueError, match='tells 12 classes .*config.teacher.cla'):
+    loops.teacher(_config(given), str(tmp_path / 'run'))
 
 
 def test_a_checkpoint_that_is_not_there_is_said_before_anything_is_written(
@@ -203,7 +248,12 @@ def test_a_variant_with_the_same_shapes_is_refused(tmp_path, digits):
   images = jnp.zeros((1, 8, 8, 1))
   variables = net.init(jax.random.key(0), images, train=False)
   made = _random_teacher(10)
-  metadata = {**made.metadata, 'network': spec, 'layers': ['blocks_0']}
+  metadata = {
+    **made.metadata,
+    'network': spec,
+    'layers': ['blocks_0'],
+    'dataset': 'digits',
+  }
   torch_import.save(
     torch_import.Imported(net, jax.device_get(variables), metadata),
     tmp_path / 'vit',

@@ -317,6 +317,32 @@ def test_a_missing_part_of_the_head_is_named(name, tmp_path):
     torch_import.read(path, WIDE, fallback='none', num_classes=10)
 
 
+@pytest.mark.parametrize('name', ['classifier', 'linear', 'head.1'])
+def test_a_layer_of_another_name_is_named_with_the_one_it_may_be(
+  name, tmp_path
+):
+  state = {
+    key.replace('fc.', f'{name}.'): value
+    for key, value in _module().state_dict().items()
+  }
+  path = _saved(tmp_path, torch_layouts.locuslab(state))
+  with pytest.raises(ValueError) as raised:
+    torch_import.read(path, WIDE, fallback='none')
+  message = str(raised.value)
+  assert 'wide_resnet,depth=10,width=1 with 10 classes and' in message
+  assert 'missing (fc.bias, fc.weight); 2 keys unexpected' in message
+  assert f'same layers, by their shapes: {name} for fc. If so, save' in message
+
+
+def test_layers_of_other_shapes_are_not_said_to_be_the_same(tmp_path):
+  state = dict(_module().state_dict())
+  state['classifier.weight'] = state.pop('fc.weight')[:, :3]
+  path = _saved(tmp_path, torch_layouts.plain(state))
+  with pytest.raises(ValueError, match='keys unexpected') as raised:
+    torch_import.read(path, WIDE, fallback='none')
+  assert 'same layers' not in str(raised.value)
+
+
 def test_weights_that_are_no_floating_numbers_are_refused(tmp_path):
   path = _file(tmp_path, **{'fc.bias': torch.zeros(10, dtype=torch.int8)})
   with pytest.raises(ValueError, match='fc.bias in .* is of int8, not of floa'):
@@ -417,6 +443,24 @@ def test_a_saved_teacher_loads_by_its_folder_and_knows_its_file(tmp_path):
   assert len(stage['source']['sha256']) == 64
   with pytest.raises(FileExistsError, match='is there already'):
     torch_import.save(found, tmp_path / 'teachers' / 'wide')
+
+
+def test_what_a_file_says_of_its_data_is_kept_and_compared(tmp_path):
+  path = tmp_path / 'model.pt'
+  state, shape = _module().state_dict(), [32, 32, 3]
+  said = {'dataset': 'cifar10', 'image_shape': shape}
+  torch.save({'state_dict': state, 'metadata': said}, path)
+  for dataset in ('', 'CIFAR-10'):
+    found = torch_import.read(path, WIDE, dataset=dataset, fallback='none')
+    assert found.metadata['dataset'] == 'cifar10'
+  with pytest.raises(
+    ValueError, match='was trained on cifar10, not svhn: give'
+  ):
+    torch_import.read(path, WIDE, dataset='svhn', fallback='none')
+  with pytest.raises(
+    ValueError, match='shape .32, 32, 3., not .64, 64, 3.: gi'
+  ):
+    torch_import.read(path, WIDE, image_size=64, fallback='none')
 
 
 def test_a_failed_save_leaves_nothing(tmp_path, monkeypatch):

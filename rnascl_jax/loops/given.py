@@ -21,7 +21,7 @@ from rnascl_jax.runtime import paths
 from rnascl_jax.teachers import build
 
 # Of a checkpoint's metadata, what is not the run's.
-_KEPT = ('num_classes', 'mean', 'std', 'source')
+_KEPT = ('dataset', 'image_shape', 'num_classes', 'mean', 'std', 'source')
 
 
 def folder(chosen: settings.Teacher, where: str) -> pathlib.Path:
@@ -77,10 +77,12 @@ def check(chosen: settings.Teacher, where: str, data: Dataset) -> nn.Module:
 
   Raises:
     FileNotFoundError: there is no such checkpoint.
-    ValueError: it has other classes, or is of another network.
+    ValueError: it was trained on another data set and the config names none of
+      its classes, it has other classes, or is of another network.
   """
   metadata = checkpoints.load_metadata(folder(chosen, where))
   trained = trained_for(metadata, chosen, data)
+  _check_data(chosen, where, data, metadata)
   _check_classes(chosen, where, data, metadata, trained.classes)
   net = resolve.teacher_network(
     data, chosen.network, where=where, trained=trained
@@ -134,6 +136,33 @@ def load(
   return found, {**given, 'classes': list(classes)}
 
 
+def _check_data(
+  chosen: settings.Teacher,
+  where: str,
+  data: Dataset,
+  metadata: Mapping[str, Any],
+) -> None:
+  """Raises for a teacher of other data, unless the config names its classes."""
+  there = metadata.get('dataset', '')
+  if not there or build.same_data(there, data.name):
+    return
+  if not chosen.classes:
+    raise ValueError(
+      f'The teacher in {chosen.checkpoint} was trained on {there}, and the run '
+      f'is on {data.name}: use a teacher of {data.name}, or train one: '
+      f"config.{where}.checkpoint=''. If both are names of the same images, "
+      f'import it with --dataset={data.name}; if it knows the classes of '
+      f'{data.name}, name the index of each among its '
+      f'{metadata["num_classes"]} in config.{where}.classes.'
+    )
+  logging.warning(
+    'The teacher in %s was trained on %s, and the run is on %s.',
+    chosen.checkpoint,
+    there,
+    data.name,
+  )
+
+
 def _check_classes(
   chosen: settings.Teacher,
   where: str,
@@ -150,11 +179,9 @@ def _check_classes(
       f'config.{where}.classes names {len(classes)} classes, but {data.name} '
       f'has {wanted}: name one of the teacher for each.'
     )
-  images = metadata.get('dataset')
-  trained = f' (trained on {images})' if images else ''
   raise ValueError(
     f'The teacher in {chosen.checkpoint} tells {metadata["num_classes"]} '
-    f'classes apart{trained}, but {data.name} has {wanted}. Use a teacher of '
+    f'classes apart, but {data.name} has {wanted}. Use a teacher of '
     f"this data set, or train one: config.{where}.checkpoint=''; if these are "
     f"some of the teacher's classes, name their indices in config.{where}."
     'classes.'

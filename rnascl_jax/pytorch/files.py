@@ -7,16 +7,17 @@ else. So there are three ways to read one, of which the first is the default:
 | -------- | ---------------------------------------------------------------- |
 | `safe`   | tensors and plain containers; a file with more is refused        |
 | `inert`  | the same, and every other object becomes a placeholder that does |
-|          | nothing: only what makes tensors and containers is called        |
+|          | nothing                                                          |
 | `unsafe` | whatever the file says, as the user who runs the command         |
 
+Neither `safe` nor `inert` runs or imports anything that a file names: both read
+it by `archive` and `unpickler`, and need no PyTorch, nor do safetensors.
 `inert` reads what older libraries left in their checkpoints beside the weights,
 such as the arguments and schedules of MadryLab's `robustness` (which pickles
 with dill). `unsafe` is for files that hold a whole `torch.nn.Module` of a class
 that is installed.
 
-Safetensors need no PyTorch; a file is recognised by its content, whatever its
-name.
+A file is recognised by its content, whatever its name.
 """
 
 import codecs
@@ -25,16 +26,15 @@ import json
 import os
 import pathlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
-from rnascl_jax.pytorch import pickles
+from rnascl_jax.pytorch import packed, pickles, tensors, unpickler
 from rnascl_jax.runtime import paths
 
-_ZIP, _PICKLE = b'PK\x03\x04', b'\x80'
 _SAFETENSORS_TYPES = {
   'F64': np.float64,
   'F32': np.float32,
@@ -87,35 +87,34 @@ def read(
     FileNotFoundError: there is no such file.
     ValueError: it is no checkpoint, is damaged, holds code that `pickled` does
       not allow, or has no state dict, or several.
-    ImportError: it takes PyTorch to read it, which is not installed.
+    ImportError: it takes PyTorch to read it unsafely, or another library, which
+      is not installed.
   """
   place = paths.local(path, 'file')
   if not place.is_file():
     what = 'is a folder' if place.is_dir() else 'does not exist'
     raise FileNotFoundError(f'{place} {what}: name a checkpoint file.')
-  with open(place, 'rb') as file:
-    head = file.read(4096)
-    file.seek(0)
-    digest = hashlib.file_digest(file, 'sha256').hexdigest()
-  _check_head(place, head)
-  if _is_safetensors(head):
-    arrays, metadata = _read_safetensors(place)
+  content = place.read_bytes()
+  digest = hashlib.sha256(content).hexdigest()
+  _check_head(place, content)
+  if _is_safetensors(content):
+    arrays, metadata = _read_safetensors(place, content)
     return Checkpoint(place, digest, arrays, metadata, '')
-  if not head.startswith((_ZIP, _PICKLE)):
-    raise ValueError(
-      f'{place} begins with {head[:8]!r}: neither a file of torch.save nor '
-      'safetensors. Was it unpacked, or downloaded, incompletely?'
-    )
-  loaded = pickles.load(place, pickled)
-  found, tensors = find_state_dict(loaded, place, entry)
-  arrays = {key: pickles.to_numpy(key, x) for key, x in tensors.items()}
+  loaded = _plain(pickles.load(place, content, pickled))
+  found, state = find_state_dict(loaded, place, entry)
+  try:
+    tensors.check_total(state.values(), len(content))
+    arrays = {key: tensors.to_numpy(key, x) for key, x in state.items()}
+  except ValueError as error:
+    raise ValueError(f'{place} can not be read: {error}') from error
   beside = loaded.get('metadata') if isinstance(loaded, Mapping) else None
   metadata = dict(beside) if isinstance(beside, Mapping) else {}
   return Checkpoint(place, digest, arrays, metadata, found)
 
 
-def _check_head(path: pathlib.Path, head: bytes) -> None:
+def _check_head(path: pathlib.Path, content: bytes) -> None:
   """Raises for what downloads leave in place of a checkpoint."""
+  head = content[:4096]
   text = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
   if not head:
     raise ValueError(f'{path} is empty: download it again.')
@@ -131,6 +130,15 @@ def _check_head(path: pathlib.Path, head: bytes) -> None:
     raise ValueError(
       f'{path} is a pointer of Git LFS, not the file: run "git lfs pull".'
     )
+  if _is_safetensors(head):
+    return
+  if said := packed.described(path, content):
+    raise ValueError(said)
+  if not head.startswith((pickles.ZIP, pickles.PICKLE)):
+    raise ValueError(
+      f'{path} begins with {head[:8]!r}: neither a file of torch.save nor '
+      'safetensors. Was it unpacked, or downloaded, incompletely?'
+    )
 
 
 def _is_safetensors(head: bytes) -> bool:
@@ -142,11 +150,10 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 def _read_safetensors(
-  path: pathlib.Path,
+  path: pathlib.Path, content: bytes
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
   import safetensors
 
-  content = path.read_bytes()
   try:
     entries = safetensors.deserialize(content)
   except safetensors.SafetensorError as error:
@@ -179,8 +186,7 @@ def _array(
       f'{", ".join(_SAFETENSORS_TYPES)}.'
     )
   array = np.frombuffer(entry['data'], kind).reshape(entry['shape'])
-  whole = np.issubdtype(array.dtype, np.integer) or array.dtype == bool
-  return array if whole else array.astype(np.float32)
+  return tensors.in_float32(array)
 
 
 def find_state_dict(
@@ -199,27 +205,50 @@ def find_state_dict(
   Raises:
     ValueError: there is none, or several, or it holds what is no tensor.
   """
-  entries = loaded if isinstance(loaded, Mapping) else {}
+  named = loaded if isinstance(loaded, Mapping) else {}
+  entries = {str(name): _plain(value) for name, value in named.items()}
   if entry and entry not in entries:
-    raise ValueError(f'{path} has no entry {entry!r}; it has {_names(loaded)}.')
+    raise ValueError(f'{path} has no entry {entry!r}; it has {_kind(loaded)}.')
   # In a state dict itself no entry is one.
-  found = [name for name, value in entries.items() if _as_tensors(value)]
+  are_states = _are_state_dicts(entries.values())
+  found = [
+    name for name, is_one in zip(entries, are_states, strict=True) if is_one
+  ]
   if not entry and len(found) > 1:
     raise ValueError(
-      f'{path} has several state dicts: {", ".join(map(repr, found))}. Choose '
-      'one with --entry.'
+      f'{path} has several state dicts: {_names(found)}. Choose one with '
+      '--entry.'
     )
-  chosen = entry or (str(found[0]) if found else '')
-  state = loaded[chosen] if chosen else loaded
-  tensors = _as_tensors(state)
-  if not tensors:
+  chosen = entry or (found[0] if found else '')
+  state = entries[chosen] if chosen else loaded
+  state_dict = _as_tensors(state)
+  if not state_dict:
     where = f'the entry {entry!r} of ' if entry else ''
     raise ValueError(
-      f'{where}{path} holds {_names(state)} and no state dict (tensors by '
-      'name). Save model.state_dict(), or a dict with it under "state_dict".'
+      f'{where}{path} holds {_kind(state)} and no state dict (tensors by '
+      f'name).{_advice(state, entries)}'
     )
-  _check_all_tensors(state, tensors, path)
-  return chosen, tensors
+  _check_all_tensors(state, state_dict, path)
+  for name in (chosen, *state_dict):
+    if not name.isprintable():
+      raise ValueError(f'{path} has a name that is not printed: {name!r}.')
+  return chosen, state_dict
+
+
+def _plain(value: Any) -> Any:
+  """A value, or what a placeholder of a class of dicts holds."""
+  is_dict = isinstance(value, unpickler.Placeholder) and value.items
+  return value.items if is_dict else value
+
+
+def _are_state_dicts(values: Iterable[Any]) -> list[bool]:
+  """Whether each is a state dict; an object is looked at once."""
+  values = list(values)
+  known = {
+    key: bool(_as_tensors(value))
+    for key, value in {id(value): value for value in values}.items()
+  }
+  return [known[id(value)] for value in values]
 
 
 def _as_tensors(value: Any) -> dict[str, Any]:
@@ -260,10 +289,32 @@ def _is_extra(key: Any) -> bool:
   return str(key).endswith('_extra_state')
 
 
-def _names(loaded: Any) -> str:
+def _kind(value: Any) -> str:
   """What an object is, for messages."""
-  if not isinstance(loaded, Mapping) or not loaded:
-    return f'a {type(loaded).__name__}'
-  names = [repr(name) for name in loaded]
+  if isinstance(value, unpickler.Placeholder):
+    what = 'a whole module' if value.is_module else 'an object'
+    return f'{what} of {pickles.listed([value.path])}'
+  if isinstance(value, list | tuple) and any(_are_state_dicts(value)):
+    return f'a {type(value).__name__} of {len(value)} state dicts'
+  if not isinstance(value, Mapping) or not value:
+    return f'a {type(value).__name__}'
+  return f'entries {_names(list(value))}'
+
+
+def _names(names: Sequence[Any]) -> str:
   more = f', ... ({len(names)} in all)' if len(names) > 8 else ''
-  return f'entries {", ".join(names[:8])}{more}'
+  return ', '.join(map(repr, names[:8])) + more
+
+
+def _advice(state: Any, entries: Mapping[str, Any]) -> str:
+  """What to do about a file without a state dict."""
+  if isinstance(state, list | tuple) and any(_are_state_dicts(state)):
+    return ' Save one of them: torch.save(them[0], path).'
+  for value in (state, *entries.values()):
+    if isinstance(value, unpickler.Placeholder) and value.is_module:
+      return (
+        f' Of {_kind(value)} no weights are read, as its class may be anything:'
+        ' where that is installed, save model.state_dict(), or read the file '
+        'with --pickles=unsafe if you trust its author.'
+      )
+  return ' Save model.state_dict(), or a dict with it under "state_dict".'

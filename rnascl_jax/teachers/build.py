@@ -154,3 +154,11 @@ def _without_code(error: TypeError) -> str:
   if unknown:
     return f'it has no field {unknown[1]}'
   return said
+
+
+def same_data(name: str, other: str) -> bool:
+  """Whether two names are of one data set, as 'CIFAR-10' and 'cifar10' are."""
+  plain, other_plain = (
+    ''.join(filter(str.isalnum, each.lower())) for each in (name, other)
+  )
+  return plain == other_plain

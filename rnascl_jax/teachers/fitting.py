@@ -122,6 +122,57 @@ def hint(
   return said
 
 
+def renamed(
+  unwrapped: wrappers.Unwrapped,
+  arrays: Mapping[str, np.ndarray],
+  expected: Mapping[str, tuple[int, ...]],
+) -> str:
+  """A sentence about layers that may differ in nothing but their names.
+
+  Args:
+    unwrapped: the arrays of a file.
+    arrays: the same by their names in it.
+    expected: shapes of the network by name.
+
+  Returns:
+    The sentence after a space; empty if other layers are missing, too.
+  """
+  prefix = unwrapped.prefix
+  there = _layers(
+    {
+      key.removeprefix(prefix): arrays[key].shape
+      for key in unwrapped.unexpected
+    }
+  )
+  missing = _layers(
+    {key: s for key, s in expected.items() if key not in unwrapped.arrays}
+  )
+  pairs = []
+  for name, shapes_of in missing.items():
+    same = [other for other, shapes in there.items() if shapes == shapes_of]
+    if not same:
+      return ''
+    pairs.append(f'{same[0]} for {name}')
+    del there[same[0]]
+  if not pairs:
+    return ''
+  return (
+    f' Its names may be others for the same layers, by their shapes: '
+    f'{_some(pairs)}. If so, save the file with the names of the network.'
+  )
+
+
+def _layers(
+  shapes_by_name: Mapping[str, tuple[int, ...]],
+) -> dict[str, dict[str, tuple[int, ...]]]:
+  """Shapes by the names of layers, and in these by the names of arrays."""
+  found: dict[str, dict[str, tuple[int, ...]]] = {}
+  for key, shape in shapes_by_name.items():
+    layer, _, name = key.rpartition('.')
+    found.setdefault(layer, {})[name] = tuple(shape)
+  return found
+
+
 def _fits(
   arrays: Mapping[str, np.ndarray],
   spec: Mapping[str, Any],

@@ -118,4 +118,7 @@ def _numbers(value: Any) -> tuple[float, ...]:
     isinstance(number, int | float) for number in value
   ):
     return ()
-  return tuple(map(float, value))
+  try:
+    return tuple(map(float, value))
+  except OverflowError:  # An integer of hundreds of digits.
+    return ()

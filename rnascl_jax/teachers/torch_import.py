@@ -75,7 +75,7 @@ def read(
     fallback: its name where the file does not say; empty for an error.
     num_classes: that it must tell apart; 0 for what the file has.
     image_size: side of its images in pixels; a ViT has as many positions.
-    dataset: what it was trained on, for messages.
+    dataset: what it was trained on; empty for what the file says, if anything.
     pickled: how a pickle is read, see `pytorch.files`.
     entry: of the file that has the state dict; empty to find it.
     prefix: of the network's names in it; None to find it.
@@ -98,14 +98,20 @@ def read(
   _check_numbers(unwrapped.arrays, held.path)
   chosen, said_by = _normalization(given, unwrapped, held, fallback)
   normalizations.check(chosen, channels)
+  image_shape = [image_size, image_size, channels]
+  if held.metadata.get('image_shape', image_shape) != image_shape:
+    raise ValueError(
+      f'{held.path} is for images of shape {held.metadata["image_shape"]}, not '
+      f'{image_shape}: give --image_size.'
+    )
   net = build.network(spec, num_classes=classes, **chosen._asdict())
   metadata = {
     'kind': 'teacher',
     'network': dict(spec),
     'layers': list(net.tap_names),
-    'dataset': dataset,
+    'dataset': _dataset(held, dataset),
     'num_classes': classes,
-    'image_shape': [image_size, image_size, channels],
+    'image_shape': image_shape,
     'mean': list(chosen.mean),
     'std': list(chosen.std),
     'source': _source(held, unwrapped, said_by),
@@ -182,6 +188,7 @@ def _unwrapped(
     f'{held.path} is not {build.text(spec)} with {classes} classes and images '
     f'of {image_size} pixels: {"; ".join(differences)}.'
     + fitting.hint(held.arrays, classes, image_size)
+    + fitting.renamed(unwrapped, held.arrays, expected)
   )
 
 
@@ -208,8 +215,9 @@ def _classes(held: torch_files.Checkpoint, wanted: int) -> int:
     for prefix in state_dicts.matching(held.arrays, f'{name}.weight')
     if (array := held.arrays[f'{prefix}{name}.weight']).ndim == 2
   }
-  if not found:  # The differences will say what is missing.
-    return wanted or 1
+  if not found:  # The differences will say how the last layer is named.
+    matrices = [array for array in held.arrays.values() if array.ndim == 2]
+    return wanted or (len(matrices[-1]) if matrices else 1)
   if len(found) > 1 or (wanted and wanted not in found):
     raise ValueError(
       f'{held.path} tells {" or ".join(map(str, sorted(found)))} classes apart'
@@ -217,6 +225,19 @@ def _classes(held: torch_files.Checkpoint, wanted: int) -> int:
       + ': it is a file of another data set, or of another teacher.'
     )
   return found.pop()
+
+
+def _dataset(held: torch_files.Checkpoint, given: str) -> str:
+  """What a file was trained on, as the user or the file says."""
+  said = held.metadata.get('dataset')
+  if not isinstance(said, str) or not said:
+    return given
+  if given and not build.same_data(given, said):
+    raise ValueError(
+      f'{held.path} says that it was trained on {said}, not {given}: give that '
+      'as --dataset, or leave it out.'
+    )
+  return said
 
 
 def _channels(held: torch_files.Checkpoint) -> int:
