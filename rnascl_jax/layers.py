@@ -16,16 +16,54 @@ Example:
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rnascl_jax import convolutions, squeeze_excite
 from rnascl_jax.base import Array, Taps
 from rnascl_jax.search_space import Block, SearchSpace, Shortcut
 
+# Values may be this far outside of [0, 1], and are no mistake.
+_OUTSIDE = 0.5
 # Width of a normal distribution by the fan-out, as for ReLU networks.
 initializer = nn.initializers.variance_scaling(
   2.0, 'fan_out', 'truncated_normal'
 )
+
+
+def check_images(images: Array) -> None:
+  """Refuses what a network cannot classify: its images are floats in [0, 1].
+
+  Values are looked at where they are known, and not while a function is traced.
+
+  Args:
+    images: [B, H, W, C], floating point, in [0, 1]; attacks and resizing may
+      lead somewhat out of it.
+
+  Raises:
+    ValueError: for another rank or type, and for values below -0.5 or above
+      1.5, which those of images in [0, 255] and of normalised images are.
+  """
+  if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating):
+    raise ValueError(
+      f'images of shape {images.shape} and dtype {images.dtype} must be '
+      '[B, H, W, C] and floating point in [0, 1]: add the batch axis to a '
+      'single image with images[None], divide 8-bit images by 255.'
+    )
+  traced = isinstance(images, jax.core.Tracer)
+  if traced or not getattr(images, 'is_fully_addressable', True):
+    return
+  # NaN is of no range; a network's logits are NaN then, which shows.
+  values = np.asarray(images).astype(np.float64)
+  values = values[~np.isnan(values)]
+  lowest, highest = values.min(initial=0.0), values.max(initial=0.0)
+  if lowest < -_OUTSIDE or highest > 1 + _OUTSIDE:
+    raise ValueError(
+      f'images lie in [{lowest:.4g}, {highest:.4g}], but must lie in [0, 1]: '
+      'divide 8-bit images by 255, and do not normalise them; the network '
+      'does, in its first layer.'
+    )
 
 
 def normalize(

@@ -98,8 +98,10 @@ class Student(networks.Network):
       each stride and of the last one; and what is classified, [B, C].
 
     Raises:
-      ValueError: if the images do not fit the strides.
+      ValueError: as `layers.check_images`, and if the images do not fit the
+        strides.
     """
+    layers.check_images(images)
     search_space.check_image(self.space, images.shape[1:])
     norm = functools.partial(
       nn.BatchNorm,

@@ -386,9 +386,7 @@ def test_no_images_are_no_error():
   assert 'APGD-CE' in str(result)
 
 
-@pytest.mark.parametrize(
-  ('classes', 'left_out'), ((2, ['APGD-T']), (3, ['APGD-T']), (4, []))
-)
+@pytest.mark.parametrize(('classes', 'left_out'), ((2, ['APGD-T']), (4, [])))
 def test_with_few_classes_what_is_not_defined_is_left_out_and_said(
   classes, left_out
 ):
@@ -440,11 +438,48 @@ def test_two_members_of_one_name_are_refused():
     run(images, labels, members=members)
 
 
-def test_an_ensemble_of_which_nothing_is_defined_is_refused():
-  images, labels = nets.data(4, 3)
+def test_with_three_classes_the_dlr_loss_takes_the_place_of_the_targeted_one():
+  images, labels = nets.data(12, 3)
+  images = images.astype(np.float32)
   logits_fn = functools.partial(nets.plain, num_classes=3)
 
-  with pytest.raises(ValueError, match='apgd_t is defined for 3 classes'):
+  found = run_on(logits_fn, images, labels, members=small()[1:2])
+  alone = run_on(
+    logits_fn,
+    images,
+    labels,
+    members=[ensembles.apgd_dlr(num_steps=5, restarts=2)],
+  )
+
+  assert [m.label for m in found.members] == ['APGD-DLR']
+  assert found.members[0].broken > 0
+  np.testing.assert_array_equal(found.images, alone.images)
+  assert [s.kind for s in found.suspicions] == ['classes']
+  assert 'APGD-DLR took the place of APGD-T' in str(found)
+
+
+def test_an_ensemble_that_has_the_dlr_loss_leaves_the_targeted_one_out():
+  images, labels = nets.data(12, 3)
+  members = [small()[1], ensembles.apgd_dlr(num_steps=5)]
+
+  found = run_on(
+    functools.partial(nets.plain, num_classes=3),
+    images.astype(np.float32),
+    labels,
+    members=members,
+  )
+
+  assert [m.num_trials for m in found.members] == [0, 1]
+  assert 'APGD-T was left out' in str(found)
+  assert 'APGD-DLR ran, which needs one class less' in str(found)
+  assert ensembles.for_classes(ensembles.standard(), 4) == ensembles.standard()
+
+
+def test_an_ensemble_of_which_nothing_is_defined_is_refused():
+  images, labels = nets.data(4, 2)
+  logits_fn = functools.partial(nets.plain, num_classes=2)
+
+  with pytest.raises(ValueError, match='apgd_t is defined for 2 classes'):
     attacks.auto_attack(
       logits_fn,
       jax.random.key(0),

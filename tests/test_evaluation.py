@@ -495,6 +495,18 @@ def _evaluate(tiny_run, tmp_path, **changes) -> tuple[pathlib.Path, dict]:
   return folder, files.read_json(folder / 'evaluation' / 'ce.json')
 
 
+@pytest.mark.parametrize('name', ('teacher', 'rnas_cl'))
+def test_a_loaded_model_refuses_8_bit_images(tiny_run, name):
+  images = resolve.dataset(settings.parse(tiny.config()).data).test.images[:2]
+  logits_fn = rnascl_jax.load(tiny_run, name).logits_fn
+
+  assert images.dtype == np.uint8
+  with pytest.raises(ValueError, match='uint8.*divide 8-bit images by 255'):
+    logits_fn(images)
+  with pytest.raises(ValueError, match='divide 8-bit images by 255'):
+    logits_fn(images.astype(np.float32))
+
+
 def test_every_saved_image_is_adversarial(tiny_run):
   """Checked with the loaded models alone."""
   data = resolve.dataset(settings.parse(tiny.config()).data)

@@ -180,11 +180,18 @@ def test_no_images_are_no_work():
 
 
 def test_few_sizes_of_batches_are_compiled():
-  assert lanes.sizes(256, 1) == [32, 64, 128, 256]
-  assert lanes.sizes(100, 8) == [16, 32, 56, 104]
-  assert lanes.sizes(8, 1) == [8]
-  assert lanes.sizes(3, 1) == [3]
-  assert lanes.sizes(1, 2) == [2]
+  assert lanes.sizes(256, 1, 999) == [32, 64, 128, 256]
+  assert lanes.sizes(100, 8, 999) == [16, 32, 56, 104]
+  assert lanes.sizes(8, 1, 999) == [8]
+  assert lanes.sizes(3, 1, 999) == [3]
+  assert lanes.sizes(1, 2, 999) == [2]
+
+
+def test_no_batch_has_place_for_more_images_than_there_are():
+  assert lanes.sizes(256, 1, 4) == [4]
+  assert lanes.sizes(256, 1, 100) == [32, 64, 100]
+  assert lanes.sizes(256, 2, 3) == [4]
+  assert lanes.sizes(256, 1, 0) == [1]
 
 
 def test_a_second_run_compiles_nothing(caplog):

@@ -12,9 +12,11 @@ from rnascl_jax import (
   arch_params,
   convolutions,
   layers,
+  networks,
   search_space,
   squeeze_excite,
   student,
+  teachers,
 )
 from rnascl_jax.arch_params import Masks
 from rnascl_jax.search_space import Shortcut
@@ -545,6 +547,50 @@ def test_both_depthwise_convolutions_make_the_same_network():
   )
 
   assert_trees_close(found, expected)
+
+
+UNFIT = {
+  '8 bits': (np.uint8, 255, 'uint8 .*divide 8-bit images by 255'),
+  'integers': (np.int32, 1, 'int32 .*floating point'),
+  'floats of 8 bits': (np.float32, 255, r'\[0, 255\].*divide 8-bit images'),
+  'normalised': (np.float32, -2, r'\[-2, -?0\].*do not normalise'),
+}
+
+
+def networks_of_both_kinds():
+  return (
+    student.Student(make_space(), CLASSES),
+    teachers.TEACHERS['small_resnet'](num_classes=CLASSES),
+  )
+
+
+@pytest.mark.parametrize('case', UNFIT)
+def test_students_and_teachers_refuse_what_is_no_image_in_0_to_1(case):
+  dtype, value, message = UNFIT[case]
+  images = make_images().at[0].set(0).at[1].set(1)
+  unfit = (np.asarray(images) * value).astype(dtype)
+  traced_too = not np.issubdtype(dtype, np.floating)
+
+  for net in networks_of_both_kinds():
+    logits_fn = networks.logits_fn(net, {})
+    with pytest.raises(ValueError, match=message):
+      logits_fn(unfit)
+    if traced_too:
+      with pytest.raises(ValueError, match=message):
+        jax.eval_shape(logits_fn, unfit)
+
+
+def test_networks_take_images_somewhat_out_of_0_to_1_and_nan():
+  net = student.Student(make_space(), CLASSES)
+  logits_fn = networks.logits_fn(net, make_variables(net))
+  images = np.array(make_images())
+  images[0], images[1], images[2] = -0.1, 1.1, np.nan
+
+  found = np.asarray(logits_fn(images))
+
+  np.testing.assert_array_equal(
+    np.isnan(found).any(-1), [False, False, True, False]
+  )
 
 
 @pytest.mark.parametrize('shape', ((1, 6, 8, 3), (1, 8, 2, 3)))

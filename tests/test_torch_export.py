@@ -403,6 +403,13 @@ def test_images_that_do_not_fit_are_refused(shape, message, model):
     net(torch.zeros(shape))
 
 
+def test_8_bit_images_are_refused(model):
+  net = torch_student.from_metadata(model.metadata)
+
+  with pytest.raises(ValueError, match='uint8.*divide 8-bit images by 255'):
+    net(torch.zeros((1, 2, 8, 8), dtype=torch.uint8))
+
+
 def test_an_architecture_of_another_format_is_refused(model):
   fields = {**model.metadata['architecture'], 'format': 2}
 

@@ -34,6 +34,7 @@ Example:
 
 from rnascl_jax.attacks import (
   apgd,
+  arguments,
   ensembles,
   fab,
   gradient,
@@ -47,11 +48,11 @@ from rnascl_jax.attacks import (
   stepwise,
   unrolling,
 )
+from rnascl_jax.attacks.arguments import check_inputs
 from rnascl_jax.attacks.autoattack import auto_attack
 from rnascl_jax.attacks.gradient import cw, fgsm, mi_fgsm, pgd
 from rnascl_jax.attacks.lifting import (
   batched,
-  check_inputs,
   image_keys,
   perturb,
 )
@@ -63,6 +64,7 @@ __all__ = [
   'Preset',
   'Randomized',
   'apgd',
+  'arguments',
   'auto_attack',
   'batched',
   'check_inputs',

@@ -41,7 +41,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import ascent, norms, randomized, step_size, stepwise
+from rnascl_jax.attacks import (
+  arguments,
+  ascent,
+  norms,
+  randomized,
+  step_size,
+  stepwise,
+)
 from rnascl_jax.attacks.ascent import Point
 from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.attacks.step_size import Schedule
@@ -110,11 +117,11 @@ class APGD:
   start: StartFn | None = None
 
   def __post_init__(self) -> None:
-    for name in ('num_steps', 'restarts', 'draws'):
-      if getattr(self, name) < 1:
-        raise ValueError(f'{name}={getattr(self, name)} must be at least 1.')
-    if self.targets < 0:
-      raise ValueError(f'targets={self.targets} must be at least 0.')
+    arguments.check_counts(
+      num_steps=self.num_steps, restarts=self.restarts, draws=self.draws
+    )
+    if self.targets != 0:
+      arguments.check_counts(targets=self.targets)
 
   @property
   def segment(self) -> int:

@@ -41,10 +41,23 @@ import jax
 import numpy as np
 
 from rnascl_jax import identity, processes, progress
-from rnascl_jax.attacks import confirmation, ensembles, lanes, lifting, tasks
+from rnascl_jax.attacks import (
+  arguments,
+  compiled,
+  confirmation,
+  ensembles,
+  lanes,
+  lifting,
+  tasks,
+)
 from rnascl_jax.attacks.ensembles import Member
 from rnascl_jax.attacks.lanes import Finished
-from rnascl_jax.attacks.masking import hindsight, of_ensembles
+from rnascl_jax.attacks.masking import (
+  hindsight,
+  logit_checks,
+  of_ensembles,
+)
+from rnascl_jax.attacks.masking.suspicion import Suspicion
 from rnascl_jax.attacks.randomized import Randomized
 from rnascl_jax.attacks.result import MemberResult, Result
 from rnascl_jax.attacks.tally import Tally
@@ -91,6 +104,7 @@ def auto_attack(
   members: Sequence[Member] = ensembles.standard(),
   indices: np.ndarray | Array | None = None,
   batch_size: int = 256,
+  channels: str = 'last',
   devices: Sequence[jax.Device] | None = None,
   stop_early: bool = True,
   journal: Journal | None = None,
@@ -105,16 +119,22 @@ def auto_attack(
       evaluation mode that normalises its input itself. Given as
       `jax.tree_util.Partial(apply, variables)`, its weights are arguments of
       the compiled programs; in a closure they are constants, which compiles
-      slowly. A random one is a `randomized.Randomized`.
+      slowly, and again for a new closure. A random one is a
+      `randomized.Randomized`.
     key: typed random key.
     images: [N, H, W, C], float32 or float64 in [0, 1]; float64 is computed in
       float32 unless JAX's x64 is switched on.
     labels: [N], integers in [0, K).
     epsilon: radius, of pixels in [0, 1].
-    members: the ensemble, all of one norm; see `ensembles`.
+    members: the ensemble, all of one norm; see `ensembles`. With 3 classes
+      APGD-DLR takes the place of APGD-T.
     indices: [N], the images' indices in the data set, from which their random
-      draws follow; 0 to N - 1 by default.
-    batch_size: images at once over all devices; lower it if memory runs out.
+      draws follow, in [0, 2^32); 0 to N - 1 by default.
+    batch_size: images at once over all devices, and no more than there are;
+      lower it if memory runs out.
+    channels: 'first' if images, also those that `logits_fn` takes and those of
+      the result, are [N, C, H, W]. Attacks see [H, W, C] all the same, so that
+      the result is that of the transposed classifier.
     devices: all of this process by default.
     stop_early: whether an attack on an image ends when it is broken. As
       published it goes on to the end and finds another adversarial image of
@@ -132,46 +152,61 @@ def auto_attack(
     The result; printed, it is a table with all warnings.
 
   Raises:
-    ValueError: as `lifting.check_inputs` and `tasks.check_members`, for a
-      journal of another evaluation, and, if `checks`, for a classifier that
-      gives probabilities or NaN; before any attack.
+    ValueError: as `arguments.check_inputs` and `tasks.check_members`, for
+      arguments of other types, logits that are NaN or infinite, a journal of
+      another evaluation, and, if `checks`, for a classifier that gives
+      probabilities; before any attack.
   """
-  images, labels = tasks.as_floats(images), np.asarray(labels)
-  num_classes = lifting.count_classes(logits_fn, images)
+  given = tasks.as_members(members)
+  arguments.check_key(key)
+  arguments.check_counts(batch_size=batch_size)
+  tasks.check_journal(journal)
+  images, labels = np.asarray(images), np.asarray(labels)
+  logits_fn, images = lifting.channels_last(logits_fn, images, channels)
+  # The norm's radius is checked once the classes have told the norm.
+  arguments.check_inputs(logits_fn, images, labels, epsilon=0.0)
+  images = tasks.as_floats(images)
+  num_classes = arguments.count_classes(logits_fn, images)
+  members = ensembles.for_classes(given, num_classes)
   norm = tasks.check_members(members, logits_fn, num_classes)
   longest = norm.longest(int(np.prod(images.shape[1:])))
-  lifting.check_inputs(
-    logits_fn, images, labels, epsilon=epsilon, longest=longest
-  )
-  tasks.check_key(key)
-  if batch_size < 1:
-    raise ValueError(f'batch_size={batch_size} must be at least 1.')
+  arguments.check_length('epsilon', epsilon, longest)
   task = Task(
-    logits_fn=lifting.as_argument(logits_fn),
+    logits_fn=compiled.as_argument(logits_fn),
     key=key,
     images=images,
     labels=labels.astype(np.int32),
-    indices=tasks.as_indices(indices, labels),
+    indices=arguments.as_indices(indices, labels).astype(np.int32),
     epsilon=float(epsilon),
     norm=norm,
     batch_size=batch_size,
-    over=tuple(devices or jax.local_devices()),
+    over=tasks.as_devices(devices),
     stop_early=stop_early and not isinstance(logits_fn, Randomized),
     description=f'{description}: ' if description else '',
     verbose=verbose,
   )
-  suspicions = (
-    of_ensembles.beforehand(members, logits_fn, images, labels)
-    if checks
-    else ()
-  )
+  suspicions = of_ensembles.of_images(images.shape)
+  if checks:
+    suspicions += of_ensembles.beforehand(members, logits_fn, images, labels)
   result = _run(task, members, num_classes, journal)
+  suspicions += of_ensembles.replaced(given, members)
   suspicions += of_ensembles.afterwards(result, task.stop_early)
+  suspicions += _of_logits(task, result)
   if checks and epsilon > 0 and result.robust.any():
     suspicions += hindsight.large_epsilon(
       logits_fn, images[result.robust], labels[result.robust]
     )
+  if channels == 'first':
+    moved = np.moveaxis(result.images, -1, 1)
+    result = dataclasses.replace(result, images=moved)
   return dataclasses.replace(result, suspicions=suspicions)
+
+
+def _of_logits(task: Task, result: Result) -> tuple[Suspicion, ...]:
+  """What the logits of the adversarial images show."""
+  rows = np.flatnonzero(result.broken_by >= 0)
+  logits = confirmation.logits(task, result.images[rows], rows)
+  return of_ensembles.infinite(logits)
 
 
 def _run(
@@ -183,6 +218,7 @@ def _run(
   """Lets every member attack what the ones before it left."""
   count = len(task.images)
   logits = confirmation.logits(task, task.images, np.arange(count))
+  logit_checks.refuse_infinite(logits)
   correct = ~confirmation.fooled(logits, task.labels)
   earlier: Sequence[tuple[str, Finished, float]] = ()
   if journal is not None:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from rnascl_jax import parallel
-from rnascl_jax.attacks import lanes, lifting, randomized
+from rnascl_jax.attacks import arguments, compiled, lanes, randomized
 from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.attacks.tasks import Task
 from rnascl_jax.base import Array, Key, LogitsFn
@@ -38,10 +38,11 @@ def logits(
     [n, K].
   """
   over = task.over
-  size = lanes.sizes(task.batch_size, len(over))[-1]
-  classify = _classifier(over)
+  size = lanes.sizes(task.batch_size, len(over), len(task.images))[-1]
   key = jax.random.fold_in(task.key, stage)
-  shared = parallel.put((task.logits_fn, key), over)
+  leaves, structure = jax.tree.flatten((task.logits_fn, key))
+  classify = _classifier(structure, over)
+  shared = parallel.put(leaves, over)
   found = []
   for begin in range(0, len(images), size):
     part = np.resize(np.arange(begin, min(begin + size, len(images))), size)
@@ -49,13 +50,18 @@ def logits(
     given = parallel.put(given, over, split=True)
     found.append(parallel.fetch(classify(shared, given), over))
   if not found:
-    return np.zeros((0, lifting.count_classes(task.logits_fn, images)))
+    return np.zeros((0, arguments.count_classes(task.logits_fn, images)))
   return np.concatenate(found)[: len(images)]
 
 
-@functools.lru_cache(maxsize=8)
-def _classifier(over: tuple[jax.Device, ...]) -> Any:
-  """Maps a classifier over images, each by itself, and devices."""
+@functools.lru_cache(maxsize=16)
+def _classifier(structure: Any, over: tuple[jax.Device, ...]) -> Any:
+  """Maps a classifier over images, each by itself, and devices.
+
+  Args:
+    structure: of the classifier and a key.
+    over: the devices.
+  """
 
   def classify(
     shared: tuple[LogitsFn, Key], given: tuple[Array, Array]
@@ -69,7 +75,7 @@ def _classifier(over: tuple[jax.Device, ...]) -> Any:
     with jax.default_matmul_precision('highest'):
       return jax.vmap(one)(*given)
 
-  return parallel.split(classify, over)
+  return parallel.split(compiled.of_leaves(classify, structure), over)
 
 
 def fooled(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

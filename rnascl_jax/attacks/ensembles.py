@@ -14,6 +14,7 @@ Reference:
   of diverse parameter-free attacks, ICML 2020, section 6.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rnascl_jax import losses
@@ -71,6 +72,41 @@ def rand(norm: Norm = norms.LINF) -> tuple[Member, ...]:
   return apgd_ce(norm, draws=20), apgd_dlr(norm, draws=20)
 
 
+def for_classes(
+  members: Sequence[Member], num_classes: int
+) -> tuple[Member, ...]:
+  """The ensemble for a classifier of few classes.
+
+  The targeted DLR loss needs 4 logits and the DLR loss 3: with 3 classes
+  APGD-DLR takes the place of APGD-T, unless it is in the ensemble already, with
+  a start for each target that APGD-T would have had.
+
+  Args:
+    members: the ensemble.
+    num_classes: K.
+
+  Returns:
+    The members, in their order.
+  """
+  if num_classes != 3 or any(member.name == 'apgd_dlr' for member in members):
+    return tuple(members)
+  return tuple(map(_without_targets, members))
+
+
+def _without_targets(member: Member) -> Member:
+  attack = member.attack
+  if not isinstance(attack, APGD) or attack.loss is not losses.targeted_dlr:
+    return member
+  return apgd_dlr(
+    attack.norm,
+    num_steps=attack.num_steps,
+    restarts=attack.restarts * min(attack.targets, 2),
+    rho=attack.rho,
+    draws=attack.draws,
+    start=attack.start,
+  )
+
+
 def apgd_ce(norm: Norm = norms.LINF, **options: Any) -> Member:
   """APGD on cross-entropy; options are those of `APGD`."""
   return Member('apgd_ce', 'APGD-CE', APGD(norm=norm, **options))
@@ -83,7 +119,7 @@ def apgd_dlr(norm: Norm = norms.LINF, **options: Any) -> Member:
 
 
 def apgd_t(norm: Norm = norms.LINF, **options: Any) -> Member:
-  """APGD on the targeted DLR loss, for 4 classes or more.
+  """APGD on the targeted DLR loss, for 4 classes or more; see `for_classes`.
 
   Raises:
     ValueError: for `targets=0`; the loss needs one.

@@ -45,7 +45,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rnascl_jax.attacks import hyperplane, norms, stepwise
+from rnascl_jax.attacks import arguments, hyperplane, norms, stepwise
 from rnascl_jax.attacks.ascent import Point
 from rnascl_jax.attacks.hyperplane import Plane
 from rnascl_jax.attacks.stepwise import Passes, Problem
@@ -102,11 +102,9 @@ class FAB:
   def __post_init__(self) -> None:
     """Raises ValueError if a number is out of range or the norm unknown."""
     hyperplane.geometry_of(self.norm)
-    if self.num_steps < 1 or self.restarts < 1 or self.targets < 0:
-      raise ValueError(
-        f'num_steps={self.num_steps} and restarts={self.restarts} must be at '
-        f'least 1, and targets={self.targets} at least 0 (the nearest class).'
-      )
+    arguments.check_counts(num_steps=self.num_steps, restarts=self.restarts)
+    if self.targets != 0:  # Which is the nearest class.
+      arguments.check_counts(targets=self.targets)
     if not (0 <= self.alpha_max <= 1 <= self.eta and 0 <= self.beta <= 1):
       raise ValueError(
         f'alpha_max={self.alpha_max} and beta={self.beta} must lie in [0, 1], '

@@ -44,6 +44,7 @@ References:
   S&P 2017, section V.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -53,7 +54,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import ascent, linf, unrolling
+from rnascl_jax.attacks import arguments, ascent, linf, unrolling
 from rnascl_jax.base import Array, Key, LogitsFn, LossFn
 
 # A starting point of an attack: (key, image, epsilon) -> image.
@@ -112,10 +113,15 @@ def pgd(
 
   Raises:
     ValueError: if num_steps or restarts are below 1, if restarts would repeat
-      an attack without randomness, or if `stop_when_fooled` lacks a label.
+      an attack without randomness, if `stop_when_fooled` lacks a label, for a
+      raw key, or if epsilon or step_size are no lengths (unless traced).
   """
   image, target = jnp.asarray(image), jnp.asarray(target)
   chex.assert_rank(image, 3)
+  arguments.check_length('epsilon', epsilon)
+  arguments.check_length('step_size', step_size, math.inf)
+  if start is not None:
+    arguments.check_key(key)
   _check(num_steps, restarts, start, stop_when_fooled and target.ndim)
   objective = ascent.objective(logits_fn, loss, target, targeted)
   if unroll is None:
@@ -265,10 +271,7 @@ def cw(
 
 def _check(num_steps, restarts, start, lacks_label):
   """Refuses options that make no sense together."""
-  if num_steps < 1 or restarts < 1:
-    raise ValueError(
-      f'num_steps={num_steps} and restarts={restarts} must be at least 1.'
-    )
+  arguments.check_counts(num_steps=num_steps, restarts=restarts)
   if restarts > 1 and start is None:
     raise ValueError(
       f'restarts={restarts} without a random start repeat one attack; give '

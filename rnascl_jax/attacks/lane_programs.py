@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from rnascl_jax import parallel
-from rnascl_jax.attacks import ascent, unrolling
+from rnascl_jax.attacks import ascent, compiled, unrolling
 from rnascl_jax.attacks.ascent import Point
 from rnascl_jax.attacks.stepwise import Problem, Stepwise
 from rnascl_jax.base import Array, Key, LogitsFn, PyTree
@@ -51,7 +51,7 @@ class Lane(NamedTuple):
 
 
 class Programs(NamedTuple):
-  """Compiled functions of (constants, lanes and more).
+  """Compiled functions of (leaves of the constants, lanes and more).
 
   Attributes:
     begin: starts a trial in the lanes that are fresh.
@@ -71,11 +71,12 @@ def empty_lane(
   image = jnp.zeros(images.shape[1:], images.dtype)
   zero = jnp.zeros((), jnp.int32)
   lane = Lane(image, zero, zero, zero, zero, None)
-  state = jax.eval_shape(
-    lambda c, lane: attack.init(c.logits_fn, _problem(c, lane), lane.trial),
-    constants,
-    lane,
-  )
+  leaves, structure = jax.tree.flatten(constants)
+
+  def init(c: Constants, lane: Lane) -> PyTree:
+    return attack.init(c.logits_fn, _problem(c, lane), lane.trial)
+
+  state = jax.eval_shape(compiled.of_leaves(init, structure), leaves, lane)
   return lane._replace(
     step=jnp.asarray(attack.num_steps, jnp.int32),
     state=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state),
@@ -90,13 +91,13 @@ def calls(
   Where loops are slow, every step is a call of its own.
   """
   length = min(attack.segment, attack.num_steps)
+  leaves, structure = jax.tree.flatten(constants)
+
+  def step(c: Constants, lane: Lane) -> PyTree:
+    return attack.step(c.logits_fn, _problem(c, lane), lane.state, lane.step)
+
   slow = unrolling.is_slow_in_loops(
-    lambda c, lane: attack.step(
-      c.logits_fn, _problem(c, lane), lane.state, lane.step
-    ),
-    constants,
-    lane,
-    platform=platform,
+    compiled.of_leaves(step, structure), leaves, lane, platform=platform
   )
   return (length, 1) if slow else (1, length)
 
@@ -113,9 +114,24 @@ def _point(attack: Stepwise, constants: Constants, lane: Lane) -> Point:
 
 @functools.lru_cache(maxsize=32)
 def programs(
-  attack: Stepwise, over: tuple[jax.Device, ...], stop_early: bool, count: int
+  attack: Stepwise,
+  structure: Any,
+  over: tuple[jax.Device, ...],
+  stop_early: bool,
+  count: int,
 ) -> Programs:
-  """Compiles functions of lanes that are split over devices."""
+  """Compiles functions of lanes that are split over devices.
+
+  Args:
+    attack: in steps.
+    structure: of the `Constants`: the classifier without its arrays.
+    over: the devices.
+    stop_early: whether a lane is done when its image fools the classifier.
+    count: steps of a call of `advance`.
+
+  Returns:
+    The functions; those that were not used for long are given back.
+  """
 
   def begin(constants: Constants, arrays: tuple[Any, ...]) -> Lane:
     def one(lane, fresh, image, label, index, trial):
@@ -155,4 +171,7 @@ def programs(
     one = functools.partial(_point, attack, constants)
     return jax.vmap(one)(*arrays).image
 
-  return Programs(*(parallel.split(f, over) for f in (begin, advance, found)))
+  functions = [
+    compiled.of_leaves(f, structure) for f in (begin, advance, found)
+  ]
+  return Programs(*(parallel.split(f, over) for f in functions))

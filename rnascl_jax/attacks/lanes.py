@@ -78,7 +78,7 @@ def run(
     indices: [N], the images' indices in the data set.
     num_trials: of an image.
     epsilon: radius.
-    batch_size: lanes at once over all devices.
+    batch_size: lanes at once over all devices, and no more than images.
     over: the devices.
     stop_early: whether a trial ends with the first step that fools the
       classifier. As published it goes on, and finds another image.
@@ -91,7 +91,7 @@ def run(
   waiting = collections.deque(queue)
   constants = Constants(logits_fn, key, jnp.asarray(epsilon, images.dtype))
   batch = _Batch(attack, constants, images, over, stop_early)
-  allowed = sizes(batch_size, len(over))
+  allowed = sizes(batch_size, len(over), len(images))
   while waiting or batch.busy:
     left = len(waiting) + batch.busy
     batch.resize(next((s for s in allowed if s >= left), allowed[-1]))
@@ -124,9 +124,10 @@ class _Batch:
     self._calls, count = lane_programs.calls(
       attack, constants, self._empty_lane, over[0].platform
     )
-    self._constants = parallel.put(constants, over)
+    leaves, structure = jax.tree.flatten(constants)
+    self._constants = parallel.put(leaves, over)
     self._programs = lane_programs.programs(
-      attack, tuple(over), stop_early, count
+      attack, structure, tuple(over), stop_early, count
     )
     self._lanes: Lane | None = None
     self._rows = np.zeros(0, int)  # -1 where there is no image.
@@ -203,10 +204,17 @@ class _Batch:
     return Finished(rows, self._trials[done], steps[done], fooled[done], images)
 
 
-def sizes(batch_size: int, devices: int) -> list[int]:
-  """Sizes of batches in ascending order, multiples of the devices."""
+def sizes(batch_size: int, devices: int, images: int) -> list[int]:
+  """Sizes of batches in ascending order, multiples of the devices.
+
+  Args:
+    batch_size: the one asked for.
+    devices: how many there are.
+    images: how many there are; no batch has place for more.
+  """
+  halved = (batch_size >> halvings for halvings in range(_NUM_SIZES))
   found = {
-    -(-max(batch_size >> halvings, min(batch_size, _SMALLEST)) // devices)
-    for halvings in range(_NUM_SIZES)
+    -(-min(max(size, min(batch_size, _SMALLEST)), max(images, 1)) // devices)
+    for size in halved
   }
   return [size * devices for size in sorted(found)]

@@ -27,7 +27,7 @@ from typing import Any
 import jax
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import gradient, linf
+from rnascl_jax.attacks import arguments, gradient, linf
 from rnascl_jax.base import Array, Key, LogitsFn, LossFn
 
 # The start of TRADES' evaluation and of all that descend from it: the first
@@ -91,7 +91,11 @@ class Preset:
 
     Returns:
       A preset whose step is in proportion.
+
+    Raises:
+      ValueError: if epsilon, not traced, is not such.
     """
+    arguments.check_length('epsilon', epsilon)
     # In this order the step is unchanged, to the bit, at the same epsilon.
     step_size = self.step_size * (epsilon / self.epsilon)
     return dataclasses.replace(self, epsilon=epsilon, step_size=step_size)

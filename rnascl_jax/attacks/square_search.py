@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import ascent, norms, stepwise
+from rnascl_jax.attacks import arguments, ascent, norms, stepwise
 from rnascl_jax.base import Array, Key, LogitsFn
 
 # The share of the image that a square covers halves after these queries.
@@ -174,11 +174,9 @@ class RandomSearch(abc.ABC):
   segment: int = 50
 
   def __post_init__(self) -> None:
-    if min(self.num_steps, self.restarts, self.segment) < 1:
-      raise ValueError(
-        f'num_steps={self.num_steps}, restarts={self.restarts} and '
-        f'segment={self.segment} must be at least 1.'
-      )
+    arguments.check_counts(
+      num_steps=self.num_steps, restarts=self.restarts, segment=self.segment
+    )
     if not 0 < self.initial_share <= 1:
       raise ValueError(
         f'initial_share={self.initial_share} must lie in (0, 1]: it is the '

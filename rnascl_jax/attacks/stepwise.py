@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnascl_jax.attacks import ascent
+from rnascl_jax.attacks import arguments, ascent
 from rnascl_jax.attacks.ascent import Point
 from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.base import Array, Key, LogitsFn, PyTree
@@ -138,9 +138,12 @@ def run(
     or the worst of all trials if none does. A constant.
 
   Raises:
-    ValueError: if the attack is not defined for so few classes.
+    ValueError: if the attack is not defined for so few classes, for a raw key,
+      or if epsilon, not traced, is out of range.
   """
   image, label = jnp.asarray(image), jnp.asarray(label)
+  arguments.check_key(key)
+  arguments.check_length('epsilon', epsilon, attack.norm.longest(image.size))
   num_classes = jax.eval_shape(logits_fn, image[None]).shape[-1]
   num_trials = attack.num_trials(num_classes)
   if num_trials < 1:

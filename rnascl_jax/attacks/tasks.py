@@ -1,7 +1,9 @@
 """What an ensemble is asked to do, checked before anything is computed."""
 
 import dataclasses
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,7 +23,7 @@ class Task:
     key: typed random key.
     images: [N, H, W, C] in [0, 1].
     labels: [N], int32.
-    indices: [N], int32, in the data set.
+    indices: [N], int32, in the data set; from 2^31 on they are negative.
     epsilon: radius.
     norm: its norm.
     batch_size: images at once over all devices.
@@ -43,6 +45,31 @@ class Task:
   stop_early: bool
   description: str
   verbose: bool
+
+
+def as_members(members: Sequence[Member]) -> tuple[Member, ...]:
+  """An ensemble as a tuple.
+
+  Raises:
+    ValueError: unless it is a sequence of members.
+  """
+  if isinstance(members, str):
+    raise ValueError(
+      f'members={members!r} is a name; give the attacks themselves, such as '
+      'ensembles.standard() or ensembles.plus().'
+    )
+  if isinstance(members, Member):
+    raise ValueError(
+      f'members is one attack, {members.name}; give a sequence: [member].'
+    )
+  found = tuple(members) if isinstance(members, Iterable) else (members,)
+  for member in found:
+    if not isinstance(member, Member):
+      raise ValueError(
+        f'members has {member!r}, which is no ensembles.Member: make one with '
+        'ensembles.apgd_ce(...) and the like.'
+      )
+  return found
 
 
 def check_members(
@@ -81,32 +108,40 @@ def check_members(
   return norms.pop()
 
 
-def check_key(key: Key) -> None:
-  """Raises unless the key is a typed one."""
-  dtype = getattr(key, 'dtype', None)
-  if dtype is None or not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+def check_journal(journal: Any) -> None:
+  """Raises ValueError for what keeps nothing, such as the path of a folder."""
+  if isinstance(journal, str | os.PathLike):
     raise ValueError(
-      f'key must be a typed random key, such as jax.random.key(0), not {key!r}.'
+      f'journal={str(journal)!r} is a path; give rnascl_jax.journal.Journal'
+      f'({str(journal)!r}).'
     )
+  if journal is not None and not (
+    callable(getattr(journal, 'start', None))
+    and callable(getattr(journal, 'append', None))
+  ):
+    raise ValueError(
+      'journal must be a rnascl_jax.journal.Journal(folder) or None, not of '
+      f'type {type(journal).__name__}.'
+    )
+
+
+def as_devices(devices: Sequence[jax.Device] | None) -> tuple[jax.Device, ...]:
+  """Devices; all of this process by default.
+
+  Raises:
+    ValueError: unless they are devices.
+  """
+  found = tuple(devices) if devices else tuple(jax.local_devices())
+  for device in found:
+    if not isinstance(device, jax.Device):
+      raise ValueError(
+        f'devices has {device!r}, which is no device: give some of '
+        "jax.devices(), such as jax.devices('gpu')[:1]."
+      )
+  return found
 
 
 def as_floats(images: np.ndarray | Array) -> np.ndarray:
   """Images on the host; float32 where JAX would make them float32."""
   images = np.asarray(images)
   return images.astype(jax.dtypes.canonicalize_dtype(images.dtype), copy=False)
-
-
-def as_indices(
-  indices: np.ndarray | Array | None, labels: np.ndarray
-) -> np.ndarray:
-  """[N], int32; 0 to N - 1 by default.
-
-  Raises:
-    ValueError: unless there is one for each label.
-  """
-  indices = np.arange(len(labels)) if indices is None else np.asarray(indices)
-  if indices.shape != labels.shape:
-    raise ValueError(
-      f'indices must have shape {labels.shape}, not {indices.shape}.'
-    )
-  return indices.astype(np.int32)

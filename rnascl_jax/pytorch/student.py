@@ -145,6 +145,11 @@ class Student(nn.Module):
         f'images of shape {shape} must be [B, {channels}, H, W]: channels '
         'stand before height and width in PyTorch.'
       )
+    if not images.is_floating_point():
+      raise ValueError(
+        f'images of type {images.dtype} must be floating point in [0, 1]: '
+        'divide 8-bit images by 255.'
+      )
     if any(side % least or side < least for side in shape[2:]):
       raise ValueError(
         f'images of {shape[2]}x{shape[3]} pixels do not fit strides that '

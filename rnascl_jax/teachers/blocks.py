@@ -50,14 +50,10 @@ def normalized_input(
     [B, H, W, C].
 
   Raises:
-    ValueError: if the rank, dtype, size or number of channels does not fit.
+    ValueError: as `layers.check_images`, and if the size or the number of
+      channels does not fit.
   """
-  if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating):
-    raise ValueError(
-      f'images of shape {images.shape} and dtype {images.dtype} must be '
-      '[B, H, W, C] and floating point in [0, 1]: add the batch axis to a '
-      'single image with images[None], divide 8-bit images by 255.'
-    )
+  layers.check_images(images)
   smallest, channels = math.prod(strides), images.shape[3]
   if min(images.shape[1:3]) < smallest:
     raise ValueError(

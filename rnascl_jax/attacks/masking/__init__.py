@@ -38,9 +38,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import (
-  lifting,
-)
+from rnascl_jax.attacks import arguments, compiled
 from rnascl_jax.attacks.masking import (
   finite_differences,
   gradient_checks,
@@ -96,17 +94,17 @@ def before(
     What looks suspicious; nothing for an honest network.
 
   Raises:
-    ValueError: as `lifting.check_inputs`, and if outputs are probabilities, NaN
-      or infinite.
+    ValueError: as `arguments.check_inputs`, and if outputs are probabilities,
+      NaN or infinite.
   """
   images = np.asarray(images)[:MAX_IMAGES]
   labels = np.asarray(labels)[:MAX_IMAGES]
-  lifting.check_inputs(logits_fn, images, labels, epsilon=0.0)
+  arguments.check_inputs(logits_fn, images, labels, epsilon=0.0)
   if not len(images):
     return ()
   # Accelerators multiply float32 in fewer bits unless they are asked not to.
   with jax.default_matmul_precision('highest'):
-    logits = np.asarray(_evaluate(lifting.as_argument(logits_fn), images))
+    logits = np.asarray(_evaluate(compiled.as_argument(logits_fn), images))
     logit_checks.refuse_infinite(logits)
     if not allow_probabilities:
       logit_checks.refuse_probabilities(logits)
@@ -119,7 +117,7 @@ def before(
 
 def _measured(logits_fn, steps, images, labels, logits):
   """What the gradients, and repeated evaluations, of some images show."""
-  classifier = lifting.as_argument(logits_fn)
+  classifier = compiled.as_argument(logits_fn)
   weights = np.zeros(logits.shape, images.dtype)
   try:
     found = _gradients(classifier, images, labels, weights)
@@ -148,18 +146,18 @@ def _measured(logits_fn, steps, images, labels, logits):
   return suspicions
 
 
-@jax.jit
+@compiled.jit
 def _evaluate(logits_fn: LogitsFn, images: Array) -> Array:
   return logits_fn(images)
 
 
-@jax.jit
+@compiled.jit
 def _evaluate_alone(logits_fn: LogitsFn, images: Array) -> Array:
   """Logits of images each of which is a batch of its own."""
   return jax.vmap(lambda image: logits_fn(image[None])[0])(images)
 
 
-@jax.jit
+@compiled.jit
 def _gradients(
   logits_fn: LogitsFn, images: Array, labels: Array, weights: Array
 ) -> _Gradients:

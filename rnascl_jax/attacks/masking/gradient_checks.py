@@ -15,17 +15,64 @@ Reference:
   security, ICML 2018, section 3: shattered, vanishing and exploding gradients.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax import losses
+from rnascl_jax.attacks import compiled
+from rnascl_jax.attacks.masking import logit_checks
 from rnascl_jax.attacks.masking.suspicion import Suspicion
-from rnascl_jax.base import Array
+from rnascl_jax.base import Array, LogitsFn
 
 # What JAX raises where a function has no gradient, or cannot be lifted.
 MISSING = (ValueError, TypeError, NotImplementedError)
 # At this, a change of a pixel by 1 / 255 would change a loss by thousands.
 _EXPLODING = 1e6
+
+
+def flat(
+  logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray
+) -> list[Suspicion]:
+  """Looks for a gradient that is exactly zero wherever an attack begins.
+
+  Args:
+    logits_fn: [B, H, W, C] -> [B, K], as `compiled.as_argument` has it.
+    images: [B, H, W, C] in [0, 1], B >= 1.
+    labels: [B].
+
+  Returns:
+    A suspicion if the gradient of the margin is zero for all images; none if
+    the classifier has no gradient, which attacks that need one say themselves.
+
+  Raises:
+    ValueError: if logits are NaN or infinite.
+  """
+  try:
+    logits, steepest = _slopes(logits_fn, images, labels)
+  except MISSING:
+    return []
+  logit_checks.refuse_infinite(np.asarray(logits))
+  if np.asarray(steepest).any():
+    return []
+  return [_zero(len(images), len(images))]
+
+
+@compiled.jit
+def _slopes(
+  logits_fn: LogitsFn, images: Array, labels: Array
+) -> tuple[Array, Array]:
+  """Logits [B, K] and the steepest slope [B] of the margin, image by image."""
+
+  def of_one(image, label):
+    def margin(x):
+      logits = logits_fn(x[None])
+      return losses.margin(logits, label[None])[0], logits[0]
+
+    gradient, logits = jax.grad(margin, has_aux=True)(image)
+    return logits, jnp.abs(gradient).max()
+
+  return jax.vmap(of_one)(images, labels)
 
 
 def degenerate(

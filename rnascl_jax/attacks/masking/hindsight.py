@@ -29,7 +29,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from rnascl_jax.attacks import gradient, lifting
+from rnascl_jax.attacks import arguments, compiled, gradient, lifting
 from rnascl_jax.attacks.masking import gradient_checks
 from rnascl_jax.attacks.masking.suspicion import Suspicion
 from rnascl_jax.base import Array, LogitsFn
@@ -120,11 +120,11 @@ def large_epsilon(
     classifier has no gradient, which `masking.before` reports.
 
   Raises:
-    ValueError: as `lifting.check_inputs`.
+    ValueError: as `arguments.check_inputs`.
   """
   images = np.asarray(images)[:_MAX_IMAGES]
   labels = np.asarray(labels)[:_MAX_IMAGES]
-  lifting.check_inputs(logits_fn, images, labels, epsilon=1.0)
+  arguments.check_inputs(logits_fn, images, labels, epsilon=1.0)
   if not len(images):
     return ()
   try:
@@ -139,10 +139,11 @@ def large_epsilon(
       num_steps=_NUM_STEPS,
       start=None,
       keep_best=True,
+      checks=False,
     )
   except gradient_checks.MISSING:
     return ()
-  classifier = lifting.as_argument(logits_fn)
+  classifier = compiled.as_argument(logits_fn)
   correct = _is_correct(classifier, images, labels)
   left = int((correct & _is_correct(classifier, adversarial, labels)).sum())
   if not left:
@@ -150,7 +151,7 @@ def large_epsilon(
   return (_unbounded(left, int(correct.sum())),)
 
 
-@jax.jit
+@compiled.jit
 def _predict(logits_fn: LogitsFn, images: Array) -> Array:
   """Classes [B] of images each of which is a batch of its own."""
   return jax.vmap(lambda x: logits_fn(x[None])[0].argmax())(images)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rnascl_jax.attacks import randomized
+from rnascl_jax.attacks import arguments, randomized
 from rnascl_jax.attacks.ensembles import Member
 from rnascl_jax.attacks.masking import before, hindsight, jaxpr_lint
 from rnascl_jax.attacks.masking.hindsight import Tried
@@ -33,6 +33,47 @@ def beforehand(
   return found
 
 
+def of_images(shape: tuple[int, ...]) -> tuple[Suspicion, ...]:
+  """Whether images [N, H, W, C] of this shape have their channels elsewhere."""
+  message = arguments.misplaced_channels(shape)
+  return (Suspicion('channels', message),) if message else ()
+
+
+def replaced(
+  given: Sequence[Member], members: Sequence[Member]
+) -> tuple[Suspicion, ...]:
+  """Which members took the place of others, see `ensembles.for_classes`."""
+  return tuple(
+    Suspicion(
+      'classes',
+      f'{new.label} took the place of {old.label}, whose loss is not defined '
+      'for 3 classes. Results compare only with evaluations that did the same.',
+    )
+    for old, new in zip(given, members, strict=True)
+    if new.name != old.name
+  )
+
+
+def infinite(logits: np.ndarray) -> tuple[Suspicion, ...]:
+  """Whether adversarial images have logits that are NaN or infinite.
+
+  Args:
+    logits: [n, K] of all adversarial images.
+  """
+  bad = int((~np.isfinite(logits)).any(axis=-1).sum())
+  if not bad:
+    return ()
+  return (
+    Suspicion(
+      'infinite logits',
+      f'The logits of {bad} of {len(logits)} adversarial images are NaN or '
+      'infinite: the classifier was driven out of the range of its numbers '
+      'rather than fooled. They count as broken. Look in logits_fn for '
+      'divisions by almost zero, logarithms and exponentials.',
+    ),
+  )
+
+
 def afterwards(result: Result, stop_early: bool) -> tuple[Suspicion, ...]:
   """What was left out, what was not confirmed, and what members show."""
   return (
@@ -43,10 +84,16 @@ def afterwards(result: Result, stop_early: bool) -> tuple[Suspicion, ...]:
 
 
 def _left_out(member, result):
+  untargeted = [
+    f' {other.label} ran, which needs one class less.'
+    for other in result.members
+    if other.name == 'apgd_dlr' and other.num_trials
+  ]
   return Suspicion(
     'classes',
     f'{member.label} was left out: it is not defined for {result.num_classes} '
-    'classes. Results compare only with evaluations that left it out too.',
+    f'classes.{"".join(untargeted)} Results compare only with evaluations that '
+    'left it out too.',
   )
 
 

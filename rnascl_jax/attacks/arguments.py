@@ -1,0 +1,289 @@
+"""What attacks are given, checked on the host before anything is computed.
+
+Each function raises a ValueError that says what was given, what would do, and
+how to write it. Numbers that are traced are not looked at.
+
+Example:
+  >>> from rnascl_jax.attacks import arguments
+  >>> arguments.check_length('epsilon', 8)
+  Traceback (most recent call last):
+  ...
+  ValueError: epsilon=8 must lie in [0, 1]; images are in [0, 1], write 8 / 255.
+"""
+
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnascl_jax.base import Array, Key, LogitsFn
+
+# Where the channels of images are: [N, H, W, C] or [N, C, H, W].
+CHANNELS = ('last', 'first')
+# Indices are folded into keys as 32 bits.
+_END_OF_INDICES = 2**32
+# Channels that images have: grey, RGB, RGB and opacity.
+_USUAL_CHANNELS = (1, 3, 4)
+
+
+def check_inputs(
+  logits_fn: LogitsFn,
+  images: np.ndarray | Array,
+  labels: np.ndarray | Array,
+  *,
+  epsilon: float,
+  longest: float = 1.0,
+) -> None:
+  """Refuses inputs for which an attack's result would mean nothing.
+
+  Runs on the host and compiles nothing; `logits_fn` is only asked for the
+  shape of its result, after images and labels were found to be such.
+
+  Args:
+    logits_fn: [B, H, W, C] -> [B, K].
+    images: [N, H, W, C].
+    labels: [N].
+    epsilon: the radius.
+    longest: the largest radius that makes sense in the norm.
+
+  Raises:
+    ValueError: unless images are float32 or float64 in [0, 1] without NaN,
+      labels integers in [0, K), one for each image, logits [B, K] with K >= 2
+      of a floating-point type, and epsilon a number in [0, longest].
+  """
+  images, labels = np.asarray(images), np.asarray(labels)
+  check_images(images)
+  check_labels(labels, len(images))
+  num_classes = count_classes(logits_fn, images)
+  # Out of range, indices clamp silently in JAX.
+  if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
+    raise ValueError(
+      f'labels lie in [{labels.min()}, {labels.max()}], but logits_fn has '
+      f'{num_classes} classes: they must lie in [0, {num_classes - 1}].'
+    )
+  check_length('epsilon', epsilon, longest)
+
+
+def check_images(images: np.ndarray) -> None:
+  """Raises ValueError unless images are [N, H, W, C] and floats in [0, 1]."""
+  if images.ndim != 4:
+    raise ValueError(f'images must be [N, H, W, C], not {images.shape}.')
+  if images.dtype not in (np.float32, np.float64):
+    raise ValueError(
+      f'images have type {images.dtype}; attacks need float32 or float64: '
+      'divide 8-bit images by 255; 16 bits do not resolve 8 / 255.'
+    )
+  if np.isnan(images).any():
+    raise ValueError('images contain NaN.')
+  if images.size and not 0 <= images.min() <= images.max() <= 1:
+    raise ValueError(
+      f'images lie in [{images.min()}, {images.max()}], not in [0, 1]; divide '
+      'by 255, and normalise inside of logits_fn.'
+    )
+
+
+def check_labels(labels: np.ndarray, num_images: int) -> None:
+  """Raises ValueError unless labels are integers, one for each image."""
+  if labels.shape != (num_images,):
+    raise ValueError(
+      f'labels must have shape ({num_images},), not {labels.shape}.'
+    )
+  if not np.issubdtype(labels.dtype, np.integer):
+    raise ValueError(
+      f'labels must be integers, not {labels.dtype}; for one-hot labels take '
+      'the argmax.'
+    )
+
+
+def count_classes(logits_fn: LogitsFn, images: np.ndarray | Array) -> int:
+  """K, from the shapes alone.
+
+  Args:
+    logits_fn: [B, H, W, C] -> [B, K].
+    images: [N, H, W, C].
+
+  Returns:
+    K.
+
+  Raises:
+    ValueError: unless there are at least two logits for each image, of a
+      floating-point type.
+  """
+  if not callable(logits_fn):
+    raise ValueError(
+      'logits_fn must be a function of images [B, H, W, C] that returns logits '
+      f'[B, K], not of type {type(logits_fn).__name__}.'
+    )
+  one = jnp.asarray(np.zeros((1, *images.shape[1:]), images.dtype))
+  logits = jax.eval_shape(logits_fn, one)
+  shape = getattr(logits, 'shape', None)
+  if shape is None or len(shape) != 2 or shape[0] != 1 or shape[1] < 2:
+    raise ValueError(
+      f'logits_fn must map {one.shape} to [1, K] with K >= 2, but gives '
+      f'{jax.tree.map(lambda x: x.shape, logits)}; a binary classifier needs '
+      'two logits, and taps or state must be dropped.'
+    )
+  if not jnp.issubdtype(logits.dtype, jnp.floating):
+    raise ValueError(
+      f'logits_fn gives logits of type {logits.dtype}, which have no gradient '
+      'and hide how near an image is to another class; return floating-point '
+      'logits, before any rounding, argmax or one-hot code.'
+    )
+  return int(shape[1])
+
+
+def check_length(name: str, value: Any, longest: float = 1.0) -> None:
+  """Refuses what is no distance between pixels in [0, 1].
+
+  Args:
+    name: of the radius or the step.
+    value: anything; a traced number is not looked at.
+    longest: the largest distance that makes sense in the norm.
+
+  Raises:
+    ValueError: unless it is a number in [0, longest], and no bool.
+  """
+  if isinstance(value, jax.core.Tracer):
+    return
+  if value is None:
+    raise ValueError(f'{name} is missing; images are in [0, 1], write 8 / 255.')
+  if not _is_number(value):
+    raise ValueError(
+      f'{name}={value!r} must be a number, not of type {type(value).__name__}; '
+      'images are in [0, 1], write 8 / 255.'
+    )
+  if not 0 <= value <= longest:
+    raise ValueError(
+      f'{name}={value} must lie in [0, {longest:.4g}]; images are in [0, 1], '
+      'write 8 / 255.'
+    )
+
+
+def _is_number(value: Any) -> bool:
+  if isinstance(value, bool | np.bool_):
+    return False
+  if isinstance(value, numbers.Real):
+    return True
+  is_scalar = getattr(value, 'shape', None) == () and hasattr(value, 'dtype')
+  return is_scalar and (
+    jnp.issubdtype(value.dtype, jnp.floating)
+    or jnp.issubdtype(value.dtype, jnp.integer)
+  )
+
+
+def check_counts(**counts: Any) -> None:
+  """Refuses what does not count anything.
+
+  Args:
+    **counts: by their names.
+
+  Raises:
+    ValueError: unless all are integers of at least 1, and no bools.
+  """
+  for name, count in counts.items():
+    is_integer = isinstance(count, int | np.integer)
+    if not is_integer or isinstance(count, bool) or count < 1:
+      raise ValueError(f'{name}={count!r} must be an integer of at least 1.')
+
+
+def check_key(key: Key, shape: tuple[int, ...] | None = ()) -> None:
+  """Refuses what is no typed random key.
+
+  Args:
+    key: anything.
+    shape: of the keys; None for any.
+
+  Raises:
+    ValueError: it says how a key is made.
+  """
+  dtype = getattr(key, 'dtype', None)
+  if dtype is None or not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+    raise ValueError(
+      f'key must be a typed random key, such as jax.random.key(0), not {key!r}.'
+    )
+  if shape is not None and key.shape != shape:
+    raise ValueError(
+      f'key must be of shape {shape}, not {key.shape}: take one of the keys.'
+    )
+
+
+def check_attack(attack: Any) -> None:
+  """Raises ValueError unless an attack is a function."""
+  if isinstance(attack, str):
+    raise ValueError(
+      f'attack={attack!r} is a name; give attacks.presets.by_name({attack!r}).'
+    )
+  if not callable(attack):
+    raise ValueError(
+      'attack must be a function of (logits_fn, key, image, target), such as '
+      f'attacks.pgd or a preset, not of type {type(attack).__name__}.'
+    )
+
+
+def as_indices(
+  indices: np.ndarray | Array | None, labels: np.ndarray
+) -> np.ndarray:
+  """The images' indices in the data set, as the 32 bits that keys take.
+
+  Args:
+    indices: [N], integers in [0, 2^32); None for 0 to N - 1.
+    labels: [N].
+
+  Returns:
+    [N], uint32.
+
+  Raises:
+    ValueError: unless they are such, one for each label.
+  """
+  indices = np.arange(len(labels)) if indices is None else np.asarray(indices)
+  if indices.shape != labels.shape:
+    raise ValueError(
+      f'indices must have shape {labels.shape}, not {indices.shape}.'
+    )
+  if indices.size:
+    check_indices(indices)
+  return indices.astype(np.uint32)
+
+
+def check_indices(indices: np.ndarray) -> None:
+  """Raises ValueError unless indices are integers in [0, 2^32)."""
+  if not np.issubdtype(indices.dtype, np.integer):
+    raise ValueError(f'indices must be integers, not {indices.dtype}.')
+  if not 0 <= indices.min() <= indices.max() < _END_OF_INDICES:
+    raise ValueError(
+      f'indices lie in [{indices.min()}, {indices.max()}], but must lie in '
+      f'[0, {_END_OF_INDICES}): random draws follow from their 32 bits, and '
+      'images beyond would share theirs. Number the images anew.'
+    )
+
+
+def check_channels(channels: str) -> None:
+  """Raises ValueError unless it is 'last' or 'first'."""
+  if channels not in CHANNELS:
+    raise ValueError(
+      f"channels={channels!r} must be 'last' for images [N, H, W, C], or "
+      "'first' for [N, C, H, W]."
+    )
+
+
+def misplaced_channels(shape: tuple[int, ...]) -> str:
+  """What to say of images whose channels seem to be in another place.
+
+  Args:
+    shape: [N, H, W, C], as `channels` has it.
+
+  Returns:
+    A message, empty where C is a number of channels that images have, or
+    neither H nor W is.
+  """
+  if shape[3] in _USUAL_CHANNELS or not {1, 3} & set(shape[1:3]):
+    return ''
+  return (
+    f'The images seem to have {shape[3]} channels, and {shape[1]} x {shape[2]} '
+    'pixels. If their channels are in another place, attacks that change '
+    'squares of pixels (Square) cut across channels and are weaker: give '
+    "channels='first' for images [N, C, H, W], and leave it out for "
+    '[N, H, W, C].'
+  )
