@@ -2,6 +2,8 @@
 
 from collections.abc import Collection
 
+from rnascl_jax.runtime import spelling
+
 _GIVEN = 'yes'
 
 
@@ -25,7 +27,8 @@ def parse(argument: str | None, defaults: dict[str, str]) -> dict[str, str]:
       continue
     if name not in defaults:
       raise ValueError(
-        f'The config argument {name!r} is unknown; it takes '
+        f'The config argument {name!r} is unknown.'
+        f'{spelling.did_you_mean(name, defaults)} It takes '
         f'{", ".join(defaults)}, for example "{next(iter(defaults))}=...".'
       )
     values[name] = value or _GIVEN
@@ -48,7 +51,8 @@ def pick(values: dict[str, str], name: str, known: Collection[str]) -> str:
   """
   if values[name] not in known:
     raise ValueError(
-      f'The config argument {name}={values[name]} is unknown; choose one of '
+      f'The config argument {name}={values[name]} is unknown.'
+      f'{spelling.did_you_mean(values[name], known)} Choose one of '
       f'{", ".join(known)}.'
     )
   return values[name]

@@ -191,7 +191,7 @@ def _network(name: str) -> dict[str, Any]:
   wide = _WIDE.fullmatch(name)
   if not wide:
     raise ValueError(
-      f'The config argument network={name} is unknown; choose one of '
+      f'The config argument network={name} is unknown. Choose one of '
       f'{", ".join(cifar10.NETWORKS)}, or a wide one such as wrn-28-10.'
     )
   depth, width = map(int, wide.groups())

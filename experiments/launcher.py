@@ -20,6 +20,7 @@ from experiments import folder_flag
 from rnascl_jax import driver, files, processes, workdir
 from rnascl_jax.loops import run as runs
 from rnascl_jax.runtime import disk, lock, paths
+from rnascl_jax.sweeps import config_files
 
 FLAGS = flags.FLAGS
 _PROCESSES = (
@@ -65,16 +66,19 @@ def launch(stage: Callable[[Any, str], Any]) -> None:
 
 
 def _define_config() -> None:
-  """Defines --config; a field that there is not is the user's to mend."""
+  """Defines --config; a file or a field that is not there is said at once."""
+  default = 'configs/digits.py'
   try:
+    words = FLAGS.read_flags_from_files(sys.argv[1:], force_gnu=False)
+    config_files.check(words, default)
     config_flags.DEFINE_config_file(
       'config',
-      'configs/digits.py',
+      default,
       'Config file; fields can be changed: --config.seed=1. An argument '
       'follows a colon: --config=configs/cifar10.py:space=s5,smoke.',
     )
-  except (AttributeError, KeyError) as error:
-    sys.exit(f'error: in --config: {error}')
+  except (AttributeError, KeyError, ValueError, OSError) as error:
+    sys.exit(f'error: {error}')
 
 
 def _define_processes() -> None:

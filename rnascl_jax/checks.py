@@ -4,7 +4,9 @@ Names are resolved, networks are built as shapes, batches are divided among the
 devices: what cannot work fails here, and not hours later.
 """
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,6 +16,13 @@ from rnascl_jax import resolve, search_steps, settings
 from rnascl_jax.base import Taps
 from rnascl_jax.datasets import Dataset
 from rnascl_jax.settings import Settings
+
+# Parameters of a network at most: with gradients and momentum, 12 GB of them.
+_MOST_PARAMETERS = 10**9
+# Bytes at most of what the layers of a batch give on one device.
+_MOST_BYTES = 2**40
+# The counter of steps is a 32-bit integer.
+_MOST_STEPS = 2**31
 
 
 def check(everything: Settings, data: Dataset, devices: int) -> None:
@@ -28,7 +37,8 @@ def check(everything: Settings, data: Dataset, devices: int) -> None:
     ValueError: it says which field, its value and what would do.
   """
   taught = _teachers(everything)
-  _check_networks(everything, data, taught)
+  _check_padding(everything.data, data)
+  _check_networks(everything, data, taught, devices)
   _check_trainings(everything, taught, data, devices)
   space = resolve.space(everything.space)
   resolve.search(everything.search, data, space, 1)
@@ -120,6 +130,12 @@ def _check_trainings(
   for name, optimization in chosen.items():
     resolve.schedule(optimization, 1, name)
     _check_batch(optimization, data, devices, name)
+    replays = [
+      resolve.replays(regime)
+      for where, regime in regimes.items()
+      if where.split('.')[0] == name
+    ]
+    _check_steps(optimization, max(replays), data, name)
   for name, regime in regimes.items():
     resolve.regime(regime, name)
 
@@ -152,7 +168,10 @@ def _teachers(everything: Settings) -> dict[str, settings.Teacher]:
 
 
 def _check_networks(
-  everything: Settings, data: Dataset, taught: dict[str, settings.Teacher]
+  everything: Settings,
+  data: Dataset,
+  taught: dict[str, settings.Teacher],
+  devices: int,
 ) -> None:
   space = resolve.space(everything.space)
   nets = {
@@ -169,21 +188,84 @@ def _check_networks(
         'that were searched with the one are layers of that one alone. Give '
         'both the same network, or set gamma=0 for its students.'
       )
-  side = everything.distillation.map_size
-  _check_maps(_shapes(nets['teacher'], data), side, 'teacher.network')
   net = resolve.student_network(data, space, everything.space.layers)
-  _check_maps(_shapes(net, data), side, 'space')
+  shapes = {
+    **{f'{name}.network': _shapes(found, data) for name, found in nets.items()},
+    'space': _shapes(net, data),
+  }
+  batches = {
+    f'{name}.network': spec.optimization for name, spec in taught.items()
+  }
+  batches['space'] = everything.search.optimization
+  for where, found in shapes.items():
+    _check_size(*found, batches[where], devices, where)
+  side = everything.distillation.map_size
+  maps = {name: shapes[name][0] for name in ('teacher.network', 'space')}
+  largest = max(max(tap.shape[1:3]) for taps in maps.values() for tap in taps)
+  if side > largest:
+    raise ValueError(
+      f'config.distillation.map_size={side} is larger than every map of the '
+      f'teacher and of the students: choose {largest} or a divisor of it.'
+    )
+  for where, taps in maps.items():
+    _check_maps(taps, side, where)
 
 
-def _shapes(net: nn.Module, data: Dataset) -> Taps:
-  """Shapes of a network's taps."""
-  images = jax.ShapeDtypeStruct((2, *data.image_shape), jnp.float32)
-  (_, taps), _ = jax.eval_shape(
+def _shapes(net: nn.Module, data: Dataset) -> tuple[Taps, Any]:
+  """Shapes of a network's taps, for one image, and of its parameters."""
+  images = jax.ShapeDtypeStruct((1, *data.image_shape), jnp.float32)
+  (_, taps), variables = jax.eval_shape(
     lambda key, x: net.init_with_output(key, x, train=False),
     jax.random.key(0),
     images,
   )
-  return taps
+  return taps, variables['params']
+
+
+def _check_size(
+  taps: Taps,
+  params: Any,
+  spec: settings.Optimization,
+  devices: int,
+  where: str,
+) -> None:
+  """Raises for a network that no device can hold or train."""
+  parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+  if parameters > _MOST_PARAMETERS:
+    raise ValueError(
+      f'config.{where} makes a network of {parameters:,} parameters; at most '
+      f'{_MOST_PARAMETERS:,} are supported: make it narrower or shallower.'
+    )
+  images = -(-spec.batch_size // (devices * spec.accumulate))
+  size = 4 * images * sum(math.prod(tap.shape) for tap in taps)
+  if size > _MOST_BYTES:
+    raise ValueError(
+      f'config.{where} makes a network whose layers give {size / 2**30:,.0f} '
+      f'GiB for the {images} images that a device trains on at once, more than '
+      f'{_MOST_BYTES / 2**30:,.0f}: make it narrower, or lower '
+      f'batch_size={spec.batch_size}.'
+    )
+
+
+def _check_padding(spec: settings.Data, data: Dataset) -> None:
+  side = min(data.image_shape[:2])
+  if spec.padding >= side:
+    raise ValueError(
+      f'config.data.padding={spec.padding} must be less than {side}, the side '
+      'of the images: a crop could show nothing of them.'
+    )
+
+
+def _check_steps(
+  spec: settings.Optimization, replays: int, data: Dataset, name: str
+) -> None:
+  steps = spec.epochs * (len(data.train.labels) // spec.batch_size) * replays
+  if steps >= _MOST_STEPS:
+    raise ValueError(
+      f'config.{name}.optimization.epochs={spec.epochs} with batch_size='
+      f'{spec.batch_size} makes {steps:,} steps; fewer than {_MOST_STEPS:,} '
+      'can be counted: lower epochs or raise batch_size.'
+    )
 
 
 def _check_maps(taps: Taps, side: int, where: str) -> None:

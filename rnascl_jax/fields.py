@@ -16,18 +16,19 @@ Example:
 """
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from rnascl_jax.runtime import spelling
 
 
 def bounded(
   default: Any, low: float | None = None, high: float | None = None
 ) -> Any:
-  """A field whose number, or each of whose numbers, has bounds.
+  """A field whose number, or each of whose numbers at any depth, has bounds.
 
   Args:
     default: of the field.
@@ -65,10 +66,9 @@ def read(cls: type, given: Any, where: str) -> Any:
   known = {field.name: field for field in dataclasses.fields(cls)}
   for name in given:
     if name not in known:
-      close = difflib.get_close_matches(str(name), known, 1)
-      hint = f'did you mean {close[0]!r}? ' if close else ''
       raise ValueError(
-        f'{where}.{name} is not a field; {hint}Fields: {", ".join(known)}.'
+        f'{where}.{name} is not a field.{spelling.did_you_mean(name, known)} '
+        f'Fields: {", ".join(known)}.'
       )
   missing = [name for name in known if name not in given]
   if missing:
@@ -89,13 +89,14 @@ def _value(kind: Any, value: Any, where: str, field: dataclasses.Field) -> Any:
     return read(typing.cast(type, kind), value, where)
   if typing.get_origin(kind) is Mapping:
     inner = typing.get_args(kind)[1]
+    if not isinstance(value, Mapping):
+      raise ValueError(f'{where}={value!r} must have names and their fields.')
     return {
       name: read(inner, v, f'{where}.{name}') for name, v in value.items()
     }
   value = _typed(kind, value, where)
-  numbers = value if isinstance(value, tuple) else (value,)
   low, high = field.metadata.get('low'), field.metadata.get('high')
-  for number in numbers:
+  for number in _numbers(value):
     if low is not None and number < low:
       raise ValueError(f'{where}={value} must be at least {low}.')
     if high is not None and number > high:
@@ -106,6 +107,15 @@ def _value(kind: Any, value: Any, where: str, field: dataclasses.Field) -> Any:
   return value
 
 
+def _numbers(value: Any) -> Iterator[Any]:
+  """A value, or what is in a tuple and in the tuples in it."""
+  if not isinstance(value, tuple):
+    yield value
+    return
+  for item in value:
+    yield from _numbers(item)
+
+
 def _typed(kind: Any, value: Any, where: str) -> Any:
   """A number, string, boolean or tuple of the declared type."""
   if isinstance(kind, types.GenericAlias):
@@ -114,10 +124,13 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     inner = typing.get_args(kind)[0]
     return tuple(_typed(inner, item, where) for item in value)
   if kind is float and type(value) is int:
-    return float(value)
-  if type(value) is not kind or (kind is float and not math.isfinite(value)):
+    # No float is as large as an integer may be.
+    value = float(value) if abs(value) < 10**300 else math.inf
+  if type(value) is not kind:
     raise ValueError(
       f'{where}={value!r} is a {type(value).__name__}, must be a '
       f'{kind.__name__}.'
     )
+  if kind is float and not math.isfinite(value):
+    raise ValueError(f'{where}={value} must be a finite number.')
   return value

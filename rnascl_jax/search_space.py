@@ -19,8 +19,6 @@ import itertools
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from rnascl_jax import search_space_tables
 
 
@@ -131,7 +129,7 @@ class SearchSpace:
   @property
   def reduction(self) -> int:
     """Image side over the side of the last feature map."""
-    return self.stem_stride * int(np.prod([b.stride for b in self.blocks]))
+    return self.stem_stride * math.prod(b.stride for b in self.blocks)
 
 
 def from_stages(

@@ -86,13 +86,17 @@ class Search:
   optimizer: optax.GradientTransformation
   steps_per_epoch: int
   reference: float
-  temperature: Callable[[Array], Array] = gumbel.temperature
+  temperature: Callable[[float | Array], Array] = gumbel.temperature
   objective: Callable[..., Array] = losses.search_objective
   noise: gumbel.Noise = jax.random.gumbel
   hard: bool = False
   warmup_epochs: int = 0
   weigh_cost: bool = True
   accumulate: int = 1
+
+  def temperature_at(self, step: int | Array) -> Array:
+    """The temperature of a step's draw; it falls once an epoch."""
+    return self.temperature(step // self.steps_per_epoch)
 
   def draw(self, seed: Array, step: Array, arch: ArchParams) -> Sample:
     """The step's draw, the same on all devices and in both of its halves."""
@@ -102,7 +106,7 @@ class Search:
     return arch_params.sample(
       key,
       arch,
-      temperature=self.temperature(step // self.steps_per_epoch),
+      temperature=self.temperature_at(step),
       noise=self.noise,
       hard=self.hard,
     )

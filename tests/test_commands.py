@@ -70,9 +70,13 @@ def test_help_names_the_fields_of_hardening_and_of_the_guard(helps):
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [
-    (['--config.search.gama=3'], 'Did you mean "gamma"'),
+    (
+      ['--config=configs/digits.py', '--config.search.gama=3'],
+      "has no field 'gama'. Did you mean 'gamma'?",
+    ),
     (['--config.search.gamma=-3'], 'config.search.gamma=-3.0 must be at least'),
-    (['--config=configs/digits.py:smal'], "'smal' is unknown"),
+    (['--config=configs/digits.py:smok'], "Did you mean 'smoke'?"),
+    (['--config='], '--config= names no file'),
   ],
 )
 def test_a_wrong_flag_is_answered_before_anything_is_written(
@@ -81,6 +85,7 @@ def test_a_wrong_flag_is_answered_before_anything_is_written(
   code, text = _run('pipeline', f'--workdir={tmp_path / "run"}', *flags)
   assert code != 0
   assert message in text
+  assert text.startswith('error: ') and text.count('\n') == 1
   assert not (tmp_path / 'run').exists()
 
 

@@ -29,6 +29,7 @@ from rnascl_jax import (
   settings,
 )
 from rnascl_jax.attacks.presets import PRESETS
+from rnascl_jax.sweeps import config_files
 from rnascl_jax.teachers.published import PUBLISHED
 from tests import tiny
 
@@ -164,28 +165,28 @@ def test_a_smoke_run_has_one_epoch_of_each_stage(name, argument):
 @pytest.mark.parametrize(
   ('config', 'argument', 'message'),
   [
-    (teachers, 'network=wrn34-10', 'choose one of wrn34, .*such as wrn-28-10'),
-    (teachers, 'network=resnet18,data=digits', 'choose one of small'),
+    (teachers, 'network=wrn34-10', 'Choose one of wrn34, .*such as wrn-28-10'),
+    (teachers, 'network=resnet18,data=digits', 'Choose one of small'),
     (
       teachers,
       'regime=madry',
-      'choose one of standard, pgd, fast, free, trade',
+      'Choose one of standard, pgd, fast, free, trade',
     ),
-    (objective, 'rows=table5', 'choose one of table4, all'),
+    (objective, 'rows=table5', 'Choose one of table4, all'),
     (objective, 'data=digits,space=s3', 'space=s3 has no meaning beside data='),
-    (objective, 'autoattack=most', 'choose one of some, all, none'),
+    (objective, 'autoattack=most', 'Choose one of some, all, none'),
     (teacher_ablation, 'data=digits,teacher=wrn34', 'small, vulnerable_small'),
-    (teacher_ablation, 'space=s4', 'space=s4 is unknown; choose one of s3'),
+    (teacher_ablation, 'space=s4', 'space=s4 is unknown.*Choose one of s3'),
     (teacher_ablation, 'teacher=none', 'teacher=none is unknown'),
-    (terms, 'terms=kl', 'choose one of ce, ce_kl, ce_icc, rnas_cl, layerwise'),
-    (terms, 'adversarial=maybe', 'choose one of yes, no'),
-    (terms, 'data=mnist', 'choose one of cifar10, digits'),
+    (terms, 'terms=kl', 'Choose one of ce, ce_kl, ce_icc, rnas_cl, layerwise'),
+    (terms, 'adversarial=maybe', 'Choose one of yes, no'),
+    (terms, 'data=mnist', 'Choose one of cifar10, digits'),
     (kd, 'terms=ce', "argument 'terms' is unknown"),
     (gamma, 'data=digits,space=s3', 'space=s3 has no meaning beside data='),
-    (cifar10, 'adversarial=maybe', 'choose one of yes, no'),
-    (imagenet100, 'space=s3', 'choose one of is, im, i, il'),
+    (cifar10, 'adversarial=maybe', 'Choose one of yes, no'),
+    (imagenet100, 'space=s3', 'Choose one of is, im, i, il'),
     (imagenet100, 'teacher=wrn34', 'resnet18, resnet50, resnet50_madry, wrn50'),
-    (imagenet, 'objective=trades', 'choose one of fast_cac, fast, free'),
+    (imagenet, 'objective=trades', 'Choose one of fast_cac, fast, free'),
   ],
 )
 def test_a_wrong_argument_is_refused_with_the_right_ones(
@@ -193,6 +194,71 @@ def test_a_wrong_argument_is_refused_with_the_right_ones(
 ):
   with pytest.raises(ValueError, match=message):
     config.get_config(argument)
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (['--config=nonesuch.py'], '--config=nonesuch.py does not exist'),
+    (['--config', 'configs/digts.py'], "Did you mean 'configs/digits.py'"),
+    (['--config='], 'names no file; is it a variable that is not set'),
+    (['--config'], 'names no file'),
+    (['-config=configs'], '--config=configs is a folder'),
+    (['--config=README.md'], 'is no Python file: .* does not end with .py'),
+    (['--config=configs/arguments.py'], 'has no function get_config'),
+    (
+      ['--config=configs/digits.py:smok'],
+      "digits.py:smok: .* argument 'smok' .* Did you mean 'smoke'.* autoattack",
+    ),
+    (
+      ['--config=configs/digits.py:autoattack=al'],
+      "autoattack=al is unknown. Did you mean 'all'.* some, all, none",
+    ),
+    (['--config.sead=1'], r"--config\.sead: .*'sead'. Did you mean 'seed'"),
+    (
+      ['--config=configs/digits.py', '--config.search.gama', '3'],
+      r"config\.search has no field 'gama'. Did you mean 'gamma'",
+    ),
+    (['--noconfig.data.flp'], "no field 'flp'. Did you mean 'flip'"),
+    (
+      ['--config.students.x.gamma=1'],
+      r"students has no field 'x'.*are ce, ce_",
+    ),
+    (['--config.seed.x=1'], r'config\.seed is a value without fields'),
+    (['--config.data=cifar10'], r'config\.data is a section; .* classes, data'),
+    (['--configs.seed=1'], "only --config has fields. Did you mean 'config'"),
+  ],
+)
+def test_a_command_line_without_its_config_is_answered_in_a_line(
+  words, message
+):
+  with pytest.raises(ValueError, match=message) as error:
+    config_files.check(['--workdir=W', *words], 'configs/digits.py')
+  assert '\n' not in str(error.value)
+
+
+def test_a_command_line_with_its_config_is_taken():
+  for words in (
+    [],
+    ['--config=configs/cifar10.py:space=s5,smoke', '--workdir=./a.b'],
+    ['--config', 'configs/digits.py', '--config.search.gamma', '3'],
+    ['--noconfig.data.flip', '--config.students={}', '--config.data.flip'],
+  ):
+    config_files.check(words, 'configs/digits.py')
+
+
+@pytest.mark.parametrize(
+  ('source', 'message'),
+  [
+    ('def get_config(): ...', r"takes no argument \('smoke',\)"),
+    ('def get_config(a): ...', 'makes a NoneType; .*ConfigDict'),
+  ],
+)
+def test_a_file_that_makes_no_config_is_named(tmp_path, source, message):
+  path = tmp_path / 'ours.py'
+  path.write_text(source)
+  with pytest.raises(ValueError, match=f'ours.py:smoke {message}'):
+    config_files.load(f'{path}:smoke')
 
 
 def test_a_teacher_has_the_regime_and_the_published_schedule_asked_for():

@@ -1,14 +1,16 @@
 """Tests of rnascl_jax.datasets."""
 
 import os
+import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from rnascl_jax import datasets, settings
+from rnascl_jax import datasets, files, settings
 from rnascl_jax.datasets import StoredImages, file_limit, labels, prepared
 from tests import tiny, tiny_imagenet
 
@@ -319,8 +321,9 @@ def test_kept_labels_of_another_copy_are_not_used(tmp_path, scans):
     lambda path: path.write_bytes(b'not an array'),
     lambda path: np.save(path, np.load(path)[:10]),
     lambda path: np.save(path, np.load(path).astype(np.int64)),
+    lambda path: _flip(path, -40),
   ],
-  ids=['empty', 'garbled', 'short', 'wide'],
+  ids=['empty', 'garbled', 'short', 'wide', 'flipped'],
 )
 def test_a_damaged_file_of_labels_is_replaced(
   imagenet_dir, tmp_path, scans, damage
@@ -334,6 +337,121 @@ def test_a_damaged_file_of_labels_is_replaced(
   np.testing.assert_array_equal(again.train.labels, first.train.labels)
   datasets.load('imagenet', **options)
   assert len(scans) == 4
+
+
+def _flip(path, place):
+  """Changes a byte: at -40 one of the last label but one."""
+  content = bytearray(path.read_bytes())
+  content[place] ^= 1
+  path.write_bytes(content)
+
+
+_SHARD = 'imagenet2012-train.array_record-00001-of-00003'
+
+
+def _edit(place, *words):
+  path = place / 'dataset_info.json'
+  text = path.read_text()
+  assert words[0] in text
+  path.write_text(text.replace(*words))
+
+
+@pytest.mark.parametrize(
+  ('damage', 'message'),
+  [
+    (
+      lambda place: (place / _SHARD).unlink(),
+      f'{_SHARD}, one of 3 files of imagenet2012 train, is missing',
+    ),
+    (
+      lambda place: (place / _SHARD).write_bytes(b''),
+      f'{_SHARD} is not a whole ArrayRecord file',
+    ),
+    (
+      lambda place: os.truncate(place / _SHARD, 40_000),
+      f'{_SHARD} is not a whole ArrayRecord file',
+    ),
+    (
+      lambda place: _flip(place / _SHARD, 9_000),
+      f'{_SHARD}: record [23]. of imagenet2012 train cannot be read: Corrupted',
+    ),
+    (
+      lambda place: _edit(place, '"20", "20", "20"', '"20", "19", "20"'),
+      f'{_SHARD} has 20 records, where dataset_info.json .* says 19',
+    ),
+    (
+      lambda place: _edit(place, '"fileFormat"', '"fileFor'),
+      'imagenet2012: dataset_info.json there does not describe .* split .train',
+    ),
+    (
+      lambda place: (place / 'dataset_info.json').write_text(''),
+      'imagenet2012: dataset_info.json there does not describe',
+    ),
+    (
+      lambda place: (place / 'dataset_info.json').write_bytes(b'\xff\x00'),
+      'imagenet2012: dataset_info.json there does not describe',
+    ),
+    (
+      lambda place: (place / 'label.labels.txt').write_text('n01440764\ncat\n'),
+      'label.labels.txt does not name the classes .* 2 classes of 1000',
+    ),
+    (
+      lambda place: (place / 'label.labels.txt').mkdir(),
+      'label.labels.txt does not name the classes .* 0 classes of 1000',
+    ),
+  ],
+)
+def test_what_is_damaged_of_a_prepared_data_set_is_named(
+  tmp_path, damage, message
+):
+  tiny_imagenet.write(tmp_path, np.arange(60) % 5, shards=3)
+  tiny_imagenet.write(tmp_path, [0], split='validation')
+  damage(tmp_path / 'imagenet2012' / '5.1.0')
+  with pytest.raises(files.DamagedFileError, match=message) as error:
+    datasets.load('imagenet', data_dir=tmp_path, validation_size=10)
+  said = str(error.value)
+  assert said.startswith(str(tmp_path)) and '\n' not in said
+  assert 'Prepare the data set again, or use another copy.' in said
+
+
+def test_names_in_another_order_than_the_labels_are_refused(imagenet_dir):
+  source = prepared.source('imagenet2012', 'train', imagenet_dir)
+  names = list(source.dataset_info.features['label'].names)
+  names[3:5] = names[4], names[3]
+  path = imagenet_dir / 'imagenet2012' / '5.1.0' / 'label.labels.txt'
+  path.write_text('\n'.join(names) + '\n')
+  try:
+    with pytest.raises(
+      files.DamagedFileError,
+      match=f"line 4 is '{names[3]}', not '{names[4]}'",
+    ):
+      prepared.source('imagenet2012', 'train', imagenet_dir)
+  finally:
+    path.unlink()
+
+
+def test_a_label_of_no_class_is_named_with_its_file(imagenet_dir):
+  source = prepared.source('imagenet2012', 'train', imagenet_dir)
+  examples = source.__getitems__([19, 20])
+  assert source.labels([19, 20], examples) == [4, 0]
+  for label in (1000, -1, None):
+    examples[1]['label'] = label
+    with pytest.raises(
+      files.DamagedFileError, match=f'{_SHARD}: record 20 .* label {label}, wh'
+    ):
+      source.labels([19, 20], examples)
+
+
+@needs_cifar10
+def test_a_damaged_record_of_cifar10_is_named(tmp_path):
+  place = tmp_path / 'cifar10' / '3.0.2'
+  shutil.copytree(pathlib.Path(_TFDS, 'cifar10', '3.0.2'), place)
+  path = place / 'cifar10-test.array_record-00000-of-00001'
+  for changed in (place, *place.iterdir()):
+    changed.chmod(0o755)
+  _flip(path, 4_000)
+  with pytest.raises(files.DamagedFileError, match=f'{path}: record [0-9] of'):
+    datasets.load('cifar10', data_dir=tmp_path, limit=(10, 20))
 
 
 def test_labels_that_cannot_be_kept_are_read_again(
@@ -351,8 +469,8 @@ def test_labels_that_cannot_be_kept_are_read_again(
   'classes, message',
   [
     (['n01440764'], 'must name at least 2 classes'),
-    (['n01440764', 'n01443573'], r"'n01443573' is none of 1000; did you mean"),
-    (['n01440764', 'tench'], "'tench' is none of 1000; they are named like"),
+    (['n01440764', 'n01443573'], r"'n01443573' is none of 1000. Did you mean"),
+    (['n01440764', 'tench'], "'tench' is none of 1000. They are named like"),
     (['n01440764', 'n01443537', 'n01440764'], "name 'n01440764' twice"),
   ],
 )

@@ -256,6 +256,36 @@ def _inside(figure):
   )
 
 
+def test_labels_of_any_characters_are_drawn_as_they_are(workdir):
+  label = r'5$ of 10$, \frac $\nosuch{$ a|b `c` <d>' + 'x' * 60
+  for path in (workdir / 'evaluation').glob('*.json'):
+    saved = json.loads(path.read_text())
+    if isinstance(saved, dict) and 'label' in saved:
+      path.write_text(json.dumps(saved | {'label': label}))
+  drawn = [path.stem for path in figures.draw(workdir)]
+  assert {'epsilon_curves', 'clean_vs_robust', 'training_curves'} <= set(drawn)
+  with matplotlib.rc_context(style.SETTINGS):
+    (legend,) = robustness.epsilon_curves(results.load(workdir)).legends
+  assert label in [text.get_text() for text in legend.get_texts()]
+
+
+@pytest.mark.usefixtures('settings')
+def test_numbers_of_a_logarithmic_axis_are_no_formulas(small):
+  figure = training.search(results.load(small))
+  FigureCanvasAgg(figure).draw()
+  written = [
+    tick.get_text()
+    for axes in figure.axes
+    for tick in [*axes.get_yticklabels(), *axes.get_yticklabels(minor=True)]
+  ]
+  assert '$' not in ''.join(written)
+  scaled = [axes for axes in figure.axes if axes.get_yscale() == 'log']
+  assert scaled and all(
+    any(tick.get_text() for tick in axes.get_yticklabels(which='both'))
+    for axes in scaled
+  )
+
+
 @pytest.mark.usefixtures('settings')
 @pytest.mark.parametrize('count', [1, 11])
 def test_legends_of_many_hardened_students_are_on_the_page(workdir, count):

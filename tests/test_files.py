@@ -238,7 +238,9 @@ def test_a_broken_line_in_the_middle_is_reported_by_number(tmp_path):
   with pytest.raises(ValueError, match=r'm\.jsonl:2 is damaged'):
     files.read_json_lines(path)
   path.write_text('[1]\n')
-  with pytest.raises(ValueError, match=r'm\.jsonl:1 is damaged: it holds a list'):
+  with pytest.raises(
+    ValueError, match=r'm\.jsonl:1 is damaged: it holds a list'
+  ):
     files.read_json_lines(path)
 
 

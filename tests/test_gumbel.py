@@ -1,12 +1,24 @@
 """The statistics of Gumbel-Softmax, against closed forms and quadrature."""
 
+import dataclasses
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import test_util
 
-from rnascl_jax import gumbel
+from rnascl_jax import (
+  arch_params,
+  gumbel,
+  parallel,
+  resolve,
+  search_space,
+  search_steps,
+  settings,
+)
+from rnascl_jax.loops import search_stage
 
 LOGITS = (1.0, 0.0, -1.0, 0.5)
 DRAWS = 40_000
@@ -165,6 +177,59 @@ def test_temperature_takes_traced_epochs_and_other_schedules():
 
   assert found.dtype == jnp.float32
   np.testing.assert_allclose(found, 2 * np.exp(-2), rtol=1e-6)
+
+
+# Noise of every draw, one number for each choice; and steps of an epoch.
+NOISE = np.array([0.3, -0.7, 1.9, 0.1])
+STEPS = 5
+
+
+@pytest.fixture
+def searched(digits) -> search_steps.Search:
+  """A search of one block as configs have it by default, but for the noise."""
+  blocks = search_space.from_stages([1], [(8, 6, 4, 2)], [2], stem_features=4)
+  found = resolve.search(settings.Search(), digits, blocks, STEPS)
+  return dataclasses.replace(
+    found, noise=lambda key, shape, dtype: jnp.broadcast_to(NOISE, shape)
+  )
+
+
+def _arch() -> arch_params.ArchParams:
+  logits = jnp.array(LOGITS)
+  return arch_params.ArchParams((logits,), jnp.stack([logits, -logits]))
+
+
+def _gumbel_softmax(logits, temperature):
+  """An own one, in float64."""
+  powers = np.exp((np.asarray(logits, np.float64) + NOISE) / temperature)
+  return powers / powers.sum()
+
+
+@pytest.mark.parametrize(
+  'step, epoch', [(0, 0), (STEPS - 1, 0), (STEPS, 1), (2 * STEPS, 2)]
+)
+def test_a_search_draws_at_the_temperature_of_its_epoch(searched, step, epoch):
+  draw = jax.jit(searched.draw)(jnp.uint32(7), jnp.int32(step), _arch())
+  # 5 exp(-0.045 epoch) of section 4.1: an epoch less or more is 4.6 % beside.
+  temperature = 5 * np.exp(-0.045 * epoch)
+  expected = _gumbel_softmax(LOGITS, temperature)
+  np.testing.assert_allclose(draw.channels[0], expected, rtol=1e-5)
+  for row, sign in zip(draw.tutors, (1, -1), strict=True):
+    expected = _gumbel_softmax(sign * np.array(LOGITS), temperature)
+    np.testing.assert_allclose(row, expected, rtol=1e-5)
+
+
+def test_the_logged_temperature_is_that_of_the_draws(searched, tmp_path):
+  state = types.SimpleNamespace(
+    arch=parallel.replicate(_arch(), parallel.devices(1))
+  )
+  with search_stage._History(tmp_path / 'arch.jsonl', searched) as history:
+    for done in (1, 2, 3):
+      logged = history.annotate(state, done)['temperature']
+      for step in ((done - 1) * STEPS, done * STEPS - 1):
+        draw = searched.draw(jnp.uint32(7), jnp.int32(step), _arch())
+        expected = _gumbel_softmax(LOGITS, logged)
+        np.testing.assert_allclose(draw.channels[0], expected, rtol=1e-5)
 
 
 def test_entropy_goes_from_one_for_uniform_to_zero_for_decided_logits():

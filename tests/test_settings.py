@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args, get_origin, get_type_hints
 
 import jax.numpy as jnp
 import numpy as np
@@ -83,8 +85,11 @@ def test_the_cifar_config_is_the_papers_section_4_1():
 @pytest.mark.parametrize(
   ('argument', 'message'),
   [
-    ('spaec=s3', "'spaec' is unknown; it takes space, teacher, smoke"),
-    ('space=s4', 'space=s4 is unknown; choose one of s3, s5'),
+    (
+      'spaec=s3',
+      "'spaec' is unknown.* mean 'space'.* takes space, teacher, sm",
+    ),
+    ('space=s4', 'space=s4 is unknown.*Choose one of s3, s5'),
   ],
 )
 def test_a_wrong_config_argument_lists_the_right_ones(argument, message):
@@ -110,7 +115,7 @@ def _changed(path: str, value) -> dict:
 @pytest.mark.parametrize(
   ('path', 'value', 'message'),
   [
-    ('search.gama', 1.0, r"config\.search\.gama.*did you mean 'gamma'"),
+    ('search.gama', 1.0, r"config\.search\.gama.*Did you mean 'gamma'"),
     ('search.gamma', -1.0, r'gamma=-1\.0 must be at least 0'),
     ('seed', 'one', r"seed='one' is a str, must be a int"),
     ('teacher.regime.epsilon_255', 256.0, 'must be at most 255'),
@@ -125,7 +130,20 @@ def _changed(path: str, value) -> dict:
     ('space.choices', (), "name='custom' needs config.space.choices"),
     ('evaluation.attacks', (), 'must not be empty'),
     ('students', {}, 'must not be empty'),
-    ('train.optimization.learning_rate', float('inf'), 'must be a float'),
+    ('train.optimization.learning_rate', float('inf'), '=inf must be a finite'),
+    ('search.gamma', float('nan'), 'gamma=nan must be a finite number'),
+    ('search.gamma', 10**400, 'gamma=inf must be a finite number'),
+    ('train.optimization.learning_rate', 1e300, 'must be at most 1000'),
+    ('distillation.map_size', 10**6, 'map_size=1000000 must be at most'),
+    ('space.stem_features', 10**9, 'stem_features=1000000000 must be at most'),
+    ('space.choices', ((4, 10**9),), 'must be at most'),
+    ('space.choices', ((0, 4),), 'must be at least 1'),
+    ('space.choices', (tuple(range(1, 66)),), 'a stage of 65 widths; .* 64 at'),
+    ('space.depths', (10**4, 1, 1), r'depths=\(10000, 1, 1\) must be at most'),
+    ('space.depths', (200, 200), 'has 400 blocks; compiling more than 256'),
+    ('teacher.network.stage_sizes', (200, 200), 'has 400 blocks'),
+    ('search.temperature_decay', 100.0, 'temperature fall to 6.9e-87 in 3 ep'),
+    ('students', 3, 'must have names and their fields'),
     ('students.ce.gamma', 1.0, 'no teacher'),
     ('students.ce.teacher', 'me', 'must be "teacher"'),
     ('students.ce.teacher', 'vulnerable_teacher', 'controls=True'),
@@ -179,6 +197,13 @@ def test_a_missing_field_is_named():
       "Did you mean 'rnas_cl_eq6'",
     ),
     ('space.stem_stride', 8, 'strides multiply to 16'),
+    ('data.padding', 8, 'padding=8 must be less than 8'),
+    ('distillation.map_size', 16, 'map_size=16 is larger than every map.*e 8'),
+    (
+      'teacher.network.features',
+      (65536,),
+      r'config\.teacher\.network makes a network of [0-9,]{13,} parameters',
+    ),
     ('distillation.map_size', 3, 'map_size=3 does not divide 8'),
   ],
 )
@@ -253,7 +278,97 @@ def test_both_halves_of_a_search_batch_divide_into_their_parts(
     assert size % (devices * count) == 0
 
 
-@pytest.mark.parametrize('name', ['teacher', 'a/b', 'robustness', 'attention'])
+def _numbers(cls: type) -> Iterator[tuple[str, dataclasses.Field]]:
+  """Every field of numbers of a dataclass and of those in it."""
+  hints = get_type_hints(cls)
+  for field in dataclasses.fields(cls):
+    kind: Any = hints[field.name]
+    if get_origin(kind) is Mapping:
+      kind = get_args(kind)[1]
+    if dataclasses.is_dataclass(kind):
+      yield from _numbers(kind)
+    while get_origin(kind) is tuple:
+      kind = get_args(kind)[0]
+    if kind in (int, float):
+      yield f'{cls.__name__}.{field.name}', field
+
+
+def test_every_number_of_a_config_has_a_least_and_a_greatest_value():
+  found = dict(_numbers(settings.Settings))
+  assert len(found) > 50
+  for name, field in found.items():
+    assert {'low', 'high'} <= field.metadata.keys(), name
+    low, high = field.metadata['low'], field.metadata['high']
+    assert low is not None and high is not None and low < high, name
+
+
+def test_students_too_large_for_any_device_are_refused(monkeypatch):
+  config = tiny.config()
+  config.space.update(stem_features=16384, stem_stride=1, expansion=64)
+  with pytest.raises(ValueError, match='space makes .* 17,197,8.* parameters'):
+    _check(settings.parse(config))
+  config.space.update(stem_features=2048)
+  _check(settings.parse(config))
+  monkeypatch.setattr(checks, '_MOST_BYTES', 2**30)
+  with pytest.raises(ValueError, match='space .* layers give 1 GiB for the 32'):
+    _check(settings.parse(config))
+
+
+def test_more_steps_than_can_be_counted_are_refused():
+  config = tiny.config()
+  config.train.optimization.update(epochs=100_000, batch_size=1)
+  config.train.regime.update(name='free', replays=1000)
+  with pytest.raises(ValueError, match='train.*makes 12,800,000,000 steps'):
+    _check(settings.parse(config))
+
+
+def test_a_validation_split_that_is_cut_is_said(caplog):
+  config = tiny.config()
+  config.data.update(validation_size=100, max_test=40)
+  resolve.dataset.cache_clear()
+  with caplog.at_level('WARNING', logger='absl'):
+    data = resolve.dataset(settings.parse(config).data)
+  assert len(data.validation.labels) == 40
+  assert 'validation_size=100 is cut to 40 images' in caplog.text
+
+
+@pytest.mark.parametrize(
+  'label',
+  [
+    '',
+    'two\nlines',
+    'tab\there',
+    '\x1b[31mred',
+    '\u202eback',
+    'x' * 101,
+    ' ',
+    '_x',
+  ],
+)
+def test_a_label_that_breaks_a_table_is_refused(label):
+  for path in ('students.ce.label', 'teacher.label'):
+    with pytest.raises(ValueError, match=rf'config\.{path}=.*printable'):
+      settings.parse(_changed(path, label))
+
+
+def test_a_label_of_any_printable_characters_is_taken():
+  label = 'a|b `c` <d> $e_$ \\f ε 🙂'
+  parsed = settings.parse(_changed('students.ce.label', label))
+  assert parsed.students['ce'].label == label
+
+
+def test_students_whose_names_differ_in_case_alone_are_refused():
+  config = tiny.config()
+  config.students.CE = config.students.ce
+  with pytest.raises(ValueError, match="cannot be .*'(ce|CE)' has its folder"):
+    settings.parse(config)
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['teacher', 'a/b', 'robustness', 'attention', '../x', '', '.', 'a b', 'é']
+  + ['Teacher', '_a', 'a\nb', 'a|b', '🙂', 'x' * 65, 3],
+)
 def test_a_student_cannot_have_the_name_of_something_else(name):
   config = tiny.config().to_dict()
   hardened = config['adversarial']['students']

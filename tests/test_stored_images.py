@@ -223,13 +223,6 @@ def test_a_damaged_image_is_named(damage):
     np.asarray(lazy)
 
 
-def test_a_file_that_cannot_be_read_is_named():
-  lazy = stored(tiny_imagenet.photographs(2))[:1]
-  lazy.source.images = []
-  with pytest.raises(ValueError, match='records .0.* of tiny train cannot be'):
-    np.asarray(lazy)
-
-
 def test_what_cannot_index_images_is_refused():
   lazy = stored(tiny_imagenet.photographs(2))
   for index in (0.5, (0, 1), None):

@@ -54,7 +54,7 @@ def test_what_a_row_takes_from_comes_first_and_the_rest_keeps_its_order():
   [
     ([_row('a'), _row('a')], "Two rows are called 'a'"),
     ([_row('a/b')], "'a/b' cannot be the name of a row"),
-    ([_row('a', 'student'), _row('students')], "did you mean 'students'"),
+    ([_row('a', 'student'), _row('students')], "Did you mean 'students'"),
     ([_row('a', 'c'), _row('b', 'a'), _row('c', 'b')], 'a <- c <- b <- a'),
     ([_row('a', 'a')], 'a <- a'),
   ],
@@ -113,11 +113,15 @@ def test_the_command_line_carries_values_of_every_type():
 @pytest.mark.parametrize(
   ('config', 'changes', 'message'),
   [
-    ('digits.py', {'search.gama': 1.0}, 'no field.*Did you mean "gamma"'),
+    (
+      'digits.py',
+      {'search.gama': 1.0},
+      "no field 'gama'. Did you mean 'gamma'",
+    ),
     ('digits.py', {'search.gamma': -1.0}, 'gamma=-1.0 must be at least 0'),
     ('digits.py', {'data.max_train': 'x'}, 'max_train=x'),
     ('digits.py:smal', {}, "argument 'smal' is unknown"),
-    ('digit.py', {}, 'configs/digit.py is no Python file'),
+    ('digit.py', {}, "configs/digit.py does not exist. .* 'configs/digits.py'"),
   ],
 )
 def test_a_row_that_no_command_would_accept_is_named(config, changes, message):
@@ -506,7 +510,7 @@ def test_a_file_without_a_sweep_is_answered_with_those_that_have_one(tmp_path):
   message = r'no function sweep.*experiments\.pipeline.*ablations/terms\.py'
   with pytest.raises(ValueError, match=message):
     command.load('configs/digits.py')
-  with pytest.raises(ValueError, match='is no Python file'):
+  with pytest.raises(ValueError, match='does not exist'):
     command.load(str(tmp_path / 'missing.py'))
 
 
@@ -530,7 +534,7 @@ print('started:', xla_bridge.backends_are_initialized())
     [sys.executable, '-c', script], capture_output=True, text=True, check=True
   )
   assert "error: Row 'second' cannot be run" in done.stdout
-  assert 'Did you mean "gamma"' in done.stdout
+  assert "Did you mean 'gamma'" in done.stdout
   assert 'started: False' in done.stdout
   assert not (tmp_path / 'R').exists()
 

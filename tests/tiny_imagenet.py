@@ -81,7 +81,6 @@ def write(folder, labels, *, shards=1, split='train'):
     )
   )
   (place / 'features.json').write_text(json.dumps(_features()))
-  (place / 'label.labels.txt').write_text('\n'.join(NAMES) + '\n')
 
 
 def _example(image, label, file_name):

@@ -1,7 +1,6 @@
 """CIFAR-10 as prepared by TensorFlow Datasets, in memory."""
 
 import os
-from typing import Any
 
 import numpy as np
 import tqdm
@@ -43,7 +42,9 @@ def load(
   )
 
 
-def _read(source: Any, count: int, description: str) -> splits.Split:
+def _read(
+  source: prepared.Source, count: int, description: str
+) -> splits.Split:
   """Decodes the first `count` examples; about 8,000 CIFAR images a second."""
   shape = source.dataset_info.features['image'].shape
   images = np.empty((count, *shape), np.uint8)
@@ -52,9 +53,8 @@ def _read(source: Any, count: int, description: str) -> splits.Split:
   with tqdm.tqdm(total=count, desc=description, delay=2, disable=None) as bar:
     for start in range(0, count, _READ_CHUNK):
       indices = range(start, min(start + _READ_CHUNK, count))
-      for index, example in zip(
-        indices, source.__getitems__(list(indices)), strict=True
-      ):
-        images[index], labels[index] = example['image'], example['label']
+      examples = source.__getitems__(list(indices))
+      images[indices] = [example['image'] for example in examples]
+      labels[indices] = source.labels(indices, examples)
       bar.update(len(indices))
   return splits.Split(images, labels)

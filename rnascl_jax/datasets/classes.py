@@ -9,13 +9,12 @@ Example:
   (1, 0)
 """
 
-import difflib
 import os
 from collections.abc import Sequence
 
 import numpy as np
 
-from rnascl_jax.runtime import paths
+from rnascl_jax.runtime import paths, spelling
 
 
 def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -76,13 +75,11 @@ def indices(wanted: Sequence[str], known: Sequence[str]) -> tuple[int, ...]:
   places = {name: place for place, name in enumerate(known)}
   for number, name in enumerate(wanted):
     if name not in places:
-      close = difflib.get_close_matches(name, known, 1)
       hint = (
-        f'did you mean {close[0]!r}?'
-        if close
-        else (f'they are named like {known[0]!r}.')
+        spelling.did_you_mean(name, known)
+        or f' They are named like {known[0]!r}.'
       )
-      raise ValueError(f'classes: {name!r} is none of {len(known)}; {hint}')
+      raise ValueError(f'classes: {name!r} is none of {len(known)}.{hint}')
     if name in wanted[:number]:
       raise ValueError(f'classes name {name!r} twice: leave one of them out.')
   return tuple(places[name] for name in wanted)

@@ -7,7 +7,6 @@ held out from the training images.
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -66,7 +65,9 @@ def load(
   )
 
 
-def _source(split: str, data_dir: str | os.PathLike[str] | None) -> Any:
+def _source(
+  split: str, data_dir: str | os.PathLike[str] | None
+) -> prepared.Source:
   """Examples with encoded images."""
   import tensorflow_datasets as tfds
 
@@ -80,7 +81,7 @@ def _source(split: str, data_dir: str | os.PathLike[str] | None) -> Any:
 
 
 def _split(
-  source: Any,
+  source: prepared.Source,
   size: int,
   subset: Sequence[int],
   full_classes: int,

@@ -7,6 +7,8 @@ is read (ImageNet: 148 GB), without decoding an image. The copy is in
 """
 
 import contextlib
+import hashlib
+import io
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -24,12 +26,14 @@ from rnascl_jax.runtime import paths
 # Records read at a call, each with its image of about 115 kB.
 _CHUNK = 100
 _THREADS = 16
+# Bytes of the SHA-256 digest behind a kept copy's array.
+_DIGEST = 32
 # A kept copy is compared with this many records of the split.
 _PROBES = 8
 
 
 def read(
-  source: Any, enough: Callable[[np.ndarray], bool] | None = None
+  source: prepared.Source, enough: Callable[[np.ndarray], bool] | None = None
 ) -> np.ndarray:
   """Labels of a split in the order of its records.
 
@@ -48,14 +52,16 @@ def read(
   labels = _scan(source, enough or (lambda labels: False))
   if len(labels) == len(source):
     try:
-      with files.replacing(path) as file:
-        np.save(file, labels)
+      kept = io.BytesIO()
+      np.save(kept, labels)
+      content = kept.getvalue()
+      files.write_atomically(path, content + hashlib.sha256(content).digest())
     except OSError as error:
       logging.warning('The labels will be read again: %s', error)
   return labels
 
 
-def _path(source: Any) -> pathlib.Path:
+def _path(source: prepared.Source) -> pathlib.Path:
   """Where the labels of this very copy of a split are kept."""
   home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
   info = source.dataset_info
@@ -68,27 +74,38 @@ def _path(source: Any) -> pathlib.Path:
   )
 
 
-def _kept(path: pathlib.Path, source: Any) -> np.ndarray | None:
+def _kept(path: pathlib.Path, source: prepared.Source) -> np.ndarray | None:
   """The kept labels, unless there are none or they are another split's."""
+  if not path.exists():
+    return None
   try:
-    labels = np.load(path)
+    saved = path.read_bytes()
+    content, digest = saved[:-_DIGEST], saved[-_DIGEST:]
+    labels = np.load(io.BytesIO(content))
   except (OSError, ValueError, EOFError):
-    return None
-  if labels.dtype != np.int32 or labels.shape != (len(source),):
-    return None
-  probes = np.linspace(0, len(source) - 1, _PROBES).astype(int)
-  if _some(source, probes) != labels[probes].tolist():
-    return None
-  return labels
+    labels, content, digest = np.zeros(0), b'', b''
+  whole = hashlib.sha256(content).digest() == digest
+  if whole and labels.dtype == np.int32 and labels.shape == (len(source),):
+    probes = np.linspace(0, len(source) - 1, _PROBES).astype(int)
+    if _some(source, probes) == labels[probes].tolist():
+      return labels
+  logging.warning(
+    '%s is damaged or has the labels of another copy of the data: the labels '
+    'are read again.',
+    path,
+  )
+  return None
 
 
-def _some(source: Any, records: Any) -> list[int]:
+def _some(source: prepared.Source, records: Any) -> list[int]:
   """Labels of some records."""
   rows = [int(record) for record in records]
-  return [int(e['label']) for e in source.__getitems__(rows)]
+  return source.labels(rows, source.__getitems__(rows))
 
 
-def _scan(source: Any, enough: Callable[[np.ndarray], bool]) -> np.ndarray:
+def _scan(
+  source: prepared.Source, enough: Callable[[np.ndarray], bool]
+) -> np.ndarray:
   """Reads labels from the first record on, until they are enough."""
   labels = np.empty(len(source), np.int32)
   done = 0
@@ -107,7 +124,7 @@ def _scan(source: Any, enough: Callable[[np.ndarray], bool]) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _chunks(source: Any) -> Iterator[Iterator[list[int]]]:
+def _chunks(source: prepared.Source) -> Iterator[Iterator[list[int]]]:
   """Labels in order, a chunk at a time; what is not wanted is not read."""
   ranges = [
     range(start, min(start + _CHUNK, len(source)))

@@ -18,6 +18,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 
 from rnascl_jax import batches
 from rnascl_jax.datasets.stored_images import StoredImages
@@ -108,6 +109,13 @@ def assemble(
     ValueError: no image would be left to train on.
   """
   if limit is not None:
+    if validation_size > limit.test:
+      logging.warning(
+        'validation_size=%d is cut to %d images, the most for testing '
+        '(max_test).',
+        validation_size,
+        limit.test,
+      )
     validation_size = min(validation_size, limit.test)
     pool = _first(pool, limit.train + validation_size)
     test = _first(test, limit.test)

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from rnascl_jax import files
 from rnascl_jax import images as pixels
 
 # Encoded images that are read at a call; about 115 kB each.
@@ -137,7 +138,8 @@ class StoredImages:
       [n, H, W, 3], uint8.
 
     Raises:
-      ValueError: a record cannot be read or is no image; the message names it.
+      DamagedFileError: a record is no image; the message names it. One that
+        cannot be read is for the source to name, see `prepared.Source`.
     """
     decoded = np.empty((len(rows), *self.shape[1:]), np.uint8)
     records = self.records[rows].tolist()
@@ -146,7 +148,7 @@ class StoredImages:
       try:
         decoded[place] = transform(example['image'], place)
       except pixels.NotAnImageError as error:
-        raise ValueError(
+        raise files.DamagedFileError(
           f'{self._record(records[place], example)} is not an image: {error}. '
           'Prepare the data set again, or use another copy.'
         ) from error
@@ -155,7 +157,7 @@ class StoredImages:
     for start in range(0, len(rows), _READ):
       part = records[start : start + _READ]
       places = range(start, start + len(part))
-      for _ in apply(store, places, self._read(part)):
+      for _ in apply(store, places, self.source.__getitems__(part)):
         pass
     return decoded
 
@@ -173,17 +175,6 @@ class StoredImages:
   def _evaluation_image(self, encoded: bytes, place: int) -> np.ndarray:
     del place
     return pixels.evaluation_image(encoded, self.shape[1])
-
-  def _read(self, records: list[int]) -> list[dict[str, Any]]:
-    """Examples with their encoded images."""
-    try:
-      return self.source.__getitems__(records)
-    # What a reader raises depends on where it finds the file damaged.
-    except Exception as error:
-      raise ValueError(
-        f'records {records[:3]}... of {self.name} cannot be read: {error}. '
-        'Prepare the data set again, or use another copy.'
-      ) from error
 
   def _record(self, record: int, example: dict[str, Any]) -> str:
     file = example.get('file_name', b'')

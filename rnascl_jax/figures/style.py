@@ -47,6 +47,8 @@ SETTINGS: Any = {
   'legend.frameon': False,
   'lines.linewidth': 1.6,
   'savefig.dpi': 150,
+  # Labels are the user's: a $ or a \\ in them is no formula.
+  'text.parse_math': False,
 }
 
 

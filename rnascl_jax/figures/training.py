@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter
 
 from rnascl_jax.figures import style
 from rnascl_jax.figures.results import Run, Stage
@@ -188,6 +189,9 @@ def _terms(axes: Axes, stage: Stage, metrics: list[str]) -> None:
     'attention': ('attention loss, eq. (1)', style.BLUE, '-.'),
   }
   axes.set_yscale('log')
+  # Its own ones write formulas.
+  axes.yaxis.set_major_formatter(LogFormatter())
+  axes.yaxis.set_minor_formatter(LogFormatter())
   for metric in metrics:
     label, color, line = labels[metric]
     epochs, values = _training(stage, metric)

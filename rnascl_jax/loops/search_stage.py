@@ -21,7 +21,6 @@ from rnascl_jax import (
   processes,
   resolve,
   search_steps,
-  settings,
   steps,
   workdir,
 )
@@ -32,6 +31,7 @@ from rnascl_jax.loops import given_architecture
 from rnascl_jax.loops import run as runs
 from rnascl_jax.loops import teacher_stage as teachers
 from rnascl_jax.loops.run import Run
+from rnascl_jax.search_steps import Search
 
 
 def search(config: Mapping[str, Any], path: str) -> Architecture:
@@ -130,7 +130,8 @@ def _search(run: Run, folder: pathlib.Path) -> None:
   weights = steps.init_state(
     recipe, key, run.data.image_shape, parts[0], run.data.train.labels
   )
-  with _History(folder / 'arch.jsonl', chosen, epoch) as history:
+  epochs = chosen.optimization.epochs
+  with _History(folder / 'arch.jsonl', searched, epochs) as history:
     state, summary = runs.fit(
       run,
       'search',
@@ -196,12 +197,12 @@ class _History(contextlib.AbstractContextManager):
   The main process alone has a file.
   """
 
-  def __init__(self, path: pathlib.Path, spec: settings.Search, epoch: int):
+  def __init__(self, path: pathlib.Path, searched: Search, epochs: int):
     self._path = path
     self._log: files.JsonLines | None = None
     processes.on_main(self._open)
-    self._spec, self._epoch = spec, epoch
-    self._epochs = spec.optimization.epochs
+    self._searched, self._epoch = searched, searched.steps_per_epoch
+    self._epochs = epochs
 
   def _open(self) -> None:
     self._log = files.JsonLines(self._path)
@@ -214,11 +215,8 @@ class _History(contextlib.AbstractContextManager):
     """Logs the logits; returns temperature and entropies."""
     arch: ArchParams = parallel.unreplicate(state.arch)
     processes.on_main(self._append, arch, done)
-    temperature = gumbel.temperature(
-      done - 1,
-      initial=self._spec.temperature,
-      decay=self._spec.temperature_decay,
-    )
+    # That of the epoch's last draw.
+    temperature = self._searched.temperature_at(done * self._epoch - 1)
     entropies = [float(gumbel.entropy(c)) for c in arch.channel_logits]
     return {
       'temperature': float(temperature),

@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.path import Path
+from matplotlib.textpath import TextPath
+from matplotlib.transforms import Affine2D
 
 from rnascl_jax.figures import style
 from rnascl_jax.paper import cifar10, measures, picture
@@ -157,13 +160,22 @@ def _markers() -> list[Line2D]:
   ]
 
 
+def _written(text: str) -> Path:
+  """A marker that is a text, in its middle."""
+  path = TextPath((0.0, 0.0), text)
+  box = path.get_extents()
+  return path.transformed(
+    Affine2D().translate(-(box.x0 + box.x1) / 2, -(box.y0 + box.y1) / 2)
+  )
+
+
 def _entry(mark: _Mark) -> Line2D:
   color = _COLORS[mark.line.labels[0]] if mark.ours else style.BLACK
   return Line2D(
     [],
     [],
     ls='',
-    marker=f'${mark.text}$',
+    marker=_written(mark.text),
     ms=4 + 2 * len(mark.text),
     color=color,
     mew=0.3,

@@ -1,6 +1,7 @@
 """Tables of a run: what every model reached, and what the search chose."""
 
 import itertools
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,6 +20,8 @@ _NOTED_SHARES = (0.5, 0.9, 0.99)
 # In a console, names of models are broken into lines if a table is wider than
 # this; such a line, and any of a heading, is at most so long.
 _WIDEST, _LONGEST = 96, 20
+# In a cell of Markdown, the end of the cell and the beginning of a tag.
+_SPECIAL = re.compile(r'\||<(?=[A-Za-z/!?])')
 
 
 class Column(NamedTuple):
@@ -158,10 +161,16 @@ def _interval_note(images: int) -> str:
 
 
 def markdown(rows: Sequence[Sequence[str]], left: int = 1) -> str:
-  """A Markdown table; the first `left` columns are flush left, others right."""
+  """A Markdown table; the first `left` columns are flush left, others right.
+
+  What would end a cell or begin an HTML tag is written so that it does not.
+  """
   rule = [':--' if i < left else '--:' for i in range(len(rows[0]))]
   lines = [rows[0], rule, *rows[1:]]
-  escaped = [[cell.replace('|', '\\|') for cell in line] for line in lines]
+  escaped = [
+    [_SPECIAL.sub(r'\\\g<0>', ' '.join(cell.splitlines())) for cell in line]
+    for line in lines
+  ]
   return '\n'.join(f'| {" | ".join(line)} |' for line in escaped)
 
 

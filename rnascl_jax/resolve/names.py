@@ -1,8 +1,9 @@
 """Names in a config and what they mean."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
+
+from rnascl_jax.runtime import spelling
 
 
 def pick(table: Mapping[str, Any], name: str, where: str) -> Any:
@@ -21,9 +22,7 @@ def pick(table: Mapping[str, Any], name: str, where: str) -> Any:
   """
   if name in table:
     return table[name]
-  close = difflib.get_close_matches(name, table, 1)
-  hint = f' Did you mean {close[0]!r}?' if close else ''
   raise ValueError(
-    f'config.{where}={name!r} is unknown.{hint} Choose one of: '
-    f'{", ".join(map(repr, table))}.'
+    f'config.{where}={name!r} is unknown.{spelling.did_you_mean(name, table)} '
+    f'Choose one of: {", ".join(map(repr, table))}.'
   )

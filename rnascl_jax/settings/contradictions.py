@@ -1,10 +1,13 @@
 """Fields that are fine one by one and contradict each other."""
 
-import difflib
+import math
+import re
+from collections.abc import Mapping
 
-from rnascl_jax.settings.inputs import Data, Space
+from rnascl_jax.runtime import spelling
+from rnascl_jax.settings.inputs import Data, Network, Space
 from rnascl_jax.settings.run import Settings
-from rnascl_jax.settings.stages import Search, Student, Teacher
+from rnascl_jax.settings.stages import Hardened, Search, Student, Teacher
 
 # What images that are resized when they are read have, and others do not.
 _RESIZED = ('image_size', 'classes', 'min_crop', 'workers')
@@ -26,6 +29,13 @@ _RESERVED = (
   'robustness',
   'attention',
 )
+_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]{0,63}')
+# Characters of a label.
+_LONGEST = 100
+# Blocks of a network and widths of one of them, at most.
+_MOST_BLOCKS, _MOST_CHOICES = 256, 64
+# The least temperature of a search.
+_COLDEST = 1e-6
 
 
 def check(settings: Settings) -> None:
@@ -38,12 +48,13 @@ def check(settings: Settings) -> None:
       f'config.evaluation.attacks={settings.evaluation.attacks} and '
       f'config.students={tuple(settings.students)} must not be empty.'
     )
+  _check_names(settings)
   for name, student in settings.students.items():
-    where = f'config.students.{name}'
-    _check_name(name, where)
-    _check_teacher(student, where, settings.controls)
+    _check_teacher(student, f'config.students.{name}', settings.controls)
   for where in ('teacher', 'vulnerable_teacher'):
-    _check_classes(getattr(settings, where), where)
+    teacher = getattr(settings, where)
+    _check_classes(teacher, where)
+    _check_network(teacher.network, where)
   _check_adversarial(settings)
 
 
@@ -79,6 +90,17 @@ def _check_space(space: Space) -> None:
         f"config.space.name='custom' needs config.space.{name}, one entry for "
         'each stage.'
       )
+  if sum(space.depths) > _MOST_BLOCKS:
+    raise ValueError(
+      f'config.space.depths={space.depths} has {sum(space.depths)} blocks; '
+      f'compiling more than {_MOST_BLOCKS} takes hours: use fewer.'
+    )
+  for widths in space.choices:
+    if len(widths) > _MOST_CHOICES:
+      raise ValueError(
+        f'config.space.choices has a stage of {len(widths)} widths; a search '
+        f'is among {_MOST_CHOICES} at most.'
+      )
 
 
 def _check_search(search: Search) -> None:
@@ -89,13 +111,78 @@ def _check_search(search: Search) -> None:
       'another method, or kl_weight=0; students may have it.'
     )
 
-
-def _check_name(name: str, where: str) -> None:
-  if name in _RESERVED or not name.isidentifier():
+  coldest = search.temperature * math.exp(
+    -search.temperature_decay * (search.optimization.epochs - 1)
+  )
+  if coldest < _COLDEST:
     raise ValueError(
-      f'{where} cannot be the name of a student: use letters, digits and _, '
-      f'and none of {_RESERVED}.'
+      f'config.search.temperature_decay={search.temperature_decay} lets the '
+      f'temperature fall to {coldest:.1e} in {search.optimization.epochs} '
+      f'epochs, where the logits are divided by it; keep it above {_COLDEST} '
+      'with a smaller decay or fewer epochs.'
     )
+
+
+def _check_network(network: Network, where: str) -> None:
+  if sum(network.stage_sizes) > _MOST_BLOCKS:
+    raise ValueError(
+      f'config.{where}.network.stage_sizes={network.stage_sizes} has '
+      f'{sum(network.stage_sizes)} blocks; compiling more than {_MOST_BLOCKS} '
+      'takes hours: use fewer.'
+    )
+
+
+def _check_names(settings: Settings) -> None:
+  """Names of students are folders, and their labels lines of tables."""
+  hardened = settings.adversarial.students
+  taken: dict[str, str] = {name: name for name in _RESERVED}
+  for section, students in (
+    ('students', settings.students),
+    ('adversarial.students', hardened),
+  ):
+    for name in students:
+      where = f'config.{section}.{name}'
+      if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(
+          f'config.{section} has {name!r}, which cannot be the name of a '
+          'student: it is a folder. Use at most 64 ASCII letters, digits and '
+          '_, with a letter in front.'
+        )
+      if name in settings.students and students is hardened:
+        raise ValueError(
+          f'{where} has the name of the student config.students.{name}, and '
+          'both are rows of one table: choose another, such as '
+          f'{name}_hardened.'
+        )
+      if name.lower() in taken:
+        raise ValueError(
+          f'{where} cannot be the name of a student: {taken[name.lower()]!r} '
+          'has its folder, on some systems whatever the case of letters. '
+          'Choose another.'
+        )
+      taken[name.lower()] = name
+  _check_labels(
+    {
+      'teacher': settings.teacher,
+      'vulnerable_teacher': settings.vulnerable_teacher,
+      **{f'students.{n}': s for n, s in settings.students.items()},
+      **{f'adversarial.students.{n}': s for n, s in hardened.items()},
+    }
+  )
+
+
+def _check_labels(labelled: Mapping[str, Teacher | Student | Hardened]) -> None:
+  for where, found in labelled.items():
+    # Matplotlib leaves labels with a _ in front out of a legend.
+    fine = found.label.strip() and not found.label.startswith('_')
+    if not (
+      fine and found.label.isprintable() and len(found.label) <= _LONGEST
+    ):
+      raise ValueError(
+        f'config.{where}.label={found.label[:_LONGEST]!r} has '
+        f'{len(found.label)} characters and heads a row of tables: use one '
+        f'line of 1 to {_LONGEST} printable characters, without a _ in front.'
+      )
 
 
 def _check_teacher(student: Student, where: str, controls: bool) -> None:
@@ -126,19 +213,12 @@ def _check_classes(teacher: Teacher, where: str) -> None:
 
 
 def _check_adversarial(settings: Settings) -> None:
-  """Trainings on attacks have names of their own and start from a student."""
+  """Trainings on attacks start from a student."""
   students = settings.students
   for name, hardened in settings.adversarial.students.items():
     where = f'config.adversarial.students.{name}'
-    _check_name(name, where)
-    if name in students:
-      raise ValueError(
-        f'{where} has the name of the student config.students.{name}, and both '
-        f'are rows of one table: choose another, such as {name}_hardened.'
-      )
     if hardened.student not in students:
-      close = difflib.get_close_matches(hardened.student, students, 1)
-      hint = f' Did you mean {close[0]!r}?' if close else ''
+      hint = spelling.did_you_mean(hardened.student, students)
       raise ValueError(
         f'{where}.student={hardened.student!r} is not a student of this '
         f'config.{hint} Choose one of: {", ".join(map(repr, students))}; or '

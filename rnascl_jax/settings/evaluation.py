@@ -3,6 +3,7 @@
 import dataclasses
 
 from rnascl_jax import fields
+from rnascl_jax.settings import inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,15 +44,15 @@ class Evaluation:
   )
   auto_attack: tuple[str, ...] = ('standard',)
   auto_attack_models: tuple[str, ...] = ()
-  auto_attack_images: int = fields.bounded(0, 0)
+  auto_attack_images: int = fields.bounded(0, 0, inputs.MOST_IMAGES)
   epsilon_255: float = fields.bounded(0.0, 0, 255)
   curve_attacks: tuple[str, ...] = ('fgsm', 'pgd20_rnascl')
   curve_epsilons_255: tuple[float, ...] = fields.bounded(
     (1.0, 2.0, 4.0, 8.0, 16.0, 32.0), 0, 255
   )
-  max_images: int = fields.bounded(0, 0)
-  curve_images: int = fields.bounded(1000, 0)
-  batch_size: int = fields.bounded(256, 1)
+  max_images: int = fields.bounded(0, 0, inputs.MOST_IMAGES)
+  curve_images: int = fields.bounded(1000, 0, inputs.MOST_IMAGES)
+  batch_size: int = fields.bounded(256, 1, 100_000)
   save_images: bool = True
-  map_images: int = fields.bounded(6, 1)
-  scored_images: int = fields.bounded(128, 1)
+  map_images: int = fields.bounded(6, 1, 10_000)
+  scored_images: int = fields.bounded(128, 1, inputs.MOST_IMAGES)

@@ -4,6 +4,11 @@ import dataclasses
 
 from rnascl_jax import fields
 
+# Layers or blocks, channels of a layer and pixels of a step, at most.
+_DEEPEST, _WIDEST, _STRIDE = 256, 65536, 64
+# More images than any data set has.
+MOST_IMAGES = 1_000_000_000
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -30,15 +35,15 @@ class Data:
 
   name: str = 'cifar10'
   data_dir: str = ''
-  validation_size: int = fields.bounded(1000, 1)
-  max_train: int = fields.bounded(0, 0)
-  max_test: int = fields.bounded(0, 0)
-  padding: int = fields.bounded(4, 0)
+  validation_size: int = fields.bounded(1000, 1, MOST_IMAGES)
+  max_train: int = fields.bounded(0, 0, MOST_IMAGES)
+  max_test: int = fields.bounded(0, 0, MOST_IMAGES)
+  padding: int = fields.bounded(4, 0, 1024)
   flip: bool = True
-  image_size: int = fields.bounded(0, 0)
+  image_size: int = fields.bounded(0, 0, 4096)
   classes: tuple[str, ...] = ()
   min_crop: float = fields.bounded(0.08, 0.001, 1)
-  workers: int = fields.bounded(-1, -1)
+  workers: int = fields.bounded(-1, -1, 1024)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +73,14 @@ class Space:
   """
 
   name: str = 's3'
-  depths: tuple[int, ...] = fields.bounded((), 1)
-  choices: tuple[tuple[int, ...], ...] = ()
-  strides: tuple[int, ...] = fields.bounded((), 1)
-  stem_features: int = fields.bounded(16, 1)
-  stem_stride: int = fields.bounded(2, 1)
-  expansion: int = fields.bounded(6, 1)
+  depths: tuple[int, ...] = fields.bounded((), 1, _DEEPEST)
+  choices: tuple[tuple[int, ...], ...] = fields.bounded((), 1, _WIDEST)
+  strides: tuple[int, ...] = fields.bounded((), 1, _STRIDE)
+  stem_features: int = fields.bounded(16, 1, _WIDEST)
+  stem_stride: int = fields.bounded(2, 1, _STRIDE)
+  expansion: int = fields.bounded(6, 1, 64)
   squeeze_excite: float = fields.bounded(0.0, 0, 1)
-  head_features: int = fields.bounded(0, 0)
+  head_features: int = fields.bounded(0, 0, _WIDEST)
   shortcut: str = 'pad'
   layers: str = fields.one_of('conv', 'block')
   bfloat16: str = fields.one_of('never', 'always', 'accelerators')
@@ -106,16 +111,16 @@ class Network:
   """
 
   name: str = 'wide_resnet34_10'
-  depth: int = fields.bounded(0, 0)
-  width: int = fields.bounded(0, 0)
-  features: tuple[int, ...] = fields.bounded((), 1)
-  stage_sizes: tuple[int, ...] = fields.bounded((), 1)
-  strides: tuple[int, ...] = fields.bounded((), 1)
+  depth: int = fields.bounded(0, 0, _DEEPEST)
+  width: int = fields.bounded(0, 0, _WIDEST)
+  features: tuple[int, ...] = fields.bounded((), 1, _WIDEST)
+  stage_sizes: tuple[int, ...] = fields.bounded((), 1, _DEEPEST)
+  strides: tuple[int, ...] = fields.bounded((), 1, _STRIDE)
   shortcut_activated: bool = False
   final_norm: bool = False
-  patch_size: int = fields.bounded(0, 0)
-  heads: int = fields.bounded(0, 0)
-  mlp_ratio: float = fields.bounded(0.0, 0)
-  attention_scale: float = fields.bounded(0.0, 0)
-  norm_epsilon: float = fields.bounded(0.0, 0)
+  patch_size: int = fields.bounded(0, 0, 4096)
+  heads: int = fields.bounded(0, 0, 1024)
+  mlp_ratio: float = fields.bounded(0.0, 0, 64)
+  attention_scale: float = fields.bounded(0.0, 0, 1e3)
+  norm_epsilon: float = fields.bounded(0.0, 0, 1)
   bfloat16: str = fields.one_of('accelerators', 'never', 'always')

@@ -39,8 +39,8 @@ class Settings:
   """
 
   seed: int = fields.bounded(0, 0, 2**32 - 1)
-  devices: int = fields.bounded(0, 0)
-  steps_per_dispatch: int = fields.bounded(0, 0)
+  devices: int = fields.bounded(0, 0, 65536)
+  steps_per_dispatch: int = fields.bounded(0, 0, 10_000)
   data: Data = Data()
   space: Space = Space()
   distillation: Distillation = Distillation()

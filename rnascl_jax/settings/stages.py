@@ -34,7 +34,7 @@ class Teacher:
   )
   label: str = 'Robust teacher'
   checkpoint: str = ''
-  classes: tuple[int, ...] = fields.bounded((), 0)
+  classes: tuple[int, ...] = fields.bounded((), 0, 1_000_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,21 +70,21 @@ class Search:
   architecture: str = ''
   optimization: Optimization = Optimization()
   regime: Regime = Regime()
-  kl_weight: float = fields.bounded(1.0, 0)
-  gamma: float = fields.bounded(1.0, 0)
+  kl_weight: float = fields.bounded(1.0, 0, 1e6)
+  gamma: float = fields.bounded(1.0, 0, 1e6)
   method: str = 'kl'
   cross_layer: str = 'attention'
   arch_optimizer: str = 'adam'
-  arch_learning_rate: float = fields.bounded(0.01, 0)
+  arch_learning_rate: float = fields.bounded(0.01, 0, 1e3)
   arch_share: float = fields.bounded(0.2, 0, 1)
-  arch_warmup_epochs: int = fields.bounded(0, 0)
-  temperature: float = fields.bounded(5.0, 1e-6)
-  temperature_decay: float = fields.bounded(0.045, 0)
+  arch_warmup_epochs: int = fields.bounded(0, 0, 100_000)
+  temperature: float = fields.bounded(5.0, 1e-6, 1e6)
+  temperature_decay: float = fields.bounded(0.045, 0, 1e3)
   noise: str = 'gumbel'
   hard: bool = False
   penalty: str = 'power'
-  flops_exponent: float = fields.bounded(1.0)
-  log_alpha: float = fields.bounded(0.2, 0)
+  flops_exponent: float = fields.bounded(1.0, -10, 10)
+  log_alpha: float = fields.bounded(0.2, 0, 1e6)
   weigh_cost: bool = True
 
 
@@ -106,8 +106,8 @@ class Student:
 
   label: str = 'RNAS-CL'
   teacher: str = 'teacher'
-  kl_weight: float = fields.bounded(1.0, 0)
-  gamma: float = fields.bounded(1.0, 0)
+  kl_weight: float = fields.bounded(1.0, 0, 1e6)
+  gamma: float = fields.bounded(1.0, 0, 1e6)
   method: str = 'kl'
   cross_layer: str = 'attention'
 

@@ -26,16 +26,16 @@ class Optimization:
       validation images.
   """
 
-  epochs: int = fields.bounded(100, 1)
-  batch_size: int = fields.bounded(128, 1)
-  accumulate: int = fields.bounded(1, 1)
-  learning_rate: float = fields.bounded(0.1, 0)
+  epochs: int = fields.bounded(100, 1, 100_000)
+  batch_size: int = fields.bounded(128, 1, 1_000_000)
+  accumulate: int = fields.bounded(1, 1, 1_000_000)
+  learning_rate: float = fields.bounded(0.1, 0, 1e3)
   schedule: str = 'piecewise'
   milestones: tuple[float, ...] = fields.bounded((0.75, 0.9), 0, 1)
   warmup: float = fields.bounded(0.0, 0, 1)
   momentum: float = fields.bounded(0.9, 0, 1)
-  weight_decay: float = fields.bounded(2e-4, 0)
-  checkpoint_every: int = fields.bounded(5, 1)
+  weight_decay: float = fields.bounded(2e-4, 0, 1e3)
+  checkpoint_every: int = fields.bounded(5, 1, 100_000)
   select: str = fields.one_of('last', 'best')
 
 
@@ -75,16 +75,16 @@ class Regime:
   name: str = 'standard'
   epsilon_255: float = fields.bounded(8.0, 0, 255)
   step_size_255: float = fields.bounded(0.0, 0, 255)
-  num_steps: int = fields.bounded(10, 1)
+  num_steps: int = fields.bounded(10, 1, 10_000)
   attack_mode: str = fields.one_of('published', 'evaluation', 'training')
-  replays: int = fields.bounded(8, 1)
-  beta: float = fields.bounded(6.0, 0)
-  cac_weight: float = fields.bounded(0.0, 0)
+  replays: int = fields.bounded(8, 1, 10_000)
+  beta: float = fields.bounded(6.0, 0, 1e6)
+  cac_weight: float = fields.bounded(0.0, 0, 1e6)
   cac_temperature: float = fields.bounded(0.1, 1e-3, 1)
   cac_threshold: float = fields.bounded(0.2, 0, 1)
   cac_mean: str = fields.one_of('all', 'confident')
   lessons: str = fields.one_of('published', 'clean', 'adversarial')
-  validation_steps: int = fields.bounded(10, 1)
+  validation_steps: int = fields.bounded(10, 1, 10_000)
   max_drop: float = fields.bounded(0.2, 0, 1)
 
 
@@ -104,7 +104,7 @@ class Distillation:
   """
 
   direction: str = 'student_teacher'
-  temperature: float = fields.bounded(1.0, 1e-6)
-  map_size: int = fields.bounded(8, 1)
-  crd_features: int = fields.bounded(128, 1)
+  temperature: float = fields.bounded(1.0, 1e-6, 1e6)
+  map_size: int = fields.bounded(8, 1, 1024)
+  crd_features: int = fields.bounded(128, 1, 65536)
   crd_negatives: int = fields.bounded(4096, 1, 1_000_000)

@@ -11,8 +11,19 @@ Example:
 """
 
 import importlib.util
+import inspect
+import os
 import pathlib
+import re
+from collections.abc import Sequence
 from types import ModuleType
+
+import ml_collections
+
+from rnascl_jax.runtime import spelling
+
+_FLAG = re.compile(r'--?config(?:=(.*))?', re.DOTALL)
+_FIELD = re.compile(r'--?(?:no)?(\w+)\.([^=]+)(?:=(.*))?', re.DOTALL)
 
 
 def read(text: str) -> tuple[ModuleType, str | None]:
@@ -28,13 +39,125 @@ def read(text: str) -> tuple[ModuleType, str | None]:
     ValueError: if there is no such file.
   """
   path, colon, argument = text.partition(':')
-  if not path.endswith('.py') or not pathlib.Path(path).is_file():
+  if not path.endswith('.py') or not os.path.isfile(path):
     raise ValueError(
-      f'--config={path} is no Python file: name one by its path from the '
-      'current folder, such as configs/ablations/terms.py.'
+      f'--config={text} {_wrong(path)} Name one by its path from the current '
+      'folder, such as configs/digits.py.'
     )
   spec = importlib.util.spec_from_file_location('config_of_a_row', path)
   assert spec is not None and spec.loader is not None
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module, argument if colon else None
+
+
+def _wrong(path: str) -> str:
+  """Why a path is not that of a config file."""
+  if not path:
+    return 'names no file; is it a variable that is not set?'
+  if os.path.isdir(path):
+    return 'is a folder, not a Python file.'
+  if os.path.exists(path):
+    return 'is no Python file: its name does not end with .py.'
+  folder = pathlib.Path(path).parent
+  beside = [*folder.glob('*.py'), *pathlib.Path('configs').glob('*.py')]
+  return f'does not exist.{spelling.did_you_mean(path, map(str, beside))}'
+
+
+def load(text: str) -> ml_collections.ConfigDict:
+  """Makes the config that a file returns.
+
+  Args:
+    text: as for `read`.
+
+  Returns:
+    The config.
+
+  Raises:
+    ValueError: if there is no such file, or it makes no config of this
+      argument.
+  """
+  module, argument = read(text)
+  make = getattr(module, 'get_config', None)
+  if make is None:
+    raise ValueError(f'--config={text} has no function get_config.')
+  given = () if argument is None else (argument,)
+  try:
+    inspect.signature(make).bind(*given)
+  except TypeError as error:
+    raise ValueError(f'--config={text} takes no argument {given}.') from error
+  try:
+    config = make(*given)
+  except ValueError as error:
+    raise ValueError(f'--config={text}: {error}') from error
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ValueError(
+      f'--config={text} makes a {type(config).__name__}; its get_config must '
+      'return an ml_collections.ConfigDict.'
+    )
+  return config
+
+
+def check(words: Sequence[str], default: str) -> None:
+  """Refuses a command line whose config cannot be made as it says.
+
+  Args:
+    words: of the command line, with `--config=FILE` and
+      `--config.FIELD=VALUE` among others.
+    default: the config file where the words name none.
+
+  Raises:
+    ValueError: if there is no such file, argument or field; the message has
+      the most similar name that there is.
+  """
+  text = default
+  for word, following in zip(words, (*words[1:], ''), strict=False):
+    flag = _FLAG.fullmatch(word)
+    if flag:
+      text = following if flag[1] is None else flag[1]
+  check_fields(load(text), words)
+
+
+def check_fields(
+  config: ml_collections.ConfigDict, words: Sequence[str]
+) -> None:
+  """Refuses `--config.FIELD=VALUE` for a field that a config does not have.
+
+  Args:
+    config: whose fields are known.
+    words: of the command line.
+
+  Raises:
+    ValueError: if there is no such field, or it is a section.
+  """
+  for word in words:
+    field = _FIELD.fullmatch(word)
+    if field and field[1] != 'config':
+      raise ValueError(
+        f'{word}: only --config has fields.'
+        f'{spelling.did_you_mean(field[1], ("config",))}'
+      )
+    if field and '[' not in field[2]:  # An index: `config_flags` reads those.
+      _check_field(config, field[2], field[3])
+
+
+def _check_field(
+  config: ml_collections.ConfigDict, path: str, value: str | None
+) -> None:
+  found, where = config, 'config'
+  for name in path.split('.'):
+    if not isinstance(found, ml_collections.ConfigDict):
+      raise ValueError(f'--config.{path}: {where} is a value without fields.')
+    if name not in found:
+      raise ValueError(
+        f'--config.{path}: {where} has no field {name!r}.'
+        f'{spelling.did_you_mean(name, found)} Its fields are '
+        f'{", ".join(found)}.'
+      )
+    found, where = found[name], f'{where}.{name}'
+  whole = isinstance(found, ml_collections.ConfigDict)
+  if whole and value is not None and '{' not in value:
+    raise ValueError(
+      f'--config.{path}={value}: {where} is a section; set its fields '
+      f'{", ".join(found)}.'
+    )

@@ -30,10 +30,11 @@ Example:
 """
 
 import dataclasses
-import difflib
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
+
+from rnascl_jax.runtime import spelling
 
 Value = bool | int | float | str | tuple
 _NAME = re.compile(r'[A-Za-z0-9_]+')
@@ -97,7 +98,8 @@ def in_order(rows: Sequence[Row]) -> list[Row]:
       if name not in named:
         raise ValueError(
           f'Row {row.name!r} takes from {name!r}, which is not a row of this '
-          f'sweep{_close(name, named)}: add it, or take from another.'
+          f'sweep.{spelling.did_you_mean(name, named)} Add it, or take from '
+          'another.'
         )
   found: dict[str, Row] = {}
   for row in rows:
@@ -119,11 +121,6 @@ def _visit(
   found[row.name] = row
 
 
-def _close(name: str, known: Mapping[str, Row]) -> str:
-  close = difflib.get_close_matches(name, known, 1)
-  return f' (did you mean {close[0]!r}?)' if close else ''
-
-
 def select(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
   """Some rows, and all that they take from.
 
@@ -141,8 +138,8 @@ def select(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
   for name in names:
     if name not in named:
       raise ValueError(
-        f'{name!r} is not a row of this sweep{_close(name, named)}; its rows '
-        f'are {", ".join(named)}.'
+        f'{name!r} is not a row of this sweep.'
+        f'{spelling.did_you_mean(name, named)} Its rows are {", ".join(named)}.'
       )
   wanted = set(names or named)
   # Whatever a row takes from is in front of it.

@@ -68,10 +68,8 @@ def config(row: rows_lib.Row, seed: int) -> settings.Settings:
   """
   words = rows_lib.commands(row, seed, 'ROOT')[0]
   argv = ['', *(word for word in words if word.startswith('--config.'))]
-  module, argument = config_files.read(row.config)
-  given = (
-    module.get_config() if argument is None else module.get_config(argument)
-  )
+  given = config_files.load(row.config)
+  config_files.check_fields(given, argv)
   values = flags.FlagValues()
   found = config_flags.DEFINE_config_dict(
     'config', given, flag_values=values, sys_argv=argv
