@@ -223,7 +223,7 @@ def test_the_logged_temperature_is_that_of_the_draws(searched, tmp_path):
   state = types.SimpleNamespace(
     arch=parallel.replicate(_arch(), parallel.devices(1))
   )
-  with search_stage._History(tmp_path / 'arch.jsonl', searched) as history:
+  with search_stage._History(tmp_path / 'arch.jsonl', searched, 2) as history:
     for done in (1, 2, 3):
       logged = history.annotate(state, done)['temperature']
       for step in ((done - 1) * STEPS, done * STEPS - 1):
