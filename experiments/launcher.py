@@ -16,7 +16,6 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import folder_flag
 from rnascl_jax import driver, files, processes, workdir
 from rnascl_jax.loops import run as runs
 from rnascl_jax.runtime import disk, lock, paths
@@ -36,7 +35,7 @@ def define_workdir() -> None:
   flags.DEFINE_string(
     'workdir', None, 'Folder of the run; an interrupted run goes on there.'
   )
-  folder_flag.require('workdir')
+  flags.mark_flag_as_required('workdir')
 
 
 def launch(stage: Callable[[Any, str], Any]) -> None:

@@ -38,7 +38,6 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
-from experiments import folder_flag
 from rnascl_jax import files, sweeps
 from rnascl_jax.report import tables
 from rnascl_jax.runtime import paths
@@ -59,8 +58,7 @@ def define_flags() -> None:
   flags.DEFINE_multi_string(
     'set', [], '[ROW:]FIELD=VALUE: sets a field; repeat the flag.'
   )
-  flags.mark_flag_as_required('config')
-  folder_flag.require('workdir')
+  flags.mark_flags_as_required(['config', 'workdir'])
 
 
 def load(text: str) -> list[sweeps.Row]:
@@ -158,11 +156,11 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
   try:
     seeds = _seeds(FLAGS.seeds)
+    # Commands name it, and so that it is the same from any folder.
+    root = str(paths.local(FLAGS.workdir, '--workdir').absolute())
     rows = sweeps.change(load(FLAGS.config), FLAGS.set)
     rows = sweeps.select(rows, FLAGS.only)
     configs = sweeps.check(rows, seeds)
-    # Commands name it, and so that it is the same from any folder.
-    root = str(paths.local(FLAGS.workdir, '--workdir').absolute())
   except ValueError as error:
     sys.exit(f'error: {error}')
   if FLAGS.print:

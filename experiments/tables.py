@@ -13,7 +13,6 @@ import sys
 
 from absl import app, flags
 
-from experiments import folder_flag
 from rnascl_jax import paper
 from rnascl_jax.runtime import lock
 
@@ -66,5 +65,5 @@ def _numbers(seeds: list[str]) -> list[int]:
 
 
 if __name__ == '__main__':
-  folder_flag.require('workdir')
+  flags.mark_flag_as_required('workdir')
   app.run(main)

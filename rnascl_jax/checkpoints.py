@@ -242,12 +242,12 @@ class Checkpoints(contextlib.AbstractContextManager):
     extra: Mapping[str, Any],
   ) -> None:
     """Writes a step, and removes those that it makes superfluous."""
+    lock.check(self._directory)
     metrics = {other: self._metric(other) for other in self._steps}
     metrics[step] = metric
     best = max(metrics, key=lambda s: (metrics[s], s))
     folder = self._folder(step)
     unfinished = folder.with_name(f'{folder.name}{_UNFINISHED}')
-    lock.check(self._directory)
     _hide_closed_loops()
     try:
       with disk.explained(self._directory):

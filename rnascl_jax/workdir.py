@@ -65,15 +65,13 @@ def open_workdir(path: str, settings: Settings) -> Iterator[pathlib.Path]:
     processes the main one has the lock.
 
   Raises:
-    ValueError: if the path is empty, or the folder is of another config; it
-      lists the differences. Or if some process does not see what the main
-      process writes.
+    ValueError: if the folder is of another config; it lists the differences.
+      Or if some process does not see what the main process writes.
     DamagedFileError: if config.json or provenance.json is damaged.
     HeldError: if it has a writer already, on the main process.
     OtherProcessError: in this case, on the others.
     DiskError: if it cannot be written to, or is deleted later on.
   """
-  check_named(path)
   folder = pathlib.Path(path).absolute()
   processes.together(_compare, folder, settings)
   with contextlib.ExitStack() as held:
@@ -85,12 +83,6 @@ def open_workdir(path: str, settings: Settings) -> Iterator[pathlib.Path]:
       # Whatever fails in a folder that was deleted, fails because of that.
       lock.check(folder)
       raise
-
-
-def check_named(path: str) -> None:
-  """Raises ValueError for an empty path, which is what an unset variable is."""
-  if not path.strip():
-    raise ValueError('--workdir is empty: name the folder of the run.')
 
 
 def _take(

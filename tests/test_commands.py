@@ -16,7 +16,7 @@ _ROOT = pathlib.Path(__file__).parent.parent
 _COMMANDS = sorted(
   path.stem
   for path in (_ROOT / 'experiments').glob('*.py')
-  if path.stem not in ('__init__', 'folder_flag', 'launcher')
+  if path.stem not in ('__init__', 'launcher')
 )
 
 
@@ -95,7 +95,7 @@ def test_an_unset_variable_as_workdir_is_refused():
   for process in started:
     text, _ = process.communicate()
     assert process.returncode == 1
-    assert 'flag --workdir=: it is empty: name a folder.' in text
+    assert "workdir='' names nothing" in text
     assert 'Traceback' not in text
 
 

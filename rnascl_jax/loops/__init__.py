@@ -39,7 +39,7 @@ def report(path: str) -> str:
     The table, for a terminal; of several processes the main one has it.
 
   Raises:
-    ValueError: if a file of the run is broken, or the path is empty.
+    ValueError: if a file of the run is broken.
     MissingStageError: if there is no run.
     HeldError: if another process is writing in the workdir.
   """

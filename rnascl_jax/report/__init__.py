@@ -27,7 +27,7 @@ from rnascl_jax.report import (
   tables,
   teacher_layers,
 )
-from rnascl_jax.runtime import lock
+from rnascl_jax.runtime import lock, paths
 
 Path = str | os.PathLike[str]
 
@@ -115,8 +115,9 @@ def write(workdir: Path) -> pathlib.Path:
     ValueError: a file of the run is broken.
     HeldError: another process is writing in the directory.
   """
-  with lock.hold(workdir):
-    return _write(workdir)
+  folder = paths.local(workdir, 'workdir')
+  with lock.hold(folder):
+    return _write(folder)
 
 
 def _write(workdir: Path) -> pathlib.Path:

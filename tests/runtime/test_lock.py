@@ -272,6 +272,6 @@ def test_an_empty_workdir_is_refused(path, tmp_path, monkeypatch):
     lambda: loops.pipeline(tiny.config(), path),
     lambda: loops.report(path),
   ):
-    with pytest.raises(ValueError, match='--workdir is empty'):
+    with pytest.raises(ValueError, match='names nothing'):
       call()
   assert os.listdir(tmp_path) == ['config.json']

@@ -103,10 +103,10 @@ _ENTRIES = {
   'data': lambda path: datasets.load('cifar10', data_dir=path),
   'files': lambda path: files.write_json(path, {}),
   'lines': files.JsonLines,
-  'config.teacher.checkpoint': lambda path: runs.open_run(
+  'config.teacher.checkpoint': lambda path: tiny.opened(
     _config(**{'teacher.checkpoint': path}), 'run'
   ),
-  'config.search.architecture': lambda path: runs.open_run(
+  'config.search.architecture': lambda path: tiny.opened(
     _config(**{'search.architecture': path}), 'run'
   ),
 }
@@ -122,7 +122,7 @@ def test_no_entry_takes_a_bucket_for_a_folder(entry):
 def test_home_is_found_wherever_a_path_enters(home):
   files.write_json('~/one/a.json', {'a': 1})
   assert (home / 'one' / 'a.json').exists()
-  run = runs.open_run(tiny.config(), '~/run')
+  run = tiny.opened(tiny.config(), '~/run')
   assert run.folder == home / 'run' and (home / 'run/config.json').exists()
   with pytest.raises(FileNotFoundError, match=f'{home}/none has no trained'):
     rnascl_jax.load('~/none')
@@ -141,6 +141,6 @@ def test_a_file_behind_a_link_is_replaced_and_the_link_stays(home):
   link = home / 'link.json'
   link.symlink_to('there/a.json')
   for value in (1, 2):
-    files.write_json(link, value)
+    files.write_json(link, {'a': value})
     assert link.is_symlink()
-    assert files.read_json(home / 'there' / 'a.json') == value
+    assert files.read_json(home / 'there' / 'a.json') == {'a': value}
