@@ -410,7 +410,7 @@ def test_objects_of_classes_that_dill_writes_out_become_placeholders(
     ('collections', 'OrderedDict', '__setitem__'),
     ('torch', 'Size', '__len__'),
     ('builtins', 'dict', 'update'),
-    ('rnascl_jax.pytorch.unpickler', 'Placeholder', '__init__'),
+    ('rnascl_jax.pytorch.makers', 'Placeholder', '__init__'),
   ],
 )
 def test_a_file_changes_nothing_of_what_it_names(

@@ -454,12 +454,10 @@ def test_what_a_file_says_of_its_data_is_kept_and_compared(tmp_path):
     found = torch_import.read(path, WIDE, dataset=dataset, fallback='none')
     assert found.metadata['dataset'] == 'cifar10'
   with pytest.raises(
-    ValueError, match='was trained on cifar10, not svhn: give'
+    ValueError, match="trained on 'cifar10', not 'svhn': give"
   ):
     torch_import.read(path, WIDE, dataset='svhn', fallback='none')
-  with pytest.raises(
-    ValueError, match='shape .32, 32, 3., not .64, 64, 3.: gi'
-  ):
+  with pytest.raises(ValueError, match='shape .32, 32, 3., .* --image_size=32'):
     torch_import.read(path, WIDE, image_size=64, fallback='none')
 
 

@@ -4,7 +4,7 @@
 | ------------- | ------------------------------------------------------ |
 | `files`       | checkpoints (.pt, .pth, .ckpt, .safetensors) as arrays |
 | `pickles`     | files of `torch.save`: their `archive`, the program in |
-|               | it (`unpickler`) and its `tensors`                     |
+|               | it (`unpickler`, `makers`) and its `tensors`           |
 | `packed`      | what is around a checkpoint, and how to unpack it      |
 | `state_dicts` | Flax variables as a state dict and back                |
 | `student`     | a derived student as a `torch.nn.Module`               |

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from rnascl_jax.pytorch import packed, pickles, tensors, unpickler
+from rnascl_jax.pytorch import makers, packed, pickles, tensors
 from rnascl_jax.runtime import paths
 
 _SAFETENSORS_TYPES = {
@@ -237,7 +237,7 @@ def find_state_dict(
 
 def _plain(value: Any) -> Any:
   """A value, or what a placeholder of a class of dicts holds."""
-  is_dict = isinstance(value, unpickler.Placeholder) and value.items
+  is_dict = isinstance(value, makers.Placeholder) and value.items
   return value.items if is_dict else value
 
 
@@ -291,7 +291,7 @@ def _is_extra(key: Any) -> bool:
 
 def _kind(value: Any) -> str:
   """What an object is, for messages."""
-  if isinstance(value, unpickler.Placeholder):
+  if isinstance(value, makers.Placeholder):
     what = 'a whole module' if value.is_module else 'an object'
     return f'{what} of {pickles.listed([value.path])}'
   if isinstance(value, list | tuple) and any(_are_state_dicts(value)):
@@ -311,7 +311,7 @@ def _advice(state: Any, entries: Mapping[str, Any]) -> str:
   if isinstance(state, list | tuple) and any(_are_state_dicts(state)):
     return ' Save one of them: torch.save(them[0], path).'
   for value in (state, *entries.values()):
-    if isinstance(value, unpickler.Placeholder) and value.is_module:
+    if isinstance(value, makers.Placeholder) and value.is_module:
       return (
         f' Of {_kind(value)} no weights are read, as its class may be anything:'
         ' where that is installed, save model.state_dict(), or read the file '

@@ -31,7 +31,7 @@ def load(path: pathlib.Path, content: bytes, pickled: str) -> Any:
 
   Returns:
     The object in it, with a `tensors.Tensor` for each tensor and a
-    `unpickler.Placeholder` for what is not read; in the unsafe way the object
+    `makers.Placeholder` for what is not read; in the unsafe way the object
     itself, its tensors on the CPU.
 
   Raises:

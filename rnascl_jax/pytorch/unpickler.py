@@ -2,7 +2,7 @@
 
 A pickle is a program for a small machine with a stack. The machine of Python
 imports whatever the program names, calls it and changes it. The one here makes
-numbers, texts, containers and tensors, and knows the few names in `_MAKERS`,
+numbers, texts, containers and tensors, and knows the few names of `makers`,
 for each of which it has a function of its own. Any other name becomes a
 `Placeholder`: what is called, changed or filled of it leaves a placeholder and
 does nothing. What the program says to change about an object is not done.
@@ -12,63 +12,21 @@ Time and memory are linear in the length of the pickle.
 
 import io
 import pickle
-import re
 import struct
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import numpy as np
+from rnascl_jax.pytorch import makers, tensors
+from rnascl_jax.pytorch.makers import Known, NumpyType, Placeholder
+from rnascl_jax.pytorch.tensors import Storage
 
-from rnascl_jax.pytorch import tensors
-from rnascl_jax.pytorch.tensors import Storage, Tensor
-
-_SCALARS = (str, bytes, int, float, complex, bool, type(None))
-# Of keys that are tuples; longer ones are compared as objects.
-_MOST_IN_KEY = 16
 # Of an integer, in bytes: Python does not print much longer ones.
 _LONGEST_INTEGER = 1000
-_NUMPY_TYPE = re.compile(r'[fiuc][1248]|c16|b1')
-# Takes another function and its arguments; for tensors of other classes.
-_FROM_TYPE = 'torch._tensor._rebuild_from_type_v2'
-# What a pickle may name without calling it.
-_NAMES = {
-  _FROM_TYPE,
-  'torch.Tensor',
-  *(f'builtins.{kind}' for kind in ('bool', 'dict', 'float', 'int', 'list')),
-}
 _RENAMED = {'__builtin__': 'builtins'}  # Of Python 2.
 _SIZED = (str, bytes, list, tuple, dict, set)
 
 # What loads the storage of an identifier of `torch.save`.
 Storages = Callable[[Any], Storage]
-
-
-class Placeholder:
-  """Stands for what is not read.
-
-  Attributes:
-    path: of the function or class that it is, or that made it.
-    items: what it holds by keys, if it is of a class of dicts.
-    is_module: whether it has the state of a PyTorch module.
-  """
-
-  def __init__(self, path: str):
-    self.path = path
-    self.items: dict[Any, Any] = {}
-    self.is_module = False
-
-
-class _Known(NamedTuple):
-  """A name that a pickle may have: of a function of ours, or not called."""
-
-  path: str
-
-
-class _NumpyType:
-  """The type of a number of NumPy, whose order of bytes is told later."""
-
-  def __init__(self, code: str):
-    self.code, self.swapped = code, False
 
 
 def load(
@@ -88,150 +46,6 @@ def load(
   """
   machine = _Machine(stream, storages)
   return machine.run(), machine.unknown
-
-
-def _encoded(text: str, codec: str = 'latin1') -> bytes:
-  """Bytes, which protocol 2 writes as a text."""
-  if type(text) is not str or codec not in ('latin1', 'latin-1'):
-    raise ValueError('bytes that are not in latin1')
-  return text.encode('latin1')
-
-
-def _dict(items: Any = ()) -> dict[Any, Any]:
-  if type(items) is dict:
-    return dict(items)
-  if type(items) not in (list, tuple):
-    raise ValueError('a dict is made of what has no items')
-  if any(type(item) not in (list, tuple) or len(item) != 2 for item in items):
-    raise ValueError('a dict is made of what are no pairs')
-  return {_key(key): value for key, value in items}
-
-
-def _set(items: Any = ()) -> set[Any]:
-  if type(items) not in (list, tuple, set):
-    raise ValueError('a set is made of what has no items')
-  return {_key(item) for item in items}
-
-
-def _same(value: Any = None, *rest: Any) -> Any:
-  return value
-
-
-def _complex(real: Any, imaginary: Any) -> complex:
-  if type(real) is not float or type(imaginary) is not float:
-    raise ValueError('a complex number is made of what are no numbers')
-  return complex(real, imaginary)
-
-
-def _parameter(data: Any, *rest: Any) -> Tensor:
-  if not isinstance(data, Tensor):
-    raise ValueError('a parameter is made of what is no tensor')
-  return data
-
-
-def _tensor(
-  storage: Any,
-  offset: Any,
-  shape: Any,
-  strides: Any,
-  requires_grad: Any = False,
-  hooks: Any = None,
-  metadata: Any = None,
-) -> Tensor:
-  if not isinstance(storage, Storage):
-    raise ValueError('a tensor is made of what is no storage')
-  if type(shape) is not tuple or type(strides) is not tuple:
-    raise ValueError('a tensor has no shape')
-  why = 'a conjugate or negative view' if metadata else ''
-  return Tensor(storage, offset, shape, strides, storage.dtype, why)
-
-
-def _tensor_of_type(
-  storage: Any,
-  offset: Any,
-  shape: Any,
-  strides: Any,
-  requires_grad: Any,
-  hooks: Any,
-  dtype: Any,
-  metadata: Any = None,
-) -> Tensor:
-  made = _tensor(storage, offset, shape, strides, metadata=metadata)
-  if not isinstance(dtype, np.dtype):
-    raise ValueError('a tensor is of a type that is not known')
-  return Tensor(storage, offset, shape, strides, dtype, made.unreadable)
-
-
-def _not_dense(*args: Any) -> Tensor:
-  return Tensor(None, unreadable='a sparse or quantised tensor')
-
-
-def _without_values(*args: Any) -> Tensor:
-  return Tensor(None, unreadable='a tensor without values (of device meta)')
-
-
-def _numpy_type(code: Any, *rest: Any) -> _NumpyType:
-  if type(code) is not str:
-    raise ValueError('a type of NumPy has no name')
-  return _NumpyType(code)
-
-
-def _numpy_number(kind: Any, content: Any) -> Any:
-  if type(content) is str:  # Of Python 2.
-    content = _encoded(content)
-  if not isinstance(kind, _NumpyType) or type(content) is not bytes:
-    raise ValueError('a number of NumPy is made of other things')
-  if not _NUMPY_TYPE.fullmatch(kind.code):  # A text, a date, an object.
-    return Placeholder('numpy.generic')
-  dtype = np.dtype(kind.code)
-  if len(content) != dtype.itemsize:
-    raise ValueError('a number of NumPy has another length')
-  found = np.frombuffer(content, dtype)
-  return (found.byteswap() if kind.swapped else found)[0]
-
-
-# By the name in a pickle, that of Python 3.
-_MAKERS: dict[str, Callable[..., Any]] = {
-  '_codecs.encode': _encoded,
-  'builtins.bytearray': lambda value=b'', codec='latin1': (
-    value if type(value) is bytes else _encoded(value, codec)
-  ),
-  'builtins.bytes': lambda: b'',
-  'builtins.complex': _complex,
-  'builtins.set': _set,
-  'builtins.frozenset': _set,
-  'collections.Counter': _dict,
-  'collections.OrderedDict': _dict,
-  'collections.defaultdict': lambda factory=None: {},
-  'numpy.dtype': _numpy_type,
-  'numpy.core.multiarray.scalar': _numpy_number,
-  'numpy._core.multiarray.scalar': _numpy_number,
-  'torch.Size': _same,
-  'torch.device': _same,
-  'torch.nn.parameter.Parameter': _parameter,
-  'torch.nn.parameter.Buffer': _parameter,
-  'torch.serialization._get_layout': _same,
-  'torch._utils._rebuild_device_tensor_from_cpu_tensor': _parameter,
-  'torch._utils._rebuild_meta_tensor_no_storage': _without_values,
-  'torch._utils._rebuild_parameter': _parameter,
-  'torch._utils._rebuild_parameter_with_state': _parameter,
-  'torch._utils._rebuild_qtensor': _not_dense,
-  'torch._utils._rebuild_sparse_tensor': _not_dense,
-  'torch._utils._rebuild_tensor': _tensor,
-  'torch._utils._rebuild_tensor_v2': _tensor,
-  'torch._utils._rebuild_tensor_v3': _tensor_of_type,
-}
-
-
-def _key(value: Any) -> Hashable:
-  """What stands for a value as a key: itself, or an object if it is deep."""
-  flat = type(value) is tuple and len(value) <= _MOST_IN_KEY
-  parts = value if flat else (value,)
-  if all(type(part) in _SCALARS for part in parts):
-    return value
-  if isinstance(value, np.generic | Storage | Tensor | Placeholder):
-    return value
-  return Placeholder('a key')
 
 
 class _Machine:
@@ -337,19 +151,19 @@ class _Machine:
       target = target.items
     if type(target) is not dict:
       raise ValueError('it sets items of what is no dict')
-    target.update(zip(map(_key, items[::2]), items[1::2], strict=True))
+    target.update(zip(map(makers.as_key, items[::2]), items[1::2], strict=True))
 
   def add_items(self, items: Sequence[Any]) -> None:
     target = self.top()
     if type(target) is set:
-      target.update(map(_key, items))
+      target.update(map(makers.as_key, items))
     elif not isinstance(target, Placeholder):
       raise ValueError('it adds items to what is no set')
 
   def build(self) -> None:
     """Leaves an object as it is, but for the bytes of NumPy's numbers."""
     state, target = self.pop(), self.top()
-    if isinstance(target, _NumpyType):
+    if isinstance(target, NumpyType):
       if type(state) is not tuple or len(state) < 2:
         raise ValueError('a type of NumPy has no order of bytes')
       order = 'big' if state[1] == '>' else 'little'
@@ -364,8 +178,8 @@ class _Machine:
     number = tensors.storage_type(path) or tensors.number_type(path)
     if number:
       self.push(number)
-    elif path in _MAKERS or path in _NAMES:
-      self.push(_Known(path))
+    elif path in makers.MAKERS or path in makers.NAMES:
+      self.push(Known(path))
     else:
       self.unknown.add(path)
       self.push(Placeholder(path))
@@ -373,13 +187,15 @@ class _Machine:
   def call(self, function: Any, args: Any, named: Any = None) -> None:
     if type(args) is not tuple:
       raise ValueError('it calls a function with what is no tuple')
-    if isinstance(function, _Known) and function.path == _FROM_TYPE:
+    if isinstance(function, Known) and function.path == makers.FROM_TYPE:
       # The function that makes the tensor, its class, arguments and state.
       function, args = (args[0], args[2]) if len(args) == 4 else (None, ())
     if isinstance(function, Placeholder):
       self.push(Placeholder(function.path))
       return
-    make = _MAKERS.get(function.path) if isinstance(function, _Known) else None
+    make = (
+      makers.MAKERS.get(function.path) if isinstance(function, Known) else None
+    )
     if make is None or type(args) is not tuple or named:
       raise ValueError('it calls what is no function')
     self._left -= sum(len(arg) for arg in args if type(arg) in _SIZED)
@@ -428,7 +244,7 @@ _STEPS: dict[bytes, Callable[[_Machine], Any]] = {
   pickle.TUPLE2: lambda m: m.push(m.last(2)),
   pickle.TUPLE3: lambda m: m.push(m.last(3)),
   pickle.TUPLE: lambda m: m.push(tuple(m.since_mark())),
-  pickle.FROZENSET: lambda m: m.push(_set(m.since_mark())),
+  pickle.FROZENSET: lambda m: m.push(makers.as_set(m.since_mark())),
   pickle.MARK: _Machine.mark,
   pickle.POP: _Machine.pop,
   pickle.POP_MARK: _Machine.since_mark,

@@ -99,11 +99,7 @@ def read(
   chosen, said_by = _normalization(given, unwrapped, held, fallback)
   normalizations.check(chosen, channels)
   image_shape = [image_size, image_size, channels]
-  if held.metadata.get('image_shape', image_shape) != image_shape:
-    raise ValueError(
-      f'{held.path} is for images of shape {held.metadata["image_shape"]}, not '
-      f'{image_shape}: give --image_size.'
-    )
+  _check_shape(held, image_shape)
   net = build.network(spec, num_classes=classes, **chosen._asdict())
   metadata = {
     'kind': 'teacher',
@@ -227,6 +223,18 @@ def _classes(held: torch_files.Checkpoint, wanted: int) -> int:
   return found.pop()
 
 
+def _check_shape(held: torch_files.Checkpoint, given: list[int]) -> None:
+  """Raises for a file that says that its images have another shape."""
+  said = held.metadata.get('image_shape')
+  if not isinstance(said, list) or [type(side) for side in said] != 3 * [int]:
+    return
+  if said != given:
+    raise ValueError(
+      f'{held.path} says that its images are of shape {said}, not {given}: '
+      f'give --image_size={said[0]}.'
+    )
+
+
 def _dataset(held: torch_files.Checkpoint, given: str) -> str:
   """What a file was trained on, as the user or the file says."""
   said = held.metadata.get('dataset')
@@ -234,8 +242,8 @@ def _dataset(held: torch_files.Checkpoint, given: str) -> str:
     return given
   if given and not build.same_data(given, said):
     raise ValueError(
-      f'{held.path} says that it was trained on {said}, not {given}: give that '
-      'as --dataset, or leave it out.'
+      f'{held.path} says that it was trained on {said!r}, not {given!r}: '
+      'give that as --dataset, or leave it out.'
     )
   return said
 
