@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from rnascl_jax import settings
+from rnascl_jax.runtime import lock
 from tests import torch_teachers
 
 _ROOT = pathlib.Path(__file__).parent.parent
@@ -97,6 +98,15 @@ def test_an_unset_variable_as_workdir_is_refused():
     assert process.returncode == 1
     assert "workdir='' names nothing" in text
     assert 'Traceback' not in text
+
+
+def test_a_second_command_in_a_workdir_is_refused_in_a_sentence(tmp_path):
+  (tmp_path / 'config.json').write_text('{}')
+  with lock.take(tmp_path):
+    code, text = _run('report', f'--workdir={tmp_path}')
+  assert code == 1
+  assert text.startswith(f'error: {tmp_path} has a writer already: process ')
+  assert text.count('\n') == 1
 
 
 def test_a_missing_stage_is_named_without_a_traceback(tmp_path):
