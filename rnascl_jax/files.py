@@ -140,11 +140,9 @@ def make_folder(path: Path) -> None:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
   """Writes or overwrites a whole file; text is encoded as UTF-8."""
-  if isinstance(content, str):
-    # A path in it may have bytes that are not UTF-8.
-    content = content.encode('utf-8', 'surrogateescape')
+  data = content.encode() if isinstance(content, str) else content
   with replacing(path) as file:
-    file.write(content)
+    file.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:

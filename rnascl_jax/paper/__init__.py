@@ -92,6 +92,7 @@ def write(
   _check(kinds, tables, TABLES)
   _check(kinds, figures, drawing.FIGURES)
   sweep = sweep_results.load(root, seeds)
+  folder = paths.local(output or sweep.root / 'tables', 'output')
   asked = bool(tables or figures)
   # Everything before a file: seeds that do not agree leave nothing behind.
   parts = [
@@ -108,7 +109,6 @@ def write(
   if not asked and not data:
     # Of data of which there is nothing, nothing is said.
     parts = [part for part in parts if not part.is_empty] or parts
-  folder = paths.local(output or sweep.root / 'tables', 'output')
   with lock.hold(folder):
     disk.remove_temporary(folder)
     for part in parts:

@@ -9,6 +9,7 @@ Example:
 import os
 import pathlib
 import re
+import sys
 import urllib.parse
 
 _SCHEME = re.compile('([a-z][a-z0-9+.-]*):(/.*|$)', re.IGNORECASE | re.DOTALL)
@@ -32,8 +33,8 @@ def local(
     The same path without those beginnings; a relative one stays relative.
 
   Raises:
-    PathError: it is empty, is of a user who is not known, or of another scheme,
-      such as gs:// and s3://.
+    PathError: it is empty, is of a user who is not known, is no text in the
+      encoding of the file system, or is of another scheme, such as gs://.
   """
   text = os.fsdecode(path)
   if not text.strip():
@@ -49,6 +50,13 @@ def local(
       f'{what}={text!r}: there is no user {text.split("/")[0][1:]!r}; write '
       'the whole path, from / on.'
     )
+  try:
+    os.path.abspath(expanded).encode()
+  except UnicodeEncodeError:  # Bytes that `os.fsdecode` could not decode.
+    raise PathError(
+      f'{what}={text!r} is not text in {sys.getfilesystemencoding()}, and '
+      'checkpoints cannot be there: set PYTHONUTF8=1, or rename the folder.'
+    ) from None
   return pathlib.Path(expanded)
 
 

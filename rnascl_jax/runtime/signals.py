@@ -131,6 +131,7 @@ def _end(signum: int, frame: Any = None) -> None:
 
 
 def _say(text: str) -> None:
+  """Prints a line, on a terminal below what a progress bar shows."""
   # Not by `print`: a signal may have come while that was writing.
   with contextlib.suppress(OSError):
-    os.write(2, f'{text}\n'.encode())
+    os.write(2, ('\n' * os.isatty(2) + f'{text}\n').encode())

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rnascl_jax import files, progress
+from rnascl_jax import progress
 from rnascl_jax.runtime import outputs
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -47,12 +47,6 @@ def test_a_progress_bar_is_drawn_where_only_ascii_can_be_shown(monkeypatch):
   terminal.flush()
   shown = terminal.buffer.getvalue()
   assert b'PGD at eps = 0.1: 100%|##' in shown
-
-
-def test_a_name_that_is_not_utf_8_is_written_as_it_is(tmp_path):
-  name = b'caf\xe9'.decode('utf-8', 'surrogateescape')
-  files.write_atomically(tmp_path / 'report.md', f'# {name}: ε')
-  assert (tmp_path / 'report.md').read_bytes() == b'# caf\xe9: \xce\xb5'
 
 
 def test_all_text_is_read_and_written_in_an_encoding_that_is_named():

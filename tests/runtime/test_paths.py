@@ -48,7 +48,7 @@ def home(tmp_path, monkeypatch) -> pathlib.Path:
     ('../x', '../x'),
     ('/a/b', '/a/b'),
     ('12:30', '12:30'),
-    (b'/caf\xe9', '/caf\udce9'),
+    (b'/caf\xc3\xa9', '/café'),
     ('file:///a/b%20c#d', '/a/b c#d'),
     ('FILE://localhost/a', '/a'),
     (pathlib.Path('file:///a/b'), '/a/b'),
@@ -69,6 +69,7 @@ def test_a_path_names_a_place_in_the_file_system(written, expected, home):
     ('gs:', 'gs:// does not allow'),
     ('file://host/a', 'must be file:// and an absolute path'),
     ('file://a', 'must be file:// and an absolute path'),
+    (b'/caf\xe9', 'is not text in utf-8.*set PYTHONUTF8=1'),
     ('~nobody_here/a', "there is no user 'nobody_here'"),
   ],
 )
