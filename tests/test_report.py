@@ -52,6 +52,11 @@ def _said_of(workdir, baseline, attack):
   return next(s for s in _said(workdir).splitlines() if s.startswith(start))
 
 
+def test_a_label_cannot_end_its_cell_or_hide_in_a_tag():
+  text = tables.markdown([['Model', 'Clean'], ['a|b\nc <d> γ < 1', '9']])
+  assert text.splitlines()[2:] == [r'| a\|b c \<d> γ < 1 | 9 |']
+
+
 def test_the_table_holds_the_numbers_of_the_json_files(workdir):
   lines = report.table(workdir).splitlines()
   assert lines[0] == (

@@ -54,6 +54,7 @@ def test_what_a_row_takes_from_comes_first_and_the_rest_keeps_its_order():
   [
     ([_row('a'), _row('a')], "Two rows are called 'a'"),
     ([_row('a/b')], "'a/b' cannot be the name of a row"),
+    ([_row('a' * 201)], 'cannot be the name of a row.*at most 200'),
     ([_row('a', 'student'), _row('students')], "Did you mean 'students'"),
     ([_row('a', 'c'), _row('b', 'a'), _row('c', 'b')], 'a <- c <- b <- a'),
     ([_row('a', 'a')], 'a <- a'),
@@ -788,12 +789,12 @@ def test_a_table_can_be_had_for_one_space_or_teacher():
 @pytest.mark.parametrize(
   ('name', 'argument', 'message'),
   [
-    ('cifar10', 'table=7', 'choose one of 1, 2, 6, fig1, fig6, fig8'),
-    ('cifar10', 'data=digits', 'choose one of cifar10'),
-    ('imagenet100', 'table=4', 'choose one of 5, fig4, fig10'),
+    ('cifar10', 'table=7', 'Choose one of 1, 2, 6, fig1, fig6, fig8'),
+    ('cifar10', 'data=digits', 'Choose one of cifar10'),
+    ('imagenet100', 'table=4', 'Choose one of 5, fig4, fig10'),
     ('ablations.terms', 'data=digits,space=s3', 'no meaning beside data=dig'),
-    ('ablations.terms', 'data=mnist', 'choose one of cifar10, digits'),
-    ('ablations.teacher', 'table=12,data=digits', 'choose one of 10, 11'),
+    ('ablations.terms', 'data=mnist', 'Choose one of cifar10, digits'),
+    ('ablations.teacher', 'table=12,data=digits', 'Choose one of 10, 11'),
     ('ablations.kd', 'table=3', 'table=3 has no meaning'),
     ('ablations.gamma', 'rows=all', "argument 'rows' is unknown"),
   ],

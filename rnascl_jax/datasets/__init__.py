@@ -19,6 +19,7 @@ from rnascl_jax.datasets import cifar10, digits, imagenet
 from rnascl_jax.datasets.classes import read_classes
 from rnascl_jax.datasets.splits import Dataset, Limit, Split
 from rnascl_jax.datasets.stored_images import StoredImages
+from rnascl_jax.runtime import spelling
 
 __all__ = [
   'DATASETS',
@@ -70,7 +71,10 @@ def load(
     FileNotFoundError: TFDS has not prepared the data; the message says how to.
   """
   if name not in DATASETS:
-    raise ValueError(f'unknown data set {name!r}; known are {list(DATASETS)}.')
+    raise ValueError(
+      f'unknown data set {name!r}.{spelling.did_you_mean(name, DATASETS)} '
+      f'Known are {list(DATASETS)}.'
+    )
   bounds = None if limit is None else Limit(*limit)
   if bounds is not None and min(bounds) < 1:
     raise ValueError(f'limit={tuple(bounds)} must be positive numbers.')

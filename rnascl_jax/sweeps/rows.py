@@ -37,7 +37,7 @@ from collections.abc import Mapping, Sequence
 from rnascl_jax.runtime import spelling
 
 Value = bool | int | float | str | tuple
-_NAME = re.compile(r'[A-Za-z0-9_]+')
+_NAME = re.compile(r'[A-Za-z0-9_]{1,200}')
 # In these fields rows of a table may differ by their config's argument.
 _OBJECTIVE = re.compile(
   r'students\.|search\.(gamma|kl_weight|method|cross_layer)$'
@@ -92,7 +92,7 @@ def in_order(rows: Sequence[Row]) -> list[Row]:
     if not _NAME.fullmatch(row.name):
       raise ValueError(
         f'{row.name!r} cannot be the name of a row, which is a folder: use '
-        'letters, digits and _.'
+        'at most 200 letters, digits and _.'
       )
     for name in row.needs:
       if name not in named:

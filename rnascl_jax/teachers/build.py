@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rnascl_jax.networks import Network
+from rnascl_jax.runtime import spelling
 from rnascl_jax.teachers import TEACHERS
 from rnascl_jax.teachers.class_subset import ClassSubset
 
@@ -108,7 +109,8 @@ def network(
   name = spec['name']
   if name not in TEACHERS:
     raise ValueError(
-      f'unknown network {name!r}; known are {", ".join(TEACHERS)}.'
+      f'unknown network {name!r}.{spelling.did_you_mean(name, TEACHERS)} Known '
+      f'are {", ".join(TEACHERS)}.'
     )
   shape = fields(spec)
   beside = [field for field in _OPTIONS if field in shape]
