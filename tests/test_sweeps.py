@@ -392,15 +392,15 @@ import os, pathlib, sys
   assert group != os.getpgrp()
 
 
-@pytest.mark.parametrize('pid', [None, 1, os.getpid()])
+@pytest.mark.parametrize('pid', [lambda: None, lambda: 1, os.getpid])
 def test_a_lock_file_that_nobody_holds_does_not_block_a_row(
   pid, scripts, tmp_path
 ):
   """It is empty, of a killed process, or of one whose id was given again."""
   path = tmp_path / 'seed0' / 'a' / lock.NAME
   path.parent.mkdir(parents=True)
-  owner = {'pid': pid, 'host': socket.gethostname()}
-  path.write_text(json.dumps(owner) if pid else '')
+  owner = {'pid': pid(), 'host': socket.gethostname()}
+  path.write_text(json.dumps(owner) if pid() else '')
   states, _ = _sweep([_script('a')], tmp_path)
   assert states == {(0, 'a'): 'finished'} and not path.exists()
 
