@@ -9,13 +9,15 @@ and was not measured. docs/costs.md has the output and what the numbers rest on.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from types import ModuleType
 from typing import NamedTuple
 
-from absl import app, flags
+from absl import flags
 
 from configs import cifar10, imagenet, imagenet100
+from experiments import launcher
 from rnascl_jax import costs, settings
 from rnascl_jax.costs import Images, Machine, Stage, Utilization
 
@@ -171,12 +173,13 @@ def report(reached: Utilization, per_core: float = 0.0) -> str:
   )
 
 
-def main(argv: Sequence[str]) -> None:
-  """Prints the tables."""
-  del argv
-  print(report(Utilization(_STUDENT.value, _TEACHER.value), _PER_CORE.value))
+def _costs() -> str:
+  try:
+    reached = Utilization(_STUDENT.value, _TEACHER.value)
+    return report(reached, _PER_CORE.value)
+  except ValueError as error:
+    sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':
-  run: Callable[..., None] = app.run
-  run(main)
+  launcher.run(_costs)

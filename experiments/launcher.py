@@ -10,7 +10,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from absl import app, flags, logging
@@ -28,6 +28,7 @@ _PROCESSES = (
   'num_processes',
   'process_id',
 )
+_HELP = {'--help', '--helpshort', '--helpfull', '--helpxml', '-?'}
 
 
 def define_workdir() -> None:
@@ -69,7 +70,8 @@ def _define_config() -> None:
   default = 'configs/digits.py'
   try:
     words = FLAGS.read_flags_from_files(sys.argv[1:], force_gnu=False)
-    config_files.check(words, default)
+    if not _HELP.intersection(words):
+      config_files.check(words, default)
     config_flags.DEFINE_config_file(
       'config',
       default,
@@ -129,14 +131,13 @@ def run(command: Callable[[], Any]) -> None:
       disk.DiskError,
       paths.PathError,
     ) as error:
-      sys.exit(f'error: {error}')
-    except Exception:
+      if processes.count() == 1:
+        sys.exit(f'error: {error}')
+      _leave('error: %s', error)
+    except Exception as error:
       if processes.count() == 1:
         raise
-      # Others may wait for this process, and leaving Python for them.
-      logging.exception('process %d has failed', jax.process_index())
-      logging.flush()
-      os._exit(1)
+      _leave('process %d has failed', jax.process_index(), exc_info=error)
     if isinstance(result, str) and result:
       # At once: a signal may come before Python has ended.
       print(result, flush=True)
@@ -148,6 +149,13 @@ def run(command: Callable[[], Any]) -> None:
     if name in FLAGS:
       FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
   app.run(main)
+
+
+def _leave(message: str, *parts: Any, **options: Any) -> NoReturn:
+  """Ends a process for which others may wait, and which would for them."""
+  logging.error(message, *parts, **options)
+  logging.flush()
+  os._exit(1)
 
 
 def cache_compilations() -> None:

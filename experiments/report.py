@@ -7,6 +7,8 @@ With --seeds, prints mean and standard deviation over runs of other seeds too:
   python -m experiments.report --workdir=DIR0 --seeds=DIR1 --seeds=DIR2
 """
 
+import sys
+
 from absl import flags
 
 from experiments import launcher
@@ -23,7 +25,11 @@ def _report() -> str:
   table = loops.report(workdir)
   if not _SEEDS.value:
     return table
-  return f'{table}\n\n{reports.seeds_table([workdir, *_SEEDS.value])}'
+  try:
+    seeds = reports.seeds_table([workdir, *_SEEDS.value])
+  except ValueError as error:
+    sys.exit(f'error: in --seeds: {error}')
+  return f'{table}\n\n{seeds}'
 
 
 if __name__ == '__main__':

@@ -157,7 +157,7 @@ def main(argv: Sequence[str]) -> None:
   try:
     seeds = _seeds(FLAGS.seeds)
     # Commands name it, and so that it is the same from any folder.
-    root = str(paths.local(FLAGS.workdir, '--workdir').absolute())
+    root = str(paths.local(FLAGS.workdir, '--workdir'))
     rows = sweeps.change(load(FLAGS.config), FLAGS.set)
     rows = sweeps.select(rows, FLAGS.only)
     configs = sweeps.check(rows, seeds)

@@ -95,7 +95,7 @@ class Checkpoints(contextlib.AbstractContextManager):
       HeldError: another writer has opened the folder; nothing was changed.
       DiskError: the folder cannot be written to.
     """
-    self._directory = paths.local(directory).absolute()
+    self._directory = paths.local(directory)
     self._read_only = read_only
     # Listed once: a shared file system may show processes different folders.
     self._steps: list[int] = []
@@ -262,13 +262,14 @@ class Checkpoints(contextlib.AbstractContextManager):
         )
         digests.write(unfinished)
         unfinished.rename(folder)
+      self._steps.append(step)
     finally:
       _remove(unfinished)
-    kept = {best, *[*self._steps, step][-self._keep :]}
-    for other in self._steps:
-      if other not in kept:
+    kept = {best, *self._steps[-self._keep :]}
+    for other in sorted({*self._steps} - kept):
+      with disk.explained(self._folder(other)):
         _delete(self._folder(other))
-    self._steps = sorted(kept)
+      self._steps.remove(other)
 
   def _set_damaged_aside(self) -> None:
     """Renames damaged steps; raises if what is left is not enough to go on."""
@@ -449,10 +450,11 @@ def _quiet_orbax() -> Iterator[None]:
 
 @functools.cache
 def _hide_closed_loops() -> None:
-  """Keeps threads of tensorstore from showing that Orbax has given up on them.
+  """Hides tracebacks of tensorstore's threads after a save has failed.
 
-  One array that cannot be written is raised; the others come too late, for as
-  long as a second, and would each leave a traceback.
+  Orbax raises the error of the first array that cannot be written and closes
+  its event loop. The threads of the other arrays then fail to report to it, up
+  to a second later, and each would print a traceback.
   """
   shown = sys.unraisablehook
 

@@ -418,6 +418,6 @@ def restore(stage_directory: pathlib.Path, template: PyTree, select: str):
   """The 'last' or 'best' state that a finished stage saved, and its step."""
   path = stage_directory / 'checkpoints'
   with checkpoints.Checkpoints(path, read_only=True) as saved:
-    if select == 'best':
-      return saved.restore_best(template)
-    return saved.restore_last(template)
+    best = select == 'best'
+    restored = saved.restore_best if best else saved.restore_last
+    return processes.together(restored, template)

@@ -79,9 +79,10 @@ def open_workdir(path: str, settings: Settings) -> Iterator[pathlib.Path]:
     _check_shared(folder)
     try:
       yield folder
-    except Exception:
-      # Whatever fails in a folder that was deleted, fails because of that.
+    except Exception as error:
+      # Where the folder was deleted, nothing else needs to be said.
       lock.check(folder)
+      disk.explain(error, folder)
       raise
 
 
@@ -92,7 +93,7 @@ def _take(
   held.enter_context(lock.hold(folder))
   # Another run may have begun there in the meantime.
   _compare(folder, settings)
-  disk.remove_temporary(folder)
+  lock.remove_temporary(folder)
   files.write_json(folder / 'config.json', dataclasses.asdict(settings))
 
 

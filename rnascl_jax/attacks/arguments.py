@@ -84,6 +84,26 @@ def check_images(images: np.ndarray) -> None:
     )
 
 
+def check_one(logits_fn: LogitsFn, image: Array) -> None:
+  """Raises ValueError unless these are a classifier and one image of floats."""
+  check_classifier(logits_fn)
+  if image.ndim != 3 or not jnp.issubdtype(image.dtype, jnp.floating):
+    raise ValueError(
+      f'image must be [H, W, C] of floats in [0, 1], not {image.dtype} '
+      f'{image.shape}: divide 8-bit images by 255, and attack a batch with '
+      'attacks.batched or attacks.perturb.'
+    )
+
+
+def check_classifier(logits_fn: LogitsFn) -> None:
+  """Raises ValueError unless a classifier can be called."""
+  if not callable(logits_fn):
+    raise ValueError(
+      'logits_fn must be a function of images [B, H, W, C] that returns logits '
+      f'[B, K], not of type {type(logits_fn).__name__}.'
+    )
+
+
 def check_labels(labels: np.ndarray, num_images: int) -> None:
   """Raises ValueError unless labels are integers, one for each image."""
   if labels.shape != (num_images,):
@@ -111,11 +131,7 @@ def count_classes(logits_fn: LogitsFn, images: np.ndarray | Array) -> int:
     ValueError: unless there are at least two logits for each image, of a
       floating-point type.
   """
-  if not callable(logits_fn):
-    raise ValueError(
-      'logits_fn must be a function of images [B, H, W, C] that returns logits '
-      f'[B, K], not of type {type(logits_fn).__name__}.'
-    )
+  check_classifier(logits_fn)
   one = jnp.asarray(np.zeros((1, *images.shape[1:]), images.dtype))
   logits = jax.eval_shape(logits_fn, one)
   shape = getattr(logits, 'shape', None)
@@ -186,6 +202,20 @@ def check_counts(**counts: Any) -> None:
     is_integer = isinstance(count, int | np.integer)
     if not is_integer or isinstance(count, bool) or count < 1:
       raise ValueError(f'{name}={count!r} must be an integer of at least 1.')
+
+
+def check_flags(**values: Any) -> None:
+  """Refuses what is neither True nor False.
+
+  Args:
+    **values: by their names.
+
+  Raises:
+    ValueError: unless all are bools; a text such as 'no' would count as True.
+  """
+  for name, value in values.items():
+    if not isinstance(value, bool | np.bool_):
+      raise ValueError(f'{name}={value!r} must be True or False.')
 
 
 def check_key(key: Key, shape: tuple[int, ...] | None = ()) -> None:
@@ -275,8 +305,7 @@ def misplaced_channels(shape: tuple[int, ...]) -> str:
     shape: [N, H, W, C], as `channels` has it.
 
   Returns:
-    A message, empty where C is a number of channels that images have, or
-    neither H nor W is.
+    A message; empty if C is 1, 3 or 4, or if neither H nor W is 1 or 3.
   """
   if shape[3] in _USUAL_CHANNELS or not {1, 3} & set(shape[1:3]):
     return ''

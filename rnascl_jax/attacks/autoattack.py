@@ -160,6 +160,7 @@ def auto_attack(
   given = tasks.as_members(members)
   arguments.check_key(key)
   arguments.check_counts(batch_size=batch_size)
+  arguments.check_flags(stop_early=stop_early, checks=checks, verbose=verbose)
   tasks.check_journal(journal)
   images, labels = np.asarray(images), np.asarray(labels)
   logits_fn, images = lifting.channels_last(logits_fn, images, channels)
@@ -290,7 +291,7 @@ def _attacked(
 def _confirmed(
   task: Task, tally: Tally, rows: np.ndarray, place: int
 ) -> np.ndarray:
-  """Those rows whose adversarial images are such."""
+  """The rows whose adversarial images do fool the classifier."""
   if not len(rows):
     return rows
   images = tally.images(rows)

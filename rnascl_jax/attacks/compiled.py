@@ -83,8 +83,8 @@ def of_leaves(function: Callable[..., Any], structure: Any) -> Callable:
     structure: of the tree, of `jax.tree.structure`.
 
   Returns:
-    (leaves, *others) -> the same. Compiled, it leaves nothing of the tree but
-    its arrays in the caches of JAX.
+    (leaves, *others) -> the same result. When it is compiled, JAX's caches
+    refer to the arrays of the tree only, and not to the functions in it.
   """
 
   def call(leaves: list[Any], *others: PyTree) -> Any:

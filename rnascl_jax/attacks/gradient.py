@@ -48,7 +48,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -117,7 +116,7 @@ def pgd(
       raw key, or if epsilon or step_size are no lengths (unless traced).
   """
   image, target = jnp.asarray(image), jnp.asarray(target)
-  chex.assert_rank(image, 3)
+  arguments.check_one(logits_fn, image)
   arguments.check_length('epsilon', epsilon)
   arguments.check_length('step_size', step_size, math.inf)
   if start is not None:

@@ -143,6 +143,7 @@ def perturb(
   arguments.check_inputs(logits_fn, images, labels, epsilon=epsilon)
   arguments.check_length('step_size', hyper.get('step_size', 0))
   arguments.check_counts(batch_size=batch_size)
+  arguments.check_flags(checks=checks)
   indices = arguments.as_indices(indices, labels)
   misplaced = arguments.misplaced_channels(images.shape)
   if misplaced:

@@ -142,6 +142,7 @@ def run(
       or if epsilon, not traced, is out of range.
   """
   image, label = jnp.asarray(image), jnp.asarray(label)
+  arguments.check_one(logits_fn, image)
   arguments.check_key(key)
   arguments.check_length('epsilon', epsilon, attack.norm.longest(image.size))
   num_classes = jax.eval_shape(logits_fn, image[None]).shape[-1]

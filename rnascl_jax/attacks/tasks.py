@@ -131,14 +131,16 @@ def as_devices(devices: Sequence[jax.Device] | None) -> tuple[jax.Device, ...]:
   Raises:
     ValueError: unless they are devices.
   """
-  found = tuple(devices) if devices else tuple(jax.local_devices())
-  for device in found:
-    if not isinstance(device, jax.Device):
-      raise ValueError(
-        f'devices has {device!r}, which is no device: give some of '
-        "jax.devices(), such as jax.devices('gpu')[:1]."
-      )
-  return found
+  if devices is None:
+    return tuple(jax.local_devices())
+  if not isinstance(devices, Sequence) or not all(
+    isinstance(device, jax.Device) for device in devices
+  ):
+    raise ValueError(
+      f'devices={devices!r} are no devices: give a list of some of '
+      "jax.devices(), such as jax.devices('gpu')[:1]."
+    )
+  return tuple(devices or jax.local_devices())
 
 
 def as_floats(images: np.ndarray | Array) -> np.ndarray:

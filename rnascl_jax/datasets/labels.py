@@ -7,8 +7,6 @@ is read (ImageNet: 148 GB), without decoding an image. The copy is in
 """
 
 import contextlib
-import hashlib
-import io
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -26,8 +24,6 @@ from rnascl_jax.runtime import paths
 # Records read at a call, each with its image of about 115 kB.
 _CHUNK = 100
 _THREADS = 16
-# Bytes of the SHA-256 digest behind a kept copy's array.
-_DIGEST = 32
 # A kept copy is compared with this many records of the split.
 _PROBES = 8
 
@@ -52,10 +48,8 @@ def read(
   labels = _scan(source, enough or (lambda labels: False))
   if len(labels) == len(source):
     try:
-      kept = io.BytesIO()
-      np.save(kept, labels)
-      content = kept.getvalue()
-      files.write_atomically(path, content + hashlib.sha256(content).digest())
+      with files.replacing(path) as file:
+        np.savez(file, labels=labels)
     except OSError as error:
       logging.warning('The labels will be read again: %s', error)
   return labels
@@ -70,7 +64,7 @@ def _path(source: prepared.Source) -> pathlib.Path:
     paths.local(home, 'XDG_CACHE_HOME')
     / 'rnascl_jax'
     / 'labels'
-    / f'{name}-{prepared.fingerprint(source)}.npy'
+    / f'{name}-{prepared.fingerprint(source)}.npz'
   )
 
 
@@ -79,13 +73,10 @@ def _kept(path: pathlib.Path, source: prepared.Source) -> np.ndarray | None:
   if not path.exists():
     return None
   try:
-    saved = path.read_bytes()
-    content, digest = saved[:-_DIGEST], saved[-_DIGEST:]
-    labels = np.load(io.BytesIO(content))
-  except (OSError, ValueError, EOFError):
-    labels, content, digest = np.zeros(0), b'', b''
-  whole = hashlib.sha256(content).digest() == digest
-  if whole and labels.dtype == np.int32 and labels.shape == (len(source),):
+    labels = files.read_npz(path, 'labels')['labels']
+  except (OSError, files.DamagedFileError):
+    labels = np.zeros(0)
+  if labels.dtype == np.int32 and labels.shape == (len(source),):
     probes = np.linspace(0, len(source) - 1, _PROBES).astype(int)
     if _some(source, probes) == labels[probes].tolist():
       return labels

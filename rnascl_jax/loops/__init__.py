@@ -44,7 +44,7 @@ def report(path: str) -> str:
     HeldError: if another process is writing in the workdir.
   """
   folder = paths.local(path, 'workdir')
-  if not (folder / 'config.json').exists():
+  if not processes.from_main((folder / 'config.json').exists()):
     raise workdir.MissingStageError(f'{folder} is not the workdir of a run.')
   processes.on_main(reports.write, folder)
   return reports.terminal_table(folder) if processes.is_main() else ''

@@ -76,7 +76,7 @@ def _evaluate(run: Run, model: Model, folder: pathlib.Path, stop: Stop) -> bool:
   spec = run.settings.evaluation
   path = folder / f'{model.name}.json'
   wanted = models.key(run, model)
-  if processes.from_main(_is_evaluated(path, wanted)):
+  if processes.from_main(processes.together(_is_evaluated, path, wanted)):
     logging.info('%s is evaluated: %s', model.name, path)
     return False
   split = subjects.first(run.data.test, spec.max_images)

@@ -13,6 +13,8 @@ from rnascl_jax import architecture, files, resolve, search_space, settings
 from rnascl_jax.architecture import Architecture
 from rnascl_jax.runtime import paths
 
+_REMEDY = 'Restore it from a copy, or name another one.'
+
 
 def load(
   everything: settings.Settings, teacher_layers: tuple[str, ...]
@@ -38,8 +40,8 @@ def load(
       f'{where} is no file: name the architecture.json of the workdir of a '
       'search.'
     )
+  saved = files.read_json(path, remedy=_REMEDY)
   try:
-    saved = files.read_json(path)
     found = architecture.from_dict(saved)
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ValueError(f'{where} is not an architecture: {error}') from error

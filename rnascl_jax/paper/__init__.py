@@ -34,7 +34,7 @@ from rnascl_jax.paper import (
   teachers,
 )
 from rnascl_jax.paper.definition import Table
-from rnascl_jax.runtime import disk, lock, paths
+from rnascl_jax.runtime import lock, paths
 
 Path = str | os.PathLike[str]
 
@@ -110,7 +110,7 @@ def write(
     # Of data of which there is nothing, nothing is said.
     parts = [part for part in parts if not part.is_empty] or parts
   with lock.hold(folder):
-    disk.remove_temporary(folder)
+    lock.remove_temporary(folder)
     for part in parts:
       drawing.save(part.drawn, folder)
     page = pages.markdown(parts, asked=asked)

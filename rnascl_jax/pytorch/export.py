@@ -82,8 +82,9 @@ def write(model: Pretrained, path: Path) -> None:
   path = paths.local(path, 'output')
   check_suffix(path)
   arrays = state_dicts.from_variables(model.variables)
-  writer = _WRITERS[path.suffix]
-  writer(path, arrays, files.to_json(model.metadata))
+  metadata = files.to_json(model.metadata)
+  metadata['sha256'] = state_dicts.digest(arrays, metadata)
+  _WRITERS[path.suffix](path, arrays, metadata)
 
 
 def usage(model: Pretrained, path: Path) -> str:

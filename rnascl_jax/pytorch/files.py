@@ -32,7 +32,13 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from rnascl_jax.pytorch import makers, packed, pickles, tensors
+from rnascl_jax.pytorch import (
+  makers,
+  packed,
+  pickles,
+  state_dicts,
+  tensors,
+)
 from rnascl_jax.runtime import paths
 
 _SAFETENSORS_TYPES = {
@@ -99,6 +105,7 @@ def read(
   _check_head(place, content)
   if _is_safetensors(content):
     arrays, metadata = _read_safetensors(place, content)
+    _check_digest(place, arrays, metadata)
     return Checkpoint(place, digest, arrays, metadata, '')
   loaded = _plain(pickles.load(place, content, pickled))
   found, state = find_state_dict(loaded, place, entry)
@@ -109,7 +116,22 @@ def read(
     raise ValueError(f'{place} can not be read: {error}') from error
   beside = loaded.get('metadata') if isinstance(loaded, Mapping) else None
   metadata = dict(beside) if isinstance(beside, Mapping) else {}
+  _check_digest(place, arrays, metadata)
   return Checkpoint(place, digest, arrays, metadata, found)
+
+
+def _check_digest(
+  path: pathlib.Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]
+) -> None:
+  """Takes the digest that `export` saved out of the metadata, and compares."""
+  expected = metadata.pop('sha256', None)
+  if expected is None:
+    return
+  if expected != state_dicts.digest(arrays, metadata):
+    raise ValueError(
+      f'{path} is damaged: its SHA-256 is not the one that was saved in it. '
+      'Restore it from a copy, or export the model again.'
+    )
 
 
 def _check_head(path: pathlib.Path, content: bytes) -> None:

@@ -190,7 +190,10 @@ MAKERS: dict[str, Callable[..., Any]] = {
 
 
 def as_key(value: Any) -> Hashable:
-  """What stands for a value as a key: itself, or an object if it is deep."""
+  """A value as the key of a dict; a placeholder for what is no plain value.
+
+  Plain are scalars and short tuples of them, whose hash takes little time.
+  """
   flat = type(value) is tuple and len(value) <= _MOST_IN_KEY
   parts = value if flat else (value,)
   if all(type(part) in _SCALARS for part in parts):

@@ -25,6 +25,8 @@ Example:
   [('layer1.0.conv1.weight', (16, 8, 3, 3))]
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -162,3 +164,24 @@ def matching(keys: Iterable[str], suffix: str) -> list[str]:
 
 def _flat(variables: Variables) -> dict[Path, Any]:
   return traverse_util.flatten_dict(dict(variables))
+
+
+def digest(
+  arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
+) -> str:
+  """The SHA-256 of arrays and of what is said of them, hexadecimal.
+
+  `student.digest` computes the same of tensors.
+
+  Args:
+    arrays: by name; floating ones count as float32.
+    metadata: JSON.
+  """
+  result = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+  for name in sorted(arrays):
+    array = arrays[name]
+    if np.issubdtype(array.dtype, np.floating):
+      array = array.astype(np.float32)
+    result.update(f'{name}{list(array.shape)}'.encode())
+    result.update(np.ascontiguousarray(array).tobytes())
+  return result.hexdigest()

@@ -28,6 +28,7 @@ Reference:
   al., FBNetV2, CVPR 2020.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -288,6 +289,9 @@ def read(
   Returns:
     The state dict, and what was saved with it: kind, mean and std, number of
     classes, shape of images, architecture or network.
+
+  Raises:
+    ValueError: the file is not what was exported; a bit of it is another one.
   """
   if os.fspath(path).endswith('.safetensors'):
     import safetensors
@@ -295,9 +299,34 @@ def read(
     with safetensors.safe_open(path, 'pt') as file:
       state = {key: file.get_tensor(key) for key in file.keys()}
       texts = file.metadata() or {}
-    return state, {key: json.loads(text) for key, text in texts.items()}
-  saved = torch.load(path, map_location='cpu', weights_only=True)
-  return saved['state_dict'], saved['metadata']
+    metadata = {key: json.loads(text) for key, text in texts.items()}
+  else:
+    saved = torch.load(path, map_location='cpu', weights_only=True)
+    state, metadata = saved['state_dict'], dict(saved['metadata'])
+  expected = metadata.pop('sha256', None)
+  if expected is not None and expected != digest(state, metadata):
+    raise ValueError(
+      f'{os.fspath(path)} is damaged: its SHA-256 is not the one that was '
+      'saved in it. Restore it from a copy, or export the model again.'
+    )
+  return state, metadata
+
+
+def digest(state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+  """The SHA-256 of tensors and of what is said of them, hexadecimal.
+
+  Args:
+    state: tensors on the CPU by name; floating ones count as float32.
+    metadata: JSON.
+  """
+  result = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+  for name in sorted(state):
+    tensor = state[name]
+    if tensor.is_floating_point():
+      tensor = tensor.float()
+    result.update(f'{name}{list(tensor.shape)}'.encode())
+    result.update(tensor.contiguous().numpy().tobytes())
+  return result.hexdigest()
 
 
 def load(path: str | os.PathLike[str]) -> Student:

@@ -138,7 +138,7 @@ def number_type(path: str) -> np.dtype[Any] | None:
 
 
 def check_total(found: Iterable[Any], size: int) -> None:
-  """Raises for tensors that make a large thing of a small file.
+  """Raises for tensors that take much more memory than their file.
 
   Args:
     found: tensors that are to be read.

@@ -14,6 +14,7 @@ Example:
 
 import hashlib
 import pathlib
+import shlex
 
 from rnascl_jax import files
 
@@ -66,7 +67,7 @@ def read(folder: pathlib.Path, name: str, *, remedy: str) -> bytes:
 
 
 def _names(folder: pathlib.Path) -> list[str]:
-  """All files in a folder and in those within, but hidden ones.
+  """All files in a folder and its subfolders that are not hidden.
 
   File managers and network file systems leave hidden files of their own.
   """
@@ -92,8 +93,8 @@ def _expected(folder: pathlib.Path, remedy: str) -> dict[str, str]:
       folder,
       f'it has no file {NAME}, or was saved by a version that wrote none',
       f'{remedy} If you are sure that all of it is right, write the file: '
-      f'cd {folder} && find . -type f ! -name {NAME} -exec sha256sum {{}} + > '
-      f'{NAME}',
+      f'cd {shlex.quote(str(folder))} && find . -type f ! -name {NAME} -exec '
+      f'sha256sum {{}} + > {NAME}',
     )
   with files.naming(path, remedy):
     lines = path.read_text('utf-8').splitlines()

@@ -28,6 +28,7 @@ Path = str | os.PathLike[str]
 
 # tensorstore raises ValueError, with the system's number in the text.
 _NUMBER = re.compile(r"os_error_code='(\d+)'")
+_SHORT = re.compile(r'\d+ requested and \d+ written')
 _TEMPORARY = re.compile(r'\..+\.[0-9a-f]{8}\.tmp')
 _OTHER_FOLDER = 'Name a folder that you may write to'
 _REMEDIES = {
@@ -59,14 +60,28 @@ def explained(path: Path) -> Iterator[None]:
   except DiskError:
     raise
   except (OSError, ValueError, RuntimeError) as error:
-    number = _number(error)
-    if number not in _OF_DISKS and not isinstance(error, OSError):
-      raise
-    # NumPy says how much was written, and not why not all of it.
-    why = os.strerror(number) if number else f'{error}'
+    explain(error, path)
+    if isinstance(error, OSError):
+      why = os.strerror(error.errno) if error.errno else f'{error}'
+      raise DiskError(f'{os.fspath(path)} cannot be written: {why}.') from error
+    raise
+
+
+def explain(error: Exception, path: Path) -> None:
+  """Raises a sentence if an exception came from what a disk refused.
+
+  Args:
+    error: any exception.
+    path: what was written, for the message.
+
+  Raises:
+    DiskError: the disk is full, read-only, closed to the user, or broken.
+  """
+  number = _number(error)
+  if number in _OF_DISKS and not isinstance(error, DiskError):
     raise DiskError(
-      f'{os.fspath(path)} cannot be written: {why}.'
-      f'{_remedy(number or errno.ENOSPC, pathlib.Path(path))}'
+      f'{os.fspath(path)} cannot be written: {os.strerror(number)}.'
+      f'{_remedy(number, pathlib.Path(path))}'
     ) from error
 
 
@@ -75,15 +90,9 @@ def temporary(path: pathlib.Path) -> pathlib.Path:
   return path.with_name(f'.{path.name}.{secrets.token_hex(4)}.tmp')
 
 
-def remove_temporary(folder: Path) -> None:
-  """Deletes what killed writers have left below a folder.
-
-  Args:
-    folder: of which this process is the only writer.
-  """
-  for path in pathlib.Path(folder).rglob('.*.tmp'):
-    if _TEMPORARY.fullmatch(path.name) and path.is_file():
-      path.unlink(missing_ok=True)
+def is_temporary(name: str) -> bool:
+  """Whether a file's name is one that `temporary` gave."""
+  return _TEMPORARY.fullmatch(name) is not None
 
 
 def _number(error: BaseException | None) -> int:
@@ -94,9 +103,12 @@ def _number(error: BaseException | None) -> int:
   while error is not None:
     if isinstance(error, OSError) and error.errno:
       return error.errno
-    found = _NUMBER.search(f'{error}')
-    if found:
-      return int(found[1])
+    text = f'{error}'
+    if match := _NUMBER.search(text):
+      return int(match[1])
+    # NumPy says how much was written, and not why not all of it.
+    if isinstance(error, OSError) and _SHORT.search(text):
+      return errno.ENOSPC
     error = error.__cause__ or error.__context__
   return 0
 

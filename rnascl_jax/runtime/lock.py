@@ -120,7 +120,7 @@ def hold(folder: disk.Path) -> Iterator[None]:
     HeldError: there is another writer, which may be another thread.
     DiskError: the folder cannot be written to.
   """
-  place = pathlib.Path(folder).absolute()
+  place = _real(folder)
   if any(_is_mine(above) for above in (place, *place.parents)):
     yield
     return
@@ -142,7 +142,7 @@ def take(folder: disk.Path) -> Lock:
     HeldError: there is another writer, which may be of this process.
     DiskError: the folder cannot be written to.
   """
-  folder = pathlib.Path(folder).absolute()
+  folder = _real(folder)
   path = folder / NAME
   for above in folder.parents:
     if _is_mine(above):
@@ -177,13 +177,33 @@ def check(path: disk.Path) -> None:
   Raises:
     GoneError: a folder that it is in was deleted or moved, or its lock was.
   """
-  place = pathlib.Path(path).absolute()
+  place = _real(path)
   for lock in list(_held.values()):
     if place.is_relative_to(lock.folder) and not lock.is_there():
       raise GoneError(
         f'{lock.folder} or the file {NAME} in it was deleted or moved while '
         'this process wrote there: it ends, and writes nothing more.'
       )
+
+
+def remove_temporary(folder: disk.Path) -> None:
+  """Deletes what killed writers have left in a folder, and below.
+
+  Args:
+    folder: whose lock this process holds. Folders below that have another
+      writer are left alone.
+  """
+  for here, below, names in os.walk(folder):
+    place = pathlib.Path(here)
+    below[:] = [name for name in below if _is_free(place / name / NAME)]
+    for name in filter(disk.is_temporary, names):
+      with disk.explained(place / name):
+        (place / name).unlink(missing_ok=True)
+
+
+def _real(path: disk.Path) -> pathlib.Path:
+  """A path without links, so that one folder has one lock."""
+  return pathlib.Path(os.path.realpath(path))
 
 
 def _me() -> tuple[int, int]:
@@ -223,14 +243,19 @@ def _handed(path: pathlib.Path) -> int | None:
 
 def _check_free(path: pathlib.Path) -> None:
   """Raises if there is a lock and it is held."""
+  if not _is_free(path):
+    raise _refusal(path)
+
+
+def _is_free(path: pathlib.Path) -> bool:
+  """Whether there is no lock, or nobody holds it."""
   try:
     descriptor = os.open(path, os.O_RDONLY)
   except OSError:
     # There is none, or this user may not even read it.
-    return
+    return True
   try:
-    if not _locked(descriptor, path, fcntl.LOCK_SH):
-      raise _refusal(path)
+    return _locked(descriptor, path, fcntl.LOCK_SH)
   finally:
     os.close(descriptor)
 

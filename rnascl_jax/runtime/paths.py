@@ -25,12 +25,12 @@ def local(
   """The place in the file system that a path names.
 
   Args:
-    path: relative or absolute; it may begin with `~`, `~user` or `file://`.
-      What it names need not exist.
+    path: from the current folder or absolute; it may begin with `~`, `~user` or
+      `file://`. What it names need not exist.
     what: is named, for messages: a flag, a field or an argument.
 
   Returns:
-    The same path without those beginnings; a relative one stays relative.
+    The absolute path, of which `local` gives the same again.
 
   Raises:
     PathError: it is empty, is of a user who is not known, is no text in the
@@ -57,7 +57,7 @@ def local(
       f'{what}={text!r} is not text in {sys.getfilesystemencoding()}, and '
       'checkpoints cannot be there: set PYTHONUTF8=1, or rename the folder.'
     ) from None
-  return pathlib.Path(expanded)
+  return pathlib.Path(expanded).absolute()
 
 
 def _of_url(text: str, scheme: str, rest: str, what: str) -> str:

@@ -87,8 +87,8 @@ def handled_by(
 
   Args:
     handler: of a signal's number and a frame.
-    at_most: signals that it is to handle. After `install` one more ends the
-      process, even if the handler could not be called yet.
+    at_most: how many signals the handler gets. If `install` was called, the
+      next one ends the process, even while Python is too busy to call handlers.
   """
   global _allowed
   if threading.current_thread() is not threading.main_thread():
@@ -126,7 +126,7 @@ def _end(signum: int, frame: Any = None) -> None:
   del frame
   if _ending.acquire(blocking=False):
     name = signal.Signals(signum).name
-    _say(f'Stopped by {name}; the same command goes on.')
+    _say(f'Stopped by {name}; the same command goes on from what is saved.')
     os._exit(128 + signum)
 
 

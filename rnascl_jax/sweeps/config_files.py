@@ -55,6 +55,8 @@ def _wrong(path: str) -> str:
   """Why a path is not that of a config file."""
   if not path:
     return 'names no file; is it a variable that is not set?'
+  if path.startswith('~'):
+    return 'begins with ~, which the shell leaves there; write $HOME.'
   if os.path.isdir(path):
     return 'is a folder, not a Python file.'
   if os.path.exists(path):

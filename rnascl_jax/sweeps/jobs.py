@@ -76,7 +76,7 @@ def of_rows(
 def seconds(job: Job) -> float | None:
   """How long a finished job took; None if it is not finished.
 
-  It is not where its commands, its config, or what it took have changed.
+  A job whose commands, config or inputs have changed is not finished.
 
   Raises:
     DamagedFileError: the file that says so is damaged.

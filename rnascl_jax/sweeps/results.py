@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from absl import logging
 
-from rnascl_jax import files
 from rnascl_jax.figures import evaluation, results
 from rnascl_jax.figures.evaluation import Evaluation
 from rnascl_jax.report import tables
@@ -35,7 +34,7 @@ def checked(
     try:
       if state == FINISHED:
         _of_run(root, seed, row)
-    except files.DamagedFileError as error:
+    except (OSError, ValueError) as error:
       logging.warning('Seed %d, row %s is left out: %s', seed, row, error)
       found[seed, row] = DAMAGED
   return found

@@ -130,7 +130,7 @@ def save(imported: Imported, folder: str | os.PathLike[str]) -> None:
     DiskError: it cannot be written.
   """
   check_absent(folder)
-  place = paths.local(folder, 'output').absolute()
+  place = paths.local(folder, 'output')
   # What an import that was killed has left there is written anew.
   unfinished = place.with_name(f'.{place.name}.unfinished')
   with signals.stop_on_signal(), lock.hold(unfinished):
@@ -140,11 +140,11 @@ def save(imported: Imported, folder: str | os.PathLike[str]) -> None:
       )
       summary = {'seconds': 0.0, 'source': imported.metadata['source']}
       files.write_json(unfinished / 'stage.json', summary)
-    except BaseException:
+      with disk.explained(place):
+        os.rename(unfinished, place)
+        (place / lock.NAME).unlink()
+    finally:
       shutil.rmtree(unfinished, ignore_errors=True)
-      raise
-  with disk.explained(place):
-    os.rename(unfinished, place)
 
 
 def check_absent(folder: str | os.PathLike[str]) -> None:
