@@ -103,7 +103,7 @@ def test_what_means_nothing_is_refused_in_words(entry, options, message):
     ({'journal': '/tmp/runs'}, r"Journal\('/tmp/runs'\)"),
     ({'journal': pathlib.Path('runs')}, r"Journal\('runs'\)"),
     ({'journal': 7}, 'not of type int'),
-    ({'devices': 'cpu'}, "'c', which is no device"),
+    ({'devices': 'cpu'}, "devices='cpu' are no devices"),
   ),
 )
 def test_auto_attack_says_what_it_takes(options, message):
@@ -363,3 +363,40 @@ def test_axes_that_look_like_channels_first_are_warned_of():
 )
 def test_only_such_axes_are_suspicious(shape, suspicious):
   assert bool(attacks.arguments.misplaced_channels(shape)) == suspicious
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  (
+    ({'devices': 1}, 'devices=1 are no devices'),
+    ({'devices': jax.devices()[0]}, 'are no devices: give a list'),
+    ({'stop_early': 'no'}, "stop_early='no' must be True or False"),
+    ({'checks': 'no'}, "checks='no' must be True or False"),
+  ),
+)
+def test_options_of_another_type_are_refused(options, message):
+  with pytest.raises(ValueError, match=message):
+    auto_attack(**options)
+
+
+@pytest.mark.parametrize(
+  ('logits_fn', 'image', 'message'),
+  (
+    (linear, (255 * IMAGES[0]).astype(np.uint8), 'not uint8 .*divide 8-bit'),
+    (linear, IMAGES, r'image must be \[H, W, C\].*attacks.batched'),
+    ('linear', IMAGES[0], 'logits_fn must be a function.*not of type str'),
+  ),
+)
+@pytest.mark.parametrize('attack', (attacks.pgd, attacks.fgsm, 'square'))
+def test_an_attack_on_one_image_refuses_what_is_none(
+  attack, logits_fn, image, message
+):
+  if attack == 'square':
+    attack = functools.partial(square.square, num_steps=1)
+  else:
+    attack = functools.partial(attack, **_HYPER[attack])
+  with pytest.raises(ValueError, match=message):
+    attack(logits_fn, jax.random.key(0), image, 0, epsilon=0.1)
+
+
+_HYPER = {attacks.pgd: {'step_size': 0.1, 'num_steps': 1}, attacks.fgsm: {}}

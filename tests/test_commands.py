@@ -1,5 +1,6 @@
 """Commands: what they say to a user who asks, and to one who errs."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -21,13 +22,16 @@ _COMMANDS = sorted(
 )
 
 
-def _start(command: str, *arguments: str) -> subprocess.Popen:
+def _start(
+  command: str, *arguments: str, cwd: pathlib.Path = _ROOT
+) -> subprocess.Popen:
   return subprocess.Popen(
     [sys.executable, '-m', f'experiments.{command}', *arguments],
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
-    cwd=_ROOT,
+    cwd=cwd,
+    env={**os.environ, 'PYTHONPATH': str(_ROOT)},
   )
 
 
@@ -38,9 +42,10 @@ def _run(command: str, *arguments: str) -> tuple[int, str]:
 
 
 @pytest.fixture(scope='module')
-def helps() -> dict[str, str]:
-  """What every command says to `--help`; all are asked at once."""
-  asked = {command: _start(command, '--help') for command in _COMMANDS}
+def helps(tmp_path_factory) -> dict[str, str]:
+  """What every command says to `--help` in any folder; all asked at once."""
+  cwd = tmp_path_factory.mktemp('elsewhere')
+  asked = {c: _start(c, '--help', cwd=cwd) for c in _COMMANDS}
   return {name: process.communicate()[0] for name, process in asked.items()}
 
 

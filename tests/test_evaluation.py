@@ -665,7 +665,7 @@ def test_the_demo_attacks_some_images_or_all():
   assert some.auto_attack_models == ('rnas_cl', 'rnas_cl_eq6', 'ce')
   assert (some.auto_attack_images, everything.auto_attack_images) == (64, 0)
   assert everything.auto_attack_models == none.auto_attack == ()
-  with pytest.raises(ValueError, match='choose one of some, all, none'):
+  with pytest.raises(ValueError, match='Choose one of some, all, none'):
     digits_config.get_config('autoattack=most')
   smoke = settings.parse(cifar10.get_config('smoke')).evaluation
   assert smoke.auto_attack == smoke.auto_attack_models == ()

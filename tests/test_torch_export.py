@@ -26,6 +26,7 @@ from rnascl_jax import (
   workdir,
 )
 from rnascl_jax.pytorch import export, state_dicts
+from rnascl_jax.pytorch import files as torch_files
 from rnascl_jax.search_space import Block, Shortcut
 from tests import random_variables
 
@@ -212,6 +213,25 @@ def test_an_exported_file_is_the_same_classifier(
   assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize('suffix', ['safetensors', 'pt'])
+def test_a_flipped_bit_in_an_exported_file_is_noticed(suffix, model, tmp_path):
+  path = tmp_path / f'student.{suffix}'
+  export.write(model, path)
+  whole = path.read_bytes()
+  arrays = state_dicts.from_variables(model.variables).values()
+  weights = np.ascontiguousarray(max(arrays, key=lambda array: array.size))
+  begin = whole.index(weights.tobytes())
+
+  for place in range(begin, begin + weights.nbytes, weights.nbytes // 5):
+    damaged = bytearray(whole)
+    damaged[place] ^= 16
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match='is damaged'):
+      torch_student.read(path)
+    with pytest.raises(ValueError, match='is damaged'):
+      torch_files.read(path)
+
+
 def test_metadata_of_safetensors_are_strings_of_json(model, tmp_path):
   safetensors = pytest.importorskip('safetensors')
   export.write(model, tmp_path / 'student.safetensors')
@@ -221,6 +241,7 @@ def test_metadata_of_safetensors_are_strings_of_json(model, tmp_path):
 
   assert json.loads(found['mean']) == list(MEAN)
   assert json.loads(found['kind']) == 'student'
+  assert len(json.loads(found.pop('sha256'))) == 64
   assert {name: json.loads(text) for name, text in found.items()} == (
     model.metadata
   )

@@ -41,7 +41,6 @@ References:
 import dataclasses
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -235,7 +234,6 @@ def fab(
   Raises:
     ValueError: if an option is out of range, or K < 2.
   """
-  chex.assert_rank(image, 3)
   attack = FAB(
     norm=norm, num_steps=num_steps, restarts=restarts, targets=targets
   )

@@ -38,7 +38,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
-import chex
 import jax.numpy as jnp
 import numpy as np
 
@@ -194,7 +193,6 @@ def square(
       fewer than two classes.
   """
   image = jnp.asarray(image)
-  chex.assert_rank(image, 3)
   search = search_of(norm)(num_steps=num_steps, restarts=restarts)
   return stepwise.run(
     search, logits_fn, key, image, label, epsilon=epsilon, unroll=unroll

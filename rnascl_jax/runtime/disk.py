@@ -79,8 +79,11 @@ def explain(error: Exception, path: Path) -> None:
   """
   number = _number(error)
   if number in _OF_DISKS and not isinstance(error, DiskError):
+    # That of NumPy says how much was written, and has no number.
+    own = isinstance(error, OSError) and not error.errno
+    why = f'{error}' if own else os.strerror(number)
     raise DiskError(
-      f'{os.fspath(path)} cannot be written: {os.strerror(number)}.'
+      f'{os.fspath(path)} cannot be written: {why}.'
       f'{_remedy(number, pathlib.Path(path))}'
     ) from error
 
@@ -106,7 +109,6 @@ def _number(error: BaseException | None) -> int:
     text = f'{error}'
     if match := _NUMBER.search(text):
       return int(match[1])
-    # NumPy says how much was written, and not why not all of it.
     if isinstance(error, OSError) and _SHORT.search(text):
       return errno.ENOSPC
     error = error.__cause__ or error.__context__

@@ -130,3 +130,26 @@ def test_what_is_not_the_disk_s_fault_stays_what_it_is(tmp_path):
       with disk.explained(tmp_path):
         raise error
     assert caught.value is error
+
+
+def test_an_error_of_another_kind_is_not_said_to_be_a_full_disk(tmp_path):
+  with (
+    pytest.raises(disk.DiskError, match='cannot be written: odd.$'),
+    disk.explained(tmp_path),
+  ):
+    raise OSError('odd')
+
+
+def test_a_step_that_was_saved_counts_where_an_older_one_cannot_be_deleted(
+  tmp_path, monkeypatch
+):
+  def refuse(folder):
+    raise OSError(errno.EROFS, 'Read-only file system')
+
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    for step in (1, 2):
+      saved.save(step, {'w': np.ones(1)})
+    monkeypatch.setattr(checkpoints, '_delete', refuse)
+    with pytest.raises(disk.DiskError, match='/1 cannot be written: Read-only'):
+      saved.save(3, {'w': np.ones(1)})
+    assert saved.last_step() == 3

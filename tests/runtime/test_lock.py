@@ -275,3 +275,24 @@ def test_an_empty_workdir_is_refused(path, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='names nothing'):
       call()
   assert os.listdir(tmp_path) == ['config.json']
+
+
+def test_a_folder_has_one_lock_by_whatever_link_it_is_reached(tmp_path):
+  (tmp_path / 'link').symlink_to('real')
+  (tmp_path / 'real').mkdir()
+  with lock.hold(tmp_path / 'real'), lock.hold(tmp_path / 'link' / 'stage'):
+    shutil.rmtree(tmp_path / 'real')
+    with pytest.raises(lock.GoneError):
+      files.write_json(tmp_path / 'link' / 'stage' / 'a.json', {})
+  assert not (tmp_path / 'real').exists()
+
+
+def test_what_a_kill_left_is_deleted_but_not_below_another_writer(tmp_path):
+  left = [tmp_path / name / '.a.json.0a1b2c3d.tmp' for name in ('.', 'x', 'y')]
+  with _another_process(tmp_path / 'y'):
+    for path in left:
+      path.parent.mkdir(exist_ok=True)
+      path.touch()
+    with lock.take(tmp_path):
+      lock.remove_temporary(tmp_path)
+    assert [path.exists() for path in left] == [False, False, True]

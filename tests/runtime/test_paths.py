@@ -43,11 +43,13 @@ def home(tmp_path, monkeypatch) -> pathlib.Path:
     ('~', '{home}'),
     ('~/runs/a', '{home}/runs/a'),
     (pathlib.Path('~/runs'), '{home}/runs'),
-    ('runs/a b/ü', 'runs/a b/ü'),
-    ('runs/~/gs:', 'runs/~/gs:'),
-    ('../x', '../x'),
+    ('runs/a b/ü', '{here}/runs/a b/ü'),
+    ('runs/~/gs:', '{here}/runs/~/gs:'),
+    ('../x', '{here}/../x'),
+    ('./~', '{here}/~'),
+    ('./gs:/x', '{here}/gs:/x'),
     ('/a/b', '/a/b'),
-    ('12:30', '12:30'),
+    ('12:30', '{here}/12:30'),
     (b'/caf\xc3\xa9', '/café'),
     ('file:///a/b%20c#d', '/a/b c#d'),
     ('FILE://localhost/a', '/a'),
@@ -55,7 +57,9 @@ def home(tmp_path, monkeypatch) -> pathlib.Path:
   ],
 )
 def test_a_path_names_a_place_in_the_file_system(written, expected, home):
-  assert str(paths.local(written)) == expected.format(home=home)
+  place = paths.local(written)
+  assert str(place) == expected.format(home=home, here=os.getcwd())
+  assert paths.local(place) == place
 
 
 @pytest.mark.parametrize(
