@@ -82,7 +82,7 @@ def open_workdir(path: str, settings: Settings) -> Iterator[pathlib.Path]:
     except Exception as error:
       # Where the folder was deleted, nothing else needs to be said.
       lock.check(folder)
-      disk.explain(error, folder)
+      disk.explain(error, folder, numbers=disk.OF_WRITING)
       raise
 
 

@@ -37,8 +37,10 @@ _REMEDIES = {
   errno.EPERM: _OTHER_FOLDER,
   errno.EDQUOT: 'Delete files of yours there, or have your quota raised',
 }
+# Numbers of errors that nothing but writing has.
+OF_WRITING = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)
 # Numbers that say what is wrong, whatever exception they are found in.
-_OF_DISKS = (*_REMEDIES, errno.ENOSPC, errno.EFBIG, errno.EIO, errno.ENODEV)
+_OF_DISKS = (*OF_WRITING, *_REMEDIES, errno.EIO, errno.ENODEV)
 
 
 class DiskError(OSError):
@@ -67,18 +69,21 @@ def explained(path: Path) -> Iterator[None]:
     raise
 
 
-def explain(error: Exception, path: Path) -> None:
+def explain(
+  error: Exception, path: Path, *, numbers: tuple[int, ...] = _OF_DISKS
+) -> None:
   """Raises a sentence if an exception came from what a disk refused.
 
   Args:
     error: any exception.
     path: what was written, for the message.
+    numbers: the system's numbers of errors that are explained.
 
   Raises:
     DiskError: the disk is full, read-only, closed to the user, or broken.
   """
   number = _number(error)
-  if number in _OF_DISKS and not isinstance(error, DiskError):
+  if number in numbers and not isinstance(error, DiskError):
     # That of NumPy says how much was written, and has no number.
     own = isinstance(error, OSError) and not error.errno
     why = f'{error}' if own else os.strerror(number)

@@ -296,3 +296,11 @@ def test_what_a_kill_left_is_deleted_but_not_below_another_writer(tmp_path):
     with lock.take(tmp_path):
       lock.remove_temporary(tmp_path)
     assert [path.exists() for path in left] == [False, False, True]
+
+
+def test_what_cannot_be_read_elsewhere_is_not_the_workdir_s_fault(tmp_path):
+  with (
+    pytest.raises(PermissionError, match='/data/a'),
+    runs.open_run(tiny.config(), str(tmp_path / 'run')),
+  ):
+    raise PermissionError(errno.EACCES, 'Permission denied', '/data/a')
