@@ -53,16 +53,15 @@ class MissingStageError(FileNotFoundError):
 
 
 @contextlib.contextmanager
-def open_workdir(path: str, settings: Settings) -> Iterator[pathlib.Path]:
+def open_workdir(folder: pathlib.Path, settings: Settings) -> Iterator[None]:
   """Makes the folder of a run, or checks that it is of the same config.
 
-  Args:
-    path: the folder.
-    settings: of the run.
+  Until the end nobody else can write there; of several processes the main one
+  has the lock.
 
-  Yields:
-    The absolute path. Until the end nobody else can write there; of several
-    processes the main one has the lock.
+  Args:
+    folder: an absolute path.
+    settings: of the run.
 
   Raises:
     ValueError: if the folder is of another config; it lists the differences.
@@ -72,13 +71,12 @@ def open_workdir(path: str, settings: Settings) -> Iterator[pathlib.Path]:
     OtherProcessError: in this case, on the others.
     DiskError: if it cannot be written to, or is deleted later on.
   """
-  folder = pathlib.Path(path).absolute()
   processes.together(_compare, folder, settings)
   with contextlib.ExitStack() as held:
     processes.on_main(_take, folder, settings, held)
     _check_shared(folder)
     try:
-      yield folder
+      yield
     except Exception as error:
       # Where the folder was deleted, nothing else needs to be said.
       lock.check(folder)

@@ -319,9 +319,9 @@ def test_kept_labels_of_another_copy_are_not_used(tmp_path, scans):
   [
     lambda path: path.write_bytes(b''),
     lambda path: path.write_bytes(b'not an array'),
-    lambda path: np.save(path, np.load(path)[:10]),
-    lambda path: np.save(path, np.load(path).astype(np.int64)),
-    lambda path: _flip(path, -40),
+    lambda path: _rewrite(path, lambda labels: labels[:10]),
+    lambda path: _rewrite(path, lambda labels: labels.astype(np.int64)),
+    lambda path: _flip(path, path.stat().st_size // 2),
   ],
   ids=['empty', 'garbled', 'short', 'wide', 'flipped'],
 )
@@ -339,8 +339,13 @@ def test_a_damaged_file_of_labels_is_replaced(
   assert len(scans) == 4
 
 
+def _rewrite(path, change):
+  labels = files.read_npz(path)['labels']
+  np.savez(path, labels=change(labels))
+
+
 def _flip(path, place):
-  """Changes a byte: at -40 one of the last label but one."""
+  """Changes a byte."""
   content = bytearray(path.read_bytes())
   content[place] ^= 1
   path.write_bytes(content)

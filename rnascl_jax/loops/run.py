@@ -71,13 +71,13 @@ def open_run(config: Mapping[str, Any], path: str) -> Iterator[Run]:
     DiskError: if the workdir cannot be written to.
     OtherProcessError: if another process cannot open the run.
   """
-  path = str(paths.local(path, 'workdir'))
+  folder = paths.local(path, 'workdir')
   everything = processes.together(settings.parse, config)
   _check_agreement(everything, path)
   data, over = processes.together(_check, everything)
-  todo = processes.from_main(_to_be_taken(everything, pathlib.Path(path)))
+  todo = processes.from_main(_to_be_taken(everything, folder))
   processes.together(_check_given, everything, data, todo)
-  with workdir.open_workdir(path, everything) as folder:
+  with workdir.open_workdir(folder, everything):
     yield Run(everything, folder, data, over)
 
 

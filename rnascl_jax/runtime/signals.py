@@ -126,7 +126,7 @@ def _end(signum: int, frame: Any = None) -> None:
   del frame
   if _ending.acquire(blocking=False):
     name = signal.Signals(signum).name
-    _say(f'Stopped by {name}; the same command goes on from what is saved.')
+    _say(f'Stopped by {name}; the same command goes on.')
     os._exit(128 + signum)
 
 
