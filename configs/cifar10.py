@@ -48,8 +48,10 @@ from typing import Any
 import ml_collections
 
 from configs import arguments, rows
-from rnascl_jax import search_space, settings, sweeps
-from rnascl_jax.teachers.published import PUBLISHED
+from rnascl_jax import sweeps
+from rnascl_jax.config import settings
+from rnascl_jax.models.teachers.published import PUBLISHED
+from rnascl_jax.search import spaces
 
 # Teachers by their short names, as fields of `config.teacher.network`: those of
 # the paper (wrn34, resnet18, resnet50, vit, deit) and others.
@@ -104,7 +106,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     {'space': 's3', 'teacher': 'wrn34', 'smoke': '', 'adversarial': 'yes'},
   )
   config = settings.template()
-  config.space.name = arguments.pick(chosen, 'space', search_space.CIFAR_SPACES)
+  config.space.name = arguments.pick(chosen, 'space', spaces.CIFAR_SPACES)
   teacher = arguments.pick(chosen, 'teacher', NETWORKS)
   for section in (config.teacher, config.vulnerable_teacher):
     section.network.update(NETWORKS[teacher])

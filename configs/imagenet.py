@@ -44,7 +44,9 @@ from typing import Any
 import ml_collections
 
 from configs import arguments, imagenet100, rows
-from rnascl_jax import search_space, settings, sweeps
+from rnascl_jax import sweeps
+from rnascl_jax.config import settings
+from rnascl_jax.search import spaces
 
 EPSILON_255 = 4.0
 _REPLAYS = 4
@@ -77,7 +79,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     {'objective': 'fast_cac', 'space': 'il', 'teacher': 'wrn50', 'smoke': ''},
   )
   config = settings.template()
-  space = arguments.pick(chosen, 'space', search_space.IMAGENET_SPACES)
+  space = arguments.pick(chosen, 'space', spaces.IMAGENET_SPACES)
   teacher = arguments.pick(chosen, 'teacher', imagenet100.TEACHERS)
   objective = arguments.pick(chosen, 'objective', _OBJECTIVES)
   config.space.name = space

@@ -52,8 +52,11 @@ import pathlib
 import ml_collections
 
 from configs import arguments, cifar10, rows
-from rnascl_jax import datasets, search_space, settings, sweeps
-from rnascl_jax.teachers.published import PUBLISHED
+from rnascl_jax import sweeps
+from rnascl_jax.config import settings
+from rnascl_jax.data import datasets
+from rnascl_jax.models.teachers.published import PUBLISHED
+from rnascl_jax.search import spaces
 
 _PREFIX = 'imagenet_'
 # Teachers by their short names: resnet18, resnet50, resnet50_madry, wrn50.
@@ -93,9 +96,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     argument, {'space': 'i', 'teacher': 'wrn50', 'rows': 'table5', 'smoke': ''}
   )
   config = settings.template()
-  config.space.name = arguments.pick(
-    chosen, 'space', search_space.IMAGENET_SPACES
-  )
+  config.space.name = arguments.pick(chosen, 'space', spaces.IMAGENET_SPACES)
   use_imagenet(config, arguments.pick(chosen, 'teacher', TEACHERS))
   config.data.classes = datasets.read_classes(_CLASSES)
 

@@ -47,7 +47,8 @@ from typing import Any
 import ml_collections
 
 from configs import arguments, cifar10, digits, rows
-from rnascl_jax import settings, sweeps
+from rnascl_jax import sweeps
+from rnascl_jax.config import settings
 
 _WIDE = re.compile(r'wrn-(\d+)-(\d+)')
 _PIECEWISE = {

@@ -44,7 +44,7 @@ config.adversarial.students={} in a config file leaves the stage out.
 """
 
 from experiments import launcher
-from rnascl_jax import loops
+from rnascl_jax import stages
 
 if __name__ == '__main__':
-  launcher.launch(loops.adversarial)
+  launcher.launch(stages.adversarial)

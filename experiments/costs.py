@@ -4,8 +4,9 @@
   python -m experiments.costs --student_utilization=0.03 --images_per_core=200
 
 Work follows from the configs and from exact counts of MACs, see
-`rnascl_jax.costs`; hours from a share of the accelerators' peak that is assumed
-and was not measured. docs/costs.md has the output and what the numbers rest on.
+`rnascl_jax.stages.costs`; hours from a share of the accelerators' peak that is
+assumed and was not measured. docs/costs.md has the output and what the numbers
+rest on.
 """
 
 import functools
@@ -18,8 +19,9 @@ from absl import flags
 
 from configs import cifar10, imagenet, imagenet100
 from experiments import launcher
-from rnascl_jax import costs, settings
-from rnascl_jax.costs import Images, Machine, Stage, Utilization
+from rnascl_jax.config import settings
+from rnascl_jax.stages import costs
+from rnascl_jax.stages.costs import Images, Machine, Stage, Utilization
 
 _STUDENT = flags.DEFINE_float(
   'student_utilization', 0.015, 'Share of the peak that students reach.'

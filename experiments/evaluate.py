@@ -33,7 +33,7 @@ saved: they are checked in the same way, but in memory.
 """
 
 from experiments import launcher
-from rnascl_jax import loops
+from rnascl_jax import stages
 
 if __name__ == '__main__':
-  launcher.launch(loops.evaluate)
+  launcher.launch(stages.evaluate)

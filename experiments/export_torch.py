@@ -12,7 +12,7 @@ The model is a student ('rnas_cl', 'ce', 'rnas_cl_eq6', ...) or a teacher
                  weights_only=True; needs PyTorch
 
 It prints the lines of Python that load the file. A student becomes a module
-that normalises images itself (rnascl_jax/pytorch/student.py, which may be
+that normalises images itself (rnascl_jax/interop/student.py, which may be
 copied out). For a teacher it names the published definition that has its names.
 """
 
@@ -22,7 +22,7 @@ from absl import flags
 
 import rnascl_jax
 from experiments import launcher
-from rnascl_jax.pytorch import export
+from rnascl_jax.interop import export
 from rnascl_jax.runtime import paths
 
 _MODEL = flags.DEFINE_string('model', 'rnas_cl', 'Name of the trained model.')

@@ -6,8 +6,8 @@ The teachers of the paper, after their file was downloaded from their authors:
   python -m experiments.import_teacher --teacher=wrn34 \
     --file=model_best.pth --output=teachers/wrn34
 
-Any other: its network (rnascl_jax.teachers.TEACHERS, with fields where it has
-some) and how its inputs are normalised, if the file does not say:
+Any other: its network (rnascl_jax.models.teachers.TEACHERS, with fields where
+it has some) and how its inputs are normalised, if the file does not say:
 
   python -m experiments.import_teacher --file=model.pt --output=DIR \
     --network=wide_resnet,depth=28,width=10 --normalization=none
@@ -44,13 +44,14 @@ from typing import Any
 from absl import flags
 
 from experiments import launcher
-from rnascl_jax import networks, settings
-from rnascl_jax.pytorch import pickles
+from rnascl_jax.config import settings
+from rnascl_jax.interop import pickles, torch_import
+from rnascl_jax.interop.normalization import NORMALIZATIONS, Normalization
+from rnascl_jax.interop.torch_import import Imported
+from rnascl_jax.models import networks
+from rnascl_jax.models.teachers import build
+from rnascl_jax.models.teachers.published import PUBLISHED
 from rnascl_jax.runtime import paths
-from rnascl_jax.teachers import build, torch_import
-from rnascl_jax.teachers.normalization import NORMALIZATIONS, Normalization
-from rnascl_jax.teachers.published import PUBLISHED
-from rnascl_jax.teachers.torch_import import Imported
 
 _FILE = flags.DEFINE_string(
   'file', '', 'The checkpoint: .pt, .pth, .ckpt or .safetensors.'

@@ -8,7 +8,7 @@ is left out by a config whose config.adversarial.students is empty.
 """
 
 from experiments import launcher
-from rnascl_jax import loops
+from rnascl_jax import stages
 
 if __name__ == '__main__':
-  launcher.launch(loops.pipeline)
+  launcher.launch(stages.pipeline)

@@ -12,8 +12,8 @@ import sys
 from absl import flags
 
 from experiments import launcher
-from rnascl_jax import loops
-from rnascl_jax import report as reports
+from rnascl_jax import stages
+from rnascl_jax.reporting import report as reports
 
 _SEEDS = flags.DEFINE_multi_string(
   'seeds', [], 'Workdir of the same config with another seed; repeat the flag.'
@@ -22,7 +22,7 @@ _SEEDS = flags.DEFINE_multi_string(
 
 def _report() -> str:
   workdir = launcher.FLAGS.workdir
-  table = loops.report(workdir)
+  table = stages.report(workdir)
   if not _SEEDS.value:
     return table
   try:

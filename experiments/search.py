@@ -4,7 +4,7 @@ python -m experiments.search --config=configs/digits.py --workdir=/tmp/digits
 """
 
 from experiments import launcher
-from rnascl_jax import loops
+from rnascl_jax import stages
 
 if __name__ == '__main__':
-  launcher.launch(loops.search)
+  launcher.launch(stages.search)

@@ -38,9 +38,9 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
-from rnascl_jax import files, sweeps
-from rnascl_jax.report import tables
-from rnascl_jax.runtime import paths
+from rnascl_jax import sweeps
+from rnascl_jax.reporting.report import tables
+from rnascl_jax.runtime import files, paths
 from rnascl_jax.sweeps import config_files, results, runner
 
 FLAGS = flags.FLAGS

@@ -13,7 +13,7 @@ import sys
 
 from absl import app, flags
 
-from rnascl_jax import paper
+from rnascl_jax.reporting import paper
 from rnascl_jax.runtime import lock
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'ROOT, the folder of a sweep.')

@@ -39,7 +39,7 @@ configs/teachers.py. It cannot look between them, and never acts at the first.
 """
 
 from experiments import launcher
-from rnascl_jax import loops
+from rnascl_jax import stages
 
 if __name__ == '__main__':
-  launcher.launch(loops.teacher)
+  launcher.launch(stages.teacher)

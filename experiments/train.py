@@ -6,7 +6,7 @@ experiments.adversarial trains the students further, on attacks.
 """
 
 from experiments import launcher
-from rnascl_jax import loops
+from rnascl_jax import stages
 
 if __name__ == '__main__':
-  launcher.launch(loops.train)
+  launcher.launch(stages.train)

@@ -9,14 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from rnascl_jax.pretrained import load as load
+  from rnascl_jax.models.pretrained import load as load
 
 __all__ = ['load']
 
 
 def __getattr__(name: str) -> Any:
   if name == 'load':
-    return importlib.import_module('rnascl_jax.pretrained').load
+    return importlib.import_module('rnascl_jax.models.pretrained').load
   if name == '__version__':
     metadata = importlib.import_module('importlib.metadata')
     return metadata.version('rnascl_jax')

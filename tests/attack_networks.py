@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax import networks, search_space, student
+from rnascl_jax.models import networks, student
+from rnascl_jax.search import spaces
 
 SIDE = 8
 
@@ -62,7 +63,7 @@ def torch_plain(images, num_classes: int = 10):
 @functools.cache
 def cell_network():
   """Two inverted residuals, one of them with a shortcut, and its weights."""
-  space = search_space.from_stages(
+  space = spaces.from_stages(
     (1, 1), ((6,), (8,)), (1, 2), stem_features=6, stem_stride=1
   )
   net = student.Student(space, 10)

@@ -14,7 +14,8 @@ os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 import jax
 import pytest
 
-from rnascl_jax import datasets, loops
+from rnascl_jax import stages
+from rnascl_jax.data import datasets
 from tests import tiny
 
 _MANY_MAPS = 25_000
@@ -48,7 +49,11 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
   """Sorts modules, and leaves the order within them."""
   places = {name: place for place, name in enumerate(_LONG)}
-  items.sort(key=lambda item: places.get(item.module.__name__[6:], len(_LONG)))
+  items.sort(
+    key=lambda item: places.get(
+      item.module.__name__.rsplit('.')[-1], len(_LONG)
+    )
+  )
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -82,7 +87,7 @@ def few_memory_maps():
 def tiny_run(tmp_path_factory) -> pathlib.Path:
   """The workdir of a complete pipeline."""
   folder = tmp_path_factory.mktemp('tiny')
-  loops.pipeline(tiny.config(), str(folder))
+  stages.pipeline(tiny.config(), str(folder))
   return folder
 
 

@@ -82,7 +82,7 @@ def ignored_warnings():
 def main():
   """Computes all results anew."""
   from tests import attack_networks as nets
-  from tests import test_apgd, test_autoattack
+  from tests.attacks import test_apgd, test_autoattack
 
   results = {}
   for network, loss, norm, steps, rank in test_apgd.official_cases():

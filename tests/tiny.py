@@ -2,8 +2,8 @@
 
 import ml_collections
 
-from rnascl_jax import settings
-from rnascl_jax.loops import run as runs
+from rnascl_jax.config import settings
+from rnascl_jax.stages import run as runs
 
 
 def config() -> ml_collections.ConfigDict:

@@ -4,7 +4,7 @@ import argparse
 import collections
 from typing import Any, NamedTuple
 
-from rnascl_jax.teachers.normalization import NORMALIZATIONS
+from rnascl_jax.interop.normalization import NORMALIZATIONS
 
 MADRY = NORMALIZATIONS['cifar10_madry']
 IMAGENET = NORMALIZATIONS['imagenet']

@@ -12,16 +12,11 @@ import threading
 import jax
 import numpy as np
 
-from rnascl_jax import (
-  driver,
-  files,
-  loops,
-  parallel,
-  processes,
-  resolve,
-  workdir,
-)
-from rnascl_jax.runtime import lock, signals
+from rnascl_jax import stages
+from rnascl_jax.config import resolve
+from rnascl_jax.runtime import files, lock, parallel, processes, signals
+from rnascl_jax.stages import workdir
+from rnascl_jax.training import driver
 from tests import tiny
 
 # Steps of the second process in which it is told to stop and is killed; there
@@ -84,7 +79,7 @@ def _held(folder: pathlib.Path) -> None:
     thread.start()
     thread.join()
   try:
-    loops.teacher(config(), str(place))
+    stages.teacher(config(), str(place))
   except (lock.HeldError, processes.OtherProcessError) as error:
     _say(folder, 'held', error)
 
@@ -141,17 +136,17 @@ def _first(folder: pathlib.Path) -> None:
   _tell(folder)
   _disagree(folder)
   _held(folder)
-  loops.teacher(config(), str(folder / 'whole'))
+  stages.teacher(config(), str(folder / 'whole'))
   _without_data(folder)
-  loops.evaluate(config(), str(folder / 'whole'))
+  stages.evaluate(config(), str(folder / 'whole'))
   _signal_in_step(STOPPED, signal.SIGTERM)
   try:
-    loops.teacher(config(), str(folder / 'stopped'))
+    stages.teacher(config(), str(folder / 'stopped'))
   except signals.Interrupted as error:
     _say(folder, 'stopped', error)
   _apart(folder)
   _signal_in_step(KILLED, signal.SIGKILL)
-  loops.teacher(config(), str(folder / 'killed'))
+  stages.teacher(config(), str(folder / 'killed'))
 
 
 def main(port: str, process: str, folder: str, which: str) -> None:
@@ -160,7 +155,7 @@ def main(port: str, process: str, folder: str, which: str) -> None:
   if which == 'first':
     _first(place)
   else:
-    loops.teacher(config(), str(place / 'killed'))
+    stages.teacher(config(), str(place / 'killed'))
 
 
 if __name__ == '__main__':

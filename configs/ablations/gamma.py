@@ -38,7 +38,8 @@ import ml_collections
 
 from configs import arguments, rows
 from configs.ablations import terms
-from rnascl_jax import settings, sweeps
+from rnascl_jax import sweeps
+from rnascl_jax.config import settings
 
 _GAMMAS = (0, 1, 7, 70, 700)
 # That of digits.py has a row already.

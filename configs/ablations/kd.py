@@ -45,7 +45,8 @@ import ml_collections
 
 from configs import arguments, rows
 from configs.ablations import terms
-from rnascl_jax import settings, sweeps
+from rnascl_jax import sweeps
+from rnascl_jax.config import settings
 
 # Labels by the students' names, which but for 'kd' are those of their methods.
 _METHODS = {

@@ -52,7 +52,8 @@ or not (`none`).
 import ml_collections
 
 from configs import arguments, cifar10, digits, rows
-from rnascl_jax import settings, sweeps
+from rnascl_jax import sweeps
+from rnascl_jax.config import settings
 
 # The cross-entropy stays with beta = 0: it is part of the objective.
 _CAC = {'beta': 0.0, 'cac_weight': 1.0}

@@ -58,7 +58,8 @@ import ml_collections
 
 from configs import arguments, imagenet100, rows
 from configs.ablations import teacher
-from rnascl_jax import settings, sweeps
+from rnascl_jax import sweeps
+from rnascl_jax.config import settings
 
 # As little as the search will take; it learns nothing that is used.
 _STAND_IN: dict[str, Any] = {

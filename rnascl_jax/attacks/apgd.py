@@ -12,7 +12,7 @@ since then. The attack then goes on from the image of the largest loss.
 
 Two details of the published code are kept, for they decide results: the loss of
 the first step is compared with 0, not with that of the start, and x_{i-1} is
-not reset with x_i. `tests/test_apgd.py` compares every pixel with it.
+not reset with x_i. `tests/attacks/test_apgd.py` compares every pixel with it.
 
 Example:
   >>> import jax

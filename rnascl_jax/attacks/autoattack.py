@@ -7,9 +7,10 @@ loss and FAB-T, both with the 9 likeliest wrong classes (fewer, if there are
 fewer), and the black-box Square attack with 5,000 queries.
 
 What is found is classified once more, in full float32, before it counts.
-Against the official code, `tests/test_autoattack.py` finds the same images
-broken, given the same random numbers. With our own an image's draws follow from
-its index, so batch size, devices and interruptions do not change them.
+Against the official code, `tests/attacks/test_autoattack.py` finds the same
+images broken, given the same random numbers. With our own an image's draws
+follow from its index, so batch size, devices and interruptions do not change
+them.
 
 Example:
   >>> import jax
@@ -40,7 +41,6 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from rnascl_jax import identity, processes, progress
 from rnascl_jax.attacks import (
   arguments,
   compiled,
@@ -63,6 +63,7 @@ from rnascl_jax.attacks.result import MemberResult, Result
 from rnascl_jax.attacks.tally import Tally
 from rnascl_jax.attacks.tasks import Task
 from rnascl_jax.base import Array, Key, LogitsFn
+from rnascl_jax.runtime import fingerprints, processes, progress
 
 
 class Journal(Protocol):
@@ -141,7 +142,8 @@ def auto_attack(
       the same image; it breaks the same ones, later. With a random classifier
       it always goes on: what fools it once may not do so again.
     journal: where finished trials are kept, such as a
-      `rnascl_jax.journal.Journal(folder)`; a run that was killed goes on there.
+      `rnascl_jax.evaluation.journal.Journal(folder)`; a run that was killed
+      goes on there.
     checks: whether the classifier is checked for what makes results unreliable
       and refused if it gives probabilities. Switch it off for logits that look
       like probabilities.
@@ -356,12 +358,12 @@ def _about(task: Task, members: Sequence[Member]) -> dict[str, Any]:
   """What the outcome depends on, as JSON."""
   shape, dtype = task.images.shape[1:], task.images.dtype
   return {
-    'classifier': identity.of_classifier(task.logits_fn, shape, dtype),
-    'images': identity.digest(task.images),
-    'labels': identity.digest(task.labels),
-    'indices': identity.digest(task.indices),
+    'classifier': fingerprints.of_classifier(task.logits_fn, shape, dtype),
+    'images': fingerprints.digest(task.images),
+    'labels': fingerprints.digest(task.labels),
+    'indices': fingerprints.digest(task.indices),
     'key': np.asarray(jax.random.key_data(task.key)).tolist(),
     'epsilon': task.epsilon,
     'stop_early': task.stop_early,
-    'members': [[m.name, identity.describe(m.attack)] for m in members],
+    'members': [[m.name, fingerprints.describe(m.attack)] for m in members],
   }

@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from rnascl_jax import parallel
 from rnascl_jax.attacks import arguments, compiled, lanes, randomized
 from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.attacks.tasks import Task
 from rnascl_jax.base import Array, Key, LogitsFn
+from rnascl_jax.runtime import parallel
 
 # An image may be farther away than epsilon by rounding only.
 TOLERANCE = 1e-6

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rnascl_jax import parallel
 from rnascl_jax.attacks import ascent, compiled, unrolling
 from rnascl_jax.attacks.ascent import Point
 from rnascl_jax.attacks.stepwise import Problem, Stepwise
 from rnascl_jax.base import Array, Key, LogitsFn, PyTree
+from rnascl_jax.runtime import parallel
 
 
 class Constants(NamedTuple):

@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax import parallel
 from rnascl_jax.attacks import lane_programs
 from rnascl_jax.attacks.lane_programs import Constants, Lane
 from rnascl_jax.attacks.stepwise import Stepwise
 from rnascl_jax.base import Key, LogitsFn
+from rnascl_jax.runtime import parallel
 
 # Sizes of batches: the one asked for, and halves of it, but not below this.
 _NUM_SIZES = 4

@@ -112,15 +112,16 @@ def check_journal(journal: Any) -> None:
   """Raises ValueError for what keeps nothing, such as the path of a folder."""
   if isinstance(journal, str | os.PathLike):
     raise ValueError(
-      f'journal={str(journal)!r} is a path; give rnascl_jax.journal.Journal'
-      f'({str(journal)!r}).'
+      f'journal={str(journal)!r} is a path; give '
+      f'rnascl_jax.evaluation.journal.Journal({str(journal)!r}).'
     )
   if journal is not None and not (
     callable(getattr(journal, 'start', None))
     and callable(getattr(journal, 'append', None))
   ):
     raise ValueError(
-      'journal must be a rnascl_jax.journal.Journal(folder) or None, not of '
+      'journal must be a rnascl_jax.evaluation.journal.Journal(folder) or '
+      'None, not of '
       f'type {type(journal).__name__}.'
     )
 

@@ -1,11 +1,39 @@
-"""Classification losses, margins, robust losses and the objectives of RNAS-CL.
+"""Losses: pure functions of arrays that return one value per example, `[B]`.
 
-Every function returns one value per example, `[B]`; the caller takes the mean
-over the global batch. Nothing here knows of networks, configs or devices.
+The caller takes the mean over the global batch. Nothing here knows of networks,
+configs or devices. The losses of a classifier and of adversarial training:
 
-Implements cross-entropy, the margin of Carlini and Wagner, TRADES, the
-confidence-aware consistency (eq. 5) and the objectives of eqs. (2), (4) and (6)
-of Nath et al., RNAS-CL, IJCV 2024, sections 3.4 and 3.5.
+| function                           | what it is                             |
+| ---------------------------------- | -------------------------------------- |
+| `cross_entropy`                    | of logits and labels                   |
+| `margin`, `cw_loss`                | the margin of Carlini and Wagner       |
+| `dlr`, `targeted_dlr`              | the logits' ratio of Croce and Hein    |
+| `trades`                           | TRADES (Zhang et al., 2019)            |
+| `cac`                              | confidence-aware consistency, eq. (5)  |
+| `search_objective`                 | eq. (2), and its logarithm             |
+| `training_objective`               | eqs. (4) and (6)                       |
+
+The losses by which a student is compared with a teacher:
+
+| function             | compares                    | published weight        |
+| -------------------- | --------------------------- | ----------------------- |
+| `kl_teacher_student` | logits (KD)                 | 0.9 beside 0.1 CE       |
+| `attention_transfer` | maps of paired stages       | 1000                    |
+| `similarity`         | the last stage              | 3000                    |
+| `vid`                | paired stages               | 1                       |
+| `rkd`                | features                    | 1, of 25 and 50 inside  |
+| `pkt`                | features                    | 30000                   |
+| `crd`                | embeddings of features      | 0.8                     |
+| `layerwise_kl`       | maps of layers and tutors   | RNAS-CL's gamma         |
+
+The weights are those of RepDistiller (Tian et al., Contrastive representation
+distillation, ICLR 2020). Every function returns one value per example, `[B]`;
+the caller takes the mean over the global batch. Losses over pairs of examples
+give image i the share of its row and take `axis_name`: with it the pairs are
+those of the global batch, whose rows are gathered. Gradients
+flow into both arguments: a teacher is made constant by the caller.
+
+Equations are those of Nath et al., RNAS-CL, IJCV 2024, sections 3.4 and 3.5.
 
 Example:
   >>> import jax.numpy as jnp
@@ -15,30 +43,76 @@ Example:
   [0.2395]
   >>> print(losses.margin(logits, labels))
   [2.]
+  >>> student, teacher = jnp.array([[1., 0.]]), jnp.array([[0., 0.]])
+  >>> print(losses.kl_student_teacher(student, teacher).round(4))
+  [0.1109]
 """
 
+from rnascl_jax.losses.attention import attention_loss, attention_vectors
 from rnascl_jax.losses.classification import cross_entropy
+from rnascl_jax.losses.contrastive import (
+  Memory,
+  Notes,
+  crd,
+  init_memory,
+  remember,
+)
+from rnascl_jax.losses.kl import (
+  kl_divergence,
+  kl_student_teacher,
+  kl_teacher_student,
+)
+from rnascl_jax.losses.layerwise import layerwise_kl, map_log_probabilities
+from rnascl_jax.losses.maps import attention_transfer
 from rnascl_jax.losses.margins import cw_loss, dlr, margin, targeted_dlr
+from rnascl_jax.losses.negatives import ByClass
+from rnascl_jax.losses.negatives import draw as draw_negatives
 from rnascl_jax.losses.objectives import (
   Terms,
   log_search_objective,
   search_objective,
   training_objective,
 )
+from rnascl_jax.losses.probabilistic import pkt
+from rnascl_jax.losses.relational import rkd, rkd_angle, rkd_distance
 from rnascl_jax.losses.robust import cac, confident, robustness, trades
+from rnascl_jax.losses.similarities import similarity
+from rnascl_jax.losses.variational import initial_rho, vid
 
 __all__ = [
+  'ByClass',
+  'Memory',
+  'Notes',
   'Terms',
+  'attention_loss',
+  'attention_transfer',
+  'attention_vectors',
   'cac',
   'confident',
+  'crd',
   'cross_entropy',
   'cw_loss',
   'dlr',
+  'draw_negatives',
+  'init_memory',
+  'initial_rho',
+  'kl_divergence',
+  'kl_student_teacher',
+  'kl_teacher_student',
+  'layerwise_kl',
   'log_search_objective',
+  'map_log_probabilities',
   'margin',
+  'pkt',
+  'remember',
+  'rkd',
+  'rkd_angle',
+  'rkd_distance',
   'robustness',
   'search_objective',
+  'similarity',
   'targeted_dlr',
   'trades',
   'training_objective',
+  'vid',
 ]

@@ -30,8 +30,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnascl_jax import distillation
 from rnascl_jax.base import Array
+from rnascl_jax.losses import kl
 from rnascl_jax.losses.classification import cross_entropy
 
 
@@ -54,7 +54,7 @@ def trades(
   Reference:
     Zhang et al., ICML 2019, eq. (5).
   """
-  divergence = distillation.kl_divergence(logits, adv_logits)
+  divergence = kl.kl_divergence(logits, adv_logits)
   return cross_entropy(logits, labels) + beta * divergence
 
 
@@ -114,8 +114,8 @@ def cac(
   # A pseudo label is data: no gradient flows through it.
   target = lax.stop_gradient(_log_mean(logits, adv_logits) / temperature)
   sure = confident(logits, adv_logits, threshold=threshold)
-  pull = distillation.kl_divergence(target, logits)
-  pull += distillation.kl_divergence(target, adv_logits)
+  pull = kl.kl_divergence(target, logits)
+  pull += kl.kl_divergence(target, adv_logits)
   found = jnp.where(sure, pull, 0.0)
   if not only_confident:
     return found
@@ -149,7 +149,7 @@ def robustness(
   chex.assert_equal_shape([logits, adv_logits])
   total = jnp.zeros_like(logits[:, 0])
   if beta:
-    total += beta * distillation.kl_divergence(logits, adv_logits)
+    total += beta * kl.kl_divergence(logits, adv_logits)
   if cac_weight:
     total += cac_weight * cac(logits, adv_logits, **options)
   return total

@@ -16,7 +16,7 @@ import hashlib
 import pathlib
 import shlex
 
-from rnascl_jax import files
+from rnascl_jax.runtime import files
 
 NAME = 'sha256.txt'
 _DIGITS = 64

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from rnascl_jax import files
+from rnascl_jax.runtime import files
 from rnascl_jax.sweeps import rows as rows_lib
 
 _MARKER = 'sweep.json'

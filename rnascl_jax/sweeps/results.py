@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from absl import logging
 
-from rnascl_jax.figures import evaluation, results
-from rnascl_jax.figures.evaluation import Evaluation
-from rnascl_jax.report import tables
+from rnascl_jax.reporting.figures import evaluation, results
+from rnascl_jax.reporting.figures.evaluation import Evaluation
+from rnascl_jax.reporting.report import tables
 from rnascl_jax.sweeps import rows as rows_lib
 from rnascl_jax.sweeps.runner import FINISHED
 

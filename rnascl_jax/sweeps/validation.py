@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from rnascl_jax import settings
+from rnascl_jax.config import settings
 from rnascl_jax.sweeps import config_files
 from rnascl_jax.sweeps import rows as rows_lib
 

@@ -17,7 +17,9 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 
-from rnascl_jax import attacks, search_space, student
+from rnascl_jax import attacks
+from rnascl_jax.models import student
+from rnascl_jax.search import spaces
 
 _NETWORKS = flags.DEFINE_list(
   'networks', ['conv3', 'conv10', 'student'], 'convN has N convolutions.'
@@ -52,9 +54,7 @@ def _convolutions(images, num_layers):
 def _student(images):
   """RNAS-CL-S3, of 1 x 1 and depthwise convolutions: classifier and weights."""
   stages = [(16,), (32,), (64,)]
-  space = search_space.from_stages(
-    [3, 3, 3], stages, [1, 2, 2], stem_features=16
-  )
+  space = spaces.from_stages([3, 3, 3], stages, [1, 2, 2], stem_features=16)
   net = student.Student(space, num_classes=10)
   variables = net.init(jax.random.key(0), images, train=False)
   return lambda v, x: net.apply(v, x, train=False)[0], variables

@@ -22,8 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from rnascl_jax import attacks, losses, search_space, student
+from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import ensembles
+from rnascl_jax.models import student
+from rnascl_jax.search import spaces
 from tests import attack_networks as nets
 
 _NETWORK = flags.DEFINE_enum(
@@ -52,7 +54,7 @@ def _draw(path, leaf):
 
 def _student():
   """Classifier (weights, images) -> logits, weights, and PyTorch's version."""
-  space = search_space.CIFAR_SPACES['s3']
+  space = spaces.CIFAR_SPACES['s3']
   net = student.Student(space, 10)
   shapes = jax.eval_shape(
     lambda: net.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)

@@ -11,7 +11,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from rnascl_jax import convolutions
+from rnascl_jax.models import convolutions
 
 # [B, H, W, C], stride: the depthwise convolutions of S3 at batch 128.
 _CASES = (

@@ -28,8 +28,8 @@ import numpy as np
 from array_record.python import array_record_data_source, array_record_module
 from PIL import Image
 
-from rnascl_jax import batches, datasets, images, streaming
-from rnascl_jax.datasets import Split, StoredImages, stored_images
+from rnascl_jax.data import batches, datasets, images, stored_images, streaming
+from rnascl_jax.data.datasets import Split, StoredImages
 
 _REPEATS, _EPOCHS = 3, 10
 # Records read at a call.

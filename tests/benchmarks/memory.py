@@ -30,21 +30,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rnascl_jax import (
-  arch_params,
-  batches,
-  checks,
-  flops,
-  lessons,
-  parallel,
-  resolve,
-  search_space,
-  search_steps,
-  settings,
-  steps,
-  student,
-)
-from rnascl_jax.teachers import build
+from rnascl_jax.config import checks, resolve, settings
+from rnascl_jax.data import batches
+from rnascl_jax.models import student
+from rnascl_jax.models.teachers import build
+from rnascl_jax.runtime import parallel
+from rnascl_jax.search import arch_params, flops, spaces
+from rnascl_jax.training import lessons, search_steps, steps
 
 
 class Variant(NamedTuple):
@@ -61,7 +53,7 @@ class Size(NamedTuple):
   batch: int
   side: int
   map_side: int
-  space: search_space.SearchSpace
+  space: spaces.SearchSpace
   teacher: dict[str, Any]
   classes: int
 
@@ -92,10 +84,10 @@ def _arguments() -> argparse.Namespace:
 
 def _size(given: argparse.Namespace) -> Size:
   if not given.smoke:
-    space = search_space.IMAGENET_SPACES[given.space]
+    space = spaces.IMAGENET_SPACES[given.space]
     spec = {'name': given.teacher}
     return Size(given.batch, 224, 14, space, spec, 100)
-  space = search_space.from_stages(
+  space = spaces.from_stages(
     (1, 1), ((8, 4), (16, 12)), (2, 2), squeeze_excite=0.25, head_features=32
   )
   return Size(40, 32, 4, space, _SMALL_TEACHER, 10)
@@ -192,7 +184,7 @@ def _searching(size: Size, variant: Variant, regime: str) -> tuple[Any, ...]:
 
 def _training(size: Size, variant: Variant, regime: str) -> tuple[Any, ...]:
   """The same of a training of the widest network."""
-  space = search_space.widest(size.space)
+  space = spaces.widest(size.space)
   recipe = _recipe(size, variant, regime, space)
   context = _context(recipe, size, len(recipe.net.tap_names))
   state = steps.start_from(

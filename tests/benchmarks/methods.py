@@ -21,19 +21,13 @@ import numpy as np
 import optax
 from absl import app, flags
 
-from rnascl_jax import (
-  adversarial,
-  batches,
-  driver,
-  parallel,
-  resolve,
-  search_space,
-  settings,
-  steps,
-  student,
-  teachers,
-)
-from rnascl_jax.feeds import DeviceData
+from rnascl_jax.config import resolve, settings
+from rnascl_jax.data import batches
+from rnascl_jax.models import student, teachers
+from rnascl_jax.runtime import parallel
+from rnascl_jax.search import spaces
+from rnascl_jax.training import adversarial, driver, steps
+from rnascl_jax.training.feeds import DeviceData
 
 _SPACE = flags.DEFINE_string('space', 's3', 'Search space of Table 13.')
 _TEACHER = flags.DEFINE_string('teacher', 'small_resnet', 'Teacher network.')
@@ -61,7 +55,7 @@ def _recipe(fields: dict) -> steps.Recipe:
   taught = settings.Student(**{'gamma': 0.0} | fields)
   return steps.Recipe(
     net=student.Student(
-      search_space.widest(search_space.CIFAR_SPACES[_SPACE.value]),
+      spaces.widest(spaces.CIFAR_SPACES[_SPACE.value]),
       _CLASSES,
       axis_name=parallel.AXIS,
     ),

@@ -31,18 +31,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rnascl_jax import (
-  adversarial,
-  batches,
-  datasets,
-  driver,
-  feeds,
-  lessons,
-  parallel,
-  steps,
-  streaming,
-)
-from rnascl_jax.teachers import build
+from rnascl_jax.data import batches, datasets, streaming
+from rnascl_jax.models.teachers import build
+from rnascl_jax.runtime import parallel
+from rnascl_jax.training import adversarial, driver, feeds, lessons, steps
 
 _SEED, _MIN_CROP = 0, 0.08
 

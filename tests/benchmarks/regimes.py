@@ -30,22 +30,15 @@ import optax
 from absl import app, flags
 from jax import lax
 
-from rnascl_jax import (
-  batches,
-  driver,
-  lessons,
-  losses,
-  networks,
-  parallel,
-  resolve,
-  search_space,
-  settings,
-  steps,
-  student,
-  teachers,
-)
+from rnascl_jax import losses
 from rnascl_jax.attacks import unrolling
-from rnascl_jax.feeds import DeviceData
+from rnascl_jax.config import resolve, settings
+from rnascl_jax.data import batches
+from rnascl_jax.models import networks, student, teachers
+from rnascl_jax.runtime import parallel
+from rnascl_jax.search import spaces
+from rnascl_jax.training import driver, lessons, steps
+from rnascl_jax.training.feeds import DeviceData
 
 _SPACE = flags.DEFINE_string('space', 's3', 'Search space, its widest network.')
 _NETWORK = flags.DEFINE_string('network', '', 'A teacher network instead.')
@@ -114,7 +107,7 @@ def _network():
   if _NETWORK.value:
     make = teachers.TEACHERS[_NETWORK.value]
     return make(num_classes=10, axis_name=parallel.AXIS)
-  space = search_space.widest(search_space.CIFAR_SPACES[_SPACE.value])
+  space = spaces.widest(spaces.CIFAR_SPACES[_SPACE.value])
   return student.Student(space, 10, axis_name=parallel.AXIS)
 
 

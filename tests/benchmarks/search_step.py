@@ -19,22 +19,18 @@ import numpy as np
 import optax
 from absl import app, flags
 
-from rnascl_jax import (
+from rnascl_jax.data import batches
+from rnascl_jax.models import networks, student, teachers
+from rnascl_jax.runtime import parallel
+from rnascl_jax.search import arch_params, flops, spaces
+from rnascl_jax.training import (
   adversarial,
-  arch_params,
-  batches,
   driver,
-  flops,
   lessons,
-  networks,
-  parallel,
-  search_space,
   search_steps,
   steps,
-  student,
-  teachers,
 )
-from rnascl_jax.feeds import DeviceData
+from rnascl_jax.training.feeds import DeviceData
 
 _SPACE = flags.DEFINE_string('space', 's3', 'Search space of Table 13.')
 _TEACHER = flags.DEFINE_string('teacher', 'small_resnet', 'Teacher network.')
@@ -66,7 +62,7 @@ def _teacher():
 
 def _search_step(over) -> float:
   """Seconds of one search step."""
-  space = search_space.CIFAR_SPACES[_SPACE.value]
+  space = spaces.CIFAR_SPACES[_SPACE.value]
   net, teacher = student.Student(space, 10, axis_name=parallel.AXIS), _teacher()
   recipe = steps.Recipe(
     net=net,
@@ -135,8 +131,8 @@ def _teacher_seconds() -> tuple[float, int]:
 
 def _mask_cost() -> float:
   """A step's time with masks over that without."""
-  space = search_space.CIFAR_SPACES[_SPACE.value]
-  wide = student.Student(search_space.widest(space), 10)
+  space = spaces.CIFAR_SPACES[_SPACE.value]
+  wide = student.Student(spaces.widest(space), 10)
   net = student.Student(space, 10)
   variables = _variables(net)
   images = jnp.zeros((_BATCH.value, *_SHAPE))

@@ -27,16 +27,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnascl_jax
-from rnascl_jax import (
-  attention,
-  batches,
-  datasets,
-  distillation,
-  files,
-  lessons,
-  networks,
-)
-from rnascl_jax.teachers import build
+from rnascl_jax import losses
+from rnascl_jax.data import batches, datasets
+from rnascl_jax.losses import attention
+from rnascl_jax.models import networks
+from rnascl_jax.models.teachers import build
+from rnascl_jax.runtime import files
+from rnascl_jax.training import lessons
 
 
 def _arguments() -> argparse.Namespace:
@@ -101,7 +98,7 @@ def main() -> None:
     how = lessons.Distillation(net.clone(dtype=dtype), side)
     teach = jax.jit(lambda v, x: lessons.teach(how, v, x))
     lesson = jax.block_until_ready(teach(variables, images))
-    kl = distillation.kl_student_teacher(logits, lesson.selected)
+    kl = losses.kl_student_teacher(logits, lesson.selected)
     attended = attention.attention_loss(maps, lesson.maps, weights)
     return {
       'KL(student, teacher)': float(kl.mean()),

@@ -5,8 +5,7 @@ import subprocess
 
 import pytest
 
-from rnascl_jax import files
-from rnascl_jax.runtime import digests
+from rnascl_jax.runtime import digests, files
 
 _REMEDY = 'Restore it from a copy.'
 

@@ -9,8 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from rnascl_jax import checkpoints, files, metrics
-from rnascl_jax.runtime import disk, lock
+from rnascl_jax.runtime import checkpoints, disk, files, lock, metrics
 
 
 @contextlib.contextmanager

@@ -13,10 +13,11 @@ import threading
 import numpy as np
 import pytest
 
-from rnascl_jax import adversarial_images, checkpoints, files, loops, metrics
-from rnascl_jax.journal import Journal
-from rnascl_jax.loops import run as runs
-from rnascl_jax.runtime import lock
+from rnascl_jax import stages
+from rnascl_jax.evaluation import adversarial_images
+from rnascl_jax.evaluation.journal import Journal
+from rnascl_jax.runtime import checkpoints, files, lock, metrics
+from rnascl_jax.stages import run as runs
 from tests import tiny
 
 _OTHER = """
@@ -190,7 +191,7 @@ def test_a_second_command_in_a_workdir_changes_nothing(stage, tmp_path):
       [str(tmp_path)] if stage == 'report' else [config, str(tmp_path)]
     )
     with pytest.raises(lock.HeldError, match=_WHO):
-      getattr(loops, stage)(*arguments)
+      getattr(stages, stage)(*arguments)
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')}
 
 
@@ -269,8 +270,8 @@ def test_an_empty_workdir_is_refused(path, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'config.json').write_text('{}')
   for call in (
-    lambda: loops.pipeline(tiny.config(), path),
-    lambda: loops.report(path),
+    lambda: stages.pipeline(tiny.config(), path),
+    lambda: stages.report(path),
   ):
     with pytest.raises(ValueError, match='names nothing'):
       call()

@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from rnascl_jax import progress
-from rnascl_jax.runtime import outputs
+from rnascl_jax.runtime import outputs, progress
 
 _ROOT = pathlib.Path(__file__).parents[2]
 

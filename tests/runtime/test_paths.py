@@ -6,24 +6,15 @@ import pathlib
 import pytest
 
 import rnascl_jax
-from rnascl_jax import (
-  adversarial_images,
-  checkpoints,
-  datasets,
-  figures,
-  files,
-  journal,
-  loops,
-  paper,
-  report,
-)
-from rnascl_jax.datasets import classes
-from rnascl_jax.loops import given, given_architecture
-from rnascl_jax.loops import run as runs
-from rnascl_jax.pytorch import export
-from rnascl_jax.pytorch import files as torch_files
-from rnascl_jax.runtime import paths
-from rnascl_jax.teachers import torch_import
+from rnascl_jax import stages
+from rnascl_jax.data import classes, datasets
+from rnascl_jax.evaluation import adversarial_images, journal
+from rnascl_jax.interop import export, torch_import
+from rnascl_jax.interop import files as torch_files
+from rnascl_jax.reporting import figures, paper, report
+from rnascl_jax.runtime import checkpoints, files, paths
+from rnascl_jax.stages import given, given_architecture
+from rnascl_jax.stages import run as runs
 from tests import tiny
 
 
@@ -90,8 +81,8 @@ def _config(**fields: str):
 
 _ENTRIES = {
   'load': rnascl_jax.load,
-  'pipeline': lambda path: loops.pipeline(tiny.config(), path),
-  'loops.report': loops.report,
+  'pipeline': lambda path: stages.pipeline(tiny.config(), path),
+  'loops.report': stages.report,
   'report': report.write,
   'terminal': report.terminal_table,
   'seeds': lambda path: report.seeds_table([path, path]),

@@ -1,0 +1,1 @@
+"""What a run is: fields, their bounds, and the objects that they name."""

@@ -1,0 +1,226 @@
+"""Fields that are fine one by one and contradict each other."""
+
+import math
+import re
+from collections.abc import Mapping
+
+from rnascl_jax.config.settings.inputs import Data, Network, Space
+from rnascl_jax.config.settings.run import Settings
+from rnascl_jax.config.settings.stages import Hardened, Search, Student, Teacher
+from rnascl_jax.runtime import spelling
+
+# What images that are resized when they are read have, and others do not.
+_RESIZED = ('image_size', 'classes', 'min_crop', 'workers')
+# What describes the stages of a custom search space, and the rest of it.
+_STAGES = ('depths', 'choices', 'strides')
+_CUSTOM = (
+  *_STAGES,
+  'stem_features',
+  'stem_stride',
+  'expansion',
+  'squeeze_excite',
+  'head_features',
+)
+# Names of other models and files of a run.
+_RESERVED = (
+  'teacher',
+  'vulnerable_teacher',
+  'search',
+  'robustness',
+  'attention',
+)
+_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]{0,63}')
+# Characters of a label.
+_LONGEST = 100
+# Blocks of a network and widths of one of them, at most.
+_MOST_BLOCKS, _MOST_CHOICES = 256, 64
+# The least temperature of a search.
+_COLDEST = 1e-6
+
+
+def check(settings: Settings) -> None:
+  """Raises where fields are fine one by one but contradict each other."""
+  _check_data(settings.data)
+  _check_space(settings.space)
+  _check_search(settings.search)
+  if not settings.evaluation.attacks or not settings.students:
+    raise ValueError(
+      f'config.evaluation.attacks={settings.evaluation.attacks} and '
+      f'config.students={tuple(settings.students)} must not be empty.'
+    )
+  _check_names(settings)
+  for name, student in settings.students.items():
+    _check_teacher(student, f'config.students.{name}', settings.controls)
+  for where in ('teacher', 'vulnerable_teacher'):
+    teacher = getattr(settings, where)
+    _check_classes(teacher, where)
+    _check_network(teacher.network, where)
+  _check_adversarial(settings)
+
+
+def _check_data(data: Data) -> None:
+  if data.name == 'imagenet':
+    if data.padding:
+      raise ValueError(
+        f'config.data.padding={data.padding} has no meaning beside '
+        "config.data.name='imagenet', whose images are cropped before they are "
+        'resized (config.data.min_crop): set it to 0.'
+      )
+    return
+  for name in _RESIZED:
+    value, default = getattr(data, name), getattr(Data(), name)
+    if value != default:
+      raise ValueError(
+        f"config.data.{name}={value} is for config.data.name='imagenet' only: "
+        f'leave it at {default} for {data.name!r}.'
+      )
+
+
+def _check_space(space: Space) -> None:
+  for name in _CUSTOM:
+    value, default = getattr(space, name), getattr(Space(), name)
+    if space.name != 'custom' and value != default:
+      raise ValueError(
+        f'config.space.{name}={value} has no meaning beside '
+        f"config.space.name={space.name!r}: set name='custom', or leave it at "
+        f'{default}.'
+      )
+    if space.name == 'custom' and name in _STAGES and not value:
+      raise ValueError(
+        f"config.space.name='custom' needs config.space.{name}, one entry for "
+        'each stage.'
+      )
+  if sum(space.depths) > _MOST_BLOCKS:
+    raise ValueError(
+      f'config.space.depths={space.depths} has {sum(space.depths)} blocks; '
+      f'compiling more than {_MOST_BLOCKS} takes hours: use fewer.'
+    )
+  for widths in space.choices:
+    if len(widths) > _MOST_CHOICES:
+      raise ValueError(
+        f'config.space.choices has a stage of {len(widths)} widths; a search '
+        f'is among {_MOST_CHOICES} at most.'
+      )
+
+
+def _check_search(search: Search) -> None:
+  if search.method == 'vid' and search.kl_weight:
+    raise ValueError(
+      "config.search.method='vid' can be negative, and eq. (2) multiplies the "
+      'loss by n_f(G): it would search for the most expensive network. Choose '
+      'another method, or kl_weight=0; students may have it.'
+    )
+
+  coldest = search.temperature * math.exp(
+    -search.temperature_decay * (search.optimization.epochs - 1)
+  )
+  if coldest < _COLDEST:
+    raise ValueError(
+      f'config.search.temperature_decay={search.temperature_decay} lets the '
+      f'temperature fall to {coldest:.1e} in {search.optimization.epochs} '
+      f'epochs, where the logits are divided by it; keep it above {_COLDEST} '
+      'with a smaller decay or fewer epochs.'
+    )
+
+
+def _check_network(network: Network, where: str) -> None:
+  if sum(network.stage_sizes) > _MOST_BLOCKS:
+    raise ValueError(
+      f'config.{where}.network.stage_sizes={network.stage_sizes} has '
+      f'{sum(network.stage_sizes)} blocks; compiling more than {_MOST_BLOCKS} '
+      'takes hours: use fewer.'
+    )
+
+
+def _check_names(settings: Settings) -> None:
+  """Names of students are folders, and their labels lines of tables."""
+  hardened = settings.adversarial.students
+  taken: dict[str, str] = {name: name for name in _RESERVED}
+  for section, students in (
+    ('students', settings.students),
+    ('adversarial.students', hardened),
+  ):
+    for name in students:
+      where = f'config.{section}.{name}'
+      if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(
+          f'config.{section} has {name!r}, which cannot be the name of a '
+          'student: it is a folder. Use at most 64 ASCII letters, digits and '
+          '_, with a letter in front.'
+        )
+      if name in settings.students and students is hardened:
+        raise ValueError(
+          f'{where} has the name of the student config.students.{name}, and '
+          'both are rows of one table: choose another, such as '
+          f'{name}_hardened.'
+        )
+      if name.lower() in taken:
+        raise ValueError(
+          f'{where} cannot be the name of a student: {taken[name.lower()]!r} '
+          'has its folder, on some systems whatever the case of letters. '
+          'Choose another.'
+        )
+      taken[name.lower()] = name
+  _check_labels(
+    {
+      'teacher': settings.teacher,
+      'vulnerable_teacher': settings.vulnerable_teacher,
+      **{f'students.{n}': s for n, s in settings.students.items()},
+      **{f'adversarial.students.{n}': s for n, s in hardened.items()},
+    }
+  )
+
+
+def _check_labels(labelled: Mapping[str, Teacher | Student | Hardened]) -> None:
+  for where, found in labelled.items():
+    # Matplotlib leaves labels with a _ in front out of a legend.
+    fine = found.label.strip() and not found.label.startswith('_')
+    if not (
+      fine and found.label.isprintable() and len(found.label) <= _LONGEST
+    ):
+      raise ValueError(
+        f'config.{where}.label={found.label[:_LONGEST]!r} has '
+        f'{len(found.label)} characters and heads a row of tables: use one '
+        f'line of 1 to {_LONGEST} printable characters, without a _ in front.'
+      )
+
+
+def _check_teacher(student: Student, where: str, controls: bool) -> None:
+  if student.teacher not in ('', 'teacher', 'vulnerable_teacher'):
+    raise ValueError(
+      f'{where}.teacher={student.teacher!r} must be "teacher", '
+      '"vulnerable_teacher" or "" for none.'
+    )
+  if not student.teacher and (student.kl_weight or student.gamma):
+    raise ValueError(
+      f'{where} has kl_weight={student.kl_weight} and gamma={student.gamma} '
+      'but no teacher: set both to 0 or name a teacher.'
+    )
+  if student.teacher == 'vulnerable_teacher' and not controls:
+    raise ValueError(
+      f'{where}.teacher is the control, which is not trained: set '
+      'config.controls=True.'
+    )
+
+
+def _check_classes(teacher: Teacher, where: str) -> None:
+  if teacher.classes and not teacher.checkpoint:
+    raise ValueError(
+      f'config.{where}.classes names {len(teacher.classes)} classes of a '
+      f'checkpoint, but config.{where}.checkpoint is empty: name one, or leave '
+      'classes empty.'
+    )
+
+
+def _check_adversarial(settings: Settings) -> None:
+  """Trainings on attacks start from a student."""
+  students = settings.students
+  for name, hardened in settings.adversarial.students.items():
+    where = f'config.adversarial.students.{name}'
+    if hardened.student not in students:
+      hint = spelling.did_you_mean(hardened.student, students)
+      raise ValueError(
+        f'{where}.student={hardened.student!r} is not a student of this '
+        f'config.{hint} Choose one of: {", ".join(map(repr, students))}; or '
+        'leave the entry out of config.adversarial.students.'
+      )

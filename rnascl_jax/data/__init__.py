@@ -1,0 +1,1 @@
+"""Images and labels: where they come from, and how they are batched."""

@@ -1,0 +1,183 @@
+"""Which image is in which split and batch, and what becomes of it on a device.
+
+The order depends on nothing but the seed and the epoch, so a resumed run, and
+every host of several, sees the images of an uninterrupted one.
+
+Example:
+  >>> from rnascl_jax.data import batches
+  >>> batches.batch_order(0, epoch=3, num_examples=1152, batch_size=128).shape
+  (9, 128)
+  >>> indices, mask = batches.evaluation_batches(5, batch_size=2)
+  >>> indices.tolist(), mask[-1].tolist()
+  ([[0, 1], [2, 3], [4, 0]], [True, False])
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnascl_jax.base import Array, Key
+
+# Part of the key of the fixed splits: never the seed of a run.
+_SPLIT_KEY = 0xD1CE
+
+
+def random_order(key: tuple[int, int], size: int) -> np.ndarray:
+  """A permutation that no version of NumPy, platform or process changes.
+
+  It sorts the raw words of Philox, a stream that NumPy keeps for good, which it
+  does not promise of `Generator.permutation`.
+
+  Args:
+    key: two integers in [0, 2^64).
+    size: at least 0.
+
+  Returns:
+    [size], int32.
+  """
+  if not all(0 <= word < 2**64 for word in key):
+    raise ValueError(f'a seed or epoch of {key} is outside [0, 2^64).')
+  words = np.random.Philox(key=np.array(key, np.uint64)).random_raw(size)
+  return np.argsort(words, kind='stable').astype(np.int32)
+
+
+def stratified_holdout(labels: np.ndarray, size: int) -> np.ndarray:
+  """Chooses examples so that every class has its share, the same ones always.
+
+  Args:
+    labels: [N], integers >= 0.
+    size: how many to choose, in [0, N].
+
+  Returns:
+    [N], bool, `size` of them True. A class's count is its exact share rounded
+    down or up.
+  """
+  if not 0 <= size <= len(labels):
+    raise ValueError(f'size={size} must lie in [0, {len(labels)}].')
+  counts = np.bincount(labels)
+  shares, remainders = np.divmod(counts * size, len(labels))
+  # What rounding down left over goes to the largest remainders.
+  left_over = size - shares.sum()
+  shares[np.argsort(-remainders, kind='stable')[:left_over]] += 1
+  chosen = np.zeros(len(labels), bool)
+  for label, share in enumerate(shares):
+    members = np.flatnonzero(labels == label)
+    order = random_order((_SPLIT_KEY, label), len(members))
+    chosen[members[order[:share]]] = True
+  return chosen
+
+
+def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+  """A random order of all examples, the same on every platform and process.
+
+  Args:
+    seed: in [0, 2^64).
+    epoch: in [0, 2^64).
+    num_examples: at least 1.
+
+  Returns:
+    [num_examples], int32, a permutation.
+  """
+  return random_order((seed, epoch), num_examples)
+
+
+def batch_order(
+  seed: int, epoch: int, num_examples: int, batch_size: int
+) -> np.ndarray:
+  """The training batches of an epoch.
+
+  The examples that do not fill a batch are dropped; they are others in every
+  epoch, so no example is left out for good.
+
+  Args:
+    seed: in [0, 2^64).
+    epoch: in [0, 2^64).
+    num_examples: how many there are.
+    batch_size: the global one, in [1, num_examples].
+
+  Returns:
+    [steps, batch_size], int32 indices, every one at most once.
+  """
+  if not 1 <= batch_size <= num_examples:
+    raise ValueError(
+      f'batch_size={batch_size} must lie in [1, {num_examples}], the number of '
+      'training examples.'
+    )
+  steps = num_examples // batch_size
+  order = epoch_order(seed, epoch, num_examples)
+  return order[: steps * batch_size].reshape(steps, batch_size)
+
+
+def evaluation_batches(
+  num_examples: int, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Batches in which every example appears exactly once.
+
+  Args:
+    num_examples: at least 0.
+    batch_size: at least 1.
+
+  Returns:
+    indices: [steps, batch_size], int32, in order; the last batch is filled up
+      with index 0.
+    mask: [steps, batch_size], bool, False where filled up.
+  """
+  if num_examples < 0 or batch_size < 1:
+    raise ValueError(
+      f'num_examples={num_examples} must be at least 0 and '
+      f'batch_size={batch_size} at least 1.'
+    )
+  steps = -(-num_examples // batch_size)
+  position = np.arange(steps * batch_size, dtype=np.int32)
+  mask = position < num_examples
+  shape = (steps, batch_size)
+  return np.where(mask, position, 0).reshape(shape), mask.reshape(shape)
+
+
+def to_float(images: Array | np.ndarray) -> Array:
+  """Pixels of 0..255 as float32 in [0, 1], each the number nearest to v / 255.
+
+  XLA replaces a division by a constant by a product with its reciprocal, which
+  misses half of the 256 values by a unit in the last place. Here 1 / 255 is the
+  sum of 257 / 2^16, whose product with a pixel is exact, and 1 / (255 * 2^16),
+  so only the final addition rounds, with or without fused multiply-add.
+
+  Args:
+    images: [...], uint8.
+
+  Returns:
+    [...], float32.
+  """
+  if images.dtype != np.uint8:
+    raise ValueError(f'images are {images.dtype}, must be uint8 in 0..255.')
+  pixels = jnp.asarray(images).astype(jnp.float32)
+  high, low = np.float32(257 / 2**16), np.float32(1 / (255 * 2**16))
+  return pixels * high + pixels * low
+
+
+def augment(key: Key, image: Array, *, padding: int, flip: bool) -> Array:
+  """Random crop of the zero-padded image, then a flip half of the time.
+
+  Args:
+    key: a typed random key.
+    image: [H, W, C], one image; lift it by `jax.vmap` over keys and images.
+    padding: pixels added on every side, at least 0; 0 does not crop.
+    flip: whether to mirror left and right with probability 1/2.
+
+  Returns:
+    [H, W, C].
+  """
+  if image.ndim != 3:
+    raise ValueError(f'one image [H, W, C] expected, got shape {image.shape}.')
+  if padding < 0:
+    raise ValueError(f'padding={padding} must be at least 0.')
+  crop_key, flip_key = jax.random.split(key)
+  if padding > 0:
+    rows, columns = jax.random.randint(crop_key, (2,), 0, 2 * padding + 1)
+    around = ((padding, padding), (padding, padding), (0, 0))
+    padded = jnp.pad(image, around)  # [H + 2 padding, W + 2 padding, C]
+    image = jax.lax.dynamic_slice(padded, (rows, columns, 0), image.shape)
+  if flip:
+    mirrored = jax.random.bernoulli(flip_key)
+    image = jnp.where(mirrored, image[:, ::-1], image)
+  return image

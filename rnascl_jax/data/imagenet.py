@@ -1,0 +1,105 @@
+"""ImageNet, or some classes of it, as prepared by TensorFlow Datasets.
+
+Images stay on disk as JPEG files, see `stored_images`. The test split is
+ImageNet's validation split, whose labels are public; the validation split is
+held out from the training images.
+"""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from rnascl_jax.data import classes as class_subset
+from rnascl_jax.data import labels, prepared, splits
+from rnascl_jax.data.stored_images import StoredImages
+
+_IMAGE_SIZE = 224
+# Held out of each class where the number of images is not given.
+_HELD_OUT = 10
+_BY_HAND = (
+  'Its images are behind a login: put ILSVRC2012_img_train.tar and '
+  'ILSVRC2012_img_val.tar of https://image-net.org/download-images into '
+  'downloads/manual there first. '
+)
+
+
+def load(
+  data_dir: str | os.PathLike[str] | None = None,
+  validation_size: int | None = None,
+  limit: splits.Limit | None = None,
+  *,
+  image_size: int = 0,
+  classes: Sequence[str] = (),
+) -> splits.Dataset:
+  """ImageNet (ILSVRC 2012), see `datasets.load`.
+
+  1,281,167 images of 1000 classes for training and validation, 50,000 for
+  testing. The first time, labels are read from all files, see `labels`.
+
+  Reference:
+    Russakovsky et al., ImageNet large scale visual recognition challenge, 2015.
+  """
+  size = image_size or _IMAGE_SIZE
+  train, test = (_source(split, data_dir) for split in ('train', 'validation'))
+  names = tuple(train.dataset_info.features['label'].names)
+  subset = class_subset.indices(classes, names) if classes else ()
+  chosen = tuple(classes) or names
+  if validation_size is None:
+    validation_size = _HELD_OUT * len(chosen)
+  pool_size = test_size = None
+  if limit is not None:
+    pool_size = limit.train + min(validation_size, limit.test)
+    test_size = limit.test
+  return splits.assemble(
+    _split(train, size, subset, len(names), pool_size),
+    _split(test, size, subset, len(names), test_size),
+    validation_size=validation_size,
+    limit=limit,
+    name='imagenet',
+    class_names=chosen,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    subset=subset,
+    full_classes=len(names) if subset else 0,
+  )
+
+
+def _source(
+  split: str, data_dir: str | os.PathLike[str] | None
+) -> prepared.Source:
+  """Examples with encoded images."""
+  import tensorflow_datasets as tfds
+
+  return prepared.source(
+    'imagenet2012',
+    split,
+    data_dir,
+    first=_BY_HAND,
+    decoders={'image': tfds.decode.SkipDecoding()},
+  )
+
+
+def _split(
+  source: prepared.Source,
+  size: int,
+  subset: Sequence[int],
+  full_classes: int,
+  most: int | None,
+) -> splits.Split:
+  """The images of some classes, at least the first `most` of them."""
+
+  def rows(found: np.ndarray) -> np.ndarray:
+    return class_subset.relabelled(found, subset, full_classes)[0]
+
+  enough = None if most is None else lambda found: len(rows(found)) >= most
+  found = labels.read(source, enough)
+  records, new = class_subset.relabelled(found, subset, full_classes)
+  images = StoredImages(
+    source,
+    records,
+    size,
+    name=f'{source.dataset_info.full_name} {source.split}',
+    version=prepared.fingerprint(source),
+  )
+  return splits.Split(images, new)

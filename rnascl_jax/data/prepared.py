@@ -1,0 +1,246 @@
+"""Data sets that TensorFlow Datasets has prepared as ArrayRecord files.
+
+They are read without TensorFlow, at random, from any number of threads, and a
+source can be sent to another process.
+"""
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Sequence
+from concurrent import futures
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from rnascl_jax.data import file_limit
+from rnascl_jax.runtime import files, paths
+
+_REMEDY = 'Prepare the data set again, or use another copy.'
+# Files that are opened at once to count their records.
+_THREADS = 16
+
+
+class Source:
+  """A split of a data set that TFDS has prepared; it names what is damaged.
+
+  Attributes:
+    dataset_info: of TFDS.
+    split: its name, as TFDS knows it.
+  """
+
+  def __init__(self, found: Any):
+    self._found = found
+    self.dataset_info = found.dataset_info
+    self.split: str = found.split
+
+  def __len__(self) -> int:
+    return len(self._found)
+
+  def __getitems__(self, records: Sequence[int]) -> list[dict[str, Any]]:
+    """Reads examples.
+
+    Args:
+      records: places in the split.
+
+    Returns:
+      The features of each.
+
+    Raises:
+      DamagedFileError: a record cannot be read; the message has its file.
+    """
+    try:
+      return self._found.__getitems__(records)
+    # What a reader raises depends on where it finds the file damaged.
+    except Exception as error:
+      if len(records) > 1:
+        return [self.__getitems__([record])[0] for record in records]
+      raise files.DamagedFileError(
+        f'{self.file_of(records[0])}: record {records[0]} of '
+        f'{self.dataset_info.name} {self.split} cannot be read: '
+        f'{_one_line(error)}. {_REMEDY}'
+      ) from error
+
+  def file_of(self, record: int) -> str:
+    """The path of the file that has a record."""
+    paths, counts = zip(*shards(self), strict=True)
+    return paths[int(np.searchsorted(np.cumsum(counts), record, side='right'))]
+
+  def labels(
+    self, records: Sequence[int], examples: Sequence[dict[str, Any]]
+  ) -> list[int]:
+    """The labels of examples, checked.
+
+    Args:
+      records: places in the split.
+      examples: what was read there.
+
+    Returns:
+      Integers in [0, K).
+
+    Raises:
+      DamagedFileError: a record has no label or one of no class; the message
+        has its file.
+    """
+    classes = len(self.dataset_info.features['label'].names)
+    labels = [example['label'] for example in examples]
+    for record, label in zip(records, labels, strict=True):
+      if label is None or not 0 <= label < classes:
+        raise files.DamagedFileError(
+          f'{self.file_of(record)}: record {record} of '
+          f'{self.dataset_info.name} {self.split} has the label {label}, which '
+          f'is none of {classes} classes. {_REMEDY}'
+        )
+    return [int(label) for label in labels]
+
+
+def source(
+  name: str,
+  split: str,
+  data_dir: str | os.PathLike[str] | None,
+  *,
+  first: str = '',
+  **options: Any,
+) -> Source:
+  """A random-access source of a data set that TFDS has prepared.
+
+  Args:
+    name: of the data set, as TFDS knows it.
+    split: as TFDS knows it.
+    data_dir: where TFDS keeps its data; None for its default.
+    first: what has to be done before preparing, for the message.
+    **options: of `tfds.data_source`.
+
+  Returns:
+    `source.__getitems__([3, 5])` are dictionaries with the examples' features.
+
+  Raises:
+    FileNotFoundError: the data is not prepared; the message says how to.
+    DamagedFileError: a file is missing, damaged or contradicts another.
+  """
+  import tensorflow_datasets as tfds
+
+  directory = str(paths.local(data_dir, 'data_dir')) if data_dir else None
+  verbosity = logging.get_verbosity()
+  try:
+    # TFDS tells from where it loads, and what its copy of a text says.
+    logging.set_verbosity(min(verbosity, logging.WARNING))
+    found = tfds.data_source(
+      name, split=split, data_dir=directory, download=False, **options
+    )
+  except (
+    NotImplementedError,
+    tfds.core.DatasetNotFoundError,
+    KeyError,  # A builder without splits: nothing was prepared.
+  ) as error:
+    place = '' if directory is None else f", data_dir='{directory}'"
+    raise FileNotFoundError(
+      f'{name} is not prepared as ArrayRecord in '
+      f'{directory or tfds.core.constants.DATA_DIR}. {first}Prepare it once by'
+      '\n'
+      f'  python -c "import tensorflow_datasets as tfds; tfds.builder('
+      f"'{name}'{place}, file_format='array_record')"
+      '.download_and_prepare()"\n'
+      'in an environment that has TensorFlow (only preparing needs it), or '
+      'name the place of a prepared copy: data_dir or TFDS_DATA_DIR.'
+    ) from error
+  # What TFDS raises depends on what is wrong with its description.
+  except Exception as error:
+    place = os.path.join(directory or tfds.core.constants.DATA_DIR, name)
+    raise files.DamagedFileError(
+      f'{place}: dataset_info.json there does not describe a prepared split '
+      f'{split!r}: {_one_line(error)}. {_REMEDY}'
+    ) from error
+  finally:
+    logging.set_verbosity(verbosity)
+  file_limit.allow(len(shards(found)))
+  _check_files(found)
+  _check_names(found)
+  return Source(found)
+
+
+def _one_line(error: Exception) -> str:
+  return ' '.join(str(error).split()).rstrip('.') or type(error).__name__
+
+
+def _check_files(source: Any) -> None:
+  """Raises unless all files are there, each with as many records as said."""
+  listed = shards(source)
+  missing = [path for path, _ in listed if not os.path.isfile(path)]
+  if missing:
+    raise files.DamagedFileError(
+      f'{missing[0]}, one of {len(listed)} files of {source.dataset_info.name} '
+      f'{source.split}, is missing ({len(missing)} of them are). {_REMEDY}'
+    )
+  with futures.ThreadPoolExecutor(_THREADS) as pool:
+    counted = pool.map(_records, [path for path, _ in listed])
+    for (path, records), count in zip(listed, counted, strict=True):
+      if count != records:
+        raise files.DamagedFileError(
+          f'{path} has {count} records, where dataset_info.json beside it says '
+          f'{records}. {_REMEDY}'
+        )
+
+
+def _records(path: str) -> int:
+  """How many records a file has."""
+  from array_record.python import array_record_module
+
+  try:
+    reader = array_record_module.ArrayRecordReader(path)
+    count = reader.num_records()
+    reader.close()
+  except (RuntimeError, ValueError, OSError) as error:
+    raise files.DamagedFileError(
+      f'{path} is not a whole ArrayRecord file: {_one_line(error)}. {_REMEDY}'
+    ) from error
+  return count
+
+
+def _check_names(source: Any) -> None:
+  """Raises if the names of the classes are not those of the labels."""
+  feature = source.dataset_info.features['label']
+  path = pathlib.Path(source.dataset_info.data_dir, 'label.labels.txt')
+  try:
+    text = path.read_text('utf-8', errors='replace')
+  except FileNotFoundError:
+    return  # TFDS numbers the classes then.
+  except OSError:
+    text = ''
+  names = [line.strip() for line in text.splitlines() if line.strip()]
+  wrong = [
+    f'line {number} is {name!r}, not {known!r}'
+    for number, (name, known) in enumerate(
+      zip(names, feature.names, strict=False), start=1
+    )
+    if name != known
+  ]
+  if len(set(names)) != feature.num_classes:
+    wrong = [f'it names {len(set(names))} classes of {feature.num_classes}']
+  if wrong:
+    raise files.DamagedFileError(
+      f'{path} does not name the classes of {source.dataset_info.name}: '
+      f'{wrong[0]}. {_REMEDY}'
+    )
+
+
+def shards(source: Any) -> list[tuple[str, int]]:
+  """The files of a split, and how many records each has."""
+  instructions = source.dataset_info.splits[source.split].file_instructions
+  return [(os.fspath(file.filename), file.take) for file in instructions]
+
+
+def fingerprint(source: Any) -> str:
+  """Tells a copy of a split from others by its files' names and lengths.
+
+  Returns:
+    16 hexadecimal digits; bytes of the files enter as numbers only, so it is
+    found without reading them.
+  """
+  info = source.dataset_info
+  found = hashlib.sha256(f'{info.name} {info.version} {source.split}'.encode())
+  for path, records in shards(source):
+    name, size = os.path.basename(path), os.path.getsize(path)
+    found.update(f' {name} {records} {size}'.encode())
+  return found.hexdigest()[:16]

@@ -1,0 +1,195 @@
+"""Images on disk that look like an array in memory.
+
+Encoded images of any size are decoded when they are indexed, as those of a
+test are; `decode` makes other images of them, such as random crops.
+
+Example:
+  >>> import io
+  >>> import numpy as np
+  >>> from PIL import Image
+  >>> from rnascl_jax.data.datasets import StoredImages
+  >>> file = io.BytesIO()
+  >>> Image.new('RGB', (40, 30), 'red').save(file, 'JPEG')
+  >>> class Red:
+  ...   def __getitems__(self, records):
+  ...     return [{'image': file.getvalue()} for _ in records]
+  >>> images = StoredImages(Red(), np.arange(5), 16, name='red')
+  >>> images.shape, images[1:3].shape, images[np.array([4, 0])].shape
+  ((5, 16, 16, 3), (2, 16, 16, 3), (2, 16, 16, 3))
+"""
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent import futures
+from typing import Any
+
+import numpy as np
+
+from rnascl_jax.data import images as pixels
+from rnascl_jax.runtime import files
+
+# Encoded images that are read at a call; about 115 kB each.
+_READ = 256
+
+
+class StoredImages:
+  """Encoded images that look like an array [N, H, W, 3] of uint8.
+
+  A slice is of this class; integers, an array of them, and a boolean mask give
+  decoded images in memory, as `images.evaluation_image` makes them.
+  `np.asarray` decodes all.
+
+  Attributes:
+    shape: (N, side, side, 3).
+    dtype: uint8.
+    name: of the data set and its split, for messages.
+  """
+
+  dtype = np.dtype(np.uint8)
+  ndim = 4
+
+  def __init__(
+    self,
+    source: Any,
+    records: np.ndarray,
+    side: int,
+    *,
+    name: str,
+    version: str = '',
+  ):
+    """Describes images; nothing is read.
+
+    Args:
+      source: `source.__getitems__(list of ints)` are dictionaries with 'image',
+        the encoded image, and maybe 'file_name'. It can be pickled, and used by
+        many threads.
+      records: [N], integers: the images' places in the source.
+      side: of the decoded images in pixels, at least 1.
+      name: of the data set and its split.
+      version: tells a copy of the data from others, for `fingerprint`.
+    """
+    if side < 1:
+      raise ValueError(f'image_size={side} must be at least 1, such as 224.')
+    self.source = source
+    self.records = np.asarray(records)
+    self.name = name
+    self.version = version
+    self.shape = (len(self.records), side, side, 3)
+
+  @property
+  def nbytes(self) -> int:
+    """Of all images, decoded."""
+    return int(np.prod(self.shape, dtype=np.int64))
+
+  def __len__(self) -> int:
+    return self.shape[0]
+
+  def __getitem__(self, index: Any) -> Any:
+    if isinstance(index, slice):
+      return self.select(index)
+    rows = np.asarray(index)
+    if not rows.size:
+      rows = rows.astype(np.int64)  # NumPy makes floats of an empty list.
+    whole = rows.dtype == bool or np.issubdtype(rows.dtype, np.integer)
+    if not whole or isinstance(index, tuple):
+      raise TypeError(
+        f'images of {self.name} are indexed by {index!r}; use a slice, '
+        'integers or a boolean mask of the first axis.'
+      )
+    places = np.arange(len(self))[rows]
+    decoded = self.decode(places.reshape(-1), self._evaluation_image)
+    return decoded.reshape(*places.shape, *self.shape[1:])
+
+  def __array__(
+    self, dtype: Any = None, copy: bool | None = None
+  ) -> np.ndarray:
+    if copy is False:
+      raise ValueError('images on disk cannot become an array without a copy.')
+    decoded = self[np.arange(len(self))]
+    return decoded if dtype is None else decoded.astype(dtype, copy=False)
+
+  def select(self, rows: slice | np.ndarray) -> 'StoredImages':
+    """Some of the images, still on disk."""
+    return StoredImages(
+      self.source,
+      self.records[rows],
+      self.shape[1],
+      name=self.name,
+      version=self.version,
+    )
+
+  def decode(
+    self,
+    rows: np.ndarray,
+    transform: Callable[[bytes, int], np.ndarray],
+    *,
+    threads: bool = True,
+  ) -> np.ndarray:
+    """Reads images and makes arrays of them.
+
+    Args:
+      rows: [n], which images.
+      transform: (encoded image, its place in rows) -> [H, W, 3] uint8.
+      threads: whether all cores take part.
+
+    Returns:
+      [n, H, W, 3], uint8.
+
+    Raises:
+      DamagedFileError: a record is no image; the message names it. One that
+        cannot be read is for the source to name, see `prepared.Source`.
+    """
+    decoded = np.empty((len(rows), *self.shape[1:]), np.uint8)
+    records = self.records[rows].tolist()
+
+    def store(place: int, example: dict[str, Any]) -> None:
+      try:
+        decoded[place] = transform(example['image'], place)
+      except pixels.NotAnImageError as error:
+        raise files.DamagedFileError(
+          f'{self._record(records[place], example)} is not an image: {error}. '
+          'Prepare the data set again, or use another copy.'
+        ) from error
+
+    apply = _pool().map if threads else map
+    for start in range(0, len(rows), _READ):
+      part = records[start : start + _READ]
+      places = range(start, start + len(part))
+      for _ in apply(store, places, self.source.__getitems__(part)):
+        pass
+    return decoded
+
+  def fingerprint(self) -> str:
+    """What tells the images from others, without reading them.
+
+    Returns:
+      64 hexadecimal digits, from name, version, records and shape.
+    """
+    text = f'{self.name} {self.version} {self.shape}'
+    found = hashlib.sha256(text.encode())
+    found.update(np.ascontiguousarray(self.records, np.int64).data)
+    return found.hexdigest()
+
+  def _evaluation_image(self, encoded: bytes, place: int) -> np.ndarray:
+    del place
+    return pixels.evaluation_image(encoded, self.shape[1])
+
+  def _record(self, record: int, example: dict[str, Any]) -> str:
+    file = example.get('file_name', b'')
+    known = f' ({file.decode()})' if file else ''
+    return f'record {record} of {self.name}{known}'
+
+
+@functools.cache
+def _pool() -> futures.ThreadPoolExecutor:
+  """Threads that decode; Pillow lets them run beside each other."""
+  return futures.ThreadPoolExecutor(cores(), thread_name_prefix='decode')
+
+
+def cores() -> int:
+  """How many cores this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""Accuracy, attacks on a network, and what they leave behind."""

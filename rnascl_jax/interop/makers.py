@@ -1,0 +1,203 @@
+"""What a pickle of `torch.save` may name, and what is made of it here.
+
+In the place of each function and class that it may name there is a function of
+ours, which makes numbers, containers and tensors of what it is given. No class
+or function of PyTorch or Python comes into the hands of the pickle.
+"""
+
+import re
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rnascl_jax.interop.tensors import Storage, Tensor
+
+_SCALARS = (str, bytes, int, float, complex, bool, type(None))
+# Of keys that are tuples; longer ones are compared as objects.
+_MOST_IN_KEY = 16
+_NUMPY_TYPE = re.compile(r'[fiuc][1248]|c16|b1')
+# Takes another function and its arguments; for tensors of other classes.
+FROM_TYPE = 'torch._tensor._rebuild_from_type_v2'
+# What a pickle may name without calling it.
+NAMES = {
+  FROM_TYPE,
+  'torch.Tensor',
+  *(f'builtins.{kind}' for kind in ('bool', 'dict', 'float', 'int', 'list')),
+}
+
+
+class Placeholder:
+  """Stands for what is not read.
+
+  Attributes:
+    path: of the function or class that it is, or that made it.
+    items: what it holds by keys, if it is of a class of dicts.
+    is_module: whether it has the state of a PyTorch module.
+  """
+
+  def __init__(self, path: str):
+    self.path = path
+    self.items: dict[Any, Any] = {}
+    self.is_module = False
+
+
+class Known(NamedTuple):
+  """A name that a pickle may have: of a function of ours, or not called."""
+
+  path: str
+
+
+class NumpyType:
+  """The type of a number of NumPy, whose order of bytes is told later."""
+
+  def __init__(self, code: str):
+    self.code, self.swapped = code, False
+
+
+def _encoded(text: str, codec: str = 'latin1') -> bytes:
+  """Bytes, which protocol 2 writes as a text."""
+  if type(text) is not str or codec not in ('latin1', 'latin-1'):
+    raise ValueError('bytes that are not in latin1')
+  return text.encode('latin1')
+
+
+def _dict(items: Any = ()) -> dict[Any, Any]:
+  if type(items) is dict:
+    return dict(items)
+  if type(items) not in (list, tuple):
+    raise ValueError('a dict is made of what has no items')
+  if any(type(item) not in (list, tuple) or len(item) != 2 for item in items):
+    raise ValueError('a dict is made of what are no pairs')
+  return {as_key(key): value for key, value in items}
+
+
+def as_set(items: Any = ()) -> set[Any]:
+  """A set of these, see `as_key`."""
+  if type(items) not in (list, tuple, set):
+    raise ValueError('a set is made of what has no items')
+  return {as_key(item) for item in items}
+
+
+def _same(value: Any = None, *rest: Any) -> Any:
+  return value
+
+
+def _complex(real: Any, imaginary: Any) -> complex:
+  if type(real) is not float or type(imaginary) is not float:
+    raise ValueError('a complex number is made of what are no numbers')
+  return complex(real, imaginary)
+
+
+def _parameter(data: Any, *rest: Any) -> Tensor:
+  if not isinstance(data, Tensor):
+    raise ValueError('a parameter is made of what is no tensor')
+  return data
+
+
+def _tensor(
+  storage: Any,
+  offset: Any,
+  shape: Any,
+  strides: Any,
+  requires_grad: Any = False,
+  hooks: Any = None,
+  metadata: Any = None,
+) -> Tensor:
+  if not isinstance(storage, Storage):
+    raise ValueError('a tensor is made of what is no storage')
+  if type(shape) is not tuple or type(strides) is not tuple:
+    raise ValueError('a tensor has no shape')
+  why = 'a conjugate or negative view' if metadata else ''
+  return Tensor(storage, offset, shape, strides, storage.dtype, why)
+
+
+def _tensor_of_type(
+  storage: Any,
+  offset: Any,
+  shape: Any,
+  strides: Any,
+  requires_grad: Any,
+  hooks: Any,
+  dtype: Any,
+  metadata: Any = None,
+) -> Tensor:
+  made = _tensor(storage, offset, shape, strides, metadata=metadata)
+  if not isinstance(dtype, np.dtype):
+    raise ValueError('a tensor is of a type that is not known')
+  return Tensor(storage, offset, shape, strides, dtype, made.unreadable)
+
+
+def _not_dense(*args: Any) -> Tensor:
+  return Tensor(None, unreadable='a sparse or quantised tensor')
+
+
+def _without_values(*args: Any) -> Tensor:
+  return Tensor(None, unreadable='a tensor without values (of device meta)')
+
+
+def _numpy_type(code: Any, *rest: Any) -> NumpyType:
+  if type(code) is not str:
+    raise ValueError('a type of NumPy has no name')
+  return NumpyType(code)
+
+
+def _numpy_number(kind: Any, content: Any) -> Any:
+  if type(content) is str:  # Of Python 2.
+    content = _encoded(content)
+  if not isinstance(kind, NumpyType) or type(content) is not bytes:
+    raise ValueError('a number of NumPy is made of other things')
+  if not _NUMPY_TYPE.fullmatch(kind.code):  # A text, a date, an object.
+    return Placeholder('numpy.generic')
+  dtype = np.dtype(kind.code)
+  if len(content) != dtype.itemsize:
+    raise ValueError('a number of NumPy has another length')
+  found = np.frombuffer(content, dtype)
+  return (found.byteswap() if kind.swapped else found)[0]
+
+
+# By the name in a pickle, that of Python 3.
+MAKERS: dict[str, Callable[..., Any]] = {
+  '_codecs.encode': _encoded,
+  'builtins.bytearray': lambda value=b'', codec='latin1': (
+    value if type(value) is bytes else _encoded(value, codec)
+  ),
+  'builtins.bytes': lambda: b'',
+  'builtins.complex': _complex,
+  'builtins.set': as_set,
+  'builtins.frozenset': as_set,
+  'collections.Counter': _dict,
+  'collections.OrderedDict': _dict,
+  'collections.defaultdict': lambda factory=None: {},
+  'numpy.dtype': _numpy_type,
+  'numpy.core.multiarray.scalar': _numpy_number,
+  'numpy._core.multiarray.scalar': _numpy_number,
+  'torch.Size': _same,
+  'torch.device': _same,
+  'torch.nn.parameter.Parameter': _parameter,
+  'torch.nn.parameter.Buffer': _parameter,
+  'torch.serialization._get_layout': _same,
+  'torch._utils._rebuild_device_tensor_from_cpu_tensor': _parameter,
+  'torch._utils._rebuild_meta_tensor_no_storage': _without_values,
+  'torch._utils._rebuild_parameter': _parameter,
+  'torch._utils._rebuild_parameter_with_state': _parameter,
+  'torch._utils._rebuild_qtensor': _not_dense,
+  'torch._utils._rebuild_sparse_tensor': _not_dense,
+  'torch._utils._rebuild_tensor': _tensor,
+  'torch._utils._rebuild_tensor_v2': _tensor,
+  'torch._utils._rebuild_tensor_v3': _tensor_of_type,
+}
+
+
+def as_key(value: Any) -> Hashable:
+  """A value as the key of a dict; a placeholder for what is no plain value.
+
+  Plain are scalars and short tuples of them, whose hash takes little time.
+  """
+  flat = type(value) is tuple and len(value) <= _MOST_IN_KEY
+  parts = value if flat else (value,)
+  if all(type(part) in _SCALARS for part in parts):
+    return value
+  if isinstance(value, np.generic | Storage | Tensor | Placeholder):
+    return value
+  return Placeholder('a key')

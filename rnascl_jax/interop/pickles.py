@@ -1,0 +1,211 @@
+"""Reads files of `torch.save` in one of three ways, see `files`."""
+
+import io
+import pathlib
+import pickle
+import re
+import struct
+import types
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from rnascl_jax.interop import archive, tensors, unpickler
+from rnascl_jax.interop.tensors import Storage
+
+WAYS = ('safe', 'inert', 'unsafe')
+ZIP, PICKLE = b'PK\x03\x04', b'\x80'
+# What a file of PyTorch before 1.6 begins with: two numbers as pickles.
+_MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
+_MOST_NAMED = 8
+
+
+def load(path: pathlib.Path, content: bytes, pickled: str) -> Any:
+  """Loads a file of `torch.save`.
+
+  Args:
+    path: of the file, for messages.
+    content: its bytes, which begin as `ZIP` or `PICKLE`.
+    pickled: one of `WAYS`.
+
+  Returns:
+    The object in it, with a `tensors.Tensor` for each tensor and a
+    `makers.Placeholder` for what is not read; in the unsafe way the object
+    itself, its tensors on the CPU.
+
+  Raises:
+    ValueError: the way is unknown, the file is damaged or TorchScript, or it
+      holds more than the way allows.
+    ImportError: in the unsafe way, PyTorch is not installed, or a library that
+      the file needs.
+  """
+  if pickled not in WAYS:
+    raise ValueError(f'pickles={pickled!r} must be one of {", ".join(WAYS)}.')
+  try:
+    records = archive.records(content) if content.startswith(ZIP) else None
+    if pickled != 'unsafe':
+      loaded, unknown = (
+        _from_pickles(content) if records is None else _from_archive(records)
+      )
+  except archive.UnsupportedError as error:
+    raise ValueError(f'{path} {error}.') from error
+  except ValueError as error:
+    raise _damaged(path, error) from error
+  if pickled == 'unsafe':
+    return _run(path, content)
+  if unknown and pickled == 'safe':
+    raise ValueError(
+      f'{path} holds more than tensors: its pickle names {listed(unknown)}. '
+      'Nothing of it was run. --pickles=inert reads the tensors and makes '
+      'placeholders of these, running none of them; --pickles=unsafe runs what '
+      'the file says, with your rights: only for a file whose author you trust.'
+    )
+  return loaded
+
+
+def _from_archive(records: Mapping[str, memoryview]) -> tuple[Any, set[str]]:
+  """What the pickle of an archive makes, and its unknown names."""
+  order = str(records.get('byteorder', b'little'), 'ascii')
+  storages = _Storages(
+    {
+      name.removeprefix('data/'): record
+      for name, record in records.items()
+      if name.startswith('data/')
+    },
+    tensors.is_swapped(order),
+  )
+  stream = io.BytesIO(records['data.pkl'])
+  found = unpickler.load(stream, storages)
+  if stream.read(1):
+    raise ValueError('there is something behind its pickle')
+  storages.check()
+  return found
+
+
+def _from_pickles(content: bytes) -> tuple[Any, set[str]]:
+  """The same of a file of PyTorch before 1.6: pickles, then storages."""
+  stream = io.BytesIO(content)
+  if unpickler.load(stream)[0] != _MAGIC:
+    raise ValueError('it does not begin with the number of torch.save')
+  version, system = unpickler.load(stream)[0], unpickler.load(stream)[0]
+  if version != _VERSION or type(system) is not dict:
+    raise ValueError('it is of another version of torch.save')
+  records: dict[str, memoryview] = {}
+  little = 'little' if system.get('little_endian', True) else 'big'
+  storages = _Storages(records, tensors.is_swapped(little))
+  found = unpickler.load(stream, storages)
+  keys, _ = unpickler.load(stream)
+  if type(keys) is not list or set(map(str, keys)) != set(storages.sizes):
+    raise ValueError('it lists other storages than its tensors have')
+  view = memoryview(content)
+  for key in keys:
+    head = stream.read(8)
+    if len(head) < 8 or key in records:
+      raise ValueError('its storages end too early')
+    (count,) = struct.unpack('<q', head)
+    begin = stream.tell()
+    stop = begin + count * storages.sizes[key]
+    if not begin <= stop <= len(content):
+      raise ValueError('its storages end too early')
+    records[key] = view[begin:stop]
+    stream.seek(stop)
+  if stream.read(1):
+    raise ValueError('there is something behind its storages')
+  storages.check()
+  return found
+
+
+class _Storages:
+  """Gives the storages that a pickle names.
+
+  Attributes:
+    sizes: bytes of a number of each storage, by its key.
+  """
+
+  def __init__(self, records: Mapping[str, memoryview], swapped: bool):
+    self.sizes: dict[str, int] = {}
+    self._records, self._swapped = records, swapped
+    self._named: list[Storage] = []
+
+  def __call__(self, identifier: Any) -> Any:
+    if type(identifier) is not tuple or not identifier:
+      raise ValueError('it names a storage by what is no tuple')
+    kind, *fields = identifier
+    if kind == 'module' and fields:  # The class of an older file, with code.
+      return fields[0]
+    if kind != 'storage' or not 4 <= len(fields) <= 5:
+      raise ValueError('it names what is no storage')
+    dtype, key, _, count, view = (*fields, None)[:5]
+    start = 0
+    if view is not None:  # Of PyTorch before 0.4.
+      if type(view) is not tuple or len(view) != 3:
+        raise ValueError('it names a part of a storage by what is none')
+      _, start, count = view
+    numbers = type(start) is type(count) is int
+    is_key = type(key) is str and key.isascii() and key.isdigit()
+    if not isinstance(dtype, np.dtype) or not is_key or not numbers:
+      raise ValueError('it names a storage of other things')
+    self.sizes.setdefault(key, dtype.itemsize)
+    found = Storage(self._records, key, dtype, start, count, self._swapped)
+    self._named.append(found)
+    return found
+
+  def check(self) -> None:
+    """Raises for a storage that is not in the file."""
+    for storage in self._named:
+      storage.content()
+
+
+def _run(path: pathlib.Path, content: bytes) -> Any:
+  """Lets a file make what it says, which may be anything."""
+  try:
+    import torch
+  except ImportError as error:
+    raise ImportError(
+      f'{path} can be read unsafely with PyTorch only, which is not installed: '
+      'run "pip install torch".'
+    ) from error
+  try:
+    return torch.load(
+      io.BytesIO(content),
+      map_location='cpu',
+      weights_only=False,
+      pickle_module=_dill_or_pickle(),
+    )
+  except ImportError:
+    raise
+  except AttributeError as error:
+    raise ValueError(
+      f'{path} needs a class that is not there: {error}.'
+    ) from error
+  # What the file runs may make any error at all.
+  except Exception as error:
+    raise _damaged(path, error) from error
+
+
+def _dill_or_pickle() -> types.ModuleType:
+  try:
+    import dill
+  except ImportError:
+    return pickle
+  return dill
+
+
+def listed(names: Collection[str]) -> str:
+  """Names of functions and classes in a file, as they can be printed."""
+  printable = sorted(re.sub(r'[^\w.<>]', '?', name)[:80] for name in names)
+  more = f', ... ({len(names)} in all)' if len(names) > _MOST_NAMED else ''
+  return ', '.join(printable[:_MOST_NAMED]) + more
+
+
+def _damaged(path: pathlib.Path, error: Exception) -> ValueError:
+  return ValueError(
+    f'{path} is damaged, incomplete or not of torch.save '
+    f'({_first_line(error)}): download it again.'
+  )
+
+
+def _first_line(error: Exception) -> str:
+  line = (str(error).splitlines() or [''])[0]
+  return line.rstrip('.') or type(error).__name__

@@ -1,0 +1,141 @@
+"""What training code puts around a network's names in a state dict.
+
+`DataParallel` puts `module.` before every name, RobustBench `model.`, MadryLab
+`module.model.`, and a `Sequential` with the normalisation in front `1.`. No
+list of prefixes is kept: the right one is that under which the network's own
+names are found. Whatever else is in the file must be known to change nothing:
+
+  counters of batches       BatchNorm's `num_batches_tracked`
+  normalisation             mean and deviation of the inputs, a first layer
+  a second copy             a whole network of equal weights under another
+                            prefix, such as MadryLab's `attacker.model.`
+  unused by the network     the `sub_block1` of TRADES' wide residual networks
+  not chosen                under another prefix than the one asked for
+"""
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from rnascl_jax.interop import state_dicts
+
+# The last part of names under which mean and deviation are kept, by prefixes of
+# the first layer or in the network itself.
+_MEANS = ('mean', 'new_mean', 'mu')
+_STDS = ('std', 'new_std', 'sigma')
+# RobustBench builds it for a few models; their forward pass does not call it.
+_UNUSED = 'sub_block1'
+
+
+class Unwrapped(NamedTuple):
+  """A state dict without what was around it.
+
+  Attributes:
+    arrays: by the network's own names, those that were found.
+    prefix: what stood before them, '' for nothing.
+    means: [C] each, what the file says of the inputs' mean: one, if anything.
+    stds: [C] each, the same of their deviation.
+    ignored: other keys that change nothing, by the reason.
+    unexpected: all other keys.
+    others: prefixes of further whole networks, of the same or other weights.
+  """
+
+  arrays: dict[str, np.ndarray]
+  prefix: str
+  means: list[tuple[float, ...]]
+  stds: list[tuple[float, ...]]
+  ignored: dict[str, list[str]]
+  unexpected: list[str]
+  others: list[str]
+
+
+def unwrap(
+  arrays: Mapping[str, np.ndarray],
+  expected: Collection[str],
+  prefix: str | None = None,
+) -> Unwrapped:
+  """Finds a network's own names in a state dict.
+
+  Args:
+    arrays: the state dict of a file.
+    expected: the network's names, see `state_dicts.shapes`.
+    prefix: what stands before them; None for the shortest of those under which
+      most of them are found.
+
+  Returns:
+    Its arrays, and what became of all others.
+  """
+  counted = _count(arrays, expected)
+  chosen = _best(counted) if prefix is None else prefix
+  own = {
+    name: arrays[chosen + name] for name in expected if chosen + name in arrays
+  }
+  used = {chosen + name for name in own}
+  others = [p for p, n in counted.items() if n == len(expected) and p != chosen]
+  copies = [p for p in others if _is_copy(arrays, own, p)]
+  ignored: dict[str, list[str]] = {}
+  unexpected = []
+  for key in arrays:
+    if key in used:
+      continue
+    reason = _reason(key, arrays[key], chosen)
+    if not reason and any(key.removeprefix(p) in own for p in copies):
+      reason = 'a second copy'
+    if not reason and prefix is not None and not key.startswith(prefix):
+      reason = 'not chosen'
+    if reason:
+      ignored.setdefault(reason, []).append(key)
+    else:
+      unexpected.append(key)
+  said = ignored.get('normalisation', [])
+  means, stds = _values(arrays, said, _MEANS), _values(arrays, said, _STDS)
+  return Unwrapped(own, chosen, means, stds, ignored, unexpected, others)
+
+
+def _count(
+  arrays: Mapping[str, np.ndarray], expected: Collection[str]
+) -> dict[str, int]:
+  """How many of the network's names are found, for every prefix of one."""
+  counted = {'': 0}
+  for name in expected:
+    for prefix in state_dicts.matching(arrays, name):
+      counted[prefix] = counted.get(prefix, 0) + 1
+  return counted
+
+
+def _best(counted: Mapping[str, int]) -> str:
+  """The prefix of most names; of equals the shortest, then the first."""
+  return min(counted, key=lambda prefix: (-counted[prefix], len(prefix)))
+
+
+def _is_copy(
+  arrays: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray], prefix: str
+) -> bool:
+  return all(
+    np.array_equal(arrays[prefix + name], array) for name, array in own.items()
+  )
+
+
+def _reason(key: str, array: np.ndarray, prefix: str) -> str:
+  """Why a key by itself changes nothing; '' if it may change something."""
+  last = key.rpartition('.')[2]
+  if last == state_dicts.COUNTER:
+    return 'counters of batches'
+  if last in (*_MEANS, *_STDS) and array.size in (1, 3):
+    return 'normalisation'
+  if key.removeprefix(prefix).split('.')[0] == _UNUSED:
+    return 'unused by the network'
+  return ''
+
+
+def _values(
+  arrays: Mapping[str, np.ndarray], keys: list[str], names: tuple[str, ...]
+) -> list[tuple[float, ...]]:
+  """The different values that keys of such names have."""
+  found = [
+    tuple(float(x) for x in arrays[key].reshape(-1))
+    for key in keys
+    if key.rpartition('.')[2] in names
+  ]
+  return list(dict.fromkeys(found))

@@ -1,0 +1,1 @@
+"""Networks: the student, the teachers, and the interface of both."""

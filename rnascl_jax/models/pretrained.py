@@ -1,0 +1,97 @@
+"""Loads a trained model of a workdir, without the code that searched it.
+
+  model = rnascl_jax.load('/tmp/digits')
+  logits = model.logits_fn(images)  # [B, H, W, C] in [0, 1] -> [B, K]
+
+`logits_fn` is a pure function in evaluation mode: jit it, attack it, take its
+gradient. (On a CPU it has no forward-mode derivatives: its convolutions have
+gradients of their own.)
+"""
+
+import os
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+
+from rnascl_jax.base import LogitsFn, Variables
+from rnascl_jax.models import networks
+from rnascl_jax.models.student import Student
+from rnascl_jax.models.teachers import build
+from rnascl_jax.runtime import checkpoints, paths
+from rnascl_jax.search import architecture
+from rnascl_jax.search.architecture import Architecture
+
+# Folders in a workdir with a folder for each student.
+_STAGES = ('train', 'adversarial')
+
+
+class Pretrained(NamedTuple):
+  """A trained classifier.
+
+  Attributes:
+    logits_fn: images [B, H, W, C] in [0, 1] -> logits [B, K].
+    net: its network, which also returns taps.
+    variables: parameters and BatchNorm statistics, NumPy arrays.
+    architecture: filters and tutors of a student, None for a teacher.
+    metadata: what was saved with it: data set, classes, normalisation.
+  """
+
+  logits_fn: LogitsFn
+  net: nn.Module
+  variables: Variables
+  architecture: Architecture | None
+  metadata: dict[str, Any]
+
+
+def load(workdir: str | os.PathLike[str], model: str = 'rnas_cl') -> Pretrained:
+  """Loads a trained model.
+
+  Args:
+    workdir: of a run.
+    model: a student's name ('rnas_cl', 'ce', ...), one that was trained further
+      on attacks ('rnas_cl_eq6'), or a teacher's ('teacher').
+
+  Returns:
+    The model.
+
+  Raises:
+    FileNotFoundError: if it was not trained there; it lists those that were.
+  """
+  folder = paths.local(workdir, 'workdir')
+  for place in (*(folder / stage / model for stage in _STAGES), folder / model):
+    if (place / 'stage.json').exists():
+      variables, metadata = checkpoints.load_variables(place / 'model')
+      return _build(variables, metadata)
+  found = sorted(
+    path.parent.name
+    for pattern in ('*', *(f'{stage}/*' for stage in _STAGES))
+    for path in folder.glob(f'{pattern}/stage.json')
+    if path.parent.name != 'search'
+  )
+  raise FileNotFoundError(
+    f'{folder} has no trained model {model!r}; it has '
+    f'{", ".join(found) or "none"}. Models are trained by python -m '
+    'experiments.pipeline.'
+  )
+
+
+def _build(variables: Variables, metadata: dict[str, Any]) -> Pretrained:
+  fields: dict[str, Any] = {
+    'num_classes': metadata['num_classes'],
+    'mean': tuple(metadata['mean']),
+    'std': tuple(metadata['std']),
+  }
+  found: Architecture | None = None
+  if metadata['kind'] == 'student':
+    found = architecture.from_dict(metadata['architecture'])
+    net: nn.Module = Student(
+      space=found.derived_space,
+      blocks_only=metadata['layers'] == 'block',
+      **fields,
+    )
+  else:
+    net = build.network(
+      metadata['network'], classes=metadata.get('classes', ()), **fields
+    )
+  logits_fn = networks.logits_fn(net, variables)
+  return Pretrained(logits_fn, net, variables, found, metadata)

@@ -1,0 +1,197 @@
+"""Attention maps of students beside those of the tutors they were given."""
+
+import textwrap
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from rnascl_jax.reporting.figures import style
+from rnascl_jax.reporting.figures.evaluation import Arrays, Json
+from rnascl_jax.reporting.figures.results import Run
+
+_IMAGES = 4
+_LAYERS = 4
+# Teacher layers with the most students, and of these students how many.
+_CHOSEN = 3
+_STUDENTS = 2
+# The student drawn to the left of RNAS-CL: the first of these that was saved.
+_BASELINES = ('ce_kl', 'ce')
+_KEY = (
+  "Number below a student's map: its distance to the tutor's map, in [0, √2]. "
+  "Colours: from 0 (dark) to the largest value of the row's maps of a layer."
+)
+
+
+class _Panel(NamedTuple):
+  """Maps of one teacher layer and of student layers that it teaches.
+
+  Attributes:
+    heading: above all.
+    titles: one for each column.
+    maps: of each column [images, h, w], the teacher's last.
+  """
+
+  heading: str
+  titles: list[str]
+  maps: list[np.ndarray]
+
+
+class _Maps(NamedTuple):
+  """What a run saved to show.
+
+  Attributes:
+    arrays: evaluation/attention.npz.
+    tutors: of architecture.json, one for each student layer.
+    students: keys and labels of the students shown, the baseline first.
+  """
+
+  arrays: Arrays
+  tutors: list[Json]
+  students: dict[str, str]
+
+  def of_layer(self, layer: int) -> list[np.ndarray]:
+    """Maps [n, h, w] of a layer, for each student."""
+    return [self.arrays[f'maps/{name}'][:, layer] for name in self.students]
+
+  def of_teacher(self, layer: int) -> np.ndarray:
+    return self.arrays['teacher_maps'][:, layer]
+
+
+def attention_maps(run: Run) -> Figure | None:
+  """Test images and maps: baseline, RNAS-CL and tutor of some student layers.
+
+  The maps of one layer and image share a colour scale from 0 to their largest
+  value; below a student's map stands its distance to the tutor's, eq. (1).
+  """
+  saved = _saved(run)
+  if saved is None:
+    return None
+  titles = [*saved.students.values(), 'Tutor']
+  panels = []
+  for layer in _regular(len(saved.tutors), _LAYERS):
+    tutor = saved.tutors[layer]
+    maps = [*saved.of_layer(layer), saved.of_teacher(tutor['tutor'])]
+    panels.append(_Panel(_heading(layer, tutor), titles, maps))
+  return _draw(saved.arrays['images'], panels)
+
+
+def chosen_layers(run: Run) -> Figure | None:
+  """Maps of the teacher layers with most students, beside those of students.
+
+  Of the student layers that a teacher layer teaches, a few at regular
+  intervals; numbers and colours as in `attention_maps`.
+  """
+  saved, counts = _saved(run), run.tutor_counts
+  if saved is None or counts is None:
+    return None
+  most = np.argsort(-counts, kind='stable')[:_CHOSEN]
+  return _draw(
+    saved.arrays['images'],
+    [_chosen(saved, j) for j in most.tolist() if counts[j]],
+  )
+
+
+def _chosen(saved: _Maps, tutor: int) -> _Panel:
+  """A teacher layer, behind some of the student layers that it teaches."""
+  taught = [i for i, t in enumerate(saved.tutors) if t['tutor'] == tutor]
+  titles, maps = [], []
+  for place in _regular(len(taught), _STUDENTS):
+    layer = taught[place]
+    titles += [f'{name}\nlayer {layer}' for name in saved.students.values()]
+    maps += saved.of_layer(layer)
+  name = saved.tutors[taught[0]]['tutor_layer']
+  students = f'{len(taught)} student layer{"s" * (len(taught) > 1)}'
+  return _Panel(
+    f'{name} ({tutor})\nteaches {students}',
+    [*titles, f'Teacher\nlayer {tutor}'],
+    [*maps, saved.of_teacher(tutor)],
+  )
+
+
+def _saved(run: Run) -> _Maps | None:
+  """Maps and tutors; None where a part is missing."""
+  saved, tutors = run.attention, (run.architecture or {}).get('tutors')
+  if saved is None or not tutors:
+    return None
+  baseline = next((m for m in _BASELINES if f'maps/{m}' in saved), None)
+  students = {
+    m: textwrap.fill(run.label(m), 15)
+    for m in (baseline, 'rnas_cl')
+    if m is not None and f'maps/{m}' in saved
+  }
+  return _Maps(saved, tutors, students) if students else None
+
+
+def _draw(images: np.ndarray, panels: list[_Panel]) -> Figure:
+  """Images [n, H, W, C] and, beside them, panels of maps [n, h, w]."""
+  images = images[:_IMAGES]
+  columns = [len(panel.maps) for panel in panels]
+  figure = style.figure(1.1 + 0.95 * sum(columns), 1.0 + 1.06 * len(images))
+  parts = figure.subfigures(
+    1, 1 + len(panels), squeeze=False, width_ratios=[1, *columns], wspace=0.0
+  )[0]
+  lines = max(t.count('\n') for panel in panels for t in panel.titles)
+  _draw_images(parts[0], images, lines)
+  for part, panel in zip(parts[1:], panels, strict=True):
+    part.suptitle(panel.heading, fontsize=9)
+    _draw_layer(part, [m[: len(images)] for m in panel.maps], panel.titles)
+  figure.supxlabel(
+    textwrap.fill(_KEY, int(15 * figure.get_figwidth())), fontsize=8
+  )
+  return figure
+
+
+def _regular(count: int, most: int) -> list[int]:
+  """At most `most` indices at regular intervals from 0 to count - 1."""
+  spaced = np.linspace(0, count - 1, min(count, most)).round().astype(int)
+  return spaced.tolist()
+
+
+def _heading(layer: int, tutor: Json) -> str:
+  """The paper's '0th layer (13)', with the names of both layers."""
+  return (
+    f'layer {layer} ({tutor["tutor"]})\n'
+    f'{tutor["layer"]}\n← {tutor["tutor_layer"]}'
+  )
+
+
+def _draw_images(part: SubFigure, images: np.ndarray, lines: int) -> None:
+  """Images [n, H, W, C], as far down as maps below titles with line breaks."""
+  part.suptitle(' \n \n ', fontsize=9)
+  grid = part.subplots(len(images), 1, squeeze=False)
+  for axes, image in zip(grid[:, 0], images, strict=True):
+    grey = image.shape[-1] == 1
+    axes.imshow(image[..., 0] if grey else image, cmap='gray', vmin=0, vmax=1)
+    _bare(axes, ' ')
+  grid[0, 0].set_title(' \n' * lines + 'Image', fontsize=7.5, loc='center')
+
+
+def _draw_layer(
+  part: SubFigure, maps: list[np.ndarray], titles: list[str]
+) -> None:
+  """Maps [n, h, w] of one layer, a column each; the tutor's is the last."""
+  grid = part.subplots(len(maps[0]), len(maps), squeeze=False)
+  for row, cells in enumerate(grid):
+    _draw_row(cells, [m[row] for m in maps])
+  for axes, title in zip(grid[0], titles, strict=True):
+    axes.set_title(title, fontsize=7.5, loc='center')
+
+
+def _draw_row(cells: np.ndarray, maps: list[np.ndarray]) -> None:
+  """Maps [h, w] of one image and layer, the tutor's last, on one scale."""
+  top = max(float(m.max()) for m in maps)
+  for axes, shown in zip(cells, maps, strict=True):
+    axes.imshow(shown, cmap='viridis', vmin=0, vmax=top)
+    distance = float(np.linalg.norm(shown - maps[-1]))
+    _bare(axes, ' ' if shown is maps[-1] else f'{distance:.2f}')
+
+
+def _bare(axes: Axes, below: str) -> None:
+  """No ticks, no frame, a word below."""
+  axes.set_xticks([])
+  axes.set_yticks([])
+  axes.set_xlabel(below, fontsize=7, labelpad=2)
+  for spine in axes.spines.values():
+    spine.set_visible(False)

@@ -1,0 +1,139 @@
+"""The paper's tables and figures from the runs of a sweep, beside its numbers.
+
+`write(root)` reads `root/seed<N>/<row>/`, writes `tables.md` with the figures
+beside it, and returns the tables as text for a console. Every number of ours is
+a mean over seeds; what was not run is shown as such. JAX is not needed.
+
+Example:
+  >>> from rnascl_jax.reporting import paper
+  >>> table = paper.TABLES['cifar10']['7']
+  >>> table.title
+  'Table 7: terms of the objective on CIFAR-10'
+  >>> table.lines[0].labels, table.lines[0].printed
+  (('Without adversarial training', 'CE'), ('90.98', '19.3'))
+
+Reference:
+  Nath et al., RNAS-CL: Robust Neural Architecture Search by Cross-Layer
+  Knowledge Distillation, IJCV 2024: all numbers called the paper's.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from rnascl_jax.reporting.paper import (
+  ablations,
+  cifar10,
+  digits,
+  drawing,
+  imagenet,
+  pages,
+  rendering,
+  studies,
+  sweep_results,
+  teachers,
+)
+from rnascl_jax.reporting.paper.definition import Table
+from rnascl_jax.runtime import files, lock, paths
+
+Path = str | os.PathLike[str]
+
+_PRINTED = (
+  *cifar10.TABLES,
+  *imagenet.TABLES,
+  *ablations.TABLES,
+  *teachers.TABLES,
+)
+# By data ('cifar10' stands for all that the paper has) and by key, in order.
+TABLES: dict[str, dict[str, Table]] = {
+  'cifar10': {
+    table.key: table
+    for table in (
+      *sorted(_PRINTED, key=lambda table: int(table.key)),
+      studies.FIGURE_3,
+      studies.GAMMA,
+    )
+  },
+  'digits': {table.key: table for table in digits.TABLES},
+}
+
+
+def write(
+  root: Path,
+  output: Path = '',
+  *,
+  data: str = '',
+  seeds: Sequence[int] = (),
+  tables: Sequence[str] = (),
+  figures: Sequence[str] = (),
+) -> str:
+  """Writes tables.md and the figures, each whole or not at all.
+
+  Args:
+    root: folder of a sweep.
+    output: folder of what is written; '' for `root/tables`.
+    data: 'cifar10' for all that the paper has, 'digits', '' for both where rows
+      are there.
+    seeds: whose runs count; none for all that are there.
+    tables: keys of `TABLES`; none of these and of `figures`: all of which a row
+      is there.
+    figures: keys of `drawing.FIGURES`.
+
+  Returns:
+    The tables as text, without a trailing newline.
+
+  Raises:
+    ValueError: for a key that there is not, a folder that is no sweep, a file
+      that is broken, and seeds that were trained or attacked otherwise.
+    HeldError: another process is writing in the output.
+    DiskError: the output cannot be written.
+  """
+  kinds = _kinds(data)
+  _check(kinds, tables, TABLES)
+  _check(kinds, figures, drawing.FIGURES)
+  sweep = sweep_results.load(root, seeds)
+  folder = paths.local(output or sweep.root / 'tables', 'output')
+  asked = bool(tables or figures)
+  # Everything before a file: seeds that do not agree leave nothing behind.
+  parts = [
+    pages.Part(
+      [
+        rendering.fill(table, sweep)
+        for key, table in TABLES[kind].items()
+        if key in tables or not asked
+      ],
+      drawing.draw(sweep, kind, figures if asked else None),
+    )
+    for kind in kinds
+  ]
+  if not asked and not data:
+    # Of data of which there is nothing, nothing is said.
+    parts = [part for part in parts if not part.is_empty] or parts
+  with lock.hold(folder):
+    lock.remove_temporary(folder)
+    for part in parts:
+      drawing.save(part.drawn, folder)
+    page = pages.markdown(parts, asked=asked)
+    files.write_atomically(folder / 'tables.md', page)
+  return pages.plain(parts, folder, asked=asked)
+
+
+def _kinds(data: str) -> tuple[str, ...]:
+  if data and data not in TABLES:
+    raise ValueError(
+      f'--data={data} is unknown; choose {" or ".join(TABLES)}, or leave it '
+      'out for all that is there.'
+    )
+  return (data,) if data else tuple(TABLES)
+
+
+def _check(
+  kinds: Sequence[str], asked: Sequence[str], known: Mapping[str, Mapping]
+) -> None:
+  """Raises for a key that none of these kinds of data has."""
+  names = list(dict.fromkeys(name for kind in kinds for name in known[kind]))
+  for key in asked:
+    if key not in names:
+      raise ValueError(
+        f'{key!r} is no table or figure of {" or ".join(kinds)} that can be '
+        f'made; choose one of {", ".join(names)}.'
+      )

@@ -1,0 +1,200 @@
+"""The report of a run: what a person reads when it is done.
+
+Made from the files in the run's directory alone; JAX is not needed.
+`terminal_table` is for the console, `table` for a Markdown page, `write` makes
+`report.md` with the figures, the numbers and what they say.
+
+Example:
+  >>> import tempfile
+  >>> from rnascl_jax.reporting import report
+  >>> print(report.terminal_table(tempfile.mkdtemp()))
+  No model has been evaluated yet.
+"""
+
+import os
+import pathlib
+import textwrap
+from collections.abc import Sequence
+
+from rnascl_jax.reporting import figures
+from rnascl_jax.reporting.figures import results
+from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting.report import (
+  auto_attack,
+  findings,
+  run_facts,
+  seeds,
+  tables,
+  teacher_layers,
+)
+from rnascl_jax.runtime import files, lock, paths
+
+Path = str | os.PathLike[str]
+
+# Characters to which the notes below a table for the console may be wrapped.
+_NARROWEST = 72
+_EMPTY = 'No model has been evaluated yet.'
+# What stands below each figure, with the paper's figure it corresponds to.
+CAPTIONS = {
+  'epsilon_curves': 'Accuracy of every model against the size of the '
+  "perturbation (the paper's Figs. 5B and 6).",
+  'clean_vs_robust': 'Clean accuracy against accuracy under attack (the '
+  "paper's Figs. 1 and 3), with 95 % intervals. The area of a filled marker "
+  'grows with the number of parameters; hollow markers are teachers.',
+  'auto_attack': 'What broke each image first, as AutoAttack (Croce and Hein, '
+  '2020) goes on with what is left: below a bar the accuracy after each '
+  'attack, at its end the 95 % interval.',
+  'attention_maps': 'Attention maps of student layers at regular intervals '
+  "beside those of their tutors (the paper's Figs. 2b and 5A); behind a "
+  "layer's number its tutor's, in brackets.",
+  'chosen_layers': 'Attention maps of the teacher layers that teach the most '
+  "student layers, beside those of some of these (the paper's Figs. 9 and 11).",
+  'teacher_layers': "Student layers taught by each teacher layer (the paper's "
+  'Figs. 7 left and 8) and the robustness score of the layers of each teacher '
+  '(Fig. 7 right); lower is more robust.',
+  'tutor_map': 'Probability of every teacher layer as tutor of every student '
+  'layer at the end of the search, without noise (the connections of the '
+  "paper's Fig. 2a).",
+  'filters': 'Filters chosen for every block, and how the choice settled (the '
+  "mechanism of the paper's Fig. 12).",
+  'search': 'The search over its epochs (temperature: section 4.1 of the '
+  'paper; expected MACs: the n_f(G) of eq. 2).',
+  'training_curves': 'Loss and accuracy of every stage. Losses of different '
+  'stages are different objectives and do not compare; on validation images it '
+  'is the cross-entropy alone. Accuracy under attack is that of the attack of '
+  'training, and on validation images that under PGD.',
+}
+
+
+def table(workdir: Path) -> str:
+  """The results as a Markdown table, with its notes below.
+
+  Args:
+    workdir: the run's directory.
+
+  Returns:
+    A row per evaluated model in the order of its `order`, a column per attack.
+
+  Raises:
+    ValueError: a file of the run is broken.
+  """
+  return _table(results.load(workdir))
+
+
+def terminal_table(workdir: Path) -> str:
+  """The same table as aligned plain text, for a console, and AutoAttack's.
+
+  Args:
+    workdir: the run's directory.
+
+  Returns:
+    Lines without a trailing newline.
+
+  Raises:
+    ValueError: a file of the run is broken.
+  """
+  run = results.load(workdir)
+  if not run.evaluations:
+    return _EMPTY
+  rows = tables.plain(tables.cells(run))
+  width = max(*map(len, rows.splitlines()), _NARROWEST)
+  notes = [textwrap.fill(note, width) for note in tables.notes(run)]
+  return '\n'.join([rows, '', *notes, *auto_attack.plain(run, width)])
+
+
+def write(workdir: Path) -> pathlib.Path:
+  """Draws the figures and writes `report.md`; both appear whole or not at all.
+
+  Args:
+    workdir: the run's directory.
+
+  Returns:
+    The path of report.md.
+
+  Raises:
+    ValueError: a file of the run is broken.
+    HeldError: another process is writing in the directory.
+  """
+  folder = paths.local(workdir, 'workdir')
+  with lock.hold(folder):
+    return _write(folder)
+
+
+def _write(workdir: Path) -> pathlib.Path:
+  drawn = figures.draw(workdir)
+  run = results.load(workdir)
+  sections = [
+    f'# RNAS-CL on {run.dataset or "an unnamed data set"}',
+    run_facts.section(run),
+    f'## Results\n\n{_table(run)}',
+    auto_attack.section(run),
+    _listed('## What the numbers say', findings.findings(run)),
+    _architecture(run),
+    teacher_layers.section(run),
+    _pictures(drawn, run.workdir),
+    run_facts.footer(run),
+  ]
+  path = run.workdir / 'report.md'
+  files.write_atomically(path, '\n\n'.join(filter(None, sections)) + '\n')
+  return path
+
+
+def seeds_table(workdirs: Sequence[Path]) -> str:
+  """Mean and standard deviation over runs that differ in their seed.
+
+  Args:
+    workdirs: at least two directories of runs, evaluated alike.
+
+  Returns:
+    A Markdown table with a row for each model, and a note.
+
+  Raises:
+    ValueError: if they were not evaluated alike, or there are too few.
+  """
+  return seeds.markdown([results.load(workdir) for workdir in workdirs])
+
+
+def _table(run: Run) -> str:
+  if not run.evaluations:
+    return _EMPTY
+  rows = tables.markdown(tables.cells(run))
+  return '\n\n'.join([rows, '  \n'.join(tables.notes(run))])
+
+
+def _listed(title: str, sentences: list[str]) -> str:
+  if not sentences:
+    return ''
+  return '\n'.join([title, '', *(f'- {sentence}' for sentence in sentences)])
+
+
+def _architecture(run: Run) -> str:
+  saved = run.architecture
+  if saved is None:
+    return ''
+  sizes = [
+    f'{tables.count(saved[key])} {name}'
+    for key, name in (('parameters', 'parameters'), ('macs', 'MACs'))
+    if saved.get(key) is not None
+  ]
+  space = saved.get('space')
+  source = f'Search space `{space}`. ' if isinstance(space, str) else ''
+  cost = f'{", ".join(sizes)}. ' if sizes else ''
+  rows = tables.markdown(tables.architecture(saved), left=5)
+  tutors = (
+    'A tutor is the teacher layer, its index in brackets, whose attention maps '
+    'a student layer was taught.'
+    if saved['tutors']
+    else 'No tutors were searched (config.search.gamma is 0).'
+  )
+  return f'## The architecture found\n\n{source}{cost}{tutors}\n\n{rows}'
+
+
+def _pictures(drawn: tuple[pathlib.Path, ...], workdir: pathlib.Path) -> str:
+  if not drawn:
+    return ''
+  parts = ['## Figures']
+  for path in drawn:
+    caption = CAPTIONS[path.stem]
+    link = path.relative_to(workdir).as_posix()
+    parts.append(f'![{path.stem}]({link})\n\n*{caption}*')
+  return '\n\n'.join(parts)

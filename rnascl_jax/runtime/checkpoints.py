@@ -1,0 +1,472 @@
+"""Saving and restoring with Orbax: the last steps and the best of a stage.
+
+A checkpoint is a nested dict of host arrays with JSON beside it, in a folder
+named after its step, with the SHA-256 of every file in it. It appears under
+that name only when all of it is written: a run killed while saving goes on from
+the checkpoint before. Saving returns when the files are there: 0.1 s for 300
+small arrays, most of it per array.
+
+Digests are compared before anything is read, so a flipped bit never becomes
+another number. Of a run whose last checkpoint is damaged, the one before is
+taken, and what comes after it is computed again.
+
+On several hosts every process calls the same functions on a shared file system,
+with one replica of its state, and the first process writes. The replicas are
+equal, so there are no global arrays to assemble from pmapped ones.
+
+Example:
+  >>> import tempfile
+  >>> import numpy as np
+  >>> from rnascl_jax.runtime import checkpoints
+  >>> with checkpoints.Checkpoints(tempfile.mkdtemp()) as saved:
+  ...   saved.save(10, {'w': np.ones(2)}, metric=0.7, extra={'epoch': 1})
+  ...   saved.save(20, {'w': np.zeros(2)}, metric=0.6, extra={'epoch': 2})
+  ...   print(saved.last_step(), saved.restore_best({'w': np.empty(2)}))
+  20 Restored(step=10, state={'w': array([1., 1.])}, extra={'epoch': 1})
+"""
+
+import contextlib
+import functools
+import json
+import logging
+import math
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging as absl_logging
+from flax import traverse_util
+
+from rnascl_jax.base import PyTree
+from rnascl_jax.runtime import (
+  digests,
+  disk,
+  files,
+  lock,
+  named_arrays,
+  paths,
+  processes,
+)
+
+_NO_METRIC = -math.inf
+# Of the folder of a step while it is written or deleted.
+_UNFINISHED = '.orbax-checkpoint-tmp'
+# What a step consists of.
+_STATE, _EXTRA, _METRICS = 'state', 'extra/metadata', 'metrics/metrics'
+
+
+class Restored(NamedTuple):
+  """What was read from a checkpoint.
+
+  Attributes:
+    step: the step it was saved at.
+    state: the template's containers with NumPy arrays; random keys are JAX
+      arrays.
+    extra: the JSON saved with it.
+  """
+
+  step: int
+  state: PyTree
+  extra: dict[str, Any]
+
+
+class Checkpoints(contextlib.AbstractContextManager):
+  """The last two checkpoints in a folder and the best; others may be in it."""
+
+  # Of the names of steps; other files in the folder are not seen.
+  _prefix = ''
+  # With the last two, there is one to go on from where the last is damaged.
+  _keep = 2
+
+  def __init__(
+    self,
+    directory: str | os.PathLike[str],
+    *,
+    read_only: bool = False,
+  ):
+    """Opens a folder.
+
+    Args:
+      directory: created if missing.
+      read_only: saves nothing and removes nothing. Without it this is the
+        folder's only writer, and what a killed one has left half written is
+        removed.
+
+    Raises:
+      FileNotFoundError: `read_only` and there is no such folder.
+      HeldError: another writer has opened the folder; nothing was changed.
+      DiskError: the folder cannot be written to.
+    """
+    self._directory = paths.local(directory)
+    self._read_only = read_only
+    # Listed once: a shared file system may show processes different folders.
+    self._steps: list[int] = []
+    with contextlib.ExitStack() as held:
+      if not read_only:
+        self._change(self._prepare, held)
+      self._held = held.pop_all()
+    if not read_only:
+      return
+    if not self._directory.is_dir():
+      raise FileNotFoundError(f'there is no directory {self._directory}.')
+    self._steps = self._list()
+
+  def save(
+    self,
+    step: int,
+    state: PyTree,
+    *,
+    metric: float | None = None,
+    extra: Mapping[str, Any] | None = None,
+  ) -> None:
+    """Saves a step; afterwards only the last ones and the best are kept.
+
+    Args:
+      step: greater than the last one.
+      state: any nesting of containers, see `named_arrays.from_state`; one
+        replica of a replicated state.
+      metric: what chooses the best step, higher is better, of equals the later.
+        None or NaN: this step cannot be the best.
+      extra: JSON to keep with it.
+
+    Raises:
+      ValueError: the step is not greater than the last one, or a leaf is not
+        an array of numbers.
+      DiskError: the disk is full, or the folder cannot be written to or was
+        deleted; the checkpoints before are left as they are.
+    """
+    if self._read_only:
+      raise ValueError(f'{self._directory} was opened with read_only=True.')
+    last = self.last_step()
+    if last is not None and step <= last:
+      raise ValueError(
+        f'step={step} must be greater than {last}, the last one that was saved '
+        f'in {self._directory}.'
+      )
+    if metric is None or math.isnan(metric):
+      metric = _NO_METRIC
+    arrays = traverse_util.unflatten_dict(named_arrays.from_state(state))
+    self._change(self._write, step, arrays, float(metric), extra or {})
+
+  def last_step(self) -> int | None:
+    """The last step that was saved, or None."""
+    return self._steps[-1] if self._steps else None
+
+  def best_step(self) -> int | None:
+    """The step with the highest metric, or None if no step has one.
+
+    Raises:
+      DamagedFileError: the metric of a step cannot be read.
+    """
+    metrics = {step: self._metric(step) for step in self._steps}
+    # Of equals the later.
+    best = max(self._steps, key=lambda s: (metrics[s], s), default=None)
+    return None if best is None or metrics[best] == _NO_METRIC else best
+
+  def restore_last(self, template: PyTree) -> Restored:
+    """Restores the last step.
+
+    A step that is damaged is set aside, with a warning, and the last one that
+    is not is taken; if the folder was opened to be read only, it is refused.
+
+    Args:
+      template: a state as it was saved, with arrays or `jax.ShapeDtypeStruct`.
+
+    Raises:
+      FileNotFoundError: nothing was saved.
+      DamagedFileError: every step is damaged; or the best of those before the
+        last one, without which the run would come to another result.
+      ValueError: it is of another architecture; the message names the first
+        leaf that differs, with both shapes.
+    """
+    if self._read_only:
+      return self._restore(self.last_step(), template)
+    self._change(self._set_damaged_aside)
+    return processes.together(self._restore, self.last_step(), template)
+
+  def restore_best(self, template: PyTree) -> Restored:
+    """Like `restore_last`, but the step with the highest metric.
+
+    Raises:
+      DamagedFileError: it is damaged, or the metric of any step is.
+    """
+    return self._restore(self.best_step(), template)
+
+  def close(self) -> None:
+    """Lets others write in the folder; everything is saved already."""
+    self._held.close()
+
+  def __exit__(self, *error: object) -> None:
+    self.close()
+
+  def _change(self, function: Callable[..., None], *arguments: Any) -> None:
+    """Has the main process change the folder, and tells all of the steps."""
+    processes.on_main(function, *arguments)
+    self._steps = processes.from_main(self._steps)
+
+  def _list(self) -> list[int]:
+    """All steps in the folder, increasing."""
+    names = [
+      path.name.removeprefix(self._prefix)
+      for path in self._directory.iterdir()
+      if path.name.startswith(self._prefix)
+    ]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+  def _folder(self, step: int | None) -> pathlib.Path:
+    """Of a step; `step` is None if there is no such one."""
+    if step is None:
+      raise FileNotFoundError(f'no such checkpoint in {self._directory}.')
+    return self._directory / f'{self._prefix}{step}'
+
+  @property
+  def _remedy(self) -> str:
+    """What the user can do about a damaged step."""
+    return (
+      f'Restore it from a copy, or delete {self._directory} to begin this '
+      'stage anew.'
+    )
+
+  def _prepare(self, held: contextlib.ExitStack) -> None:
+    """Becomes the folder's only writer, and removes what a killed one left."""
+    if self._directory.is_file():
+      raise files.damaged(self._directory, 'it is no folder', self._remedy)
+    held.enter_context(lock.take(self._directory))
+    for path in self._directory.glob(f'*{_UNFINISHED}'):
+      _remove(path)
+    self._steps = self._list()
+
+  def _write(
+    self,
+    step: int,
+    arrays: dict[str, Any],
+    metric: float,
+    extra: Mapping[str, Any],
+  ) -> None:
+    """Writes a step, and removes those that it makes superfluous."""
+    lock.check(self._directory)
+    metrics = {other: self._metric(other) for other in self._steps}
+    metrics[step] = metric
+    best = max(metrics, key=lambda s: (metrics[s], s))
+    folder = self._folder(step)
+    unfinished = folder.with_name(f'{folder.name}{_UNFINISHED}')
+    _hide_closed_loops()
+    try:
+      with disk.explained(self._directory):
+        unfinished.mkdir()
+        with _orbax() as checkpointer:
+          checkpointer.save(
+            unfinished / _STATE, args=ocp.args.StandardSave(arrays)
+          )
+        files.write_json(unfinished / _EXTRA, extra)
+        files.write_json(
+          unfinished / _METRICS, {'metric': metric, 'best': best}
+        )
+        digests.write(unfinished)
+        unfinished.rename(folder)
+      self._steps.append(step)
+    finally:
+      _remove(unfinished)
+    kept = {best, *self._steps[-self._keep :]}
+    for other in sorted({*self._steps} - kept):
+      with disk.explained(self._folder(other)):
+        _delete(self._folder(other))
+      self._steps.remove(other)
+
+  def _set_damaged_aside(self) -> None:
+    """Renames damaged steps; raises if what is left is not enough to go on."""
+    damaged: dict[int, files.DamagedFileError] = {}
+    aside = {s: self._directory / f'damaged_{s}' for s in self._steps}
+    for step in self._steps:
+      try:
+        remedy = f'This checkpoint is set aside as {aside[step]}.'
+        digests.check(self._folder(step), remedy=remedy)
+      except files.DamagedFileError as error:
+        damaged[step] = error
+    whole = [step for step in self._steps if step not in damaged]
+    needed = self._best_until(whole[-1]) if whole else self.last_step()
+    if needed in damaged:
+      digests.check(self._folder(needed), remedy=self._remedy)
+    for step, found in damaged.items():
+      _remove(aside[step])
+      self._folder(step).rename(aside[step])
+      absl_logging.warning('%s Step %d is gone on from.', found, whole[-1])
+    self._steps = whole
+
+  def _metric(self, step: int) -> float:
+    return self._json(step, _METRICS)['metric']
+
+  def _best_until(self, step: int) -> int | None:
+    """The best step when this one was saved, None if that was not noted."""
+    return self._json(step, _METRICS).get('best')
+
+  def _restore(self, step: int | None, template: PyTree) -> Restored:
+    restored = self._read(step)
+    arrays = traverse_util.flatten_dict(restored.state)
+    source = f'step {step} in {self._directory}'
+    state = named_arrays.into_template(template, arrays, source=source)
+    return restored._replace(state=state)
+
+  def _read(self, step: int | None) -> Restored:
+    """The state as nested dicts; `step` is None if there is no such one."""
+    folder, extra = self._folder(step), self._json(step, _EXTRA)
+    # Orbax reads arrays side by side: of damaged ones it would raise one error,
+    # and print others from threads that outlive the call.
+    digests.check(folder, remedy=self._remedy)
+    with _orbax() as checkpointer:
+      state = checkpointer.restore(
+        folder / _STATE, args=ocp.args.StandardRestore()
+      )
+    return Restored(step or 0, state, extra)
+
+  def _json(self, step: int | None, name: str) -> dict[str, Any]:
+    """The JSON beside a state; `step` is None if there is no such one."""
+    content = digests.read(self._folder(step), name, remedy=self._remedy)
+    return files.from_json(json.loads(content))
+
+
+class _Exports(Checkpoints):
+  """The variables of a network, in a folder with others beside."""
+
+  _prefix = 'variables_'
+  _keep = 1
+
+  @property
+  def _remedy(self) -> str:
+    stage = self._directory.parent / 'stage.json'
+    return (
+      'Restore it from a copy; or import the teacher again; or, in the workdir '
+      f'of a run, delete {stage} and run the same command again, which saves '
+      'it anew.'
+    )
+
+  def _metric(self, step: int) -> float:
+    # An export takes the place of another one, damaged or not.
+    del step
+    return _NO_METRIC
+
+
+def save_variables(
+  directory: str | os.PathLike[str],
+  variables: Mapping[str, Any],
+  metadata: Mapping[str, Any],
+) -> None:
+  """Exports a network's variables in place of an earlier export.
+
+  Args:
+    directory: created if missing. Killed while saving, it has the old export.
+    variables: nested dicts with strings as keys and NumPy or JAX arrays, none
+      empty. A dict without arrays is not kept.
+    metadata: JSON, for example what it takes to build the network.
+
+  Raises:
+    ValueError: a container is not a dict, or a leaf is not an array of numbers.
+  """
+  named_arrays.check_nested_dicts(variables)
+  with _Exports(directory) as exports:
+    last = exports.last_step()
+    step = 0 if last is None else last + 1
+    exports.save(step, variables, extra=metadata)
+
+
+def load_variables(
+  directory: str | os.PathLike[str],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Loads what `save_variables` saved, without knowing the network.
+
+  Returns:
+    variables: nested dicts of NumPy arrays.
+    metadata: the JSON.
+
+  Raises:
+    FileNotFoundError: there is no export in the directory.
+    DamagedFileError: it is damaged; the message names the file.
+  """
+  with _Exports(directory, read_only=True) as exports:
+    _, variables, metadata = exports._read(exports.last_step())
+  return variables, metadata
+
+
+def load_metadata(directory: str | os.PathLike[str]) -> dict[str, Any]:
+  """Loads the JSON that `save_variables` saved, and no array.
+
+  Raises:
+    FileNotFoundError: there is no export in the directory.
+    DamagedFileError: it is damaged; the message names the file.
+  """
+  with _Exports(directory, read_only=True) as exports:
+    return exports._json(exports.last_step(), _EXTRA)
+
+
+def _delete(folder: pathlib.Path) -> None:
+  """Deletes a step: renamed first, so a kill leaves all of it or none."""
+  unfinished = folder.with_name(f'{folder.name}{_UNFINISHED}')
+  folder.rename(unfinished)
+  _remove(unfinished)
+
+
+def _remove(path: pathlib.Path) -> None:
+  """Deletes a folder, or the file in its place, if there is one."""
+  if path.is_dir():
+    shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _orbax() -> Iterator[ocp.Checkpointer]:
+  """What reads and writes arrays on this process, and waits for no other."""
+  options = ocp.options.MultiprocessingOptions()
+  if processes.count() > 1:
+    own = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+      primary_host=own,
+      active_processes={own},
+      barrier_sync_key_prefix=f'alone{own}',
+    )
+  with _quiet_orbax():
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
+    with ocp.Checkpointer(handler, multiprocessing_options=options) as found:
+      yield found
+
+
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
+  """Holds back Orbax's reports, a dozen a save, but no warnings of it.
+
+  Nor are exceptions of its threads shown, which are raised here as well.
+  """
+
+  def keep(record: logging.LogRecord) -> bool:
+    chatty = f'{os.sep}orbax{os.sep}' in record.pathname
+    warns = record.levelno >= logging.WARNING and not record.exc_info
+    return warns or not chatty
+
+  logger = logging.getLogger('absl')
+  logger.addFilter(keep)
+  try:
+    yield
+  finally:
+    logger.removeFilter(keep)
+
+
+@functools.cache
+def _hide_closed_loops() -> None:
+  """Hides tracebacks of tensorstore's threads after a save has failed.
+
+  Orbax raises the error of the first array that cannot be written and closes
+  its event loop. The threads of the other arrays then fail to report to it, up
+  to a second later, and each would print a traceback.
+  """
+  shown = sys.unraisablehook
+
+  def show(found: Any) -> None:
+    if str(found.exc_value) != 'Event loop is closed':
+      shown(found)
+
+  sys.unraisablehook = show

@@ -1,0 +1,1 @@
+"""The search space, its architecture parameters, and what they cost."""

@@ -1,0 +1,307 @@
+"""Search spaces: the filter choices of every block, as plain integers.
+
+A network with one choice per block is a search space too: the derived network.
+Implements section 3.3 of RNAS-CL; Tables 13 and 14 are in
+`search_space_tables`. The blocks are those of FBNetV2.
+
+Example:
+  >>> from rnascl_jax.search import spaces
+  >>> space = spaces.CIFAR_SPACES['s3']
+  >>> len(space.blocks), space.blocks[-1].choices
+  (9, (64, 60, 56, 52))
+  >>> spaces.narrowest(space).blocks[-1].choices
+  (52,)
+"""
+
+import dataclasses
+import enum
+import itertools
+import math
+from collections.abc import Sequence
+
+from rnascl_jax.search import space_tables
+
+
+class Shortcut(enum.Enum):
+  """What a residual does where a block's width differs from its input's."""
+
+  # Zeros are appended or the last channels dropped: what the supernet computes.
+  PAD = 'pad'
+  # No residual.
+  DROP = 'drop'
+  # A 1x1 convolution with BatchNorm.
+  PROJECT = 'project'
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+  """One inverted residual block.
+
+  Attributes:
+    choices: filter choices, positive and distinct.
+    stride: of the depthwise convolution.
+    residual: whether the input is added to the output.
+  """
+
+  choices: tuple[int, ...]
+  stride: int
+  residual: bool
+
+  @property
+  def widest(self) -> int:
+    return max(self.choices)
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSpace:
+  """A chain of blocks between a convolutional stem and a classifier.
+
+  Attributes:
+    blocks: in forward order.
+    stem_features: filters of the 3x3 stem, which are not searched.
+    stem_stride: of the stem.
+    expansion: width of a block's inside over the width of its input; of the
+      head's as well.
+    kernel_size: of the depthwise convolutions, odd.
+    shortcut: what residuals do where widths differ.
+    squeeze_excite: hidden units of each block's squeeze-excite over the width
+      of its inside, in [0, 1]; 0 for none.
+    head_features: of the pooled head before the classifier; 0 for none: the
+      last block's means are classified.
+  """
+
+  blocks: tuple[Block, ...]
+  stem_features: int = 16
+  stem_stride: int = 2
+  expansion: int = 6
+  kernel_size: int = 3
+  shortcut: Shortcut = Shortcut.PAD
+  squeeze_excite: float = 0.0
+  head_features: int = 0
+
+  def __post_init__(self):
+    for index, block in enumerate(self.blocks):
+      distinct = len(set(block.choices)) == len(block.choices) > 0
+      if not distinct or min(block.choices) < 1 or block.stride < 1:
+        raise ValueError(
+          f'Block {index} has choices={block.choices} and '
+          f'stride={block.stride}; it needs one or more distinct positive '
+          'widths and a stride of at least 1.'
+        )
+      if block.residual and block.stride > 1:
+        raise ValueError(
+          f'Block {index} has a residual and stride={block.stride}; a residual '
+          'needs a stride of 1.'
+        )
+    if not self.blocks or self.kernel_size % 2 == 0 or self.expansion < 1:
+      raise ValueError(
+        f'A search space needs at least one block (has {len(self.blocks)}), an '
+        f'odd kernel_size (is {self.kernel_size}) and an expansion of at least '
+        f'1 (is {self.expansion}).'
+      )
+    if not 0 <= self.squeeze_excite <= 1 or self.head_features < 0:
+      raise ValueError(
+        f'squeeze_excite={self.squeeze_excite} must lie in [0, 1] and '
+        f'head_features={self.head_features} must not be negative; 0 stands '
+        'for none.'
+      )
+
+  def squeezed(self, entering: int) -> int:
+    """Hidden units of the squeeze-excite of a block.
+
+    Args:
+      entering: width of the block's input, positive.
+
+    Returns:
+      The share `squeeze_excite` of the block's inside, rounded half up and at
+      least 1; it never falls where the width rises. 0 without squeeze-excite.
+    """
+    if not self.squeeze_excite:
+      return 0
+    units = self.squeeze_excite * self.expansion * entering
+    return max(1, math.floor(units + 0.5))
+
+  @property
+  def input_choices(self) -> tuple[tuple[int, ...], ...]:
+    """Widths that may enter each block: the choices of the one before."""
+    return ((self.stem_features,), *(b.choices for b in self.blocks[:-1]))
+
+  @property
+  def reduction(self) -> int:
+    """Image side over the side of the last feature map."""
+    return self.stem_stride * math.prod(b.stride for b in self.blocks)
+
+
+def from_stages(
+  depths: Sequence[int],
+  choices: Sequence[Sequence[int]],
+  strides: Sequence[int],
+  *,
+  stem_features: int = 16,
+  stem_stride: int = 2,
+  expansion: int = 6,
+  kernel_size: int = 3,
+  shortcut: Shortcut = Shortcut.PAD,
+  squeeze_excite: float = 0.0,
+  head_features: int = 0,
+) -> SearchSpace:
+  """A space of stages, as the paper's Tables 13 and 14 write them.
+
+  The first block of a stage has the stage's stride. A block has a residual if
+  its stride is 1 and the widest choices of its input and output agree.
+
+  Args:
+    depths: blocks of each stage.
+    choices: filter choices of each stage's blocks.
+    strides: stride of each stage.
+    stem_features: filters of the stem.
+    stem_stride: stride of the stem.
+    expansion: inner over input width of a block.
+    kernel_size: of the depthwise convolutions, odd.
+    shortcut: what residuals do where widths differ.
+    squeeze_excite: share of a block's inside, in [0, 1]; 0 for none.
+    head_features: of the pooled head; 0 for none.
+
+  Returns:
+    The search space.
+
+  Raises:
+    ValueError: if the three sequences differ in length or a value is invalid.
+  """
+  if not len(depths) == len(choices) == len(strides):
+    raise ValueError(
+      f'depths={tuple(depths)}, choices={tuple(map(tuple, choices))} and '
+      f'strides={tuple(strides)} must have one entry for each stage.'
+    )
+  blocks: list[Block] = []
+  widest = stem_features
+  for depth, widths, stage_stride in zip(depths, choices, strides, strict=True):
+    for index in range(depth):
+      stride = stage_stride if index == 0 else 1
+      residual = stride == 1 and max(widths) == widest
+      blocks.append(Block(tuple(widths), stride, residual))
+      widest = max(widths)
+  return SearchSpace(
+    blocks=tuple(blocks),
+    stem_features=stem_features,
+    stem_stride=stem_stride,
+    expansion=expansion,
+    kernel_size=kernel_size,
+    shortcut=shortcut,
+    squeeze_excite=squeeze_excite,
+    head_features=head_features,
+  )
+
+
+# Table 13.
+CIFAR_SPACES = {
+  name: from_stages(*row, (1, 2, 2)) for name, row in space_tables.CIFAR.items()
+}
+# Table 14, with the decisions that `search_space_tables` explains.
+IMAGENET_SPACES = {
+  name: from_stages(
+    *row,
+    (2, 2, 2, 1, 2)[: len(row.depths)],
+    squeeze_excite=0.25,
+    head_features=1280,
+  )
+  for name, row in space_tables.IMAGENET.items()
+}
+
+
+def with_features(space: SearchSpace, features: Sequence[int]) -> SearchSpace:
+  """The space in which every block has but the given width.
+
+  Args:
+    space: the space to choose from.
+    features: one width for each block, among the block's choices.
+
+  Returns:
+    A space of one-choice blocks: its network is the derived network.
+
+  Raises:
+    ValueError: if a width is not among its block's choices.
+  """
+  if len(features) != len(space.blocks):
+    raise ValueError(
+      f'{len(features)} widths were given for {len(space.blocks)} blocks.'
+    )
+  blocks = []
+  for index, (block, width) in enumerate(
+    zip(space.blocks, features, strict=True)
+  ):
+    if width not in block.choices:
+      raise ValueError(
+        f'Width {width} of block {index} is not one of {block.choices}.'
+      )
+    blocks.append(dataclasses.replace(block, choices=(int(width),)))
+  return dataclasses.replace(space, blocks=tuple(blocks))
+
+
+def narrowest(space: SearchSpace) -> SearchSpace:
+  """The derived space with the smallest width everywhere."""
+  return with_features(space, [min(block.choices) for block in space.blocks])
+
+
+def widest(space: SearchSpace) -> SearchSpace:
+  """The derived space with the largest width everywhere."""
+  return with_features(space, [block.widest for block in space.blocks])
+
+
+def check_image(space: SearchSpace, image_shape: Sequence[int]) -> None:
+  """Raises unless the space fits images of this shape.
+
+  Args:
+    space: the search space.
+    image_shape: (H, W, C).
+
+  Raises:
+    ValueError: if a side is not a multiple of the product of all strides.
+  """
+  step = space.reduction
+  for side in image_shape[:2]:
+    if side % step or side < step:
+      near = side // step * step
+      fits = f'{near} or {near + step}' if near else str(step)
+      raise ValueError(
+        f'Images of {image_shape[0]}x{image_shape[1]} pixels do not fit a '
+        f'search space whose strides multiply to {step}: each side must be a '
+        f'multiple of {step}, such as {fits}. Resize the images, or lower '
+        'stem_stride or the stage strides.'
+      )
+
+
+def stage_ends(space: SearchSpace) -> tuple[int, ...]:
+  """Indices of the blocks that end a stage: before each stride, and the last.
+
+  Args:
+    space: the search space.
+
+  Returns:
+    In forward order.
+  """
+  following = [block.stride for block in space.blocks[1:]]
+  ends = [index for index, stride in enumerate(following) if stride > 1]
+  return (*ends, len(space.blocks) - 1)
+
+
+def layer_names(
+  space: SearchSpace, *, blocks_only: bool = False
+) -> tuple[str, ...]:
+  """Names of the layers that can be taught, in forward order.
+
+  Args:
+    space: the search space.
+    blocks_only: False names every convolution, after BatchNorm and activation
+      (stem, then expand, depthwise and project of each block); True names the
+      output of every block.
+
+  Returns:
+    A tuple of S names, the order of the student's taps.
+  """
+  blocks = [f'block{index}' for index in range(len(space.blocks))]
+  if blocks_only:
+    return tuple(blocks)
+  parts = ('expand', 'depthwise', 'project')
+  inner = [f'{b}/{p}' for b, p in itertools.product(blocks, parts)]
+  return ('stem', *inner)

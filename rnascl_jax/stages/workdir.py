@@ -1,0 +1,292 @@
+"""The folder of a run: its config, its provenance, and which stages are done.
+
+A stage that is complete is not run again. A folder belongs to one config: a
+different one is refused, with the fields that differ, because results of two
+settings would be mixed up. Fields that change no result of an earlier stage may
+change: the attacks of the evaluation, the number of devices, where data lie,
+and trainings on attacks that have not begun.
+"""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import os
+import pathlib
+import platform
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from rnascl_jax.config.settings import Settings
+from rnascl_jax.runtime import disk, files, lock, processes
+
+# Fields that do not change what earlier stages computed.
+_FREE = ('evaluation', 'devices', 'data.data_dir', 'data.workers')
+# A network file system may show a new file late to other hosts.
+SECONDS_TO_APPEAR = 90.0
+_PACKAGES = (
+  'jax',
+  'jaxlib',
+  'flax',
+  'optax',
+  'orbax-checkpoint',
+  'chex',
+  'numpy',
+  'tensorflow-datasets',
+)
+
+
+_UNKNOWN = (
+  'Restore it from a copy; or, if you are sure that the run is of this config, '
+  'delete it.'
+)
+
+
+class MissingStageError(FileNotFoundError):
+  """A stage needs another one that is not complete."""
+
+
+@contextlib.contextmanager
+def open_workdir(folder: pathlib.Path, settings: Settings) -> Iterator[None]:
+  """Makes the folder of a run, or checks that it is of the same config.
+
+  Until the end nobody else can write there; of several processes the main one
+  has the lock.
+
+  Args:
+    folder: an absolute path.
+    settings: of the run.
+
+  Raises:
+    ValueError: if the folder is of another config; it lists the differences.
+      Or if some process does not see what the main process writes.
+    DamagedFileError: if config.json or provenance.json is damaged.
+    HeldError: if it has a writer already, on the main process.
+    OtherProcessError: in this case, on the others.
+    DiskError: if it cannot be written to, or is deleted later on.
+  """
+  processes.together(_compare, folder, settings)
+  with contextlib.ExitStack() as held:
+    processes.on_main(_take, folder, settings, held)
+    _check_shared(folder)
+    try:
+      yield
+    except Exception as error:
+      # Where the folder was deleted, nothing else needs to be said.
+      lock.check(folder)
+      disk.explain(error, folder, numbers=disk.OF_WRITING)
+      raise
+
+
+def _take(
+  folder: pathlib.Path, settings: Settings, held: contextlib.ExitStack
+) -> None:
+  """Becomes the only writer of a folder, and tidies it."""
+  held.enter_context(lock.hold(folder))
+  # Another run may have begun there in the meantime.
+  _compare(folder, settings)
+  lock.remove_temporary(folder)
+  files.write_json(folder / 'config.json', dataclasses.asdict(settings))
+
+
+def _compare(folder: pathlib.Path, settings: Settings) -> None:
+  """Raises if the folder is of another config, or does not say of which."""
+  _provenance(folder)
+  saved = folder / 'config.json'
+  if not saved.exists():
+    return
+  config = dataclasses.asdict(settings)
+  before = flat(files.read_json(saved, remedy=_UNKNOWN))
+  now = flat(config)
+  differences = [
+    f'{name}: {before.get(name)!r} there, {now.get(name)!r} here'
+    for name in sorted(before | now)
+    if before.get(name) != now.get(name) and not _may_change(folder, name)
+  ]
+  if differences:
+    raise ValueError(
+      f'{folder} holds a run of another config ('
+      + '; '.join(differences[:8])
+      + '). Use another --workdir, or the same config.'
+    )
+
+
+def _check_shared(folder: pathlib.Path) -> None:
+  """Raises unless all processes see what the main process writes."""
+  if processes.count() == 1:
+    return
+  token = folder / f'.seen.{processes.from_main(secrets.token_hex(4))}.tmp'
+  processes.on_main(token.touch)
+  try:
+    processes.together(wait_for, token)
+  finally:
+    processes.on_main(token.unlink, missing_ok=True)
+
+
+def wait_for(path: pathlib.Path) -> None:
+  """Waits for a file that another process wrote.
+
+  Raises:
+    ValueError: if it does not appear for `SECONDS_TO_APPEAR`.
+  """
+  ends = time.monotonic() + SECONDS_TO_APPEAR
+  while not path.exists():
+    if time.monotonic() > ends:
+      raise ValueError(
+        f'process {jax.process_index()} of {processes.count()} does not see '
+        f'what process 0 writes to {path.parent}: name a --workdir in a file '
+        'system that all hosts share.'
+      )
+    time.sleep(0.1)
+
+
+def _may_change(folder: pathlib.Path, name: str) -> bool:
+  """Whether nothing that was computed depends on a field."""
+  first, *rest = name.split('.')
+  if first != 'adversarial':
+    return name.startswith(_FREE)
+  stage = folder / first
+  if rest[0] == 'students':
+    stage /= rest[1]
+  return not stage.exists()
+
+
+def flat(fields: Any, prefix: str = '') -> dict[str, Any]:
+  """Nested fields under dotted names, tuples and lists alike."""
+  if isinstance(fields, dict):
+    nested = [flat(v, f'{prefix}{k}.') for k, v in fields.items()]
+    return {name: value for part in nested for name, value in part.items()}
+  if isinstance(fields, tuple | list):
+    fields = [flat(v)[''] for v in fields]
+  return {prefix[:-1]: fields}
+
+
+def is_done(stage: pathlib.Path) -> bool:
+  """Whether a stage was completed; all processes are told the same."""
+  return processes.from_main((stage / 'stage.json').exists())
+
+
+def finish(stage: pathlib.Path, summary: dict[str, Any]) -> None:
+  """Marks a stage as complete and keeps its summary."""
+  processes.on_main(files.write_json, stage / 'stage.json', summary)
+
+
+def summary(stage: pathlib.Path) -> dict[str, Any]:
+  """What `finish` kept.
+
+  Raises:
+    MissingStageError: if the stage is not complete; it says what to run.
+    DamagedFileError: if it is, and the file is damaged.
+  """
+  if not is_done(stage):
+    raise MissingStageError(
+      f'{stage} is not complete. Run python -m experiments.'
+      f'{_command_of(stage)} first, or all stages with python -m '
+      'experiments.pipeline.'
+    )
+  found: dict[str, Any] = {}
+
+  def read() -> None:
+    found.update(files.read_json(stage / 'stage.json', 'seconds'))
+
+  processes.on_main(read)
+  return files.from_json(processes.from_main(files.to_json(found)))
+
+
+def _command_of(stage: pathlib.Path) -> str:
+  """The command that completes a stage, by its folder."""
+  if stage.name in ('teacher', 'vulnerable_teacher'):
+    return 'teacher'
+  return 'search' if stage.name == 'search' else stage.parent.name
+
+
+def record(
+  folder: pathlib.Path, seed: int, devices: int, stage: str, seconds: float
+) -> None:
+  """Adds a stage to provenance.json: what ran where, and how long.
+
+  Every stage keeps a record of its own under `stages`, as stages of one run may
+  be computed on different machines; the rest is that of the latest.
+  """
+  processes.on_main(_record, folder, seed, devices, stage, seconds)
+
+
+def _record(
+  folder: pathlib.Path, seed: int, devices: int, stage: str, seconds: float
+) -> None:
+  path, before = folder / 'provenance.json', _provenance(folder)
+  now = {
+    'command': _command(),
+    'commit': _commit(),
+    'versions': {'python': platform.python_version(), **_versions()},
+    'devices': [{'kind': _kind(), 'count': devices}],
+    'processes': processes.count(),
+  }
+  files.write_json(
+    path,
+    {
+      **now,
+      'seed': seed,
+      'seconds': {**before['seconds'], stage: round(seconds, 2)},
+      'stages': {**before['stages'], stage: now},
+    },
+  )
+
+
+def _provenance(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+  """What was recorded of each stage; empty if nothing was."""
+  path = folder / 'provenance.json'
+  saved = files.read_json(path) if path.exists() else {}
+  with files.naming(path):
+    return {name: {**saved.get(name, {})} for name in ('seconds', 'stages')}
+
+
+def _command() -> str:
+  """The command line, modules of `experiments` as `python -m` runs them."""
+  script = pathlib.Path(sys.argv[0])
+  if script.parent.name == 'experiments':
+    return ' '.join(['python -m', f'experiments.{script.stem}', *sys.argv[1:]])
+  return ' '.join(sys.argv)
+
+
+def _kind() -> str:
+  """The device; of a CPU also how many cores."""
+  kind = jax.devices()[0].device_kind
+  return f'{kind} ({os.cpu_count()} cores)' if kind == 'cpu' else kind
+
+
+def _versions() -> dict[str, str]:
+  found = {}
+  for name in _PACKAGES:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return found
+
+
+def _commit() -> str | None:
+  """The commit of the source tree, if it is one, and whether it was changed."""
+  commit, changes = _git('rev-parse', 'HEAD'), _git('status', '--porcelain')
+  return f'{commit} with uncommitted changes' if commit and changes else commit
+
+
+def _git(*arguments: str) -> str | None:
+  try:
+    result = subprocess.run(
+      ['git', *arguments],
+      cwd=pathlib.Path(__file__).parent,
+      capture_output=True,
+      encoding='utf-8',
+      errors='replace',
+      check=True,
+      timeout=10,
+    )
+  except (OSError, subprocess.SubprocessError):
+    return None
+  return result.stdout.strip()

@@ -1,0 +1,1 @@
+"""From a batch of images to the next state: the steps and their loop."""

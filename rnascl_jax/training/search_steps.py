@@ -1,0 +1,258 @@
+"""One step of the architecture and tutor search (eq. 2), a pure function.
+
+The first part of a batch (80 % in the paper, section 4.1) moves the supernet's
+weights; the rest then moves the architecture parameters, with the weights just
+updated. One Gumbel draw of filters and tutors serves both. Each of them may go
+through the networks in several parts, see `accumulation`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+
+from rnascl_jax import losses
+from rnascl_jax.base import Array, PyTree
+from rnascl_jax.runtime import parallel
+from rnascl_jax.search import arch_params, flops, gumbel
+from rnascl_jax.search.arch_params import ArchParams, Sample
+from rnascl_jax.search.spaces import SearchSpace
+from rnascl_jax.training import accumulation, adversarial, lessons, steps
+from rnascl_jax.training.lessons import Examples
+from rnascl_jax.training.steps import Batch, Context, Recipe, TrainState
+
+
+class SearchState(flax.struct.PyTreeNode):
+  """All that a search changes.
+
+  Attributes:
+    weights: of the supernet.
+    arch: architecture parameters.
+    arch_opt_state: of their optimiser.
+  """
+
+  weights: TrainState
+  arch: ArchParams
+  arch_opt_state: PyTree
+
+  @property
+  def step(self) -> Array:
+    return self.weights.step
+
+
+def init_search_state(
+  state: TrainState,
+  arch: ArchParams,
+  optimizer: optax.GradientTransformation,
+) -> SearchState:
+  """A supernet's state with architecture parameters beside it."""
+  return SearchState(state, arch, optimizer.init(arch))
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+  """How filters and tutors are searched.
+
+  Attributes:
+    space: the search space.
+    tables: its cost tables, `flops.costs`.
+    optimizer: of the architecture parameters.
+    steps_per_epoch: of the search; the temperature falls once an epoch.
+    reference: n_ref, what n_f(G) is divided by, for example its value at
+      uniform logits (`uniform_macs`).
+    temperature: epoch -> tau.
+    objective: (terms, n_f(G) / n_ref, kl_weight, gamma) -> loss [B].
+    noise: of the Gumbel-Softmax.
+    hard: whether draws are one-hot (straight-through).
+    warmup_epochs: epochs before the architecture parameters move.
+    weigh_cost: whether the weights' step has the cost as a (constant) factor.
+    accumulate: parts of the architecture's half; `Recipe` has the weights'.
+  """
+
+  space: SearchSpace
+  tables: flops.Costs
+  optimizer: optax.GradientTransformation
+  steps_per_epoch: int
+  reference: float
+  temperature: Callable[[float | Array], Array] = gumbel.temperature
+  objective: Callable[..., Array] = losses.search_objective
+  noise: gumbel.Noise = jax.random.gumbel
+  hard: bool = False
+  warmup_epochs: int = 0
+  weigh_cost: bool = True
+  accumulate: int = 1
+
+  def temperature_at(self, step: int | Array) -> Array:
+    """The temperature of a step's draw; it falls once an epoch."""
+    return self.temperature(step // self.steps_per_epoch)
+
+  def draw(self, seed: Array, step: Array, arch: ArchParams) -> Sample:
+    """The step's draw, the same on all devices and in both of its halves."""
+    # Positions of images are smaller, so no image has this key.
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    key = jax.random.fold_in(key, jnp.uint32(2**32 - 1))
+    return arch_params.sample(
+      key,
+      arch,
+      temperature=self.temperature_at(step),
+      noise=self.noise,
+      hard=self.hard,
+    )
+
+  def loss(
+    self, terms: losses.Terms, channels: tuple[Array, ...], context: Context
+  ) -> Array:
+    """Eq. (2), [B]."""
+    cost = flops.expected_macs(self.tables, channels) / self.reference
+    return self.objective(
+      terms, cost, kl_weight=context.kl_weight, gamma=context.gamma
+    )
+
+
+def arch_parts(accumulate: int, arch_share: float) -> int:
+  """Parts of the architecture's half, about as large as the weights' parts.
+
+  By default that half is a fifth of a batch, and as large as one of four parts
+  of the other: with up to five of them it stays in one piece.
+
+  Args:
+    accumulate: parts of the weights' half.
+    arch_share: the architecture's share of a batch, in [0, 1].
+  """
+  others = max(1 - arch_share, arch_share)
+  return max(1, round(accumulate * arch_share / others))
+
+
+def uniform_macs(space: SearchSpace, tables: flops.Costs) -> float:
+  """n_f(G) where every filter choice is equally likely."""
+  uniform = [jnp.full(len(b.choices), 1 / len(b.choices)) for b in space.blocks]
+  return float(flops.expected_macs(tables, uniform))
+
+
+def _update_weights(
+  recipe: Recipe,
+  search: Search,
+  state: SearchState,
+  context: Context,
+  batch: Batch,
+) -> tuple[TrainState, adversarial.Metrics]:
+  """The first half of a step: the supernet's weights."""
+  step = state.weights.step
+  examples = steps.prepare(recipe, context, step, batch, recipe.accumulate)
+  draw = search.draw(context.seed, step, state.arch)
+
+  def total(terms):
+    if search.weigh_cost:
+      return search.loss(terms, draw.channels, context)
+    return losses.training_objective(
+      terms, kl_weight=context.kl_weight, gamma=context.gamma
+    )
+
+  def make_objective(
+    examples: Examples, memory: PyTree
+  ) -> adversarial.Objective:
+    terms = functools.partial(
+      lessons.make_terms, recipe.distillation, memory, examples, draw.tutors
+    )
+    return adversarial.Objective(terms, total)
+
+  masks = arch_params.masks(search.space, draw.channels)
+  network = lessons.taught(recipe.distillation, recipe.net, masks)
+  return steps.update(recipe, network, make_objective, state.weights, examples)
+
+
+def _update_arch(
+  recipe: Recipe,
+  search: Search,
+  state: SearchState,
+  weights: TrainState,
+  context: Context,
+  batch: Batch,
+) -> tuple[ArchParams, Any, dict[str, Array]]:
+  """The second half: filters and tutors, with the weights just updated.
+
+  BatchNorm uses the batch's statistics, and its running averages stay, as the
+  memory of a method does.
+  """
+  step = state.weights.step
+  examples = steps.prepare(recipe, context, step, batch, search.accumulate)
+
+  def mean_loss(arch: ArchParams, examples: Examples):
+    draw = search.draw(context.seed, step, arch)
+    masks = arch_params.masks(search.space, draw.channels)
+    network = lessons.taught(recipe.distillation, recipe.net, masks)
+    (logits, hints), _ = network(
+      (weights.params, weights.projections),
+      weights.batch_stats,
+      examples.images,
+      train=True,
+    )
+    terms = lessons.make_terms(
+      recipe.distillation,
+      weights.memory,
+      examples,
+      draw.tutors,
+      logits,
+      hints,
+    )
+    loss = search.loss(terms, draw.channels, context)
+    return jnp.mean(loss), loss
+
+  def of_part(carry: None, examples: Examples):
+    grads, loss = jax.grad(mean_loss, has_aux=True)(state.arch, examples)
+    return grads, carry, loss
+
+  grads, _, loss = accumulation.gradient(
+    of_part, state.arch, None, examples, search.accumulate
+  )
+  grads = parallel.pmean(grads)
+  updates, opt_state = search.optimizer.update(
+    grads, state.arch_opt_state, state.arch
+  )
+  arch = optax.apply_updates(state.arch, updates)
+  moves = step >= search.warmup_epochs * search.steps_per_epoch
+  arch, opt_state = jax.tree.map(
+    lambda new, old: jnp.where(moves, new, old),
+    (arch, opt_state),
+    (state.arch, state.arch_opt_state),
+  )
+  macs = flops.expected_macs(
+    search.tables, arch_params.probabilities(arch).channels
+  )
+  means = {'arch_loss': parallel.pmean(jnp.mean(loss)), 'macs': macs}
+  return arch, opt_state, means
+
+
+def make_search_step(
+  recipe: Recipe, search: Search
+) -> Callable[[SearchState, Context, Batch, Batch], tuple[SearchState, PyTree]]:
+  """A step of eq. (2): weights on one part of a batch, the rest for the search.
+
+  Args:
+    recipe: supernet, optimiser of its weights, regime, teacher, augmentation.
+    search: what is searched, and how.
+
+  Returns:
+    step(state, context, weights' part, architecture's part) -> (state, sums).
+  """
+
+  def step(
+    state: SearchState, context: Context, weight_batch: Batch, arch_batch: Batch
+  ):
+    weights, values = _update_weights(
+      recipe, search, state, context, weight_batch
+    )
+    arch, opt_state, means = _update_arch(
+      recipe, search, state, weights, context, arch_batch
+    )
+    sums = steps.sum_up(values)
+    # As sums over the weights' images, for one count to divide them all.
+    sums |= {name: mean * sums['count'] for name, mean in means.items()}
+    return SearchState(weights, arch, opt_state), sums
+
+  return step

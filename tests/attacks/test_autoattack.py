@@ -1,0 +1,674 @@
+"""AutoAttack: against the official one, and what it does at the edges."""
+
+import functools
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rnascl_jax import attacks
+from rnascl_jax.attacks import confirmation, ensembles, lanes, norms, square
+from rnascl_jax.attacks.masking import of_ensembles
+from rnascl_jax.runtime import fingerprints
+from tests import attack_networks as nets
+from tests import golden, official_autoattack
+from tests.official_autoattack import EPSILON
+
+
+@pytest.fixture(autouse=True)
+def one_size(monkeypatch):
+  """Of batches, to compile less; `test_lanes` has several."""
+  monkeypatch.setattr(lanes, '_NUM_SIZES', 1)
+
+
+@functools.cache
+def classifier(network=nets.plain):
+  return jax.tree_util.Partial(network)
+
+
+def run(images, labels, *, network=nets.plain, **options):
+  return run_on(classifier(network), images, labels, **options)
+
+
+def run_on(logits_fn, images, labels, **options):
+  settings = {
+    'epsilon': EPSILON,
+    'verbose': False,
+    'checks': False,
+    'batch_size': 64,
+    'devices': jax.devices()[:1],
+  }
+  return attacks.auto_attack(
+    logits_fn,
+    jax.random.key(0),
+    images,
+    labels,
+    **settings | options,
+  )
+
+
+def left(result):
+  return [member.robust for member in result.members]
+
+
+# Against the official code, with the same random numbers for all images.
+
+
+@functools.cache
+def _tables():
+  return official_autoattack.tables(5000)
+
+
+def _start(key, image, epsilon):
+  del key
+  noise = jnp.asarray(_tables().noise, image.dtype)
+  unit = noise / (jnp.max(jnp.abs(noise)) + 1e-12)
+  return jnp.clip(image + epsilon * unit, 0, 1)
+
+
+def _stripes(key, shape):
+  del key, shape
+  return jnp.asarray(_tables().stripes)[None]
+
+
+def _draw(key, index, channels):
+  del key, channels
+  numbers = jax.tree.map(jnp.asarray, _tables())
+  row, column = numbers.positions[index]
+  return square.Draw(row, column, numbers.signs[index])
+
+
+def same_draws(queries, order):
+  """`standard` with the random numbers of `official_autoattack.Tables`."""
+  members = [
+    ensembles.apgd_ce(start=_start),
+    ensembles.apgd_t(start=_start),
+    ensembles.fab_t(),
+    ensembles.square(num_steps=queries, draw=_draw, stripes=_stripes),
+  ]
+  return members if order == 'standard' else members[::-1]
+
+
+def official(tmp_path, *arguments):
+  """Of the official code: images left after each member, and which."""
+  path = tmp_path / 'official.npz'
+  subprocess.run(
+    [sys.executable, '-m', 'tests.official_autoattack', path, *arguments],
+    cwd=pathlib.Path(__file__).parents[2],
+    check=True,
+  )
+  with np.load(path) as archive:
+    return dict(archive)
+
+
+def case(network, count, queries, draws, order):
+  """Name of a saved result and arguments of `official_autoattack`."""
+  arguments = (network.__name__, str(count), str(queries), draws, order)
+  return '_'.join(('auto', *arguments)), arguments
+
+
+@pytest.mark.parametrize(
+  ('network', 'order'),
+  (
+    (nets.plain, 'standard'),
+    (nets.plain, 'reversed'),
+    # Its pixels are compared for each member in the members' own tests.
+    pytest.param(nets.cell, 'reversed', marks=pytest.mark.slow),
+    pytest.param(nets.cell, 'standard', marks=pytest.mark.slow),
+  ),
+)
+def test_every_member_leaves_what_the_official_one_leaves(network, order):
+  name, _ = case(network, 200, 5000, 'tables', order)
+  expected = golden.saved(name)
+  images, labels = official_autoattack.data(network, 200)
+
+  found = run(images, labels, network=network, members=same_draws(5000, order))
+
+  assert np.abs(np.array(left(found)) - expected['left']).max() <= 1
+  assert (found.robust != expected['robust']).sum() <= 1
+  assert 20 < found.robust.sum() < 180
+
+
+@pytest.mark.parametrize('network', (nets.plain, nets.cell))
+def test_squares_pixels_are_exactly_the_official_ones(network, monkeypatch):
+  torch = pytest.importorskip('torch')
+  official_square = pytest.importorskip('pyautoattack.square')
+  monkeypatch.setattr(torch, 'rand', torch.rand)  # `inject` replaces it.
+  model = {nets.plain: nets.torch_plain, nets.cell: nets.torch_cell}[network]
+  images, labels = official_autoattack.data(network, 24)
+  images, labels = images[:22].astype(np.float64), labels[:22]
+  with golden.torch_float64():
+    reference = official_square.SquareAttack(
+      model, n_queries=200, eps=EPSILON, resc_schedule=False, device='cpu'
+    )
+    official_autoattack.inject(official_autoattack.tables(200), reference)
+    x = nets.to_torch(images)
+    reference.init_hyperparam(x)
+    _, expected = reference.attack_single_run(x, torch.tensor(labels).long())
+  attack = square.SquareLinf(num_steps=200, draw=_draw, stripes=_stripes)
+  with jax.enable_x64(True):
+    perturb = functools.partial(
+      attacks.stepwise.run, attack, network, epsilon=EPSILON
+    )
+    keys = attacks.image_keys(jax.random.key(0), jnp.arange(22))
+    found = jax.jit(jax.vmap(perturb))(keys, images, labels)
+
+  np.testing.assert_array_equal(found, nets.from_torch(expected))
+
+
+def test_live_every_member_leaves_what_the_official_one_leaves(tmp_path):
+  pytest.importorskip('pyautoattack')
+  images, labels = official_autoattack.data(nets.plain, 32)
+  _, arguments = case(nets.plain, 32, 100, 'tables', 'reversed')
+
+  expected = official(tmp_path, *arguments)
+  found = run(images, labels, members=same_draws(100, 'reversed'))
+
+  assert left(found) == expected['left'].tolist()
+  np.testing.assert_array_equal(found.robust, expected['robust'])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', golden.names('auto'))
+def test_live_the_official_code_still_leaves_what_was_saved(name, tmp_path):
+  pytest.importorskip('pyautoattack')
+  saved = golden.saved(name)
+
+  found = official(tmp_path, *name.split('_')[1:])
+
+  np.testing.assert_array_equal(found['left'], saved['left'])
+  np.testing.assert_array_equal(found['robust'], saved['robust'])
+
+
+@pytest.mark.parametrize(
+  'network', (nets.plain, pytest.param(nets.cell, marks=pytest.mark.slow))
+)
+def test_with_own_random_numbers_accuracy_is_the_official_one(network):
+  name, _ = case(network, 200, 5000, '0', 'reversed')
+  expected = golden.saved(name)
+  images, labels = official_autoattack.data(network, 200)
+
+  found = run(
+    images, labels, network=network, members=ensembles.standard()[::-1]
+  )
+
+  # Square is first, and so its own share is compared too.
+  points = (np.array(left(found)) - expected['left']) / 200
+  assert np.abs(points).max() <= 0.015
+
+
+# Results.
+
+
+@functools.cache
+def small():
+  """A short ensemble of all kinds."""
+  return (
+    ensembles.apgd_ce(num_steps=5),
+    ensembles.apgd_t(num_steps=5, targets=2),
+    ensembles.fab_t(num_steps=5, targets=2),
+    ensembles.square(num_steps=30),
+  )
+
+
+def run_small(images, labels, members=None, **options):
+  """All with one size of batches, and so compiled once."""
+  members = small() if members is None else members
+  return run(images, labels, members=members, batch_size=8, **options)
+
+
+@functools.cache
+def small_result():
+  images, labels = official_autoattack.data(nets.plain, 40)
+  return run_small(images, labels)
+
+
+def test_a_result_adds_up():
+  images, labels = official_autoattack.data(nets.plain, 40)
+  result = small_result()
+
+  broken = result.correct & ~result.robust
+  before = [int(result.correct.sum()), *left(result)[:-1]]
+
+  assert [member.attacked for member in result.members] == before
+  assert [member.broken for member in result.members] == (
+    np.bincount(result.broken_by[broken], minlength=4).tolist()
+  )
+  assert (result.broken_by[~broken] == -1).all()
+  assert result.robust_accuracy == left(result)[-1] / 40
+  assert result.clean_accuracy == (labels == predict(images)).mean()
+
+
+def predict(images):
+  return np.asarray(jax.jit(nets.plain)(images).argmax(-1))
+
+
+def test_images_are_adversarial_exactly_where_one_was_found():
+  images, labels = official_autoattack.data(nets.plain, 40)
+  result = small_result()
+
+  broken = result.broken_by >= 0
+
+  np.testing.assert_array_equal(result.images[~broken], images[~broken])
+  assert (predict(result.images)[broken] != labels[broken]).all()
+  assert np.abs(result.images - images).max() <= EPSILON + 1e-6
+
+
+def test_the_table_names_every_member_and_the_accuracy_after_it():
+  text = str(small_result())
+
+  for member in small_result().members:
+    assert f'{100 * member.robust / 40:.2f}%' in text
+    assert member.label in text
+
+
+def test_passes_are_counted():
+  """APGD-CE costs one pass at the start and one for each step."""
+  images, labels = official_autoattack.data(nets.plain, 40)
+
+  result = run_small(images, labels, small()[:1], stop_early=False)
+
+  assert result.members[0].passes == attacks.stepwise.Passes(38 * 6, 38 * 6)
+
+
+def test_the_order_of_images_and_their_batches_do_not_matter_in_float64():
+  images, labels = official_autoattack.data(nets.plain, 40)
+  images = images.astype(np.float64)
+  order = np.random.default_rng(0).permutation(40)[:25]
+  with jax.enable_x64(True):
+    members = small()[1::2]
+    whole = run(images, labels, members=members)
+    part = run(
+      images[order],
+      labels[order],
+      members=members,
+      indices=order,
+      batch_size=9,
+      devices=jax.devices()[:2],
+    )
+
+  np.testing.assert_array_equal(part.robust, whole.robust[order])
+  np.testing.assert_array_equal(part.broken_by, whole.broken_by[order])
+  np.testing.assert_allclose(part.images, whole.images[order], atol=1e-12)
+
+
+def test_a_member_draws_the_same_whatever_the_others_are():
+  images, labels = official_autoattack.data(nets.plain, 40)
+
+  together = run_small(images, labels, small()[:2])
+  alone = run_small(images, labels, small()[:1])
+
+  first = together.broken_by == 0
+  np.testing.assert_array_equal(first, alone.broken_by == 0)
+  np.testing.assert_array_equal(together.images[first], alone.images[first])
+
+
+class Memory:
+  """A journal in memory, that is killed after some trials."""
+
+  def __init__(self, kept=(), limit=10**9):
+    self.kept, self.limit = list(kept), limit
+
+  def start(self, identity, logits):
+    self.identity, self.logits = identity, logits
+    return list(self.kept)
+
+  def append(self, member, finished, seconds):
+    if not len(finished.rows):
+      return
+    if len(self.kept) >= self.limit:
+      raise KeyboardInterrupt
+    self.kept.append((member, finished, seconds))
+
+
+@pytest.mark.parametrize('limit', (1, 4, 9))
+def test_a_killed_run_goes_on_to_the_same_result(limit):
+  images, labels = official_autoattack.data(nets.plain, 40)
+  killed = Memory(limit=limit)
+  with pytest.raises(KeyboardInterrupt):
+    run_small(images, labels, journal=killed)
+
+  resumed = Memory(killed.kept)
+  found = run_small(images, labels, journal=resumed)
+  expected = small_result()
+
+  def trials(kept):
+    return [
+      (name, int(row), int(trial))
+      for name, finished, _ in kept
+      for row, trial in zip(finished.rows, finished.trials, strict=True)
+    ]
+
+  np.testing.assert_array_equal(found.robust, expected.robust)
+  np.testing.assert_array_equal(found.images, expected.images)
+  assert len(set(trials(resumed.kept))) == len(trials(resumed.kept))
+
+
+def test_what_a_result_depends_on_is_in_the_journal():
+  images, labels = official_autoattack.data(nets.plain, 8)
+  first, second, third = Memory(), Memory(), Memory()
+  members = [ensembles.apgd_ce(num_steps=1)]
+
+  run(images, labels, members=members, journal=first)
+  run(images, labels, members=members, journal=second, epsilon=0.1)
+  members = [ensembles.apgd_ce(num_steps=2)]
+  run(images, labels, members=members, journal=third)
+
+  assert first.identity != second.identity
+  assert first.identity != third.identity
+  assert first.identity['classifier'] == fingerprints.of_classifier(
+    classifier(), (8, 8, 3), np.float32
+  )
+  assert first.logits.shape == (8, 10)
+
+
+# Edges.
+
+
+def test_epsilon_0_returns_the_images():
+  images, labels = official_autoattack.data(nets.plain, 40)
+
+  result = run(images, labels, epsilon=0.0)
+
+  np.testing.assert_array_equal(result.images, images)
+  np.testing.assert_array_equal(result.robust, result.correct)
+
+
+def test_no_images_are_no_error():
+  images, labels = official_autoattack.data(nets.plain, 40)
+
+  result = run(images[:0], labels[:0])
+
+  assert result.robust.shape == (0,)
+  assert 'APGD-CE' in str(result)
+
+
+@pytest.mark.parametrize(('classes', 'left_out'), ((2, ['APGD-T']), (4, [])))
+def test_with_few_classes_what_is_not_defined_is_left_out_and_said(
+  classes, left_out
+):
+  images, labels = nets.data(12, classes)
+  images = images.astype(np.float32)
+  logits_fn = functools.partial(nets.plain, num_classes=classes)
+
+  result = run_on(logits_fn, images, labels, members=small()[1:3])
+
+  found = [m.label for m in result.members if not m.num_trials]
+  said = [s.message for s in result.suspicions if s.kind == 'classes']
+  assert found == left_out
+  assert len(said) == len(left_out)
+  assert result.members[1].num_trials == min(2, classes - 1)
+  assert ('left out' in str(result)) == bool(left_out)
+
+
+@pytest.mark.parametrize(
+  ('option', 'message'),
+  (
+    ({'epsilon': -0.1}, r'epsilon=-0.1'),
+    ({'epsilon': 1.5}, r'epsilon=1.5'),
+    ({'batch_size': 0}, 'batch_size=0'),
+    ({'indices': np.arange(3)}, 'indices'),
+    ({'members': ()}, 'members'),
+    (
+      {
+        'members': (
+          *ensembles.standard(norms.L2)[:1],
+          *ensembles.standard()[:1],
+        )
+      },
+      'one norm',
+    ),
+  ),
+)
+def test_what_makes_no_sense_is_refused(option, message):
+  images, labels = official_autoattack.data(nets.plain, 4)
+
+  with pytest.raises(ValueError, match=message):
+    run(images, labels, **option)
+
+
+def test_two_members_of_one_name_are_refused():
+  images, labels = official_autoattack.data(nets.plain, 4)
+  members = [ensembles.square(num_steps=1), ensembles.square(num_steps=2)]
+
+  with pytest.raises(ValueError, match='square, square'):
+    run(images, labels, members=members)
+
+
+def test_with_three_classes_the_dlr_loss_takes_the_place_of_the_targeted_one():
+  images, labels = nets.data(12, 3)
+  images = images.astype(np.float32)
+  logits_fn = functools.partial(nets.plain, num_classes=3)
+
+  found = run_on(logits_fn, images, labels, members=small()[1:2])
+  alone = run_on(
+    logits_fn,
+    images,
+    labels,
+    members=[ensembles.apgd_dlr(num_steps=5, restarts=2)],
+  )
+
+  assert [m.label for m in found.members] == ['APGD-DLR']
+  assert found.members[0].broken > 0
+  np.testing.assert_array_equal(found.images, alone.images)
+  assert [s.kind for s in found.suspicions] == ['classes']
+  assert 'APGD-DLR took the place of APGD-T' in str(found)
+
+
+def test_an_ensemble_that_has_the_dlr_loss_leaves_the_targeted_one_out():
+  images, labels = nets.data(12, 3)
+  members = [small()[1], ensembles.apgd_dlr(num_steps=5)]
+
+  found = run_on(
+    functools.partial(nets.plain, num_classes=3),
+    images.astype(np.float32),
+    labels,
+    members=members,
+  )
+
+  assert [m.num_trials for m in found.members] == [0, 1]
+  assert 'APGD-T was left out' in str(found)
+  assert 'APGD-DLR ran, which needs one class less' in str(found)
+  assert ensembles.for_classes(ensembles.standard(), 4) == ensembles.standard()
+
+
+def test_an_ensemble_of_which_nothing_is_defined_is_refused():
+  images, labels = nets.data(4, 2)
+  logits_fn = functools.partial(nets.plain, num_classes=2)
+
+  with pytest.raises(ValueError, match='apgd_t is defined for 2 classes'):
+    attacks.auto_attack(
+      logits_fn,
+      jax.random.key(0),
+      images,
+      labels,
+      epsilon=EPSILON,
+      members=[ensembles.apgd_t()],
+    )
+
+
+def test_a_key_must_be_typed():
+  images, labels = official_autoattack.data(nets.plain, 4)
+
+  with pytest.raises(ValueError, match='typed random key'):
+    attacks.auto_attack(classifier(), 0, images, labels, epsilon=EPSILON)
+
+
+def test_float64_is_computed_in_float32_unless_x64_is_on():
+  images, labels = official_autoattack.data(nets.plain, 4)
+
+  result = run(
+    images.astype(np.float64), labels, members=[ensembles.apgd_ce(num_steps=1)]
+  )
+
+  assert result.images.dtype == np.float32
+
+
+def test_what_is_not_confirmed_is_attacked_once_more(monkeypatch):
+  """As where an attack stops at what only low precision takes for broken."""
+  images, labels = official_autoattack.data(nets.plain, 40)
+  members = small()[:1]
+  expected = run_small(images, labels, members)
+  confirm, calls = confirmation.confirmed, []
+
+  def first_time_never(task, images, rows, *, stage):
+    calls.append(len(rows))
+    found = confirm(task, images, rows, stage=stage)
+    return found & (len(calls) > 1)
+
+  monkeypatch.setattr(confirmation, 'confirmed', first_time_never)
+  found = run_small(images, labels, members)
+  monkeypatch.setattr(
+    confirmation, 'confirmed', lambda task, images, rows, stage: rows < 0
+  )
+  never = run_small(images, labels, members)
+
+  np.testing.assert_array_equal(found.robust, expected.robust)
+  assert calls == [expected.members[0].broken] * 2
+  np.testing.assert_array_equal(never.robust, never.correct)
+  assert never.members[0].rejected == expected.members[0].broken
+  assert [s.kind for s in never.suspicions] == ['not confirmed']
+
+
+@jax.tree_util.register_pytree_node_class
+class Module:
+  """A classifier as a pytree of weights and functions, as in Equinox."""
+
+  def __init__(self, weights, activation):
+    self.weights, self.activation = weights, activation
+
+  def __call__(self, images):
+    x = self.activation(images.reshape(len(images), -1) @ self.weights)
+    return x - x[:, ::-1]
+
+  def tree_flatten(self):
+    return (self.weights, self.activation), None
+
+  @classmethod
+  def tree_unflatten(cls, _, children):
+    return cls(*children)
+
+
+def test_a_module_of_weights_and_functions_compiles_once_for_all_weights(
+  caplog,
+):
+  rng = np.random.default_rng(0)
+  images = np.float32(rng.uniform(size=(4, 2, 2, 1)))
+
+  def attack():
+    module = Module(np.float32(rng.normal(size=(4, 3))), jax.nn.relu)
+    return run_on(
+      module,
+      images,
+      np.asarray(module(images).argmax(-1)),
+      members=[ensembles.apgd_ce(num_steps=2)],
+    )
+
+  attack()
+  with jax.log_compiles(), caplog.at_level('WARNING'):
+    attack()
+
+  assert not [r for r in caplog.records if 'Compiling' in r.message]
+
+
+def _noisy(images, key):
+  noise = jax.random.normal(key, (images.shape[0], 10))
+  return nets.plain(images) + 0.3 * noise
+
+
+def test_rand_attacks_a_random_classifier():
+  """A plain function will do, and no image is given up after one fall."""
+  images, labels = official_autoattack.data(nets.plain, 24)
+  members = [ensembles.apgd_ce(num_steps=5, draws=4)]
+  noisy = attacks.Randomized(_noisy)
+
+  found = run_on(noisy, images, labels, members=members)
+
+  assert 0 < found.robust_accuracy < found.clean_accuracy
+  # All steps, although images fell on the way.
+  passes = found.members[0].attacked * 4 * (1 + 5)
+  assert found.members[0].passes.backward == passes
+
+
+def test_a_random_classifier_is_suspicious_unless_all_members_draw_anew():
+  images, labels = official_autoattack.data(nets.plain, 4)
+  noisy = attacks.Randomized(_noisy)
+
+  def kinds(members):
+    found = of_ensembles.beforehand(members, noisy, images, labels)
+    return {suspicion.kind for suspicion in found}
+
+  assert 'random numbers' in kinds(ensembles.standard())
+  assert 'random numbers' not in kinds(ensembles.rand())
+
+
+def test_rand_needs_a_random_classifier():
+  images, labels = official_autoattack.data(nets.plain, 4)
+
+  with pytest.raises(ValueError, match='Randomized'):
+    run(images, labels, members=ensembles.rand())
+
+
+def test_probabilities_are_refused():
+  images, labels = official_autoattack.data(nets.plain, 4)
+
+  with pytest.raises(ValueError, match='probabilit'):
+    attacks.auto_attack(
+      lambda x: jax.nn.softmax(nets.plain(x)),
+      jax.random.key(0),
+      images,
+      labels,
+      epsilon=EPSILON,
+      verbose=False,
+    )
+
+
+def test_l2_may_exceed_1_but_not_the_diagonal():
+  images, labels = official_autoattack.data(nets.plain, 4)
+  members = [ensembles.apgd_ce(norms.L2, num_steps=1)]
+
+  assert run(images, labels, members=members, epsilon=2.0).norm == 'L2'
+  with pytest.raises(ValueError, match='epsilon=14'):
+    run(images, labels, members=members, epsilon=14.0)
+
+
+def test_every_ensemble_has_the_published_members_and_budgets():
+  def facts(members):
+    return {
+      member.name: (member.attack.num_trials(10), member.attack.num_steps)
+      for member in members
+    }
+
+  targets = {'apgd_t': (9, 100), 'fab_t': (9, 100)}
+  assert facts(ensembles.standard()) == {
+    'apgd_ce': (1, 100),
+    'square': (1, 5000),
+    **targets,
+  }
+  assert facts(ensembles.plus()) == {
+    'apgd_ce': (5, 100),
+    'apgd_dlr': (5, 100),
+    'fab': (5, 100),
+    'square': (1, 5000),
+    **targets,
+  }
+  assert facts(ensembles.rand()) == {'apgd_ce': (1, 100), 'apgd_dlr': (1, 100)}
+  assert {m.attack.draws for m in ensembles.rand()} == {20}
+
+
+def test_l2_members_break_more_than_none_and_stay_in_their_ball():
+  images, labels = official_autoattack.data(nets.plain, 24)
+  members = (
+    ensembles.apgd_ce(norms.L2, num_steps=5),
+    ensembles.fab_t(norms.L2, num_steps=5, targets=2),
+    ensembles.square(norms.L2, num_steps=30),
+  )
+
+  for member in members:
+    found = run(images, labels, members=[member], epsilon=0.5)
+    assert found.members[0].broken > 0
+    assert found.members[0].rejected == 0

@@ -1,0 +1,387 @@
+"""Planted defences are detected, and honest networks pass silently."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from rnascl_jax.attacks import (
+  masking,
+)
+from rnascl_jax.attacks.masking import (
+  finite_differences,
+  gradient_checks,
+  hindsight,
+)
+from rnascl_jax.attacks.masking.hindsight import Tried
+from rnascl_jax.models import networks, teachers
+from tests import attack_networks
+
+COUNT, CLASSES = 12, 10
+RNG = np.random.default_rng(5)
+WEIGHTS = np.random.default_rng(7).normal(size=(2, 192, 16)) * 0.1
+
+
+@functools.cache
+def images():
+  """Some of them black, white or of black and white pixels."""
+  found = np.random.default_rng(0).uniform(size=(COUNT, 8, 8, 3))
+  found[0], found[1], found[2:6] = 0, 1, found[2:6].round()
+  return found.astype(np.float32)
+
+
+def honest(x):
+  """A small network, [B, 8, 8, 3] -> [B, 10]."""
+  first, second = jnp.asarray(WEIGHTS, x.dtype)
+  hidden = nn.relu(x.reshape(len(x), -1) @ first + first[:1])
+  return 20 * hidden @ second[:16, :CLASSES]
+
+
+def examine(function, **options):
+  """What is suspicious about a classifier, all images being right."""
+  labels = np.asarray(jax.jit(honest)(images()).argmax(axis=-1))
+  return masking.before(function, images(), labels, **options)
+
+
+def kinds(suspicions):
+  return [suspicion.kind for suspicion in suspicions]
+
+
+class Attending(nn.Module):
+  """Max-pooling of equal pixels, attention, and log-probabilities."""
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.max_pool(x, (2, 2), (2, 2)).reshape(x.shape[0], 16, -1)
+    x = nn.relu(nn.Dense(16)(x))
+    keys = nn.hard_swish(nn.Dense(16)(x))
+    x = nn.softmax(x @ keys.swapaxes(1, 2)) @ x
+    return nn.log_softmax(nn.Dense(CLASSES)(x.max(axis=1)))
+
+
+def initialized(net, **options):
+  """Random variables, biases and statistics included."""
+  shapes = jax.eval_shape(
+    functools.partial(net.init, **options), jax.random.key(0), images()[:1]
+  )
+  rng = np.random.default_rng(1)
+
+  def draw(leaf):
+    if leaf.ndim == 1:
+      return rng.uniform(0.1, 0.6, leaf.shape).astype(leaf.dtype)
+    scale = (leaf.shape[-1] / leaf.size) ** 0.5
+    return (scale * rng.normal(size=leaf.shape)).astype(leaf.dtype)
+
+  return jax.tree.map(draw, shapes)
+
+
+def attending():
+  net = Attending()
+  return functools.partial(net.apply, initialized(net))
+
+
+def teacher():
+  net = teachers.TEACHERS['small_resnet'](num_classes=CLASSES)
+  return networks.logits_fn(net, initialized(net, train=False))
+
+
+HONEST = {
+  'no convolutions': lambda: honest,
+  'convolutions': lambda: attack_networks.plain,
+  'student': lambda: attack_networks.cell,
+  'teacher': teacher,
+  'attention and log-probabilities': attending,
+  'half precision': lambda: lambda x: honest(x.astype(jnp.bfloat16)),
+}
+
+
+@pytest.mark.parametrize('name', HONEST)
+def test_honest_networks_pass_silently(name):
+  assert examine(HONEST[name]()) == ()
+
+
+def test_honest_networks_pass_silently_in_double_precision():
+  with jax.enable_x64(True):
+    wide = images().astype(np.float64)
+    labels = np.zeros(COUNT, int)
+
+    assert masking.before(honest, wide, labels) == ()
+
+
+@jax.custom_vjp
+def with_wrong_gradient(x):
+  return x**2
+
+
+with_wrong_gradient.defvjp(lambda x: (x**2, x), lambda x, slope: (slope,))
+
+
+@jax.custom_vjp
+def as_grid(x):
+  return jnp.round(x * 8) / 8
+
+
+as_grid.defvjp(lambda x: (as_grid(x), None), lambda _, slope: (slope,))
+
+
+def half_hidden(x):
+  return honest(x) + honest(lax.stop_gradient(x)[:, ::-1])
+
+
+def noisy(x):
+  return honest(x + 0.1 * jax.random.normal(jax.random.key(0), x.shape))
+
+
+def drawn_by_numpy(x):
+  return honest(x + RNG.normal(size=x.shape).astype(np.float32))
+
+
+def in_training_mode(x):
+  mean = x.mean((0, 1, 2), keepdims=True)
+  variance = x.var((0, 1, 2), keepdims=True)
+  return honest((x - mean) * lax.rsqrt(variance + 1e-5))
+
+
+def called_back(x):
+  return honest(jax.pure_callback(np.asarray, x, x, vmap_method='expand_dims'))
+
+
+def looped(x):
+  z = honest(x)
+  return lax.while_loop(lambda c: jnp.abs(c).max() < 99, lambda c: 2 * c, z)
+
+
+PLANTED = {
+  'quantisation, straight through': (
+    lambda x: honest(as_grid(x)),
+    {'rounding', 'wrong gradient'},
+  ),
+  'noise under a fixed key': (noisy, {'random numbers'}),
+  'noise and a hidden gradient': (
+    lambda x: noisy(x) + 2 * honest(lax.stop_gradient(x)),
+    {'random numbers', 'wrong gradient'},
+  ),
+  'noise drawn by NumPy': (drawn_by_numpy, {'not deterministic'}),
+  'stop_gradient in one of two branches': (half_hidden, {'wrong gradient'}),
+  'stop_gradient in the middle': (
+    lambda x: honest(lax.stop_gradient(x)),
+    {'zero gradient', 'wrong gradient'},
+  ),
+  'wrong custom gradient': (
+    lambda x: honest(with_wrong_gradient(x)),
+    {'wrong gradient'},
+  ),
+  'logits times 1000': (lambda x: 1000 * honest(x), {'saturated softmax'}),
+  'argmax': (
+    lambda x: 9 * jax.nn.one_hot(honest(x).argmax(axis=-1), CLASSES),
+    {'rounding', 'zero gradient'},
+  ),
+  'batch statistics': (in_training_mode, {'depends on the batch'}),
+  'infinite slopes': (lambda x: honest(jnp.sqrt(x)), {'exploding gradient'}),
+  'callback': (called_back, {'python callback', 'no gradient'}),
+  'loop': (looped, {'no gradient'}),
+}
+
+
+@pytest.mark.parametrize('name', PLANTED)
+def test_planted_defences_are_detected(name):
+  function, expected = PLANTED[name]
+
+  found = examine(function)
+
+  assert set(kinds(found)) == expected
+  for suspicion in found:
+    assert suspicion.message.endswith('.')
+
+
+def test_a_wrong_gradient_names_what_may_be_to_blame():
+  (found,) = examine(half_hidden)
+
+  assert 'stop_gradient at test_masking.py:' in found.message
+  assert f'of {4 * COUNT} random directions' in found.message
+
+
+def test_saturation_says_how_many_and_what_does_not_suffer():
+  (found,) = examine(lambda x: 1e4 * honest(x))
+
+  assert f'of {COUNT} images' in found.message
+  assert 'margins (CW' in found.message
+
+
+def softmax(x):
+  return jax.nn.softmax(honest(x))
+
+
+@pytest.mark.parametrize('dtype', (jnp.float32, jnp.bfloat16))
+def test_probabilities_are_refused_before_any_gradient(dtype):
+  with pytest.raises(ValueError, match='12 images.*allow_probabilities=True'):
+    examine(lambda x: softmax(x).astype(dtype))
+
+
+def test_probabilities_pass_when_they_are_allowed():
+  assert examine(softmax, allow_probabilities=True) == ()
+
+
+def test_logits_that_are_not_finite_are_refused():
+  with pytest.raises(ValueError, match='NaN or infinite.* 1 of 12 images'):
+    examine(lambda x: honest(x / x.sum((1, 2, 3), keepdims=True)))
+
+
+@pytest.mark.parametrize('value', (np.nan, np.inf, 2e6))
+def test_gradients_that_cannot_be_followed_are_counted(value):
+  gradients = np.ones([3, 2, 2, 1])
+  gradients[1, 0, 1] = value
+
+  (found,) = gradient_checks.degenerate(
+    np.eye(3), np.arange(3), gradients, np.ones_like(gradients)
+  )
+
+  assert found.kind == 'exploding gradient'
+  assert '1 of 3 images' in found.message
+
+
+def test_inputs_that_mean_nothing_are_refused():
+  with pytest.raises(ValueError, match='divide'):
+    masking.before(honest, images() * 255, np.zeros(COUNT, int))
+
+
+def test_no_images_are_no_reason_for_suspicion():
+  assert masking.before(honest, images()[:0], np.zeros(0, int)) == ()
+
+
+def test_one_image_is_enough():
+  found = masking.before(half_hidden, images()[-1:], np.zeros(1, int))
+
+  assert kinds(found) == ['wrong gradient']
+
+
+def test_few_programs_are_compiled_for_few_images():
+  batches = []
+
+  def counted(x):
+    batches.append(x.shape[0])
+    return honest(x)
+
+  many = np.concatenate([images()] * 4)
+  masking.before(counted, many, np.zeros(len(many), int))
+
+  # For shapes, the logits, the code and the gradients.
+  assert sorted(batches) == [1, 1, 1, 32]
+
+
+def test_errors_measure_the_share_of_a_gradient_that_is_hidden():
+  def errors(share):
+    def function(x):
+      z = (
+        0.1 * x.reshape(len(x), -1) @ np.cos(np.arange(1920.0)).reshape(192, 10)
+      )
+      return (1 - share) * z + share * lax.stop_gradient(z)
+
+    def gradient_fn(x, w):
+      return jax.grad(lambda x: (function(x) * w).sum())(x)
+
+    with jax.enable_x64(True):
+      wide = images().astype(np.float64)
+      return finite_differences.errors(function, gradient_fn, wide)
+
+  assert errors(0.0).shape == (4 * COUNT,)
+  assert errors(0.0).max() < 1e-6
+  # In root mean square over the directions of an image.
+  squares = (errors(0.3).reshape(4, COUNT) ** 2).mean(axis=0)
+  np.testing.assert_allclose(squares, 0.09, rtol=1e-3)
+
+
+TRIED = (
+  Tried('APGD-CE', False, 100),
+  Tried('FAB-T', False, 100),
+  Tried('Square', True, 5000),
+)
+
+
+def outcome(count, broken):
+  """Images of which a member breaks these numbers, and the steps it took."""
+  broken_by, steps = np.full(count, -1), np.zeros(count, int)
+  begin = 0
+  for place, taken in broken.items():
+    broken_by[begin : begin + len(taken)] = place
+    steps[begin : begin + len(taken)] = taken
+    begin += len(taken)
+  return broken_by, steps
+
+
+def test_an_ordinary_outcome_is_not_suspicious():
+  broken_by, steps = outcome(1000, {0: [3] * 300, 1: [50] * 9, 2: [40] * 2})
+
+  assert hindsight.after(TRIED, broken_by, steps) == ()
+
+
+def test_black_box_attacks_may_break_a_fifth_of_a_percent_and_no_more():
+  broken_by, steps = outcome(1000, {0: [3] * 300, 2: [40] * 3})
+
+  (found,) = hindsight.after(TRIED, broken_by, steps)
+
+  assert found.kind == 'black-box attack is stronger'
+  assert 'Square' in found.message
+  assert '3 of 1000 images (0.3 points' in found.message
+  assert 'APGD-CE, FAB-T had left' in found.message
+
+
+def test_a_black_box_attack_that_goes_first_is_not_compared():
+  broken_by, steps = outcome(100, {0: [40] * 30})
+
+  assert hindsight.after(TRIED[::-1], broken_by, steps) == ()
+
+
+def test_images_that_fall_in_the_last_tenth_of_the_steps_are_reported():
+  taken = [5] * 56 + [91, 95, 100]
+  broken_by, steps = outcome(100, {0: taken})
+
+  (found,) = hindsight.after(TRIED, broken_by, steps)
+
+  assert found.kind == 'more steps still help'
+  assert '3 of the 59 images that APGD-CE broke' in found.message
+
+
+@pytest.mark.parametrize(
+  'taken',
+  (
+    [5] * 58 + [99] * 2,  # Two are few.
+    [5] * 57 + [99] * 3,  # 5 % are few.
+    [5] * 57 + [90] * 3,  # Not yet the last tenth.
+  ),
+)
+def test_few_late_images_are_not_reported(taken):
+  broken_by, steps = outcome(200, {0: taken})
+
+  assert hindsight.after(TRIED, broken_by, steps) == ()
+
+
+def test_steps_are_not_judged_where_attacks_go_on_to_the_end():
+  broken_by, _ = outcome(100, {0: [100] * 50})
+
+  assert hindsight.after(TRIED, broken_by) == ()
+
+
+def large_epsilon(function):
+  labels = np.array(jax.jit(honest)(images()).argmax(axis=-1))
+  labels[-2:] = (labels[-2:] + 1) % CLASSES
+  return hindsight.large_epsilon(function, images(), labels)
+
+
+def test_an_attack_without_a_bound_breaks_an_honest_network():
+  assert large_epsilon(honest) == ()
+
+
+def test_a_network_without_a_gradient_is_not_attacked_by_gradients():
+  assert large_epsilon(looped) == ()
+
+
+def test_what_survives_an_attack_without_a_bound_is_reported():
+  (found,) = large_epsilon(lambda x: honest(lax.stop_gradient(x)))
+
+  assert found.kind == 'survives any perturbation'
+  assert '10 of 10 images' in found.message

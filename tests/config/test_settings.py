@@ -1,0 +1,505 @@
+"""Bad input fails early, with the value, the bound and the fix."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args, get_origin, get_type_hints
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import arguments, cifar10, digits
+from rnascl_jax import stages
+from rnascl_jax.config import checks, resolve, settings
+from rnascl_jax.data import datasets
+from rnascl_jax.training import search_steps
+from tests import tiny
+
+_CONFIGS = {
+  'digits': digits,
+  'cifar10': cifar10,
+}
+
+
+def _check(everything: settings.Settings, devices: int = 1):
+  checks.check(everything, resolve.dataset(everything.data), devices)
+
+
+@pytest.mark.parametrize('name', _CONFIGS)
+@pytest.mark.parametrize('argument', [None, 'smoke'])
+def test_every_config_parses_and_survives_json(name, argument):
+  config = _CONFIGS[name].get_config(argument)
+  parsed = settings.parse(config)
+  again = json.loads(json.dumps(config.to_dict()))
+  assert settings.parse(again) == parsed
+
+
+@pytest.mark.parametrize('argument', [None, 'smoke'])
+def test_the_digits_configs_build_every_network(argument):
+  _check(settings.parse(digits.get_config(argument)))
+
+
+@pytest.mark.parametrize('argument', [None, 'smoke'])
+def test_the_digits_configs_harden_rnas_cl_with_equation_6(argument):
+  parsed = settings.parse(digits.get_config(argument))
+  ((name, hardened),) = parsed.adversarial.students.items()
+  assert (name, hardened.student) == ('rnas_cl_eq6', 'rnas_cl')
+  regime = hardened.regime
+  assert (regime.name, regime.beta, regime.cac_weight) == ('trades', 6.0, 1.0)
+  assert regime.epsilon_255 == digits.EPSILON_255
+  small = argument == 'smoke'
+  assert parsed.adversarial.optimization.epochs == (1 if small else 20)
+  assert regime.num_steps == (2 if small else 10)
+
+
+@pytest.mark.parametrize('space', ['s3', 's5', 's7', 'm', 'm2', 'l'])
+def test_cifar_configs_name_the_spaces_of_table_13(space):
+  config = cifar10.get_config(f'space={space},teacher=resnet50')
+  parsed = settings.parse(config)
+  assert parsed.space.name == space
+  assert parsed.teacher.network.name == 'resnet50'
+
+
+def test_the_cifar_config_is_the_papers_section_4_1():
+  parsed = settings.parse(cifar10.get_config())
+  for stage in (parsed.search, parsed.train):
+    chosen = stage.optimization
+    assert (chosen.epochs, chosen.batch_size) == (100, 128)
+    assert (chosen.learning_rate, chosen.momentum) == (0.1, 0.9)
+    assert (chosen.weight_decay, chosen.milestones) == (2e-4, (0.75, 0.9))
+  assert parsed.search.arch_share == 0.2
+  assert (parsed.search.temperature, parsed.search.temperature_decay) == (
+    5.0,
+    0.045,
+  )
+  rate = resolve.schedule(parsed.train.optimization, 390)
+  at = [float(rate(390 * epoch)) for epoch in (0, 74.9, 75.1, 89.9, 90.1)]
+  assert at == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
+
+
+@pytest.mark.parametrize(
+  ('argument', 'message'),
+  [
+    (
+      'spaec=s3',
+      "'spaec' is unknown.* mean 'space'.* takes space, teacher, sm",
+    ),
+    ('space=s4', 'space=s4 is unknown.*Choose one of s3, s5'),
+  ],
+)
+def test_a_wrong_config_argument_lists_the_right_ones(argument, message):
+  with pytest.raises(ValueError, match=message):
+    cifar10.get_config(argument)
+
+
+def test_config_arguments_are_words_and_pairs():
+  parsed = arguments.parse('smoke, space=s5', {'space': 's3', 'smoke': ''})
+  assert parsed == {'space': 's5', 'smoke': 'yes'}
+
+
+def _changed(path: str, value) -> dict:
+  config = tiny.config().to_dict()
+  *parents, last = path.split('.')
+  section = config
+  for name in parents:
+    section = section[name]
+  section[last] = value
+  return config
+
+
+@pytest.mark.parametrize(
+  ('path', 'value', 'message'),
+  [
+    ('search.gama', 1.0, r"config\.search\.gama.*Did you mean 'gamma'"),
+    ('search.gamma', -1.0, r'gamma=-1\.0 must be at least 0'),
+    ('seed', 'one', r"seed='one' is a str, must be a int"),
+    ('teacher.regime.epsilon_255', 256.0, 'must be at most 255'),
+    ('evaluation.epsilon_255', -1.0, 'must be at least 0'),
+    ('data.flip', 1, 'must be a bool'),
+    ('train.optimization.epochs', 0, 'must be at least 1'),
+    ('train.optimization.accumulate', 0, 'must be at least 1'),
+    ('train.optimization.milestones', (0.5, 1.5), 'must be at most 1'),
+    ('train.optimization.select', 'first', "one of .'last', 'best'"),
+    ('search', 3, 'must have fields of its own'),
+    ('space.name', 's3', r'space\.depths=.* has no meaning beside'),
+    ('space.choices', (), "name='custom' needs config.space.choices"),
+    ('evaluation.attacks', (), 'must not be empty'),
+    ('students', {}, 'must not be empty'),
+    ('train.optimization.learning_rate', float('inf'), '=inf must be a finite'),
+    ('search.gamma', float('nan'), 'gamma=nan must be a finite number'),
+    ('search.gamma', 10**400, 'gamma=inf must be a finite number'),
+    ('train.optimization.learning_rate', 1e300, 'must be at most 1000'),
+    ('distillation.map_size', 10**6, 'map_size=1000000 must be at most'),
+    ('space.stem_features', 10**9, 'stem_features=1000000000 must be at most'),
+    ('space.choices', ((4, 10**9),), 'must be at most'),
+    ('space.choices', ((0, 4),), 'must be at least 1'),
+    ('space.choices', (tuple(range(1, 66)),), 'a stage of 65 widths; .* 64 at'),
+    ('space.depths', (10**4, 1, 1), r'depths=\(10000, 1, 1\) must be at most'),
+    ('space.depths', (200, 200), 'has 400 blocks; compiling more than 256'),
+    ('teacher.network.stage_sizes', (200, 200), 'has 400 blocks'),
+    ('search.temperature_decay', 100.0, 'temperature fall to 6.9e-87 in 3 ep'),
+    ('students', 3, 'must have names and their fields'),
+    ('students.ce.gamma', 1.0, 'no teacher'),
+    ('students.ce.teacher', 'me', 'must be "teacher"'),
+    ('students.ce.teacher', 'vulnerable_teacher', 'controls=True'),
+    (
+      'adversarial.students.rnas_cl_eq6.student',
+      'rnas_c',
+      r"eq6\.student='rnas_c' .*Did you mean 'rnas_cl'.*of: 'ce', 'rnas_cl'",
+    ),
+    ('adversarial.optimization.epochs', 0, 'must be at least 1'),
+  ],
+)
+def test_a_bad_value_is_refused_with_its_field(path, value, message):
+  with pytest.raises(ValueError, match=message):
+    settings.parse(_changed(path, value))
+
+
+def test_a_missing_field_is_named():
+  config = tiny.config().to_dict()
+  del config['search']['gamma']
+  with pytest.raises(ValueError, match='config.search lacks gamma'):
+    settings.parse(config)
+
+
+@pytest.mark.parametrize(
+  ('path', 'value', 'message'),
+  [
+    ('data.name', 'digit', "'digit' is unknown. Did you mean 'digits'"),
+    ('evaluation.attacks', ('pgd21',), "'pgd21' is unknown.*fgsm"),
+    ('teacher.network.name', 'resnet19', "'resnet19' is unknown.*resnet18"),
+    ('search.noise', 'laplace', "choose one of: 'gumbel', 'normal'"),
+    ('search.penalty', 'linear', "'power', 'log'"),
+    ('search.arch_optimizer', 'lamb', "'adam', 'sgd'"),
+    ('distillation.direction', 'both', "'student_teacher', 'teacher_student'"),
+    ('space.shortcut', 'none', "'pad', 'drop', 'project'"),
+    ('train.optimization.schedule', 'step', "'piecewise', 'cosine'"),
+    ('train.regime.name', 'fgsm', "'standard', 'pgd'"),
+    (
+      'adversarial.students.rnas_cl_eq6.regime.name',
+      'trade',
+      r"adversarial\.students\.rnas_cl_eq6\.regime\.name='trade'.*'trades'",
+    ),
+    (
+      'adversarial.students.rnas_cl_eq6.regime.name',
+      'standard',
+      'adversarial.students.rnas_cl_eq6.regime.cac_weight=1.0 compares',
+    ),
+    ('adversarial.optimization.schedule', 'step', "'piecewise', 'cosine'"),
+    (
+      'evaluation.auto_attack_models',
+      ('rnas_cl_eq7',),
+      "Did you mean 'rnas_cl_eq6'",
+    ),
+    ('space.stem_stride', 8, 'strides multiply to 16'),
+    ('data.padding', 8, 'padding=8 must be less than 8'),
+    ('distillation.map_size', 16, 'map_size=16 is larger than every map.*e 8'),
+    (
+      'teacher.network.features',
+      (65536,),
+      r'config\.teacher\.network makes a network of [0-9,]{13,} parameters',
+    ),
+    ('distillation.map_size', 3, 'map_size=3 does not divide 8'),
+  ],
+)
+def test_what_does_not_exist_or_fit_is_refused_before_compiling(
+  path, value, message
+):
+  with pytest.raises(ValueError, match=f'(?i){message}'):
+    _check(settings.parse(_changed(path, value)))
+
+
+def test_a_fixed_teacher_network_takes_no_depth():
+  config = tiny.config()
+  config.teacher.network = settings.template().teacher.network
+  config.teacher.network.name = 'resnet18'
+  config.teacher.network.depth = 10
+  with pytest.raises(ValueError, match='network resnet18,depth=10: it has no'):
+    _check(settings.parse(config))
+
+
+@pytest.mark.parametrize(
+  ('path', 'value', 'devices', 'message'),
+  [
+    ('train.optimization.batch_size', 1000, 1, 'train.*=1000 exceeds the 128'),
+    ('train.optimization.batch_size', 31, 2, 'train.*=31 cannot be split even'),
+    (
+      'adversarial.optimization.batch_size',
+      31,
+      2,
+      'adversarial.optimization.batch_size=31 cannot be split even',
+    ),
+    ('search.arch_share', 0.0, 1, 'arch_share=0.0 leaves 32 images for the'),
+    (
+      'train.optimization.accumulate',
+      3,
+      2,
+      r'accumulate=3 does not divide the 16 images of a device '
+      r'\(batch_size=32 over 2 devices\): use a divisor of 16, or a batch_size '
+      'that is a multiple of 6',
+    ),
+    (
+      'train.optimization.accumulate',
+      32,
+      2,
+      'accumulate=32 does not divide the 16 images of a device',
+    ),
+    (
+      'search.optimization.accumulate',
+      16,
+      2,
+      r'leaves 0 images .* and 8 .*accumulate=16\), that is 32 and 8',
+    ),
+  ],
+)
+def test_batches_that_do_not_work_out_are_refused_before_the_first_stage(
+  path, value, devices, message
+):
+  with pytest.raises(ValueError, match=message):
+    _check(settings.parse(_changed(path, value)), devices)
+
+
+@pytest.mark.parametrize(
+  ('accumulate', 'devices', 'expected'),
+  [(1, 1, (205, 51)), (4, 1, (204, 51)), (8, 1, (200, 52)), (4, 2, (200, 52))],
+)
+def test_both_halves_of_a_search_batch_divide_into_their_parts(
+  accumulate, devices, expected
+):
+  found = checks.split_batch(256, 0.2, devices, accumulate)
+  assert found == expected
+  parts = accumulate, search_steps.arch_parts(accumulate, 0.2)
+  for size, count in zip(found, parts, strict=True):
+    assert size % (devices * count) == 0
+
+
+def _numbers(cls: type) -> Iterator[tuple[str, dataclasses.Field]]:
+  """Every field of numbers of a dataclass and of those in it."""
+  hints = get_type_hints(cls)
+  for field in dataclasses.fields(cls):
+    kind: Any = hints[field.name]
+    if get_origin(kind) is Mapping:
+      kind = get_args(kind)[1]
+    if dataclasses.is_dataclass(kind):
+      yield from _numbers(kind)
+    while get_origin(kind) is tuple:
+      kind = get_args(kind)[0]
+    if kind in (int, float):
+      yield f'{cls.__name__}.{field.name}', field
+
+
+def test_every_number_of_a_config_has_a_least_and_a_greatest_value():
+  found = dict(_numbers(settings.Settings))
+  assert len(found) > 50
+  for name, field in found.items():
+    assert {'low', 'high'} <= field.metadata.keys(), name
+    low, high = field.metadata['low'], field.metadata['high']
+    assert low is not None and high is not None and low < high, name
+
+
+def test_students_too_large_for_any_device_are_refused(monkeypatch):
+  config = tiny.config()
+  config.space.update(stem_features=16384, stem_stride=1, expansion=64)
+  with pytest.raises(ValueError, match='space makes .* 17,197,8.* parameters'):
+    _check(settings.parse(config))
+  config.space.update(stem_features=2048)
+  _check(settings.parse(config))
+  monkeypatch.setattr(checks, '_MOST_BYTES', 2**30)
+  with pytest.raises(ValueError, match='space .* layers give 1 GiB for the 32'):
+    _check(settings.parse(config))
+
+
+def test_more_steps_than_can_be_counted_are_refused():
+  config = tiny.config()
+  config.train.optimization.update(epochs=100_000, batch_size=1)
+  config.train.regime.update(name='free', replays=1000)
+  with pytest.raises(ValueError, match='train.*makes 12,800,000,000 steps'):
+    _check(settings.parse(config))
+
+
+def test_a_validation_split_that_is_cut_is_said(caplog):
+  config = tiny.config()
+  config.data.update(validation_size=100, max_test=40)
+  resolve.dataset.cache_clear()
+  with caplog.at_level('WARNING', logger='absl'):
+    data = resolve.dataset(settings.parse(config).data)
+  assert len(data.validation.labels) == 40
+  assert 'validation_size=100 is cut to 40 images' in caplog.text
+
+
+@pytest.mark.parametrize(
+  'label',
+  [
+    '',
+    'two\nlines',
+    'tab\there',
+    '\x1b[31mred',
+    '\u202eback',
+    'x' * 101,
+    ' ',
+    '_x',
+  ],
+)
+def test_a_label_that_breaks_a_table_is_refused(label):
+  for path in ('students.ce.label', 'teacher.label'):
+    with pytest.raises(ValueError, match=rf'config\.{path}=.*printable'):
+      settings.parse(_changed(path, label))
+
+
+def test_a_label_of_any_printable_characters_is_taken():
+  label = 'a|b `c` <d> $e_$ \\f ε 🙂'
+  parsed = settings.parse(_changed('students.ce.label', label))
+  assert parsed.students['ce'].label == label
+
+
+def test_students_whose_names_differ_in_case_alone_are_refused():
+  config = tiny.config()
+  config.students.CE = config.students.ce
+  with pytest.raises(ValueError, match="cannot be .*'(ce|CE)' has its folder"):
+    settings.parse(config)
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['teacher', 'a/b', 'robustness', 'attention', '../x', '', '.', 'a b', 'é']
+  + ['Teacher', '_a', 'a\nb', 'a|b', '🙂', 'x' * 65, 3],
+)
+def test_a_student_cannot_have_the_name_of_something_else(name):
+  config = tiny.config().to_dict()
+  hardened = config['adversarial']['students']
+  for students, entry in (
+    (hardened, hardened['rnas_cl_eq6']),
+    (config['students'], config['students']['ce']),
+  ):
+    students[name] = entry
+    with pytest.raises(ValueError, match='cannot be the name of a student'):
+      settings.parse(config)
+    del students[name]
+  settings.parse(config)
+
+
+def test_a_hardened_student_cannot_have_the_name_of_a_student():
+  config = tiny.config()
+  config.adversarial.students.ce = config.adversarial.students.rnas_cl_eq6
+  with pytest.raises(ValueError, match='choose another, such as ce_hardened'):
+    settings.parse(config)
+
+
+def test_a_stage_that_is_left_out_needs_nothing():
+  config = tiny.config()
+  config.adversarial.optimization.batch_size = 1000
+  with pytest.raises(ValueError, match='exceeds the 128 training images'):
+    _check(settings.parse(config))
+  config.adversarial.students = {}
+  _check(settings.parse(config))
+
+
+def test_autoattack_may_be_asked_of_a_hardened_student():
+  models = ('rnas_cl_eq6', 'ce')
+  _check(settings.parse(_changed('evaluation.auto_attack_models', models)))
+
+
+def test_a_control_with_other_layers_is_refused_where_tutors_matter():
+  config = tiny.config()
+  config.controls = True
+  config.vulnerable_teacher.network = settings.template().teacher.network
+  config.vulnerable_teacher.network.name = 'resnet18'
+  config.students.control = settings.student_template(
+    teacher='vulnerable_teacher', gamma=1.0
+  )
+  with pytest.raises(ValueError, match='Give both the same network'):
+    _check(settings.parse(config))
+  config.students.control.gamma = 0.0
+  _check(settings.parse(config))
+
+
+def test_a_wrong_name_is_reported_with_the_section_it_is_in():
+  config = tiny.config()
+  config.controls = True
+  config.vulnerable_teacher.regime.name = 'pgdd'
+  message = r"config\.vulnerable_teacher\.regime\.name='pgdd'.*'pgd'"
+  with pytest.raises(ValueError, match=message):
+    _check(settings.parse(config))
+
+
+def test_bfloat16_is_for_guiding_alone(digits):
+  spec = settings.Network(
+    'small_resnet',
+    features=(4,),
+    stage_sizes=(1,),
+    strides=(2,),
+    bfloat16='always',
+  )
+  assert resolve.teacher_network(digits, spec).dtype is None
+  guide = resolve.teacher_network(digits, spec, guides=True)
+  assert guide.dtype == jnp.bfloat16
+
+
+def test_more_devices_than_there_are_are_refused(tmp_path):
+  config = tiny.config()
+  config.devices = 3
+  with pytest.raises(ValueError, match='devices=3 were asked for'):
+    stages.teacher(config, str(tmp_path))
+
+
+def test_a_data_set_that_is_not_prepared_names_the_command(tmp_path):
+  config = cifar10.get_config('smoke')
+  config.data.data_dir = str(tmp_path)
+  with pytest.raises((ValueError, FileNotFoundError), match='prepare'):
+    stages.teacher(config, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('teacher', ['wrn34', 'resnet18', 'resnet50'])
+def test_the_cifar_configs_build_every_network(teacher, monkeypatch):
+  """Shapes alone are computed; images of CIFAR-10's shape stand for them."""
+  split = datasets.Split(
+    np.zeros((128, 32, 32, 3), np.uint8), np.zeros(128, np.int32)
+  )
+  images = datasets.Dataset(
+    name='cifar10',
+    class_names=tuple('0123456789'),
+    train=split,
+    validation=split,
+    test=split,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.2, 0.2, 0.2),
+  )
+  monkeypatch.setattr(resolve, 'dataset', lambda spec: images)
+  for space in ('s3', 'l'):
+    argument = f'space={space},teacher={teacher}'
+    _check(settings.parse(cifar10.get_config(argument)))
+    smoke = cifar10.get_config(f'{argument},smoke')
+    _check(settings.parse(smoke))
+
+
+def test_a_search_by_what_can_be_negative_is_refused():
+  """Eq. (2) multiplies by the cost, so it would look for a high one."""
+  config = tiny.config()
+  config.search.method = 'vid'
+  with pytest.raises(ValueError, match=r"search\.method='vid'.*negative"):
+    settings.parse(config)
+  config.search.kl_weight = 0.0
+  settings.parse(config)
+
+
+def test_contrasting_images_of_one_class_is_refused_before_anything():
+  config = tiny.config()
+  config.students.rnas_cl.method = 'crd'
+  everything = settings.parse(config)
+  data = resolve.dataset(everything.data)
+  checks.check(everything, data, 1)
+  alike = data.train._replace(labels=np.full_like(data.train.labels, 3))
+  alike = dataclasses.replace(data, train=alike)
+  with pytest.raises(ValueError, match=r"rnas_cl\.method='crd'.*class 3"):
+    checks.check(everything, alike, 1)
+
+
+def test_autoattack_on_a_teacher_that_is_not_attacked_is_refused():
+  config = tiny.config()
+  config.evaluation.auto_attack_models = ('teacher', 'ce')
+  _check(settings.parse(config))
+  config.evaluation.teachers = False
+  with pytest.raises(ValueError, match=r"auto_attack_models='teacher'"):
+    _check(settings.parse(config))

@@ -1,0 +1,539 @@
+"""Tests of the runtime's checkpoints and of named_arrays."""
+
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from absl import logging as absl_logging
+
+from rnascl_jax.runtime import checkpoints, files, lock, named_arrays
+
+
+@flax.struct.dataclass
+class _State:
+  params: Any
+  optimizer: Any
+  key: jax.Array
+  step: jax.Array
+  name: str = flax.struct.field(pytree_node=False, default='a')
+
+
+class _Pair(NamedTuple):
+  first: Any
+  second: Any
+
+
+def _state(seed=0, width=3):
+  rng = np.random.default_rng(seed)
+  params = {
+    'block10': {'kernel': rng.normal(size=(2, width)).astype(np.float32)},
+    'block2': {'kernel': jnp.asarray(rng.normal(size=width), jnp.bfloat16)},
+    'odd.name/x': np.array([True, False]),
+    'nothing': np.zeros((0, 3), np.float32),
+  }
+  extremes = np.array([np.nan, -0.0, np.inf, 1e-45, 2**0.5], np.float32)
+  others = (
+    _Pair(extremes, [np.arange(4, dtype=np.uint32), ()]),
+    np.array(2**62),
+    np.array([0.1]),
+  )
+  return _State(
+    params=(params, others),
+    optimizer=optax.chain(optax.clip(1.0), optax.adam(1e-3)).init(
+      params['block10']
+    ),
+    key=jax.random.key(seed),
+    step=jnp.int32(seed),
+  )
+
+
+def _assert_same_bits(actual, expected):
+  assert jax.tree.structure(actual) == jax.tree.structure(expected)
+  for a, b in zip(
+    jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True
+  ):
+    assert a.dtype == b.dtype
+    if jax.dtypes.issubdtype(b.dtype, jax.dtypes.prng_key):
+      a, b = jax.random.key_data(a), jax.random.key_data(b)
+    assert np.shape(a) == np.shape(b)
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def test_every_kind_of_leaf_comes_back_bit_for_bit(tmp_path):
+  state = _state()
+  extra = {'epoch': 3, 'seen': [1, 2.5, None, 'x']}
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    saved.save(7, state, extra=extra)
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    restored = saved.restore_last(_state(seed=1))
+  assert (restored.step, restored.extra) == (7, extra)
+  _assert_same_bits(restored.state, state)
+
+
+def test_the_template_may_be_shapes_only(tmp_path):
+  state = _state()
+  shapes = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), _state(seed=1)
+  )
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    saved.save(0, state)
+    _assert_same_bits(saved.restore_last(shapes).state, state)
+
+
+def test_a_restored_state_continues_like_the_saved_one(tmp_path):
+  optimizer = optax.adam(0.1)
+
+  @jax.jit
+  def step(params, state, key):
+    key, noise_key = jax.random.split(key)
+    grads = jax.tree.map(lambda p: p + jax.random.normal(noise_key), params)
+    updates, state = optimizer.update(grads, state, params)
+    return optax.apply_updates(params, updates), state, key
+
+  params = {'w': jnp.ones(3)}
+  state = (params, optimizer.init(params), jax.random.key(0))
+  state = step(*state)
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    saved.save(1, state)
+    restored = saved.restore_last(state).state
+  _assert_same_bits(step(*restored), step(*state))
+
+
+def test_python_numbers_become_what_jax_makes_of_them(tmp_path):
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    saved.save(0, {'i': 3, 'f': 0.5, 'b': True})
+    state = saved.restore_last({'i': jnp.int32(0), 'f': 0.0, 'b': False}).state
+  assert (state['i'], state['f'], state['b']) == (3, 0.5, True)
+  assert state['i'].dtype == np.int32
+  assert state['f'].dtype == np.float32
+
+
+def _save_all(directory, metrics):
+  with checkpoints.Checkpoints(directory) as saved:
+    for step, metric in enumerate(metrics):
+      saved.save(step, {'w': np.full(2, step)}, metric=metric)
+
+
+@pytest.mark.parametrize(
+  'metrics, kept, best',
+  [
+    ([0.1, 0.9, 0.5, 0.4, 0.3], [1, 3, 4], 1),
+    ([0.1, 0.2, 0.3], [1, 2], 2),
+    ([0.5, 0.5, 0.1, 0.0], [1, 2, 3], 1),
+    ([None, 0.3, None, float('nan'), None], [1, 3, 4], 1),
+    ([-1.0, None, None], [0, 1, 2], 0),
+    ([None, None, float('nan')], [1, 2], None),
+  ],
+)
+def test_the_last_two_and_the_best_are_kept(tmp_path, metrics, kept, best):
+  _save_all(tmp_path, metrics)
+  assert sorted(int(name) for name in os.listdir(tmp_path)) == kept
+  template = {'w': np.zeros(2, int)}
+  with checkpoints.Checkpoints(tmp_path, read_only=True) as saved:
+    assert saved.last_step() == len(metrics) - 1
+    assert saved.best_step() == best
+    last = saved.restore_last(template)
+    assert last.state['w'].tolist() == [last.step] * 2 == [kept[-1]] * 2
+    if best is None:
+      with pytest.raises(FileNotFoundError, match='no such checkpoint'):
+        saved.restore_best(template)
+    else:
+      assert saved.restore_best(template).state['w'].tolist() == [best] * 2
+
+
+def test_the_best_of_an_earlier_run_stays_the_best(tmp_path):
+  _save_all(tmp_path, [0.1, 0.9, 0.2])
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    saved.save(3, {'w': np.zeros(2)}, metric=0.3)
+    assert (saved.best_step(), saved.last_step()) == (1, 3)
+    saved.save(4, {'w': np.zeros(2)}, metric=0.95)
+    assert (saved.best_step(), saved.last_step()) == (4, 4)
+  assert sorted(os.listdir(tmp_path)) == ['3', '4']
+
+
+def test_an_empty_folder_has_no_steps(tmp_path):
+  with checkpoints.Checkpoints(tmp_path / 'new' / 'er') as saved:
+    assert saved.last_step() is None
+    assert saved.best_step() is None
+    with pytest.raises(FileNotFoundError, match='new'):
+      saved.restore_last({'w': np.zeros(2)})
+
+
+def test_other_files_may_be_in_the_folder(tmp_path):
+  (tmp_path / 'metrics.jsonl').write_text('{}\n')
+  (tmp_path / 'events.out.tfevents.123.host').write_text('x')
+  (tmp_path / 'figures').mkdir()
+  _save_all(tmp_path, [0.1, 0.2])
+  checkpoints.save_variables(tmp_path, {'params': {'w': np.ones(1)}}, {})
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    assert saved.last_step() == 1
+  assert sorted(os.listdir(tmp_path)) == [
+    '0',
+    '1',
+    'events.out.tfevents.123.host',
+    'figures',
+    'metrics.jsonl',
+    'variables_0',
+  ]
+
+
+def test_steps_only_go_up(tmp_path):
+  _save_all(tmp_path, [0.1, 0.2])
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    for step in (0, 1):
+      with pytest.raises(ValueError, match=f'step={step} must be greater'):
+        saved.save(step, {'w': np.zeros(2)})
+
+
+def test_read_only_neither_writes_nor_removes(tmp_path):
+  with pytest.raises(FileNotFoundError, match='missing'):
+    checkpoints.Checkpoints(tmp_path / 'missing', read_only=True)
+  _save_all(tmp_path, [0.1])
+  unfinished = _leave_half_written(tmp_path, 0, 1)
+  with checkpoints.Checkpoints(tmp_path, read_only=True) as saved:
+    assert saved.last_step() == 0
+    with pytest.raises(ValueError, match='read_only'):
+      saved.save(1, {'w': np.zeros(2)})
+  assert unfinished.exists()
+
+
+def _leave_half_written(directory, finished, step):
+  """What Orbax leaves of a step when it is killed before the final rename."""
+  unfinished = directory / f'{step}.orbax-checkpoint-tmp'
+  shutil.copytree(directory / str(finished), unfinished)
+  shutil.rmtree(unfinished / 'extra')
+  return unfinished
+
+
+def test_a_half_written_step_is_not_seen_and_is_removed(tmp_path):
+  _save_all(tmp_path, [0.1, 0.2])
+  unfinished = _leave_half_written(tmp_path, 1, 3)
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    assert (saved.last_step(), saved.best_step()) == (1, 1)
+    state = saved.restore_last({'w': np.zeros(2, int)}).state
+    assert state['w'].tolist() == [1, 1]
+    saved.save(2, {'w': np.full(2, 2)}, metric=0.1)
+    assert saved.last_step() == 2
+  assert not unfinished.exists()
+
+
+def test_a_process_killed_in_a_save_leaves_the_step_before(tmp_path):
+  code = (
+    'import os, sys; import numpy as np\n'
+    'from rnascl_jax.runtime import checkpoints\n'
+    'saved = checkpoints.Checkpoints(sys.argv[1])\n'
+    "saved.save(1, {'w': np.full(2, 1)}, metric=0.5)\n"
+    'rename = os.rename\n'
+    'os.rename = os.replace = lambda *_: os._exit(9)\n'
+    "saved.save(3, {'w': np.full(2, 2)}, metric=0.9)\n"
+  )
+  killed = subprocess.run([sys.executable, '-c', code, tmp_path], check=False)
+  assert killed.returncode == 9
+  left = {'1', '3.orbax-checkpoint-tmp', lock.NAME}
+  assert set(os.listdir(tmp_path)) == left
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    assert saved.restore_best({'w': np.zeros(2, int)}).step == 1
+    saved.save(2, {'w': np.full(2, 2)}, metric=0.9)
+  assert sorted(os.listdir(tmp_path)) == ['1', '2']
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (
+      lambda s: s.replace(step=jnp.zeros(2, jnp.int32)),
+      r'step is int32\[\] in it, but int32\[2\] is expected',
+    ),
+    (
+      lambda s: s.replace(step=jnp.float32(0)),
+      r'step is int32\[\] in it, but float32\[\] is expected',
+    ),
+    (
+      lambda s: s.replace(params=s.params[:1]),
+      r'params/1/0/first is float32\[5\] in it, but missing is expected',
+    ),
+    (
+      lambda s: s.replace(params=(*s.params, {'new': np.zeros(3)})),
+      r'params/2/new is missing in it, but float64\[3\] is expected',
+    ),
+    (
+      lambda s: s.replace(key=jax.random.key(0, impl='rbg')),
+      r'key is uint32\[2\] in it, but uint32\[4\] is expected',
+    ),
+  ],
+)
+def test_another_architecture_is_named_by_its_first_differing_leaf(
+  tmp_path, change, message
+):
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    saved.save(5, _state())
+    with pytest.raises(ValueError, match=message) as error:
+      saved.restore_last(change(_state()))
+  assert f'step 5 in {tmp_path} is a checkpoint of another' in str(error.value)
+
+
+def test_the_first_differing_leaf_is_the_first_in_the_template():
+  arrays = named_arrays.from_state(_state(width=3))
+  with pytest.raises(
+    ValueError,
+    match=r'block10/kernel is float32\[2, 3\] in it, but '
+    r'float32\[2, 4\] is expected',
+  ):
+    named_arrays.into_template(_state(width=4), arrays)
+
+
+@pytest.mark.parametrize(
+  'state, message',
+  [
+    ({'a': 'text'}, 'a is str, not an array of numbers'),
+    ({'a': {'b': np.array(['x'])}}, 'a/b is ndarray, not an array'),
+    ({'a': np.zeros(0)}, 'no array that is not empty'),
+    ({}, 'no array that is not empty'),
+    (np.ones(2), 'cannot name a bare array'),
+  ],
+)
+def test_what_cannot_be_named_or_stored_is_refused(state, message):
+  with pytest.raises(ValueError, match=message):
+    named_arrays.from_state(state)
+
+
+def test_variables_are_loaded_without_a_template(tmp_path):
+  variables = {
+    'params': {'stem': {'kernel': jnp.ones((3, 3), jnp.bfloat16)}},
+    'batch_stats': {'stem': {'mean': np.arange(3.0, dtype=np.float32)}},
+  }
+  metadata = {'filters': [16, 24], 'name': 's3'}
+  checkpoints.save_variables(tmp_path / 'x', variables, metadata)
+  loaded, loaded_metadata = checkpoints.load_variables(tmp_path / 'x')
+  _assert_same_bits(loaded, variables)
+  assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(loaded))
+  assert loaded_metadata == metadata
+
+
+def _flip(path):
+  """Flips a bit in the middle of a file."""
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 4
+  path.write_bytes(content)
+
+
+def _files(folder):
+  return sorted(path for path in folder.rglob('*') if path.is_file())
+
+
+def test_a_flipped_bit_in_a_checkpoint_never_becomes_another_number(tmp_path):
+  """In no file of it; those of the arrays are not checked by Orbax itself."""
+  _save_all(tmp_path, [0.1])
+  paths = _files(tmp_path / '0')
+  assert len(paths) > 9
+  for path in paths:
+    content = path.read_bytes()
+    _flip(path)
+    with checkpoints.Checkpoints(tmp_path, read_only=True) as saved:
+      with pytest.raises(files.DamagedFileError, match=f'{tmp_path}/0/'):
+        saved.restore_last({'w': np.zeros(2, int)})
+    path.write_bytes(content)
+
+
+def _damage_state(folder, how):
+  for path in _files(folder / 'state'):
+    if how == 'flip':
+      _flip(path)
+    elif how == 'cut':
+      path.write_bytes(path.read_bytes()[:10])
+    else:
+      path.unlink()
+
+
+@pytest.mark.parametrize('how', ['flip', 'cut', 'lost'])
+def test_where_the_last_step_is_damaged_the_one_before_is_taken_and_it_is_said(
+  tmp_path, caplog, capfd, how
+):
+  _save_all(tmp_path, [0.9, 0.1, 0.2])
+  _damage_state(tmp_path / '2', how)
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    restored = saved.restore_last({'w': np.zeros(2, int)})
+    assert (restored.step, restored.state['w'].tolist()) == (1, [1, 1])
+    assert (saved.last_step(), saved.best_step()) == (1, 0)
+    (record,) = caplog.records
+    aside = tmp_path / 'damaged_2'
+    assert f'{tmp_path}/2/state/' in record.getMessage()
+    assert f'is set aside as {aside}. Step 1 is' in record.getMessage()
+    assert aside.is_dir()
+    saved.save(2, {'w': np.full(2, 2)}, metric=0.2)
+  assert sorted(os.listdir(tmp_path)) == ['0', '1', '2', 'damaged_2']
+  # Threads of Orbax print what they raise when it is too late to catch it.
+  assert 'Traceback' not in ''.join(capfd.readouterr())
+
+
+def test_a_damaged_step_that_nothing_depends_on_is_set_aside(tmp_path, caplog):
+  _save_all(tmp_path, [0.9, 0.1, 0.2])
+  (tmp_path / '1' / 'metrics' / 'metrics').write_text('')
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    assert saved.restore_last({'w': np.zeros(2, int)}).step == 2
+    assert saved.best_step() == 0
+  assert sorted(os.listdir(tmp_path)) == ['0', '2', 'damaged_1']
+  assert f'{tmp_path}/1/metrics/metrics' in caplog.text
+
+
+@pytest.mark.parametrize('damaged', [(0,), (0, 2), (0, 1, 2)])
+def test_a_run_does_not_go_on_without_its_best_step(tmp_path, damaged):
+  """It would come to another result than without the damage."""
+  _save_all(tmp_path, [0.9, 0.1, 0.2])
+  for step in damaged:
+    _damage_state(tmp_path / f'{step}', 'flip')
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    with pytest.raises(files.DamagedFileError, match=f'delete {tmp_path} to'):
+      saved.restore_last({'w': np.zeros(2, int)})
+  assert sorted(os.listdir(tmp_path)) == ['0', '1', '2']
+
+
+def _replace_by_a_file(folder):
+  shutil.rmtree(folder)
+  folder.write_text('x')
+
+
+def _replace_by_an_empty_folder(folder):
+  shutil.rmtree(folder)
+  folder.mkdir()
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [
+    *(lambda folder, i=i: _flip(_files(folder)[i]) for i in (0, 2, 5)),
+    lambda folder: (folder / 'extra' / 'metadata').write_text('[]'),
+    lambda folder: _damage_state(folder, 'cut'),
+    lambda folder: _damage_state(folder, 'lost'),
+    _replace_by_a_file,
+    _replace_by_an_empty_folder,
+  ],
+)
+def test_a_damaged_export_is_named_and_may_be_replaced(tmp_path, damage):
+  checkpoints.save_variables(tmp_path, {'w': np.ones(2)}, {'a': 1})
+  damage(tmp_path / 'variables_0')
+  with pytest.raises(files.DamagedFileError, match=f'{tmp_path}/variables_0'):
+    checkpoints.load_variables(tmp_path)
+  checkpoints.save_variables(tmp_path, {'w': np.ones(2)}, {'a': 2})
+  assert checkpoints.load_variables(tmp_path)[1] == {'a': 2}
+  assert os.listdir(tmp_path) == ['variables_1']
+
+
+def test_frozen_variables_are_exported_as_dicts(tmp_path):
+  frozen = flax.core.freeze({'params': {'w': np.ones(2)}})
+  checkpoints.save_variables(tmp_path, frozen, {})
+  loaded, _ = checkpoints.load_variables(tmp_path)
+  assert type(loaded['params']) is dict
+
+
+def test_an_export_replaces_the_one_before_even_of_another_shape(tmp_path):
+  for size in (1, 2, 3):
+    checkpoints.save_variables(tmp_path, {'w': np.ones(size)}, {'size': size})
+  loaded, metadata = checkpoints.load_variables(tmp_path)
+  assert (loaded['w'].shape, metadata) == ((3,), {'size': 3})
+  assert len(os.listdir(tmp_path)) == 1
+
+
+def test_a_half_written_export_leaves_the_one_before(tmp_path):
+  checkpoints.save_variables(tmp_path, {'w': np.ones(2)}, {'a': 1})
+  _leave_half_written(tmp_path, 'variables_0', 'variables_1')
+  assert checkpoints.load_variables(tmp_path)[1] == {'a': 1}
+  checkpoints.save_variables(tmp_path, {'w': np.ones(2)}, {'a': 2})
+  assert checkpoints.load_variables(tmp_path)[1] == {'a': 2}
+  assert len(os.listdir(tmp_path)) == 1
+
+
+def test_no_export_is_a_missing_file(tmp_path):
+  _save_all(tmp_path, [0.1])
+  for folder in (tmp_path, tmp_path / 'missing'):
+    with pytest.raises(FileNotFoundError, match=str(folder)):
+      checkpoints.load_variables(folder)
+
+
+@pytest.mark.parametrize(
+  'variables', [{'a': [np.ones(1)]}, {1: np.ones(1)}, {'a': np.zeros(0)}]
+)
+def test_variables_that_would_come_back_changed_are_refused(
+  tmp_path, variables
+):
+  with pytest.raises(ValueError, match='in dicts with strings as keys'):
+    checkpoints.save_variables(tmp_path, variables, {})
+
+
+def test_orbax_is_quiet_and_others_are_not(tmp_path, caplog):
+  verbosity = absl_logging.get_verbosity()
+  absl_logging.set_verbosity(absl_logging.INFO)
+  logger = logging.getLogger('absl')
+  logger.addHandler(caplog.handler)
+  try:
+    _save_all(tmp_path, [0.1])
+    absl_logging.info('mine')
+  finally:
+    logger.removeHandler(caplog.handler)
+    absl_logging.set_verbosity(verbosity)
+  assert {record.getMessage() for record in caplog.records} == {'mine'}
+  assert not logger.filters
+
+
+_ONE_OF_TWO_HOSTS = """
+import sys
+import jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+port, rank, folder = sys.argv[1:]
+jax.distributed.initialize(f'localhost:{port}', 2, int(rank))
+from rnascl_jax import checkpoints
+mesh = Mesh(np.array(jax.devices()), ('x',))
+def everywhere(spec):
+  sharding = NamedSharding(mesh, spec)
+  return jax.make_array_from_process_local_data(sharding, np.arange(4.0))
+state = {'host': np.ones(2), 'all': everywhere(PartitionSpec())}
+assert not state['all'].is_fully_addressable
+with checkpoints.Checkpoints(folder) as saved:
+  for step, metric in [(1, 0.5), (2, 0.1)]:
+    saved.save(step, state, metric=metric, extra={'step': step})
+  best = saved.restore_best(jax.tree.map(np.asarray, state))
+  assert (best.step, best.extra, saved.last_step()) == (1, {'step': 1}, 2)
+  assert best.state['all'].tolist() == [0.0, 1.0, 2.0, 3.0]
+  try:
+    saved.save(3, {'part': everywhere(PartitionSpec('x'))})
+  except ValueError as error:
+    assert 'part is spread over several hosts' in str(error)
+  else:
+    raise AssertionError
+"""
+
+
+def test_two_hosts_save_and_restore_one_replica(tmp_path):
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = str(free.getsockname()[1])
+  environment = {**os.environ, 'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu'}
+  hosts = [
+    subprocess.Popen(
+      [sys.executable, '-c', _ONE_OF_TWO_HOSTS, port, rank, tmp_path],
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+    for rank in '01'
+  ]
+  try:
+    for host in hosts:
+      output, _ = host.communicate(timeout=60)
+      assert host.returncode == 0, output
+  finally:
+    for host in hosts:
+      host.kill()
+      host.wait()
+  assert sorted(os.listdir(tmp_path)) == ['1', '2']

@@ -1,0 +1,158 @@
+"""Commands: what they say to a user who asks, and to one who errs."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from rnascl_jax.config import settings
+from rnascl_jax.runtime import lock
+from tests import torch_teachers
+
+_ROOT = pathlib.Path(__file__).parents[2]
+
+
+_COMMANDS = sorted(
+  path.stem
+  for path in (_ROOT / 'experiments').glob('*.py')
+  if path.stem not in ('__init__', 'launcher')
+)
+
+
+def _start(
+  command: str, *arguments: str, cwd: pathlib.Path = _ROOT
+) -> subprocess.Popen:
+  return subprocess.Popen(
+    [sys.executable, '-m', f'experiments.{command}', *arguments],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    cwd=cwd,
+    env={**os.environ, 'PYTHONPATH': str(_ROOT)},
+  )
+
+
+def _run(command: str, *arguments: str) -> tuple[int, str]:
+  process = _start(command, *arguments)
+  text, _ = process.communicate()
+  return process.returncode, text
+
+
+@pytest.fixture(scope='module')
+def helps(tmp_path_factory) -> dict[str, str]:
+  """What every command says to `--help` in any folder; all asked at once."""
+  cwd = tmp_path_factory.mktemp('elsewhere')
+  asked = {c: _start(c, '--help', cwd=cwd) for c in _COMMANDS}
+  return {name: process.communicate()[0] for name, process in asked.items()}
+
+
+@pytest.mark.parametrize('command', _COMMANDS)
+def test_help_says_what_a_command_does_and_shows_its_flags(command, helps):
+  text = helps[command]
+  assert f'python -m experiments.{command}' in text
+  # import_teacher names it in its examples.
+  assert ('--workdir' in text) == (command != 'costs')
+  without = ('report', 'import_teacher', 'export_torch', 'costs', 'tables')
+  assert ('  --config: ' in text) == (command not in without)
+  # A command of two lines is printed as two lines.
+  assert not re.search(r'--\S+ {2,}--', text)
+
+
+def test_help_names_the_fields_of_hardening_and_of_the_guard(helps):
+  fields = settings.template().adversarial.to_dict()
+  for path in re.findall(
+    r'--config\.adversarial\.([\w.]+)=', helps['adversarial']
+  ):
+    section = fields
+    for name in path.split('.'):
+      section = section[name]
+  assert 'objective.py' in helps['adversarial']
+  assert 'max_drop' in helps['teacher']
+
+
+@pytest.mark.parametrize(
+  ('flags', 'message'),
+  [
+    (
+      ['--config=configs/digits.py', '--config.search.gama=3'],
+      "has no field 'gama'. Did you mean 'gamma'?",
+    ),
+    (['--config.search.gamma=-3'], 'config.search.gamma=-3.0 must be at least'),
+    (['--config=configs/digits.py:smok'], "Did you mean 'smoke'?"),
+    (['--config='], '--config= names no file'),
+  ],
+)
+def test_a_wrong_flag_is_answered_before_anything_is_written(
+  flags, message, tmp_path
+):
+  code, text = _run('pipeline', f'--workdir={tmp_path / "run"}', *flags)
+  assert code != 0
+  assert message in text
+  assert text.startswith('error: ') and text.count('\n') == 1
+  assert not (tmp_path / 'run').exists()
+
+
+def test_an_unset_variable_as_workdir_is_refused():
+  flags = {'report': [], 'sweep': ['--config=x.py'], 'tables': []}
+  started = [_start(name, '--workdir=', *flags[name]) for name in flags]
+  for process in started:
+    text, _ = process.communicate()
+    assert process.returncode == 1
+    assert "workdir='' names nothing" in text
+    assert 'Traceback' not in text
+
+
+def test_a_second_command_in_a_workdir_is_refused_in_a_sentence(tmp_path):
+  (tmp_path / 'config.json').write_text('{}')
+  with lock.take(tmp_path):
+    code, text = _run('report', f'--workdir={tmp_path}')
+  assert code == 1
+  assert text.startswith(f'error: {tmp_path} has a writer already: process ')
+  assert text.count('\n') == 1
+
+
+def test_a_missing_stage_is_named_without_a_traceback(tmp_path):
+  code, text = _run(
+    'search', f'--workdir={tmp_path}', '--config=configs/digits.py:smoke'
+  )
+  assert code != 0
+  assert 'teacher is not complete' in text
+  assert 'Traceback' not in text
+
+
+def test_a_teacher_is_imported_or_refused_without_a_trace(tmp_path):
+  torch = pytest.importorskip('torch')
+  net = torch_teachers.make('wide_resnet', 10, depth=10, width=1)
+  torch.save({'state_dict': net.state_dict()}, tmp_path / 'model.pt')
+  (tmp_path / 'page.pt').write_bytes(b'<!DOCTYPE html> Google Drive')
+  network = '--network=wide_resnet,depth=10,width=1'
+  file, page = (f'--file={tmp_path / name}.pt' for name in ('model', 'page'))
+  started = {
+    'good': [file, network, '--normalization=cifar10'],
+    'unsaid': [file, network],
+    'bad': [page, '--teacher=wrn34'],
+    'both': [file, network, '--teacher=wrn34'],
+    'size': [page, '--teacher=wrn34', '--image_size=224'],
+    'field': [file, f'{network},attention=2'],
+    'list': ['--list'],
+  }
+  processes = {
+    name: _start('import_teacher', *flags, f'--output={tmp_path / name}')
+    for name, flags in started.items()
+  }
+  said = {name: process.communicate()[0] for name, process in processes.items()}
+  assert processes['good'].returncode == processes['list'].returncode == 0
+  assert 'Parameters            ' in said['good']
+  assert f'--config.teacher.checkpoint={tmp_path / "good"}' in said['good']
+  assert 'does not say how its inputs are normalised' in said['unsaid']
+  assert 'web page, not a checkpoint' in said['bad']
+  assert 'either --teacher' in said['both']
+  assert '--teacher has its own' in said['size']
+  assert 'config.teacher.network has no attention' in said['field']
+  assert 'wrn34: WRT-34' in said['list']
+  assert not any('Traceback' in text for text in said.values())
+  left = {path.name for path in tmp_path.iterdir()}
+  assert left == {'model.pt', 'page.pt', 'good'}

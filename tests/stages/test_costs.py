@@ -1,0 +1,256 @@
+"""The cost model counts what the steps of training compute."""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from configs import cifar10, imagenet
+from experiments import costs as command
+from rnascl_jax.config import resolve, settings
+from rnascl_jax.models import networks, student
+from rnascl_jax.models.teachers import resnet
+from rnascl_jax.runtime import parallel
+from rnascl_jax.search import arch_params, flops, spaces
+from rnascl_jax.stages import costs
+from rnascl_jax.stages.costs import Machine, Macs, Stage, Utilization
+from rnascl_jax.training import lessons, search_steps, steps
+
+_SHAPE = (8, 8, 1)
+_BATCH = 8
+
+
+def _resnet(features: int, axis_name: str | None = None):
+  """Without strides, of whose gradients `trace_macs` counts zeros too."""
+  return resnet.small_resnet(
+    num_classes=10,
+    features=(features,),
+    stage_sizes=(2,),
+    strides=(1,),
+    axis_name=axis_name,
+  )
+
+
+@pytest.fixture
+def countable(monkeypatch):
+  """Traces JAX's own convolutions, and every iteration of a loop.
+
+  Those for the CPU have gradients that nobody may ask for, and are left to XLA
+  to drop.
+  """
+
+  def scan(function, carry, xs=None, length=None, unroll=1):
+    del unroll
+    length = length or len(jax.tree.leaves(xs)[0])
+    results = []
+    for index in range(length):
+      own = jax.tree.map(lambda x, i=index: x[i], xs)
+      carry, result = function(carry, own)
+      results.append(result)
+    return carry, jax.tree.map(lambda *x: jnp.stack(x), *results)
+
+  monkeypatch.setattr(jax.lax, 'scan', scan)
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+
+
+def _recipe(net, regime: settings.Regime, accumulate: int) -> steps.Recipe:
+  return steps.Recipe(
+    net=net,
+    optimizer=optax.sgd(0.1),
+    regime=resolve.regime(regime),
+    distillation=lessons.Distillation(_resnet(6), attends=False),
+    augment=lambda key, image: image,
+    accumulate=accumulate,
+  )
+
+
+def _variables(net):
+  """Their shapes alone."""
+  images = jnp.zeros((1, *_SHAPE))
+  init = functools.partial(net.init, train=False)
+  return jax.eval_shape(init, jax.random.key(0), images)
+
+
+def _forward(net) -> float:
+  """MACs of a forward pass of an image."""
+  images = jax.ShapeDtypeStruct((1, *_SHAPE), jnp.float32)
+  apply = functools.partial(networks.apply, net)
+  return flops.trace_macs(lambda v, x: apply(v, x)[0], _variables(net), images)
+
+
+def _state(recipe: steps.Recipe, size: int) -> steps.TrainState:
+  start = functools.partial(
+    steps.start_from, recipe, image_shape=_SHAPE, batch_size=size
+  )
+  return jax.eval_shape(start, _variables(recipe.net))
+
+
+def _context(recipe: steps.Recipe) -> steps.Context:
+  zero = jnp.float32(0)
+  teacher = _variables(recipe.distillation.teacher)
+  return steps.Context(jnp.uint32(0), teacher, (), zero, zero)
+
+
+def _batch(size: int) -> steps.Batch:
+  return steps.Batch(
+    jnp.zeros((size, *_SHAPE), jnp.uint8),
+    jnp.zeros(size, jnp.int32),
+    jnp.arange(size),
+  )
+
+
+def _traced(step, *arguments) -> int:
+  """MACs of a whole step, on one device; nothing is computed."""
+
+  def of_device(x):
+    return jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
+
+  mapped = parallel.pmap(step, parallel.devices(1))
+  return flops.trace_macs(mapped, *jax.tree.map(of_device, arguments))
+
+
+_regime = functools.partial(settings.Regime, num_steps=3, replays=3)
+
+
+@pytest.mark.parametrize(
+  ('regime', 'accumulate', 'merged'),
+  [
+    (_regime(), 1, 0),
+    (_regime(), 2, 0),
+    (_regime('pgd'), 1, 0),
+    (_regime('pgd', attack_mode='evaluation', lessons='clean'), 1, 0),
+    (_regime('fast'), 1, 0),
+    (_regime('fast', cac_weight=1.0), 1, 0),
+    (_regime('free'), 1, 0),
+    (_regime('free', cac_weight=1.0), 1, 0),
+    # The images' second pass, which the compiler merges with the first.
+    (_regime('trades', cac_weight=1.0), 1, 1),
+    (_regime('trades', attack_mode='training'), 1, 1),
+  ],
+)
+def test_the_passes_of_a_regime_are_those_of_its_step(
+  regime, accumulate, merged, countable
+):
+  del countable
+  recipe = _recipe(_resnet(8, parallel.AXIS), regime, accumulate)
+  state = _state(recipe, _BATCH)
+  step = steps.make_train_step(recipe)
+  found = _traced(step, state, _context(recipe), _batch(_BATCH)) / _BATCH
+  forward = Macs(_forward(_resnet(8)), _forward(_resnet(6)))
+  expected = costs.training(regime, forward).total() + merged * forward.student
+  # But for the stem's gradient by the images.
+  assert found == pytest.approx(expected, rel=0.02)
+
+
+def test_the_passes_of_a_search_are_those_of_its_step(countable):
+  """Its cost is that of the widest network.
+
+  Nothing asks for the gradient of what is before the first mask, which with few
+  blocks shows.
+  """
+  del countable
+  space = spaces.from_stages(
+    (4,), ((12, 6),), (1,), stem_features=12, stem_stride=1
+  )
+  grey = {'mean': (0.5,), 'std': (0.5,)}
+  net = student.Student(space, 10, axis_name=parallel.AXIS, **grey)
+  regime = _regime('fast')
+  recipe = _recipe(net, regime, 1)
+  search = search_steps.Search(
+    space=space,
+    tables=flops.costs(space, _SHAPE, 10),
+    optimizer=optax.adam(0.1),
+    steps_per_epoch=1,
+    reference=1.0,
+  )
+  arch = arch_params.init_arch_params(space, len(net.tap_names), 5)
+  state = search_steps.init_search_state(
+    _state(recipe, 6),
+    arch,
+    search.optimizer,
+  )
+  step = search_steps.make_search_step(recipe, search)
+  found = _traced(step, state, _context(recipe), _batch(6), _batch(2)) / 8
+  widest = student.Student(spaces.widest(space), 10, **grey)
+  forward = Macs(_forward(widest), _forward(_resnet(6)))
+  spec = settings.Search(regime=regime, arch_share=0.25)
+  expected = costs.searching(spec, forward).total()
+  assert found == pytest.approx(expected, rel=0.02)
+
+
+def test_recomputed_blocks_add_a_forward_pass_to_every_gradient():
+  passes = costs.passes(_regime('trades'))
+  assert passes.times(remat=True) == passes.times() + 3 + 2
+
+
+_STAGE = Stage('train', 1000, Macs(2e9, 5e9), Macs(6e9, 5e9))
+_MACHINE = Machine('one', 1, 1e12, 8)
+
+
+def test_hours_are_operations_over_what_the_machine_does():
+  hours = costs.hours(_STAGE, _MACHINE, Utilization(0.1, 0.5))
+  assert hours == pytest.approx(2 * 1000 * (6e9 / 1e11 + 5e9 / 5e11) / 3600)
+  rate = costs.images_per_second(_STAGE, _MACHINE, Utilization(0.1, 0.5))
+  assert rate == pytest.approx(1000 / (hours * 3600))
+  assert _STAGE.flops() == 2 * 1000 * 11e9
+
+
+@pytest.mark.parametrize('share', [0.0, -0.1, 1.1])
+def test_a_share_of_the_peak_must_be_one(share):
+  with pytest.raises(ValueError, match=r'teacher_utilization=.* in \(0, 1\]'):
+    costs.hours(_STAGE, _MACHINE, Utilization(0.1, share))
+
+
+def test_stages_are_those_of_the_config():
+  """CIFAR-10: 49,000 images, of which each epoch drops 104."""
+  parsed = settings.parse(cifar10.get_config('space=m'))
+  found = costs.stages(parsed, command.CIFAR10)
+  assert [stage.name for stage in found] == ['search', 'train', 'adversarial']
+  epoch = 382 * 128
+  assert [stage.visits for stage in found] == [100 * epoch] * 2 + [20 * epoch]
+  search, train, adversarial = found
+  assert search.forward.student > train.forward.student
+  assert train.forward == adversarial.forward
+  assert [s.macs.teacher for s in found] == [search.forward.teacher] * 3
+  # 46.2 million parameters; RobustBench's network.
+  assert search.forward.teacher == pytest.approx(6.66e9, rel=0.01)
+
+
+def test_a_student_without_a_teacher_is_trained_without_its_passes():
+  parsed = settings.parse(cifar10.get_config('teacher=small'))
+  search, train = costs.stages(parsed, command.CIFAR10, 'ce')
+  assert search.macs.teacher == search.forward.teacher > 0
+  assert train.macs == Macs(3 * train.forward.student, 0.0)
+
+
+def test_an_architecture_from_elsewhere_is_not_searched():
+  parsed = settings.parse(imagenet.get_config('objective=free'))
+  (train,) = costs.stages(parsed, command.IMAGENET)
+  assert train.macs.student == 4 * 3 * train.forward.student
+  assert train.visits == 50 * (1_271_167 // 256) * 256
+
+
+def test_the_docs_have_what_the_command_prints():
+  """With a row for each stage of each run."""
+  docs = pathlib.Path(__file__).parents[2] / 'docs' / 'costs.md'
+  printed = command.report(Utilization(0.015, 0.2), 500.0)
+  assert printed in docs.read_text()
+  for run in command.RUNS:
+    assert printed.count(f'| {run} |') >= 4
+    assert f'| **{run}** |' in printed
+
+
+def test_cores_that_are_too_few_are_marked():
+  row = command.Row('a run', _STAGE, streams=True)
+  reached = Utilization(0.015, 0.2)
+  rate = costs.images_per_second(_STAGE, command.MACHINES[0], reached)
+
+  def table(needed: float, row=row) -> str:
+    return command.times([row], reached, per_core=rate / needed)
+
+  assert '| 30 of 26, too few |' in table(30)
+  assert '| 20 of 26 |' in table(20)
+  assert ' of 26' not in table(30, row._replace(streams=False))
