@@ -43,16 +43,15 @@ from jax import lax
 from rnascl_jax import losses
 from rnascl_jax.attacks import (
   arguments,
-  ascent,
   norms,
+  prediction,
   randomized,
   step_size,
   stepwise,
 )
-from rnascl_jax.attacks.ascent import Point
 from rnascl_jax.attacks.norms import Norm
-from rnascl_jax.attacks.step_size import Schedule
-from rnascl_jax.attacks.stepwise import Passes, Problem
+from rnascl_jax.attacks.step_size import StepSchedule
+from rnascl_jax.attacks.stepwise import AttackInput, Candidate, NetworkPasses
 from rnascl_jax.base import Array, Key, LogitsFn
 
 # Share of the new direction in a step; the first one has no other.
@@ -61,7 +60,7 @@ _NEW = 0.75
 StartFn = Callable[[Key, Array, Array], Array]
 
 
-class State(NamedTuple):
+class APGDState(NamedTuple):
   """The carry of the loop.
 
   Attributes:
@@ -79,12 +78,12 @@ class State(NamedTuple):
   image: Array
   before: Array
   gradient: Array
-  best: Point
+  best: Candidate
   best_gradient: Array
   adversarial: Array
   fooled: Array
   target: Array
-  schedule: Schedule
+  schedule: StepSchedule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,9 +126,9 @@ class APGD:
   def segment(self) -> int:
     return 10
 
-  def passes(self, num_classes: int) -> tuple[Passes, Passes]:
+  def passes(self, num_classes: int) -> tuple[NetworkPasses, NetworkPasses]:
     del num_classes
-    step = Passes(self.draws, self.draws)
+    step = NetworkPasses(self.draws, self.draws)
     return step._replace(forward=self.draws + (self.targets > 0)), step
 
   def num_trials(self, num_classes: int) -> int:
@@ -137,17 +136,19 @@ class APGD:
       return 0
     return self.restarts * (min(self.targets, num_classes - 1) or 1)
 
-  def init(self, logits_fn: LogitsFn, problem: Problem, trial: Array) -> State:
+  def init(
+    self, logits_fn: LogitsFn, inputs: AttackInput, trial: Array
+  ) -> APGDState:
     target = jnp.full((), -1, jnp.int32)
     if self.targets:
-      logits = logits_fn(problem.image[None])[0]
+      logits = logits_fn(inputs.image[None])[0]
       rank = trial // self.restarts
-      target = stepwise.ranked_target(logits, problem.label, rank)
+      target = stepwise.ranked_target(logits, inputs.label, rank)
     start = self.start or self.norm.random_start
-    image = start(problem.key, problem.image, problem.epsilon)
+    image = start(inputs.key, inputs.image, inputs.epsilon)
     # The key of a step is folded with its index, from 1 on.
-    point, gradient = self._climbed(logits_fn, problem, image, target, 0)
-    return State(
+    point, gradient = self._climbed(logits_fn, inputs, image, target, 0)
+    return APGDState(
       image=image,
       before=image,
       gradient=gradient,
@@ -156,8 +157,8 @@ class APGD:
       adversarial=image,
       fooled=point.fooled,
       target=target,
-      schedule=Schedule(
-        step_size=2 * problem.epsilon,
+      schedule=StepSchedule(
+        step_size=2 * inputs.epsilon,
         loss=jnp.zeros_like(point.loss),
         rises=jnp.zeros((), jnp.int32),
         halved=jnp.asarray(True),
@@ -166,24 +167,28 @@ class APGD:
     )
 
   def step(
-    self, logits_fn: LogitsFn, problem: Problem, state: State, index: Array
-  ) -> State:
-    image = self._moved(problem, state, index)
+    self,
+    logits_fn: LogitsFn,
+    inputs: AttackInput,
+    state: APGDState,
+    index: Array,
+  ) -> APGDState:
+    image = self._moved(inputs, state, index)
     point, gradient = self._climbed(
-      logits_fn, problem, image, state.target, index + 1
+      logits_fn, inputs, image, state.target, index + 1
     )
     better = point.loss > state.best.loss
-    best, best_gradient = ascent.select(
+    best, best_gradient = stepwise.select(
       better, (point, gradient), (state.best, state.best_gradient)
     )
     window = jnp.asarray(step_size.windows(self.num_steps))[index]
     schedule, halved = step_size.next_schedule(
       state.schedule, point.loss, best.loss, window, self.rho
     )
-    next_image, next_gradient = ascent.select(
+    next_image, next_gradient = stepwise.select(
       halved, (best.image, best_gradient), (image, gradient)
     )
-    return State(
+    return APGDState(
       image=next_image,
       before=state.image,
       gradient=next_gradient,
@@ -195,15 +200,17 @@ class APGD:
       schedule=schedule,
     )
 
-  def found(self, problem: Problem, state: State) -> Point:
+  def candidate(self, inputs: AttackInput, state: APGDState) -> Candidate:
     image = jnp.where(state.fooled, state.adversarial, state.best.image)
-    return Point(image, state.best.loss, state.fooled)
+    return Candidate(image, state.best.loss, state.fooled)
 
-  def _moved(self, problem: Problem, state: State, index: Array) -> Array:
+  def _moved(
+    self, inputs: AttackInput, state: APGDState, index: Array
+  ) -> Array:
     """One step with momentum."""
 
     def project(point: Array) -> Array:
-      return self.norm.project(problem.image, point, problem.epsilon)
+      return self.norm.project(inputs.image, point, inputs.epsilon)
 
     share = jnp.where(index > 0, _NEW, 1.0).astype(state.image.dtype)
     direction = self.norm.direction(state.gradient)
@@ -214,19 +221,19 @@ class APGD:
   def _climbed(
     self,
     logits_fn: LogitsFn,
-    problem: Problem,
+    inputs: AttackInput,
     image: Array,
     target: Array,
     index: int | Array,
-  ) -> tuple[Point, Array]:
+  ) -> tuple[Candidate, Array]:
     """Loss, verdict and gradient at an image; of several draws the mean."""
 
     def value(image: Array, draw: Array) -> tuple[Array, Array]:
-      key = jax.random.fold_in(jax.random.fold_in(problem.key, index), draw)
+      key = jax.random.fold_in(jax.random.fold_in(inputs.key, index), draw)
       logits = randomized.call(logits_fn, key, image[None])
-      classes = (problem.label[None], target[None])[: 2 if self.targets else 1]
+      classes = (inputs.label[None], target[None])[: 2 if self.targets else 1]
       loss = self.loss(logits, *classes)[0].astype(image.dtype)
-      return loss, stepwise.fools(logits[0], problem.label)
+      return loss, prediction.fooled(logits[0], inputs.label)
 
     def add(total: Array, draw: Array) -> tuple[Array, Any]:
       (loss, fooled), gradient = jax.value_and_grad(value, has_aux=True)(
@@ -236,11 +243,11 @@ class APGD:
 
     if self.draws == 1:
       gradient, (loss, fooled) = add(jnp.zeros_like(image), jnp.asarray(0))
-      return Point(image, loss, fooled), gradient
+      return Candidate(image, loss, fooled), gradient
     # As published, the loss and the verdict are those of the last draw.
     total, drawn = lax.scan(add, jnp.zeros_like(image), jnp.arange(self.draws))
     loss, fooled = jax.tree.map(lambda x: x[-1], drawn)
-    return Point(image, loss, fooled), total / self.draws
+    return Candidate(image, loss, fooled), total / self.draws
 
 
 def apgd(

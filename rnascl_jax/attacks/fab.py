@@ -44,10 +44,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnascl_jax.attacks import arguments, hyperplane, norms, stepwise
-from rnascl_jax.attacks.ascent import Point
+from rnascl_jax.attacks import (
+  arguments,
+  hyperplane,
+  norms,
+  prediction,
+  stepwise,
+)
 from rnascl_jax.attacks.hyperplane import Plane
-from rnascl_jax.attacks.stepwise import Passes, Problem
+from rnascl_jax.attacks.stepwise import AttackInput, Candidate, NetworkPasses
 from rnascl_jax.base import Array, Key, LogitsFn
 
 # As published: a plane of zero gradient is far, but not infinitely far, away.
@@ -58,7 +63,7 @@ _SHORTEST = 1e-8
 _SEGMENT = 10
 
 
-class State(NamedTuple):
+class FABState(NamedTuple):
   """What a trial knows.
 
   Attributes:
@@ -114,9 +119,9 @@ class FAB:
   def segment(self) -> int:
     return min(_SEGMENT, self.num_steps)
 
-  def passes(self, num_classes: int) -> tuple[Passes, Passes]:
+  def passes(self, num_classes: int) -> tuple[NetworkPasses, NetworkPasses]:
     planes = 1 if self.targets else num_classes - 1
-    return Passes(1, 0), Passes(2, planes)
+    return NetworkPasses(1, 0), NetworkPasses(2, planes)
 
   def num_trials(self, num_classes: int) -> int:
     if num_classes < 2:
@@ -124,47 +129,53 @@ class FAB:
     targets = min(self.targets, num_classes - 1) if self.targets else 1
     return targets * self.restarts
 
-  def init(self, logits_fn: LogitsFn, problem: Problem, trial: Array) -> State:
+  def init(
+    self, logits_fn: LogitsFn, inputs: AttackInput, trial: Array
+  ) -> FABState:
     """An image that fools the classifier as it is, is its own nearest one."""
-    image = problem.image
+    image = inputs.image
     logits = logits_fn(image[None])[0]
     rank = trial // self.restarts if self.targets else jnp.zeros_like(trial)
     point = image
     if self.restarts > 1:
-      start = self.norm.random_start(problem.key, image, problem.epsilon / 2)
+      start = self.norm.random_start(inputs.key, image, inputs.epsilon / 2)
       point = jnp.where(trial % self.restarts > 0, start, image)
-    fooled = stepwise.fools(logits, problem.label)
-    return State(
+    fooled = prediction.fooled(logits, inputs.label)
+    return FABState(
       point=point,
-      target=stepwise.ranked_target(logits, problem.label, rank),
+      target=stepwise.ranked_target(logits, inputs.label, rank),
       nearest=image,
       distance=jnp.where(fooled, 0.0, jnp.inf).astype(image.dtype),
     )
 
   def step(
-    self, logits_fn: LogitsFn, problem: Problem, state: State, index: Array
-  ) -> State:
+    self,
+    logits_fn: LogitsFn,
+    inputs: AttackInput,
+    state: FABState,
+    index: Array,
+  ) -> FABState:
     del index  # All steps are alike.
-    plane = self._plane(logits_fn, problem.label, state)
-    point = self._cross(plane, problem.image, state.point)
-    fooled = stepwise.fools(logits_fn(point[None])[0], problem.label)
-    distance = self.norm.length(point - problem.image)
+    plane = self._plane(logits_fn, inputs.label, state)
+    point = self._cross(plane, inputs.image, state.point)
+    fooled = prediction.fooled(logits_fn(point[None])[0], inputs.label)
+    distance = self.norm.length(point - inputs.image)
     nearer = fooled & (distance < state.distance)
-    back = problem.image + self.beta * (point - problem.image)
-    return State(
+    back = inputs.image + self.beta * (point - inputs.image)
+    return FABState(
       point=jnp.where(fooled, back, point),
       target=state.target,
       nearest=jnp.where(nearer, point, state.nearest),
       distance=jnp.where(nearer, distance, state.distance),
     )
 
-  def found(self, problem: Problem, state: State) -> Point:
+  def candidate(self, inputs: AttackInput, state: FABState) -> Candidate:
     """The nearest adversarial image if in the ball; loss is -distance."""
-    fooled = state.distance <= problem.epsilon
-    image = jnp.where(fooled, state.nearest, problem.image)
-    return Point(image, -state.distance, fooled)
+    fooled = state.distance <= inputs.epsilon
+    image = jnp.where(fooled, state.nearest, inputs.image)
+    return Candidate(image, -state.distance, fooled)
 
-  def _plane(self, logits_fn: LogitsFn, label: Array, state: State) -> Plane:
+  def _plane(self, logits_fn: LogitsFn, label: Array, state: FABState) -> Plane:
     """The boundary to the target, or the nearest of all."""
     dual_length = hyperplane.geometry_of(self.norm).dual_length
     logits, pull_back = jax.vjp(

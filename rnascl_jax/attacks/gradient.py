@@ -53,7 +53,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import arguments, ascent, linf, unrolling
+from rnascl_jax.attacks import arguments, linf, pgd_loop, stepwise, unrolling
 from rnascl_jax.base import Array, Key, LogitsFn, LossFn
 
 # A starting point of an attack: (key, image, epsilon) -> image.
@@ -122,7 +122,7 @@ def pgd(
   if start is not None:
     arguments.check_key(key)
   _check(num_steps, restarts, start, stop_when_fooled and target.ndim)
-  objective = ascent.objective(logits_fn, loss, target, targeted)
+  objective = pgd_loop.objective(logits_fn, loss, target, targeted)
   if unroll is None:
     gradient_fn = jax.grad(objective, has_aux=True)
     unroll = unrolling.choose(gradient_fn, image, length=num_steps * restarts)
@@ -131,7 +131,7 @@ def pgd(
     first = image
     if start is not None:
       first = start(jax.random.fold_in(key, index), image, epsilon)
-    return ascent.climb(
+    return pgd_loop.run(
       objective,
       image,
       first,
@@ -287,10 +287,10 @@ def _worst(run, objective, image, *, restarts, unroll):
 
   def restart(worst, index):
     image_adv = run(index)
-    point = ascent.Point(image_adv, *objective(image_adv))
-    return ascent.worse_of(worst, point), None
+    point = stepwise.Candidate(image_adv, *objective(image_adv))
+    return stepwise.worse_of(worst, point), None
 
-  nothing = ascent.nothing(image)
+  nothing = stepwise.nothing(image)
   indices = jnp.arange(restarts)
   worst, _ = lax.scan(restart, nothing, indices, unroll=unroll is True)
   return worst.image

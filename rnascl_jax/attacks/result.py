@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rnascl_jax.attacks.masking.suspicion import Suspicion
-from rnascl_jax.attacks.stepwise import Passes
+from rnascl_jax.attacks.stepwise import NetworkPasses
 
 
 class MemberResult(NamedTuple):
@@ -37,11 +37,11 @@ class MemberResult(NamedTuple):
   rejected: int
   robust: int
   seconds: float
-  passes: Passes
+  passes: NetworkPasses
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class AutoAttackResult:
   """The outcome of AutoAttack; printed, a table with all warnings.
 
   Attributes:

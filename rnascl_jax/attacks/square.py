@@ -51,7 +51,7 @@ from rnascl_jax.attacks import (
 from rnascl_jax.base import Array, Key, LogitsFn
 
 
-class Draw(NamedTuple):
+class SquareDraw(NamedTuple):
   """The random numbers of one query.
 
   Attributes:
@@ -65,7 +65,7 @@ class Draw(NamedTuple):
   signs: Array
 
 
-def random_draw(key: Key, index: Array, channels: int) -> Draw:
+def random_draw(key: Key, index: Array, channels: int) -> SquareDraw:
   """The random numbers of the query of a step.
 
   Args:
@@ -78,7 +78,7 @@ def random_draw(key: Key, index: Array, channels: int) -> Draw:
   """
   bits = square_search.random_bits(key, index, (2 + channels,))
   row, column = square_search.uniforms(bits[:2])
-  return Draw(row, column, square_search.signs(bits[2:]))
+  return SquareDraw(row, column, square_search.signs(bits[2:]))
 
 
 def random_stripes(key: Key, shape: tuple[int, ...]) -> Array:
@@ -99,11 +99,11 @@ class SquareLinf(square_search.RandomSearch):
   """Square in L-infinity, in steps.
 
   Attributes:
-    draw: (key, step, C) -> `Draw`. The key is only passed on.
+    draw: (key, step, C) -> `SquareDraw`. The key is only passed on.
     stripes: (key, (1, W, C)) -> signs of this shape.
   """
 
-  draw: Callable[[Key, Array, int], Draw] = random_draw
+  draw: Callable[[Key, Array, int], SquareDraw] = random_draw
   stripes: Callable[[Key, tuple[int, ...]], Array] = random_stripes
 
   @property
@@ -117,24 +117,24 @@ class SquareLinf(square_search.RandomSearch):
     )
     return square_search.sides(shares, shape)
 
-  def start(self, problem: stepwise.Problem) -> Array:
-    image = problem.image
-    signs = self.stripes(problem.key, (1, *image.shape[1:]))
-    stripes = problem.epsilon * signs.astype(image.dtype)
+  def start(self, inputs: stepwise.AttackInput) -> Array:
+    image = inputs.image
+    signs = self.stripes(inputs.key, (1, *image.shape[1:]))
+    stripes = inputs.epsilon * signs.astype(image.dtype)
     return jnp.clip(image + stripes, 0.0, 1.0)
 
   def propose(
-    self, problem: stepwise.Problem, image_adv: Array, index: Array
+    self, inputs: stepwise.AttackInput, image_adv: Array, index: Array
   ) -> Array:
     height, width, channels = shape = image_adv.shape
     side = jnp.asarray(self.sides(shape))[index]
-    draw = self.draw(problem.key, index, channels)
+    draw = self.draw(inputs.key, index, channels)
     row = square_search.position(draw.row, height, side)
     column = square_search.position(draw.column, width, side)
     inside = square_search.window(row, column, side, shape)
     signs = draw.signs.astype(image_adv.dtype).reshape(1, 1, channels)
-    moved = image_adv + jnp.where(inside, 2.0 * problem.epsilon * signs, 0.0)
-    return linf.project(moved, *linf.ball(problem.image, problem.epsilon))
+    moved = image_adv + jnp.where(inside, 2.0 * inputs.epsilon * signs, 0.0)
+    return linf.project(moved, *linf.ball(inputs.image, inputs.epsilon))
 
 
 _SEARCHES: dict[norms.Norm, type[square_search.RandomSearch]] = {

@@ -37,7 +37,7 @@ _TILES = 5
 _TINY = 1e-12
 
 
-class Draw(NamedTuple):
+class SquareL2Draw(NamedTuple):
   """The random numbers of one query.
 
   Attributes:
@@ -66,12 +66,12 @@ class Tiles(NamedTuple):
   signs: Array
 
 
-def random_draw(key: Key, index: Array, channels: int) -> Draw:
+def random_draw(key: Key, index: Array, channels: int) -> SquareL2Draw:
   """The random numbers of the query of a step, as `square.random_draw`."""
   bits = square_search.random_bits(key, index, (5 + channels,))
   places = square_search.uniforms(bits[:4])
   signs = square_search.signs(bits[4:])
-  return Draw(places[:2], places[2:], signs[0] > 0, signs[1:])
+  return SquareL2Draw(places[:2], places[2:], signs[0] > 0, signs[1:])
 
 
 def random_tiles(key: Key, shape: tuple[int, int, int]) -> Tiles:
@@ -120,10 +120,10 @@ def _channel_lengths(delta: Array) -> Array:
   return jnp.sqrt(jnp.sum(delta**2, axis=(0, 1), keepdims=True))
 
 
-def _on_sphere(problem: stepwise.Problem, delta: Array) -> Array:
+def _on_sphere(inputs: stepwise.AttackInput, delta: Array) -> Array:
   """The image moved by epsilon in this direction, clamped to [0, 1]."""
   unit = delta / (norms.L2.length(delta) + _TINY)
-  return jnp.clip(problem.image + unit * problem.epsilon, 0.0, 1.0)
+  return jnp.clip(inputs.image + unit * inputs.epsilon, 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,11 +131,11 @@ class SquareL2(square_search.RandomSearch):
   """Square in L2, in steps.
 
   Attributes:
-    draw: (key, step, C) -> `Draw`. The key is only passed on.
+    draw: (key, step, C) -> `SquareL2Draw`. The key is only passed on.
     tiles: (key, (rows, columns, C)) -> `Tiles`.
   """
 
-  draw: Callable[[Key, Array, int], Draw] = random_draw
+  draw: Callable[[Key, Array, int], SquareL2Draw] = random_draw
   tiles: Callable[[Key, tuple[int, int, int]], Tiles] = random_tiles
 
   @property
@@ -150,13 +150,13 @@ class SquareL2(square_search.RandomSearch):
     sides = square_search.sides(shares, shape, smallest=_SMALLEST)
     return np.minimum(sides // 2 * 2 + 1, min(shape[:2]))
 
-  def start(self, problem: stepwise.Problem) -> Array:
-    height, width, channels = problem.image.shape
+  def start(self, inputs: stepwise.AttackInput) -> Array:
+    height, width, channels = inputs.image.shape
     shorter = min(height, width)
     side = max(shorter // _TILES, 1)
     grid = (height // side, width // side)
-    tiles = self.tiles(problem.key, (*grid, channels))
-    above = jnp.asarray(pyramid(side), problem.image.dtype)
+    tiles = self.tiles(inputs.key, (*grid, channels))
+    above = jnp.asarray(pyramid(side), inputs.image.dtype)
     delta = jnp.where(tiles.transposed[:, :, None, None], above.T, above)
     delta = delta[..., None] * tiles.signs[:, :, None, None].astype(delta.dtype)
     delta = delta.swapaxes(1, 2)  # [rows, side, columns, side, C]
@@ -164,15 +164,15 @@ class SquareL2(square_search.RandomSearch):
     # As published, five tiles are centred, and more are cut at the far edge.
     margin = max((shorter - side * _TILES) // 2, 0)
     delta = jnp.pad(delta, ((margin, side), (margin, side), (0, 0)))
-    return _on_sphere(problem, delta[:height, :width])
+    return _on_sphere(inputs, delta[:height, :width])
 
   def propose(
-    self, problem: stepwise.Problem, image_adv: Array, index: Array
+    self, inputs: stepwise.AttackInput, image_adv: Array, index: Array
   ) -> Array:
     height, width, channels = shape = image_adv.shape
     sides = self.sides(shape)
     side = jnp.asarray(sides)[index]
-    draw = self.draw(problem.key, index, channels)
+    draw = self.draw(inputs.key, index, channels)
     row, emptied_row = square_search.position(draw.rows, height, side)
     column, emptied_column = square_search.position(draw.columns, width, side)
     grown = square_search.window(row, column, side, shape)
@@ -183,9 +183,9 @@ class SquareL2(square_search.RandomSearch):
     edges = ((0, height - len(added)), (0, width - len(added)))
     added = jnp.roll(jnp.pad(added, edges), (row, column), axis=(0, 1))
     added = added[:, :, None] * signs
-    delta = image_adv - problem.image
-    moved = _moved(delta, added, grown, emptied, problem.epsilon)
-    return _on_sphere(problem, moved)
+    delta = image_adv - inputs.image
+    moved = _moved(delta, added, grown, emptied, inputs.epsilon)
+    return _on_sphere(inputs, moved)
 
 
 def _pyramid(sides, index, transposed, dtype):

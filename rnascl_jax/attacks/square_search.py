@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import arguments, ascent, norms, stepwise
+from rnascl_jax.attacks import arguments, norms, prediction, stepwise
 from rnascl_jax.base import Array, Key, LogitsFn
 
 # The share of the image that a square covers halves after these queries.
@@ -131,13 +131,13 @@ def random_bits(key: Key, index: int | Array, shape: tuple[int, ...]) -> Array:
 
 
 def query(
-  logits_fn: LogitsFn, problem: stepwise.Problem, image_adv: Array
-) -> ascent.Point:
+  logits_fn: LogitsFn, inputs: stepwise.AttackInput, image_adv: Array
+) -> stepwise.Candidate:
   """One forward pass.
 
   Args:
     logits_fn: [1, H, W, C] -> [1, K].
-    problem: of which the label is needed.
+    inputs: of which the label is needed.
     image_adv: [H, W, C].
 
   Returns:
@@ -146,10 +146,10 @@ def query(
     (two infinite ones): a NaN is either a success or no progress at all.
   """
   logits = logits_fn(image_adv[None])
-  loss = -losses.margin(logits, problem.label[None])[0]
-  fooled = stepwise.fools(logits[0], problem.label)
+  loss = -losses.margin(logits, inputs.label[None])[0]
+  fooled = prediction.fooled(logits[0], inputs.label)
   loss = jnp.where(jnp.isnan(loss), jnp.where(fooled, jnp.inf, -jnp.inf), loss)
-  return ascent.Point(image_adv, loss.astype(image_adv.dtype), fooled)
+  return stepwise.Candidate(image_adv, loss.astype(image_adv.dtype), fooled)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,17 +189,17 @@ class RandomSearch(abc.ABC):
     """Of the ball."""
 
   @abc.abstractmethod
-  def start(self, problem: stepwise.Problem) -> Array:
+  def start(self, inputs: stepwise.AttackInput) -> Array:
     """The image [H, W, C] of the first query, in the ball and in [0, 1]."""
 
   @abc.abstractmethod
   def propose(
-    self, problem: stepwise.Problem, image_adv: Array, index: Array
+    self, inputs: stepwise.AttackInput, image_adv: Array, index: Array
   ) -> Array:
     """The image of the next query, in the ball and in [0, 1].
 
     Args:
-      problem: the image under attack.
+      inputs: the image under attack.
       image_adv: [H, W, C], the best image so far.
       index: scalar, the step.
 
@@ -207,36 +207,38 @@ class RandomSearch(abc.ABC):
       [H, W, C].
     """
 
-  def passes(self, num_classes: int) -> tuple[stepwise.Passes, stepwise.Passes]:
+  def passes(
+    self, num_classes: int
+  ) -> tuple[stepwise.NetworkPasses, stepwise.NetworkPasses]:
     del num_classes
-    query = stepwise.Passes(forward=1, backward=0)
+    query = stepwise.NetworkPasses(forward=1, backward=0)
     return query, query
 
   def num_trials(self, num_classes: int) -> int:
     return self.restarts if num_classes > 1 else 0
 
   def init(
-    self, logits_fn: LogitsFn, problem: stepwise.Problem, trial: Array
-  ) -> ascent.Point:
+    self, logits_fn: LogitsFn, inputs: stepwise.AttackInput, trial: Array
+  ) -> stepwise.Candidate:
     del trial  # The key is the trial's.
-    return query(logits_fn, problem, self.start(problem))
+    return query(logits_fn, inputs, self.start(inputs))
 
   def step(
     self,
     logits_fn: LogitsFn,
-    problem: stepwise.Problem,
-    state: ascent.Point,
+    inputs: stepwise.AttackInput,
+    state: stepwise.Candidate,
     index: Array,
-  ) -> ascent.Point:
-    proposal = self.propose(problem, state.image, index)
-    point = query(logits_fn, problem, proposal)
+  ) -> stepwise.Candidate:
+    proposal = self.propose(inputs, state.image, index)
+    point = query(logits_fn, inputs, proposal)
     # A margin of 0 ends the search, as published, though `fools` may not count
     # it: that depends on which of the two classes comes first.
     improves = (state.loss < 0) & (point.loss > state.loss)
-    return ascent.select(improves, point, state)
+    return stepwise.select(improves, point, state)
 
-  def found(
-    self, problem: stepwise.Problem, state: ascent.Point
-  ) -> ascent.Point:
-    del problem
+  def candidate(
+    self, inputs: stepwise.AttackInput, state: stepwise.Candidate
+  ) -> stepwise.Candidate:
+    del inputs
     return state

@@ -13,7 +13,7 @@ import numpy as np
 from rnascl_jax.base import Array
 
 
-class Schedule(NamedTuple):
+class StepSchedule(NamedTuple):
   """What the step size depends on, since the last checkpoint.
 
   Attributes:
@@ -52,8 +52,8 @@ def windows(num_steps: int) -> np.ndarray:
 
 
 def next_schedule(
-  schedule: Schedule, loss: Array, best: Array, window: Array, rho: float
-) -> tuple[Schedule, Array]:
+  schedule: StepSchedule, loss: Array, best: Array, window: Array, rho: float
+) -> tuple[StepSchedule, Array]:
   """The rule of the step size.
 
   Args:
@@ -71,7 +71,7 @@ def next_schedule(
   oscillates = rises <= rho * window
   stuck = ~schedule.halved & (schedule.best >= best)
   halve = is_checkpoint & (oscillates | stuck)
-  return Schedule(
+  return StepSchedule(
     step_size=jnp.where(halve, schedule.step_size / 2, schedule.step_size),
     loss=loss,
     rises=jnp.where(is_checkpoint, 0, rises),

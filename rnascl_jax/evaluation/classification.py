@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from rnascl_jax.attacks import confirmation
+from rnascl_jax.attacks import prediction
 from rnascl_jax.base import Array, LogitsFn, PyTree
 from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Split
@@ -134,7 +134,7 @@ def clean(
   """Which images of a split are classified correctly; arguments as `logits`."""
   started = time.monotonic()
   found = logits(net, variables, split.images, over, batch_size=batch_size)
-  wrong = confirmation.fooled(found, split.labels)
+  wrong = prediction.fooled(found, split.labels)
   return Clean(found, ~wrong, time.monotonic() - started)
 
 

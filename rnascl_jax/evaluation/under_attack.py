@@ -18,8 +18,8 @@ import jax
 import numpy as np
 
 from rnascl_jax import attacks
-from rnascl_jax.attacks import Preset, confirmation, norms
-from rnascl_jax.attacks.lanes import Finished
+from rnascl_jax.attacks import Preset, norms, prediction
+from rnascl_jax.attacks.batch_slots import Finished
 from rnascl_jax.base import Array, PyTree
 from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Split, StoredImages
@@ -70,7 +70,7 @@ def _judge(
     deltas = perturbed - batches.to_float(images)
     lengths = jax.vmap(norms.LINF.length)(deltas)
     inside = ((perturbed >= 0) & (perturbed <= 1)).all((1, 2, 3))
-    return fooled & inside & (lengths <= epsilon + confirmation.TOLERANCE)
+    return fooled & inside & (lengths <= epsilon + prediction.TOLERANCE)
 
   return parallel.pmap(judge, over)
 

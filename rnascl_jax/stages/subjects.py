@@ -19,9 +19,9 @@ from absl import logging
 
 from rnascl_jax import attacks
 from rnascl_jax.attacks import masking, norms
-from rnascl_jax.attacks.lanes import Finished
+from rnascl_jax.attacks.batch_slots import Finished
 from rnascl_jax.attacks.masking.suspicion import Suspicion
-from rnascl_jax.attacks.result import Result
+from rnascl_jax.attacks.result import AutoAttackResult
 from rnascl_jax.base import Array, LogitsFn, Variables
 from rnascl_jax.config import resolve
 from rnascl_jax.data import batches
@@ -187,7 +187,7 @@ class Subject:
         description=f'{self.model.name}: {trial.label} at ε = {epsilon:.4f}',
       )
 
-  def auto_attack(self, ensemble: Ensemble, count: int = 0) -> Result:
+  def auto_attack(self, ensemble: Ensemble, count: int = 0) -> AutoAttackResult:
     """The same for AutoAttack."""
     count = count or len(self.split.labels)
     name, members, epsilon = ensemble.key, ensemble.members, ensemble.epsilon

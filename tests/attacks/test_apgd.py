@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 
 from rnascl_jax import attacks, losses
-from rnascl_jax.attacks import apgd, norms, randomized, step_size, stepwise
-from rnascl_jax.attacks.stepwise import Problem
+from rnascl_jax.attacks import (
+  apgd,
+  norms,
+  prediction,
+  randomized,
+  step_size,
+  stepwise,
+)
+from rnascl_jax.attacks.stepwise import AttackInput
 from tests import attack_networks as nets
 from tests import golden
 
@@ -50,11 +57,11 @@ def ours(network, loss, norm, dtype, num_steps, rank=0):
   def run(image, label, first):
     attack = configured(start=lambda *_: first)
     epsilon = jnp.asarray(EPSILON[norm.name], dtype)
-    problem = Problem(jax.random.key(0), image, label, epsilon)
-    state = attack.init(network, problem, jnp.asarray(rank))
+    inputs = AttackInput(jax.random.key(0), image, label, epsilon)
+    state = attack.init(network, inputs, jnp.asarray(rank))
 
     def step(carry, index):
-      carry = attack.step(network, problem, carry, index)
+      carry = attack.step(network, inputs, carry, index)
       return carry, carry.schedule.step_size
 
     return jax.lax.scan(step, state, jnp.arange(num_steps))
@@ -238,8 +245,8 @@ def _resets_momentum(monkeypatch):
   """Resets the image before together with the image."""
   step = apgd.APGD.step
 
-  def mutated(self, logits_fn, problem, state, index):
-    following = step(self, logits_fn, problem, state, index)
+  def mutated(self, logits_fn, inputs, state, index):
+    following = step(self, logits_fn, inputs, state, index)
     halved = following.schedule.step_size < state.schedule.step_size
     before = jnp.where(halved, following.image, following.before)
     return following._replace(before=before)
@@ -301,7 +308,7 @@ def test_windows_of_few_steps_are_the_published_ones(num_steps):
 
 def schedule_after(trace, halved=True, best=0.0):
   """The schedule at the end of a window over a trace of losses."""
-  state = step_size.Schedule(
+  state = step_size.StepSchedule(
     step_size=jnp.asarray(1.0),
     loss=jnp.asarray(0.0),
     rises=jnp.asarray(0),
@@ -412,7 +419,7 @@ def test_an_image_that_was_wrong_stays_wrong():
     nets.plain, jax.random.key(0), image, label, epsilon=8 / 255, num_steps=5
   )
 
-  assert stepwise.fools(nets.plain(found[None])[0], label)
+  assert prediction.fooled(nets.plain(found[None])[0], label)
 
 
 def test_nan_gradients_leave_an_image():
@@ -487,13 +494,13 @@ def test_more_draws_average_the_gradient_of_a_random_classifier():
   image = jnp.full((4, 4, 1), 0.9)
 
   def first_gradient(draws, seed):
-    problem = Problem(
+    inputs = AttackInput(
       jax.random.key(seed), image, jnp.asarray(0), jnp.asarray(0.1)
     )
     attack = apgd.APGD(
       loss=losses.cw_loss, draws=draws, num_steps=1, start=lambda k, x, e: x
     )
-    return attack.init(noisy, problem, jnp.asarray(0)).gradient
+    return attack.init(noisy, inputs, jnp.asarray(0)).gradient
 
   def spread(draws):
     drawn = jax.vmap(functools.partial(first_gradient, draws))(jnp.arange(32))

@@ -12,11 +12,11 @@ import pytest
 
 from rnascl_jax import attacks
 from rnascl_jax.attacks import (
+  batch_slots,
   compiled,
-  confirmation,
   ensembles,
-  lane_programs,
   lifting,
+  prediction,
   square,
 )
 
@@ -98,8 +98,8 @@ def test_what_means_nothing_is_refused_in_words(entry, options, message):
   (
     ({'members': 'standard'}, r"'standard' is a name.*ensembles.standard\(\)"),
     ({'members': ensembles.apgd_ce()}, r'one attack, apgd_ce.*\[member\]'),
-    ({'members': [ensembles.apgd_ce().attack]}, 'no ensembles.Member'),
-    ({'members': None}, 'no ensembles.Member'),
+    ({'members': [ensembles.apgd_ce().attack]}, 'no ensembles.EnsembleMember'),
+    ({'members': None}, 'no ensembles.EnsembleMember'),
     ({'journal': '/tmp/runs'}, r"Journal\('/tmp/runs'\)"),
     ({'journal': pathlib.Path('runs')}, r"Journal\('runs'\)"),
     ({'journal': 7}, 'not of type int'),
@@ -251,8 +251,8 @@ def executables():
 def few_kept(monkeypatch):
   """Two classifiers' programs are kept instead of dozens."""
   for module, name in (
-    (lane_programs, 'programs'),
-    (confirmation, '_classifier'),
+    (batch_slots, '_programs'),
+    (prediction, '_classifier'),
   ):
     function = getattr(module, name).__wrapped__
     monkeypatch.setattr(module, name, functools.lru_cache(maxsize=2)(function))

@@ -10,11 +10,11 @@ import pytest
 
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import (
-  ascent,
   gradient,
   lifting,
   linf,
   presets,
+  stepwise,
   unrolling,
 )
 
@@ -294,14 +294,14 @@ def test_a_fooled_restart_beats_a_larger_loss():
   image = jnp.zeros((1, 1, 1))
 
   def point(loss, fooled):
-    return ascent.Point(image + loss, jnp.float32(loss), jnp.bool(fooled))
+    return stepwise.Candidate(image + loss, jnp.float32(loss), jnp.bool(fooled))
 
   calm, loud, fooled = point(1.0, False), point(3.0, False), point(0.5, True)
   for worse, better in ((loud, calm), (fooled, loud), (fooled, calm)):
-    assert ascent.worse_of(better, worse).loss == worse.loss
-    assert ascent.worse_of(worse, better).loss == worse.loss
+    assert stepwise.worse_of(better, worse).loss == worse.loss
+    assert stepwise.worse_of(worse, better).loss == worse.loss
   nan = point(jnp.nan, False)
-  assert ascent.worse_of(calm, nan).loss == calm.loss
+  assert stepwise.worse_of(calm, nan).loss == calm.loss
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rnascl_jax import attacks
-from rnascl_jax.attacks import confirmation, ensembles, lanes, norms, square
+from rnascl_jax.attacks import batch_slots, ensembles, norms, prediction, square
 from rnascl_jax.attacks.masking import of_ensembles
 from rnascl_jax.runtime import fingerprints
 from tests import attack_networks as nets
@@ -21,8 +21,8 @@ from tests.official_autoattack import EPSILON
 
 @pytest.fixture(autouse=True)
 def one_size(monkeypatch):
-  """Of batches, to compile less; `test_lanes` has several."""
-  monkeypatch.setattr(lanes, '_NUM_SIZES', 1)
+  """Of batches, to compile less; `test_batch_slots` has several."""
+  monkeypatch.setattr(batch_slots, '_NUM_SIZES', 1)
 
 
 @functools.cache
@@ -79,7 +79,7 @@ def _draw(key, index, channels):
   del key, channels
   numbers = jax.tree.map(jnp.asarray, _tables())
   row, column = numbers.positions[index]
-  return square.Draw(row, column, numbers.signs[index])
+  return square.SquareDraw(row, column, numbers.signs[index])
 
 
 def same_draws(queries, order):
@@ -272,7 +272,9 @@ def test_passes_are_counted():
 
   result = run_small(images, labels, small()[:1], stop_early=False)
 
-  assert result.members[0].passes == attacks.stepwise.Passes(38 * 6, 38 * 6)
+  assert result.members[0].passes == attacks.stepwise.NetworkPasses(
+    38 * 6, 38 * 6
+  )
 
 
 def test_the_order_of_images_and_their_batches_do_not_matter_in_float64():
@@ -513,17 +515,16 @@ def test_what_is_not_confirmed_is_attacked_once_more(monkeypatch):
   images, labels = official_autoattack.data(nets.plain, 40)
   members = small()[:1]
   expected = run_small(images, labels, members)
-  confirm, calls = confirmation.confirmed, []
+  in_ball, calls = prediction.in_ball, []
 
-  def first_time_never(task, images, rows, *, stage):
-    calls.append(len(rows))
-    found = confirm(task, images, rows, stage=stage)
-    return found & (len(calls) > 1)
+  def first_time_never(images, originals, **ball):
+    calls.append(len(images))
+    return in_ball(images, originals, **ball) & (len(calls) > 1)
 
-  monkeypatch.setattr(confirmation, 'confirmed', first_time_never)
+  monkeypatch.setattr(prediction, 'in_ball', first_time_never)
   found = run_small(images, labels, members)
   monkeypatch.setattr(
-    confirmation, 'confirmed', lambda task, images, rows, stage: rows < 0
+    prediction, 'in_ball', lambda images, *_, **__: np.zeros(len(images), bool)
   )
   never = run_small(images, labels, members)
 

@@ -67,15 +67,15 @@ def _trial(attack, network):
   def one(image, label, noise, trial, epsilon):
     norm = attack.norm._replace(noise=lambda key, image: noise)
     injected = fab.FAB(norm, restarts=attack.restarts, targets=attack.targets)
-    problem = stepwise.Problem(jax.random.key(0), image, label, epsilon)
+    inputs = stepwise.AttackInput(jax.random.key(0), image, label, epsilon)
 
     def step(state, index):
-      return injected.step(network.logits_fn, problem, state, index), None
+      return injected.step(network.logits_fn, inputs, state, index), None
 
-    first = injected.init(network.logits_fn, problem, trial)
+    first = injected.init(network.logits_fn, inputs, trial)
     short, _ = lax.scan(step, first, jnp.arange(SHORT))
     long, _ = lax.scan(step, short, jnp.arange(SHORT, LONG))
-    return short, long, injected.found(problem, long)
+    return short, long, injected.candidate(inputs, long)
 
   return jax.jit(jax.vmap(one, in_axes=(0, 0, 0, None, None)))
 
@@ -297,10 +297,10 @@ def test_first_trial_of_a_target_starts_at_the_image_and_others_at_random():
   @jax.jit
   def begin(trial):
     key = jax.random.fold_in(jax.random.key(0), trial)
-    problem = stepwise.Problem(
+    inputs = stepwise.AttackInput(
       key, jnp.asarray(image), labels[3], jnp.float32(0.1)
     )
-    state = fab.FAB(restarts=3).init(PLAIN.logits_fn, problem, trial)
+    state = fab.FAB(restarts=3).init(PLAIN.logits_fn, inputs, trial)
     return state.point, state.target
 
   targets = []
@@ -335,11 +335,11 @@ def test_distance_to_a_linear_classifier_is_the_closed_form(name, targets):
 
   @jax.jit
   def step_once(image):
-    problem = stepwise.Problem(
+    inputs = stepwise.AttackInput(
       jax.random.key(0), image, jnp.asarray(0), jnp.float32(1)
     )
-    state = attack.init(logits_fn, problem, jnp.asarray(0))
-    return attack.step(logits_fn, problem, state, jnp.asarray(0))
+    state = attack.init(logits_fn, inputs, jnp.asarray(0))
+    return attack.step(logits_fn, inputs, state, jnp.asarray(0))
 
   state = step_once(image)
   dual = np.sum(np.abs(normal)) if name == 'Linf' else np.sum(normal**2) ** 0.5

@@ -15,7 +15,7 @@ Reference:
 import jax
 import jax.numpy as jnp
 
-from rnascl_jax.attacks import ascent
+from rnascl_jax.attacks import norms
 from rnascl_jax.base import Array, Key, PyTree
 from rnascl_jax.training.adversarial import views
 from rnascl_jax.training.adversarial.regime import (
@@ -87,7 +87,9 @@ def free(
     (mean, (stats, found)), (grads, slope) = jax.value_and_grad(
       mean_loss, (0, 1), has_aux=True
     )(params, state)
-    delta = jnp.clip(state + step * ascent.sign(slope), -epsilon, epsilon)
+    delta = jnp.clip(
+      state + step * norms.LINF.direction(slope), -epsilon, epsilon
+    )
     return (mean, (stats, delta, found)), grads
 
   return Regime(jnp.zeros, value_and_grad, replays)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnascl_jax.attacks import ascent, linf, unrolling
+from rnascl_jax.attacks import linf, norms, unrolling
 from rnascl_jax.base import Array, PyTree
 from rnascl_jax.training.adversarial.regime import Network
 
@@ -69,7 +69,7 @@ def ascend(
 
   def step(found: Found, _):
     slope, new = gradient(*found)
-    moved = found.images + step_size * ascent.sign(slope)
+    moved = found.images + step_size * norms.LINF.direction(slope)
     return Found(linf.project(moved, lower, upper), new), None
 
   start = Found(first, batch_stats)

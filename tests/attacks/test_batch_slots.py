@@ -1,4 +1,4 @@
-"""Stepwise attacks on data sets: lanes change when, never what."""
+"""Attacks on data sets: batch slots change when a step is done, never what."""
 
 import functools
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from rnascl_jax import attacks, losses
-from rnascl_jax.attacks import apgd, ensembles, lane_programs, lanes
+from rnascl_jax.attacks import apgd, batch_slots, ensembles, norms
+from rnascl_jax.attacks.attack_input import AutoAttackInput
 from tests import attack_networks as nets
 
 COUNT = 22
@@ -20,25 +21,31 @@ def classifier():
   return jax.tree_util.Partial(nets.plain)
 
 
-def collect(attack, *, queue=None, num_trials=1, dtype=np.float32, **options):
-  """Every image's last trial, steps, verdict and adversarial image."""
+def run(
+  attack, queue, *, num_trials=1, epsilon=EPSILON, dtype=np.float32, **options
+):
   images, labels = nets.data()
-  queue = [(row, 0) for row in range(COUNT)] if queue is None else queue
-  options = {'batch_size': COUNT, 'over': jax.devices()[:1]} | options
-  found = {}
-  order = []
-  for finished, _ in lanes.run(
-    attack,
-    classifier(),
-    jax.random.key(3),
-    images.astype(dtype),
-    labels,
-    queue,
+  settings = {'batch_size': COUNT, 'devices': tuple(jax.devices()[:1])}
+  inputs = AutoAttackInput(
+    logits_fn=classifier(),
+    key=jax.random.key(3),
+    images=images.astype(dtype),
+    labels=labels,
     indices=np.arange(len(images)),
-    num_trials=num_trials,
-    epsilon=EPSILON,
-    **options,
-  ):
+    epsilon=epsilon,
+    norm=norms.LINF,
+    **settings | options,
+  )
+  return batch_slots.run(
+    attack, inputs, inputs.key, queue, num_trials=num_trials
+  )
+
+
+def collect(attack, *, queue=None, **options):
+  """Every image's last trial, steps, verdict and adversarial image."""
+  queue = [(row, 0) for row in range(COUNT)] if queue is None else queue
+  found, order = {}, []
+  for finished, _ in run(attack, queue, **options):
     kept = iter(finished.images)
     for row, trial, steps, fooled in zip(
       finished.rows,
@@ -74,7 +81,7 @@ def per_image(attack, dtype=np.float32):
   return found, np.asarray(nets.plain(found).argmax(-1) != labels[:COUNT])
 
 
-def test_lanes_break_what_the_attack_on_one_image_breaks():
+def test_batch_slots_break_what_the_attack_on_one_image_breaks():
   attack = apgd.APGD(num_steps=20)
 
   found, _ = collect(attack, batch_size=8)
@@ -108,7 +115,7 @@ def test_batch_size_and_devices_change_nothing_in_float64(batch_size, devices):
       num_trials=3,
       dtype=np.float64,
       batch_size=batch_size,
-      over=jax.devices()[:devices],
+      devices=tuple(jax.devices()[:devices]),
     )
 
   assert_same(found, expected, exact=False)
@@ -153,24 +160,10 @@ def test_an_image_that_falls_in_a_step_takes_no_further_one():
 
 def test_steps_under_way_are_told_between_ends():
   """So that progress and a request to stop do not wait for 5,000 queries."""
-  images, labels = nets.data()
   attack = ensembles.square(num_steps=150).attack
-  told = [
-    (len(finished.rows), under_way)
-    for finished, under_way in lanes.run(
-      attack,
-      classifier(),
-      jax.random.key(3),
-      images.astype(np.float32),
-      labels,
-      [(0, 0), (2, 0)],  # Nothing breaks these.
-      indices=np.arange(len(images)),
-      num_trials=1,
-      epsilon=EPSILON / 8,
-      batch_size=8,
-      over=jax.devices()[:1],
-    )
-  ]
+  # Nothing breaks these images.
+  attacked = run(attack, [(0, 0), (2, 0)], epsilon=EPSILON / 8, batch_size=8)
+  told = [(len(finished.rows), under_way) for finished, under_way in attacked]
 
   assert told == [(0, 100), (0, 200), (2, 0)]
 
@@ -180,18 +173,18 @@ def test_no_images_are_no_work():
 
 
 def test_few_sizes_of_batches_are_compiled():
-  assert lanes.sizes(256, 1, 999) == [32, 64, 128, 256]
-  assert lanes.sizes(100, 8, 999) == [16, 32, 56, 104]
-  assert lanes.sizes(8, 1, 999) == [8]
-  assert lanes.sizes(3, 1, 999) == [3]
-  assert lanes.sizes(1, 2, 999) == [2]
+  assert batch_slots.sizes(256, 1, 999) == [32, 64, 128, 256]
+  assert batch_slots.sizes(100, 8, 999) == [16, 32, 56, 104]
+  assert batch_slots.sizes(8, 1, 999) == [8]
+  assert batch_slots.sizes(3, 1, 999) == [3]
+  assert batch_slots.sizes(1, 2, 999) == [2]
 
 
 def test_no_batch_has_place_for_more_images_than_there_are():
-  assert lanes.sizes(256, 1, 4) == [4]
-  assert lanes.sizes(256, 1, 100) == [32, 64, 100]
-  assert lanes.sizes(256, 2, 3) == [4]
-  assert lanes.sizes(256, 1, 0) == [1]
+  assert batch_slots.sizes(256, 1, 4) == [4]
+  assert batch_slots.sizes(256, 1, 100) == [32, 64, 100]
+  assert batch_slots.sizes(256, 2, 3) == [4]
+  assert batch_slots.sizes(256, 1, 0) == [1]
 
 
 def test_a_second_run_compiles_nothing(caplog):
@@ -209,7 +202,7 @@ def test_slow_loops_and_fast_ones_find_the_same(monkeypatch):
   attack = apgd.APGD(num_steps=20)
   stepped, _ = collect(attack, batch_size=8)
   monkeypatch.setattr(
-    lane_programs.unrolling, 'is_slow_in_loops', lambda *_, platform: False
+    batch_slots.unrolling, 'is_slow_in_loops', lambda *_, platform: False
   )
 
   looped, _ = collect(attack, batch_size=8)
