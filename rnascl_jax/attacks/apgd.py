@@ -56,8 +56,6 @@ from rnascl_jax.base import Array, Key, LogitsFn
 
 # Share of the new direction in a step; the first one has no other.
 _NEW = 0.75
-# (key, image, epsilon) -> image, where an attack starts.
-StartFn = Callable[[Key, Array, Array], Array]
 
 
 class APGDState(NamedTuple):
@@ -66,12 +64,12 @@ class APGDState(NamedTuple):
   Attributes:
     image: [H, W, C], the iterate.
     before: [H, W, C], the one before.
-    gradient: [H, W, C], at the iterate.
-    best: the image of the largest loss.
-    best_gradient: [H, W, C], there.
+    gradient: [H, W, C], of the loss at the iterate.
+    best: the iterate of the largest loss.
+    best_gradient: [H, W, C], of the loss at that one.
     adversarial: [H, W, C], the last iterate that fooled the classifier.
-    fooled: whether there was one.
-    target: the class to reach, -1 without one.
+    fooled: scalar bool, whether one fooled it.
+    target: scalar, the class to reach, -1 without one.
     schedule: of the step size.
   """
 
@@ -91,18 +89,20 @@ class APGD:
   """APGD in steps, see `stepwise`.
 
   Attributes:
-    loss: ([B, K], labels [B]) -> [B], what is climbed; with `targets`, (logits,
-      labels, targets) -> [B].
-    norm: of the ball.
+    loss: ([B, K], labels [B]) -> [B], which the attack maximises, such as
+      `losses.dlr`; with `targets` ([B, K], labels [B], targets [B]) -> [B],
+      such as `losses.targeted_dlr`.
+    norm: the norm of the ball.
     num_steps: N, at least 1.
     restarts: random starts, each with all steps.
     targets: the most classes that are tried as targets, likeliest first; 0
       for an attack without a target.
-    least_classes: with fewer the loss is not defined.
+    least_classes: the fewest classes for which the loss is defined.
     rho: share of rising steps up to which the step size is halved.
     draws: gradients averaged in each step (expectation over transformation);
       more than 1 are of use for a `randomized.Randomized` classifier only.
-    start: where to begin; None for noise of length epsilon.
+    start: (key, image, epsilon) -> the first iterate; None for noise of length
+      epsilon.
   """
 
   loss: Callable[..., Array] = losses.cross_entropy
@@ -113,7 +113,7 @@ class APGD:
   least_classes: int = 2
   rho: float = 0.75
   draws: int = 1
-  start: StartFn | None = None
+  start: Callable[[Key, Array, Array], Array] | None = None
 
   def __post_init__(self) -> None:
     arguments.check_counts(
@@ -147,22 +147,22 @@ class APGD:
     start = self.start or self.norm.random_start
     image = start(inputs.key, inputs.image, inputs.epsilon)
     # The key of a step is folded with its index, from 1 on.
-    point, gradient = self._climbed(logits_fn, inputs, image, target, 0)
+    candidate, gradient = self._evaluate(logits_fn, inputs, image, target, 0)
     return APGDState(
       image=image,
       before=image,
       gradient=gradient,
-      best=point,
+      best=candidate,
       best_gradient=gradient,
       adversarial=image,
-      fooled=point.fooled,
+      fooled=candidate.fooled,
       target=target,
       schedule=StepSchedule(
         step_size=2 * inputs.epsilon,
-        loss=jnp.zeros_like(point.loss),
+        loss=jnp.zeros_like(candidate.loss),
         rises=jnp.zeros((), jnp.int32),
         halved=jnp.asarray(True),
-        best=point.loss,
+        best=candidate.loss,
       ),
     )
 
@@ -173,17 +173,17 @@ class APGD:
     state: APGDState,
     index: Array,
   ) -> APGDState:
-    image = self._moved(inputs, state, index)
-    point, gradient = self._climbed(
+    image = self._next_image(inputs, state, index)
+    candidate, gradient = self._evaluate(
       logits_fn, inputs, image, state.target, index + 1
     )
-    better = point.loss > state.best.loss
+    better = candidate.loss > state.best.loss
     best, best_gradient = stepwise.select(
-      better, (point, gradient), (state.best, state.best_gradient)
+      better, (candidate, gradient), (state.best, state.best_gradient)
     )
     window = jnp.asarray(step_size.windows(self.num_steps))[index]
     schedule, halved = step_size.next_schedule(
-      state.schedule, point.loss, best.loss, window, self.rho
+      state.schedule, candidate.loss, best.loss, window, self.rho
     )
     next_image, next_gradient = stepwise.select(
       halved, (best.image, best_gradient), (image, gradient)
@@ -194,8 +194,8 @@ class APGD:
       gradient=next_gradient,
       best=best,
       best_gradient=best_gradient,
-      adversarial=jnp.where(point.fooled, image, state.adversarial),
-      fooled=state.fooled | point.fooled,
+      adversarial=jnp.where(candidate.fooled, image, state.adversarial),
+      fooled=state.fooled | candidate.fooled,
       target=state.target,
       schedule=schedule,
     )
@@ -204,7 +204,7 @@ class APGD:
     image = jnp.where(state.fooled, state.adversarial, state.best.image)
     return Candidate(image, state.best.loss, state.fooled)
 
-  def _moved(
+  def _next_image(
     self, inputs: AttackInput, state: APGDState, index: Array
   ) -> Array:
     """One step with momentum."""
@@ -218,7 +218,7 @@ class APGD:
     momentum = (state.image - state.before) * (1 - share)
     return project(state.image + (moved - state.image) * share + momentum)
 
-  def _climbed(
+  def _evaluate(
     self,
     logits_fn: LogitsFn,
     inputs: AttackInput,
@@ -226,7 +226,10 @@ class APGD:
     target: Array,
     index: int | Array,
   ) -> tuple[Candidate, Array]:
-    """Loss, verdict and gradient at an image; of several draws the mean."""
+    """The image with its loss and verdict, and the gradient [H, W, C] there.
+
+    Of several draws of a random classifier the gradients are averaged.
+    """
 
     def value(image: Array, draw: Array) -> tuple[Array, Array]:
       key = jax.random.fold_in(jax.random.fold_in(inputs.key, index), draw)
@@ -257,11 +260,7 @@ def apgd(
   label: int | Array,
   *,
   epsilon: float | Array,
-  loss: Callable[..., Array] = losses.cross_entropy,
-  norm: Norm = norms.LINF,
-  num_steps: int = 100,
-  restarts: int = 1,
-  targets: int = 0,
+  **options: Any,
 ) -> Array:
   """APGD on one image.
 
@@ -271,12 +270,7 @@ def apgd(
     image: [H, W, C] in [0, 1].
     label: in [0, K).
     epsilon: radius, may be traced.
-    loss: as of `APGD`, such as `losses.dlr`, or with `targets`
-      `losses.targeted_dlr`.
-    norm: of the ball.
-    num_steps: at least 1, static.
-    restarts: random starts, static.
-    targets: most classes that are tried as targets, static; 0 for none.
+    **options: the fields of `APGD`, static.
 
   Returns:
     [H, W, C], in the ball and in [0, 1]: the last iterate that fools the
@@ -286,11 +280,5 @@ def apgd(
   Raises:
     ValueError: for fewer than one step or restart.
   """
-  attack = APGD(
-    loss=loss,
-    norm=norm,
-    num_steps=num_steps,
-    restarts=restarts,
-    targets=targets,
-  )
+  attack = APGD(**options)
   return stepwise.run(attack, logits_fn, key, image, label, epsilon=epsilon)

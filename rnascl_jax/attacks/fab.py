@@ -39,7 +39,7 @@ References:
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,17 +59,16 @@ from rnascl_jax.base import Array, Key, LogitsFn
 _TINY = 1e-12
 # As published: two moves of no length have equal weights.
 _SHORTEST = 1e-8
-# Steps between looks at which images are done.
-_SEGMENT = 10
 
 
 class FABState(NamedTuple):
-  """What a trial knows.
+  """The carry of the loop.
 
   Attributes:
     point: [H, W, C] in [0, 1], the iterate.
     target: scalar, the class of the trial; unused without targets.
-    nearest: [H, W, C], of the images that fooled the classifier, or the image.
+    nearest: [H, W, C], the nearest iterate that fooled the classifier; the
+      image itself until one does.
     distance: scalar, from the image to `nearest`; infinite if none fooled it.
   """
 
@@ -84,7 +83,7 @@ class FAB:
   """FAB and FAB-T in steps; see `stepwise.Stepwise`. The default is FAB-T.
 
   Attributes:
-    norm: in which images are near, `norms.LINF` or `norms.L2`.
+    norm: the norm of distances, `norms.LINF` or `norms.L2`.
     num_steps: of a trial.
     restarts: trials of each target: the first starts at the image, others at
       random, epsilon / 2 away from it.
@@ -117,7 +116,7 @@ class FAB:
 
   @property
   def segment(self) -> int:
-    return min(_SEGMENT, self.num_steps)
+    return min(10, self.num_steps)
 
   def passes(self, num_classes: int) -> tuple[NetworkPasses, NetworkPasses]:
     planes = 1 if self.targets else num_classes - 1
@@ -132,7 +131,7 @@ class FAB:
   def init(
     self, logits_fn: LogitsFn, inputs: AttackInput, trial: Array
   ) -> FABState:
-    """An image that fools the classifier as it is, is its own nearest one."""
+    """An image that is misclassified already has distance 0 to itself."""
     image = inputs.image
     logits = logits_fn(image[None])[0]
     rank = trial // self.restarts if self.targets else jnp.zeros_like(trial)
@@ -201,7 +200,7 @@ class FAB:
     geometry = hyperplane.geometry_of(self.norm)
     value = plane.value + jnp.sum(plane.normal * (image - point))
     # Both moves in one loop, which takes as long as the longer one.
-    moves = jax.vmap(
+    moves = jax.vmap(  # [2, H, W, C]
       lambda x, value: hyperplane.move(x, plane.normal, value, geometry)
     )(jnp.stack([point, image]), jnp.stack([plane.value, value]))
     lengths = jnp.maximum(jax.vmap(self.norm.length)(moves), _SHORTEST)
@@ -218,11 +217,8 @@ def fab(
   label: int | Array,
   *,
   epsilon: float | Array,
-  norm: norms.Norm = norms.LINF,
-  num_steps: int = 100,
-  restarts: int = 1,
-  targets: int = 9,
   unroll: int = 1,
+  **options: Any,
 ) -> Array:
   """FAB or FAB-T on one image: an adversarial image within epsilon.
 
@@ -232,22 +228,22 @@ def fab(
     image: [H, W, C] in [0, 1].
     label: in [0, K).
     epsilon: radius, may be traced.
-    norm: of the ball, `norms.LINF` or `norms.L2`.
-    num_steps: of each trial, static.
-    restarts: trials of each target, static.
-    targets: most classes to look at, static; 0 looks at all in every step.
     unroll: steps unrolled in the loop, static.
+    **options: the fields of `FAB`, static.
 
   Returns:
     [H, W, C]: the nearest adversarial image of the first trial that has one
-    within epsilon, or the very image. A constant.
+    within epsilon, or the image itself. A constant.
 
   Raises:
     ValueError: if an option is out of range, or K < 2.
   """
-  attack = FAB(
-    norm=norm, num_steps=num_steps, restarts=restarts, targets=targets
-  )
   return stepwise.run(
-    attack, logits_fn, key, image, label, epsilon=epsilon, unroll=unroll
+    FAB(**options),
+    logits_fn,
+    key,
+    image,
+    label,
+    epsilon=epsilon,
+    unroll=unroll,
   )

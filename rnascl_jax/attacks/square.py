@@ -36,7 +36,7 @@ Reference:
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -165,9 +165,8 @@ def square(
   *,
   epsilon: float | Array,
   norm: norms.Norm = norms.LINF,
-  num_steps: int = 5000,
-  restarts: int = 1,
   unroll: int = 1,
+  **options: Any,
 ) -> Array:
   """The Square attack on one image, with AutoAttack's schedule.
 
@@ -179,9 +178,8 @@ def square(
     label: in [0, K).
     epsilon: radius, may be traced.
     norm: of the ball, `norms.LINF` or `norms.L2`.
-    num_steps: queries of a restart after the first, static.
-    restarts: random restarts, one after the other, static.
     unroll: steps unrolled in the loop, static.
+    **options: the fields of `square_search.RandomSearch`, static.
 
   Returns:
     [H, W, C] in the ball and in [0, 1]: the first image that fooled the
@@ -192,8 +190,7 @@ def square(
     ValueError: for another norm, for num_steps or restarts below 1, and for
       fewer than two classes.
   """
-  image = jnp.asarray(image)
-  search = search_of(norm)(num_steps=num_steps, restarts=restarts)
+  search = search_of(norm)(**options)
   return stepwise.run(
     search, logits_fn, key, image, label, epsilon=epsilon, unroll=unroll
   )
