@@ -1,6 +1,6 @@
 """Trains students further on attacks (section 3.5), eq. (6) by default.
 
-Beside what a regime adds, a student learns what it learned before: from the
+Beside what a method adds, a student learns what it learned before: from the
 same teacher and the same tutors, with the same weights of KL and attention. So
 `trades` with consistency is eq. (6): CAC + TRADES + KL + gamma Attn.
 """
@@ -19,7 +19,7 @@ from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import workdir
 from rnascl_jax.stages.run import Run
 from rnascl_jax.stages.students import Trainings
-from rnascl_jax.training import steps
+from rnascl_jax.training import train_state
 
 
 def adversarial(config: Mapping[str, Any], path: str) -> None:
@@ -49,20 +49,20 @@ def adversarial(config: Mapping[str, Any], path: str) -> None:
       trainings.train(
         name,
         run.settings.students[hardened.student],
-        hardened.regime,
+        hardened.adversarial_training,
         functools.partial(_start, run, hardened),
         _about(hardened),
       )
 
 
 def _start(
-  run: Run, hardened: settings.Hardened, recipe: steps.Recipe
-) -> steps.TrainState:
+  run: Run, hardened: settings.FineTuning, recipe: train_state.Recipe
+) -> train_state.TrainState:
   """The trained student, with a new optimiser and new projections."""
   variables: Variables = runs.load_variables(
     run.folder / 'train' / hardened.student
   )
-  return steps.start_from(
+  return train_state.start_from(
     recipe,
     variables,
     run.data.image_shape,
@@ -72,8 +72,8 @@ def _start(
   )
 
 
-def _about(hardened: settings.Hardened) -> dict[str, Any]:
+def _about(hardened: settings.FineTuning) -> dict[str, Any]:
   return {
     'student': hardened.student,
-    'regime': dataclasses.asdict(hardened.regime),
+    'method': dataclasses.asdict(hardened.adversarial_training),
   }
