@@ -8,6 +8,7 @@ through the network in training mode is recorded beside its statistics.
 import functools
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,10 +38,11 @@ KL_WEIGHT, GAMMA = 0.5, 2.0
 class Recorded(small_network.Network):
   """The network, with what passed through it in training mode as statistics."""
 
+  @nn.compact
   def represent(self, images, *, train):
-    seen = self.variable('batch_stats', 'seen', jnp.zeros, (8, *images.shape))
-    count = self.variable('batch_stats', 'count', jnp.zeros, (), jnp.int32)
     if train:
+      seen = self.variable('batch_stats', 'seen', jnp.zeros, (8, *images.shape))
+      count = self.variable('batch_stats', 'count', jnp.zeros, (), jnp.int32)
       seen.value = seen.value.at[count.value].set(lax.stop_gradient(images))
       count.value = count.value + 1
     return super().represent(images, train=train)
@@ -317,7 +319,7 @@ def _torch_loss(case, network, images, images_adv, labels, frozen=None):
     terms['cross_entropy']
     + KL_WEIGHT * terms['kl']
     + GAMMA * terms['attention']
-    + terms['robustness']
+    + terms['robust_term']
   )
   return terms, mean
 
