@@ -42,25 +42,25 @@ def adversarial(config: Mapping[str, Any], path: str) -> None:
     if not chosen.students:
       logging.info('config.adversarial.students is empty: nothing to harden.')
       return
-    for hardened in chosen.students.values():
-      workdir.summary(run.folder / 'train' / hardened.student)
+    for student in chosen.students.values():
+      workdir.summary(run.folder / 'train' / student.student)
     trainings = Trainings(run, 'adversarial', chosen.optimization)
-    for name, hardened in chosen.students.items():
+    for name, student in chosen.students.items():
       trainings.train(
         name,
-        run.settings.students[hardened.student],
-        hardened.adversarial_training,
-        functools.partial(_start, run, hardened),
-        _about(hardened),
+        run.settings.students[student.student],
+        student.adversarial_training,
+        functools.partial(_start, run, student),
+        _about(student),
       )
 
 
 def _start(
-  run: Run, hardened: settings.FineTuning, recipe: train_state.Recipe
+  run: Run, student: settings.FineTuning, recipe: train_state.Recipe
 ) -> train_state.TrainState:
   """The trained student, with a new optimiser and new projections."""
   variables: Variables = runs.load_variables(
-    run.folder / 'train' / hardened.student
+    run.folder / 'train' / student.student
   )
   return train_state.start_from(
     recipe,
@@ -72,8 +72,8 @@ def _start(
   )
 
 
-def _about(hardened: settings.FineTuning) -> dict[str, Any]:
+def _about(student: settings.FineTuning) -> dict[str, Any]:
   return {
-    'student': hardened.student,
-    'method': dataclasses.asdict(hardened.adversarial_training),
+    'student': student.student,
+    'adversarial_training': dataclasses.asdict(student.adversarial_training),
   }
