@@ -9,7 +9,7 @@ F MACs of the student's forward pass,
   a gradient by weights, or by both    3F
 
 and F more for each gradient where blocks are recomputed (`space.remat`). The
-teacher has one forward pass for an image, whatever the regime.
+teacher has one forward pass for an image, whatever the method.
 
 Counted are convolutions and matrix products. Not counted: their borders (a
 gradient by weights needs none by the images), BatchNorm and activations, which
@@ -19,9 +19,9 @@ optimisers, validation and evaluation.
 Example:
   >>> from rnascl_jax.config import settings
   >>> from rnascl_jax.stages import costs
-  >>> costs.passes(settings.Regime('trades', num_steps=10))
+  >>> costs.passes(settings.AdversarialTraining('trades', num_steps=10))
   Passes(forward=1, by_images=10, by_weights=2)
-  >>> costs.passes(settings.Regime('trades', num_steps=10)).times()
+  >>> costs.passes(settings.AdversarialTraining('trades', num_steps=10)).times()
   27
 """
 
@@ -36,7 +36,7 @@ from rnascl_jax.config.settings import Settings
 from rnascl_jax.models import networks
 from rnascl_jax.models.teachers import build
 from rnascl_jax.search import flops, spaces
-from rnascl_jax.training import search_steps
+from rnascl_jax.training import search_step
 
 _HOUR = 3600
 
@@ -64,21 +64,21 @@ class Passes(NamedTuple):
     )
 
 
-def passes(regime: settings.Regime) -> Passes:
-  """The passes of a training regime, as `adversarial` makes them.
+def passes(method: settings.AdversarialTraining) -> Passes:
+  """The passes of a training method, as `adversarial` makes them.
 
   `trades` moves running statistics by the images a second time; compilers merge
   that with the first.
   """
-  both_views = regime.cac_weight > 0 or regime.lessons == 'clean'
-  if regime.name == 'standard':
+  both_views = method.cac_weight > 0 or method.distill_on == 'clean'
+  if method.name == 'standard':
     return Passes(0, 0, 1)
-  if regime.name == 'trades':
+  if method.name == 'trades':
     # Predictions of the images, which the attack climbs away from.
-    return Passes(1, regime.num_steps, 2)
-  if regime.name == 'free':
-    return Passes(0, 0, regime.replays * (1 + both_views))
-  steps = 1 if regime.name == 'fast' else regime.num_steps
+    return Passes(1, method.num_steps, 2)
+  if method.name == 'free':
+    return Passes(0, 0, method.replays * (1 + both_views))
+  steps = 1 if method.name == 'fast' else method.num_steps
   return Passes(0, steps, 1 + both_views)
 
 
@@ -93,16 +93,16 @@ class Macs(NamedTuple):
 
 
 def training(
-  regime: settings.Regime, forward: Macs, *, remat: bool = False
+  method: settings.AdversarialTraining, forward: Macs, *, remat: bool = False
 ) -> Macs:
   """A training step's work on an image.
 
   Args:
-    regime: on which images.
+    method: on which images.
     forward: of a forward pass of each network; teacher 0 without one.
     remat: whether blocks are recomputed.
   """
-  times = passes(regime).times(remat=remat)
+  times = passes(method).times(remat=remat)
   return Macs(times * forward.student, forward.teacher)
 
 
@@ -116,7 +116,7 @@ def searching(spec: settings.Search, forward: Macs, *, remat=False) -> Macs:
     forward: of a forward pass of supernet and teacher.
     remat: whether blocks are recomputed.
   """
-  weights = passes(spec.regime).times(remat=remat)
+  weights = passes(spec.adversarial_training).times(remat=remat)
   arch = Passes(0, 1, 0).times(remat=remat)
   times = (1 - spec.arch_share) * weights + spec.arch_share * arch
   return Macs(times * forward.student, forward.teacher)
@@ -180,7 +180,7 @@ def student_macs(everything: Settings, images: Images) -> tuple[float, float]:
   tables = flops.costs(space, images.shape, images.classes)
   widest = spaces.widest(space)
   supernet = flops.count(widest, images.shape, images.classes).macs
-  return supernet, search_steps.uniform_macs(space, tables)
+  return supernet, search_step.uniform_macs(space, tables)
 
 
 def stages(
@@ -220,11 +220,11 @@ def stages(
     seen = visits(everything.search.optimization)
     found.append(Stage('search', seen, wide, macs))
   spec = everything.train
-  macs = training(spec.regime, narrow, remat=remat)
+  macs = training(spec.adversarial_training, narrow, remat=remat)
   found.append(Stage('train', visits(spec.optimization), narrow, macs))
   for hardened in everything.adversarial.students.values():
     if hardened.student == student:
-      macs = training(hardened.regime, narrow, remat=remat)
+      macs = training(hardened.adversarial_training, narrow, remat=remat)
       seen = visits(everything.adversarial.optimization)
       found.append(Stage('adversarial', seen, narrow, macs))
   return found
