@@ -358,12 +358,12 @@ def _attack(
         log.add(finished, seconds)
       if journal is not None:
         journal.append(member.name, finished, seconds)
-      over = is_over(rows)
-      trials = int(log.trials[rows[~over]].sum())
+      done = is_over(rows)
+      trials = int(log.trials[rows[~done]].sum())
       images = (trials + steps_under_way / num_steps) / num_trials
       left = len(rows) - int(log.fooled[rows].sum())
       bar.update(
-        int(over.sum() + images),
+        int(done.sum() + images),
         {'robust accuracy': left / len(inputs.images)},
       )
 

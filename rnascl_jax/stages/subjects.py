@@ -118,7 +118,7 @@ class Subject:
   @functools.cached_property
   def variables(self) -> Variables:
     """Replicated over the devices."""
-    return parallel.replicate(self.model.variables, self.run.over)
+    return parallel.replicate(self.model.variables, self.run.devices)
 
   @property
   def images(self) -> '_Floats':
@@ -132,7 +132,7 @@ class Subject:
       self.model.net,
       self.variables,
       self.split,
-      self.run.over,
+      self.run.devices,
       batch_size=self.batch_size,
     )
 
@@ -178,7 +178,7 @@ class Subject:
         self.variables,
         part,
         preset,
-        self.run.over,
+        self.run.devices,
         epsilon=epsilon,
         seed=self.run.settings.seed,
         batch_size=self.batch_size,
@@ -200,7 +200,7 @@ class Subject:
         epsilon=epsilon,
         members=members,
         batch_size=self.batch_size,
-        devices=self.run.over,
+        devices=self.run.devices,
         journal=journal,
         description=self.model.name,
       )
@@ -241,7 +241,7 @@ class Subject:
       self.model.net,
       self.variables,
       images,
-      self.run.over,
+      self.run.devices,
       batch_size=self.batch_size,
     )
 

@@ -97,7 +97,7 @@ class Result(NamedTuple):
 @functools.lru_cache(maxsize=8)
 def make_dispatch(
   step: Callable[..., Any],
-  over: tuple[jax.Device, ...],
+  devices: tuple[jax.Device, ...],
   read: Callable[..., tuple[Array, Array, Array]] = loader.Resident.read,
 ) -> Callable[..., Any]:
   """Maps steps over devices: (state, context, data, given) -> (state, sums).
@@ -106,7 +106,7 @@ def make_dispatch(
 
   Args:
     step: for one device.
-    over: devices.
+    devices: devices.
     read: of a data_loader, whose data and dispatches the program is given.
   """
 
@@ -117,7 +117,7 @@ def make_dispatch(
         images, labels, indices = read(data, part)
         where = offset + parallel.positions(labels.shape[0])
         batches.append(Batch(images, labels, where, indices))
-        offset += labels.shape[0] * len(over)
+        offset += labels.shape[0] * len(devices)
       return step(state, context, *batches)
 
     if jax.tree.leaves(given)[0].shape[0] > 1:
@@ -125,13 +125,13 @@ def make_dispatch(
     state, sums = one(state, jax.tree.map(lambda x: x[0], given))
     return state, jax.tree.map(lambda x: x[None], sums)
 
-  return parallel.pmap(run, over, donate=(0,))
+  return parallel.pmap(run, devices, donate=(0,))
 
 
 @functools.lru_cache(maxsize=2)
-def _ballot(over: tuple[jax.Device, ...]) -> Callable[..., Any]:
+def _ballot(devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
   """Counts devices whose process was asked to stop."""
-  return parallel.pmap(parallel.psum, over)
+  return parallel.pmap(parallel.psum, devices)
 
 
 @dataclasses.dataclass
@@ -167,7 +167,7 @@ def run(
   state: PyTree,
   context: PyTree,
   data_loader: Loader,
-  over: Sequence[jax.Device],
+  devices: Sequence[jax.Device],
 ) -> Result:
   """Runs a stage to its end, from its last checkpoint if there is one.
 
@@ -176,7 +176,7 @@ def run(
     state: at step 0, on one device or the host; it has an attribute `step`.
     context: what the step uses and does not change, not replicated.
     data_loader: images.
-    over: devices.
+    devices: devices.
 
   Returns:
     The final state, and what is to be said of it. A stage that ended because
@@ -187,7 +187,7 @@ def run(
       last good checkpoint, which the message names.
     Interrupted: after SIGTERM or SIGINT, when everything is saved.
   """
-  runner = _Runner(stage, state, context, data_loader, over)
+  runner = _Runner(stage, state, context, data_loader, devices)
   with contextlib.closing(runner), signals.stop_on_signal() as stop:
     result = runner.run(stop)
     # One that came after the last vote.
@@ -204,11 +204,11 @@ def _interrupted(stop: signals.Stop) -> signals.Interrupted:
 class _Runner:
   """The parts of `run` that share open files."""
 
-  def __init__(self, stage, state, context, data_loader, over):
-    self._stage, self._over, self._loader = stage, over, data_loader
-    self._context = parallel.replicate(context, over)
-    self._data = parallel.replicate(data_loader.data, over)
-    self._dispatch = make_dispatch(stage.step, tuple(over), data_loader.read)
+  def __init__(self, stage, state, context, data_loader, devices):
+    self._stage, self._devices, self._loader = stage, devices, data_loader
+    self._context = parallel.replicate(context, devices)
+    self._data = parallel.replicate(data_loader.data, devices)
+    self._dispatch = make_dispatch(stage.step, tuple(devices), data_loader.read)
     self._told_to_stop = False
     with contextlib.ExitStack() as opened:
       self._open(stage, state, opened)
@@ -225,7 +225,7 @@ class _Runner:
       state = restored.state
       self._at = _Position(restored.step, **restored.extra)
     processes.check_agreement('checkpoint', f'step={self._at.step}')
-    self._state = parallel.replicate(state, self._over)
+    self._state = parallel.replicate(state, self._devices)
     main = processes.is_main()
     self._writer = processes.together(
       metrics.open_writer,
@@ -245,9 +245,9 @@ class _Runner:
 
   def run(self, stop: signals.Stop) -> Result:
     collapse = None
-    schedule, over = self._stage.schedule, self._over
+    schedule, devices = self._stage.schedule, self._devices
     first = self._at.step
-    given = self._loader.dispatches(schedule, first, over)
+    given = self._loader.dispatches(schedule, first, devices)
     with contextlib.closing(given):
       for epoch in range(first // schedule.steps_per_epoch, schedule.epochs):
         self._run_epoch(epoch, given, stop)
@@ -256,7 +256,7 @@ class _Runner:
           break
         if self._is_stopping(stop):
           self._save_and_exit(stop)
-    final = parallel.unreplicate(self._state, self._over)
+    final = parallel.unreplicate(self._state, self._devices)
     seconds = time.monotonic() - self._started
     return Result(final, seconds, self._loader.waited, collapse)
 
@@ -286,9 +286,9 @@ class _Runner:
     """Tells the other processes, if there are any, whether to stop."""
     if processes.count() == 1:
       return None
-    own = parallel.here(self._over)
+    own = parallel.here(self._devices)
     asked = np.full(len(own), stop.signum is not None, np.int32)
-    return _ballot(tuple(self._over))(asked)
+    return _ballot(tuple(self._devices))(asked)
 
   def _is_stopping(self, stop: signals.Stop) -> bool:
     """Whether to stop, at the same step in all processes."""
@@ -298,7 +298,7 @@ class _Runner:
 
   def _must_wait(self) -> bool:
     # Collectives of several virtual CPU devices deadlock if they pile up.
-    return len(self._over) > 1 and self._over[0].platform == 'cpu'
+    return len(self._devices) > 1 and self._devices[0].platform == 'cpu'
 
   def _collect(self, queue: collections.deque) -> None:
     """Waits for the oldest dispatch and reads its metrics."""
@@ -386,7 +386,7 @@ class _Runner:
     return {'epoch': epoch, 'best': before, 'fell_to': now}
 
   def _save(self, selection: float | None) -> None:
-    host = parallel.unreplicate(self._state, self._over)
+    host = parallel.unreplicate(self._state, self._devices)
     # The last update may have broken what the loss before it did not show.
     if not all(_is_finite(leaf) for leaf in jax.tree.leaves(host)):
       self._fail(self._at.step, 'the state is not finite')

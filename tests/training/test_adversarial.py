@@ -612,12 +612,14 @@ def _updates(recipe):
     context = train_state.Context(0, (), (), 0.0, 0.0)
     return train_step.update(recipe, context, state, examples)
 
-  over = parallel.devices(1)
-  mapped = parallel.pmap(update, over)
+  devices = parallel.devices(1)
+  mapped = parallel.pmap(update, devices)
 
   def run(state, batch):
     batch = jax.tree.map(lambda x: x[None], batch)
-    return parallel.unreplicate(mapped(parallel.replicate(state, over), batch))
+    return parallel.unreplicate(
+      mapped(parallel.replicate(state, devices), batch)
+    )
 
   return run
 
