@@ -70,27 +70,18 @@ class JournalLike(Protocol):
   def start(
     self, identity: Mapping[str, Any], logits: np.ndarray
   ) -> Sequence[tuple[str, Finished, float]]:
-    """Opens the journal of an evaluation.
+    """Opens the journal of an evaluation; returns what was appended earlier.
 
     Args:
       identity: what the result depends on, as JSON.
       logits: [N, K] of the images without an attack.
-
-    Returns:
-      What earlier runs appended.
 
     Raises:
       ValueError: if it is the journal of another evaluation.
     """
 
   def append(self, member: str, finished: Finished, seconds: float) -> None:
-    """Keeps trials of a member, and the time that they took.
-
-    Args:
-      member: its name.
-      finished: the trials; often there is none, then there is nothing to keep.
-      seconds: that they took.
-    """
+    """Keeps trials of a member, perhaps none, and the seconds they took."""
 
 
 def auto_attack(

@@ -81,14 +81,11 @@ class AttackLog:
     self.fooled[rows] = finished.fooled
     broken = rows[finished.fooled].tolist()
     self._images.update(zip(broken, finished.images, strict=True))
+    begin, step = self._costs
     begun, steps = len(rows), int(finished.steps.sum())
     self.passes = NetworkPasses(
-      *(
-        total + begun * of_init + steps * of_step
-        for total, of_init, of_step in zip(
-          self.passes, *self._costs, strict=True
-        )
-      )
+      self.passes.forward + begun * begin.forward + steps * step.forward,
+      self.passes.backward + begun * begin.backward + steps * step.backward,
     )
     self.seconds += seconds
 
@@ -219,7 +216,7 @@ class _Batch:
     slow = unrolling.is_slow_in_loops(step, leaves, slot, platform=platform)
     segment = min(attack.segment, attack.num_steps)
     self._calls, count = (segment, 1) if slow else (1, segment)
-    self._programs = _programs(
+    self._begin, self._advance, self._candidates = _programs(
       attack, structure, self._devices, inputs.stop_early, count
     )
     self._shared = parallel.put(leaves, self._devices)
@@ -268,16 +265,12 @@ class _Batch:
       self._inputs.indices,
     )
     arrays = (fresh, *(x[self._rows] for x in everywhere), self._trials)
-    self._slots = self._programs.begin(
-      self._shared, (self._slots, *self._put(arrays))
-    )
+    self._slots = self._begin(self._shared, (self._slots, *self._put(arrays)))
 
   def advance(self) -> Finished:
     """Does a segment of steps; empties the slots whose trials are over."""
     for _ in range(self._calls):
-      self._slots, *verdicts = self._programs.advance(
-        self._shared, (self._slots,)
-      )
+      self._slots, *verdicts = self._advance(self._shared, (self._slots,))
     # A copy, since what is on a device cannot be written to.
     steps, fooled = np.array(self._fetch(verdicts[0])), self._fetch(verdicts[1])
     done = steps >= self._attack.num_steps
@@ -285,7 +278,7 @@ class _Batch:
     done &= self._rows >= 0
     images = self._inputs.images[:0]
     if fooled[done].any():
-      of_all = self._programs.images(self._shared, (self._slots,))
+      of_all = self._candidates(self._shared, (self._slots,))
       images = self._fetch(of_all)[done & fooled]
     rows, self._steps = self._rows[done], steps
     self._rows[done] = -1
@@ -302,10 +295,8 @@ def _empty_slot(
   attack: Stepwise, leaves: list[Any], structure: Any, images: np.ndarray
 ) -> Slot:
   """A slot without an image, which is done."""
-  image, zero = (
-    jnp.zeros(images.shape[1:], images.dtype),
-    jnp.zeros((), jnp.int32),
-  )
+  image = jnp.zeros(images.shape[1:], images.dtype)
+  zero = jnp.zeros((), jnp.int32)
   slot = Slot(image, zero, zero, zero, zero, None)
   init = compiled.of_leaves(functools.partial(_init, attack), structure)
   state = jax.eval_shape(init, leaves, slot)
@@ -324,20 +315,6 @@ def _step(attack: Stepwise, shared: Shared, slot: Slot) -> PyTree:
   return attack.step(shared.logits_fn, inputs, slot.state, slot.step)
 
 
-class _Programs(NamedTuple):
-  """Compiled functions of (leaves of what is shared, (slots, ...)).
-
-  Attributes:
-    begin: starts a trial in the slots that are fresh.
-    advance: does some steps; also returns steps and verdicts of all slots.
-    images: adversarial images of all slots.
-  """
-
-  begin: Callable[..., Slot]
-  advance: Callable[..., tuple[Slot, Array, Array]]
-  images: Callable[..., Array]
-
-
 @functools.lru_cache(maxsize=32)
 def _programs(
   attack: Stepwise,
@@ -345,8 +322,10 @@ def _programs(
   devices: tuple[jax.Device, ...],
   stop_early: bool,
   count: int,
-) -> _Programs:
-  """Compiles functions of slots that are split over devices.
+) -> tuple[Callable[..., Any], ...]:
+  """Compiles functions of (leaves of the `Shared`, (slots, ...)).
+
+  The slots are split over devices.
 
   Args:
     attack: in steps.
@@ -356,7 +335,9 @@ def _programs(
     count: steps of a call of `advance`.
 
   Returns:
-    The functions; those that were not used for long are forgotten.
+    begin: starts a trial in the slots that are fresh.
+    advance: does some steps; also returns steps and verdicts of all slots.
+    images: adversarial images [slots, H, W, C].
   """
 
   def candidates(shared: Shared, slots: Slot) -> stepwise.Candidate:
@@ -399,7 +380,7 @@ def _programs(
   def images(shared: Shared, arrays: tuple[Slot]) -> Array:
     return candidates(shared, *arrays).image
 
-  functions = [
-    compiled.of_leaves(f, structure) for f in (begin, advance, images)
-  ]
-  return _Programs(*(parallel.split(f, devices) for f in functions))
+  return tuple(
+    parallel.split(compiled.of_leaves(function, structure), devices)
+    for function in (begin, advance, images)
+  )

@@ -78,18 +78,18 @@ def run(
   stop_when_fooled: bool = False,
   unroll: int | bool = 1,
 ) -> Array:
-  """PGD on one image from one start; arguments are as of `gradient.pgd`.
+  """PGD on one image from one start.
 
   Args:
     objective: image -> (loss, fooled).
     image: [H, W, C], the centre of the ball.
     first: [H, W, C], the first iterate; may lie outside of the ball.
-    epsilon: the ball's radius.
+    epsilon: the ball's radius; all other arguments are as of `gradient.pgd`.
     step_size: scalar.
     num_steps: static.
-    decay: of the momentum, or None for the plain gradient.
-    keep_best: return the iterate of the largest loss, not the last.
-    stop_when_fooled: stay at the first iterate that fools the classifier.
+    decay: of the momentum, or None.
+    keep_best: whether the iterate of the largest loss is returned.
+    stop_when_fooled: whether to stay where the classifier is fooled first.
     unroll: steps unrolled in the loop; True for all.
 
   Returns:
