@@ -369,23 +369,6 @@ def test_a_checkpoint_begins_the_count_anew():
 # Behaviour.
 
 
-def test_a_later_image_breaks_no_earlier_result():
-  """The vmapped attack is the attack on each image by itself."""
-  images, labels = nets.data()
-  images = jnp.asarray(images[:4], jnp.float32)
-  keys = attacks.image_keys(jax.random.key(0), jnp.arange(4))
-  attack = functools.partial(
-    apgd.apgd, nets.plain, epsilon=8 / 255, num_steps=10
-  )
-
-  together = jax.jit(jax.vmap(attack))(keys, images, labels[:4])
-  apart = [
-    jax.jit(attack)(*one) for one in zip(keys, images, labels[:4], strict=True)
-  ]
-
-  np.testing.assert_allclose(together, jnp.stack(apart), atol=1e-6)
-
-
 @pytest.mark.parametrize('norm', (norms.LINF, norms.L2))
 def test_results_stay_in_the_ball_and_are_images(norm):
   images, labels = nets.data()
@@ -468,20 +451,6 @@ def test_trials_follow_from_the_number_of_classes(attack, trials):
   assert [attack.num_trials(k) for k in (2, 3, 4, 10)] == trials
 
 
-def test_a_loss_that_is_not_defined_for_so_few_classes_is_refused():
-  attack = apgd.APGD(loss=losses.targeted_dlr, least_classes=4, targets=9)
-
-  with pytest.raises(ValueError, match='not defined for 3 classes'):
-    stepwise.run(
-      attack,
-      lambda images: images.reshape(1, -1)[:, :3],
-      jax.random.key(0),
-      jnp.ones((2, 2, 1)),
-      0,
-      epsilon=0.1,
-    )
-
-
 def test_more_draws_average_the_gradient_of_a_random_classifier():
   """A step along one draw's gradient is random, along the mean's it is not."""
 
@@ -509,9 +478,3 @@ def test_more_draws_average_the_gradient_of_a_random_classifier():
 
   assert spread(1) > 0.25
   assert spread(50) < 0.05
-
-
-@pytest.mark.parametrize('option', ('num_steps', 'restarts', 'draws'))
-def test_less_than_one_is_refused(option):
-  with pytest.raises(ValueError, match=f'{option}=0'):
-    apgd.APGD(**{option: 0})

@@ -407,40 +407,6 @@ def test_with_few_classes_what_is_not_defined_is_left_out_and_said(
   assert ('left out' in str(result)) == bool(left_out)
 
 
-@pytest.mark.parametrize(
-  ('option', 'message'),
-  (
-    ({'epsilon': -0.1}, r'epsilon=-0.1'),
-    ({'epsilon': 1.5}, r'epsilon=1.5'),
-    ({'batch_size': 0}, 'batch_size=0'),
-    ({'indices': np.arange(3)}, 'indices'),
-    ({'members': ()}, 'members'),
-    (
-      {
-        'members': (
-          *ensembles.standard(norms.L2)[:1],
-          *ensembles.standard()[:1],
-        )
-      },
-      'one norm',
-    ),
-  ),
-)
-def test_what_makes_no_sense_is_refused(option, message):
-  images, labels = official_autoattack.data(nets.plain, 4)
-
-  with pytest.raises(ValueError, match=message):
-    run(images, labels, **option)
-
-
-def test_two_members_of_one_name_are_refused():
-  images, labels = official_autoattack.data(nets.plain, 4)
-  members = [ensembles.square(num_steps=1), ensembles.square(num_steps=2)]
-
-  with pytest.raises(ValueError, match='square, square'):
-    run(images, labels, members=members)
-
-
 def test_with_three_classes_the_dlr_loss_takes_the_place_of_the_targeted_one():
   images, labels = nets.data(12, 3)
   images = images.astype(np.float32)
@@ -491,13 +457,6 @@ def test_an_ensemble_of_which_nothing_is_defined_is_refused():
       epsilon=EPSILON,
       members=[ensembles.apgd_t()],
     )
-
-
-def test_a_key_must_be_typed():
-  images, labels = official_autoattack.data(nets.plain, 4)
-
-  with pytest.raises(ValueError, match='typed random key'):
-    attacks.auto_attack(classifier(), 0, images, labels, epsilon=EPSILON)
 
 
 def test_float64_is_computed_in_float32_unless_x64_is_on():
@@ -605,13 +564,6 @@ def test_a_random_classifier_is_suspicious_unless_all_members_draw_anew():
 
   assert 'random numbers' in kinds(ensembles.standard())
   assert 'random numbers' not in kinds(ensembles.rand())
-
-
-def test_rand_needs_a_random_classifier():
-  images, labels = official_autoattack.data(nets.plain, 4)
-
-  with pytest.raises(ValueError, match='Randomized'):
-    run(images, labels, members=ensembles.rand())
 
 
 def test_probabilities_are_refused():

@@ -5,7 +5,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import apgd, batch_slots, ensembles, norms
@@ -103,24 +102,6 @@ def test_without_an_early_stop_the_images_are_those_of_the_whole_attack():
     assert found[row][1] == 20
 
 
-@pytest.mark.parametrize(('batch_size', 'devices'), ((5, 1), (COUNT, 2)))
-def test_batch_size_and_devices_change_nothing_in_float64(batch_size, devices):
-  attack = apgd.APGD(
-    loss=losses.targeted_dlr, least_classes=4, targets=3, num_steps=12
-  )
-  with jax.enable_x64(True):
-    expected, _ = collect(attack, num_trials=3, dtype=np.float64, batch_size=8)
-    found, _ = collect(
-      attack,
-      num_trials=3,
-      dtype=np.float64,
-      batch_size=batch_size,
-      devices=tuple(jax.devices()[:devices]),
-    )
-
-  assert_same(found, expected, exact=False)
-
-
 def test_going_on_at_a_later_trial_gives_the_same():
   attack = apgd.APGD(
     loss=losses.targeted_dlr, least_classes=4, targets=3, num_steps=12
@@ -172,29 +153,16 @@ def test_no_images_are_no_work():
   assert collect(apgd.APGD(), queue=[]) == ({}, [])
 
 
-def test_few_sizes_of_batches_are_compiled():
+def test_batches_have_few_sizes_and_no_place_for_more_than_all_images():
   assert batch_slots.sizes(256, 1, 999) == [32, 64, 128, 256]
   assert batch_slots.sizes(100, 8, 999) == [16, 32, 56, 104]
   assert batch_slots.sizes(8, 1, 999) == [8]
   assert batch_slots.sizes(3, 1, 999) == [3]
   assert batch_slots.sizes(1, 2, 999) == [2]
-
-
-def test_no_batch_has_place_for_more_images_than_there_are():
   assert batch_slots.sizes(256, 1, 4) == [4]
   assert batch_slots.sizes(256, 1, 100) == [32, 64, 100]
   assert batch_slots.sizes(256, 2, 3) == [4]
   assert batch_slots.sizes(256, 1, 0) == [1]
-
-
-def test_a_second_run_compiles_nothing(caplog):
-  attack = apgd.APGD(num_steps=20)
-  collect(attack, batch_size=8)
-
-  with jax.log_compiles(), caplog.at_level('WARNING'):
-    collect(apgd.APGD(num_steps=20), batch_size=8)
-
-  assert not [r for r in caplog.records if 'Compiling' in r.message]
 
 
 def test_slow_loops_and_fast_ones_find_the_same(monkeypatch):

@@ -430,34 +430,6 @@ def test_nan_logits_never_give_nan_images(name):
     assert jnp.all(jnp.isfinite(result))
 
 
-@pytest.mark.parametrize(('name', 'targets'), [('Linf', 2), ('L2', 0)])
-def test_many_images_at_once_give_what_each_gives_alone(name, targets):
-  images, labels = PLAIN.data()
-
-  def one(image, label, key):
-    return fab.fab(
-      PLAIN.logits_fn,
-      key,
-      image,
-      label,
-      epsilon=EPSILON[name],
-      norm=NORMS[name],
-      num_steps=4,
-      restarts=2,
-      targets=targets,
-    )
-
-  with jax.enable_x64(True):
-    keys = jax.random.split(jax.random.key(0), 4)
-    rows = np.array([0, 1, 4, 7])
-    arguments = (images[rows], labels[rows], keys)
-    together = np.asarray(jax.jit(jax.vmap(one))(*arguments))
-    looped = jax.jit(functools.partial(lax.map, lambda x: one(*x)))
-    alone = np.asarray(looped(arguments))
-  np.testing.assert_allclose(together, alone, rtol=0, atol=1e-10)
-  assert np.any(together != images[rows])
-
-
 def test_result_is_a_constant_and_epsilon_may_be_traced():
   images, labels = PLAIN.data()
   image, label = jnp.float32(images[4]), labels[4]
@@ -481,9 +453,6 @@ def test_result_is_a_constant_and_epsilon_may_be_traced():
 @pytest.mark.parametrize(
   'options',
   [
-    {'num_steps': 0},
-    {'restarts': 0},
-    {'targets': -1},
     {'alpha_max': 1.5},
     {'beta': -0.1},
     {'eta': 0.9},
@@ -491,19 +460,8 @@ def test_result_is_a_constant_and_epsilon_may_be_traced():
   ],
 )
 def test_options_out_of_range_are_refused(options):
-  with pytest.raises(ValueError, match='at least|L1'):
+  with pytest.raises(ValueError, match='eta=|L1'):
     fab.FAB(**options)
-
-
-def test_a_single_class_is_refused():
-  with pytest.raises(ValueError, match='1 classes'):
-    fab.fab(
-      lambda images: images.sum((1, 2)),
-      jax.random.key(0),
-      jnp.zeros((2, 2, 1)),
-      0,
-      epsilon=0.1,
-    )
 
 
 def test_equal_attacks_are_equal_and_hash_alike():
