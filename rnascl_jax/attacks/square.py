@@ -6,8 +6,8 @@ square by +-2 epsilon in each channel and projects,
   x' = project(x_best + 2 epsilon signs [inside the square]),
 
 and keeps x' if the margin z_y - max_other z falls, until it is not positive. A
-classifier that hides its gradients gains nothing against it, which is why it
-ends AutoAttack. `square_search` has the search, `square_l2` its version in L2.
+classifier that hides its gradients gains nothing against it; therefore it ends
+AutoAttack. The search is in `square_search`, the attack in L2 in `square_l2`.
 
 Every image has squares of its own, so that results do not depend on the batch.
 (The official code has all images of a batch share them.) As in the official
@@ -48,6 +48,7 @@ from rnascl_jax.attacks import (
   square_search,
   stepwise,
 )
+from rnascl_jax.attacks.stepwise import AttackInput
 from rnascl_jax.base import Array, Key, LogitsFn
 
 
@@ -66,15 +67,10 @@ class SquareDraw(NamedTuple):
 
 
 def random_draw(key: Key, index: Array, channels: int) -> SquareDraw:
-  """The random numbers of the query of a step.
+  """The random numbers of a step's query.
 
-  Args:
-    key: typed random key of the image and the trial.
-    index: scalar integer, the step.
-    channels: C.
-
-  Returns:
-    Numbers that depend on nothing else.
+  They depend on nothing but the arguments: the key of the image and the trial,
+  the step, and the number of channels.
   """
   bits = square_search.random_bits(key, index, (2 + channels,))
   row, column = square_search.uniforms(bits[:2])
@@ -82,15 +78,7 @@ def random_draw(key: Key, index: Array, channels: int) -> SquareDraw:
 
 
 def random_stripes(key: Key, shape: tuple[int, ...]) -> Array:
-  """Signs of the stripes that the attack starts from.
-
-  Args:
-    key: typed random key of the image and the trial.
-    shape: (1, W, C).
-
-  Returns:
-    Of this shape, -1 or 1.
-  """
+  """Signs, -1 or 1, of the stripes (1, W, C) that the attack starts from."""
   return square_search.signs(square_search.random_bits(key, -1, shape))
 
 
@@ -117,14 +105,14 @@ class SquareLinf(square_search.RandomSearch):
     )
     return square_search.sides(shares, shape)
 
-  def start(self, inputs: stepwise.AttackInput) -> Array:
+  def start(self, inputs: AttackInput) -> Array:
     image = inputs.image
     signs = self.stripes(inputs.key, (1, *image.shape[1:]))
     stripes = inputs.epsilon * signs.astype(image.dtype)
     return jnp.clip(image + stripes, 0.0, 1.0)
 
   def propose(
-    self, inputs: stepwise.AttackInput, image_adv: Array, index: Array
+    self, inputs: AttackInput, image_adv: Array, index: Array
   ) -> Array:
     height, width, channels = shape = image_adv.shape
     side = jnp.asarray(self.sides(shape))[index]

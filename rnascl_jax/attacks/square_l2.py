@@ -26,7 +26,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax.attacks import norms, square_search, stepwise
+from rnascl_jax.attacks import norms, square_search
+from rnascl_jax.attacks.stepwise import AttackInput
 from rnascl_jax.base import Array, Key
 
 # Windows have at least this side, so that a pyramid has a top and a slope.
@@ -67,7 +68,7 @@ class Tiles(NamedTuple):
 
 
 def random_draw(key: Key, index: Array, channels: int) -> SquareL2Draw:
-  """The random numbers of the query of a step, as `square.random_draw`."""
+  """The random numbers of a step's query, as `square.random_draw`."""
   bits = square_search.random_bits(key, index, (5 + channels,))
   places = square_search.uniforms(bits[:4])
   signs = square_search.signs(bits[4:])
@@ -75,15 +76,7 @@ def random_draw(key: Key, index: Array, channels: int) -> SquareL2Draw:
 
 
 def random_tiles(key: Key, shape: tuple[int, int, int]) -> Tiles:
-  """The random numbers of the start.
-
-  Args:
-    key: typed random key of the image and the trial.
-    shape: (rows, columns, C) of the grid of tiles.
-
-  Returns:
-    Numbers that depend on nothing else.
-  """
+  """The random numbers of the start, for (rows, columns, C) of the tiles."""
   rows, columns, channels = shape
   bits = square_search.random_bits(key, -1, (rows, columns, 1 + channels))
   signs = square_search.signs(bits)
@@ -120,7 +113,7 @@ def _channel_lengths(delta: Array) -> Array:
   return jnp.sqrt(jnp.sum(delta**2, axis=(0, 1), keepdims=True))
 
 
-def _on_sphere(inputs: stepwise.AttackInput, delta: Array) -> Array:
+def _on_sphere(inputs: AttackInput, delta: Array) -> Array:
   """The image moved by epsilon in this direction, clamped to [0, 1]."""
   unit = delta / (norms.L2.length(delta) + _TINY)
   return jnp.clip(inputs.image + unit * inputs.epsilon, 0.0, 1.0)
@@ -150,13 +143,14 @@ class SquareL2(square_search.RandomSearch):
     sides = square_search.sides(shares, shape, smallest=_SMALLEST)
     return np.minimum(sides // 2 * 2 + 1, min(shape[:2]))
 
-  def start(self, inputs: stepwise.AttackInput) -> Array:
+  def start(self, inputs: AttackInput) -> Array:
     height, width, channels = inputs.image.shape
     shorter = min(height, width)
     side = max(shorter // _TILES, 1)
     grid = (height // side, width // side)
     tiles = self.tiles(inputs.key, (*grid, channels))
-    above = jnp.asarray(pyramid(side), inputs.image.dtype)
+    above = jnp.asarray(pyramid(side), inputs.image.dtype)  # [side, side]
+    # [rows, columns, side, side], then [rows, columns, side, side, C].
     delta = jnp.where(tiles.transposed[:, :, None, None], above.T, above)
     delta = delta[..., None] * tiles.signs[:, :, None, None].astype(delta.dtype)
     delta = delta.swapaxes(1, 2)  # [rows, side, columns, side, C]
@@ -167,7 +161,7 @@ class SquareL2(square_search.RandomSearch):
     return _on_sphere(inputs, delta[:height, :width])
 
   def propose(
-    self, inputs: stepwise.AttackInput, image_adv: Array, index: Array
+    self, inputs: AttackInput, image_adv: Array, index: Array
   ) -> Array:
     height, width, channels = shape = image_adv.shape
     sides = self.sides(shape)
@@ -198,24 +192,25 @@ def _pyramid(sides, index, transposed, dtype):
     dtype: of the images.
 
   Returns:
-    [S, S] with S the largest of the sides; 0 outside of the step's own side.
+    [side, side] of the largest side; 0 outside of the step's own side.
   """
   distinct, which = np.unique(sides, return_inverse=True)
   padded = [np.pad(pyramid(side), (0, max(sides) - side)) for side in distinct]
-  table = jnp.asarray(np.stack(padded), dtype)
-  chosen = table[jnp.asarray(which)[index]]
-  return jnp.where(transposed, chosen.T, chosen)
+  table = jnp.asarray(np.stack(padded), dtype)  # [distinct, side, side]
+  above = table[jnp.asarray(which)[index]]
+  return jnp.where(transposed, above.T, above)
 
 
 def _moved(delta, added, grown, emptied, epsilon):
-  """The perturbation after one window's length was spent in another one.
+  """Moves the length of a perturbation from one window to another.
 
   Args:
-    delta: [H, W, C].
-    added: [H, W, C], to the direction in the window that grows; 0 elsewhere.
+    delta: [H, W, C], the perturbation.
+    added: [H, W, C], is added to the direction in the window that grows; 0
+      elsewhere.
     grown: [H, W, 1], bool.
-    emptied: [H, W, 1], bool; where both are, the window grows.
-    epsilon: scalar; what `delta` lacks to this length is spent as well.
+    emptied: [H, W, 1], bool; where both windows are, the perturbation grows.
+    epsilon: scalar; the length that `delta` lacks to it is spent as well.
 
   Returns:
     [H, W, C].
