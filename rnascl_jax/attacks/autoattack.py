@@ -224,13 +224,15 @@ def _run(
     suspicions=(),
   )
   for member in members:
-    log = AttackLog(count, member.attack, num_classes)
+    log = AttackLog(member.attack, count, num_classes)
     for name, finished, seconds in earlier:
       if name == member.name:
         log.add(finished, seconds)
-    member_result = _run_member(inputs, member, log, result, journal)
-    members_so_far = (*result.members, member_result)
-    result = dataclasses.replace(result, members=members_so_far)
+    so_far = (
+      *result.members,
+      _run_member(inputs, member, log, result, journal),
+    )
+    result = dataclasses.replace(result, members=so_far)
   return result
 
 
@@ -241,12 +243,11 @@ def _run_member(
   result: AutoAttackResult,
   journal: JournalLike | None,
 ) -> MemberResult:
-  """Attacks what is robust so far, and writes what breaks into the result."""
+  """Attacks the robust images, and writes those that break into the result."""
   rows, place = np.flatnonzero(result.robust), len(result.members)
-  num_trials = member.attack.num_trials(result.num_classes)
   broken = claimed = rows[:0]
-  if inputs.epsilon > 0 and num_trials and len(rows):
-    _attack(inputs, member, num_trials, rows, log, journal)
+  if inputs.epsilon > 0 and log.num_trials and len(rows):
+    _attack(inputs, member, log, rows, journal)
     claimed = rows[log.fooled[rows]]
     broken = _confirmed(inputs, log, claimed, place)
     unsure = np.setdiff1d(claimed, broken)
@@ -254,7 +255,7 @@ def _run_member(
       # They stopped at what only low precision takes for broken: once more.
       log.begin_again(unsure)
       with jax.default_matmul_precision('highest'):
-        _attack(inputs, member, num_trials, unsure, log, journal)
+        _attack(inputs, member, log, unsure, journal)
       sure = _confirmed(inputs, log, unsure[log.fooled[unsure]], place)
       broken = np.union1d(broken, sure)
   if len(broken):
@@ -266,7 +267,7 @@ def _run_member(
     label=member.label,
     black_box=member.black_box,
     num_steps=member.attack.num_steps,
-    num_trials=num_trials,
+    num_trials=log.num_trials,
     attacked=len(rows),
     broken=len(broken),
     rejected=len(claimed) - len(broken),
@@ -316,28 +317,23 @@ def _logits(
 def _attack(
   inputs: AutoAttackInput,
   member: EnsembleMember,
-  num_trials: int,
-  rows: np.ndarray,
   log: AttackLog,
+  rows: np.ndarray,
   journal: JournalLike | None,
 ) -> None:
   """Attacks those images of these rows whose trials are not all in the log."""
-
-  def is_over(rows: np.ndarray) -> np.ndarray:
-    return log.fooled[rows] | (log.trials[rows] >= num_trials)
-
   stream = zlib.crc32(member.name.encode()) & 0x7FFFFFFF
   attacked = batch_slots.run(
     member.attack,
     inputs,
     jax.random.fold_in(inputs.key, stream),
-    [(row, int(log.trials[row])) for row in rows[~is_over(rows)]],
-    num_trials=num_trials,
+    [(row, int(log.trials[row])) for row in rows[~log.is_over(rows)]],
+    num_trials=log.num_trials,
   )
   num_steps, before = member.attack.num_steps, time.monotonic()
   with progress.Progress(
     len(rows),
-    initial=int(is_over(rows).sum()),
+    initial=int(log.is_over(rows).sum()),
     description=inputs.description + member.label,
     unit='images',
     is_main_process=inputs.verbose and processes.is_main(),
@@ -349,9 +345,9 @@ def _attack(
         log.add(finished, seconds)
       if journal is not None:
         journal.append(member.name, finished, seconds)
-      done = is_over(rows)
+      done = log.is_over(rows)
       trials = int(log.trials[rows[~done]].sum())
-      images = (trials + steps_under_way / num_steps) / num_trials
+      images = (trials + steps_under_way / num_steps) / log.num_trials
       left = len(rows) - int(log.fooled[rows].sum())
       bar.update(
         int(done.sum() + images),

@@ -57,6 +57,8 @@ class AttackLog:
   """The trials of one attack that have finished, image by image.
 
   Attributes:
+    num_trials: how many an image has; 0 if the attack is not defined for so few
+      classes.
     trials: [N] integers, how many have finished.
     steps: [N] integers, of the last one.
     fooled: [N] bool, whether the last one fooled the classifier.
@@ -64,7 +66,8 @@ class AttackLog:
     seconds: that the trials took.
   """
 
-  def __init__(self, count: int, attack: Stepwise, num_classes: int):
+  def __init__(self, attack: Stepwise, count: int, num_classes: int):
+    self.num_trials = attack.num_trials(num_classes)
     self._costs = attack.passes(num_classes)
     self._images: dict[int, np.ndarray] = {}
     self.trials = np.zeros(count, np.int32)
@@ -88,6 +91,10 @@ class AttackLog:
       self.passes.backward + begun * begin.backward + steps * step.backward,
     )
     self.seconds += seconds
+
+  def is_over(self, rows: np.ndarray) -> np.ndarray:
+    """[n] bool, whether these images are not to be attacked any more."""
+    return self.fooled[rows] | (self.trials[rows] >= self.num_trials)
 
   def begin_again(self, rows: np.ndarray) -> None:
     """Forgets the trials of some images."""
