@@ -1,8 +1,8 @@
-"""What AutoAttack consists of: `standard`, `plus`, `rand`, or your choice.
+"""The attacks of AutoAttack: `standard`, `plus`, `rand`, or your own choice.
 
-Budgets and order are those of the official code. A member of a choice of your
-own is made by the functions below, `square(num_steps=1000)`, or from any attack
-in steps.
+Budgets and order are those of the official code. The functions below make the
+members of your own choice, such as `square(num_steps=1000)`; any attack in
+steps can be one.
 
 Example:
   >>> from rnascl_jax.attacks import ensembles
@@ -33,8 +33,8 @@ class EnsembleMember(NamedTuple):
   """An attack of the ensemble.
 
   Attributes:
-    name: in files; its random draws depend on it, and not on other members.
-    label: in tables.
+    name: the name in files; the random draws of the member depend on it.
+    label: the name in tables.
     attack: in steps.
     black_box: whether it uses no gradients.
   """
@@ -75,18 +75,11 @@ def rand(norm: Norm = norms.LINF) -> tuple[EnsembleMember, ...]:
 def for_classes(
   members: Sequence[EnsembleMember], num_classes: int
 ) -> tuple[EnsembleMember, ...]:
-  """The ensemble for a classifier of few classes.
+  """The ensemble for a classifier of K classes, in the same order.
 
   The targeted DLR loss needs 4 logits and the DLR loss 3: with 3 classes
   APGD-DLR takes the place of APGD-T, unless it is in the ensemble already, with
   a start for each target that APGD-T would have had.
-
-  Args:
-    members: the ensemble.
-    num_classes: K.
-
-  Returns:
-    The members, in their order.
   """
   if num_classes != 3 or any(member.name == 'apgd_dlr' for member in members):
     return tuple(members)
