@@ -145,7 +145,7 @@ def right_before(network):
 def differences(network, loss, norm, num_steps, rank=0):
   """The largest difference of a pixel, and of flags, in float64."""
   with jax.enable_x64(True):
-    found = ours(network, loss, norm, np.float64, num_steps, rank)
+    result = ours(network, loss, norm, np.float64, num_steps, rank)
   expected = official(network, loss, norm, num_steps, rank)
   kept = right_before(network)
   broken = kept & expected['fooled']
@@ -153,14 +153,14 @@ def differences(network, loss, norm, num_steps, rank=0):
 
   def largest(name, chosen):
     saved = expected[name]  # Of the first images only, where it is a file.
-    apart = np.abs(found[name][: len(saved)] - saved)
+    apart = np.abs(result[name][: len(saved)] - saved)
     return apart[chosen[: len(saved)]].max()
 
   return {
     'best': largest('best', kept),
     'robust': largest('best', robust),
     'adversarial': largest('adversarial', broken),
-    'fooled': (found['fooled'] != expected['fooled'])[kept].mean(),
+    'fooled': (result['fooled'] != expected['fooled'])[kept].mean(),
   }
 
 
@@ -177,49 +177,49 @@ def differences(network, loss, norm, num_steps, rank=0):
   ),
 )
 def test_100_steps_in_float64_give_the_official_pixels(network, loss):
-  found = differences(network, loss, norms.LINF, 100)
+  result = differences(network, loss, norms.LINF, 100)
 
-  assert found['best'] < 1e-10
-  assert found['adversarial'] < 1e-10
-  assert found['fooled'] == 0
+  assert result['best'] < 1e-10
+  assert result['adversarial'] < 1e-10
+  assert result['fooled'] == 0
 
 
 def test_the_last_target_gives_the_official_pixels():
-  found = differences(nets.plain, 'dlr-targeted', norms.LINF, 100, rank=8)
+  result = differences(nets.plain, 'dlr-targeted', norms.LINF, 100, rank=8)
 
-  assert found['best'] < 1e-10
-  assert found['fooled'] == 0
+  assert result['best'] < 1e-10
+  assert result['fooled'] == 0
 
 
 @pytest.mark.parametrize('loss', LOSSES)
 def test_10_steps_in_l2_give_the_official_pixels(loss):
   """Of robust images: where the label is third, the gradient of DLR is zero but
   for rounding, which L2 scales to a length that no two programs agree on."""
-  found = differences(nets.plain, loss, norms.L2, 10)
+  result = differences(nets.plain, loss, norms.L2, 10)
 
-  assert found['robust'] < 1e-10
-  assert found['fooled'] == 0
+  assert result['robust'] < 1e-10
+  assert result['fooled'] == 0
 
 
 def test_100_steps_in_l2_give_the_official_pixels():
-  found = differences(nets.plain, 'ce', norms.L2, 100)
+  result = differences(nets.plain, 'ce', norms.L2, 100)
 
-  assert found['best'] < 1e-10
-  assert found['fooled'] == 0
+  assert result['best'] < 1e-10
+  assert result['fooled'] == 0
 
 
 @pytest.mark.parametrize('loss', LOSSES)
 def test_in_float32_the_same_images_are_broken(loss):
-  found = ours(nets.plain, loss, norms.LINF, np.float32, 100)
+  result = ours(nets.plain, loss, norms.LINF, np.float32, 100)
   expected = official(nets.plain, loss, norms.LINF, 100)
 
   kept = right_before(nets.plain)
-  same = (found['fooled'] == expected['fooled'])[kept]
+  same = (result['fooled'] == expected['fooled'])[kept]
   robust = kept & ~expected['fooled']
 
   assert same.mean() >= 0.99
   np.testing.assert_allclose(
-    found['best_loss'][robust], expected['best_loss'][robust], atol=1e-3
+    result['best_loss'][robust], expected['best_loss'][robust], atol=1e-3
   )
 
 
@@ -265,10 +265,10 @@ def _resets_momentum(monkeypatch):
 def test_a_planted_mutation_is_found(monkeypatch, mutate, loss):
   mutate(monkeypatch)
 
-  found = differences(nets.plain, loss, norms.LINF, 100)
+  result = differences(nets.plain, loss, norms.LINF, 100)
 
-  assert found['best'] > 1e-4
-  assert found['fooled'] == 0  # No accuracy would have shown it.
+  assert result['best'] > 1e-4
+  assert result['fooled'] == 0  # No accuracy would have shown it.
 
 
 # The schedule.
@@ -379,11 +379,11 @@ def test_results_stay_in_the_ball_and_are_images(norm):
     apgd.apgd, nets.plain, epsilon=epsilon, num_steps=10, norm=norm
   )
 
-  found = jax.jit(jax.vmap(attack))(keys, images, labels)
+  result = jax.jit(jax.vmap(attack))(keys, images, labels)
 
-  assert jax.vmap(norm.length)(found - images).max() <= epsilon + 1e-6
-  assert found.min() >= 0
-  assert found.max() <= 1
+  assert jax.vmap(norm.length)(result - images).max() <= epsilon + 1e-6
+  assert result.min() >= 0
+  assert result.max() <= 1
 
 
 def test_a_random_start_reaches_the_boundary():
@@ -398,11 +398,11 @@ def test_an_image_that_was_wrong_stays_wrong():
   images, labels = nets.data()
   image, label = jnp.asarray(images[-1], jnp.float32), labels[-1]
 
-  found = apgd.apgd(
+  result = apgd.apgd(
     nets.plain, jax.random.key(0), image, label, epsilon=8 / 255, num_steps=5
   )
 
-  assert prediction.fooled(nets.plain(found[None])[0], label)
+  assert prediction.fooled(nets.plain(result[None])[0], label)
 
 
 def test_nan_gradients_leave_an_image():
@@ -412,7 +412,7 @@ def test_nan_gradients_leave_an_image():
 
   image = jnp.full((2, 2, 1), 0.5)
   for norm in (norms.LINF, norms.L2):
-    found = apgd.apgd(
+    result = apgd.apgd(
       logits_fn,
       jax.random.key(0),
       image,
@@ -421,18 +421,18 @@ def test_nan_gradients_leave_an_image():
       num_steps=3,
       norm=norm,
     )
-    assert jnp.isfinite(found).all()
+    assert jnp.isfinite(result).all()
 
 
 def test_a_target_is_never_the_label():
   logits = jnp.asarray([0.1, 3.0, 2.0, -1.0])
 
-  found = [
+  result = [
     int(stepwise.ranked_target(logits, jnp.asarray(2), jnp.asarray(rank)))
     for rank in range(3)
   ]
 
-  assert found == [1, 0, 3]
+  assert result == [1, 0, 3]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def run(
 def collect(attack, *, queue=None, **options):
   """Every image's last trial, steps, verdict and adversarial image."""
   queue = [(row, 0) for row in range(COUNT)] if queue is None else queue
-  found, order = {}, []
+  result, order = {}, []
   for finished, _ in run(attack, queue, **options):
     kept = iter(finished.images)
     for row, trial, steps, fooled in zip(
@@ -54,14 +54,14 @@ def collect(attack, *, queue=None, **options):
       strict=True,
     ):
       image = next(kept) if fooled else None
-      found[int(row)] = (int(trial), int(steps), bool(fooled), image)
+      result[int(row)] = (int(trial), int(steps), bool(fooled), image)
       order.append((int(row), int(trial)))
-  return found, order
+  return result, order
 
 
-def assert_same(found, expected, exact=True):
-  assert found.keys() == expected.keys()
-  for row, (*facts, image) in found.items():
+def assert_same(result, expected, exact=True):
+  assert result.keys() == expected.keys()
+  for row, (*facts, image) in result.items():
     *other, other_image = expected[row]
     assert facts == other
     if image is not None:
@@ -76,17 +76,17 @@ def per_image(attack, dtype=np.float32):
   run = functools.partial(
     attacks.stepwise.run, attack, nets.plain, epsilon=EPSILON
   )
-  found = jax.jit(jax.vmap(run))(keys, images, labels[:COUNT])
-  return found, np.asarray(nets.plain(found).argmax(-1) != labels[:COUNT])
+  result = jax.jit(jax.vmap(run))(keys, images, labels[:COUNT])
+  return result, np.asarray(nets.plain(result).argmax(-1) != labels[:COUNT])
 
 
 def test_batch_slots_break_what_the_attack_on_one_image_breaks():
   attack = apgd.APGD(num_steps=20)
 
-  found, _ = collect(attack, batch_size=8)
+  result, _ = collect(attack, batch_size=8)
   _, fooled = per_image(attack)
 
-  assert [found[row][2] for row in range(COUNT)] == fooled.tolist()
+  assert [result[row][2] for row in range(COUNT)] == fooled.tolist()
   assert 0 < fooled.sum() < COUNT
 
 
@@ -94,12 +94,14 @@ def test_without_an_early_stop_the_images_are_those_of_the_whole_attack():
   attack = apgd.APGD(num_steps=20)
 
   with jax.enable_x64(True):
-    found, _ = collect(attack, stop_early=False, dtype=np.float64, batch_size=8)
+    result, _ = collect(
+      attack, stop_early=False, dtype=np.float64, batch_size=8
+    )
     images, fooled = per_image(attack, np.float64)
 
   for row in np.flatnonzero(fooled):
-    np.testing.assert_allclose(found[row][3], images[row], atol=1e-12)
-    assert found[row][1] == 20
+    np.testing.assert_allclose(result[row][3], images[row], atol=1e-12)
+    assert result[row][1] == 20
 
 
 def test_going_on_at_a_later_trial_gives_the_same():
@@ -110,10 +112,10 @@ def test_going_on_at_a_later_trial_gives_the_same():
   expected, order = collect_some()
   late = [row for row, (trial, *_) in expected.items() if trial == 2]
 
-  found, _ = collect_some(queue=[(row, 2) for row in late])
+  result, _ = collect_some(queue=[(row, 2) for row in late])
 
   assert late
-  assert_same(found, {row: expected[row] for row in late}, exact=False)
+  assert_same(result, {row: expected[row] for row in late}, exact=False)
   assert len(order) == sum(trial + 1 for trial, *_ in expected.values())
 
 
@@ -122,21 +124,21 @@ def test_trials_of_an_image_come_in_order_and_end_with_its_fall():
     loss=losses.targeted_dlr, least_classes=4, targets=3, num_steps=12
   )
 
-  found, order = collect(attack, num_trials=3, batch_size=5)
+  result, order = collect(attack, num_trials=3, batch_size=5)
 
-  for row, (last, _, fooled, _) in found.items():
+  for row, (last, _, fooled, _) in result.items():
     trials = [trial for other, trial in order if other == row]
     assert trials == list(range(last + 1))
     assert fooled or last == 2
 
 
 def test_an_image_that_falls_in_a_step_takes_no_further_one():
-  found, _ = collect(apgd.APGD(num_steps=20), batch_size=8)
+  result, _ = collect(apgd.APGD(num_steps=20), batch_size=8)
 
-  steps = [steps for _, steps, fooled, _ in found.values() if fooled]
+  steps = [steps for _, steps, fooled, _ in result.values() if fooled]
 
   assert min(steps) <= 2
-  assert {s for _, s, fooled, _ in found.values() if not fooled} == {20}
+  assert {s for _, s, fooled, _ in result.values() if not fooled} == {20}
 
 
 def test_steps_under_way_are_told_between_ends():

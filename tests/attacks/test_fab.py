@@ -246,8 +246,8 @@ def test_success_in_float32_is_the_official_one(name, targets):
   fooled = (lengths > 0) & (lengths <= EPSILON[name])
   np.testing.assert_array_equal(point.fooled[:-2], fooled)
   assert 4 <= fooled.sum() <= COUNT - 6
-  found = lengths > 0
-  ratio = long.distance[:-2][found] / lengths[found]
+  result = lengths > 0
+  ratio = long.distance[:-2][result] / lengths[result]
   assert np.median(np.abs(ratio - 1)) < 1e-4
 
 
