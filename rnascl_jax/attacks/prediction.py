@@ -129,11 +129,13 @@ def logits(
     _classifier(structure, devices),
     parallel.put(leaves, devices),
   )
-  parts = [np.zeros((0, arguments.count_classes(logits_fn, images)))]
+  parts = []
   for rows, mask in padded_batches(len(images), batch_size):
     batch = parallel.put((images[rows], indices[rows]), devices, split=True)
     parts.append(parallel.fetch(classify(shared, batch), devices)[mask])
-  return np.concatenate(parts[1:] or parts)
+  if not parts:
+    return np.zeros((0, arguments.count_classes(logits_fn, images)))
+  return np.concatenate(parts)
 
 
 @functools.lru_cache(maxsize=16)
