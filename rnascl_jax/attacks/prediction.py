@@ -125,11 +125,8 @@ def logits(
   """
   devices = tuple(devices)
   leaves, structure = jax.tree.flatten((logits_fn, key))
-  classify, shared = (
-    _classifier(structure, devices),
-    parallel.put(leaves, devices),
-  )
-  parts = []
+  classify = _classifier(structure, devices)
+  shared, parts = parallel.put(leaves, devices), []
   for rows, mask in padded_batches(len(images), batch_size):
     batch = parallel.put((images[rows], indices[rows]), devices, split=True)
     parts.append(parallel.fetch(classify(shared, batch), devices)[mask])
