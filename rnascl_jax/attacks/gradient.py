@@ -46,19 +46,36 @@ References:
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import arguments, linf, pgd_loop, stepwise, unrolling
+from rnascl_jax.attacks import arguments, linf, norms, stepwise, unrolling
 from rnascl_jax.attacks.stepwise import Candidate
 from rnascl_jax.base import Array, Key, LogitsFn, LossFn
 
 # A starting point of an attack: (key, image, epsilon) -> image.
 StartFn = Callable[[Key, Array, float | Array], Array]
+# What an attack climbs: image [H, W, C] -> (loss, fooled), both scalars.
+Objective = Callable[[Array], tuple[Array, Array]]
+
+
+class PGDState(NamedTuple):
+  """The carry of the loop.
+
+  Attributes:
+    image: [H, W, C], the iterate.
+    velocity: [H, W, C], accumulated gradients; None without momentum.
+    best: the iterate of the largest loss so far; None where the last is kept.
+  """
+
+  image: Array
+  velocity: Array | None
+  best: Candidate | None
 
 
 def pgd(
@@ -132,7 +149,7 @@ def pgd(
     raise ValueError(
       'stop_when_fooled needs an integer label; the target is an array.'
     )
-  objective = pgd_loop.objective(logits_fn, loss, target, targeted)
+  objective = _objective(logits_fn, loss, target, targeted)
   if unroll is None:
     gradient_fn = jax.grad(objective, has_aux=True)
     unroll = unrolling.choose(gradient_fn, image, length=num_steps * restarts)
@@ -141,7 +158,7 @@ def pgd(
     first = image
     if start is not None:
       first = start(jax.random.fold_in(key, restart), image, epsilon)
-    return pgd_loop.run(
+    return _pgd_loop(
       objective,
       image,
       first,
@@ -244,3 +261,90 @@ def cw(
     S&P 2017, section V.
   """
   return pgd(logits_fn, key, image, label, loss=losses.cw_loss, **options)
+
+
+def _objective(
+  logits_fn: LogitsFn, loss: LossFn, target: Array, targeted: bool
+) -> Objective:
+  """The function of an image that the attack maximises.
+
+  It is the loss, or minus the loss if `targeted`. The image fools the
+  classifier if it is not of class `target`, or if it is of it if `targeted`.
+  """
+
+  def value(image):
+    logits = logits_fn(image[None])
+    chex.assert_shape(logits, (1, None))
+    losses = loss(logits, target[None])
+    chex.assert_shape(losses, (1,))
+    climbed = losses[0].astype(image.dtype)
+    if target.ndim:
+      return -climbed if targeted else climbed, jnp.asarray(False)
+    hit = jnp.argmax(logits[0]) == target
+    return (-climbed, hit) if targeted else (climbed, ~hit)
+
+  return value
+
+
+def _pgd_loop(
+  objective: Objective,
+  image: Array,
+  first: Array,
+  *,
+  epsilon: float | Array,
+  step_size: float | Array,
+  num_steps: int,
+  decay: float | Array | None,
+  keep_best: bool,
+  stop_when_fooled: bool,
+  unroll: int | bool,
+) -> Array:
+  """PGD on one image from the iterate `first`; arguments are those of `pgd`."""
+  lower, upper = linf.ball(image, epsilon)
+  step_size = jnp.asarray(step_size, image.dtype)
+  gradient_fn = jax.value_and_grad(objective, has_aux=True)
+
+  def step(state, _):
+    (loss, fooled), gradient = gradient_fn(state.image)
+    velocity = _accumulate(state.velocity, gradient, decay)
+    image_adv = state.image + step_size * norms.LINF.direction(velocity)
+    image_adv = linf.project(image_adv, lower, upper)
+    # A start need not be clamped; outside of the ball it is no result.
+    inside = jnp.all((state.image >= lower) & (state.image <= upper))
+    if stop_when_fooled:
+      image_adv = jnp.where(fooled & inside, state.image, image_adv)
+    best = None
+    if keep_best:
+      loss = jnp.where(inside, loss, -jnp.inf)
+      best = _larger(state.best, Candidate(state.image, loss, fooled))
+    return PGDState(image_adv, None if decay is None else velocity, best), None
+
+  state = PGDState(
+    image=first,
+    velocity=None if decay is None else jnp.zeros_like(image),
+    best=stepwise.nothing(image) if keep_best else None,
+  )
+  state, _ = lax.scan(step, state, length=num_steps, unroll=unroll)
+  if not keep_best:
+    return state.image
+  return _larger(
+    state.best, Candidate(state.image, *objective(state.image))
+  ).image
+
+
+def _larger(one, other):
+  """The candidate of the larger loss."""
+  return stepwise.select(other.loss > one.loss, other, one)
+
+
+def _accumulate(velocity, gradient, decay):
+  """Adds a gradient of mean absolute value 1, or replaces if no decay."""
+  if decay is None:
+    return gradient
+  # Bounded such that the sum over pixels stays finite.
+  largest = jnp.finfo(gradient.dtype).max / gradient.size
+  gradient = jnp.clip(jnp.nan_to_num(gradient), -largest, largest)
+  scale = jnp.mean(jnp.abs(gradient))
+  # No 1e-12 is added: gradients of confident networks are smaller than that.
+  unit = jnp.where(scale > 0, gradient / jnp.where(scale > 0, scale, 1.0), 0.0)
+  return jnp.asarray(decay, gradient.dtype) * velocity + unit
