@@ -106,7 +106,7 @@ def make_dispatch(
   over: tuple[jax.Device, ...],
   read: Callable[..., tuple[Array, Array, Array]] = loader.Resident.read,
 ) -> Callable[..., Any]:
-  """Maps steps over devices: (state, context, data, given) -> (state, sums).
+  """Maps steps over devices: (state, context, data, rows) -> (state, sums).
 
   Stages that share a step share the compiled program.
 
@@ -116,7 +116,7 @@ def make_dispatch(
     read: of a data_loader, whose data and dispatches the program is given.
   """
 
-  def run(state, context, data, given):
+  def run(state, context, data, rows):
     def one(state, parts):
       batches, offset = [], 0
       for part in parts:
@@ -126,9 +126,9 @@ def make_dispatch(
         offset += labels.shape[0] * len(over)
       return step(state, context, *batches)
 
-    if jax.tree.leaves(given)[0].shape[0] > 1:
-      return lax.scan(one, state, given)
-    state, sums = one(state, jax.tree.map(lambda x: x[0], given))
+    if jax.tree.leaves(rows)[0].shape[0] > 1:
+      return lax.scan(one, state, rows)
+    state, sums = one(state, jax.tree.map(lambda x: x[0], rows))
     return state, jax.tree.map(lambda x: x[None], sums)
 
   return parallel.pmap(run, over, donate=(0,))
