@@ -30,7 +30,7 @@ Dispatch = tuple[int, tuple[PyTree, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
+class BatchSchedule:
   """Which images each step of a stage sees.
 
   Attributes:
@@ -104,7 +104,7 @@ class Loader(Protocol):
     ...
 
   def dispatches(
-    self, schedule: Schedule, first_step: int, over: Sequence[jax.Device]
+    self, schedule: BatchSchedule, first_step: int, over: Sequence[jax.Device]
   ) -> Generator[Dispatch, None, None]:
     """Yields dispatches from a step to the end; to be closed."""
     ...
@@ -131,7 +131,7 @@ class Resident:
     return data.images[rows], data.labels[rows], rows
 
   def dispatches(
-    self, schedule: Schedule, first_step: int, over: Sequence[jax.Device]
+    self, schedule: BatchSchedule, first_step: int, over: Sequence[jax.Device]
   ) -> Generator[Dispatch, None, None]:
     bounds = np.cumsum(schedule.parts)[:-1]
     for count, rows in schedule.rows(first_step):
@@ -172,7 +172,7 @@ class Streamed:
     return rows
 
   def dispatches(
-    self, schedule: Schedule, first_step: int, over: Sequence[jax.Device]
+    self, schedule: BatchSchedule, first_step: int, over: Sequence[jax.Device]
   ) -> Generator[Dispatch, None, None]:
     from rnascl_jax.data import streaming  # Not every run has Grain to start.
 
@@ -194,7 +194,7 @@ class Streamed:
 
 def _placed(
   stream: Iterator[Split],
-  schedule: Schedule,
+  schedule: BatchSchedule,
   first_step: int,
   over: Sequence[jax.Device],
 ) -> Iterator[Dispatch]:

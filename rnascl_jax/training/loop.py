@@ -39,7 +39,7 @@ from rnascl_jax.runtime import (
   signals,
 )
 from rnascl_jax.training import loader
-from rnascl_jax.training.loader import Loader, Schedule
+from rnascl_jax.training.loader import BatchSchedule, Loader
 from rnascl_jax.training.train_state import Batch
 
 # Dispatches that may run before the host waits for the oldest.
@@ -77,14 +77,14 @@ class Stage:
   name: str
   directory: pathlib.Path
   step: Callable[..., tuple[PyTree, dict[str, Array]]]
-  schedule: Schedule
+  schedule: BatchSchedule
   checkpoint_every: int
   validate: Callable[[PyTree], dict[str, float]]
   annotate: Callable[[PyTree, int], dict[str, float]]
   max_drop: float = 0.0
 
 
-class Result(NamedTuple):
+class TrainingResult(NamedTuple):
   """What a stage has come to.
 
   Attributes:
@@ -140,7 +140,7 @@ def run(
   context: PyTree,
   data_loader: Loader,
   over: Sequence[jax.Device],
-) -> Result:
+) -> TrainingResult:
   """Runs a stage to its end, from its last checkpoint if there is one.
 
   Args:
@@ -188,7 +188,7 @@ def run(
           record.collect(*waiting.popleft())
         record.save_and_exit(state, stop)
     final = parallel.unreplicate(state, over)
-    result = Result(final, record.seconds, data_loader.waited, collapse)
+    result = TrainingResult(final, record.seconds, data_loader.waited, collapse)
     # One that came after the last vote.
     if processes.any_true(stop.signum is not None):
       raise _interrupted(stop)

@@ -397,7 +397,7 @@ def _stage(folder: pathlib.Path, robust, max_drop: float) -> loop.Stage:
     name='teacher',
     directory=folder,
     step=_count,
-    schedule=loader.Schedule(
+    schedule=loader.BatchSchedule(
       order=lambda epoch: np.arange(8, dtype=np.int32).reshape(4, 2),
       parts=(2,),
       epochs=len(robust),
@@ -411,7 +411,7 @@ def _stage(folder: pathlib.Path, robust, max_drop: float) -> loop.Stage:
   )
 
 
-def _run_stage(stage: loop.Stage) -> loop.Result:
+def _run_stage(stage: loop.Stage) -> loop.TrainingResult:
   split = Split(np.zeros((8, 2, 2, 1), np.uint8), np.zeros(8, np.int32))
   data_loader = loader.Resident(split)
   return loop.run(stage, _NOTHING, (), data_loader, parallel.devices(1))
