@@ -1,6 +1,6 @@
 """Layers and residual blocks that the convolutional teachers share.
 
-`PostActivationBlock` is the post-activation block of `resnet`, `PreActivationBlock` that of
+`PostActivationBlock` is that of `resnet`, `PreActivationBlock` that of
 `wide_resnet` and `preact_resnet`. A block returns what it computed and the taps
 of its convolutions, those of the shortcut left out.
 
