@@ -50,14 +50,14 @@ from rnascl_jax.attacks import (
   lifting,
   tasks,
 )
+from rnascl_jax.attacks.checks import (
+  ensemble_warnings,
+  logit_checks,
+  post_attack,
+)
+from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.attacks.ensembles import Member
 from rnascl_jax.attacks.lanes import Finished
-from rnascl_jax.attacks.masking import (
-  hindsight,
-  logit_checks,
-  of_ensembles,
-)
-from rnascl_jax.attacks.masking.suspicion import Suspicion
 from rnascl_jax.attacks.randomized import Randomized
 from rnascl_jax.attacks.result import MemberResult, Result
 from rnascl_jax.attacks.tally import Tally
@@ -188,28 +188,28 @@ def auto_attack(
     description=f'{description}: ' if description else '',
     verbose=verbose,
   )
-  suspicions = of_ensembles.of_images(images.shape)
+  warnings = ensemble_warnings.of_images(images.shape)
   if checks:
-    suspicions += of_ensembles.beforehand(members, logits_fn, images, labels)
+    warnings += ensemble_warnings.beforehand(members, logits_fn, images, labels)
   result = _run(task, members, num_classes, journal)
-  suspicions += of_ensembles.replaced(given, members)
-  suspicions += of_ensembles.afterwards(result, task.stop_early)
-  suspicions += _of_logits(task, result)
+  warnings += ensemble_warnings.replaced(given, members)
+  warnings += ensemble_warnings.afterwards(result, task.stop_early)
+  warnings += _of_logits(task, result)
   if checks and epsilon > 0 and result.robust.any():
-    suspicions += hindsight.large_epsilon(
+    warnings += post_attack.large_epsilon(
       logits_fn, images[result.robust], labels[result.robust]
     )
   if channels == 'first':
     moved = np.moveaxis(result.images, -1, 1)
     result = dataclasses.replace(result, images=moved)
-  return dataclasses.replace(result, suspicions=suspicions)
+  return dataclasses.replace(result, warnings=warnings)
 
 
-def _of_logits(task: Task, result: Result) -> tuple[Suspicion, ...]:
+def _of_logits(task: Task, result: Result) -> tuple[AttackWarning, ...]:
   """What the logits of the adversarial images show."""
   rows = np.flatnonzero(result.broken_by >= 0)
   logits = confirmation.logits(task, result.images[rows], rows)
-  return of_ensembles.infinite(logits)
+  return ensemble_warnings.infinite(logits)
 
 
 def _run(
@@ -236,7 +236,7 @@ def _run(
     epsilon=task.epsilon,
     norm=task.norm.name,
     members=(),
-    suspicions=(),
+    warnings=(),
   )
   for member in members:
     tally = Tally(count, member.attack, num_classes)

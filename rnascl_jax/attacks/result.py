@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnascl_jax.attacks.masking.suspicion import Suspicion
+from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.attacks.stepwise import Passes
 
 
@@ -55,7 +55,7 @@ class Result:
     epsilon: radius.
     norm: its norm.
     members: in their order.
-    suspicions: reasons to doubt the result.
+    warnings: reasons to doubt the result.
   """
 
   images: np.ndarray
@@ -67,7 +67,7 @@ class Result:
   epsilon: float
   norm: str
   members: tuple[MemberResult, ...]
-  suspicions: tuple[Suspicion, ...]
+  warnings: tuple[AttackWarning, ...]
 
   @property
   def clean_accuracy(self) -> float:
@@ -97,7 +97,7 @@ class Result:
         f'{member.label:10} {accuracy:7.2f}% {member.broken:7} '
         f'{member.attacked:6} {member.seconds:8.1f}'
       )
-    lines += [f'Warning: {found.message}' for found in self.suspicions]
+    lines += [f'Warning: {found.message}' for found in self.warnings]
     return '\n'.join(lines)
 
 

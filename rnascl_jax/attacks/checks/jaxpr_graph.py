@@ -5,7 +5,7 @@ twice, of the image and of a constant, has other numbers each time. A loop's
 body is entered once, and its results lead back to its operands.
 
 Example:
-  >>> from rnascl_jax.attacks.masking import jaxpr_graph
+  >>> from rnascl_jax.attacks.checks import jaxpr_graph
   >>> from rnascl_jax.runtime import jaxprs
   >>> graph = jaxpr_graph.Graph()
   >>> jaxpr = jaxprs.trace(lambda x, y: x * (x - y), 1., 2.)

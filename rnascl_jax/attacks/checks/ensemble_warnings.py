@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from rnascl_jax.attacks import arguments, randomized
+from rnascl_jax.attacks.checks import post_attack, pre_attack, program_checks
+from rnascl_jax.attacks.checks.post_attack import Tried
+from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.attacks.ensembles import Member
-from rnascl_jax.attacks.masking import before, hindsight, jaxpr_lint
-from rnascl_jax.attacks.masking.hindsight import Tried
-from rnascl_jax.attacks.masking.suspicion import Suspicion
 from rnascl_jax.attacks.result import Result
 from rnascl_jax.base import LogitsFn
 
@@ -18,33 +18,33 @@ def beforehand(
   logits_fn: LogitsFn,
   images: np.ndarray,
   labels: np.ndarray,
-) -> tuple[Suspicion, ...]:
-  """What `masking.before` finds; that a random one is random is no news.
+) -> tuple[AttackWarning, ...]:
+  """What `pre_attack.check` finds; that a random one is random is no news.
 
   It is if there are members that do not draw anew.
 
   Raises:
-    ValueError: as `masking.before`.
+    ValueError: as `pre_attack.check`.
   """
-  found = before(logits_fn, images, labels)
+  found = pre_attack.check(logits_fn, images, labels)
   averaged = all(getattr(member.attack, 'draws', 1) > 1 for member in members)
   if isinstance(logits_fn, randomized.Randomized) and averaged:
-    found = tuple(s for s in found if s.kind != jaxpr_lint.RANDOM)
+    found = tuple(s for s in found if s.kind != program_checks.RANDOM)
   return found
 
 
-def of_images(shape: tuple[int, ...]) -> tuple[Suspicion, ...]:
+def of_images(shape: tuple[int, ...]) -> tuple[AttackWarning, ...]:
   """Whether images [N, H, W, C] of this shape have their channels elsewhere."""
   message = arguments.misplaced_channels(shape)
-  return (Suspicion('channels', message),) if message else ()
+  return (AttackWarning('channels', message),) if message else ()
 
 
 def replaced(
   given: Sequence[Member], members: Sequence[Member]
-) -> tuple[Suspicion, ...]:
+) -> tuple[AttackWarning, ...]:
   """Which members took the place of others, see `ensembles.for_classes`."""
   return tuple(
-    Suspicion(
+    AttackWarning(
       'classes',
       f'{new.label} took the place of {old.label}, whose loss is not defined '
       'for 3 classes. Results compare only with evaluations that did the same.',
@@ -54,7 +54,7 @@ def replaced(
   )
 
 
-def infinite(logits: np.ndarray) -> tuple[Suspicion, ...]:
+def infinite(logits: np.ndarray) -> tuple[AttackWarning, ...]:
   """Whether adversarial images have logits that are NaN or infinite.
 
   Args:
@@ -64,7 +64,7 @@ def infinite(logits: np.ndarray) -> tuple[Suspicion, ...]:
   if not bad:
     return ()
   return (
-    Suspicion(
+    AttackWarning(
       'infinite logits',
       f'The logits of {bad} of {len(logits)} adversarial images are NaN or '
       'infinite: the classifier was driven out of the range of its numbers '
@@ -74,7 +74,7 @@ def infinite(logits: np.ndarray) -> tuple[Suspicion, ...]:
   )
 
 
-def afterwards(result: Result, stop_early: bool) -> tuple[Suspicion, ...]:
+def afterwards(result: Result, stop_early: bool) -> tuple[AttackWarning, ...]:
   """What was left out, what was not confirmed, and what members show."""
   return (
     *(_left_out(m, result) for m in result.members if not m.num_trials),
@@ -89,7 +89,7 @@ def _left_out(member, result):
     for other in result.members
     if other.name == 'apgd_dlr' and other.num_trials
   ]
-  return Suspicion(
+  return AttackWarning(
     'classes',
     f'{member.label} was left out: it is not defined for {result.num_classes} '
     f'classes.{"".join(untargeted)} Results compare only with evaluations that '
@@ -98,7 +98,7 @@ def _left_out(member, result):
 
 
 def _rejected(member):
-  return Suspicion(
+  return AttackWarning(
     'not confirmed',
     f'{member.rejected} of {member.rejected + member.broken} images that '
     f'{member.label} found do not fool the classifier when they are classified '
@@ -107,13 +107,13 @@ def _rejected(member):
   )
 
 
-def _together(result: Result, stop_early: bool) -> tuple[Suspicion, ...]:
+def _together(result: Result, stop_early: bool) -> tuple[AttackWarning, ...]:
   """What the members that ran show together."""
   ran = [i for i, member in enumerate(result.members) if member.num_trials]
   places = np.full(len(result.members) + 1, -1)  # The last for those unbroken.
   places[ran] = np.arange(len(ran))
   members = [result.members[i] for i in ran]
-  return hindsight.after(
+  return post_attack.after(
     [Tried(m.label, m.black_box, m.num_steps) for m in members],
     places[result.broken_by],
     result.steps if stop_early else None,

@@ -7,13 +7,13 @@ nothing bounds the attack. Each function looks for one or two of these.
 
 Example:
   >>> import numpy as np
-  >>> from rnascl_jax.attacks.masking import hindsight
-  >>> from rnascl_jax.attacks.masking.hindsight import Tried
+  >>> from rnascl_jax.attacks.checks import post_attack
+  >>> from rnascl_jax.attacks.checks.post_attack import Tried
   >>> tried = [Tried('APGD-CE', False, 100), Tried('Square', True, 5000)]
   >>> broken_by = np.array([-1, 0, 0, 1])
   >>> steps = np.array([0, 3, 5, 420])
-  >>> for suspicion in hindsight.after(tried, broken_by, steps):
-  ...   print(suspicion.kind)
+  >>> for warning in post_attack.after(tried, broken_by, steps):
+  ...   print(warning.kind)
   black-box attack is stronger
 
 References:
@@ -30,8 +30,8 @@ import jax
 import numpy as np
 
 from rnascl_jax.attacks import arguments, compiled, gradient, lifting
-from rnascl_jax.attacks.masking import gradient_checks
-from rnascl_jax.attacks.masking.suspicion import Suspicion
+from rnascl_jax.attacks.checks import gradient_checks
+from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.base import Array, LogitsFn
 
 # A black-box attack may lower robust accuracy by this much, as with the
@@ -62,7 +62,7 @@ def after(
   tried: Sequence[Tried],
   broken_by: np.ndarray,
   steps: np.ndarray | None = None,
-) -> tuple[Suspicion, ...]:
+) -> tuple[AttackWarning, ...]:
   """Examines the outcome of attacks that went one after the other.
 
   Args:
@@ -75,7 +75,7 @@ def after(
       on to the end with images that are broken.
 
   Returns:
-    One suspicion for each black-box attack that lowers robust accuracy by more
+    One warning for each black-box attack that lowers robust accuracy by more
     than 0.2 points below what attacks by gradients had left, and for each
     attack that breaks more than 5 % of its images, and at least 3, in the last
     tenth of its steps.
@@ -104,7 +104,7 @@ def large_epsilon(
   logits_fn: LogitsFn,
   images: np.ndarray | Array,
   labels: np.ndarray | Array,
-) -> tuple[Suspicion, ...]:
+) -> tuple[AttackWarning, ...]:
   """Attacks without a bound, which every image must fall to.
 
   20 steps of CW-infinity with an epsilon of 1, so that any image may become any
@@ -116,8 +116,8 @@ def large_epsilon(
     labels: [N], integers in [0, K).
 
   Returns:
-    A suspicion if an image is left that was classified correctly; none if the
-    classifier has no gradient, which `masking.before` reports.
+    A warning if an image is left that was classified correctly; none if the
+    classifier has no gradient, which `pre_attack.check` reports.
 
   Raises:
     ValueError: as `arguments.check_inputs`.
@@ -163,8 +163,8 @@ def _is_correct(logits_fn, images, labels):
 
 def _stronger(
   attack: Tried, earlier: str, num_broken: int, count: int
-) -> Suspicion:
-  return Suspicion(
+) -> AttackWarning:
+  return AttackWarning(
     'black-box attack is stronger',
     f'{attack.name}, which uses no gradients, broke {num_broken} of {count} '
     f'images ({100 * num_broken / count:.1f} points of robust accuracy) that '
@@ -174,8 +174,8 @@ def _stronger(
   )
 
 
-def _late(attack: Tried, num_late: int, num_broken: int) -> Suspicion:
-  return Suspicion(
+def _late(attack: Tried, num_late: int, num_broken: int) -> AttackWarning:
+  return AttackWarning(
     'more steps still help',
     f'{num_late} of the {num_broken} images that {attack.name} broke fell in '
     f'the last tenth of its {attack.num_steps} steps: more steps would '
@@ -184,8 +184,8 @@ def _late(attack: Tried, num_late: int, num_broken: int) -> Suspicion:
   )
 
 
-def _unbounded(left: int, count: int) -> Suspicion:
-  return Suspicion(
+def _unbounded(left: int, count: int) -> AttackWarning:
+  return AttackWarning(
     'survives any perturbation',
     f'{left} of {count} images that were classified correctly still are after '
     f'{_NUM_STEPS} steps of an attack that may turn any image into any other '

@@ -16,7 +16,7 @@ argument too.
 Example:
   >>> import jax
   >>> import jax.numpy as jnp
-  >>> from rnascl_jax.attacks.masking import dataflow
+  >>> from rnascl_jax.attacks.checks import dataflow
   >>> def function(x):
   ...   unused = jnp.exp(x)
   ...   return jax.lax.select(x > 0, x, -x)
@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 from jax.extend import source_info_util
 
-from rnascl_jax.attacks.masking import jaxpr_graph
+from rnascl_jax.attacks.checks import jaxpr_graph
 from rnascl_jax.runtime import jaxprs
 
 

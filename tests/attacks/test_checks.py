@@ -9,15 +9,13 @@ import numpy as np
 import pytest
 from jax import lax
 
-from rnascl_jax.attacks import (
-  masking,
-)
-from rnascl_jax.attacks.masking import (
+from rnascl_jax.attacks.checks import (
   finite_differences,
   gradient_checks,
-  hindsight,
+  post_attack,
+  pre_attack,
 )
-from rnascl_jax.attacks.masking.hindsight import Tried
+from rnascl_jax.attacks.checks.post_attack import Tried
 from rnascl_jax.models import networks, teachers
 from tests import attack_networks
 
@@ -44,11 +42,11 @@ def honest(x):
 def examine(function, **options):
   """What is suspicious about a classifier, all images being right."""
   labels = np.asarray(jax.jit(honest)(images()).argmax(axis=-1))
-  return masking.before(function, images(), labels, **options)
+  return pre_attack.check(function, images(), labels, **options)
 
 
-def kinds(suspicions):
-  return [suspicion.kind for suspicion in suspicions]
+def kinds(warnings):
+  return [warning.kind for warning in warnings]
 
 
 class Attending(nn.Module):
@@ -109,7 +107,7 @@ def test_honest_networks_pass_silently_in_double_precision():
     wide = images().astype(np.float64)
     labels = np.zeros(COUNT, int)
 
-    assert masking.before(honest, wide, labels) == ()
+    assert pre_attack.check(honest, wide, labels) == ()
 
 
 @jax.custom_vjp
@@ -194,14 +192,14 @@ def test_planted_defences_are_detected(name):
   found = examine(function)
 
   assert set(kinds(found)) == expected
-  for suspicion in found:
-    assert suspicion.message.endswith('.')
+  for warning in found:
+    assert warning.message.endswith('.')
 
 
 def test_a_wrong_gradient_names_what_may_be_to_blame():
   (found,) = examine(half_hidden)
 
-  assert 'stop_gradient at test_masking.py:' in found.message
+  assert 'stop_gradient at test_checks.py:' in found.message
   assert f'of {4 * COUNT} random directions' in found.message
 
 
@@ -246,15 +244,15 @@ def test_gradients_that_cannot_be_followed_are_counted(value):
 
 def test_inputs_that_mean_nothing_are_refused():
   with pytest.raises(ValueError, match='divide'):
-    masking.before(honest, images() * 255, np.zeros(COUNT, int))
+    pre_attack.check(honest, images() * 255, np.zeros(COUNT, int))
 
 
-def test_no_images_are_no_reason_for_suspicion():
-  assert masking.before(honest, images()[:0], np.zeros(0, int)) == ()
+def test_no_images_are_no_reason_for_a_warning():
+  assert pre_attack.check(honest, images()[:0], np.zeros(0, int)) == ()
 
 
 def test_one_image_is_enough():
-  found = masking.before(half_hidden, images()[-1:], np.zeros(1, int))
+  found = pre_attack.check(half_hidden, images()[-1:], np.zeros(1, int))
 
   assert kinds(found) == ['wrong gradient']
 
@@ -267,7 +265,7 @@ def test_few_programs_are_compiled_for_few_images():
     return honest(x)
 
   many = np.concatenate([images()] * 4)
-  masking.before(counted, many, np.zeros(len(many), int))
+  pre_attack.check(counted, many, np.zeros(len(many), int))
 
   # For shapes, the logits, the code and the gradients.
   assert sorted(batches) == [1, 1, 1, 32]
@@ -316,13 +314,13 @@ def outcome(count, broken):
 def test_an_ordinary_outcome_is_not_suspicious():
   broken_by, steps = outcome(1000, {0: [3] * 300, 1: [50] * 9, 2: [40] * 2})
 
-  assert hindsight.after(TRIED, broken_by, steps) == ()
+  assert post_attack.after(TRIED, broken_by, steps) == ()
 
 
 def test_black_box_attacks_may_break_a_fifth_of_a_percent_and_no_more():
   broken_by, steps = outcome(1000, {0: [3] * 300, 2: [40] * 3})
 
-  (found,) = hindsight.after(TRIED, broken_by, steps)
+  (found,) = post_attack.after(TRIED, broken_by, steps)
 
   assert found.kind == 'black-box attack is stronger'
   assert 'Square' in found.message
@@ -333,14 +331,14 @@ def test_black_box_attacks_may_break_a_fifth_of_a_percent_and_no_more():
 def test_a_black_box_attack_that_goes_first_is_not_compared():
   broken_by, steps = outcome(100, {0: [40] * 30})
 
-  assert hindsight.after(TRIED[::-1], broken_by, steps) == ()
+  assert post_attack.after(TRIED[::-1], broken_by, steps) == ()
 
 
 def test_images_that_fall_in_the_last_tenth_of_the_steps_are_reported():
   taken = [5] * 56 + [91, 95, 100]
   broken_by, steps = outcome(100, {0: taken})
 
-  (found,) = hindsight.after(TRIED, broken_by, steps)
+  (found,) = post_attack.after(TRIED, broken_by, steps)
 
   assert found.kind == 'more steps still help'
   assert '3 of the 59 images that APGD-CE broke' in found.message
@@ -357,19 +355,19 @@ def test_images_that_fall_in_the_last_tenth_of_the_steps_are_reported():
 def test_few_late_images_are_not_reported(taken):
   broken_by, steps = outcome(200, {0: taken})
 
-  assert hindsight.after(TRIED, broken_by, steps) == ()
+  assert post_attack.after(TRIED, broken_by, steps) == ()
 
 
 def test_steps_are_not_judged_where_attacks_go_on_to_the_end():
   broken_by, _ = outcome(100, {0: [100] * 50})
 
-  assert hindsight.after(TRIED, broken_by) == ()
+  assert post_attack.after(TRIED, broken_by) == ()
 
 
 def large_epsilon(function):
   labels = np.array(jax.jit(honest)(images()).argmax(axis=-1))
   labels[-2:] = (labels[-2:] + 1) % CLASSES
-  return hindsight.large_epsilon(function, images(), labels)
+  return post_attack.large_epsilon(function, images(), labels)
 
 
 def test_an_attack_without_a_bound_breaks_an_honest_network():

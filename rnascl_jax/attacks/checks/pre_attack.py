@@ -1,24 +1,24 @@
 """Is a classifier fit to be attacked, or would it only look robust?
 
 A classifier whose gradients lead nowhere looks robust to every attack that
-follows them. `before` examines it on a few images: what is in its code
-(`jaxpr_lint`), whether its outputs are logits and depend on nothing but the
+follows them. `check` examines it on a few images: what is in its code
+(`program_checks`), whether its outputs are logits and depend on nothing but the
 image (`logit_checks`), and whether its gradients exist, are neither zero nor
 gigantic (`gradient_checks`) and are those of the logits (`finite_differences`).
-`hindsight` examines what attacks left.
+`post_attack` examines what attacks left.
 
-A suspicion is no proof of masking, and no suspicion no proof of robustness: an
+A warning is no proof of masking, and no warning no proof of robustness: an
 attack made for the classifier at hand, an adaptive one, decides.
 
 Example:
   >>> import jax.numpy as jnp
   >>> import numpy as np
-  >>> from rnascl_jax.attacks import masking
+  >>> from rnascl_jax.attacks.checks import pre_attack
   >>> def logits_fn(images):
   ...   return 1000 * images.reshape(-1, 4) @ jnp.eye(4, 3)
   >>> images = np.eye(4, dtype=np.float32)[:2].reshape(2, 2, 2, 1)
-  >>> for suspicion in masking.before(logits_fn, images, np.arange(2)):
-  ...   print(suspicion.kind)
+  >>> for warning in pre_attack.check(logits_fn, images, np.arange(2)):
+  ...   print(warning.kind)
   saturated softmax
 
 References:
@@ -39,16 +39,16 @@ import numpy as np
 
 from rnascl_jax import losses
 from rnascl_jax.attacks import arguments, compiled
-from rnascl_jax.attacks.masking import (
+from rnascl_jax.attacks.checks import (
   finite_differences,
   gradient_checks,
-  jaxpr_lint,
   logit_checks,
+  program_checks,
 )
-from rnascl_jax.attacks.masking.suspicion import Suspicion
+from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.base import Array, LogitsFn
 
-# `before` looks at this many images.
+# `check` looks at this many images.
 MAX_IMAGES = 32
 # Share of the derivative by which the gradient may be wrong in most directions.
 _GRADIENT_TOLERANCE = 0.1
@@ -70,13 +70,13 @@ class _Gradients(NamedTuple):
   weighted: Array
 
 
-def before(
+def check(
   logits_fn: LogitsFn,
   images: np.ndarray | Array,
   labels: np.ndarray | Array,
   *,
   allow_probabilities: bool = False,
-) -> tuple[Suspicion, ...]:
+) -> tuple[AttackWarning, ...]:
   """Examines a classifier before it is attacked.
 
   Compiles two programs, one of the logits and one of the gradients, and runs
@@ -108,9 +108,9 @@ def before(
     logit_checks.refuse_infinite(logits)
     if not allow_probabilities:
       logit_checks.refuse_probabilities(logits)
-    steps = jaxpr_lint.steps(logits_fn, images.shape[1:], images.dtype)
+    steps = program_checks.steps(logits_fn, images.shape[1:], images.dtype)
     return (
-      *jaxpr_lint.certain(steps),
+      *program_checks.certain(steps),
       *_measured(logits_fn, steps, images, labels, logits),
     )
 
@@ -123,17 +123,17 @@ def _measured(logits_fn, steps, images, labels, logits):
     found = _gradients(classifier, images, labels, weights)
   except gradient_checks.MISSING as error:
     return [_no_gradient(error)]
-  resolution = jaxpr_lint.resolution(steps)
-  suspicions = gradient_checks.degenerate(
+  resolution = program_checks.resolution(steps)
+  warnings = gradient_checks.degenerate(
     found.logits, labels, found.cross_entropy, found.margin
   )
   unsteady = logit_checks.repeated(
     logits, _evaluate(classifier, images)
   ) or logit_checks.alone(logits_fn, images, logits, found.logits, resolution)
-  if not jaxpr_lint.is_random(steps):
-    suspicions += unsteady
+  if not program_checks.is_random(steps):
+    warnings += unsteady
   if any(s.kind == logit_checks.NOT_DETERMINISTIC for s in unsteady):
-    return suspicions
+    return warnings
   evaluate = _evaluate_alone if unsteady else _evaluate
   errors = finite_differences.errors(
     functools.partial(evaluate, classifier),
@@ -142,8 +142,8 @@ def _measured(logits_fn, steps, images, labels, logits):
     resolution,
   )
   if errors.size and np.median(errors) > _GRADIENT_TOLERANCE:
-    suspicions.append(_wrong_gradient(errors, jaxpr_lint.measurable(steps)))
-  return suspicions
+    warnings.append(_wrong_gradient(errors, program_checks.measurable(steps)))
+  return warnings
 
 
 @compiled.jit
@@ -180,9 +180,9 @@ def _gradients(
   return jax.vmap(of_one)(images, labels, weights)
 
 
-def _no_gradient(error: Exception) -> Suspicion:
+def _no_gradient(error: Exception) -> AttackWarning:
   first = (str(error).strip() or type(error).__name__).splitlines()[0]
-  return Suspicion(
+  return AttackWarning(
     'no gradient',
     f'JAX has no gradient of logits_fn for single images ("{first}"): attacks '
     'by gradients cannot run. Use black-box attacks (Square), or give the part '
@@ -190,15 +190,15 @@ def _no_gradient(error: Exception) -> Suspicion:
   )
 
 
-def _wrong_gradient(errors, hidden: list[Suspicion]) -> Suspicion:
+def _wrong_gradient(errors, hidden: list[AttackWarning]) -> AttackWarning:
   wrong = int((errors > _GRADIENT_TOLERANCE).sum())
-  return Suspicion(
+  return AttackWarning(
     'wrong gradient',
     f'Along {wrong} of {len(errors)} random directions, what the gradient says '
     'and how the logits change differ by more than '
     f'{100 * _GRADIENT_TOLERANCE:.0f} % (median: {100 * np.median(errors):.0f} '
     '%), so that attacks by gradients are led astray. '
-    + ''.join(f'Perhaps {suspicion.message} ' for suspicion in hidden)
+    + ''.join(f'Perhaps {warning.message} ' for warning in hidden)
     + 'Attack a copy of the classifier without what changes its gradient, or '
     'with a better substitute (BPDA, Athalye et al. 2018), and compare with '
     'black-box attacks (Square).',

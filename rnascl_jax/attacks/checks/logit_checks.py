@@ -2,7 +2,7 @@
 
 Example:
   >>> import numpy as np
-  >>> from rnascl_jax.attacks.masking import logit_checks
+  >>> from rnascl_jax.attacks.checks import logit_checks
   >>> logit_checks.refuse_probabilities(np.array([[.5, .6], [.1, .9]]))
   >>> logit_checks.refuse_probabilities(np.array([[.4, .6], [.1, .9]]))
   ... # doctest: +ELLIPSIS
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax.attacks.masking.suspicion import Suspicion
+from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.base import Array, LogitsFn
 
 NOT_DETERMINISTIC = 'not deterministic'
@@ -68,11 +68,11 @@ def refuse_probabilities(logits: np.ndarray) -> None:
       'once more, which flattens the gradient. Return logits, without the '
       'softmax (log-probabilities do as well). If these are logits all the '
       'same, checks=False of auto_attack (allow_probabilities=True of '
-      'masking.before) lets them pass.'
+      'pre_attack.check) lets them pass.'
     )
 
 
-def repeated(logits: np.ndarray, again: Array) -> list[Suspicion]:
+def repeated(logits: np.ndarray, again: Array) -> list[AttackWarning]:
   """Compares two evaluations of the same images by the same program.
 
   Args:
@@ -80,7 +80,7 @@ def repeated(logits: np.ndarray, again: Array) -> list[Suspicion]:
     again: [B, K].
 
   Returns:
-    A suspicion if they differ.
+    A warning if they differ.
   """
   if not _count_different(logits, again, _REPEAT_TOLERANCE):
     return []
@@ -93,7 +93,7 @@ def alone(
   logits: np.ndarray,
   logits_alone: Array,
   resolution: float,
-) -> list[Suspicion]:
+) -> list[AttackWarning]:
   """Compares logits of a batch with those of its images by themselves.
 
   Args:
@@ -105,7 +105,7 @@ def alone(
     resolution: relative spacing of the numbers that they are computed with.
 
   Returns:
-    A suspicion if they differ.
+    A warning if they differ.
   """
   tolerance = max(_BATCH_TOLERANCE, 8 * resolution)
   different = _count_different(logits, logits_alone, tolerance)
@@ -126,8 +126,8 @@ def _count_different(logits, others, tolerance):
   return int((~(distance <= tolerance * np.abs(logits).max())).sum())
 
 
-def _not_deterministic(count: int) -> Suspicion:
-  return Suspicion(
+def _not_deterministic(count: int) -> AttackWarning:
+  return AttackWarning(
     NOT_DETERMINISTIC,
     f'logits_fn gave different logits for the same {count} images when it was '
     'evaluated twice: an image counts as broken or robust by chance. If the '
@@ -137,8 +137,8 @@ def _not_deterministic(count: int) -> Suspicion:
   )
 
 
-def _coupled(different: int, count: int) -> Suspicion:
-  return Suspicion(
+def _coupled(different: int, count: int) -> AttackWarning:
+  return AttackWarning(
     'depends on the batch',
     f'The logits of {different} of {count} images depend on which others are '
     'in the batch, as with BatchNorm in training mode. Attacks see an image by '

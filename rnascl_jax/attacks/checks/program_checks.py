@@ -6,7 +6,7 @@ none. None of them is an error, and each is in honest networks too: a rounding
 of constants, the custom gradient of a layer, the `stop_gradient` of a softmax.
 What does not depend on the image or does not reach the logits is left out, and
 so are comparisons and indices that only select (relu, max-pooling) and custom
-gradients of JAX itself. `masking.before` measures whether gradients that are
+gradients of JAX itself. `pre_attack.check` measures whether gradients that are
 hidden or replaced are wrong.
 
 It sees a random number under a fixed key, which no repeated evaluation tells.
@@ -15,12 +15,12 @@ of a bilinear lookup, if they are computed from the image.
 
 Example:
   >>> import jax.numpy as jnp
-  >>> from rnascl_jax.attacks.masking import jaxpr_lint
+  >>> from rnascl_jax.attacks.checks import program_checks
   >>> def logits_fn(images):
   ...   images = jnp.round(16 * images) / 16
   ...   return images.reshape(-1, 4) @ jnp.eye(4, 3)
-  >>> for suspicion in jaxpr_lint.lint(logits_fn, (2, 2, 1), jnp.float32):
-  ...   print(suspicion.kind)
+  >>> for warning in program_checks.lint(logits_fn, (2, 2, 1), jnp.float32):
+  ...   print(warning.kind)
   rounding
 
 Reference:
@@ -36,9 +36,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnascl_jax.attacks.masking import dataflow
-from rnascl_jax.attacks.masking.dataflow import Step
-from rnascl_jax.attacks.masking.suspicion import Suspicion
+from rnascl_jax.attacks.checks import dataflow
+from rnascl_jax.attacks.checks.dataflow import Step
+from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.base import LogitsFn
 from rnascl_jax.runtime import jaxprs
 
@@ -65,7 +65,7 @@ class _Rule(NamedTuple):
 
 def lint(
   function: LogitsFn, image_shape: Sequence[int], dtype: Any
-) -> list[Suspicion]:
+) -> list[AttackWarning]:
   """Operations of a classifier that may mask its gradients.
 
   Compiles nothing.
@@ -76,7 +76,7 @@ def lint(
     dtype: of the images.
 
   Returns:
-    At most one suspicion of each kind.
+    At most one warning of each kind.
   """
   found = steps(function, image_shape, dtype)
   return [*certain(found), *measurable(found)]
@@ -90,8 +90,8 @@ def steps(
   return dataflow.steps(function, image)
 
 
-def certain(found: Sequence[Step]) -> list[Suspicion]:
-  """Random numbers, rounding, calls of Python: at most one suspicion of each.
+def certain(found: Sequence[Step]) -> list[AttackWarning]:
+  """Random numbers, rounding, calls of Python: at most one warning of each.
 
   Args:
     found: of `steps`.
@@ -99,10 +99,10 @@ def certain(found: Sequence[Step]) -> list[Suspicion]:
   Returns:
     What no measurement of the gradient makes harmless.
   """
-  return _suspicions(found, measurable=False)
+  return _warnings(found, measurable=False)
 
 
-def measurable(found: Sequence[Step]) -> list[Suspicion]:
+def measurable(found: Sequence[Step]) -> list[AttackWarning]:
   """Gradients that are hidden, replaced, or may not exist.
 
   Args:
@@ -111,7 +111,7 @@ def measurable(found: Sequence[Step]) -> list[Suspicion]:
   Returns:
     What is harmless where the gradient agrees with differences of the logits.
   """
-  return _suspicions(found, measurable=True)
+  return _warnings(found, measurable=True)
 
 
 def is_random(found: Sequence[Step]) -> bool:
@@ -133,14 +133,16 @@ def resolution(found: Sequence[Step]) -> float:
   return max((float(jnp.finfo(t).eps) for t in types), default=0.0)
 
 
-def _suspicions(found: Sequence[Step], measurable: bool) -> list[Suspicion]:
+def _warnings(found: Sequence[Step], measurable: bool) -> list[AttackWarning]:
   places = {
     rule: dict.fromkeys(str(step) for step in found if rule.applies(step))
     for rule in _RULES
     if rule.measurable == measurable
   }
   return [
-    Suspicion(rule.kind, f'logits_fn {rule.message.format(_list(list(some)))}')
+    AttackWarning(
+      rule.kind, f'logits_fn {rule.message.format(_list(list(some)))}'
+    )
     for rule, some in places.items()
     if some
   ]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from rnascl_jax.attacks.masking import dataflow, jaxpr_lint
+from rnascl_jax.attacks.checks import dataflow, program_checks
 from rnascl_jax.models import networks, teachers
 from tests import attack_networks
 
@@ -28,7 +28,7 @@ def logits(features):
 
 
 def kinds(function, shape=SHAPE, dtype=jnp.float32):
-  return [found.kind for found in jaxpr_lint.lint(function, shape, dtype)]
+  return [found.kind for found in program_checks.lint(function, shape, dtype)]
 
 
 @jax.custom_vjp
@@ -189,9 +189,9 @@ def test_hidden_and_custom_gradients_loops_and_callbacks_are_found():
 
 
 def test_a_message_names_operation_and_line():
-  (found,) = jaxpr_lint.lint(ROUNDING['round'], SHAPE, jnp.float32)
+  (found,) = program_checks.lint(ROUNDING['round'], SHAPE, jnp.float32)
 
-  assert 'round at test_jaxpr_lint.py:' in found.message
+  assert 'round at test_program_checks.py:' in found.message
   assert '/' not in found.message.split('BPDA')[0]
 
 
@@ -204,7 +204,7 @@ def test_many_places_are_counted():
     x = jnp.round(x * 4)
     return logits(jnp.round(x * 5))
 
-  (found,) = jaxpr_lint.lint(function, SHAPE, jnp.float32)
+  (found,) = program_checks.lint(function, SHAPE, jnp.float32)
 
   assert found.message.count('round at') == 3
   assert '2 more)' in found.message
@@ -241,7 +241,7 @@ ACTIVATIONS = (
 
 
 @pytest.mark.parametrize('name', ACTIVATIONS)
-def test_activations_of_jax_raise_no_suspicion(name):
+def test_activations_of_jax_raise_no_warning(name):
   # The gradient that a softmax hides is zero, which only a measurement shows.
   found = kinds(lambda x: getattr(jax.nn, name)(flat(x)))
 
@@ -270,10 +270,10 @@ def test_resolution_is_that_of_the_coarsest_type_on_the_way():
     return logits(flat(images).astype(dtype)).astype(images.dtype)
 
   def resolution(dtype):
-    steps = jaxpr_lint.steps(
+    steps = program_checks.steps(
       functools.partial(function, dtype=dtype), SHAPE, jnp.float32
     )
-    return jaxpr_lint.resolution(steps)
+    return program_checks.resolution(steps)
 
   assert resolution(jnp.float32) == 2**-23
   assert resolution(jnp.bfloat16) == 2**-7

@@ -2,12 +2,12 @@
 
 Example:
   >>> import numpy as np
-  >>> from rnascl_jax.attacks.masking import gradient_checks
+  >>> from rnascl_jax.attacks.checks import gradient_checks
   >>> logits, labels = np.array([[900., 0.], [1., 0.]]), np.array([0, 0])
   >>> gradients = np.ones([2, 4, 4, 1])
-  >>> for suspicion in gradient_checks.degenerate(
+  >>> for warning in gradient_checks.degenerate(
   ...   logits, labels, gradients, gradients):
-  ...   print(suspicion.kind)
+  ...   print(warning.kind)
   saturated softmax
 
 Reference:
@@ -21,8 +21,8 @@ import numpy as np
 
 from rnascl_jax import losses
 from rnascl_jax.attacks import compiled
-from rnascl_jax.attacks.masking import logit_checks
-from rnascl_jax.attacks.masking.suspicion import Suspicion
+from rnascl_jax.attacks.checks import logit_checks
+from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.base import Array, LogitsFn
 
 # What JAX raises where a function has no gradient, or cannot be lifted.
@@ -33,7 +33,7 @@ _EXPLODING = 1e6
 
 def flat(
   logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray
-) -> list[Suspicion]:
+) -> list[AttackWarning]:
   """Looks for a gradient that is exactly zero wherever an attack begins.
 
   Args:
@@ -42,7 +42,7 @@ def flat(
     labels: [B].
 
   Returns:
-    A suspicion if the gradient of the margin is zero for all images; none if
+    A warning if the gradient of the margin is zero for all images; none if
     the classifier has no gradient, which attacks that need one say themselves.
 
   Raises:
@@ -77,7 +77,7 @@ def _slopes(
 
 def degenerate(
   logits: Array, labels: Array, by_cross_entropy: Array, by_margin: Array
-) -> list[Suspicion]:
+) -> list[AttackWarning]:
   """Looks for gradients that are exactly zero, not finite, or above 1e6.
 
   A gradient of the cross-entropy counts as zero, too, where the probabilities
@@ -90,7 +90,7 @@ def degenerate(
     by_margin: [B, H, W, C], gradients of z_y - max z_other by the image.
 
   Returns:
-    At most one suspicion of each sort.
+    At most one warning of each sort.
   """
   of_loss, of_margin = _largest(by_cross_entropy), _largest(by_margin)
   margins = np.asarray(losses.margin(logits, labels))
@@ -115,8 +115,8 @@ def _largest(gradients):
   return np.abs(np.asarray(gradients).astype(np.float64)).max(axis=(1, 2, 3))
 
 
-def _zero(found: int, count: int) -> Suspicion:
-  return Suspicion(
+def _zero(found: int, count: int) -> AttackWarning:
+  return AttackWarning(
     'zero gradient',
     f'The gradient of the margin between logits is exactly zero for {found} of '
     f'{count} images: attacks by gradients cannot move them, and an image that '
@@ -126,8 +126,8 @@ def _zero(found: int, count: int) -> Suspicion:
   )
 
 
-def _saturated(found: int, count: int, apart: float) -> Suspicion:
-  return Suspicion(
+def _saturated(found: int, count: int, apart: float) -> AttackWarning:
+  return AttackWarning(
     'saturated softmax',
     f'The gradient of the cross-entropy is zero for {found} of {count} images, '
     'or a rounding error, though that of the margin between logits is not: '
@@ -138,8 +138,8 @@ def _saturated(found: int, count: int, apart: float) -> Suspicion:
   )
 
 
-def _exploding(found: int, count: int) -> Suspicion:
-  return Suspicion(
+def _exploding(found: int, count: int) -> AttackWarning:
+  return AttackWarning(
     'exploding gradient',
     f'The gradient is NaN, infinite or above {_EXPLODING:.0e} in some pixel '
     f'for {found} of {count} images, and attacks cannot follow it. Look in '
