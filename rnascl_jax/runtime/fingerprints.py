@@ -106,12 +106,12 @@ def of_classifier(
 def describe(value: Any) -> Any:
   """Gives the names, numbers and hashes that tell an attack from others.
 
-    Args:
-      value: numbers, strings, arrays, functions, partial functions, and
+  Args:
+    value: numbers, strings, arrays, functions, partial functions, and
       dataclasses, tuples, mappings and other objects of them.
 
-    Returns:
-      JSON, with a hash for each array.
+  Returns:
+    JSON, with a hash for each array.
   """
   seen: dict[int, tuple[int, Any]] = {}  # Numbers of objects, kept alive.
 
@@ -145,7 +145,7 @@ def _parts(value: Any) -> Any:
   if isinstance(value, Mapping):
     return dict(value)
   if isinstance(value, functools.partial):
-    return {'function': value.func, 'args': value.args, **value.keywords}
+    return {'function': value.func, 'with': [value.args, value.keywords]}
   name = getattr(value, '__qualname__', type(value).__qualname__)
   if isinstance(value, types.MethodType):
     return {'method': name, 'of': value.__self__}
