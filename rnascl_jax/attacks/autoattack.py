@@ -51,9 +51,9 @@ from rnascl_jax.attacks import (
   tasks,
 )
 from rnascl_jax.attacks.checks import (
-  ensemble_warnings,
   logit_checks,
   post_attack,
+  pre_attack,
 )
 from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.attacks.ensembles import Member
@@ -188,12 +188,12 @@ def auto_attack(
     description=f'{description}: ' if description else '',
     verbose=verbose,
   )
-  warnings = ensemble_warnings.of_images(images.shape)
+  warnings = pre_attack.channels(images.shape)
   if checks:
-    warnings += ensemble_warnings.beforehand(members, logits_fn, images, labels)
+    warnings += pre_attack.check_ensemble(members, logits_fn, images, labels)
   result = _run(task, members, num_classes, journal)
-  warnings += ensemble_warnings.replaced(given, members)
-  warnings += ensemble_warnings.afterwards(result, task.stop_early)
+  warnings += post_attack.replaced(given, members)
+  warnings += post_attack.after(result, task.stop_early)
   warnings += _of_logits(task, result)
   if checks and epsilon > 0 and result.robust.any():
     warnings += post_attack.large_epsilon(
@@ -209,7 +209,7 @@ def _of_logits(task: Task, result: Result) -> tuple[AttackWarning, ...]:
   """What the logits of the adversarial images show."""
   rows = np.flatnonzero(result.broken_by >= 0)
   logits = confirmation.logits(task, result.images[rows], rows)
-  return ensemble_warnings.infinite(logits)
+  return post_attack.infinite(logits)
 
 
 def _run(

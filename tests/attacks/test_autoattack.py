@@ -12,7 +12,7 @@ import pytest
 
 from rnascl_jax import attacks
 from rnascl_jax.attacks import confirmation, ensembles, lanes, norms, square
-from rnascl_jax.attacks.checks import ensemble_warnings
+from rnascl_jax.attacks.checks import pre_attack
 from rnascl_jax.runtime import fingerprints
 from tests import attack_networks as nets
 from tests import golden, official_autoattack
@@ -599,7 +599,7 @@ def test_a_random_classifier_is_suspicious_unless_all_members_draw_anew():
   noisy = attacks.Randomized(_noisy)
 
   def kinds(members):
-    found = ensemble_warnings.beforehand(members, noisy, images, labels)
+    found = pre_attack.check_ensemble(members, noisy, images, labels)
     return {warning.kind for warning in found}
 
   assert 'random numbers' in kinds(ensembles.standard())

@@ -177,20 +177,20 @@ def test_classifiers_that_differ_in_the_gradient_alone_differ():
   def through(function):
     return lambda images: function(images.reshape(1, -1))
 
-  found = [
+  classifiers = [
     _of(through(function))
     for function in (
       lambda x: x + (jnp.round(x) - x),
       lambda x: x + jax.lax.stop_gradient(jnp.round(x) - x),
-      _vjp_of(lambda x, given: (given,)),
-      _vjp_of(lambda x, given: (2 * given,)),
-      _vjp_of(lambda x, given: (3 * given,)),
-      _vjp_of(lambda x, given: (given * jnp.cos(x),)),
+      _vjp_of(lambda x, slope: (slope,)),
+      _vjp_of(lambda x, slope: (2 * slope,)),
+      _vjp_of(lambda x, slope: (3 * slope,)),
+      _vjp_of(lambda x, slope: (slope * jnp.cos(x),)),
     )
   ]
-  assert len({json.dumps(one) for one in found}) == len(found)
-  again = _of(through(_vjp_of(lambda x, given: (3 * given,))))
-  assert again == found[4]
+  assert len({json.dumps(one) for one in classifiers}) == len(classifiers)
+  again = _of(through(_vjp_of(lambda x, slope: (3 * slope,))))
+  assert again == classifiers[4]
 
 
 def test_a_classifier_without_a_derivative_has_a_fingerprint():
@@ -249,7 +249,7 @@ print(json.dumps([
 
 
 def test_fingerprints_are_equal_in_every_process():
-  found = set()
+  outputs = set()
   for seed, arguments in (('1', []), ('2', ['after another program'])):
     done = subprocess.run(
       [sys.executable, '-c', _SCRIPT, *arguments],
@@ -259,8 +259,8 @@ def test_fingerprints_are_equal_in_every_process():
       text=True,
       check=True,
     )
-    found.add(done.stdout)
-  assert len(found) == 1 and len(found.pop()) > 1000
+    outputs.add(done.stdout)
+  assert len(outputs) == 1 and len(outputs.pop()) > 1000
 
 
 def test_a_digest_tells_types_shapes_and_names_apart():

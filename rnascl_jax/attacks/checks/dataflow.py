@@ -1,7 +1,7 @@
 """Which operations of a function lie between its argument and its result.
 
-`steps` lists every equation of a function's jaxpr, those of all functions that
-it calls and of the bodies of loops included, and says of each
+`steps` lists every equation of a function's jaxpr, with those of all functions
+that it calls and of the bodies of loops, and says of each
 
 * which of its inputs depend on the function's argument,
 * whether the function's result depends on it,
@@ -29,13 +29,18 @@ Example:
 """
 
 import collections
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from jax.extend import source_info_util
+from jax.extend import core, source_info_util
 
-from rnascl_jax.attacks.checks import jaxpr_graph
 from rnascl_jax.runtime import jaxprs
+
+# Of these primitives, operands from this position on are indices.
+_INDICES = {'gather': 1, 'dynamic_slice': 1, 'dynamic_update_slice': 2}
+# What a factor of zeros and ones goes through on its way to the product.
+_SHAPING = ('broadcast_in_dim', 'reshape', 'squeeze', 'transpose')
 
 
 class Step(NamedTuple):
@@ -62,11 +67,6 @@ class Step(NamedTuple):
   def name(self) -> str:
     return self.equation.primitive.name
 
-  @property
-  def calls(self) -> bool:
-    """Whether it calls functions, whose equations are steps themselves."""
-    return bool(jaxprs.called(self.equation))
-
   def __str__(self) -> str:
     """The primitive and its line of code, without folders, if it is known."""
     infos = (equation.source_info for equation in reversed(self.path))
@@ -76,7 +76,7 @@ class Step(NamedTuple):
 
 
 def steps(function: Callable[..., Any], *arguments: Any) -> list[Step]:
-  """All operations of a function, in the order of evaluation.
+  """Lists all operations of a function, in the order of evaluation.
 
   Args:
     function: of arrays, giving arrays.
@@ -89,14 +89,13 @@ def steps(function: Callable[..., Any], *arguments: Any) -> list[Step]:
     what a kernel writes through a reference is not followed.
   """
   jaxpr = jaxprs.trace(function, *arguments)
-  graph = jaxpr_graph.Graph()
+  graph = _Graph()
   inputs = graph.new(len(jaxpr.invars))
   outputs = graph.enter(jaxpr, inputs, ())
-  edges = graph.edges
-  dependent = _closure(inputs, [(e.source, e.target) for e in edges])
-  values = [e for e in edges if dependent.isdisjoint(e.choices)]
-  needed = _closure(outputs, [(e.target, e.source) for e in edges])
-  valued = _closure(outputs, [(e.target, e.source) for e in values])
+  dependent = _closure(inputs, [(s, t) for s, t, _ in graph.edges])
+  needed = _closure(outputs, [(t, s) for s, t, _ in graph.edges])
+  by_value = [e for e in graph.edges if dependent.isdisjoint(e[2])]
+  valued = _closure(outputs, [(t, s) for s, t, _ in by_value])
   return [
     Step(
       path,
@@ -109,13 +108,140 @@ def steps(function: Callable[..., Any], *arguments: Any) -> list[Step]:
 
 
 def _closure(starts: Iterable[int], edges: Iterable[tuple[int, int]]) -> set:
-  """All that can be reached from some numbers."""
+  """Gives all numbers that edges lead to from some numbers."""
   following = collections.defaultdict(list)
   for source, target in edges:
     following[source].append(target)
-  found, waiting = set(starts), list(starts)
+  reached, waiting = set(starts), list(starts)
   while waiting:
-    fresh = set(following[waiting.pop()]) - found
-    found |= fresh
+    fresh = set(following[waiting.pop()]) - reached
+    reached |= fresh
     waiting.extend(fresh)
-  return found
+  return reached
+
+
+class _Graph:
+  """The values of a program, as numbers, and what each is computed from.
+
+  Functions are entered wherever they are called, so that one which is called
+  twice, of the image and of a constant, has other numbers each time. A loop's
+  body is entered once, and its results lead back to its operands.
+
+  Attributes:
+    edges: a value, another one that is computed from it, and the values among
+      which it selects there; none where it is a value itself.
+    equations: the path of each, its operands and its results.
+  """
+
+  def __init__(self):
+    self.edges: list[tuple[int, int, tuple[int, ...]]] = []
+    self.equations: list[tuple[tuple, list[int], list[int]]] = []
+    self._numbers = itertools.count()
+    self._masks: set[int] = set()  # Numbers of factors of zeros and ones.
+
+  def new(self, count: int) -> list[int]:
+    """Gives numbers that no value has yet."""
+    return list(itertools.islice(self._numbers, count))
+
+  def enter(
+    self, jaxpr: Any, inputs: Sequence[int], path: tuple[Any, ...]
+  ) -> list[int]:
+    """Adds the equations of a function for one call; gives its results."""
+    numbers = dict(zip(jaxpr.invars, inputs, strict=True))
+
+    def read(atoms):
+      # Constants are new; those with a name stay the same value.
+      return [
+        number
+        if isinstance(atom, core.Literal)
+        else numbers.setdefault(atom, number)
+        for atom, number in zip(atoms, self.new(len(atoms)), strict=True)
+      ]
+
+    for equation in jaxpr.eqns:
+      reads = read(equation.invars)
+      writes = self._apply(equation, reads, (*path, equation))
+      numbers.update(zip(equation.outvars, writes, strict=True))
+      self.equations.append(((*path, equation), reads, writes))
+    return read(jaxpr.outvars)
+
+  def _link(self, sources, targets):
+    self.edges += [(s, t, ()) for s, t in zip(sources, targets, strict=False)]
+
+  def _apply(self, equation, reads, path):
+    """Adds the edges of one equation; gives the numbers of its results."""
+    name, params = equation.primitive.name, equation.params
+    if name == 'scan':
+      begin, count = jaxprs.scan_operands(equation)
+      body = jaxprs.opened(params['jaxpr'])
+      return self._loop(body, reads, begin, self.new(count), path)
+    if name == 'while':
+      begin, constants = params['cond_nconsts'], params['body_nconsts']
+      carry, writes = (self.new(len(equation.outvars)) for _ in range(2))
+      body = jaxprs.opened(params['body_jaxpr'])
+      self._loop(body, reads[begin:], constants, carry, path)
+      condition = jaxprs.opened(params['cond_jaxpr'])
+      (more,) = self.enter(condition, [*reads[:begin], *carry], path)
+      self._link(carry, writes)
+      self.edges += [(more, write, tuple(carry)) for write in writes]
+      return writes
+    if name == 'cond':
+      writes = self.new(len(equation.outvars))
+      results = []
+      for branch in params['branches']:
+        results.append(self.enter(jaxprs.opened(branch), reads[1:], path))
+        self._link(results[-1], writes)
+      for write, *among in zip(writes, *results, strict=True):
+        self.edges.append((reads[0], write, tuple(among)))
+      return writes
+    called = jaxprs.called(equation)
+    if len(called) == 1 and _arity(called[0]) == _arity(equation):
+      return self.enter(called[0], reads, path)
+    return self._mix(equation, reads, path)
+
+  def _loop(self, body, reads, begin, carry, path):
+    """Adds a body whose operands from `begin` on are carried."""
+    end = begin + len(carry)
+    results = self.enter(body, [*reads[:begin], *carry, *reads[end:]], path)
+    self._link(reads[begin:end], carry)
+    self._link(results, carry)
+    return results
+
+  def _mix(self, equation, reads, path):
+    """Adds an operation, or one that calls functions in its own way."""
+    name = equation.primitive.name
+    writes = self.new(len(equation.outvars))
+    # What a scatter calls combines two numbers, and never sees an index.
+    for jaxpr in [] if name.startswith('scatter') else jaxprs.called(equation):
+      inputs = self.new(len(jaxpr.invars))
+      results = self.enter(jaxpr, inputs, path)
+      for pairs in ((reads, inputs), (results, writes)):
+        self.edges += [(s, t, ()) for s, t in itertools.product(*pairs)]
+    for i, source in enumerate(reads):
+      for j, target in enumerate(writes):
+        self.edges.append((source, target, self._among(name, reads, i, j)))
+    is_truth = (
+      name == 'convert_element_type' and equation.invars[0].aval.dtype == bool
+    )
+    if is_truth or (name in _SHAPING and self._masks.issuperset(reads)):
+      self._masks.update(writes)
+    return writes
+
+  def _among(self, name, reads, i, j):
+    """Gives what operand i selects among for result j; none if a value."""
+    if name == 'select_n' and i == 0:
+      return tuple(reads[1:])
+    if name in _INDICES and i >= _INDICES[name]:
+      return tuple(reads[: _INDICES[name]])
+    if name.startswith('scatter') and i == 1:
+      return reads[0], reads[2]
+    if name == 'sort' and i != j:
+      return (reads[j],)
+    if name == 'mul' and reads[i] in self._masks:
+      return (reads[1 - i],)
+    return ()
+
+
+def _arity(function):
+  """Gives the numbers of operands and results of an equation or a jaxpr."""
+  return len(function.invars), len(function.outvars)

@@ -4,9 +4,8 @@ Example:
   >>> import numpy as np
   >>> from rnascl_jax.attacks.checks import gradient_checks
   >>> logits, labels = np.array([[900., 0.], [1., 0.]]), np.array([0, 0])
-  >>> gradients = np.ones([2, 4, 4, 1])
-  >>> for warning in gradient_checks.degenerate(
-  ...   logits, labels, gradients, gradients):
+  >>> slopes = gradient_checks.Gradients(logits, *np.ones([2, 2, 4, 4, 1]))
+  >>> for warning in gradient_checks.degenerate(slopes, labels):
   ...   print(warning.kind)
   saturated softmax
 
@@ -14,6 +13,8 @@ Reference:
   Athalye, Carlini and Wagner, Obfuscated gradients give a false sense of
   security, ICML 2018, section 3: shattered, vanishing and exploding gradients.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,56 @@ MISSING = (ValueError, TypeError, NotImplementedError)
 _EXPLODING = 1e6
 
 
+class Gradients(NamedTuple):
+  """What attacks see of images, each evaluated by itself.
+
+  Attributes:
+    logits: [B, K].
+    cross_entropy: [B, H, W, C], gradients of the loss.
+    margin: [B, H, W, C], gradients of z_y - max z_other.
+    weighted: [B, H, W, C], gradients of weighted sums of the logits.
+  """
+
+  logits: Array
+  cross_entropy: Array
+  margin: Array
+  weighted: Array | None = None
+
+
+@compiled.jit
+def gradients(
+  logits_fn: LogitsFn,
+  images: Array,
+  labels: Array,
+  weights: Array | None = None,
+) -> Gradients:
+  """Computes gradients as attacks do: of one image at a time, lifted.
+
+  Args:
+    logits_fn: [B, H, W, C] -> [B, K], as `compiled.as_argument` has it.
+    images: [B, H, W, C].
+    labels: [B].
+    weights: [B, K], of the logits in `weighted`, which is None without them.
+
+  Returns:
+    The logits and their gradients.
+  """
+
+  def of_one(image, label, weight):
+    logits, pull = jax.vjp(lambda x: logits_fn(x[None])[0], image)
+
+    def slope(loss):
+      return jax.grad(lambda z: loss(z[None], label[None])[0])(logits)
+
+    slopes = [slope(losses.cross_entropy), slope(losses.margin)]
+    if weight is not None:
+      slopes.append(weight.astype(logits.dtype))
+    (pulled,) = jax.vmap(pull)(jnp.stack(slopes))
+    return Gradients(logits, *pulled)
+
+  return jax.vmap(of_one)(images, labels, weights)
+
+
 def flat(
   logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray
 ) -> list[AttackWarning]:
@@ -42,83 +93,62 @@ def flat(
     labels: [B].
 
   Returns:
-    A warning if the gradient of the margin is zero for all images; none if
-    the classifier has no gradient, which attacks that need one say themselves.
+    A warning if the gradient of the margin is zero for all images; none if the
+    classifier has no gradient, which attacks that need one say themselves.
 
   Raises:
     ValueError: if logits are NaN or infinite.
   """
   try:
-    logits, steepest = _slopes(logits_fn, images, labels)
+    slopes = gradients(logits_fn, images, labels)
   except MISSING:
     return []
-  logit_checks.refuse_infinite(np.asarray(logits))
-  if np.asarray(steepest).any():
+  logit_checks.refuse_infinite(np.asarray(slopes.logits))
+  if np.asarray(slopes.margin).any():
     return []
   return [_zero(len(images), len(images))]
 
 
-@compiled.jit
-def _slopes(
-  logits_fn: LogitsFn, images: Array, labels: Array
-) -> tuple[Array, Array]:
-  """Logits [B, K] and the steepest slope [B] of the margin, image by image."""
-
-  def of_one(image, label):
-    def margin(x):
-      logits = logits_fn(x[None])
-      return losses.margin(logits, label[None])[0], logits[0]
-
-    gradient, logits = jax.grad(margin, has_aux=True)(image)
-    return logits, jnp.abs(gradient).max()
-
-  return jax.vmap(of_one)(images, labels)
-
-
-def degenerate(
-  logits: Array, labels: Array, by_cross_entropy: Array, by_margin: Array
-) -> list[AttackWarning]:
+def degenerate(slopes: Gradients, labels: Array) -> list[AttackWarning]:
   """Looks for gradients that are exactly zero, not finite, or above 1e6.
 
   A gradient of the cross-entropy counts as zero, too, where the probabilities
   of all other classes are: it may be a rounding error then, after compilation.
 
   Args:
-    logits: [B, K].
+    slopes: what `gradients` gives.
     labels: [B].
-    by_cross_entropy: [B, H, W, C], gradients of the loss by the image.
-    by_margin: [B, H, W, C], gradients of z_y - max z_other by the image.
 
   Returns:
     At most one warning of each sort.
   """
-  of_loss, of_margin = _largest(by_cross_entropy), _largest(by_margin)
-  margins = np.asarray(losses.margin(logits, labels))
-  underflows = margins > -np.log(float(jnp.finfo(logits.dtype).tiny))
+  of_loss, of_margin = map(_largest, (slopes.cross_entropy, slopes.margin))
+  margins = np.asarray(losses.margin(slopes.logits, labels))
+  underflows = margins > -np.log(float(jnp.finfo(slopes.logits.dtype).tiny))
   count = len(margins)
   zero = of_margin == 0
   saturated = ((of_loss == 0) | underflows) & ~zero
   # Not >: a NaN explodes.
   exploding = ~(np.maximum(of_loss, of_margin) <= _EXPLODING)
-  found = []
+  warnings = []
   if zero.any():
-    found.append(_zero(int(zero.sum()), count))
+    warnings.append(_zero(int(zero.sum()), count))
   if saturated.any():
     apart = float(margins[saturated].max())
-    found.append(_saturated(int(saturated.sum()), count, apart))
+    warnings.append(_saturated(int(saturated.sum()), count, apart))
   if exploding.any():
-    found.append(_exploding(int(exploding.sum()), count))
-  return found
+    warnings.append(_exploding(int(exploding.sum()), count))
+  return warnings
 
 
-def _largest(gradients):
-  return np.abs(np.asarray(gradients).astype(np.float64)).max(axis=(1, 2, 3))
+def _largest(slopes):
+  return np.abs(np.asarray(slopes).astype(np.float64)).max(axis=(1, 2, 3))
 
 
-def _zero(found: int, count: int) -> AttackWarning:
+def _zero(num: int, count: int) -> AttackWarning:
   return AttackWarning(
     'zero gradient',
-    f'The gradient of the margin between logits is exactly zero for {found} of '
+    f'The gradient of the margin between logits is exactly zero for {num} of '
     f'{count} images: attacks by gradients cannot move them, and an image that '
     'they leave unbroken says nothing. Look for rounding, saturation or dead '
     'units in logits_fn and give them a smooth substitute in the backward pass '
@@ -126,10 +156,10 @@ def _zero(found: int, count: int) -> AttackWarning:
   )
 
 
-def _saturated(found: int, count: int, apart: float) -> AttackWarning:
+def _saturated(num: int, count: int, apart: float) -> AttackWarning:
   return AttackWarning(
     'saturated softmax',
-    f'The gradient of the cross-entropy is zero for {found} of {count} images, '
+    f'The gradient of the cross-entropy is zero for {num} of {count} images, '
     'or a rounding error, though that of the margin between logits is not: '
     f'logits are up to {apart:.3g} apart, and their softmax is 0 and 1. '
     'Attacks on the cross-entropy (FGSM, PGD, APGD-CE) may do nothing there. '
@@ -138,11 +168,11 @@ def _saturated(found: int, count: int, apart: float) -> AttackWarning:
   )
 
 
-def _exploding(found: int, count: int) -> AttackWarning:
+def _exploding(num: int, count: int) -> AttackWarning:
   return AttackWarning(
     'exploding gradient',
     f'The gradient is NaN, infinite or above {_EXPLODING:.0e} in some pixel '
-    f'for {found} of {count} images, and attacks cannot follow it. Look in '
+    f'for {num} of {count} images, and attacks cannot follow it. Look in '
     'logits_fn for divisions by almost zero, long recurrences or an '
     'optimisation within, and attack through a substitute (BPDA or '
     'reparameterisation, Athalye et al. 2018).',

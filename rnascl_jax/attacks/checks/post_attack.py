@@ -8,13 +8,9 @@ nothing bounds the attack. Each function looks for one or two of these.
 Example:
   >>> import numpy as np
   >>> from rnascl_jax.attacks.checks import post_attack
-  >>> from rnascl_jax.attacks.checks.post_attack import Tried
-  >>> tried = [Tried('APGD-CE', False, 100), Tried('Square', True, 5000)]
-  >>> broken_by = np.array([-1, 0, 0, 1])
-  >>> steps = np.array([0, 3, 5, 420])
-  >>> for warning in post_attack.after(tried, broken_by, steps):
+  >>> for warning in post_attack.infinite(np.array([[1., 2.], [np.inf, 0.]])):
   ...   print(warning.kind)
-  black-box attack is stronger
+  infinite logits
 
 References:
   Athalye, Carlini and Wagner, Obfuscated gradients give a false sense of
@@ -24,14 +20,15 @@ References:
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from rnascl_jax.attacks import arguments, compiled, gradient, lifting
-from rnascl_jax.attacks.checks import gradient_checks
+from rnascl_jax.attacks.checks import gradient_checks, logit_checks
 from rnascl_jax.attacks.checks.warning import AttackWarning
+from rnascl_jax.attacks.ensembles import Member
+from rnascl_jax.attacks.result import MemberResult, Result
 from rnascl_jax.base import Array, LogitsFn
 
 # A black-box attack may lower robust accuracy by this much, as with the
@@ -44,60 +41,77 @@ _LATE_STEPS, _LATE_SHARE, _FEWEST_LATE = 10, 20, 3
 _MAX_IMAGES, _NUM_STEPS, _STEP_SIZE = 64, 20, 0.1
 
 
-class Tried(NamedTuple):
-  """An attack of an ensemble.
-
-  Attributes:
-    name: for people.
-    black_box: whether it uses no gradients.
-    num_steps: on an image, or in each of its restarts.
-  """
-
-  name: str
-  black_box: bool
-  num_steps: int
-
-
-def after(
-  tried: Sequence[Tried],
-  broken_by: np.ndarray,
-  steps: np.ndarray | None = None,
+def replaced(
+  given: Sequence[Member], members: Sequence[Member]
 ) -> tuple[AttackWarning, ...]:
-  """Examines the outcome of attacks that went one after the other.
+  """Warns of members that took the place of others, for few classes."""
+  return tuple(
+    AttackWarning(
+      'classes',
+      f'{new.label} took the place of {old.label}, whose loss is not defined '
+      'for 3 classes. Results compare only with evaluations that did the same.',
+    )
+    for old, new in zip(given, members, strict=True)
+    if new.name != old.name
+  )
+
+
+def infinite(logits: np.ndarray) -> tuple[AttackWarning, ...]:
+  """Warns of adversarial images with logits that are NaN or infinite.
 
   Args:
-    tried: the attacks, in their order; each attacked what the ones before it
-      had left.
-    broken_by: [N] integers, of all images evaluated: the position in `tried` of
-      what broke them, and negative where nothing did.
-    steps: [N] integers in [0, num_steps], after how many steps of that attack
-      an image was broken; the others count for nothing. None where attacks go
-      on to the end with images that are broken.
+    logits: [n, K] of all adversarial images.
+  """
+  bad = int((~np.isfinite(logits)).any(axis=-1).sum())
+  if not bad:
+    return ()
+  return (
+    AttackWarning(
+      'infinite logits',
+      f'The logits of {bad} of {len(logits)} adversarial images are NaN or '
+      'infinite: the classifier was driven out of the range of its numbers '
+      'rather than fooled. They count as broken. Look in logits_fn for '
+      'divisions by almost zero, logarithms and exponentials.',
+    ),
+  )
+
+
+def after(result: Result, stop_early: bool) -> tuple[AttackWarning, ...]:
+  """Examines what attacks that went one after the other left.
+
+  Args:
+    result: of AutoAttack; each member attacked what the ones before it left.
+    stop_early: whether an attack on an image ended when it was broken, so that
+      `result.steps` says when.
 
   Returns:
-    One warning for each black-box attack that lowers robust accuracy by more
-    than 0.2 points below what attacks by gradients had left, and for each
+    A warning for each member that was left out, each that broke images which
+    were not confirmed, each black-box attack that lowers robust accuracy by
+    more than 0.2 points below what attacks by gradients had left, and each
     attack that breaks more than 5 % of its images, and at least 3, in the last
     tenth of its steps.
   """
-  found = []
-  for place, attack in enumerate(tried):
-    broken = broken_by == place
+  members, count = result.members, len(result.broken_by)
+  warnings = [_left_out(m, result) for m in members if not m.num_trials]
+  warnings += [_rejected(m) for m in members if m.rejected]
+  earlier: list[str] = []  # Attacks by gradients.
+  for place, member in enumerate(members):
+    broken = result.broken_by == place
     num_broken = int(broken.sum())
-    earlier = [other.name for other in tried[:place] if not other.black_box]
-    if attack.black_box and earlier:
-      if num_broken * _BLACK_BOX_SHARE > len(broken_by):
-        found.append(
-          _stronger(attack, ', '.join(earlier), num_broken, len(broken_by))
-        )
-    if steps is not None:
-      is_late = steps[broken] * _LATE_STEPS > attack.num_steps * (
-        _LATE_STEPS - 1
-      )
-      num_late = int(is_late.sum())
-      if num_late >= _FEWEST_LATE and num_late * _LATE_SHARE > num_broken:
-        found.append(_late(attack, num_late, num_broken))
-  return tuple(found)
+    is_stronger = num_broken * _BLACK_BOX_SHARE > count
+    if member.black_box and earlier and is_stronger:
+      warnings.append(_stronger(member, ', '.join(earlier), num_broken, count))
+    if member.num_trials and not member.black_box:
+      earlier.append(member.label)
+    first_late = member.num_steps * (_LATE_STEPS - 1)
+    num_late = int((result.steps[broken] * _LATE_STEPS > first_late).sum())
+    if (
+      stop_early
+      and num_late >= _FEWEST_LATE
+      and num_late * _LATE_SHARE > num_broken
+    ):
+      warnings.append(_late(member, num_late, num_broken))
+  return tuple(warnings)
 
 
 def large_epsilon(
@@ -151,34 +165,55 @@ def large_epsilon(
   return (_unbounded(left, int(correct.sum())),)
 
 
-@compiled.jit
-def _predict(logits_fn: LogitsFn, images: Array) -> Array:
-  """Classes [B] of images each of which is a batch of its own."""
-  return jax.vmap(lambda x: logits_fn(x[None])[0].argmax())(images)
-
-
 def _is_correct(logits_fn, images, labels):
-  return np.asarray(_predict(logits_fn, images)) == labels
+  logits = logit_checks.evaluate_alone(logits_fn, images)
+  return np.asarray(logits).argmax(axis=-1) == labels
 
 
-def _stronger(
-  attack: Tried, earlier: str, num_broken: int, count: int
-) -> AttackWarning:
+def _left_out(member, result):
+  untargeted = [
+    f' {other.label} ran, which needs one class less.'
+    for other in result.members
+    if other.name == 'apgd_dlr' and other.num_trials
+  ]
   return AttackWarning(
-    'black-box attack is stronger',
-    f'{attack.name}, which uses no gradients, broke {num_broken} of {count} '
-    f'images ({100 * num_broken / count:.1f} points of robust accuracy) that '
-    f'{earlier} had left: gradients may be masked, and the robust accuracy too '
-    f'high. Run {attack.name} with more steps and restarts, and an attack made '
-    'for this classifier (Athalye et al. 2018; Croce and Hein 2020).',
+    'classes',
+    f'{member.label} was left out: it is not defined for {result.num_classes} '
+    f'classes.{"".join(untargeted)} Results compare only with evaluations that '
+    'left it out too.',
   )
 
 
-def _late(attack: Tried, num_late: int, num_broken: int) -> AttackWarning:
+def _rejected(member):
+  return AttackWarning(
+    'not confirmed',
+    f'{member.rejected} of {member.rejected + member.broken} images that '
+    f'{member.label} found do not fool the classifier when they are classified '
+    'once more in full float32, or are not in the ball. The classifier is '
+    'random or computes in low precision. They count as robust.',
+  )
+
+
+def _stronger(
+  member: MemberResult, earlier: str, num_broken: int, count: int
+) -> AttackWarning:
+  return AttackWarning(
+    'black-box attack is stronger',
+    f'{member.label}, which uses no gradients, broke {num_broken} of {count} '
+    f'images ({100 * num_broken / count:.1f} points of robust accuracy) that '
+    f'{earlier} had left: gradients may be masked, and the robust accuracy too '
+    f'high. Run {member.label} with more steps and restarts, and an attack '
+    'made for this classifier (Athalye et al. 2018; Croce and Hein 2020).',
+  )
+
+
+def _late(
+  member: MemberResult, num_late: int, num_broken: int
+) -> AttackWarning:
   return AttackWarning(
     'more steps still help',
-    f'{num_late} of the {num_broken} images that {attack.name} broke fell in '
-    f'the last tenth of its {attack.num_steps} steps: more steps would '
+    f'{num_late} of the {num_broken} images that {member.label} broke fell in '
+    f'the last tenth of its {member.num_steps} steps: more steps would '
     'probably break more images, and the robust accuracy may be too high. '
     'Double the steps until it no longer falls.',
   )

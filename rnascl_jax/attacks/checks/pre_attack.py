@@ -31,14 +31,12 @@ References:
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax import losses
-from rnascl_jax.attacks import arguments, compiled
+from rnascl_jax.attacks import arguments, compiled, randomized
 from rnascl_jax.attacks.checks import (
   finite_differences,
   gradient_checks,
@@ -46,28 +44,13 @@ from rnascl_jax.attacks.checks import (
   program_checks,
 )
 from rnascl_jax.attacks.checks.warning import AttackWarning
+from rnascl_jax.attacks.ensembles import Member
 from rnascl_jax.base import Array, LogitsFn
 
 # `check` looks at this many images.
 MAX_IMAGES = 32
 # Share of the derivative by which the gradient may be wrong in most directions.
 _GRADIENT_TOLERANCE = 0.1
-
-
-class _Gradients(NamedTuple):
-  """What attacks see of images, each evaluated by itself.
-
-  Attributes:
-    logits: [B, K].
-    cross_entropy: [B, H, W, C], gradients of the loss.
-    margin: [B, H, W, C], gradients of z_y - max z_other.
-    weighted: [B, H, W, C], gradients of weighted sums of the logits.
-  """
-
-  logits: Array
-  cross_entropy: Array
-  margin: Array
-  weighted: Array
 
 
 def check(
@@ -91,7 +74,7 @@ def check(
       for logits.
 
   Returns:
-    What looks suspicious; nothing for an honest network.
+    Warnings; none for an honest network.
 
   Raises:
     ValueError: as `arguments.check_inputs`, and if outputs are probabilities,
@@ -110,74 +93,73 @@ def check(
       logit_checks.refuse_probabilities(logits)
     steps = program_checks.steps(logits_fn, images.shape[1:], images.dtype)
     return (
-      *program_checks.certain(steps),
+      *program_checks.warnings(steps, measurable=False),
       *_measured(logits_fn, steps, images, labels, logits),
     )
 
 
+def check_ensemble(
+  members: Sequence[Member],
+  logits_fn: LogitsFn,
+  images: np.ndarray,
+  labels: np.ndarray,
+) -> tuple[AttackWarning, ...]:
+  """Does what `check` does, and accepts randomness that members average over.
+
+  Random numbers of a `Randomized` classifier are no reason for a warning if all
+  members draw them anew.
+  """
+  warnings = check(logits_fn, images, labels)
+  averaged = all(getattr(member.attack, 'draws', 1) > 1 for member in members)
+  if isinstance(logits_fn, randomized.Randomized) and averaged:
+    warnings = tuple(w for w in warnings if w.kind != program_checks.RANDOM)
+  return warnings
+
+
+def channels(shape: tuple[int, ...]) -> tuple[AttackWarning, ...]:
+  """Warns if the channels of images [N, H, W, C] seem to lie elsewhere."""
+  message = arguments.misplaced_channels(shape)
+  return (AttackWarning('channels', message),) if message else ()
+
+
 def _measured(logits_fn, steps, images, labels, logits):
-  """What the gradients, and repeated evaluations, of some images show."""
+  """Warns of what gradients and repeated evaluations of some images show."""
   classifier = compiled.as_argument(logits_fn)
   weights = np.zeros(logits.shape, images.dtype)
   try:
-    found = _gradients(classifier, images, labels, weights)
+    slopes = gradient_checks.gradients(classifier, images, labels, weights)
   except gradient_checks.MISSING as error:
     return [_no_gradient(error)]
   resolution = program_checks.resolution(steps)
-  warnings = gradient_checks.degenerate(
-    found.logits, labels, found.cross_entropy, found.margin
+  warnings = gradient_checks.degenerate(slopes, labels)
+  unsteady = logit_checks.unsteady(
+    logits_fn,
+    images,
+    logits,
+    again=_evaluate(classifier, images),
+    alone=slopes.logits,
+    resolution=resolution,
   )
-  unsteady = logit_checks.repeated(
-    logits, _evaluate(classifier, images)
-  ) or logit_checks.alone(logits_fn, images, logits, found.logits, resolution)
-  if not program_checks.is_random(steps):
+  if not any(map(program_checks.is_random, steps)):
     warnings += unsteady
-  if any(s.kind == logit_checks.NOT_DETERMINISTIC for s in unsteady):
+  if any(w.kind == logit_checks.NOT_DETERMINISTIC for w in unsteady):
     return warnings
-  evaluate = _evaluate_alone if unsteady else _evaluate
+  evaluate = logit_checks.evaluate_alone if unsteady else _evaluate
   errors = finite_differences.errors(
     functools.partial(evaluate, classifier),
-    lambda x, w: _gradients(classifier, x, labels, w).weighted,
+    lambda x, w: gradient_checks.gradients(classifier, x, labels, w).weighted,
     images,
     resolution,
   )
   if errors.size and np.median(errors) > _GRADIENT_TOLERANCE:
-    warnings.append(_wrong_gradient(errors, program_checks.measurable(steps)))
+    hidden = program_checks.warnings(steps, measurable=True)
+    warnings.append(_wrong_gradient(errors, hidden))
   return warnings
 
 
 @compiled.jit
 def _evaluate(logits_fn: LogitsFn, images: Array) -> Array:
   return logits_fn(images)
-
-
-@compiled.jit
-def _evaluate_alone(logits_fn: LogitsFn, images: Array) -> Array:
-  """Logits of images each of which is a batch of its own."""
-  return jax.vmap(lambda image: logits_fn(image[None])[0])(images)
-
-
-@compiled.jit
-def _gradients(
-  logits_fn: LogitsFn, images: Array, labels: Array, weights: Array
-) -> _Gradients:
-  """Gradients as attacks compute them: of one image at a time, lifted."""
-
-  def of_one(image, label, weight):
-    logits, pull = jax.vjp(lambda x: logits_fn(x[None])[0], image)
-
-    def slope(loss):
-      return jax.grad(lambda z: loss(z[None], label[None])[0])(logits)
-
-    slopes = [
-      slope(losses.cross_entropy),
-      slope(losses.margin),
-      weight.astype(logits.dtype),
-    ]
-    (pulled,) = jax.vmap(pull)(jnp.stack(slopes))
-    return _Gradients(logits, *pulled)
-
-  return jax.vmap(of_one)(images, labels, weights)
 
 
 def _no_gradient(error: Exception) -> AttackWarning:
