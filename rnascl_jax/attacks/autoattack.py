@@ -52,12 +52,8 @@ from rnascl_jax.attacks import (
 )
 from rnascl_jax.attacks.attack_input import AutoAttackInput
 from rnascl_jax.attacks.batch_slots import AttackLog, Finished
+from rnascl_jax.attacks.checks import logit_checks, post_attack, pre_attack
 from rnascl_jax.attacks.ensembles import EnsembleMember
-from rnascl_jax.attacks.masking import (
-  hindsight,
-  logit_checks,
-  of_ensembles,
-)
 from rnascl_jax.attacks.randomized import Randomized
 from rnascl_jax.attacks.result import AutoAttackResult, MemberResult
 from rnascl_jax.base import Array, Key, LogitsFn
@@ -177,24 +173,22 @@ def auto_attack(
     description=f'{description}: ' if description else '',
     verbose=verbose,
   )
-  suspicions = of_ensembles.of_images(images.shape)
+  warnings = pre_attack.channels(images.shape)
   if checks:
-    suspicions += of_ensembles.beforehand(members, logits_fn, images, labels)
+    warnings += pre_attack.check_ensemble(members, logits_fn, images, labels)
   result = _run(inputs, members, num_classes, journal)
-  suspicions += of_ensembles.replaced(asked_for, members)
-  suspicions += of_ensembles.afterwards(result, inputs.stop_early)
+  warnings += post_attack.replaced(asked_for, members)
+  warnings += post_attack.after(result, inputs.stop_early)
   rows = np.flatnonzero(result.broken_by >= 0)
-  suspicions += of_ensembles.infinite(
-    _logits(inputs, result.images[rows], rows)
-  )
+  warnings += post_attack.infinite(_logits(inputs, result.images[rows], rows))
   if checks and epsilon > 0 and result.robust.any():
-    suspicions += hindsight.large_epsilon(
+    warnings += post_attack.large_epsilon(
       logits_fn, images[result.robust], labels[result.robust]
     )
   if channels == 'first':
     moved = np.moveaxis(result.images, -1, 1)
     result = dataclasses.replace(result, images=moved)
-  return dataclasses.replace(result, suspicions=suspicions)
+  return dataclasses.replace(result, warnings=warnings)
 
 
 def _run(
@@ -221,7 +215,7 @@ def _run(
     epsilon=inputs.epsilon,
     norm=inputs.norm.name,
     members=(),
-    suspicions=(),
+    warnings=(),
   )
   for member in members:
     log = AttackLog(member.attack, count, num_classes)

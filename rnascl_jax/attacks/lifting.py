@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax.attacks import arguments, compiled, prediction
-from rnascl_jax.attacks.masking import gradient_checks
+from rnascl_jax.attacks.checks import gradient_checks
 from rnascl_jax.attacks.randomized import Randomized
 from rnascl_jax.base import Array, Key, LogitsFn
 
@@ -155,8 +155,8 @@ def perturb(
   logits_fn = compiled.as_argument(logits_fn)
   if checks and len(images) and epsilon > 0:
     looked_at = images[:_LOOKED_AT], labels[:_LOOKED_AT]
-    for suspicion in gradient_checks.flat(logits_fn, *looked_at):
-      warnings.warn(suspicion.message, stacklevel=2)
+    for warning in gradient_checks.flat(logits_fn, *looked_at):
+      warnings.warn(warning.message, stacklevel=2)
   parts = []
   size = max(min(batch_size, len(images)), 1)
   for rows, mask in prediction.padded_batches(len(images), size):

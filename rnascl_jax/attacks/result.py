@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnascl_jax.attacks.masking.suspicion import Suspicion
+from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.attacks.stepwise import NetworkPasses
 
 
@@ -56,7 +56,7 @@ class AutoAttackResult:
     epsilon: radius of the ball.
     norm: name of the ball's norm.
     members: results of the members, in their order.
-    suspicions: reasons to doubt the result.
+    warnings: reasons to doubt the result.
   """
 
   images: np.ndarray
@@ -68,7 +68,7 @@ class AutoAttackResult:
   epsilon: float
   norm: str
   members: tuple[MemberResult, ...]
-  suspicions: tuple[Suspicion, ...]
+  warnings: tuple[AttackWarning, ...]
 
   @property
   def clean_accuracy(self) -> float:
@@ -98,7 +98,7 @@ class AutoAttackResult:
         f'{member.label:10} {accuracy:7.2f}% {member.broken:7} '
         f'{member.attacked:6} {member.seconds:8.1f}'
       )
-    lines += [f'Warning: {reason.message}' for reason in self.suspicions]
+    lines += [f'Warning: {reason.message}' for reason in self.warnings]
     return '\n'.join(lines)
 
 

@@ -54,6 +54,8 @@ from rnascl_jax.attacks.batch_slots import Finished
 from rnascl_jax.runtime import files, lock, paths, processes
 
 SECONDS_BETWEEN_PARTS = 5.0
+# Of what attacks say of themselves, see `fingerprints`.
+_FORMAT = 2
 # Logits of the same network, on other devices or in other batches, differ by
 # rounding: by less than this share of the largest one in float32.
 _ROUNDING = 1e-3
@@ -110,7 +112,7 @@ class Journal(contextlib.AbstractContextManager):
         another one, or its logits differ by more than 0.001 of the largest one.
         The message says in what, and how to start afresh.
     """
-    about = files.to_json({**identity, **self._given})
+    about = files.to_json({'format': _FORMAT, **identity, **self._given})
     logits = np.asarray(logits)
     if self._parts() or (self._folder / 'identity.json').exists():
       self._check(about, logits)

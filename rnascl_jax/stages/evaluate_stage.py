@@ -85,8 +85,8 @@ def _evaluate(run: Run, model: Model, folder: pathlib.Path, stop: Stop) -> bool:
   subject = Subject(run, model, folder, split, size, stop)
   processes.on_main(shutil.rmtree, subject.unfinished, ignore_errors=True)
   # What is in a network's code is told before hours of attacks.
-  for suspicion in subject.suspicions:
-    logging.warning('%s: %s', model.name, suspicion.message)
+  for warning in subject.warnings:
+    logging.warning('%s: %s', model.name, warning.message)
   found = [_clean(subject), *_attacks(subject), *_auto_attack(subject)]
   curves = _curves(subject)
   arrays = {name: flags for _, named in found for name, flags in named.items()}
@@ -129,7 +129,7 @@ def _about(subject: Subject) -> dict[str, Any]:
     'parameters': networks.count_parameters(model.variables),
     'macs': _macs(run, model),
     'seconds': workdir.summary(model.folder)['seconds'],
-    'warnings': records.warnings(subject.suspicions),
+    'warnings': records.warnings(subject.warnings),
   }
 
 
@@ -172,7 +172,7 @@ def _ensemble(subject: Subject, ensemble: Ensemble, count: int) -> _Found:
   broken_by = np.full_like(result.broken_by, -1)
   broken_by[broken] = result.broken_by[broken]
   record = records.auto_attack(
-    ensemble, result, broken_by, path, subject.suspicions
+    ensemble, result, broken_by, path, subject.warnings
   )
   return record, {
     f'correct/{key}': result.correct & (broken_by < 0),

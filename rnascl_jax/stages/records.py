@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from rnascl_jax.attacks.masking.suspicion import Suspicion
+from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.attacks.result import AutoAttackResult, MemberResult
 from rnascl_jax.evaluation.attempt import Outcome
 from rnascl_jax.evaluation.classification import Clean
@@ -65,7 +65,7 @@ def auto_attack(
   result: AutoAttackResult,
   broken_by: np.ndarray,
   adversarial: str | None,
-  known: Collection[Suspicion],
+  known: Collection[AttackWarning],
 ) -> Record:
   """The record of AutoAttack.
 
@@ -96,13 +96,13 @@ def auto_attack(
     'norm': result.norm,
     'num_classes': result.num_classes,
     'members': members,
-    'warnings': warnings(s for s in result.suspicions if s not in known),
+    'warnings': warnings(s for s in result.warnings if s not in known),
   }
 
 
-def warnings(suspicions: Iterable[Suspicion]) -> list[Record]:
-  """Suspicions as JSON."""
-  return [{'kind': s.kind, 'message': s.message} for s in suspicions]
+def warnings(attack_warnings: Iterable[AttackWarning]) -> list[Record]:
+  """Warnings as JSON."""
+  return [{'kind': s.kind, 'message': s.message} for s in attack_warnings]
 
 
 def _members(result: AutoAttackResult, broken_by: np.ndarray) -> list[Record]:

@@ -18,9 +18,10 @@ import numpy as np
 from absl import logging
 
 from rnascl_jax import attacks
-from rnascl_jax.attacks import masking, norms
+from rnascl_jax.attacks import norms
 from rnascl_jax.attacks.batch_slots import Finished
-from rnascl_jax.attacks.masking.suspicion import Suspicion
+from rnascl_jax.attacks.checks import pre_attack
+from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.attacks.result import AutoAttackResult
 from rnascl_jax.base import Array, LogitsFn, Variables
 from rnascl_jax.config import resolve
@@ -160,10 +161,10 @@ class Subject:
     return self.folder / 'journal' / self.model.name
 
   @functools.cached_property
-  def suspicions(self) -> tuple[Suspicion, ...]:
+  def warnings(self) -> tuple[AttackWarning, ...]:
     """Reasons to doubt any attack on this model."""
-    images = self.images[: masking.MAX_IMAGES]
-    return masking.before(self.logits_fn, images, self.split.labels)
+    images = self.images[: pre_attack.MAX_IMAGES]
+    return pre_attack.check(self.logits_fn, images, self.split.labels)
 
   def attack(
     self, trial: Trial, epsilon: float | Array, count: int = 0

@@ -261,7 +261,7 @@ def test_images_broken_by_infinite_logits_are_said_to_be():
   found = auto_attack(overflows, images, labels=labels)
 
   assert found.members[0].broken == COUNT
-  assert [s.kind for s in found.suspicions] == ['infinite logits']
+  assert [s.kind for s in found.warnings] == ['infinite logits']
   assert '6 of 6 adversarial images' in str(found)
 
 
@@ -358,7 +358,7 @@ def test_channels_first_gives_the_verdict_of_the_transposed_classifier(make):
   np.testing.assert_array_equal(found.images, to_first(expected.images))
   np.testing.assert_array_equal(found.broken_by, expected.broken_by)
   assert 0 < found.members[0].broken < COUNT
-  assert found.suspicions == expected.suspicions
+  assert found.warnings == expected.warnings
 
 
 def test_perturb_returns_channels_where_they_were():
@@ -386,7 +386,7 @@ def test_a_random_classifier_may_have_channels_first():
 def test_axes_that_look_like_channels_first_are_warned_of():
   found = auto_attack(first, to_first(IMAGES))
 
-  assert 'channels' in [s.kind for s in found.suspicions]
+  assert 'channels' in [s.kind for s in found.warnings]
   assert "give channels='first'" in str(found)
   with pytest.warns(UserWarning, match="give channels='first'"):
     perturb(first, to_first(IMAGES))

@@ -12,7 +12,7 @@ import pytest
 
 from rnascl_jax import attacks
 from rnascl_jax.attacks import batch_slots, ensembles, norms, prediction, square
-from rnascl_jax.attacks.masking import of_ensembles
+from rnascl_jax.attacks.checks import pre_attack
 from rnascl_jax.runtime import fingerprints
 from tests import attack_networks as nets
 from tests import golden, official_autoattack
@@ -400,7 +400,7 @@ def test_with_few_classes_what_is_not_defined_is_left_out_and_said(
   result = run_on(logits_fn, images, labels, members=small()[1:3])
 
   found = [m.label for m in result.members if not m.num_trials]
-  said = [s.message for s in result.suspicions if s.kind == 'classes']
+  said = [s.message for s in result.warnings if s.kind == 'classes']
   assert found == left_out
   assert len(said) == len(left_out)
   assert result.members[1].num_trials == min(2, classes - 1)
@@ -423,7 +423,7 @@ def test_with_three_classes_the_dlr_loss_takes_the_place_of_the_targeted_one():
   assert [m.label for m in found.members] == ['APGD-DLR']
   assert found.members[0].broken > 0
   np.testing.assert_array_equal(found.images, alone.images)
-  assert [s.kind for s in found.suspicions] == ['classes']
+  assert [s.kind for s in found.warnings] == ['classes']
   assert 'APGD-DLR took the place of APGD-T' in str(found)
 
 
@@ -491,7 +491,7 @@ def test_what_is_not_confirmed_is_attacked_once_more(monkeypatch):
   assert calls == [expected.members[0].broken] * 2
   np.testing.assert_array_equal(never.robust, never.correct)
   assert never.members[0].rejected == expected.members[0].broken
-  assert [s.kind for s in never.suspicions] == ['not confirmed']
+  assert [s.kind for s in never.warnings] == ['not confirmed']
 
 
 @jax.tree_util.register_pytree_node_class
@@ -559,8 +559,8 @@ def test_a_random_classifier_is_suspicious_unless_all_members_draw_anew():
   noisy = attacks.Randomized(_noisy)
 
   def kinds(members):
-    found = of_ensembles.beforehand(members, noisy, images, labels)
-    return {suspicion.kind for suspicion in found}
+    found = pre_attack.check_ensemble(members, noisy, images, labels)
+    return {warning.kind for warning in found}
 
   assert 'random numbers' in kinds(ensembles.standard())
   assert 'random numbers' not in kinds(ensembles.rand())

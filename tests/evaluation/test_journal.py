@@ -143,6 +143,13 @@ def test_the_journal_of_another_network_is_refused(tmp_path):
     Journal(tmp_path, {'weights': 'b'}).start(_ABOUT, _LOGITS)
 
 
+def test_the_journal_of_an_older_format_is_refused(tmp_path):
+  Journal(tmp_path).start(_ABOUT, _LOGITS)
+  files.write_json(tmp_path / 'identity.json', _ABOUT)
+  with pytest.raises(ValueError, match=r'\(format: None there, 2 here\)'):
+    Journal(tmp_path).start(_ABOUT, _LOGITS)
+
+
 def test_the_journal_of_a_classifier_with_another_gradient_is_refused(tmp_path):
   """Its logits are the same, but attacks would have found others."""
 
@@ -217,7 +224,7 @@ def test_the_identity_is_json_for_people(tmp_path):
     {'epsilon': np.float32(0.5)}, _LOGITS
   )
   saved = files.read_json(tmp_path / 'identity.json')
-  assert saved == {'epsilon': 0.5, 'model': 'ce'}
+  assert saved == {'format': 2, 'epsilon': 0.5, 'model': 'ce'}
 
 
 class _Dying(Journal):

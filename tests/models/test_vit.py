@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from rnascl_jax.attacks.masking import dataflow
+from rnascl_jax.attacks.checks import dataflow
 from rnascl_jax.distillation import compare
 from rnascl_jax.losses import attention
 from rnascl_jax.models import networks, teachers

@@ -1,4 +1,4 @@
-"""Identities: equal for equal attacks and classifiers, and for no others."""
+"""Fingerprints: equal for equal attacks and classifiers, and for no others."""
 
 import dataclasses
 import functools
@@ -34,6 +34,10 @@ def _climb(logits, labels, weights=None):
   return logits, labels, weights
 
 
+def _dense(weights, images):
+  return jnp.tanh(images.reshape(len(images), -1) @ weights)
+
+
 def _scaled(by):
   return lambda logits: logits * by
 
@@ -65,9 +69,8 @@ class _Loss:
 
 _ONES, _ZEROS = np.ones(3), np.zeros(3)
 _DIFFERENT = [
-  (lambda x: x + 1, lambda x: x + 2),
-  (lambda x: jnp.tanh(x), lambda x: jnp.sin(x)),
-  (lambda x: [i + 1 for i in x], lambda x: [i + 2 for i in x]),
+  (jnp.tanh, jnp.sin),
+  (_dense, _climb),
   (lambda x, by=1: x * by, lambda x, by=2: x * by),
   (lambda x, *, by=1: x * by, lambda x, *, by=2: x * by),
   (_scaled(1.0), _scaled(2.0)),
@@ -112,13 +115,9 @@ def test_what_refers_to_itself_is_described():
   def odd(n):
     return n and even(n - 1)
 
-  found: list[Any] = [even, logging.getLogger(__name__)]
-  found.append(found)
-  assert 'cycle' in json.dumps(fingerprints.describe(found))
-
-
-def _dense(weights, images):
-  return jnp.tanh(images.reshape(len(images), -1) @ weights)
+  values: list[Any] = [even, logging.getLogger(__name__)]
+  values.append(values)
+  assert 'again 0' in json.dumps(fingerprints.describe(values))
 
 
 def _vjp_of(derivative):
@@ -152,6 +151,13 @@ def _kinds(weights):
   }
 
 
+def test_another_version_of_jax_makes_another_classifier(monkeypatch):
+  before = _of(_kinds(_WEIGHTS)['closure'])
+  monkeypatch.setattr(jax, '__version__', '0.0.1')
+  after = _of(_kinds(_WEIGHTS)['closure'])
+  assert before | {'jax': '0.0.1'} == after != before
+
+
 @pytest.mark.parametrize('kind', _kinds(_WEIGHTS))
 def test_a_weight_that_changes_by_rounding_makes_another_classifier(kind):
   changed = _WEIGHTS.copy()
@@ -171,23 +177,23 @@ def test_classifiers_that_differ_in_the_gradient_alone_differ():
   def through(function):
     return lambda images: function(images.reshape(1, -1))
 
-  found = [
+  classifiers = [
     _of(through(function))
     for function in (
       lambda x: x + (jnp.round(x) - x),
       lambda x: x + jax.lax.stop_gradient(jnp.round(x) - x),
-      _vjp_of(lambda x, given: (given,)),
-      _vjp_of(lambda x, given: (2 * given,)),
-      _vjp_of(lambda x, given: (3 * given,)),
-      _vjp_of(lambda x, given: (given * jnp.cos(x),)),
+      _vjp_of(lambda x, slope: (slope,)),
+      _vjp_of(lambda x, slope: (2 * slope,)),
+      _vjp_of(lambda x, slope: (3 * slope,)),
+      _vjp_of(lambda x, slope: (slope * jnp.cos(x),)),
     )
   ]
-  assert len({json.dumps(one) for one in found}) == len(found)
-  again = _of(through(_vjp_of(lambda x, given: (3 * given,))))
-  assert again == found[4]
+  assert len({json.dumps(one) for one in classifiers}) == len(classifiers)
+  again = _of(through(_vjp_of(lambda x, slope: (3 * slope,))))
+  assert again == classifiers[4]
 
 
-def test_a_classifier_without_a_derivative_has_an_identity():
+def test_a_classifier_without_a_derivative_has_a_fingerprint():
   def search(scale):
     def classify(images):
       scaled = scale * images.reshape(1, -1)
@@ -202,7 +208,7 @@ def test_a_classifier_without_a_derivative_has_an_identity():
   )
 
 
-def test_nothing_is_compiled_for_an_identity():
+def test_nothing_is_compiled_for_a_fingerprint():
   compiled = []
   jax.monitoring.register_event_duration_secs_listener(
     lambda event, *_, **__: compiled.append(event)
@@ -218,30 +224,32 @@ def test_nothing_is_compiled_for_an_identity():
 _SCRIPT = """
 import functools, json, sys
 import jax, numpy as np
-from rnascl_jax import attacks, classification, identity, losses, teachers
+from rnascl_jax import attacks
 from rnascl_jax.attacks import ensembles
-from tests import test_identity as t
+from rnascl_jax.models import networks, teachers
+from rnascl_jax.runtime import fingerprints
+from tests.runtime import test_fingerprints as t
 
 net = teachers.TEACHERS['small_resnet'](
   num_classes=10, features=(4, 8), stage_sizes=(1, 1), strides=(1, 2))
 shapes = jax.eval_shape(
   lambda: net.init(jax.random.key(0), np.zeros((1, 8, 8, 1)), train=False))
 variables = jax.tree.map(lambda x: np.full(x.shape, .1, x.dtype), shapes)
-classify = classification.classifier(net, variables)
+classify = networks.logits_fn(net, variables)
 if len(sys.argv) > 1:
   jax.jit(classify)(np.zeros((1, 8, 8, 1), np.float32))
 print(json.dumps([
-  identity.of_classifier(classify, (8, 8, 1), np.float32),
+  fingerprints.of_classifier(classify, (8, 8, 1), np.float32),
   *map(t._of, t._kinds(t._WEIGHTS).values()),
-  identity.describe([m.attack for m in ensembles.plus()]),
-  identity.describe(list(attacks.PRESETS.values())),
-  identity.describe([net, t._DIFFERENT, {1, 'a', 'b', None}]),
+  fingerprints.describe([m.attack for m in ensembles.plus()]),
+  fingerprints.describe(list(attacks.PRESETS.values())),
+  fingerprints.describe([net, t._DIFFERENT, {1, 'a', 'b', None}]),
 ], sort_keys=True))
 """
 
 
-def test_identities_are_equal_in_every_process():
-  found = set()
+def test_fingerprints_are_equal_in_every_process():
+  outputs = set()
   for seed, arguments in (('1', []), ('2', ['after another program'])):
     done = subprocess.run(
       [sys.executable, '-c', _SCRIPT, *arguments],
@@ -251,8 +259,8 @@ def test_identities_are_equal_in_every_process():
       text=True,
       check=True,
     )
-    found.add(done.stdout)
-  assert len(found) == 1 and len(found.pop()) > 1000
+    outputs.add(done.stdout)
+  assert len(outputs) == 1 and len(outputs.pop()) > 1000
 
 
 def test_a_digest_tells_types_shapes_and_names_apart():

@@ -13,7 +13,7 @@ Example:
   >>> import jax
   >>> import jax.numpy as jnp
   >>> import numpy as np
-  >>> from rnascl_jax.attacks.masking import finite_differences
+  >>> from rnascl_jax.attacks.checks import finite_differences
   >>> def logits_fn(images):
   ...   images = jax.lax.stop_gradient(images) + .5 * images
   ...   return jnp.sin(images.reshape(-1, 4) @ jnp.eye(4, 3))

@@ -1,24 +1,24 @@
 """Is a classifier fit to be attacked, or would it only look robust?
 
 A classifier whose gradients lead nowhere looks robust to every attack that
-follows them. `before` examines it on a few images: what is in its code
-(`jaxpr_lint`), whether its outputs are logits and depend on nothing but the
+follows them. `check` examines it on a few images: what is in its code
+(`program_checks`), whether its outputs are logits and depend on nothing but the
 image (`logit_checks`), and whether its gradients exist, are neither zero nor
 gigantic (`gradient_checks`) and are those of the logits (`finite_differences`).
-`hindsight` examines what attacks left.
+`post_attack` examines what attacks left.
 
-A suspicion is no proof of masking, and no suspicion no proof of robustness: an
+A warning is no proof of masking, and no warning no proof of robustness: an
 attack made for the classifier at hand, an adaptive one, decides.
 
 Example:
   >>> import jax.numpy as jnp
   >>> import numpy as np
-  >>> from rnascl_jax.attacks import masking
+  >>> from rnascl_jax.attacks.checks import pre_attack
   >>> def logits_fn(images):
   ...   return 1000 * images.reshape(-1, 4) @ jnp.eye(4, 3)
   >>> images = np.eye(4, dtype=np.float32)[:2].reshape(2, 2, 2, 1)
-  >>> for suspicion in masking.before(logits_fn, images, np.arange(2)):
-  ...   print(suspicion.kind)
+  >>> for warning in pre_attack.check(logits_fn, images, np.arange(2)):
+  ...   print(warning.kind)
   saturated softmax
 
 References:
@@ -31,52 +31,35 @@ References:
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax import losses
-from rnascl_jax.attacks import arguments, compiled
-from rnascl_jax.attacks.masking import (
+from rnascl_jax.attacks import arguments, compiled, randomized
+from rnascl_jax.attacks.checks import (
   finite_differences,
   gradient_checks,
-  jaxpr_lint,
   logit_checks,
+  program_checks,
 )
-from rnascl_jax.attacks.masking.suspicion import Suspicion
+from rnascl_jax.attacks.checks.warning import AttackWarning
+from rnascl_jax.attacks.ensembles import EnsembleMember
 from rnascl_jax.base import Array, LogitsFn
 
-# `before` looks at this many images.
+# `check` looks at this many images.
 MAX_IMAGES = 32
 # Share of the derivative by which the gradient may be wrong in most directions.
 _GRADIENT_TOLERANCE = 0.1
 
 
-class _Gradients(NamedTuple):
-  """What attacks see of images, each evaluated by itself.
-
-  Attributes:
-    logits: [B, K].
-    cross_entropy: [B, H, W, C], gradients of the loss.
-    margin: [B, H, W, C], gradients of z_y - max z_other.
-    weighted: [B, H, W, C], gradients of weighted sums of the logits.
-  """
-
-  logits: Array
-  cross_entropy: Array
-  margin: Array
-  weighted: Array
-
-
-def before(
+def check(
   logits_fn: LogitsFn,
   images: np.ndarray | Array,
   labels: np.ndarray | Array,
   *,
   allow_probabilities: bool = False,
-) -> tuple[Suspicion, ...]:
+) -> tuple[AttackWarning, ...]:
   """Examines a classifier before it is attacked.
 
   Compiles two programs, one of the logits and one of the gradients, and runs
@@ -91,7 +74,7 @@ def before(
       for logits.
 
   Returns:
-    What looks suspicious; nothing for an honest network.
+    Warnings; none for an honest network.
 
   Raises:
     ValueError: as `arguments.check_inputs`, and if outputs are probabilities,
@@ -108,42 +91,70 @@ def before(
     logit_checks.refuse_infinite(logits)
     if not allow_probabilities:
       logit_checks.refuse_probabilities(logits)
-    steps = jaxpr_lint.steps(logits_fn, images.shape[1:], images.dtype)
+    steps = program_checks.steps(logits_fn, images.shape[1:], images.dtype)
     return (
-      *jaxpr_lint.certain(steps),
+      *program_checks.warnings(steps, measurable=False),
       *_measured(logits_fn, steps, images, labels, logits),
     )
 
 
+def check_ensemble(
+  members: Sequence[EnsembleMember],
+  logits_fn: LogitsFn,
+  images: np.ndarray,
+  labels: np.ndarray,
+) -> tuple[AttackWarning, ...]:
+  """Does what `check` does, and accepts randomness that members average over.
+
+  Random numbers of a `Randomized` classifier are no reason for a warning if all
+  members draw them anew.
+  """
+  warnings = check(logits_fn, images, labels)
+  averaged = all(getattr(member.attack, 'draws', 1) > 1 for member in members)
+  if isinstance(logits_fn, randomized.Randomized) and averaged:
+    warnings = tuple(w for w in warnings if w.kind != program_checks.RANDOM)
+  return warnings
+
+
+def channels(shape: tuple[int, ...]) -> tuple[AttackWarning, ...]:
+  """Warns if the channels of images [N, H, W, C] seem to lie elsewhere."""
+  message = arguments.misplaced_channels(shape)
+  return (AttackWarning('channels', message),) if message else ()
+
+
 def _measured(logits_fn, steps, images, labels, logits):
-  """What the gradients, and repeated evaluations, of some images show."""
+  """Warns of what gradients and repeated evaluations of some images show."""
   classifier = compiled.as_argument(logits_fn)
   weights = np.zeros(logits.shape, images.dtype)
   try:
-    found = _gradients(classifier, images, labels, weights)
+    slopes = gradient_checks.gradients(classifier, images, labels, weights)
   except gradient_checks.MISSING as error:
     return [_no_gradient(error)]
-  resolution = jaxpr_lint.resolution(steps)
-  suspicions = gradient_checks.degenerate(
-    found.logits, labels, found.cross_entropy, found.margin
+  resolution = program_checks.resolution(steps)
+  warnings = gradient_checks.degenerate(slopes, labels)
+  unsteady = logit_checks.unsteady(
+    logits_fn,
+    images,
+    logits,
+    again=_evaluate(classifier, images),
+    alone=slopes.logits,
+    resolution=resolution,
   )
-  unsteady = logit_checks.repeated(
-    logits, _evaluate(classifier, images)
-  ) or logit_checks.alone(logits_fn, images, logits, found.logits, resolution)
-  if not jaxpr_lint.is_random(steps):
-    suspicions += unsteady
-  if any(s.kind == logit_checks.NOT_DETERMINISTIC for s in unsteady):
-    return suspicions
-  evaluate = _evaluate_alone if unsteady else _evaluate
+  if not any(map(program_checks.is_random, steps)):
+    warnings += unsteady
+  if any(w.kind == logit_checks.NOT_DETERMINISTIC for w in unsteady):
+    return warnings
+  evaluate = logit_checks.evaluate_alone if unsteady else _evaluate
   errors = finite_differences.errors(
     functools.partial(evaluate, classifier),
-    lambda x, w: _gradients(classifier, x, labels, w).weighted,
+    lambda x, w: gradient_checks.gradients(classifier, x, labels, w).weighted,
     images,
     resolution,
   )
   if errors.size and np.median(errors) > _GRADIENT_TOLERANCE:
-    suspicions.append(_wrong_gradient(errors, jaxpr_lint.measurable(steps)))
-  return suspicions
+    hidden = program_checks.warnings(steps, measurable=True)
+    warnings.append(_wrong_gradient(errors, hidden))
+  return warnings
 
 
 @compiled.jit
@@ -151,38 +162,9 @@ def _evaluate(logits_fn: LogitsFn, images: Array) -> Array:
   return logits_fn(images)
 
 
-@compiled.jit
-def _evaluate_alone(logits_fn: LogitsFn, images: Array) -> Array:
-  """Logits of images each of which is a batch of its own."""
-  return jax.vmap(lambda image: logits_fn(image[None])[0])(images)
-
-
-@compiled.jit
-def _gradients(
-  logits_fn: LogitsFn, images: Array, labels: Array, weights: Array
-) -> _Gradients:
-  """Gradients as attacks compute them: of one image at a time, lifted."""
-
-  def of_one(image, label, weight):
-    logits, pull = jax.vjp(lambda x: logits_fn(x[None])[0], image)
-
-    def slope(loss):
-      return jax.grad(lambda z: loss(z[None], label[None])[0])(logits)
-
-    slopes = [
-      slope(losses.cross_entropy),
-      slope(losses.margin),
-      weight.astype(logits.dtype),
-    ]
-    (pulled,) = jax.vmap(pull)(jnp.stack(slopes))
-    return _Gradients(logits, *pulled)
-
-  return jax.vmap(of_one)(images, labels, weights)
-
-
-def _no_gradient(error: Exception) -> Suspicion:
+def _no_gradient(error: Exception) -> AttackWarning:
   first = (str(error).strip() or type(error).__name__).splitlines()[0]
-  return Suspicion(
+  return AttackWarning(
     'no gradient',
     f'JAX has no gradient of logits_fn for single images ("{first}"): attacks '
     'by gradients cannot run. Use black-box attacks (Square), or give the part '
@@ -190,15 +172,15 @@ def _no_gradient(error: Exception) -> Suspicion:
   )
 
 
-def _wrong_gradient(errors, hidden: list[Suspicion]) -> Suspicion:
+def _wrong_gradient(errors, hidden: list[AttackWarning]) -> AttackWarning:
   wrong = int((errors > _GRADIENT_TOLERANCE).sum())
-  return Suspicion(
+  return AttackWarning(
     'wrong gradient',
     f'Along {wrong} of {len(errors)} random directions, what the gradient says '
     'and how the logits change differ by more than '
     f'{100 * _GRADIENT_TOLERANCE:.0f} % (median: {100 * np.median(errors):.0f} '
     '%), so that attacks by gradients are led astray. '
-    + ''.join(f'Perhaps {suspicion.message} ' for suspicion in hidden)
+    + ''.join(f'Perhaps {warning.message} ' for warning in hidden)
     + 'Attack a copy of the classifier without what changes its gradient, or '
     'with a better substitute (BPDA, Athalye et al. 2018), and compare with '
     'black-box attacks (Square).',

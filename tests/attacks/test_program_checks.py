@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from rnascl_jax.attacks.masking import dataflow, jaxpr_lint
+from rnascl_jax.attacks.checks import dataflow, program_checks
 from rnascl_jax.models import networks, teachers
 from tests import attack_networks
 
@@ -27,8 +27,17 @@ def logits(features):
   return features @ HEAD.astype(features.dtype)
 
 
-def kinds(function, shape=SHAPE, dtype=jnp.float32):
-  return [found.kind for found in jaxpr_lint.lint(function, shape, dtype)]
+def warnings(function, shape=SHAPE):
+  steps = program_checks.steps(function, shape, jnp.float32)
+  return [
+    warning
+    for measurable in (False, True)
+    for warning in program_checks.warnings(steps, measurable=measurable)
+  ]
+
+
+def kinds(function, shape=SHAPE):
+  return [warning.kind for warning in warnings(function, shape)]
 
 
 @jax.custom_vjp
@@ -189,10 +198,10 @@ def test_hidden_and_custom_gradients_loops_and_callbacks_are_found():
 
 
 def test_a_message_names_operation_and_line():
-  (found,) = jaxpr_lint.lint(ROUNDING['round'], SHAPE, jnp.float32)
+  (warning,) = warnings(ROUNDING['round'])
 
-  assert 'round at test_jaxpr_lint.py:' in found.message
-  assert '/' not in found.message.split('BPDA')[0]
+  assert 'round at test_program_checks.py:' in warning.message
+  assert '/' not in warning.message.split('BPDA')[0]
 
 
 def test_many_places_are_counted():
@@ -204,10 +213,10 @@ def test_many_places_are_counted():
     x = jnp.round(x * 4)
     return logits(jnp.round(x * 5))
 
-  (found,) = jaxpr_lint.lint(function, SHAPE, jnp.float32)
+  (warning,) = warnings(function)
 
-  assert found.message.count('round at') == 3
-  assert '2 more)' in found.message
+  assert warning.message.count('round at') == 3
+  assert '2 more)' in warning.message
 
 
 ACTIVATIONS = (
@@ -241,12 +250,12 @@ ACTIVATIONS = (
 
 
 @pytest.mark.parametrize('name', ACTIVATIONS)
-def test_activations_of_jax_raise_no_suspicion(name):
+def test_activations_of_jax_raise_no_warning(name):
   # The gradient that a softmax hides is zero, which only a measurement shows.
-  found = kinds(lambda x: getattr(jax.nn, name)(flat(x)))
+  masking = kinds(lambda x: getattr(jax.nn, name)(flat(x)))
 
-  assert set(found) <= {'stop_gradient'}
-  assert not found or 'soft' in name or 'sum' in name
+  assert set(masking) <= {'stop_gradient'}
+  assert not masking or 'soft' in name or 'sum' in name
 
 
 def test_networks_have_at_most_gradients_of_their_own():
@@ -270,10 +279,10 @@ def test_resolution_is_that_of_the_coarsest_type_on_the_way():
     return logits(flat(images).astype(dtype)).astype(images.dtype)
 
   def resolution(dtype):
-    steps = jaxpr_lint.steps(
+    steps = program_checks.steps(
       functools.partial(function, dtype=dtype), SHAPE, jnp.float32
     )
-    return jaxpr_lint.resolution(steps)
+    return program_checks.resolution(steps)
 
   assert resolution(jnp.float32) == 2**-23
   assert resolution(jnp.bfloat16) == 2**-7

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Suspicion(NamedTuple):
+class AttackWarning(NamedTuple):
   """What was seen that may make robust accuracy look higher than it is.
 
   Attributes:

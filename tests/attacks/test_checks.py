@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 from jax import lax
 
-from rnascl_jax.attacks import (
-  masking,
-)
-from rnascl_jax.attacks.masking import (
+from rnascl_jax.attacks.checks import (
   finite_differences,
   gradient_checks,
-  hindsight,
+  post_attack,
+  pre_attack,
 )
-from rnascl_jax.attacks.masking.hindsight import Tried
+from rnascl_jax.attacks.result import MemberResult, Result
+from rnascl_jax.attacks.stepwise import Passes
 from rnascl_jax.models import networks, teachers
 from tests import attack_networks
 
@@ -29,9 +28,9 @@ WEIGHTS = np.random.default_rng(7).normal(size=(2, 192, 16)) * 0.1
 @functools.cache
 def images():
   """Some of them black, white or of black and white pixels."""
-  found = np.random.default_rng(0).uniform(size=(COUNT, 8, 8, 3))
-  found[0], found[1], found[2:6] = 0, 1, found[2:6].round()
-  return found.astype(np.float32)
+  pixels = np.random.default_rng(0).uniform(size=(COUNT, 8, 8, 3))
+  pixels[0], pixels[1], pixels[2:6] = 0, 1, pixels[2:6].round()
+  return pixels.astype(np.float32)
 
 
 def honest(x):
@@ -44,11 +43,11 @@ def honest(x):
 def examine(function, **options):
   """What is suspicious about a classifier, all images being right."""
   labels = np.asarray(jax.jit(honest)(images()).argmax(axis=-1))
-  return masking.before(function, images(), labels, **options)
+  return pre_attack.check(function, images(), labels, **options)
 
 
-def kinds(suspicions):
-  return [suspicion.kind for suspicion in suspicions]
+def kinds(warnings):
+  return [warning.kind for warning in warnings]
 
 
 class Attending(nn.Module):
@@ -109,7 +108,7 @@ def test_honest_networks_pass_silently_in_double_precision():
     wide = images().astype(np.float64)
     labels = np.zeros(COUNT, int)
 
-    assert masking.before(honest, wide, labels) == ()
+    assert pre_attack.check(honest, wide, labels) == ()
 
 
 @jax.custom_vjp
@@ -187,29 +186,44 @@ PLANTED = {
 }
 
 
+SAYS = {
+  'rounding': 'rounds or compares',
+  'wrong gradient': 'led astray',
+  'random numbers': 'draws random numbers',
+  'not deterministic': 'evaluated twice',
+  'zero gradient': f'exactly zero for {COUNT} of {COUNT} images',
+  'saturated softmax': 'softmax is 0 and 1',
+  'depends on the batch': 'depend on which others are in the batch',
+  'exploding gradient': 'NaN, infinite or above 1e+06',
+  'python callback': 'calls Python from within',
+  'no gradient': 'attacks by gradients cannot run',
+}
+
+
 @pytest.mark.parametrize('name', PLANTED)
 def test_planted_defences_are_detected(name):
   function, expected = PLANTED[name]
 
-  found = examine(function)
+  warnings = examine(function)
 
-  assert set(kinds(found)) == expected
-  for suspicion in found:
-    assert suspicion.message.endswith('.')
+  assert set(kinds(warnings)) == expected
+  for warning in warnings:
+    assert SAYS[warning.kind] in warning.message
+    assert warning.message.endswith('.')
 
 
 def test_a_wrong_gradient_names_what_may_be_to_blame():
-  (found,) = examine(half_hidden)
+  (warning,) = examine(half_hidden)
 
-  assert 'stop_gradient at test_masking.py:' in found.message
-  assert f'of {4 * COUNT} random directions' in found.message
+  assert 'stop_gradient at test_checks.py:' in warning.message
+  assert f'of {4 * COUNT} random directions' in warning.message
 
 
 def test_saturation_says_how_many_and_what_does_not_suffer():
-  (found,) = examine(lambda x: 1e4 * honest(x))
+  (warning,) = examine(lambda x: 1e4 * honest(x))
 
-  assert f'of {COUNT} images' in found.message
-  assert 'margins (CW' in found.message
+  assert f'of {COUNT} images' in warning.message
+  assert 'margins (CW' in warning.message
 
 
 def softmax(x):
@@ -233,30 +247,30 @@ def test_logits_that_are_not_finite_are_refused():
 
 @pytest.mark.parametrize('value', (np.nan, np.inf, 2e6))
 def test_gradients_that_cannot_be_followed_are_counted(value):
-  gradients = np.ones([3, 2, 2, 1])
-  gradients[1, 0, 1] = value
+  slopes = np.ones([2, 3, 2, 2, 1])
+  slopes[0, 1, 0, 1] = value
 
-  (found,) = gradient_checks.degenerate(
-    np.eye(3), np.arange(3), gradients, np.ones_like(gradients)
+  (warning,) = gradient_checks.degenerate(
+    gradient_checks.Gradients(np.eye(3), *slopes), np.arange(3)
   )
 
-  assert found.kind == 'exploding gradient'
-  assert '1 of 3 images' in found.message
+  assert warning.kind == 'exploding gradient'
+  assert '1 of 3 images' in warning.message
 
 
 def test_inputs_that_mean_nothing_are_refused():
   with pytest.raises(ValueError, match='divide'):
-    masking.before(honest, images() * 255, np.zeros(COUNT, int))
+    pre_attack.check(honest, images() * 255, np.zeros(COUNT, int))
 
 
-def test_no_images_are_no_reason_for_suspicion():
-  assert masking.before(honest, images()[:0], np.zeros(0, int)) == ()
+def test_no_images_are_no_reason_for_a_warning():
+  assert pre_attack.check(honest, images()[:0], np.zeros(0, int)) == ()
 
 
 def test_one_image_is_enough():
-  found = masking.before(half_hidden, images()[-1:], np.zeros(1, int))
+  warnings = pre_attack.check(half_hidden, images()[-1:], np.zeros(1, int))
 
-  assert kinds(found) == ['wrong gradient']
+  assert kinds(warnings) == ['wrong gradient']
 
 
 def test_few_programs_are_compiled_for_few_images():
@@ -267,7 +281,7 @@ def test_few_programs_are_compiled_for_few_images():
     return honest(x)
 
   many = np.concatenate([images()] * 4)
-  masking.before(counted, many, np.zeros(len(many), int))
+  pre_attack.check(counted, many, np.zeros(len(many), int))
 
   # For shapes, the logits, the code and the gradients.
   assert sorted(batches) == [1, 1, 1, 32]
@@ -295,55 +309,76 @@ def test_errors_measure_the_share_of_a_gradient_that_is_hidden():
   np.testing.assert_allclose(squares, 0.09, rtol=1e-3)
 
 
-TRIED = (
-  Tried('APGD-CE', False, 100),
-  Tried('FAB-T', False, 100),
-  Tried('Square', True, 5000),
-)
+MEMBERS = (('APGD-CE', 100), ('FAB-T', 100), ('Square', 5000))
 
 
-def outcome(count, broken):
-  """Images of which a member breaks these numbers, and the steps it took."""
+def outcome(count, broken, members=MEMBERS):
+  """A result in which a member breaks an image after each number of steps."""
   broken_by, steps = np.full(count, -1), np.zeros(count, int)
   begin = 0
   for place, taken in broken.items():
     broken_by[begin : begin + len(taken)] = place
     steps[begin : begin + len(taken)] = taken
     begin += len(taken)
-  return broken_by, steps
+  return Result(
+    images=np.zeros((count, 1, 1, 1)),
+    correct=np.ones(count, bool),
+    robust=broken_by < 0,
+    broken_by=broken_by,
+    steps=steps,
+    num_classes=CLASSES,
+    epsilon=0.1,
+    norm='L∞',
+    members=tuple(
+      MemberResult(
+        name=name.lower(),
+        label=name,
+        black_box=name == 'Square',
+        num_steps=num_steps,
+        num_trials=1,
+        attacked=count,
+        broken=len(broken.get(place, ())),
+        rejected=0,
+        robust=0,
+        seconds=0.0,
+        passes=Passes(0, 0),
+      )
+      for place, (name, num_steps) in enumerate(members)
+    ),
+    warnings=(),
+  )
 
 
-def test_an_ordinary_outcome_is_not_suspicious():
-  broken_by, steps = outcome(1000, {0: [3] * 300, 1: [50] * 9, 2: [40] * 2})
+def test_an_ordinary_outcome_is_no_reason_for_a_warning():
+  result = outcome(1000, {0: [3] * 300, 1: [50] * 9, 2: [40] * 2})
 
-  assert hindsight.after(TRIED, broken_by, steps) == ()
+  assert post_attack.after(result, stop_early=True) == ()
 
 
 def test_black_box_attacks_may_break_a_fifth_of_a_percent_and_no_more():
-  broken_by, steps = outcome(1000, {0: [3] * 300, 2: [40] * 3})
+  result = outcome(1000, {0: [3] * 300, 2: [40] * 3})
 
-  (found,) = hindsight.after(TRIED, broken_by, steps)
+  (warning,) = post_attack.after(result, stop_early=True)
 
-  assert found.kind == 'black-box attack is stronger'
-  assert 'Square' in found.message
-  assert '3 of 1000 images (0.3 points' in found.message
-  assert 'APGD-CE, FAB-T had left' in found.message
+  assert warning.kind == 'black-box attack is stronger'
+  assert 'Square' in warning.message
+  assert '3 of 1000 images (0.3 points' in warning.message
+  assert 'APGD-CE, FAB-T had left' in warning.message
 
 
 def test_a_black_box_attack_that_goes_first_is_not_compared():
-  broken_by, steps = outcome(100, {0: [40] * 30})
+  result = outcome(100, {0: [40] * 30}, MEMBERS[::-1])
 
-  assert hindsight.after(TRIED[::-1], broken_by, steps) == ()
+  assert post_attack.after(result, stop_early=True) == ()
 
 
 def test_images_that_fall_in_the_last_tenth_of_the_steps_are_reported():
-  taken = [5] * 56 + [91, 95, 100]
-  broken_by, steps = outcome(100, {0: taken})
+  result = outcome(100, {0: [5] * 56 + [91, 95, 100]})
 
-  (found,) = hindsight.after(TRIED, broken_by, steps)
+  (warning,) = post_attack.after(result, stop_early=True)
 
-  assert found.kind == 'more steps still help'
-  assert '3 of the 59 images that APGD-CE broke' in found.message
+  assert warning.kind == 'more steps still help'
+  assert '3 of the 59 images that APGD-CE broke' in warning.message
 
 
 @pytest.mark.parametrize(
@@ -355,21 +390,21 @@ def test_images_that_fall_in_the_last_tenth_of_the_steps_are_reported():
   ),
 )
 def test_few_late_images_are_not_reported(taken):
-  broken_by, steps = outcome(200, {0: taken})
+  result = outcome(200, {0: taken})
 
-  assert hindsight.after(TRIED, broken_by, steps) == ()
+  assert post_attack.after(result, stop_early=True) == ()
 
 
 def test_steps_are_not_judged_where_attacks_go_on_to_the_end():
-  broken_by, _ = outcome(100, {0: [100] * 50})
+  result = outcome(100, {0: [100] * 50})
 
-  assert hindsight.after(TRIED, broken_by) == ()
+  assert post_attack.after(result, stop_early=False) == ()
 
 
 def large_epsilon(function):
   labels = np.array(jax.jit(honest)(images()).argmax(axis=-1))
   labels[-2:] = (labels[-2:] + 1) % CLASSES
-  return hindsight.large_epsilon(function, images(), labels)
+  return post_attack.large_epsilon(function, images(), labels)
 
 
 def test_an_attack_without_a_bound_breaks_an_honest_network():
@@ -381,7 +416,7 @@ def test_a_network_without_a_gradient_is_not_attacked_by_gradients():
 
 
 def test_what_survives_an_attack_without_a_bound_is_reported():
-  (found,) = large_epsilon(lambda x: honest(lax.stop_gradient(x)))
+  (warning,) = large_epsilon(lambda x: honest(lax.stop_gradient(x)))
 
-  assert found.kind == 'survives any perturbation'
-  assert '10 of 10 images' in found.message
+  assert warning.kind == 'survives any perturbation'
+  assert '10 of 10 images' in warning.message

@@ -2,7 +2,7 @@
 
 Example:
   >>> import numpy as np
-  >>> from rnascl_jax.attacks.masking import logit_checks
+  >>> from rnascl_jax.attacks.checks import logit_checks
   >>> logit_checks.refuse_probabilities(np.array([[.5, .6], [.1, .9]]))
   >>> logit_checks.refuse_probabilities(np.array([[.4, .6], [.1, .9]]))
   ... # doctest: +ELLIPSIS
@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax.attacks.masking.suspicion import Suspicion
+from rnascl_jax.attacks import compiled
+from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.base import Array, LogitsFn
 
 NOT_DETERMINISTIC = 'not deterministic'
@@ -68,54 +69,49 @@ def refuse_probabilities(logits: np.ndarray) -> None:
       'once more, which flattens the gradient. Return logits, without the '
       'softmax (log-probabilities do as well). If these are logits all the '
       'same, checks=False of auto_attack (allow_probabilities=True of '
-      'masking.before) lets them pass.'
+      'pre_attack.check) lets them pass.'
     )
 
 
-def repeated(logits: np.ndarray, again: Array) -> list[Suspicion]:
-  """Compares two evaluations of the same images by the same program.
-
-  Args:
-    logits: [B, K].
-    again: [B, K].
-
-  Returns:
-    A suspicion if they differ.
-  """
-  if not _count_different(logits, again, _REPEAT_TOLERANCE):
-    return []
-  return [_not_deterministic(len(logits))]
-
-
-def alone(
+def unsteady(
   logits_fn: LogitsFn,
   images: np.ndarray,
   logits: np.ndarray,
-  logits_alone: Array,
+  *,
+  again: Array,
+  alone: Array,
   resolution: float,
-) -> list[Suspicion]:
-  """Compares logits of a batch with those of its images by themselves.
+) -> list[AttackWarning]:
+  """Looks for logits that differ between evaluations of the same images.
 
   Args:
-    logits_fn: [B, H, W, C] -> [B, K]; compiled once more where they differ, to
-      tell why.
+    logits_fn: [B, H, W, C] -> [B, K]; compiled once more where the logits of
+      images by themselves differ, to tell why.
     images: [B, H, W, C].
     logits: [B, K], of the batch.
-    logits_alone: [B, K], of each image as a batch of its own.
+    again: [B, K], of the same program.
+    alone: [B, K], of each image as a batch of its own.
     resolution: relative spacing of the numbers that they are computed with.
 
   Returns:
-    A suspicion if they differ.
+    A warning if they differ: by chance, or because of other images.
   """
   tolerance = max(_BATCH_TOLERANCE, 8 * resolution)
-  different = _count_different(logits, logits_alone, tolerance)
-  if not different:
-    return []
-  # Random numbers that do not come from JAX are drawn when it is compiled.
-  again = jax.jit(lambda x: logits_fn(x))(images)
-  if _count_different(logits, again, tolerance):
+  different = _count_different(logits, alone, tolerance)
+  random = _count_different(logits, again, _REPEAT_TOLERANCE)
+  if different and not random:
+    # Random numbers that do not come from JAX are drawn when it is compiled.
+    again = jax.jit(lambda x: logits_fn(x))(images)
+    random = _count_different(logits, again, tolerance)
+  if random:
     return [_not_deterministic(len(logits))]
-  return [_coupled(different, len(logits))]
+  return [_coupled(different, len(logits))] if different else []
+
+
+@compiled.jit
+def evaluate_alone(logits_fn: LogitsFn, images: Array) -> Array:
+  """Gives the logits [B, K] of images each of which is a batch of its own."""
+  return jax.vmap(lambda image: logits_fn(image[None])[0])(images)
 
 
 def _count_different(logits, others, tolerance):
@@ -126,8 +122,8 @@ def _count_different(logits, others, tolerance):
   return int((~(distance <= tolerance * np.abs(logits).max())).sum())
 
 
-def _not_deterministic(count: int) -> Suspicion:
-  return Suspicion(
+def _not_deterministic(count: int) -> AttackWarning:
+  return AttackWarning(
     NOT_DETERMINISTIC,
     f'logits_fn gave different logits for the same {count} images when it was '
     'evaluated twice: an image counts as broken or robust by chance. If the '
@@ -137,8 +133,8 @@ def _not_deterministic(count: int) -> Suspicion:
   )
 
 
-def _coupled(different: int, count: int) -> Suspicion:
-  return Suspicion(
+def _coupled(different: int, count: int) -> AttackWarning:
+  return AttackWarning(
     'depends on the batch',
     f'The logits of {different} of {count} images depend on which others are '
     'in the batch, as with BatchNorm in training mode. Attacks see an image by '

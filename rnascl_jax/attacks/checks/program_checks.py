@@ -1,26 +1,27 @@
-"""Finds in a classifier's code what gradient attacks cannot see through.
+"""What in a classifier's code gradient attacks cannot see through.
 
-`lint` traces a classifier and lists the operations between the image and the
-logits that draw random numbers, round, hide or replace a gradient, or may have
-none. None of them is an error, and each is in honest networks too: a rounding
-of constants, the custom gradient of a layer, the `stop_gradient` of a softmax.
-What does not depend on the image or does not reach the logits is left out, and
-so are comparisons and indices that only select (relu, max-pooling) and custom
-gradients of JAX itself. `masking.before` measures whether gradients that are
-hidden or replaced are wrong.
+Operations between the image and the logits that draw random numbers, round,
+hide or replace a gradient, or may have none. None of them is an error, and each
+is in honest networks too: a rounding of constants, the custom gradient of a
+layer, the `stop_gradient` of a softmax. What does not depend on the image or
+does not reach the logits is left out, and so are comparisons and indices that
+only select (relu, max-pooling) and custom gradients of JAX itself.
+`pre_attack.check` measures whether gradients that are hidden or replaced are
+wrong.
 
-It sees a random number under a fixed key, which no repeated evaluation tells.
+This sees a random number under a fixed key, which no repeated evaluation tells.
 It takes for rounding what ends in a continuous function again: the coordinates
 of a bilinear lookup, if they are computed from the image.
 
 Example:
   >>> import jax.numpy as jnp
-  >>> from rnascl_jax.attacks.masking import jaxpr_lint
+  >>> from rnascl_jax.attacks.checks import program_checks
   >>> def logits_fn(images):
   ...   images = jnp.round(16 * images) / 16
   ...   return images.reshape(-1, 4) @ jnp.eye(4, 3)
-  >>> for suspicion in jaxpr_lint.lint(logits_fn, (2, 2, 1), jnp.float32):
-  ...   print(suspicion.kind)
+  >>> steps = program_checks.steps(logits_fn, (2, 2, 1), jnp.float32)
+  >>> for warning in program_checks.warnings(steps, measurable=False):
+  ...   print(warning.kind)
   rounding
 
 Reference:
@@ -36,12 +37,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnascl_jax.attacks.masking import dataflow
-from rnascl_jax.attacks.masking.dataflow import Step
-from rnascl_jax.attacks.masking.suspicion import Suspicion
+from rnascl_jax.attacks.checks import dataflow
+from rnascl_jax.attacks.checks.dataflow import Step
+from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.base import LogitsFn
 from rnascl_jax.runtime import jaxprs
 
+RANDOM = 'random numbers'
 # Places named in a message; the others are counted.
 _MAX_PLACES = 3
 # Types with a shorter mantissa quantise: those of 8 bits and fewer.
@@ -49,9 +51,6 @@ _MIN_MANTISSA = 7
 _ROUNDING = ('round', 'floor', 'ceil', 'sign', 'reduce_precision')
 # Custom gradients that are written in here are JAX's own, such as of its relu.
 _JAX = str(pathlib.Path(jax.__file__).parent)
-
-
-RANDOM = 'random numbers'
 
 
 class _Rule(NamedTuple):
@@ -63,97 +62,66 @@ class _Rule(NamedTuple):
   measurable: bool = False  # By comparing the gradient with differences.
 
 
-def lint(
-  function: LogitsFn, image_shape: Sequence[int], dtype: Any
-) -> list[Suspicion]:
-  """Operations of a classifier that may mask its gradients.
-
-  Compiles nothing.
-
-  Args:
-    function: [B, H, W, C] -> [B, K].
-    image_shape: (H, W, C).
-    dtype: of the images.
-
-  Returns:
-    At most one suspicion of each kind.
-  """
-  found = steps(function, image_shape, dtype)
-  return [*certain(found), *measurable(found)]
-
-
 def steps(
   function: LogitsFn, image_shape: Sequence[int], dtype: Any
 ) -> list[Step]:
-  """What the functions below look at; the arguments are those of `lint`."""
-  image = jax.ShapeDtypeStruct((1, *image_shape), dtype)
-  return dataflow.steps(function, image)
-
-
-def certain(found: Sequence[Step]) -> list[Suspicion]:
-  """Random numbers, rounding, calls of Python: at most one suspicion of each.
+  """Lists the operations of a classifier [B, H, W, C] -> [B, K].
 
   Args:
-    found: of `steps`.
+    function: the classifier; it is traced, and never compiled.
+    image_shape: (H, W, C).
+    dtype: the type of the images.
 
   Returns:
-    What no measurement of the gradient makes harmless.
+    What the functions below look at.
   """
-  return _suspicions(found, measurable=False)
+  return dataflow.steps(
+    function, jax.ShapeDtypeStruct((1, *image_shape), dtype)
+  )
 
 
-def measurable(found: Sequence[Step]) -> list[Suspicion]:
-  """Gradients that are hidden, replaced, or may not exist.
+def warnings(steps: Sequence[Step], *, measurable: bool) -> list[AttackWarning]:
+  """Warns of operations that may mask gradients.
 
   Args:
-    found: of `steps`.
+    steps: what `steps` gives.
+    measurable: whether to warn of gradients that are hidden, replaced, or may
+      not exist, which is harmless where the gradient agrees with differences of
+      the logits; or else of random numbers, rounding and calls of Python, which
+      no measurement of the gradient makes harmless.
 
   Returns:
-    What is harmless where the gradient agrees with differences of the logits.
+    At most one warning of each kind.
   """
-  return _suspicions(found, measurable=True)
+  messages = []
+  for rule in _RULES:
+    places = list(dict.fromkeys(map(str, filter(rule.applies, steps))))
+    if len(places) > _MAX_PLACES:
+      places[_MAX_PLACES:] = [f'{len(places) - _MAX_PLACES} more']
+    if places and rule.measurable == measurable:
+      message = f'logits_fn {rule.message.format("; ".join(places))}'
+      messages.append(AttackWarning(rule.kind, message))
+  return messages
 
 
-def is_random(found: Sequence[Step]) -> bool:
-  """Whether the logits depend on random numbers."""
-  return any(map(_draws, found))
+def is_random(step: Step) -> bool:
+  """Says whether the logits depend on random numbers that a step draws."""
+  draws = step.name.startswith(('random_bits', 'rng_', 'threefry'))
+  return draws and step.reaches
 
 
-def resolution(found: Sequence[Step]) -> float:
-  """The coarsest relative spacing of numbers on the way to the logits.
+def resolution(steps: Sequence[Step]) -> float:
+  """Gives the coarsest relative spacing of numbers on the way to the logits.
 
   Args:
-    found: of `steps`.
+    steps: what `steps` gives.
 
   Returns:
     1.2e-7 for float32 throughout, and 0.0078 if some of it is bfloat16.
   """
-  results = [v for s in found if _passes(s) for v in s.equation.outvars]
+  results = [v for s in steps if _passes(s) for v in s.equation.outvars]
   types = [v.aval.dtype for v in results if _is_inexact(v)]
   return max((float(jnp.finfo(t).eps) for t in types), default=0.0)
-
-
-def _suspicions(found: Sequence[Step], measurable: bool) -> list[Suspicion]:
-  places = {
-    rule: dict.fromkeys(str(step) for step in found if rule.applies(step))
-    for rule in _RULES
-    if rule.measurable == measurable
-  }
-  return [
-    Suspicion(rule.kind, f'logits_fn {rule.message.format(_list(list(some)))}')
-    for rule, some in places.items()
-    if some
-  ]
-
-
-def _list(places: list[str]) -> str:
-  more = len(places) - _MAX_PLACES
-  return '; '.join(places[:_MAX_PLACES] + [f'{more} more'] * (more > 0))
-
-
-def _draws(step: Step) -> bool:
-  is_random = step.name.startswith(('random_bits', 'rng_', 'threefry'))
-  return is_random and step.reaches
 
 
 def _rounds(step: Step) -> bool:
@@ -163,8 +131,10 @@ def _rounds(step: Step) -> bool:
     return False
   if step.name in _ROUNDING:
     return any(step.as_value)
+  if jaxprs.called(step.equation):  # Its equations are steps themselves.
+    return False
   results = zip(step.equation.outvars, step.as_value, strict=True)
-  return not step.calls and any(value and _is_coarse(v) for v, value in results)
+  return any(value and _is_coarse(v) for v, value in results)
 
 
 def _is_inexact(variable: Any) -> bool:
@@ -194,7 +164,7 @@ def _is_custom(step: Step) -> bool:
 _RULES = (
   _Rule(
     RANDOM,
-    _draws,
+    is_random,
     'draws random numbers that the logits depend on ({}). Under a fixed key '
     'this noise is the same whenever it is evaluated, attacks fit to it, and '
     'the result says nothing of other draws. Make the key an argument and '
