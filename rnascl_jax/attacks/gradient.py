@@ -204,8 +204,17 @@ def fgsm(
     Goodfellow et al., Explaining and harnessing adversarial examples, ICLR
     2015, section 4.
   """
-  options |= {'step_size': epsilon, 'num_steps': 1, 'start': None}
-  return pgd(logits_fn, key, image, target, epsilon=epsilon, **options)
+  return pgd(
+    logits_fn,
+    key,
+    image,
+    target,
+    epsilon=epsilon,
+    step_size=epsilon,
+    num_steps=1,
+    start=None,
+    **options,
+  )
 
 
 def mi_fgsm(
