@@ -22,11 +22,10 @@ from configs.ablations import gamma, kd, objective, terms
 from configs.ablations import teacher as teacher_ablation
 from rnascl_jax import stages
 from rnascl_jax.attacks.presets import PRESETS
-from rnascl_jax.config import checks, resolve, settings
+from rnascl_jax.config import checks, config_files, resolve, settings
 from rnascl_jax.data import datasets
 from rnascl_jax.models.teachers.published import PUBLISHED
 from rnascl_jax.runtime import checkpoints
-from rnascl_jax.sweeps import config_files
 from tests import tiny
 
 _CONFIGS = {
