@@ -43,9 +43,6 @@ def pick(values: dict[str, str], name: str, known: Collection[str]) -> str:
     name: of the argument.
     known: its possible values.
 
-  Returns:
-    The value.
-
   Raises:
     ValueError: for another value; it lists the known ones.
   """

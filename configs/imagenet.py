@@ -68,20 +68,17 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       im, i), `teacher=` (wrn50, resnet18, resnet50, resnet50_madry), `smoke`
       (minutes on a CPU, with a search of its own), separated by commas.
 
-  Returns:
-    The config.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: for an unknown argument or value.
   """
-  chosen = arguments.parse(
+  values = arguments.parse(
     argument,
     {'objective': 'fast_cac', 'space': 'il', 'teacher': 'wrn50', 'smoke': ''},
   )
   config = settings.template()
-  space = arguments.pick(chosen, 'space', spaces.IMAGENET_SPACES)
-  teacher = arguments.pick(chosen, 'teacher', imagenet100.TEACHERS)
-  objective = arguments.pick(chosen, 'objective', _OBJECTIVES)
+  space = arguments.pick(values, 'space', spaces.IMAGENET_SPACES)
+  teacher = arguments.pick(values, 'teacher', imagenet100.TEACHERS)
+  objective = arguments.pick(values, 'objective', _OBJECTIVES)
   config.space.name = space
   imagenet100.use_imagenet(config, teacher)
   config.search.architecture = f'imagenet100_{space}/architecture.json'
@@ -102,7 +99,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.evaluation.attacks = ('fgsm', 'pgd10_imagenet_free')
   config.evaluation.epsilon_255 = EPSILON_255
   config.evaluation.curve_attacks = ()
-  if chosen['smoke']:
+  if values['smoke']:
     imagenet100.shrink(config)
     config.search.architecture = ''
     config.train.regime.replays = 2
@@ -116,16 +113,12 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
   Args:
     argument: `space=` and `teacher=` in place of the paper's; `smoke`.
 
-  Returns:
-    The rows.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: for an unknown argument or value.
   """
-  chosen = rows.parse(argument, 'imagenet100')
-  arguments.refuse(chosen, 'configs/imagenet.py', 'table')
-  arguments.pick(chosen, 'data', ('imagenet100',))
-  (of,) = rows.combine(chosen, ('il',), ('wrn50',))
+  values = rows.parse(argument, 'imagenet100')
+  arguments.refuse(values, 'configs/imagenet.py', 'table')
+  (of,) = rows.combine(values, ('il',), ('wrn50',))
   search = sweeps.Row(
     f'{of.name}_search',
     of._replace(data='').config('imagenet100'),

@@ -70,7 +70,7 @@ _ROWS = ('table5', 'fig4')
 # Spaces, teachers and terms (configs/ablations/terms.py). The paper does not
 # say which three spaces Fig. 10 shows.
 _PAPERS = ('resnet18', 'resnet50', 'wrn50')
-_TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+_TABLES: dict[str, rows.Table] = {
   '5': (('i',), _PAPERS, ('rnas_cl',)),
   'fig4': (('i',), _PAPERS, ('ce', 'ce_kl', 'rnas_cl')),
   'fig10': (('is', 'im', 'i'), ('wrn50',), ('rnas_cl',)),
@@ -85,22 +85,19 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       resnet50_madry), `rows=` (table5, fig4), `smoke` (minutes on a CPU),
       separated by commas.
 
-  Returns:
-    The config.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: for an unknown argument or value.
     FileNotFoundError: configs/imagenet100.txt is missing.
   """
-  chosen = arguments.parse(
+  values = arguments.parse(
     argument, {'space': 'i', 'teacher': 'wrn50', 'rows': 'table5', 'smoke': ''}
   )
   config = settings.template()
-  config.space.name = arguments.pick(chosen, 'space', spaces.IMAGENET_SPACES)
-  use_imagenet(config, arguments.pick(chosen, 'teacher', TEACHERS))
+  config.space.name = arguments.pick(values, 'space', spaces.IMAGENET_SPACES)
+  use_imagenet(config, arguments.pick(values, 'teacher', TEACHERS))
   config.data.classes = datasets.read_classes(_CLASSES)
 
-  if arguments.pick(chosen, 'rows', _ROWS) == 'table5':
+  if arguments.pick(values, 'rows', _ROWS) == 'table5':
     config.students = {'rnas_cl': config.students.rnas_cl}
   # Section 4.7: TRADES replaces the cross-entropy of eq. (4), whose other terms
   # stay; no consistency.
@@ -118,7 +115,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.evaluation.curve_attacks = ('fgsm', 'pgd20_rnascl')
   config.evaluation.curve_epsilons_255 = (1.0, 2.0, 4.0, 8.0)
   config.evaluation.curve_images = 0
-  if chosen['smoke']:
+  if values['smoke']:
     shrink(config)
   return config
 
@@ -134,19 +131,10 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
     The rows; teachers are not attacked.
 
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: for an unknown argument or value.
   """
-  chosen = rows.parse(argument, 'imagenet100')
-  arguments.pick(chosen, 'data', ('imagenet100',))
-  found = {
-    table: [
-      rows.student(of, term)
-      for of in rows.combine(chosen, spaces, teachers)
-      for term in terms
-    ]
-    for table, (spaces, teachers, terms) in _TABLES.items()
-  }
-  return rows.tables(chosen, found)
+  values = rows.parse(argument, 'imagenet100')
+  return rows.tables(values, _TABLES, rows.students)
 
 
 def use_imagenet(config: ml_collections.ConfigDict, teacher: str) -> None:
@@ -197,17 +185,9 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   config.teacher.regime.validation_steps = 1
   config.train.regime.validation_steps = 2
   config.distillation.map_size = 4
-  for stage in (
-    config.teacher,
-    config.search,
-    config.train,
-    config.adversarial,
-  ):
-    stage.optimization.epochs = 1
-    stage.optimization.batch_size = 32
-  for hardened in config.adversarial.students.values():
-    hardened.regime.num_steps = 2
-    hardened.regime.validation_steps = 2
+  cifar10.one_epoch(config)
+  for name in ('teacher', 'search', 'train', 'adversarial'):
+    config[name].optimization.batch_size = 32
   config.evaluation.batch_size = 32
   config.evaluation.curve_attacks = ('fgsm',)
   config.evaluation.curve_epsilons_255 = (4.0, 8.0)

@@ -5,8 +5,8 @@ So sweeps of several tables with one ROOT share teachers and students. A row of
 both: a sweep that has the one has to have the others.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from configs import arguments
 from rnascl_jax import sweeps
@@ -24,6 +24,11 @@ _HARDENED = {
 _NAMES = ('table', 'space', 'teacher', 'smoke')
 # In rows of students: another row attacks their teacher.
 _STUDENTS_ONLY = {'evaluation.teachers': False}
+
+
+# Of a table its spaces, its teachers (none: see `combine`), and what else is of
+# it, such as terms.
+Table = tuple[Sequence[str], Sequence[str], Any]
 
 
 class Setting(NamedTuple):
@@ -75,6 +80,12 @@ def teacher(of: Setting) -> sweeps.Row:
   )
 
 
+def students(of: Setting, terms: Sequence[str]) -> list[sweeps.Row]:
+  """Makes the teacher of a setting and a student for each objective."""
+  taught = [student(of, name) for name in terms]
+  return taught if of.data == 'imagenet100' else [teacher(of), *taught]
+
+
 def student(
   of: Setting, terms: str = 'rnas_cl', *, hardened: bool = True
 ) -> sweeps.Row:
@@ -123,91 +134,97 @@ def in_its_architecture(of: Setting, study: str) -> sweeps.Row:
 def study(
   argument: str | None, name: str, spaces: Sequence[str] = ('s3', 's5', 's7')
 ) -> list[sweeps.Row]:
-  """Teachers, RNAS-CL, and students in the architectures that it found.
+  """Makes teachers, RNAS-CL, and students in the architectures that it found.
 
   Args:
     argument: of a sweep.
     name: of a file of configs/ablations.
     spaces: of CIFAR-10, without `space=`.
 
-  Returns:
-    The rows.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: for an unknown argument or value.
   """
-  chosen = parse(argument)
-  arguments.refuse(chosen, f'configs/ablations/{name}.py', 'table')
-  robust = ROBUST[arguments.pick(chosen, 'data', ROBUST)]
+  values = parse(argument, *ROBUST)
+  arguments.refuse(values, f'configs/ablations/{name}.py', 'table')
   return together(
-    *(
-      row
-      for of in combine(chosen, spaces, (robust,))
-      for row in (teacher(of), student(of), in_its_architecture(of, name))
-    )
+    row
+    for of in combine(values, spaces)
+    for row in (teacher(of), student(of), in_its_architecture(of, name))
   )
 
 
-def parse(argument: str | None, data: str = 'cifar10') -> dict[str, str]:
-  """The argument of a sweep: `table=`, `data=`, `space=`, `teacher=`, `smoke`.
+def parse(argument: str | None, *data: str) -> dict[str, str]:
+  """Reads `table=`, `data=`, `space=`, `teacher=` and `smoke` of a sweep.
 
   Args:
     argument: see `arguments.parse`.
-    data: without `data=`.
+    *data: the data sets that the sweep knows; the first is the default.
 
   Returns:
     Names and values; '' where there is none.
 
   Raises:
-    ValueError: for a name that there is not.
+    ValueError: for an unknown name or data set.
   """
-  return arguments.parse(argument, {'data': data} | dict.fromkeys(_NAMES, ''))
+  names = {'data': data[0]} | dict.fromkeys(_NAMES, '')
+  values = arguments.parse(argument, names)
+  arguments.pick(values, 'data', data)
+  return values
 
 
 def combine(
-  chosen: dict[str, str], spaces: Sequence[str], teachers: Sequence[str]
+  values: dict[str, str], spaces: Sequence[str], teachers: Sequence[str] = ()
 ) -> list[Setting]:
-  """Every space with every teacher, where one was not chosen.
+  """Makes every space with every teacher, where one was not given.
 
   Args:
-    chosen: from `parse`.
+    values: from `parse`.
     spaces: of a table; digits have one of their own.
-    teachers: of a table.
+    teachers: of a table; without them the robust one of the data.
   """
-  if chosen['data'] == 'digits':
-    arguments.refuse(chosen, 'data=digits', 'space')
+  if values['data'] == 'digits':
+    arguments.refuse(values, 'data=digits', 'space')
     spaces = ('',)
-  if chosen['space']:
-    spaces = (chosen['space'],)
-  if chosen['teacher']:
-    teachers = (chosen['teacher'],)
+  if values['space']:
+    spaces = (values['space'],)
+  if values['teacher']:
+    teachers = (values['teacher'],)
   return [
-    Setting(space, teacher, chosen['data'], chosen['smoke'])
-    for teacher in teachers
+    Setting(space, teacher, values['data'], values['smoke'])
+    for teacher in teachers or (ROBUST[values['data']],)
     for space in spaces
   ]
 
 
-def together(*rows: sweeps.Row) -> list[sweeps.Row]:
-  """Rows of one sweep or of several, each once."""
+def together(rows: Iterable[sweeps.Row]) -> list[sweeps.Row]:
+  """The rows of one sweep or of several, each once."""
   return list({row.name: row for row in rows}.values())
 
 
 def tables(
-  chosen: dict[str, str], known: dict[str, list[sweeps.Row]]
+  values: dict[str, str],
+  known: Mapping[str, Table],
+  make: Callable[[Setting, Any], Iterable[sweeps.Row]],
 ) -> list[sweeps.Row]:
-  """The rows of the table that was asked for, or of all.
+  """Makes the rows of the table that was asked for, or of all.
 
   Args:
-    chosen: the argument of a sweep; `table=` is '' for all.
-    known: rows by table.
+    values: from `parse`; `table=` is '' for all.
+    known: tables by the values of `table=`.
+    make: (setting, contents of a table) -> rows.
 
   Returns:
     The rows, each once.
 
   Raises:
-    ValueError: for another table.
+    ValueError: for an unknown table.
   """
-  if chosen['table']:
-    return together(*known[arguments.pick(chosen, 'table', known)])
-  return together(*(row for rows in known.values() for row in rows))
+  names = list(known)
+  if values['table']:
+    names = [arguments.pick(values, 'table', known)]
+  return together(
+    row
+    for spaces, teachers, contents in (known[name] for name in names)
+    for of in combine(values, spaces, teachers)
+    for row in make(of, contents)
+  )

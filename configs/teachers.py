@@ -105,19 +105,16 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       `regime=` (pgd, fast, free, trades, standard), `data=` (cifar10, digits),
       `smoke` (seconds), separated by commas.
 
-  Returns:
-    The config.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: for an unknown argument or value.
   """
-  chosen = arguments.parse(
+  values = arguments.parse(
     argument, {'network': '', 'regime': 'pgd', 'data': 'cifar10', 'smoke': ''}
   )
-  regime = arguments.pick(chosen, 'regime', _SCHEDULES)
-  data = arguments.pick(chosen, 'data', _ON)
+  regime = arguments.pick(values, 'regime', _SCHEDULES)
+  data = arguments.pick(values, 'data', _ON)
   default, start = _ON[data]
-  config = start(chosen['network'] or default, regime, bool(chosen['smoke']))
+  config = start(values['network'] or default, regime, bool(values['smoke']))
   config.teacher.optimization.select = 'best'
   config.teacher.optimization.checkpoint_every = 1
   if regime == 'standard':
@@ -139,13 +136,12 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
     trained like `network=` of this file with `regime=pgd`.
 
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: for an unknown argument or value.
   """
-  chosen = rows.parse(argument)
-  arguments.refuse(chosen, 'configs/teachers.py', 'table', 'space')
-  arguments.pick(chosen, 'data', ('cifar10',))
-  every = ('wrn34', 'resnet18', 'resnet50')
-  return [rows.teacher(of) for of in rows.combine(chosen, ('',), every)]
+  values = rows.parse(argument, 'cifar10')
+  arguments.refuse(values, 'configs/teachers.py', 'table', 'space')
+  networks = ('wrn34', 'resnet18', 'resnet50')
+  return [rows.teacher(of) for of in rows.combine(values, ('',), networks)]
 
 
 def _on_cifar10(

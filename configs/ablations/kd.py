@@ -43,7 +43,7 @@ Hardware: one GPU; on digits minutes on a CPU.
 
 import ml_collections
 
-from configs import arguments, rows
+from configs import rows
 from configs.ablations import terms
 from rnascl_jax import sweeps
 from rnascl_jax.config import settings
@@ -67,26 +67,16 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     argument: `space=` and `teacher=` (of configs/ablations/teacher.py), `data=`
       (cifar10, digits), `smoke`, separated by commas.
 
-  Returns:
-    The config.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: for an unknown argument or value.
   """
-  chosen = arguments.parse(
-    argument, {'teacher': '', 'space': '', 'data': 'cifar10', 'smoke': ''}
-  )
-  config = terms.start(chosen)
-  config.students = {
+  students = {
     name: settings.student_template(
       label=label, method='kl' if name == 'kd' else name, gamma=0.0
     )
     for name, label in _METHODS.items()
   }
-  config.adversarial.students = {}
-  config.evaluation.auto_attack = ()
-  config.evaluation.auto_attack_models = ()
-  return config
+  return terms.compare(argument, students)
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
@@ -96,10 +86,7 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
     argument: `data=` (cifar10, digits); `space=` and `teacher=` in place of the
       paper's; `smoke`.
 
-  Returns:
-    The rows.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: for an unknown argument or value.
   """
   return rows.study(argument, 'kd')

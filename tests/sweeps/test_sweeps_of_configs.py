@@ -49,7 +49,7 @@ def test_every_config_with_a_sweep_is_tested_here():
 def test_every_row_of_every_config_can_be_run(name):
   for form in ('', 'smoke'):
     every = [_rows(name, f'{argument},{form}') for argument in _SWEEPS[name]]
-    rows = config_rows.together(*itertools.chain(*every))
+    rows = config_rows.together(itertools.chain(*every))
     sweeps.plan(rows, [0], 'ROOT')
 
 
