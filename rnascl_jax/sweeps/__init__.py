@@ -39,12 +39,11 @@ Example:
 
 from rnascl_jax.sweeps.jobs import Job, plan
 from rnascl_jax.sweeps.rows import Row, change, in_order, select
-from rnascl_jax.sweeps.runner import States, Stopped, run
+from rnascl_jax.sweeps.runner import Stopped, run
 
 __all__ = [
   'Job',
   'Row',
-  'States',
   'Stopped',
   'change',
   'in_order',

@@ -95,16 +95,17 @@ def _start(job: Job, held: lock.Lock, asked: list[int]) -> tuple[str, str]:
   for command in job.commands:
     start = log.stat().st_size if log.exists() else 0
     code = _command(command, log, held, asked)
-    took = duration(time.monotonic() - begin)
+    seconds = round(time.monotonic() - begin, 1)
     if code and asked:
-      return FAILED, f'stopped after {took}'
+      return FAILED, f'stopped after {duration(seconds)}'
     if code:
       reason = f'exit status {code}' if code > 0 else f'signal {-code}'
       last = log.read_bytes()[start:].decode(errors='replace').splitlines()
       end = ''.join(f'\n  {line}' for line in last[-_LAST_LINES:])
-      return FAILED, f'failed after {took}, {reason}; {log} ends:{end}'
-  job.mark(round(time.monotonic() - begin, 1))
-  return FINISHED, f'finished in {took}'
+      text = f'failed after {duration(seconds)}, {reason}; {log} ends:{end}'
+      return FAILED, text
+  job.mark(seconds)
+  return FINISHED, f'finished in {duration(seconds)}'
 
 
 def _command(
