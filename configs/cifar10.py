@@ -87,7 +87,7 @@ _TABLES: dict[str, rows.Table] = {
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """The paper's setting.
+  """Makes the config of the paper's setting.
 
   Args:
     argument: `space=` (s3, s5, s7, m, m2, l), `teacher=` (wrn34, resnet18,
@@ -96,7 +96,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       separated by commas.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   values = arguments.parse(
     argument,
@@ -147,7 +147,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Tables 1, 2 and 6, and Figs. 1, 6 and 8.
+  """Makes the rows of Tables 1, 2 and 6, and of Figs. 1, 6 and 8.
 
   Args:
     argument: `table=` (1, 2, 6, fig1, fig6, fig8), all without it; `space=` and
@@ -155,13 +155,13 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
       `smoke`.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   return rows.tables(rows.parse(argument, 'cifar10'), _TABLES, rows.students)
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:
-  """Every stage on real images in minutes on a CPU, with a small teacher."""
+  """Makes every stage run on real images in minutes on a CPU."""
   config.data.max_train = 1024
   config.data.max_test = 256
   config.data.validation_size = 128

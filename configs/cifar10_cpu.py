@@ -29,13 +29,13 @@ from configs import arguments, cifar10
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """The config.
+  """Makes the config.
 
   Args:
     argument: `smoke` (a minute or two), or nothing.
 
   Raises:
-    ValueError: for another argument.
+    ValueError: if the argument is another one.
   """
   values = arguments.parse(argument, {'smoke': ''})
   config = cifar10.get_config('teacher=small')

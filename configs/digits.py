@@ -26,14 +26,14 @@ _AUTO_ATTACKS = {
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """The demo's config.
+  """Makes the demo's config.
 
   Args:
     argument: `smoke` (seconds), `autoattack=` (`some`: 64 test images of two
       students; `all`: of all models all images; `none`), separated by commas.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   values = arguments.parse(argument, {'autoattack': 'some', 'smoke': ''})
   config = settings.template()

@@ -61,7 +61,7 @@ _OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """The paper's setting.
+  """Makes the config of the paper's setting.
 
   Args:
     argument: `objective=` (fast_cac, fast, free, free_cac), `space=` (il, is,
@@ -69,7 +69,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       (minutes on a CPU, with a search of its own), separated by commas.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   values = arguments.parse(
     argument,
@@ -108,13 +108,13 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Table 3: one search on ImageNet-100, two trainings on ImageNet.
+  """Makes the rows of Table 3: one search, and two trainings on ImageNet.
 
   Args:
     argument: `space=` and `teacher=` in place of the paper's; `smoke`.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   values = rows.parse(argument, 'imagenet100')
   arguments.refuse(values, 'configs/imagenet.py', 'table')

@@ -78,7 +78,7 @@ _TABLES: dict[str, rows.Table] = {
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """The paper's setting.
+  """Makes the config of the paper's setting.
 
   Args:
     argument: `space=` (i, is, im, il), `teacher=` (wrn50, resnet18, resnet50,
@@ -86,7 +86,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       separated by commas.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
     FileNotFoundError: configs/imagenet100.txt is missing.
   """
   values = arguments.parse(
@@ -121,7 +121,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Table 5, and Figs. 4 and 10.
+  """Makes the rows of Table 5, and of Figs. 4 and 10.
 
   Args:
     argument: `table=` (5, fig4, fig10), all without it; `space=` and `teacher=`
@@ -131,14 +131,14 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
     The rows; teachers are not attacked.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   values = rows.parse(argument, 'imagenet100')
   return rows.tables(values, _TABLES, rows.students)
 
 
 def use_imagenet(config: ml_collections.ConfigDict, teacher: str) -> None:
-  """Data, teacher and schedules of section 4.1, for ImageNet and its subset.
+  """Sets data, teacher and schedules of section 4.1, also for the subset.
 
   Args:
     config: to be changed.
@@ -167,7 +167,7 @@ def use_imagenet(config: ml_collections.ConfigDict, teacher: str) -> None:
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:
-  """Every stage on few real images of 64 pixels, minutes on a CPU.
+  """Makes every stage run on few real images of 64 pixels, minutes on a CPU.
 
   As there is no checkpoint, a tiny teacher is trained for an epoch.
   """

@@ -96,7 +96,7 @@ _DIGITS = {
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """A teacher's config.
+  """Makes the config of a teacher.
 
   Args:
     argument: `network=` (resnet18, resnet50, preact_resnet18, wrn34, vit, deit,
@@ -106,7 +106,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       `smoke` (seconds), separated by commas.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   values = arguments.parse(
     argument, {'network': '', 'regime': 'pgd', 'data': 'cifar10', 'smoke': ''}
@@ -125,7 +125,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Table 15: the teachers of Table 10 by themselves.
+  """Makes the rows of Table 15: the teachers of Table 10 by themselves.
 
   Args:
     argument: `teacher=` (of configs/ablations/teacher.py) for one alone;
@@ -136,7 +136,7 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
     trained like `network=` of this file with `regime=pgd`.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   values = rows.parse(argument, 'cifar10')
   arguments.refuse(values, 'configs/teachers.py', 'table', 'space')

@@ -36,7 +36,7 @@ RUNS = (
 
 
 def table() -> str:
-  """The work of every stage of every run."""
+  """Writes the work of every stage of every run."""
   heads = ('Run', 'Stage', 'Images', 'Student F', 'Teacher F')
   rows = [[*heads, 'Student, step', 'Step', 'FLOPs']]
   for run, config, argument, images, names in RUNS:

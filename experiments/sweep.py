@@ -64,10 +64,10 @@ def define_flags() -> None:
 
 
 def load(text: str) -> list[sweeps.Row]:
-  """The rows of a config file, in an order in which they can be run.
+  """Makes the rows of a config file, in an order in which they can be run.
 
   Args:
-    text: its path, with an argument behind a colon.
+    text: the path of the file; an argument may follow behind a colon.
 
   Raises:
     ValueError: if there is no such file, if it has no sweep, or if its rows or
@@ -84,7 +84,7 @@ def load(text: str) -> list[sweeps.Row]:
 
 
 def _sweeps() -> list[str]:
-  """The config files beside this package that have a sweep."""
+  """Lists the config files beside this package that have a sweep."""
   root = pathlib.Path(__file__).parent.parent
   return [
     path.relative_to(root).as_posix()
@@ -94,7 +94,7 @@ def _sweeps() -> list[str]:
 
 
 def script(jobs: Sequence[sweeps.Job]) -> str:
-  """All commands, one a line, in an order in which they can be run."""
+  """Writes all commands, one a line, in the order of the jobs."""
   lines = []
   for seed, of_seed in itertools.groupby(jobs, lambda job: job.seed):
     lines.append(f'# seed {seed}')
@@ -106,7 +106,7 @@ def seeds(texts: Sequence[str]) -> list[int]:
   """Reads the numbers of --seeds.
 
   Raises:
-    ValueError: for a text that is not a whole number.
+    ValueError: if a text is not a whole number.
   """
   try:
     return [int(text) for text in texts]
@@ -120,9 +120,9 @@ def run(jobs: Sequence[sweeps.Job], root: str, title: str) -> int:
   """Runs jobs and tabulates what they reached.
 
   Args:
-    jobs: from `sweeps.plan`.
-    root: folder of the sweep.
-    title: stands above the table in its file, and names it.
+    jobs: the jobs, from `sweeps.plan`.
+    root: the folder of the sweep.
+    title: the heading above the table, from which its file has its name.
 
   Returns:
     The exit status.

@@ -47,14 +47,14 @@ _SEARCHED = (1, 7, 700)
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """Students that differ in gamma, with and without KL.
+  """Makes a config of students that differ in gamma, with and without KL.
 
   Args:
     argument: `space=` and `teacher=` (of configs/ablations/teacher.py), `data=`
       (cifar10, digits), `smoke`, separated by commas.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   students = {
     f'gamma_{gamma}': settings.student_template(
@@ -71,14 +71,14 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """The study of gamma.
+  """Makes the rows of the study of gamma.
 
   Args:
     argument: `data=` (cifar10, digits); `space=` (without it S3) and
       `teacher=`; `smoke`.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   shared = rows.study(argument, 'gamma', ('s3',))
   (of,) = rows.combine(rows.parse(argument, *rows.ROBUST), ('s3',))
@@ -88,7 +88,7 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
 
 
 def _searched(of: rows.Setting, gamma: int) -> sweeps.Row:
-  """RNAS-CL with another gamma in its search too."""
+  """Makes the row of RNAS-CL with another gamma, in its search too."""
   row = rows.student(of, 'rnas_cl', hardened=False)
   fields = 'search.gamma', 'students.rnas_cl.gamma'
   weights = dict.fromkeys(fields, float(gamma))

@@ -61,14 +61,14 @@ _METHODS = {
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """Students that differ in what they are taught by.
+  """Makes a config of students that differ in their method of distillation.
 
   Args:
     argument: `space=` and `teacher=` (of configs/ablations/teacher.py), `data=`
       (cifar10, digits), `smoke`, separated by commas.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   students = {
     name: settings.student_template(
@@ -80,13 +80,13 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Fig. 3.
+  """Makes the rows of Fig. 3.
 
   Args:
     argument: `data=` (cifar10, digits); `space=` and `teacher=` in place of the
       paper's; `smoke`.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   return rows.study(argument, 'kd')

@@ -88,7 +88,7 @@ _SOME = {'cifar10': 1000, 'digits': 64}
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """A student, and hardened students that differ in their objective.
+  """Makes a student, and hardened students that differ in their objective.
 
   Args:
     argument: `space=` and `teacher=` (of configs/cifar10.py; digits have
@@ -96,7 +96,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       (some, all, none), `smoke`, separated by commas.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   names = ('space', 'teacher', 'smoke')
   values = arguments.parse(
@@ -130,14 +130,14 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Table 4.
+  """Makes the rows of Table 4.
 
   Args:
     argument: `data=` (cifar10, digits); `space=` and `teacher=` in place of the
       paper's; `smoke`.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   return rows.study(argument, 'objective')
 

@@ -95,7 +95,7 @@ _TABLES: dict[str, dict[str, rows.Table]] = {
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """One teacher, its search and its student.
+  """Makes the config of one teacher, its search and its student.
 
   Args:
     argument: `teacher=` (wrn34, resnet50, resnet18, vit, deit,
@@ -104,7 +104,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       separated by commas.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   config = start(arguments.parse(argument, ARGUMENTS))
   # Tables 10 to 12 have no adversarial training.
@@ -120,7 +120,7 @@ def leave_as_trained(config: ml_collections.ConfigDict) -> None:
 
 
 def start(values: dict[str, str]) -> ml_collections.ConfigDict:
-  """RNAS-CL, as trained and with eq. (6), with any teacher; no controls.
+  """Makes RNAS-CL, as trained and with eq. (6), of any teacher; no controls.
 
   Args:
     values: `data`, `space`, `teacher` and `smoke` of an argument; '' where they
@@ -130,7 +130,7 @@ def start(values: dict[str, str]) -> ml_collections.ConfigDict:
     A config for ablations to change.
 
   Raises:
-    ValueError: for a value that there is not.
+    ValueError: if a value is unknown.
   """
   on_digits = arguments.pick(values, 'data', ('cifar10', 'digits')) == 'digits'
   default = 'small' if on_digits else 'wrn34'
@@ -160,14 +160,14 @@ def without_attacks(config: ml_collections.ConfigDict) -> None:
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Tables 10, 11 and 12.
+  """Makes the rows of Tables 10, 11 and 12.
 
   Args:
     argument: `table=` (10, 11, 12; digits have no 12), all without it;
       `data=` (cifar10, digits); `space=` and `teacher=` for one alone; `smoke`.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   values = rows.parse(argument, *_TABLES)
   return rows.tables(values, _TABLES[values['data']], _rows)

@@ -89,7 +89,7 @@ _TABLES: dict[str, rows.Table] = {
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """One objective, for the search and for the student.
+  """Makes the config of one objective, for the search and the student.
 
   Args:
     argument: `terms=` (ce, ce_kl, ce_icc, rnas_cl, layerwise_kl, pkt, rkd),
@@ -98,7 +98,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       separated by commas.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   values = arguments.parse(
     argument,
@@ -131,10 +131,10 @@ def compare(
 
   Args:
     argument: `data=` (cifar10, digits), `space=`, `teacher=` and `smoke`.
-    students: by name.
+    students: the students by name.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   config = start(arguments.parse(argument, teacher.ARGUMENTS))
   config.students = students
@@ -181,13 +181,13 @@ def _without_teacher(config: ml_collections.ConfigDict) -> None:
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Tables 7, 8 and 9.
+  """Makes the rows of Tables 7, 8 and 9.
 
   Args:
     argument: `table=` (7, 8, 9), all without it; `data=` (cifar10, digits);
       `space=` and `teacher=` in place of the paper's; `smoke`.
 
   Raises:
-    ValueError: for an unknown argument or value.
+    ValueError: if a name or a value is unknown.
   """
   return rows.tables(rows.parse(argument, *rows.ROBUST), _TABLES, rows.students)

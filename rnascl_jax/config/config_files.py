@@ -33,7 +33,7 @@ def read(text: str) -> tuple[ModuleType, str | None]:
   """Runs a config file.
 
   Args:
-    text: its path, with an argument behind a colon or without one.
+    text: the path of the file; an argument may follow behind a colon.
 
   Returns:
     The module and the argument.
@@ -73,10 +73,7 @@ def load(text: str) -> ml_collections.ConfigDict:
   """Makes the config that a file returns.
 
   Args:
-    text: as for `read`.
-
-  Returns:
-    The config.
+    text: the path and the argument, as for `read`.
 
   Raises:
     ValueError: if there is no such file, or it makes no config of this
@@ -109,9 +106,9 @@ def check(words: Sequence[str], default: str = '') -> ml_collections.ConfigDict:
   """Refuses a command line whose config cannot be made as it says.
 
   Args:
-    words: of the command line, with `--config=FILE` and
-      `--config.FIELD=VALUE` among others.
-    default: the config file where the words name none.
+    words: the words of the command line; `--config=FILE` and
+      `--config.FIELD=VALUE` may be among them.
+    default: the config file that is read if the words name none.
 
   Returns:
     The config of the file, without the changes of the command line.
@@ -164,14 +161,12 @@ def parse(words: Sequence[str]) -> settings.Settings:
   """Reads the settings that a command will have, as it reads them itself.
 
   Args:
-    words: of its command line; those that are not of --config do not matter.
-
-  Returns:
-    The settings.
+    words: the words of its command line; flags other than --config are left
+      out.
 
   Raises:
-    ValueError: as `check` does, or for a value of the wrong type or out of its
-      bounds; the message is one line.
+    ValueError: if `check` raises it, or if a value has the wrong type or is out
+      of its bounds; the message is one line.
   """
   argv = ['', *(word for word in words if word.startswith('--config.'))]
   values = flags.FlagValues()

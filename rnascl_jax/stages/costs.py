@@ -37,14 +37,17 @@ from rnascl_jax.training import search_steps
 
 
 def training(regime: settings.Regime, *, remat: bool = False) -> int:
-  """The student's work on an image in a training step, in forward passes F.
+  """Counts the student's work on an image in a training step.
 
   `trades` moves running statistics by the images a second time; compilers merge
   that with the first.
 
   Args:
-    regime: on which images.
+    regime: the images that the step trains on.
     remat: whether blocks are recomputed.
+
+  Returns:
+    The work in forward passes of the student, F.
   """
   by_images, by_weights = 2 + remat, 3 + remat
   both_views = regime.cac_weight > 0 or regime.lessons == 'clean'
@@ -60,14 +63,17 @@ def training(regime: settings.Regime, *, remat: bool = False) -> int:
 
 
 def searching(spec: settings.Search, *, remat: bool = False) -> float:
-  """The supernet's work on an image in a search step, in forward passes F.
+  """Counts the supernet's work on an image in a search step.
 
-  It is the mean over both halves of a batch. The architecture's half needs the
-  gradient by masks: as much as by images.
+  The architecture's half of a batch needs the gradient by masks, which is as
+  much work as the gradient by images.
 
   Args:
-    spec: of the search.
+    spec: the settings of the search.
     remat: whether blocks are recomputed.
+
+  Returns:
+    The work in forward passes of the supernet, F: the mean over both halves.
   """
   weights = training(spec.regime, remat=remat)
   return (1 - spec.arch_share) * weights + spec.arch_share * (2 + remat)
@@ -77,9 +83,9 @@ class Images(NamedTuple):
   """What is known of a data set before it is there.
 
   Attributes:
-    number: of images in its training split, those held out included.
-    shape: (H, W, C).
-    classes: of the data set.
+    number: how many images its training split has, with those held out.
+    shape: (H, W, C) of an image.
+    classes: how many classes it has, K.
   """
 
   number: int
@@ -92,7 +98,7 @@ class Stage(NamedTuple):
 
   Attributes:
     name: 'search', 'train' or 'adversarial'.
-    images: that go through it, over all epochs.
+    images: how many images go through it, over all epochs.
     student: MACs of a forward pass of the student, or of the supernet.
     teacher: MACs of a forward pass of the teacher; 0 if it is not asked.
     passes: the student's work on an image in a step, in forward passes.
@@ -130,16 +136,16 @@ def _teacher_macs(spec: settings.Network, images: Images) -> int:
 def stages(
   run: Settings, images: Images, student: str = 'rnas_cl'
 ) -> list[Stage]:
-  """The stages of a run that one student needs; its teacher is given.
+  """Lists the stages of a run that one student needs; its teacher is given.
 
   The supernet computes its widest network. What the search will derive is not
   known: counted is the mean over all choices of filters.
 
   Args:
-    run: its settings.
-    images: its data set.
-    student: its name in `students`; of `adversarial.students` those that start
-      from it are counted.
+    run: the settings of the run.
+    images: the data set of the run.
+    student: the name of the student in `students`; those of
+      `adversarial.students` that start from it are counted too.
 
   Returns:
     The search, unless an architecture is taken from elsewhere, the training,

@@ -21,13 +21,13 @@ _MARKER = 'sweep.json'
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """A row with a seed.
+  """A row with one seed.
 
   Attributes:
-    row: one of a sweep.
-    seed: of the run.
-    root: folder of the sweep.
-    config: digest of all settings, from `plan`.
+    row: what is run.
+    seed: the seed of the run.
+    root: the folder of the sweep.
+    config: the SHA-256 of all settings, from `plan`.
   """
 
   row: Row
@@ -115,20 +115,20 @@ class Job:
 def plan(rows: Sequence[Row], seeds: Sequence[int], root: str) -> list[Job]:
   """Makes the jobs of a sweep: all rows with the first seed, then the next.
 
-  The config of each is read as its commands will read it.
+  The config of each job is read as its commands will read it.
 
   Args:
-    rows: from `rows.in_order`.
-    seeds: of the runs.
-    root: folder of the sweep.
+    rows: the rows, in the order of `rows.in_order`.
+    seeds: the seeds of every row.
+    root: the folder of the sweep.
 
   Returns:
-    The jobs; the digest of one differs where its config file has changed.
+    The jobs; the digest of a job changes with its config file.
 
   Raises:
-    ValueError: for seeds that are none or repeat, and for a row whose config
-      file cannot be read, or whose fields do not exist or are out of bounds; it
-      names the row.
+    ValueError: if there is no seed or one is repeated, or if a row's config
+      file cannot be read, or has no such field, or a value is out of its
+      bounds; the message names the row.
   """
   if not seeds or len(set(seeds)) < len(seeds):
     raise ValueError(

@@ -21,11 +21,11 @@ def load(jobs: Sequence[Job], states: States) -> tuple[Runs, States]:
   """Reads what finished jobs left, so that one that is damaged ends no sweep.
 
   Args:
-    jobs: of a sweep.
-    states: for each (seed, row) what became of it, from `runner.run`.
+    jobs: the jobs of a sweep.
+    states: what became of each (seed, row), from `runner.run`.
 
   Returns:
-    The runs, and the same states, but `DAMAGED` for a finished job whose
+    The runs, and the same states with `DAMAGED` for each finished job whose
     results cannot be read; a warning names the file.
   """
   runs, states = {}, dict(states)
@@ -44,8 +44,8 @@ def cells(runs: Runs, states: States) -> list[list[str]]:
   """Writes the results as text.
 
   Args:
-    runs: from `load`.
-    states: from `load`.
+    runs: the runs from `load`.
+    states: the states from `load`.
 
   Returns:
     A row of headings; then one row for each model of a row: for how many seeds

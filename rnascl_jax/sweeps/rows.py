@@ -25,11 +25,11 @@ class Row:
   that several students learn from is trained once.
 
   Attributes:
-    name: of its folder; letters, digits and '_'.
-    config: path of its config file, with the argument behind a colon.
+    name: the name of its folder; letters, digits and '_'.
+    config: the path of its config file, with the argument behind a colon.
     changes: values of fields of the config, by their path: 'search.gamma'.
-    takes: for fields that name a file or a folder, its path relative to the
-      folder of the seed. It begins with the row that makes it.
+    takes: paths for fields that name a file or a folder of another row. A path
+      is relative to the folder of the seed, and begins with that row's name.
     commands: modules of `experiments`, in the order in which they are run.
   """
 
@@ -47,17 +47,17 @@ class Row:
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:
-  """Sorts rows so that what one takes from comes before it.
+  """Sorts rows so that each row comes behind the rows that it takes from.
 
   Args:
-    rows: of one sweep.
+    rows: the rows of one sweep.
 
   Returns:
-    The same rows, in their order but where one must come first.
+    The same rows; their order changes only where it must.
 
   Raises:
-    ValueError: for a name that cannot be a folder's or that two rows have, and
-      for rows that take from an unknown row or from each other.
+    ValueError: if a name cannot be a folder's, if two rows have the same name,
+      or if rows take from an unknown row or from each other.
   """
   named: dict[str, Row] = {}
   for row in rows:
@@ -92,17 +92,17 @@ def in_order(rows: Sequence[Row]) -> list[Row]:
 
 
 def select(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
-  """Selects rows, and all that they take from.
+  """Selects rows, and all rows that they take from.
 
   Args:
-    rows: of one sweep, from `in_order`.
-    names: of rows; none means all.
+    rows: the rows of one sweep, from `in_order`.
+    names: names of rows; none means all.
 
   Returns:
     These rows, in their order.
 
   Raises:
-    ValueError: for a name that no row has.
+    ValueError: if no row has one of the names.
   """
   known = [row.name for row in rows]
   for name in names:
@@ -123,16 +123,16 @@ def change(rows: Sequence[Row], changes: Sequence[str]) -> list[Row]:
   """Sets fields of rows as a user says.
 
   Args:
-    rows: of one sweep.
-    changes: each 'FIELD=VALUE' for all rows, or 'ROW:FIELD=VALUE' for one. They
-      are handed on as they are, behind the changes of the row.
+    rows: the rows of one sweep.
+    changes: texts, each 'FIELD=VALUE' for all rows or 'ROW:FIELD=VALUE' for one
+      row. The values are handed on as they are, behind the row's own changes.
 
   Returns:
-    The rows.
+    The rows with these changes.
 
   Raises:
-    ValueError: for a text that is neither, for an unknown row, for the seed,
-      and for a field that is set for all rows although rows differ in it.
+    ValueError: if a text is neither, names an unknown row, sets the seed, or
+      sets for all rows a field in which the rows differ.
   """
   differ = {field for row in rows for field in row.changes}
   for text in changes:

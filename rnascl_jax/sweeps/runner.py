@@ -21,8 +21,8 @@ _LAST_LINES = 12
 # Seconds after which a signal is passed on at the latest.
 _POLL = 0.2
 
-# For each (seed, row) what became of it: one of the words above, or 'not run,
-# needs' and the names of rows.
+# What became of each (seed, row): one of the words above, or 'not run, needs'
+# and the names of rows.
 States = dict[tuple[int, str], str]
 
 
@@ -38,15 +38,15 @@ def run(jobs: Sequence[Job], out: IO[str]) -> States:
   """Runs jobs that are not finished, whatever becomes of others.
 
   Args:
-    jobs: from `jobs.plan`.
-    out: where a line for each job is written.
+    jobs: the jobs, from `jobs.plan`.
+    out: the file to which a line for each job is written.
 
   Returns:
-    For each (seed, row) what became of it.
+    What became of each (seed, row).
 
   Raises:
-    Stopped: after SIGINT or SIGTERM, which was passed on to the command under
-      way and waited for.
+    Stopped: SIGINT or SIGTERM came; it was passed on to the running command,
+      and the command has ended.
   """
   states: States = {}
   asked: list[int] = []
@@ -66,7 +66,7 @@ def run(jobs: Sequence[Job], out: IO[str]) -> States:
 
 
 def _one(job: Job, states: States, asked: list[int]) -> tuple[str, str]:
-  """What became of a job, and what to say of it."""
+  """Runs a job if it is to be run; returns its state and a line about it."""
   missing = [n for n in job.row.needs if states.get((job.seed, n)) != FINISHED]
   if missing:
     state = f'not run, needs {", ".join(missing)}'
@@ -88,7 +88,7 @@ def _one(job: Job, states: States, asked: list[int]) -> tuple[str, str]:
 
 
 def _start(job: Job, held: lock.Lock, asked: list[int]) -> tuple[str, str]:
-  """Runs the commands of a job until one fails."""
+  """Runs the commands of a job until one fails; returns as `_one` does."""
   job.unmark()
   begin = time.monotonic()
   log = job.folder / 'sweep.log'
@@ -138,20 +138,16 @@ def _command(
 
 
 def _left(jobs: Sequence[Job], done: int) -> str:
-  """How long what is behind the first jobs will take; '' if nothing will."""
-  seconds = [_seconds(job) for job in jobs]
-  finished = [
-    (j, s) for j, s in zip(jobs, seconds, strict=True) if s is not None
-  ]
-  rest = [
-    j for j, s in zip(jobs[done:], seconds[done:], strict=True) if s is None
-  ]
+  """Says how long the jobs behind the first `done` will take; '' for none."""
+  timed = [(job, _seconds(job)) for job in jobs]
+  finished = [(job, s) for job, s in timed if s is not None]
+  rest = [job for job, s in timed[done:] if s is None]
   total = sum(_expected(job, finished) for job in rest)
   return f'; about {duration(total)} left' if rest else ''
 
 
 def _seconds(job: Job) -> float | None:
-  """How long a job took; None if it is not finished or does not say so."""
+  """Returns the seconds of a finished job; None for any other."""
   try:
     return job.seconds()
   except (OSError, ValueError):
@@ -159,7 +155,7 @@ def _seconds(job: Job) -> float | None:
 
 
 def _expected(job: Job, finished: Sequence[tuple[Job, float]]) -> float:
-  """The mean of the same row; else of rows with such commands; else of all."""
+  """The mean of the same row, else of rows with its commands, else of all."""
   same = [s for other, s in finished if other.name == job.name]
   modules = job.row.commands
   alike = [s for other, s in finished if other.row.commands == modules]
@@ -170,6 +166,6 @@ def duration(seconds: float) -> str:
   """'12 s', '3 min' or '2.5 h'."""
   if seconds < 99.5:
     return f'{seconds:.0f} s'
-  return (
-    f'{seconds / 60:.0f} min' if seconds < 5970 else f'{seconds / 3600:.1f} h'
-  )
+  if seconds < 5970:
+    return f'{seconds / 60:.0f} min'
+  return f'{seconds / 3600:.1f} h'
