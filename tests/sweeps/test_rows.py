@@ -84,10 +84,10 @@ def test_the_command_line_carries_values_of_every_type():
   assert parsed.seed == 3
   assert parsed.teacher.checkpoint == 'ROOT/seed3/b/teacher'
   for path, value in changes.items():
-    found = parsed
+    field = parsed
     for name in path.split('.'):
-      found = found[name] if isinstance(found, dict) else getattr(found, name)
-    assert found == value and type(found) is type(value)
+      field = field[name] if isinstance(field, dict) else getattr(field, name)
+    assert field == value and type(field) is type(value)
 
 
 @pytest.mark.parametrize(

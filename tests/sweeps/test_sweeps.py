@@ -438,8 +438,8 @@ def test_the_exit_status_is_0_where_all_is_finished(
   rows = [_script('a'), _script('b')]
   root, title = str(tmp_path), 'configs/ours.py:table=7'
 
-  def run(some):
-    return command.run(_jobs(some, root, (0, 1)), root, title)
+  def run(rows):
+    return command.run(_jobs(rows, root, (0, 1)), root, title)
 
   assert run(rows) == 0
   saved = (tmp_path / 'results_ours_table_7.md').read_text()

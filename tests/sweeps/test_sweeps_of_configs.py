@@ -41,15 +41,15 @@ def _rows(name: str, argument: str) -> list[sweeps.Row]:
 
 def test_every_config_with_a_sweep_is_tested_here():
   """The rest of this file is about those that `_SWEEPS` names."""
-  found = {path.removeprefix('configs/') for path in command._sweeps()}
-  assert found == {f'{name.replace(".", "/")}.py' for name in _SWEEPS}
+  files = {path.removeprefix('configs/') for path in command._sweeps()}
+  assert files == {f'{name.replace(".", "/")}.py' for name in _SWEEPS}
 
 
 @pytest.mark.parametrize('name', _SWEEPS)
 def test_every_row_of_every_config_can_be_run(name):
   for form in ('', 'smoke'):
-    every = [_rows(name, f'{argument},{form}') for argument in _SWEEPS[name]]
-    rows = config_rows.together(itertools.chain(*every))
+    tables = [_rows(name, f'{argument},{form}') for argument in _SWEEPS[name]]
+    rows = config_rows.together(itertools.chain(*tables))
     sweeps.plan(rows, [0], 'ROOT')
 
 
@@ -69,8 +69,8 @@ def _parsed(row: sweeps.Row) -> settings.Settings:
 def test_a_name_is_the_same_run_in_every_table(form):
   seen: dict[str, tuple[str, list]] = {}
   shared = 0
-  for name, every in _SWEEPS.items():
-    for argument in every:
+  for name, sweep_arguments in _SWEEPS.items():
+    for argument in sweep_arguments:
       for row in _rows(name, f'{argument},{form}'):
         run = sweeps.Job(row, 0, 'ROOT').commands
         first, known = seen.setdefault(row.name, (name, run))
@@ -148,16 +148,16 @@ def test_students_take_their_teacher_and_those_of_a_study_the_filters_too(
     assert taken.pop('teacher.checkpoint') == f'teacher_{known}/teacher'
     searched = row.name.removesuffix(f'_{study}')
     if searched != row.name:
-      found = taken.pop('search.architecture')
-      assert found == f'{searched}/architecture.json'
+      architecture = taken.pop('search.architecture')
+      assert architecture == f'{searched}/architecture.json'
     assert not taken
   assert students >= 2
 
 
 def test_gamma_is_that_of_the_row_in_search_and_training():
-  found = {row.name: row for row in _rows('ablations.gamma', 'data=digits')}
+  rows = {row.name: row for row in _rows('ablations.gamma', 'data=digits')}
   for gamma in (1, 7, 700):
-    made = _parsed(found[f'digits_small_gamma_{gamma}'])
+    made = _parsed(rows[f'digits_small_gamma_{gamma}'])
     assert made.search.gamma == made.students['rnas_cl'].gamma == gamma
 
 
