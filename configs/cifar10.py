@@ -119,8 +119,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     stage.optimization.milestones = (0.75, 0.9)
     stage.optimization.weight_decay = 2e-4
   # The teacher of Rice et al. (2020): PGD-10, its best checkpoint.
-  config.teacher.regime.name = 'pgd'
-  config.teacher.regime.num_steps = 10
+  config.teacher.adversarial_training.name = 'pgd'
+  config.teacher.adversarial_training.num_steps = 10
   config.teacher.optimization.select = 'best'
   # The best one comes soon after the first decay.
   config.teacher.optimization.checkpoint_every = 1
@@ -167,8 +167,8 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   config.data.validation_size = 128
   config.teacher.network = settings.template().teacher.network
   config.teacher.network.update(NETWORKS['small'], features=(16, 32, 64))
-  config.teacher.regime.num_steps = 2
-  config.teacher.regime.step_size_255 = 6.0
+  config.teacher.adversarial_training.num_steps = 2
+  config.teacher.adversarial_training.step_size_255 = 6.0
   config.distillation.map_size = 4
   one_epoch(config)
   if 'ce_kl' in config.students:
@@ -188,5 +188,5 @@ def one_epoch(config: ml_collections.ConfigDict) -> None:
   for name in ('teacher', 'search', 'train', 'adversarial'):
     config[name].optimization.epochs = 1
   for hardened in config.adversarial.students.values():
-    hardened.regime.num_steps = 2
-    hardened.regime.validation_steps = 2
+    hardened.adversarial_training.num_steps = 2
+    hardened.adversarial_training.validation_steps = 2

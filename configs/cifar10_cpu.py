@@ -1,7 +1,7 @@
 """CIFAR-10 at the scale of two CPU cores: all stages of S3 on real images.
 
   python -m experiments.teacher \
-    --config=configs/teachers.py:network=small,regime=fast --workdir=T
+    --config=configs/teachers.py:network=small,method=fast --workdir=T
   python -m experiments.pipeline --config=configs/cifar10_cpu.py \
     --config.teacher.checkpoint=T/teacher --workdir=DIR
 

@@ -60,10 +60,10 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     teacher.network.strides = (1, 2, 2)
     teacher.optimization.epochs = 15
     teacher.optimization.milestones = (0.75, 0.9)
-  config.teacher.regime.epsilon_255 = EPSILON_255
-  config.teacher.regime.step_size_255 = EPSILON_255 / 4
-  config.teacher.regime.num_steps = 5
-  config.teacher.regime.validation_steps = 5
+  config.teacher.adversarial_training.epsilon_255 = EPSILON_255
+  config.teacher.adversarial_training.step_size_255 = EPSILON_255 / 4
+  config.teacher.adversarial_training.num_steps = 5
+  config.teacher.adversarial_training.validation_steps = 5
   config.controls = True
 
   config.search.optimization.epochs = 10
@@ -98,7 +98,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.adversarial.optimization.learning_rate = 0.1
   config.adversarial.optimization.schedule = 'cosine'
   config.adversarial.students = {
-    'rnas_cl_eq6': settings.hardened_template(
+    'rnas_cl_eq6': settings.fine_tuning_template(
       epsilon_255=EPSILON_255, validation_steps=5
     )
   }
@@ -141,6 +141,6 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
   stages = 'teacher', 'vulnerable_teacher', 'search', 'train', 'adversarial'
   for name in stages:
     config[name].optimization.epochs = 1
-  config.adversarial.students.rnas_cl_eq6.regime.num_steps = 2
+  config.adversarial.students.rnas_cl_eq6.adversarial_training.num_steps = 2
   config.students = {name: config.students[name] for name in ('rnas_cl', 'ce')}
   config.controls = False

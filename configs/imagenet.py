@@ -51,7 +51,7 @@ from rnascl_jax.search import spaces
 EPSILON_255 = 4.0
 _REPLAYS = 4
 _FREE = {'name': 'free', 'replays': _REPLAYS}
-# Labels, and fields of `config.train.regime`.
+# Labels, and fields of `config.train.adversarial_training`.
 _OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
   'fast_cac': ('FastAT + CAC', {'name': 'fast', 'cac_weight': 1.0}),
   'fast': ('FastAT', {'name': 'fast'}),
@@ -86,7 +86,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.data.validation_size = 10_000
 
   label, fields = _OBJECTIVES[objective]
-  config.train.regime.update(fields, epsilon_255=EPSILON_255)
+  config.train.adversarial_training.update(fields, epsilon_255=EPSILON_255)
   if fields['name'] == 'free':
     config.train.optimization.epochs //= _REPLAYS
   config.students = {
@@ -102,7 +102,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   if values['smoke']:
     imagenet100.shrink(config)
     config.search.architecture = ''
-    config.train.regime.replays = 2
+    config.train.adversarial_training.replays = 2
     config.evaluation.curve_attacks = ()
   return config
 

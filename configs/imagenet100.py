@@ -102,7 +102,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   # Section 4.7: TRADES replaces the cross-entropy of eq. (4), whose other terms
   # stay; no consistency.
   config.adversarial.students = {
-    'rnas_cl_trades': settings.hardened_template(
+    'rnas_cl_trades': settings.fine_tuning_template(
       label='RNAS-CL + TRADES', cac_weight=0.0
     )
   }
@@ -181,9 +181,9 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   config.teacher.network.update(
     cifar10.NETWORKS['small'], features=(8, 16, 32), stage_sizes=(1, 1, 1)
   )
-  config.teacher.regime.num_steps = 1
-  config.teacher.regime.validation_steps = 1
-  config.train.regime.validation_steps = 2
+  config.teacher.adversarial_training.num_steps = 1
+  config.teacher.adversarial_training.validation_steps = 1
+  config.train.adversarial_training.validation_steps = 2
   config.distillation.map_size = 4
   cifar10.one_epoch(config)
   for name in ('teacher', 'search', 'train', 'adversarial'):

@@ -1,4 +1,4 @@
-"""Teachers, or any single network, trained with any regime and attacked.
+"""Teachers, or any single network, trained with any method and attacked.
 
   python -m experiments.teacher --config=configs/teachers.py:network=resnet18 \
     --workdir=DIR
@@ -6,8 +6,8 @@
   python -m experiments.report --workdir=DIR
 
 A student is taught by it with `--config.teacher.checkpoint=DIR/teacher` and the
-same network in its own config. `regime=standard` makes the vulnerable teacher
-of Table 11, and is what all other regimes are to be compared with.
+same network in its own config. `method=standard` makes the vulnerable teacher
+of Table 11, and is what all other methods are to be compared with.
 
 CIFAR-10 has the published schedules: PGD-AT of Rice et al. (2020), 200 epochs;
 FastAT of Wong et al. (2020), 15 epochs, cyclic; Free-8 of Shafahi et al.
@@ -19,7 +19,7 @@ pre-activation ResNet-18, network=preact_resnet18, the others a WRN-34-10 or
 -32-10; transformers have schedules of their own), radii of 8 / 255 throughout
 (TRADES: 0.031), zero instead of reflected pixels around crops.
 
-| data, network          | regime   | clean | PGD-20 | AutoAttack  |
+| data, network          | method   | clean | PGD-20 | AutoAttack  |
 | ---------------------- | -------- | ----- | ------ | ----------- |
 | CIFAR-10 (JPEG), small | fast     | 67.1  | 34.6   | 30.0        |
 | digits, small          | standard | 98.9  | 51.2   | 35.9        |
@@ -34,7 +34,7 @@ beside other work, first 1,000 test images at 8 / 255, AutoAttack the first 100,
 attacked by configs/cifar10_cpu.py. Digits: epsilon 0.1, means of seeds 0 to 2
 on 517 images, AutoAttack on the first 64 of seed 0.
 
-On a GPU, not yet run: network=resnet18,regime=fast and network=resnet18, and
+On a GPU, not yet run: network=resnet18,method=fast and network=resnet18, and
 Table 15 (clean / PGD-20: WRT-34 86.07 / 58.33, ResNet-18 84.59 / 55.54 and
 ResNet-50 87.03 / 49.25), whose teachers teach in other sweeps with this ROOT:
 
@@ -85,7 +85,7 @@ _SCHEDULES = {
     'weight_decay': 2e-4,
   },
 }
-# On digits every regime makes the updates of 40 epochs, so Free-8 has 5.
+# On digits every method makes the updates of 40 epochs, so Free-8 has 5.
 _DIGITS = {
   'epochs': 40,
   'schedule': 'piecewise',
@@ -102,22 +102,22 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     argument: `network=` (resnet18, resnet50, preact_resnet18, wrn34, vit, deit,
       small or a wide one such as wrn-28-10; digits have the small one of
       configs/digits.py alone),
-      `regime=` (pgd, fast, free, trades, standard), `data=` (cifar10, digits),
+      `method=` (pgd, fast, free, trades, standard), `data=` (cifar10, digits),
       `smoke` (seconds), separated by commas.
 
   Raises:
     ValueError: if a name or a value is unknown.
   """
   values = arguments.parse(
-    argument, {'network': '', 'regime': 'pgd', 'data': 'cifar10', 'smoke': ''}
+    argument, {'network': '', 'method': 'pgd', 'data': 'cifar10', 'smoke': ''}
   )
-  regime = arguments.pick(values, 'regime', _SCHEDULES)
+  method = arguments.pick(values, 'method', _SCHEDULES)
   data = arguments.pick(values, 'data', _ON)
   default, start = _ON[data]
-  config = start(values['network'] or default, regime, bool(values['smoke']))
+  config = start(values['network'] or default, method, bool(values['smoke']))
   config.teacher.optimization.select = 'best'
   config.teacher.optimization.checkpoint_every = 1
-  if regime == 'standard':
+  if method == 'standard':
     config.teacher.optimization.select = 'last'
     config.teacher.label = 'Teacher without attacks'
   config.evaluation.auto_attack_models = ('teacher',)
@@ -133,7 +133,7 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
 
   Returns:
     The rows, which are those that students of other sweeps take; they are
-    trained like `network=` of this file with `regime=pgd`.
+    trained like `network=` of this file with `method=pgd`.
 
   Raises:
     ValueError: if a name or a value is unknown.
@@ -145,12 +145,12 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
 
 
 def _on_cifar10(
-  network: str, regime: str, smoke: bool
+  network: str, method: str, smoke: bool
 ) -> ml_collections.ConfigDict:
   config = settings.template()
   config.teacher.network.update(_network(network))
-  config.teacher.regime = _regime(regime)
-  config.teacher.optimization.update(_SCHEDULES[regime])
+  config.teacher.adversarial_training = _method(method)
+  config.teacher.optimization.update(_SCHEDULES[method])
   config.distillation.map_size = cifar10.MAP_SIZES.get(network, 8)
   if smoke:
     cifar10.shrink(config)
@@ -158,14 +158,18 @@ def _on_cifar10(
 
 
 def _on_digits(
-  network: str, regime: str, smoke: bool
+  network: str, method: str, smoke: bool
 ) -> ml_collections.ConfigDict:
   arguments.pick({'network': network}, 'network', ['small'])
   config = digits.get_config('smoke' if smoke else None)
-  config.teacher.regime = _regime(regime, epsilon_255=digits.EPSILON_255)
+  config.teacher.adversarial_training = _method(
+    method, epsilon_255=digits.EPSILON_255
+  )
   config.teacher.optimization.update(_DIGITS)
-  if regime == 'free':
-    config.teacher.optimization.epochs //= config.teacher.regime.replays
+  if method == 'free':
+    config.teacher.optimization.epochs //= (
+      config.teacher.adversarial_training.replays
+    )
   if smoke:
     config.teacher.optimization.epochs = 1
   # The teacher alone.
@@ -195,5 +199,7 @@ def _network(name: str) -> dict[str, Any]:
   return {'name': 'wide_resnet', 'depth': depth, 'width': width}
 
 
-def _regime(name: str, **fields: float) -> ml_collections.ConfigDict:
-  return ml_collections.ConfigDict(vars(settings.Regime(name, **fields)))
+def _method(name: str, **fields: float) -> ml_collections.ConfigDict:
+  return ml_collections.ConfigDict(
+    vars(settings.AdversarialTraining(name, **fields))
+  )

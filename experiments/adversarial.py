@@ -20,10 +20,10 @@ authors' code. To change that:
   --config.adversarial.optimization.epochs=40
   --config.adversarial.optimization.learning_rate=0.01
   --config.adversarial.students.rnas_cl_eq6.student=ce
-  --config.adversarial.students.rnas_cl_eq6.regime.epsilon_255=8
-  --config.adversarial.students.rnas_cl_eq6.regime.num_steps=7
+  --config.adversarial.students.rnas_cl_eq6.adversarial_training.epsilon_255=8
+  --config.adversarial.students.rnas_cl_eq6.adversarial_training.num_steps=7
 
-The objectives of Table 4, and others, are fields of the entry's regime:
+The objectives of Table 4, and others, are fields of the entry's method:
 
   TRADES + CAC        .name=trades                             (the default)
   TRADES              .name=trades  .cac_weight=0

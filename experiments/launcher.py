@@ -20,7 +20,7 @@ from rnascl_jax.config import config_files
 from rnascl_jax.runtime import disk, files, lock, paths, processes
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import workdir
-from rnascl_jax.training import driver
+from rnascl_jax.training import loop
 
 FLAGS = flags.FLAGS
 _PROCESSES = (
@@ -125,7 +125,7 @@ def run(command: Callable[[], Any]) -> None:
       result = command()
     except (
       workdir.MissingStageError,
-      driver.NonFiniteLossError,
+      loop.NonFiniteLossError,
       processes.OtherProcessError,
       files.DamagedFileError,
       lock.HeldError,

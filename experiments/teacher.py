@@ -1,30 +1,30 @@
-r"""Trains a teacher, or any network, with any regime; robustly or not.
+r"""Trains a teacher, or any network, with any method; robustly or not.
 
 The robust teacher of a config, and its control if the config has one:
 
   python -m experiments.teacher --config=configs/digits.py --workdir=/tmp/digits
 
 One network alone (ResNet-18 and -50, WRN-34-10, wrn-DEPTH-WIDTH, small ones),
-with the published schedule of its regime (pgd, fast, free, trades, standard):
+with the published schedule of its method (pgd, fast, free, trades, standard):
 
   python -m experiments.teacher --workdir=DIR \
-    --config=configs/teachers.py:network=resnet18,regime=fast
+    --config=configs/teachers.py:network=resnet18,method=fast
   python -m experiments.teacher --workdir=DIR \
-    --config=configs/teachers.py:network=wrn-28-10,regime=trades
+    --config=configs/teachers.py:network=wrn-28-10,method=trades
   python -m experiments.evaluate --workdir=DIR --config=(the same)
 
 The vulnerable teacher of Table 11 is one that never sees an attack:
 
   python -m experiments.teacher --workdir=DIR \
-    --config=configs/teachers.py:network=resnet18,regime=standard
+    --config=configs/teachers.py:network=resnet18,method=standard
 
 A student is taught by it with --config.teacher.checkpoint=DIR/teacher and the
 same network in its own config. What may be changed on the command line:
 
   --config.teacher.network.name=resnet50
-  --config.teacher.regime.name=trades
-  --config.teacher.regime.epsilon_255=8    radius of the attack, in 1/255
-  --config.teacher.regime.num_steps=10
+  --config.teacher.adversarial_training.name=trades
+  --config.teacher.adversarial_training.epsilon_255=8   radius, in 1/255
+  --config.teacher.adversarial_training.num_steps=10
   --config.teacher.optimization.epochs=30
   --config.teacher.optimization.select=best    not the last checkpoint
   --config.teacher.checkpoint=OTHER/teacher    use that one, train none
@@ -32,7 +32,7 @@ same network in its own config. What may be changed on the command line:
 FastAT and Free can overfit to their single step from one epoch to the next: the
 network then withstands that step and nothing else. So the accuracy under PGD on
 held-out images is measured with every checkpoint, and where it falls by more
-than regime.max_drop (a share, 0.2; 0 for no guard) below its best so far,
+than method.max_drop (a share, 0.2; 0 for no guard) below its best so far,
 training ends and the best checkpoint is used; stage.json and the report say so.
 The guard looks every optimization.checkpoint_every epochs: 5 by default, 1 in
 configs/teachers.py. It cannot look between them, and never acts at the first.

@@ -132,7 +132,7 @@ def write_hardened(
   *,
   label: str = HARDENED[0],
   base: str = 'rnas_cl',
-  regime: str = 'trades',
+  method: str = 'trades',
   left: tuple[int, ...] | None = None,
 ) -> None:
   """Adds a student that was trained further on attacks to a written run."""
@@ -141,7 +141,7 @@ def write_hardened(
   section = config.setdefault(
     'adversarial', {'optimization': {'epochs': 20}, 'students': {}}
   )
-  section['students'][model] = {'student': base, 'regime': {'name': regime}}
+  section['students'][model] = {'student': base, 'method': {'name': method}}
   path.write_text(json.dumps(config))
   about = (label, *HARDENED[1:])
   order = list(section['students']).index(model)

@@ -8,17 +8,19 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from rnascl_jax.models import networks
+
 FEATURES = 3
 
 
-class Network(nn.Module):
+class Network(networks.Network):
   """The network; `axis_name` is what BatchNorm averages over."""
 
   num_classes: int = 3
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, images, *, train):
+  def represent(self, images, *, train):
     x = nn.Conv(FEATURES, (3, 3), padding=1, use_bias=False, name='conv')(
       images
     )
@@ -30,7 +32,8 @@ class Network(nn.Module):
     )(x)
     x = nn.relu(x)
     flat = x.reshape(len(x), -1)
-    return nn.Dense(self.num_classes, name='head')(flat), (x,)
+    logits = nn.Dense(self.num_classes, name='head')(flat)
+    return networks.Outputs(logits, (x,), (x,), flat)
 
 
 def variables(image_shape, num_classes: int = 3):

@@ -1,7 +1,9 @@
 """What importing a module brings in, and the examples of all modules."""
 
+import ast
 import doctest
 import importlib
+import importlib.util
 import pathlib
 import pkgutil
 import subprocess
@@ -23,10 +25,48 @@ HEAVY = (
   'tensorflow_datasets',
   'torch',
 )
+# A room imports only from rooms before it.
+ROOMS = (
+  'base',
+  'runtime',
+  'losses',
+  'search',
+  'models',
+  'distillation',
+  'attacks',
+  'data',
+  'training',
+  'config',
+  'evaluation',
+  'reporting',
+  'stages',
+  'interop',
+  'sweeps',
+)
 MODULES = tuple(
   module.name
   for module in pkgutil.walk_packages(rnascl_jax.__path__, 'rnascl_jax.')
 )
+
+
+def imports_of(name):
+  """Modules of ours that a module imports, anywhere in its source."""
+  spec = importlib.util.find_spec(name)
+  tree = ast.parse(pathlib.Path(spec.origin).read_text('utf-8'))
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      assert not node.level, f'{name} has a relative import'
+      whole = [f'{node.module}.{alias.name}' for alias in node.names]
+      names = [n if n in MODULES else node.module for n in whole]
+    else:
+      continue
+    yield from (n for n in names if n.startswith('rnascl_jax.'))
+
+
+def room_of(name):
+  return name.split('.')[1]
 
 
 def imported_by(statement):
@@ -43,9 +83,38 @@ def imported_by(statement):
   return {n if n.startswith('rnascl_jax') else n.split('.')[0] for n in names}
 
 
+def test_nothing_lies_loose_beside_the_rooms():
+  assert {room_of(name) for name in MODULES} == set(ROOMS)
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_a_room_imports_only_from_rooms_before_it(name):
+  place = ROOMS.index(room_of(name))
+  for imported in imports_of(name):
+    assert ROOMS.index(room_of(imported)) <= place, imported
+
+
+def test_no_module_imports_itself_by_way_of_others():
+  graph = {name: set(imports_of(name)) for name in MODULES}
+  # Removes modules all of whose imports were removed; a cycle stays.
+  while ready := {name for name, names in graph.items() if not names}:
+    graph = {n: names - ready for n, names in graph.items() if n not in ready}
+  assert not graph
+
+
+def test_the_runtime_needs_neither_flax_nor_orbax_but_for_checkpoints():
+  names = [n for n in MODULES if room_of(n) == 'runtime']
+  names.remove('rnascl_jax.runtime.checkpoints')
+
+  found = imported_by(f'import {", ".join(names)}')
+
+  assert not found.intersection(('flax', 'orbax'))
+
+
 def test_losses_import_no_network_or_data_library():
   found = imported_by(
-    'from rnascl_jax import losses; from rnascl_jax.search import flops, gumbel'
+    'from rnascl_jax import attacks, losses; '
+    'from rnascl_jax.search import flops, gumbel'
   )
 
   assert 'jax' in found

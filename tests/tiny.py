@@ -26,8 +26,8 @@ def config() -> ml_collections.ConfigDict:
   found.teacher.network.features = (4,)
   found.teacher.network.stage_sizes = (1,)
   found.teacher.network.strides = (2,)
-  found.teacher.regime.num_steps = 2
-  found.teacher.regime.validation_steps = 2
+  found.teacher.adversarial_training.num_steps = 2
+  found.teacher.adversarial_training.validation_steps = 2
   found.vulnerable_teacher.network = found.teacher.network
   for optimization in (
     found.teacher.optimization,
@@ -47,7 +47,7 @@ def config() -> ml_collections.ConfigDict:
   found.adversarial.optimization.epochs = 1
   found.adversarial.optimization.batch_size = 32
   found.adversarial.students = {
-    'rnas_cl_eq6': settings.hardened_template(
+    'rnas_cl_eq6': settings.fine_tuning_template(
       epsilon_255=16.0, num_steps=1, validation_steps=2
     )
   }

@@ -16,7 +16,7 @@ from rnascl_jax import stages
 from rnascl_jax.config import resolve
 from rnascl_jax.runtime import files, lock, parallel, processes, signals
 from rnascl_jax.stages import workdir
-from rnascl_jax.training import driver
+from rnascl_jax.training import loop
 from tests import tiny
 
 # Steps of the second process in which it is told to stop and is killed; there
@@ -27,8 +27,8 @@ STOPPED, KILLED = 6, 9
 def config():
   """A teacher; Free carries a perturbation for each image."""
   found = tiny.config()
-  found.teacher.regime.name = 'free'
-  found.teacher.regime.replays = 2
+  found.teacher.adversarial_training.name = 'free'
+  found.teacher.adversarial_training.replays = 2
   found.teacher.optimization.checkpoint_every = 1
   # What 40 images leave of the last batch is filled up.
   found.evaluation.batch_size = 24
@@ -49,10 +49,10 @@ def _signal_in_step(step: int, number: int) -> None:
     if before < step <= runner._at.step and not processes.is_main():
       os.kill(os.getpid(), number)
 
-  driver._Runner._collect = collect_and_signal
+  loop._Runner._collect = collect_and_signal
 
 
-_collect = driver._Runner._collect
+_collect = loop._Runner._collect
 
 
 def _say(folder: pathlib.Path, name: str, error: BaseException) -> None:

@@ -105,7 +105,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     | dict.fromkeys(names, ''),
   )
   rows = _ROWS[arguments.pick(values, 'rows', _ROWS)]
-  epsilon = settings.hardened_template().regime.epsilon_255
+  epsilon = settings.fine_tuning_template().adversarial_training.epsilon_255
   if arguments.pick(values, 'data', _SOME) == 'digits':
     arguments.refuse(values, 'data=digits', 'space', 'teacher')
     config = digits.get_config(arguments.forward(values, 'smoke'))
@@ -116,14 +116,16 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.controls = False
   config.students = {'rnas_cl': config.students.rnas_cl}
   config.adversarial.students = {
-    name: settings.hardened_template(
-      label=f'RNAS-CL, {label}', **{'epsilon_255': epsilon} | regime
+    name: settings.fine_tuning_template(
+      label=f'RNAS-CL, {label}', **{'epsilon_255': epsilon} | method
     )
-    for name, (label, regime) in rows.items()
+    for name, (label, method) in rows.items()
   }
   if values['smoke']:
     for hardened in config.adversarial.students.values():
-      hardened.regime.num_steps = hardened.regime.validation_steps = 2
+      hardened.adversarial_training.num_steps = (
+        hardened.adversarial_training.validation_steps
+      ) = 2
     return config
   _auto_attack(config, values)
   return config

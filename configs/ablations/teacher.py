@@ -154,7 +154,7 @@ def start(values: dict[str, str]) -> ml_collections.ConfigDict:
 
 def without_attacks(config: ml_collections.ConfigDict) -> None:
   """Trains the teacher on clean images, to its last epoch."""
-  config.teacher.regime.name = 'standard'
+  config.teacher.adversarial_training.name = 'standard'
   config.teacher.optimization.select = 'last'
   config.teacher.label = 'Teacher without attacks'
 

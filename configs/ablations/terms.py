@@ -76,7 +76,7 @@ TERMS: dict[str, tuple[str, dict[str, Any]]] = {
   'rnas_cl': ('RNAS-CL', {}),
   'layerwise_kl': (
     'RNAS-CL, layer-wise KL',
-    {'cross_layer': 'layerwise_kl'},
+    {'layer_loss': 'layerwise_kl'},
   ),
   'pkt': ('RNAS-CL, PKT', {'method': 'pkt'}),
   'rkd': ('RNAS-CL, RKD', {'method': 'rkd'}),

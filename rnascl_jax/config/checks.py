@@ -16,7 +16,7 @@ from rnascl_jax.base import Taps
 from rnascl_jax.config import resolve, settings
 from rnascl_jax.config.settings import Settings
 from rnascl_jax.data.datasets import Dataset
-from rnascl_jax.training import search_steps
+from rnascl_jax.training import search_step
 
 # Parameters of a network at most: with gradients and momentum, 12 GB of them.
 _MOST_PARAMETERS = 10**9
@@ -65,7 +65,7 @@ def _check_lessons(everything: Settings, data: Dataset) -> None:
   for name, student in everything.students.items():
     learners[f'students.{name}'] = student
   for where, learner in learners.items():
-    used = resolve.kind(learner, where)
+    used = resolve.distillation_spec(learner, where)
     resolve.distill(everything.distillation, None, used)
     labels = data.train.labels
     if used.method == 'crd' and (labels == labels[0]).all():
@@ -87,7 +87,7 @@ def split_batch(
     arch_share: share of the part that moves the architecture parameters.
     devices: among which both parts are split evenly.
     accumulate: into how many a device divides its share for the weights;
-      `search_steps.arch_parts` says it of the other one.
+      `search_step.arch_parts` says it of the other one.
 
   Returns:
     Images for the weights and for the architecture parameters.
@@ -95,7 +95,7 @@ def split_batch(
   Raises:
     ValueError: if one of the parts would be empty.
   """
-  of_arch = devices * search_steps.arch_parts(accumulate, arch_share)
+  of_arch = devices * search_step.arch_parts(accumulate, arch_share)
   of_weights = devices * accumulate
   arch = round(batch_size * arch_share / of_arch) * of_arch
   weights = (batch_size - arch) // of_weights * of_weights
@@ -122,23 +122,23 @@ def _check_trainings(
     'train': everything.train,
   }
   chosen = {name: stage.optimization for name, stage in stages.items()}
-  regimes = {name: stage.regime for name, stage in stages.items()}
+  methods = {name: stage.adversarial_training for name, stage in stages.items()}
   hardened = everything.adversarial.students
   if hardened:
     chosen['adversarial'] = everything.adversarial.optimization
   for name, student in hardened.items():
-    regimes[f'adversarial.students.{name}'] = student.regime
+    methods[f'adversarial.students.{name}'] = student.adversarial_training
   for name, optimization in chosen.items():
     resolve.schedule(optimization, 1, name)
     _check_batch(optimization, data, devices, name)
     replays = [
-      resolve.replays(regime)
-      for where, regime in regimes.items()
+      resolve.replays(method)
+      for where, method in methods.items()
       if where.split('.')[0] == name
     ]
     _check_steps(optimization, max(replays), data, name)
-  for name, regime in regimes.items():
-    resolve.regime(regime, name)
+  for name, method in methods.items():
+    resolve.adversarial_method(method, name)
 
 
 def _check_auto_attack(

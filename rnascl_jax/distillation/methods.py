@@ -62,10 +62,11 @@ class Method(NamedTuple):
       teacher are selections for one image, labels [N] those of all training
       images. Projections are parameters, trained with the student's; a memory
       is a pytree of arrays. `()` where there is none.
-    loss: (projections, memory, student, teacher, images) -> ([B], notes). The
-      memory is constant; notes are too, with leaves [B, ...].
-    remember: (memory, notes, indices) -> memory, after an update; notes and
-      indices are those of the global batch.
+    loss: (projections, memory, student, teacher, images) -> ([B], memory
+      update). The memory is a constant; so is its update, with leaves [B, ...].
+    remember: (memory, memory update, indices) -> memory, after an update of the
+      weights; the memory update and the indices [B] are those of the global
+      batch.
   """
 
   select: _Select
@@ -192,10 +193,10 @@ def crd(
     others = losses.draw_negatives(
       images.keys, images.labels, memory.table, count=num_negatives
     )
-    values, notes = losses.crd(
+    values, memory_update = losses.crd(
       memory, own, wanted, images.indices, others, axis_name=axis_name
     )
-    return 0.8 * values, notes
+    return 0.8 * values, memory_update
 
   return Method(operator.attrgetter('features'), init, loss, losses.remember)
 
@@ -219,6 +220,6 @@ def _plain(
   return Method(select, init, loss, _forget)
 
 
-def _forget(memory: PyTree, notes: PyTree, indices: Array) -> PyTree:
-  del notes, indices
+def _forget(memory: PyTree, memory_update: PyTree, indices: Array) -> PyTree:
+  del memory_update, indices
   return memory

@@ -29,12 +29,12 @@ from rnascl_jax.evaluation.classification import Clean
 from rnascl_jax.evaluation.journal import Entry, Journal
 from rnascl_jax.models import networks
 from rnascl_jax.runtime import fingerprints, metrics, parallel
-from rnascl_jax.training import steps
+from rnascl_jax.training import eval_step
 
 
 @functools.lru_cache(maxsize=4)
 def _evaluator(net: nn.Module, over: tuple[jax.Device, ...]) -> Callable:
-  return parallel.pmap(steps.make_eval_step(net), over)
+  return parallel.pmap(eval_step.make_eval_step(net), over)
 
 
 @functools.lru_cache(maxsize=32)

@@ -52,7 +52,7 @@ from rnascl_jax.losses.attention import attention_loss, attention_vectors
 from rnascl_jax.losses.classification import cross_entropy
 from rnascl_jax.losses.contrastive import (
   Memory,
-  Notes,
+  MemoryUpdate,
   crd,
   init_memory,
   remember,
@@ -75,14 +75,14 @@ from rnascl_jax.losses.objectives import (
 )
 from rnascl_jax.losses.probabilistic import pkt
 from rnascl_jax.losses.relational import rkd, rkd_angle, rkd_distance
-from rnascl_jax.losses.robust import cac, confident, robustness, trades
+from rnascl_jax.losses.robust import cac, confident, robust_term, trades
 from rnascl_jax.losses.similarities import similarity
 from rnascl_jax.losses.variational import initial_rho, vid
 
 __all__ = [
   'ByClass',
   'Memory',
-  'Notes',
+  'MemoryUpdate',
   'Terms',
   'attention_loss',
   'attention_transfer',
@@ -108,7 +108,7 @@ __all__ = [
   'rkd',
   'rkd_angle',
   'rkd_distance',
-  'robustness',
+  'robust_term',
   'search_objective',
   'similarity',
   'targeted_dlr',

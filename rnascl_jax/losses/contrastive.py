@@ -13,7 +13,7 @@ to n times the mean of the exponentials in the first batch. After an update the
 images' rows become the normalised (1 - m) z + m M.
 
 A step reads the memory that the step before it wrote: call `remember` after
-`crd`, on the notes of the global batch, which must hold no image twice. The
+`crd`, on the update of the global batch, which must hold no image twice. The
 embeddings are trained with the student: `projections.Embeddings`.
 
 Example:
@@ -26,10 +26,10 @@ Example:
   >>> others = losses.draw_negatives(
   ...   keys, jnp.asarray(labels)[batch], memory.table, count=3
   ... )
-  >>> values, notes = losses.crd(memory, student, teacher, batch, others)
+  >>> values, update = losses.crd(memory, student, teacher, batch, others)
   >>> values.shape
   (2,)
-  >>> memory = losses.remember(memory, notes, batch)
+  >>> memory = losses.remember(memory, update, batch)
   >>> print(jnp.linalg.norm(memory.student[batch], axis=-1).round(4))
   [1. 1.]
 
@@ -71,7 +71,7 @@ class Memory(NamedTuple):
   table: negatives.ByClass
 
 
-class Notes(NamedTuple):
+class MemoryUpdate(NamedTuple):
   """What is to be remembered of each image.
 
   Attributes:
@@ -113,7 +113,7 @@ def crd(
   *,
   temperature: float = 0.07,
   axis_name: str | None = None,
-) -> tuple[Array, Notes]:
+) -> tuple[Array, MemoryUpdate]:
   """CRD, see above, and what to remember.
 
   Args:
@@ -127,7 +127,7 @@ def crd(
       is that of the global batch.
 
   Returns:
-    Values [B] and notes, which are constant.
+    Values [B] and memory_update, which are constant.
   """
   chex.assert_rank([student, teacher, others], 2)
   chex.assert_equal_shape([student, teacher])
@@ -150,18 +150,22 @@ def crd(
     for s, z in zip(scores, normalisers, strict=True)
   ]
   return sum(found[1:], found[0]), lax.stop_gradient(
-    Notes(student, teacher, means)
+    MemoryUpdate(student, teacher, means)
   )
 
 
 def remember(
-  memory: Memory, notes: Notes, indices: Array, *, momentum: float = 0.5
+  memory: Memory,
+  memory_update: MemoryUpdate,
+  indices: Array,
+  *,
+  momentum: float = 0.5,
 ) -> Memory:
   """The memory after a step.
 
   Args:
     memory: before it.
-    notes: of the global batch.
+    memory_update: of the global batch.
     indices: [B], of its images; which of two equal ones counts is undefined.
     momentum: m, in [0, 1).
 
@@ -170,9 +174,9 @@ def remember(
     not set.
   """
   new = memory._replace(
-    student=_move(memory.student, notes.student, indices, momentum),
-    teacher=_move(memory.teacher, notes.teacher, indices, momentum),
-    normalisers=_normalisers(memory, notes.means, None),
+    student=_move(memory.student, memory_update.student, indices, momentum),
+    teacher=_move(memory.teacher, memory_update.teacher, indices, momentum),
+    normalisers=_normalisers(memory, memory_update.means, None),
   )
   # Whatever the precision of a step, a state keeps its types.
   return jax.tree.map(lambda x, old: x.astype(old.dtype), new, memory)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import chex
 import jax.numpy as jnp
 
-from rnascl_jax.base import Array, PyTree
+from rnascl_jax.base import Array
 
 
 class Terms(NamedTuple):
@@ -24,16 +24,13 @@ class Terms(NamedTuple):
     kl: [B], divergence between student and teacher, or what a method has in
       its place (section 4.11).
     attention: [B], the attention loss of eq. (1).
-    robustness: [B], what eq. (6) adds, see `robust.robustness`; 0 elsewhere.
-    notes: [B, ...], no term, but what a method with a memory keeps of each
-      image; `()` elsewhere.
+    robust: [B], what eq. (6) adds, see `robust.robust_term`; 0 elsewhere.
   """
 
   cross_entropy: Array
   kl: Array
   attention: Array
-  robustness: Array | float = 0.0
-  notes: PyTree = ()
+  robust: Array | float = 0.0
 
 
 def training_objective(
@@ -41,7 +38,7 @@ def training_objective(
 ) -> Array:
   """Training loss, L = L_CE + KL + gamma_t L_Attn (eq. 4).
 
-  With the term `robustness` this is the loss of eq. (6), L_CAC + L_TRADES + KL
+  With the term `robust` this is the loss of eq. (6), L_CAC + L_TRADES + KL
   + gamma_t L_Attn, as L_TRADES has the cross-entropy in it.
 
   Args:
@@ -54,7 +51,7 @@ def training_objective(
   """
   chex.assert_equal_shape(terms[:3])
   total = terms.cross_entropy + kl_weight * terms.kl + gamma * terms.attention
-  return total + terms.robustness
+  return total + terms.robust
 
 
 def search_objective(

@@ -7,7 +7,7 @@ With p and p' the predictions of an image x and of its adversarial view x',
   pbar    = (p + p') / 2,   s_k = pbar_k^(1/tau) / sum_j pbar_j^(1/tau)
 
 The adversarial view is data: find it outside of the function that is
-differentiated. `robustness` is what eq. (6) adds to the training loss of
+differentiated. `robust_term` is what eq. (6) adds to the training loss of
 eq. (4).
 
 Example:
@@ -20,7 +20,7 @@ Example:
   '0.3314'
 
 References:
-  Zhang et al., Theoretically principled trade-off between robustness and
+  Zhang et al., Theoretically principled trade-off between robust_term and
   accuracy, ICML 2019, eq. (5).
   Nath et al., RNAS-CL, IJCV 2024, section 3.5.
 """
@@ -126,7 +126,7 @@ def cac(
   return found / jnp.where(share > 0, share, 1.0)
 
 
-def robustness(
+def robust_term(
   logits: Array,
   adv_logits: Array,
   *,

@@ -91,14 +91,13 @@ def represent(net: nn.Module, variables: Variables, images: Array) -> Outputs:
 
 
 def functional(
-  net: nn.Module, *inputs: Any, method: str | None = None
-) -> Callable[..., tuple[Any, PyTree]]:
-  """The network as a function of its parameters and statistics, for training.
+  net: nn.Module, *inputs: Any
+) -> Callable[..., tuple[Outputs, PyTree]]:
+  """Makes the network a function of its parameters and statistics.
 
   Args:
     net: a student or a teacher.
     *inputs: further inputs, such as the masks of a supernet.
-    method: 'represent' for all `Outputs` instead of logits and taps.
 
   Returns:
     (params, batch_stats, images, *, train) -> (outputs, batch_stats), where the
@@ -108,12 +107,25 @@ def functional(
   def apply_to(params, batch_stats, images, *, train):
     variables = {'params': params, 'batch_stats': batch_stats}
     call = functools.partial(
-      net.apply, variables, images, *inputs, train=train, method=method
+      net.apply, variables, images, *inputs, train=train, method='represent'
     )
     if not train:
       return call(), batch_stats
     outputs, new = call(mutable=['batch_stats'])
     return outputs, new.get('batch_stats', {})
+
+  return apply_to
+
+
+def classifier(
+  net: nn.Module, *inputs: Any
+) -> Callable[..., tuple[Array, PyTree]]:
+  """The same as `functional`, with logits [B, K] alone as outputs."""
+  network = functional(net, *inputs)
+
+  def apply_to(params, batch_stats, images, *, train):
+    outputs, batch_stats = network(params, batch_stats, images, train=train)
+    return outputs.logits, batch_stats
 
   return apply_to
 

@@ -19,8 +19,8 @@ Example:
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +34,7 @@ from rnascl_jax.runtime import processes
 AXIS = 'devices'
 
 
-class PerImage(flax.struct.PyTreeNode):
+class PerImage(NamedTuple):
   """Arrays with an entry for each image of a batch, in a state of others.
 
   `replicate` splits them over devices, as the batch is, where it copies all

@@ -1,6 +1,6 @@
 """Trains students further on attacks (section 3.5), eq. (6) by default.
 
-Beside what a regime adds, a student learns what it learned before: from the
+Beside what a method adds, a student learns what it learned before: from the
 same teacher and the same tutors, with the same weights of KL and attention. So
 `trades` with consistency is eq. (6): CAC + TRADES + KL + gamma Attn.
 """
@@ -19,7 +19,7 @@ from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import workdir
 from rnascl_jax.stages.run import Run
 from rnascl_jax.stages.students import Trainings
-from rnascl_jax.training import steps
+from rnascl_jax.training import train_state
 
 
 def adversarial(config: Mapping[str, Any], path: str) -> None:
@@ -42,27 +42,27 @@ def adversarial(config: Mapping[str, Any], path: str) -> None:
     if not chosen.students:
       logging.info('config.adversarial.students is empty: nothing to harden.')
       return
-    for hardened in chosen.students.values():
-      workdir.summary(run.folder / 'train' / hardened.student)
+    for student in chosen.students.values():
+      workdir.summary(run.folder / 'train' / student.student)
     trainings = Trainings(run, 'adversarial', chosen.optimization)
-    for name, hardened in chosen.students.items():
+    for name, student in chosen.students.items():
       trainings.train(
         name,
-        run.settings.students[hardened.student],
-        hardened.regime,
-        functools.partial(_start, run, hardened),
-        _about(hardened),
+        run.settings.students[student.student],
+        student.adversarial_training,
+        functools.partial(_start, run, student),
+        _about(student),
       )
 
 
 def _start(
-  run: Run, hardened: settings.Hardened, recipe: steps.Recipe
-) -> steps.TrainState:
+  run: Run, student: settings.FineTuning, recipe: train_state.Recipe
+) -> train_state.TrainState:
   """The trained student, with a new optimiser and new projections."""
   variables: Variables = runs.load_variables(
-    run.folder / 'train' / hardened.student
+    run.folder / 'train' / student.student
   )
-  return steps.start_from(
+  return train_state.start_from(
     recipe,
     variables,
     run.data.image_shape,
@@ -72,8 +72,8 @@ def _start(
   )
 
 
-def _about(hardened: settings.Hardened) -> dict[str, Any]:
+def _about(student: settings.FineTuning) -> dict[str, Any]:
   return {
-    'student': hardened.student,
-    'regime': dataclasses.asdict(hardened.regime),
+    'student': student.student,
+    'adversarial_training': dataclasses.asdict(student.adversarial_training),
   }

@@ -9,7 +9,7 @@ F MACs of the student's forward pass,
   a gradient by weights, or by both    3F
 
 and F more for each gradient where blocks are recomputed (`space.remat`). The
-teacher has one forward pass for an image, whatever the regime.
+teacher has one forward pass for an image, whatever the method.
 
 Counted are convolutions and matrix products. Not counted: their borders (a
 gradient by weights needs none by the images), BatchNorm and activations, which
@@ -19,7 +19,7 @@ optimisers, validation and evaluation.
 Example:
   >>> from rnascl_jax.config import settings
   >>> from rnascl_jax.stages import costs
-  >>> costs.training(settings.Regime('trades', num_steps=10))
+  >>> costs.training(settings.AdversarialTraining('trades', num_steps=10))
   27
 """
 
@@ -33,32 +33,34 @@ from rnascl_jax.config.settings import Settings
 from rnascl_jax.models import networks
 from rnascl_jax.models.teachers import build
 from rnascl_jax.search import flops, spaces
-from rnascl_jax.training import search_steps
+from rnascl_jax.training import search_step
 
 
-def training(regime: settings.Regime, *, remat: bool = False) -> int:
+def training(
+  method: settings.AdversarialTraining, *, remat: bool = False
+) -> int:
   """Counts the student's work on an image in a training step.
 
   `trades` moves running statistics by the images a second time; compilers merge
   that with the first.
 
   Args:
-    regime: the images that the step trains on.
+    method: the images that the step trains on.
     remat: whether blocks are recomputed.
 
   Returns:
     The work in forward passes of the student, F.
   """
   by_images, by_weights = 2 + remat, 3 + remat
-  both_views = regime.cac_weight > 0 or regime.lessons == 'clean'
-  if regime.name == 'standard':
+  both_views = method.cac_weight > 0 or method.distill_on == 'clean'
+  if method.name == 'standard':
     return by_weights
-  if regime.name == 'trades':
+  if method.name == 'trades':
     # Predictions of the images, which the attack climbs away from.
-    return 1 + regime.num_steps * by_images + 2 * by_weights
-  if regime.name == 'free':
-    return regime.replays * (1 + both_views) * by_weights
-  steps = 1 if regime.name == 'fast' else regime.num_steps
+    return 1 + method.num_steps * by_images + 2 * by_weights
+  if method.name == 'free':
+    return method.replays * (1 + both_views) * by_weights
+  steps = 1 if method.name == 'fast' else method.num_steps
   return steps * by_images + (1 + both_views) * by_weights
 
 
@@ -75,7 +77,7 @@ def searching(spec: settings.Search, *, remat: bool = False) -> float:
   Returns:
     The work in forward passes of the supernet, F: the mean over both halves.
   """
-  weights = training(spec.regime, remat=remat)
+  weights = training(spec.adversarial_training, remat=remat)
   return (1 - spec.arch_share) * weights + spec.arch_share * (2 + remat)
 
 
@@ -154,7 +156,7 @@ def stages(
   space, remat = resolve.space(run.space), run.space.remat
   widest = flops.count(spaces.widest(space), images.shape, images.classes)
   tables = flops.costs(space, images.shape, images.classes)
-  derived = search_steps.uniform_macs(space, tables)
+  derived = search_step.uniform_macs(space, tables)
   teacher = _teacher_macs(run.teacher.network, images)
   trained = run.students[student]
   taught = trained.teacher and (trained.kl_weight > 0 or trained.gamma > 0)
@@ -165,9 +167,9 @@ def stages(
     return spec.epochs * steps * spec.batch_size
 
   def of_student(
-    name: str, spec: settings.Optimization, regime: settings.Regime
+    name: str, spec: settings.Optimization, method: settings.AdversarialTraining
   ) -> Stage:
-    passes = training(regime, remat=remat)
+    passes = training(method, remat=remat)
     return Stage(name, visits(spec), derived, teacher if taught else 0, passes)
 
   search = Stage(
@@ -179,9 +181,13 @@ def stages(
   )
   return [
     *([] if run.search.architecture else [search]),
-    of_student('train', run.train.optimization, run.train.regime),
+    of_student('train', run.train.optimization, run.train.adversarial_training),
     *(
-      of_student('adversarial', run.adversarial.optimization, hardened.regime)
+      of_student(
+        'adversarial',
+        run.adversarial.optimization,
+        hardened.adversarial_training,
+      )
       for hardened in run.adversarial.students.values()
       if hardened.student == student
     ),

@@ -16,10 +16,11 @@ from rnascl_jax.base import PyTree, Variables
 from rnascl_jax.config import checks, resolve, settings
 from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Dataset
+from rnascl_jax.distillation import compare
 from rnascl_jax.evaluation import under_attack
 from rnascl_jax.runtime import checkpoints, files, parallel, paths, processes
 from rnascl_jax.stages import given, given_architecture, workdir
-from rnascl_jax.training import driver, feeds, lessons, steps
+from rnascl_jax.training import loader, loop, train_state
 
 
 class Run(NamedTuple):
@@ -131,12 +132,12 @@ def dispatch_size(run: Run) -> int:
   return 10 if short and jax.default_backend() != 'cpu' else 1
 
 
-def make_feed(run: Run, seed: int) -> feeds.Feed:
+def make_loader(run: Run, seed: int) -> loader.Loader:
   """How training images come to the devices."""
   train, spec = run.data.train, run.settings.data
   if isinstance(train.images, np.ndarray):
-    return feeds.Resident(train)
-  return feeds.Streamed(
+    return loader.Resident(train)
+  return loader.Streamed(
     train, seed=seed, min_crop=spec.min_crop, workers=spec.workers
   )
 
@@ -147,14 +148,17 @@ def epoch_steps(run: Run, spec: settings.Optimization) -> int:
 
 
 def make_validate(
-  run: Run, net: nn.Module, regime: settings.Regime, batch_size: int
-) -> Callable[[steps.TrainState], dict[str, float]]:
+  run: Run,
+  net: nn.Module,
+  method: settings.AdversarialTraining,
+  batch_size: int,
+) -> Callable[[train_state.TrainState], dict[str, float]]:
   """Measures accuracy on the validation images, under attack if trained so.
 
   Args:
     run: the run.
     net: the network.
-    regime: if it attacks, the accuracy under its attack chooses the best
+    method: if it attacks, the accuracy under its attack chooses the best
       checkpoint; otherwise the clean accuracy does.
     batch_size: images at once.
 
@@ -163,9 +167,9 @@ def make_validate(
   """
   split, over = run.data.validation, run.over
   size = min(batch_size, len(split.labels))
-  attack = resolve.validation_attack(regime)
+  attack = resolve.validation_attack(method)
 
-  def validate(state: steps.TrainState) -> dict[str, float]:
+  def validate(state: train_state.TrainState) -> dict[str, float]:
     found = under_attack.mean_metrics(
       net, state.variables, split, over, batch_size=size
     )
@@ -191,16 +195,16 @@ def make_recipe(
   run: Run,
   net: nn.Module,
   spec: settings.Optimization,
-  regime: settings.Regime,
-  distillation: lessons.Distillation,
-) -> steps.Recipe:
+  method: settings.AdversarialTraining,
+  distillation: compare.Distillation,
+) -> train_state.Recipe:
   """What a stage's step is made of."""
-  return steps.Recipe(
+  return train_state.Recipe(
     net=net,
     optimizer=resolve.optimizer(
-      spec, epoch_steps(run, spec) * resolve.replays(regime)
+      spec, epoch_steps(run, spec) * resolve.replays(method)
     ),
-    regime=resolve.regime(regime),
+    adversarial=resolve.adversarial_method(method),
     distillation=distillation,
     augment=resolve.augmentation(run.settings.data),
     accumulate=spec.accumulate,
@@ -215,9 +219,9 @@ def context(
   tutors: PyTree = (),
   kl_weight: float = 0.0,
   gamma: float = 0.0,
-) -> steps.Context:
+) -> train_state.Context:
   """What a stage uses and does not change."""
-  return steps.Context(
+  return train_state.Context(
     seed=jnp.uint32(stage_seed(run.settings.seed, stage)),
     teacher=teacher or (),
     tutors=tutors,
@@ -231,10 +235,10 @@ def fit(
   name: str,
   folder: pathlib.Path,
   spec: settings.Optimization,
-  regime: settings.Regime,
+  method: settings.AdversarialTraining,
   step: Callable[..., Any],
   state: PyTree,
-  given: steps.Context,
+  given: train_state.Context,
   *,
   order_stage: str,
   parts: tuple[int, ...],
@@ -248,7 +252,7 @@ def fit(
     name: of the stage, for people.
     folder: of the stage.
     spec: how long and how fast.
-    regime: on which images.
+    method: on which images.
     step: a step of `steps` or `search_steps`.
     state: at step 0.
     given: the step's context.
@@ -261,7 +265,7 @@ def fit(
     The state to use afterwards, on the host, and the stage's summary.
   """
   epoch = epoch_steps(run, spec)
-  updates = epoch * resolve.replays(regime)
+  updates = epoch * resolve.replays(method)
   rate = resolve.schedule(spec, updates)
   seed = stage_seed(run.settings.seed, order_stage)
   examples = len(run.data.train.labels)
@@ -271,11 +275,11 @@ def fit(
     values = {'learning_rate': float(rate(done * updates - 1))}
     return values | (annotate(state, done) if annotate else {})
 
-  stage = driver.Stage(
+  stage = loop.Stage(
     name=name,
     directory=folder,
     step=step,
-    schedule=feeds.Schedule(
+    schedule=loader.Schedule(
       order=lambda done: batches.batch_order(seed, done, examples, sum(parts)),
       parts=parts,
       epochs=spec.epochs,
@@ -285,19 +289,19 @@ def fit(
     checkpoint_every=spec.checkpoint_every,
     validate=validate,
     annotate=describe,
-    max_drop=resolve.max_drop(regime),
+    max_drop=resolve.max_drop(method),
   )
-  feed = make_feed(run, seed)
+  data_loader = make_loader(run, seed)
   logging.info('%s: %d epochs of %d steps', name, spec.epochs, epoch)
-  result = driver.run(stage, state, given, feed, run.over)
+  result = loop.run(stage, state, given, data_loader, run.over)
   select = 'best' if result.collapse else spec.select
-  chosen = driver.restore(folder, result.state, select)
+  chosen = loop.restore(folder, result.state, select)
   summary = {
     'seconds': round(result.seconds, 2),
     'epochs': spec.epochs,
     'selected_step': chosen.step,
   }
-  if isinstance(feed, feeds.Streamed):
+  if isinstance(data_loader, loader.Streamed):
     summary['waited_for_images'] = round(result.waited, 2)
   if result.collapse:
     summary['collapse'] = result.collapse

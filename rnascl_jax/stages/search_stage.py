@@ -20,8 +20,8 @@ from rnascl_jax.stages import given_architecture, workdir
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import teacher_stage as teachers
 from rnascl_jax.stages.run import Run
-from rnascl_jax.training import search_steps, steps
-from rnascl_jax.training.search_steps import Search
+from rnascl_jax.training import search_step, train_state
+from rnascl_jax.training.search_step import Search
 
 
 def search(config: Mapping[str, Any], path: str) -> Architecture:
@@ -103,9 +103,11 @@ def _search(run: Run, folder: pathlib.Path) -> None:
   how = resolve.distill(
     run.settings.distillation,
     teacher_net if taught else None,
-    resolve.kind(chosen, 'search'),
+    resolve.distillation_spec(chosen, 'search'),
   )
-  recipe = runs.make_recipe(run, net, chosen.optimization, chosen.regime, how)
+  recipe = runs.make_recipe(
+    run, net, chosen.optimization, chosen.adversarial_training, how
+  )
   searched = resolve.search(chosen, run.data, space, epoch)
   arch = arch_params.init_arch_params(
     space, len(net.tap_names), len(teacher_net.tap_names)
@@ -117,7 +119,7 @@ def _search(run: Run, folder: pathlib.Path) -> None:
     len(run.over),
     chosen.optimization.accumulate,
   )
-  weights = steps.init_state(
+  weights = train_state.init_state(
     recipe, key, run.data.image_shape, parts[0], run.data.train.labels
   )
   epochs = chosen.optimization.epochs
@@ -127,9 +129,9 @@ def _search(run: Run, folder: pathlib.Path) -> None:
       'search',
       folder,
       dataclasses.replace(chosen.optimization, select='last'),
-      chosen.regime,
-      search_steps.make_search_step(recipe, searched),
-      search_steps.init_search_state(weights, arch, searched.optimizer),
+      chosen.adversarial_training,
+      search_step.make_search_step(recipe, searched),
+      search_step.init_search_state(weights, arch, searched.optimizer),
       runs.context(
         run,
         'search',

@@ -20,10 +20,10 @@ from rnascl_jax.stages import search_stage as searches
 from rnascl_jax.stages import teacher_stage as teachers
 from rnascl_jax.stages import workdir
 from rnascl_jax.stages.run import Run
-from rnascl_jax.training import steps
+from rnascl_jax.training import train_state, train_step
 
 # A recipe -> the state at step 0.
-Start = Callable[[steps.Recipe], steps.TrainState]
+Start = Callable[[train_state.Recipe], train_state.TrainState]
 
 
 def network(run: Run, found: Architecture, *, trains: bool = False) -> Student:
@@ -69,7 +69,7 @@ class Trainings:
     self,
     name: str,
     student: settings.Student,
-    regime: settings.Regime,
+    method: settings.AdversarialTraining,
     start: Start,
     about: Mapping[str, Any] | None = None,
   ) -> None:
@@ -78,7 +78,7 @@ class Trainings:
     Args:
       name: of its folder.
       student: its teacher and its loss.
-      regime: on which images.
+      method: on which images.
       start: makes the state at step 0.
       about: what else the export says of itself, as JSON.
     """
@@ -87,23 +87,23 @@ class Trainings:
     if workdir.is_done(folder):
       logging.info('student %s is complete: %s', name, folder)
       return
-    used = resolve.kind(student, f'students.{name}')
+    used = resolve.distillation_spec(student, f'students.{name}')
     taught = student.kl_weight > 0 or student.gamma > 0
     teacher = _same_network(run, student.teacher if taught else '')
-    recipe, step = self._step(regime, teacher, used)
+    recipe, step = self._step(method, teacher, used)
     state, summary = runs.fit(
       run,
       f'student {name}',
       folder,
       spec,
-      regime,
+      method,
       step,
       start(recipe),
       self._context(student, used.attends),
       order_stage=self._stage,
       parts=(spec.batch_size,),
       validate=runs.make_validate(
-        run, self._evaluated, regime, spec.batch_size
+        run, self._evaluated, method, spec.batch_size
       ),
     )
     metadata = {
@@ -115,7 +115,9 @@ class Trainings:
     where = f'{self._stage}/{name}'
     runs.finish(run, folder, where, summary, state.variables, metadata)
 
-  def _context(self, student: settings.Student, attends: bool) -> steps.Context:
+  def _context(
+    self, student: settings.Student, attends: bool
+  ) -> train_state.Context:
     run, teacher = self._run, None
     if student.teacher:
       _, teacher = teachers.load(run, student.teacher)
@@ -130,18 +132,21 @@ class Trainings:
     )
 
   def _make_step(
-    self, regime: settings.Regime, teacher: str, used: resolve.Kind
-  ) -> tuple[steps.Recipe, Callable[..., Any]]:
+    self,
+    method: settings.AdversarialTraining,
+    teacher: str,
+    used: resolve.DistillationSpec,
+  ) -> tuple[train_state.Recipe, Callable[..., Any]]:
     run = self._run
     net = teachers.network(run, teacher, guides=True) if teacher else None
     recipe = runs.make_recipe(
       run,
       network(run, self._found, trains=True),
       self._spec,
-      regime,
+      method,
       resolve.distill(run.settings.distillation, net, used),
     )
-    return recipe, steps.make_train_step(recipe)
+    return recipe, train_step.make_train_step(recipe)
 
 
 def _same_network(run: Run, teacher: str) -> str:

@@ -10,11 +10,12 @@ from absl import logging
 
 from rnascl_jax.base import Variables
 from rnascl_jax.config import resolve, settings
+from rnascl_jax.distillation import compare
 from rnascl_jax.runtime import checkpoints
 from rnascl_jax.stages import given, workdir
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages.run import Run
-from rnascl_jax.training import lessons, steps
+from rnascl_jax.training import train_state, train_step
 
 
 def teacher(config: Mapping[str, Any], path: str) -> None:
@@ -85,7 +86,11 @@ def _train(run: Run, name: str) -> None:
     _copy(run, name, metadata)
     return
   recipe = runs.make_recipe(
-    run, net, chosen.optimization, chosen.regime, lessons.Distillation()
+    run,
+    net,
+    chosen.optimization,
+    chosen.adversarial_training,
+    compare.Distillation(),
   )
   # Both teachers start from the same weights and see images in one order.
   key = jax.random.key(runs.stage_seed(run.settings.seed, 'teacher'))
@@ -94,16 +99,16 @@ def _train(run: Run, name: str) -> None:
     name.replace('_', ' '),
     folder,
     chosen.optimization,
-    chosen.regime,
-    steps.make_train_step(recipe),
-    steps.init_state(
+    chosen.adversarial_training,
+    train_step.make_train_step(recipe),
+    train_state.init_state(
       recipe, key, run.data.image_shape, chosen.optimization.batch_size
     ),
     runs.context(run, 'teacher'),
     order_stage='teacher',
     parts=(chosen.optimization.batch_size,),
     validate=runs.make_validate(
-      run, net, chosen.regime, chosen.optimization.batch_size
+      run, net, chosen.adversarial_training, chosen.optimization.batch_size
     ),
   )
   runs.finish(run, folder, name, summary, state.variables, metadata)

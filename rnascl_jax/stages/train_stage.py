@@ -7,7 +7,7 @@ import jax
 
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages.students import Trainings
-from rnascl_jax.training import steps
+from rnascl_jax.training import train_state
 
 
 def train(config: Mapping[str, Any], path: str) -> None:
@@ -29,12 +29,12 @@ def train(config: Mapping[str, Any], path: str) -> None:
     chosen = run.settings.train
     trainings = Trainings(run, 'train', chosen.optimization)
 
-    def start(recipe: steps.Recipe) -> steps.TrainState:
+    def start(recipe: train_state.Recipe) -> train_state.TrainState:
       key = jax.random.key(runs.stage_seed(run.settings.seed, 'train'))
       size = chosen.optimization.batch_size
-      return steps.init_state(
+      return train_state.init_state(
         recipe, key, run.data.image_shape, size, run.data.train.labels
       )
 
     for name, student in run.settings.students.items():
-      trainings.train(name, student, chosen.regime, start)
+      trainings.train(name, student, chosen.adversarial_training, start)

@@ -1,7 +1,7 @@
 """Peak memory and time of a training step, and what saves memory.
 
   PYTHONPATH=. python tests/benchmarks/memory.py  # a GPU or a TPU
-  PYTHONPATH=. python tests/benchmarks/memory.py --stage=train --regime=trades
+  PYTHONPATH=. python tests/benchmarks/memory.py --stage=train --method=trades
   PYTHONPATH=. python tests/benchmarks/memory.py --smoke  # a minute or two
 
 Space I is taught by WRN-50-2 at batch 256 and 224x224 pixels, with random
@@ -32,11 +32,12 @@ import optax
 
 from rnascl_jax.config import checks, resolve, settings
 from rnascl_jax.data import batches
+from rnascl_jax.distillation import compare
 from rnascl_jax.models import student
 from rnascl_jax.models.teachers import build
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import arch_params, flops, spaces
-from rnascl_jax.training import lessons, search_steps, steps
+from rnascl_jax.training import search_step, train_state, train_step
 
 
 class Variant(NamedTuple):
@@ -74,7 +75,7 @@ def _arguments() -> argparse.Namespace:
   parser.add_argument('--teacher', default='imagenet_wide_resnet50_2')
   parser.add_argument('--batch', type=int, default=256)
   parser.add_argument('--stage', default='search', choices=['search', 'train'])
-  parser.add_argument('--regime', default='standard', help='standard, fast, ..')
+  parser.add_argument('--method', default='standard', help='standard, fast, ..')
   parser.add_argument('--accumulate', type=int, default=4, help='parts')
   parser.add_argument('--repeats', type=int, default=5, help='timed steps')
   parser.add_argument('--smoke', action='store_true', help='a toy size')
@@ -104,7 +105,9 @@ def _variants(given: argparse.Namespace) -> list[Variant]:
   ]
 
 
-def _recipe(size: Size, variant: Variant, regime: str, space) -> steps.Recipe:
+def _recipe(
+  size: Size, variant: Variant, method: str, space
+) -> train_state.Recipe:
   dtype = jnp.bfloat16 if variant.bfloat16 else None
   teacher = build.network(
     size.teacher,
@@ -120,11 +123,13 @@ def _recipe(size: Size, variant: Variant, regime: str, space) -> steps.Recipe:
     dtype=dtype,
     remat=variant.remat,
   )
-  return steps.Recipe(
+  return train_state.Recipe(
     net=net,
     optimizer=optax.sgd(0.1, momentum=0.9),
-    regime=resolve.regime(settings.Regime(regime)),
-    distillation=lessons.Distillation(teacher, (size.map_side,) * 2),
+    adversarial=resolve.adversarial_method(
+      settings.AdversarialTraining(method)
+    ),
+    distillation=compare.Distillation(teacher, (size.map_side,) * 2),
     augment=functools.partial(batches.augment, padding=0, flip=True),
     accumulate=variant.accumulate,
   )
@@ -135,19 +140,21 @@ def _variables(net, size: Size):
   return jax.jit(lambda k: net.init(k, images, train=False))(jax.random.key(0))
 
 
-def _batch(size: Size, count: int, first: int) -> steps.Batch:
+def _batch(size: Size, count: int, first: int) -> train_state.Batch:
   shape = (count, size.side, size.side, 3)
   images = np.random.default_rng(first).integers(256, size=shape)
-  return steps.Batch(
+  return train_state.Batch(
     images.astype(np.uint8),
     np.arange(count, dtype=np.int32) % size.classes,
     np.arange(first, first + count, dtype=np.int32),
   )
 
 
-def _context(recipe: steps.Recipe, size: Size, taps: int) -> steps.Context:
+def _context(
+  recipe: train_state.Recipe, size: Size, taps: int
+) -> train_state.Context:
   teacher = recipe.distillation.teacher
-  return steps.Context(
+  return train_state.Context(
     seed=jnp.uint32(0),
     teacher=_variables(teacher, size),
     tutors=jnp.full((taps, len(teacher.tap_names)), 1 / len(teacher.tap_names)),
@@ -156,47 +163,47 @@ def _context(recipe: steps.Recipe, size: Size, taps: int) -> steps.Context:
   )
 
 
-def _searching(size: Size, variant: Variant, regime: str) -> tuple[Any, ...]:
+def _searching(size: Size, variant: Variant, method: str) -> tuple[Any, ...]:
   """The step, its state and its other arguments."""
-  recipe = _recipe(size, variant, regime, size.space)
+  recipe = _recipe(size, variant, method, size.space)
   share = 0.2
   parts = checks.split_batch(size.batch, share, 1, variant.accumulate)
   shape = (size.side, size.side, 3)
   tables = flops.costs(size.space, shape, size.classes)
-  search = search_steps.Search(
+  search = search_step.Search(
     space=size.space,
     tables=tables,
     optimizer=optax.adam(0.01),
     steps_per_epoch=100,
-    reference=search_steps.uniform_macs(size.space, tables),
-    accumulate=search_steps.arch_parts(variant.accumulate, share),
+    reference=search_step.uniform_macs(size.space, tables),
+    accumulate=search_step.arch_parts(variant.accumulate, share),
   )
   taps = len(recipe.net.tap_names)
   context = _context(recipe, size, taps)
   arch = arch_params.init_arch_params(size.space, taps, context.tutors.shape[1])
-  weights = steps.start_from(
+  weights = train_state.start_from(
     recipe, _variables(recipe.net, size), shape, parts[0]
   )
-  state = search_steps.init_search_state(weights, arch, search.optimizer)
+  state = search_step.init_search_state(weights, arch, search.optimizer)
   own = [_batch(size, parts[0], 0), _batch(size, parts[1], parts[0])]
-  return search_steps.make_search_step(recipe, search), state, context, *own
+  return search_step.make_search_step(recipe, search), state, context, *own
 
 
-def _training(size: Size, variant: Variant, regime: str) -> tuple[Any, ...]:
+def _training(size: Size, variant: Variant, method: str) -> tuple[Any, ...]:
   """The same of a training of the widest network."""
   space = spaces.widest(size.space)
-  recipe = _recipe(size, variant, regime, space)
+  recipe = _recipe(size, variant, method, space)
   context = _context(recipe, size, len(recipe.net.tap_names))
-  state = steps.start_from(
+  state = train_state.start_from(
     recipe, _variables(recipe.net, size), (size.side, size.side, 3), size.batch
   )
-  step = steps.make_train_step(recipe)
+  step = train_step.make_train_step(recipe)
   return step, state, context, _batch(size, size.batch, 0)
 
 
 def _measure(given: argparse.Namespace, variant: Variant) -> dict[str, float]:
   make = _searching if given.stage == 'search' else _training
-  step, state, *rest = make(_size(given), variant, given.regime)
+  step, state, *rest = make(_size(given), variant, given.adversarial_training)
   over = parallel.devices(1)
   state, *rest = (parallel.replicate(tree, over) for tree in (state, *rest))
   program = parallel.pmap(step, over, donate=(0,)).lower(state, *rest).compile()
@@ -251,7 +258,7 @@ def main() -> None:
     found = json.loads(done.stdout.splitlines()[-1])
     if not first:
       first = found
-      print(f'{given.stage}, {given.regime}: {found["device"]}')
+      print(f'{given.stage}, {given.adversarial_training}: {found["device"]}')
       print('\n| compute | parts | remat | device | XLA | a step |')
       print('| :-- | --: | :-- | --: | --: | --: |')
     print(_row(variant, found, first), flush=True)

@@ -26,8 +26,8 @@ from rnascl_jax.data import batches
 from rnascl_jax.models import student, teachers
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import spaces
-from rnascl_jax.training import adversarial, driver, steps
-from rnascl_jax.training.feeds import DeviceData
+from rnascl_jax.training import adversarial, loop, train_state, train_step
+from rnascl_jax.training.loader import DeviceData
 
 _SPACE = flags.DEFINE_string('space', 's3', 'Search space of Table 13.')
 _TEACHER = flags.DEFINE_string('teacher', 'small_resnet', 'Teacher network.')
@@ -43,17 +43,17 @@ _VARIANTS = {
   'kl': {},
   **{name: {'method': name} for name in resolve.METHODS if name != 'kl'},
   'kl + attention': {'gamma': 1.0},
-  'kl + layer-wise KL': {'gamma': 1.0, 'cross_layer': 'layerwise_kl'},
+  'kl + layer-wise KL': {'gamma': 1.0, 'layer_loss': 'layerwise_kl'},
 }
 
 
-def _recipe(fields: dict) -> steps.Recipe:
+def _recipe(fields: dict) -> train_state.Recipe:
   narrow = jax.default_backend() != 'cpu'
   teacher = teachers.TEACHERS[_TEACHER.value](
     num_classes=_CLASSES, dtype=jnp.bfloat16 if narrow else None
   )
   taught = settings.Student(**{'gamma': 0.0} | fields)
-  return steps.Recipe(
+  return train_state.Recipe(
     net=student.Student(
       spaces.widest(spaces.CIFAR_SPACES[_SPACE.value]),
       _CLASSES,
@@ -61,11 +61,11 @@ def _recipe(fields: dict) -> steps.Recipe:
     ),
     # So slow that no method runs away.
     optimizer=optax.sgd(1e-6, momentum=0.9),
-    regime=adversarial.standard(),
+    adversarial=adversarial.standard(),
     distillation=resolve.distill(
       settings.Distillation(crd_negatives=_NEGATIVES.value),
       teacher,
-      resolve.kind(taught, 'students.benchmark'),
+      resolve.distillation_spec(taught, 'students.benchmark'),
     ),
     augment=functools.partial(batches.augment, padding=4, flip=True),
   )
@@ -76,7 +76,7 @@ def _step(fields: dict, over) -> tuple[Callable[[], None], int]:
   recipe = _recipe(fields)
   teacher = recipe.distillation.teacher
   labels = np.arange(_IMAGES.value, dtype=np.int32) % _CLASSES
-  state = steps.init_state(
+  state = train_state.init_state(
     recipe, jax.random.key(0), _SHAPE, _BATCH.value, labels
   )
   images = jnp.zeros((1, *_SHAPE))
@@ -84,7 +84,7 @@ def _step(fields: dict, over) -> tuple[Callable[[], None], int]:
     jax.random.key(1)
   )
   layers = len(recipe.net.tap_names), len(teacher.tap_names)
-  context = steps.Context(
+  context = train_state.Context(
     seed=jnp.uint32(0),
     teacher=variables,
     tutors=jnp.eye(*layers),
@@ -100,7 +100,7 @@ def _step(fields: dict, over) -> tuple[Callable[[], None], int]:
   held = [parallel.replicate(state, over)]
   context, data = (parallel.replicate(t, over) for t in (context, data))
   rows = (parallel.share(np.arange(_BATCH.value)[None], over, axis=1),)
-  dispatch = driver.make_dispatch(steps.make_train_step(recipe), tuple(over))
+  dispatch = loop.make_dispatch(train_step.make_train_step(recipe), tuple(over))
 
   def run() -> None:
     held[0], sums = dispatch(held[0], context, data, rows)

@@ -10,11 +10,12 @@ times; medians are printed:
 - steps: the training step on one batch that is on the device already;
 - images: reading, decoding, cropping and copying batches, without a step;
 - threads: a thread of this process decodes ahead, the step waits for the copy;
-- ahead: as a run does it (`feeds.Streamed`); and how long that loop waited.
+- ahead: as a run does it (`loader.Streamed`); and how long that loop waited.
 
 Where images are made ahead, a step costs what the slower of the first two
 costs, if there are cores enough for both, and the loop does not wait. --trace
-leaves a profile of the last loop for TensorBoard or Perfetto, in which `feed`
+leaves a profile of the last loop for TensorBoard or Perfetto, in which
+`data_loader`
 is reading, decoding and copying, in a thread beside the steps.
 """
 
@@ -32,9 +33,16 @@ import jax.numpy as jnp
 import optax
 
 from rnascl_jax.data import batches, datasets, streaming
+from rnascl_jax.distillation import compare
 from rnascl_jax.models.teachers import build
 from rnascl_jax.runtime import parallel
-from rnascl_jax.training import adversarial, driver, feeds, lessons, steps
+from rnascl_jax.training import (
+  adversarial,
+  loader,
+  loop,
+  train_state,
+  train_step,
+)
 
 _SEED, _MIN_CROP = 0, 0.08
 
@@ -65,22 +73,22 @@ class _Training:
       std=data.std,
       axis_name=parallel.AXIS,
     )
-    recipe = steps.Recipe(
+    recipe = train_state.Recipe(
       net,
       optax.sgd(0.1),
       adversarial.standard(),
-      lessons.Distillation(),
+      compare.Distillation(),
       lambda key, image: batches.augment(key, image, padding=0, flip=True),
     )
-    state = steps.init_state(
+    state = train_state.init_state(
       recipe, jax.random.key(0), data.image_shape, given.batch_size
     )
     self._state = parallel.replicate(state, self.over)
     zero = jnp.float32(0)
-    context = steps.Context(jnp.uint32(0), (), (), zero, zero)
+    context = train_state.Context(jnp.uint32(0), (), (), zero, zero)
     self._context = parallel.replicate(context, self.over)
-    self._dispatch = driver.make_dispatch(
-      steps.make_train_step(recipe), tuple(self.over), feeds.Streamed.read
+    self._dispatch = loop.make_dispatch(
+      train_step.make_train_step(recipe), tuple(self.over), loader.Streamed.read
     )
 
   def step(self, rows: Any) -> None:
@@ -88,9 +96,9 @@ class _Training:
     jax.block_until_ready(sums)
 
 
-def _schedule(given: argparse.Namespace, images: int) -> feeds.Schedule:
+def _schedule(given: argparse.Namespace, images: int) -> loader.Schedule:
   epoch = images // given.batch_size
-  return feeds.Schedule(
+  return loader.Schedule(
     order=lambda e: batches.batch_order(_SEED, e, images, given.batch_size),
     parts=(given.batch_size,),
     epochs=-(-given.steps // epoch),
@@ -111,7 +119,7 @@ def _loops(
   }
 
   @contextlib.contextmanager
-  def synchronous() -> Iterator[Iterator[feeds.Dispatch]]:
+  def synchronous() -> Iterator[Iterator[loader.Dispatch]]:
     with streaming.training_batches(
       split,
       schedule.order,
@@ -121,10 +129,10 @@ def _loops(
       positions=schedule.positions(over),
       **(options | {'workers': 0}),
     ) as stream:
-      yield feeds._placed(stream, schedule, 0, over)
+      yield loader._placed(stream, schedule, 0, over)
 
   def timed(
-    dispatches: Iterator[feeds.Dispatch], use: Callable[[Any], Any]
+    dispatches: Iterator[loader.Dispatch], use: Callable[[Any], Any]
   ) -> float:
     use(next(dispatches)[1])  # Workers start, programs are compiled.
     started = time.perf_counter()
@@ -145,14 +153,16 @@ def _loops(
     with synchronous() as dispatches:
       return timed(dispatches, training.step)
 
-  feed = feeds.Streamed(split, **options)
+  data_loader = loader.Streamed(split, **options)
 
   def ahead() -> float:
-    with contextlib.closing(feed.dispatches(schedule, 0, over)) as dispatches:
+    with contextlib.closing(
+      data_loader.dispatches(schedule, 0, over)
+    ) as dispatches:
       first = next(dispatches)
-      feed.waited = 0.0
+      data_loader.waited = 0.0
       found = timed(itertools.chain([first], dispatches), training.step)
-    waits.append(feed.waited / (given.steps - 1))
+    waits.append(data_loader.waited / (given.steps - 1))
     return found
 
   waits: list[float] = []
@@ -174,13 +184,13 @@ def main() -> None:
   loops = _loops(given, data.train, training)
   found: dict[str, list[float]] = {name: [] for name in loops}
   for repeat in range(given.repeats):
-    for name, loop in loops.items():
+    for name, timed in loops.items():
       last = repeat == given.repeats - 1 and name == 'ahead'
       profile: Any = contextlib.nullcontext()
       if given.trace and last:
         profile = jax.profiler.trace(pathlib.Path(given.trace))
       with profile:
-        found[name].append(loop())
+        found[name].append(timed())
   medians = {name: statistics.median(v) for name, v in found.items()}
   print(
     f'{given.network}, {given.image_size} x {given.image_size} pixels, batch '

@@ -20,17 +20,12 @@ import optax
 from absl import app, flags
 
 from rnascl_jax.data import batches
+from rnascl_jax.distillation import compare
 from rnascl_jax.models import networks, student, teachers
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import arch_params, flops, spaces
-from rnascl_jax.training import (
-  adversarial,
-  driver,
-  lessons,
-  search_steps,
-  steps,
-)
-from rnascl_jax.training.feeds import DeviceData
+from rnascl_jax.training import adversarial, loop, search_step, train_state
+from rnascl_jax.training.loader import DeviceData
 
 _SPACE = flags.DEFINE_string('space', 's3', 'Search space of Table 13.')
 _TEACHER = flags.DEFINE_string('teacher', 'small_resnet', 'Teacher network.')
@@ -64,36 +59,36 @@ def _search_step(over) -> float:
   """Seconds of one search step."""
   space = spaces.CIFAR_SPACES[_SPACE.value]
   net, teacher = student.Student(space, 10, axis_name=parallel.AXIS), _teacher()
-  recipe = steps.Recipe(
+  recipe = train_state.Recipe(
     net=net,
     optimizer=optax.sgd(0.1, momentum=0.9),
-    regime=adversarial.standard(),
-    distillation=lessons.Distillation(teacher),
+    adversarial=adversarial.standard(),
+    distillation=compare.Distillation(teacher),
     augment=functools.partial(batches.augment, padding=4, flip=True),
   )
   tables = flops.costs(space, _SHAPE, 10)
-  search = search_steps.Search(
+  search = search_step.Search(
     space=space,
     tables=tables,
     optimizer=optax.adam(0.01),
     steps_per_epoch=390,
-    reference=search_steps.uniform_macs(space, tables),
+    reference=search_step.uniform_macs(space, tables),
   )
   part = round(_BATCH.value * 0.8 / len(over)) * len(over)
-  weights = steps.init_state(recipe, jax.random.key(0), _SHAPE, part)
+  weights = train_state.init_state(recipe, jax.random.key(0), _SHAPE, part)
   arch = arch_params.init_arch_params(
     space, len(net.tap_names), len(teacher.tap_names)
   )
-  state = search_steps.init_search_state(weights, arch, search.optimizer)
-  context = steps.Context(
+  state = search_step.init_search_state(weights, arch, search.optimizer)
+  context = train_state.Context(
     seed=jnp.uint32(0),
     teacher=_variables(teacher),
     tutors=(),
     kl_weight=jnp.float32(1),
     gamma=jnp.float32(1),
   )
-  dispatch = driver.make_dispatch(
-    search_steps.make_search_step(recipe, search), tuple(over)
+  dispatch = loop.make_dispatch(
+    search_step.make_search_step(recipe, search), tuple(over)
   )
   data = DeviceData(
     np.zeros((1024, *_SHAPE), np.uint8), np.zeros(1024, np.int32)

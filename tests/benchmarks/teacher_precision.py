@@ -29,11 +29,11 @@ import numpy as np
 import rnascl_jax
 from rnascl_jax import losses
 from rnascl_jax.data import batches, datasets
+from rnascl_jax.distillation import compare
 from rnascl_jax.losses import attention
 from rnascl_jax.models import networks
 from rnascl_jax.models.teachers import build
 from rnascl_jax.runtime import files
-from rnascl_jax.training import lessons
 
 
 def _arguments() -> argparse.Namespace:
@@ -95,8 +95,8 @@ def main() -> None:
     weights = jax.nn.one_hot(np.asarray(student.architecture.tutors), layers)
 
   def measured(dtype) -> dict[str, float]:
-    how = lessons.Distillation(net.clone(dtype=dtype), side)
-    teach = jax.jit(lambda v, x: lessons.teach(how, v, x))
+    how = compare.Distillation(net.clone(dtype=dtype), side)
+    teach = jax.jit(lambda v, x: compare.ask_teacher(how, v, x))
     lesson = jax.block_until_ready(teach(variables, images))
     kl = losses.kl_student_teacher(logits, lesson.selected)
     attended = attention.attention_loss(maps, lesson.maps, weights)

@@ -35,9 +35,9 @@ _CONFIGS = {
   'imagenet': (imagenet, ['', 'objective=free_cac,space=im']),
   'teachers': (
     teachers,
-    [f'regime={name}' for name in ('pgd', 'fast', 'free', 'trades')]
-    + ['regime=standard,network=wrn34', 'network=wrn-16-4', 'network=small']
-    + ['data=digits', 'data=digits,regime=free'],
+    [f'method={name}' for name in ('pgd', 'fast', 'free', 'trades')]
+    + ['method=standard,network=wrn34', 'network=wrn-16-4', 'network=small']
+    + ['data=digits', 'data=digits,method=free'],
   ),
   'objective': (
     objective,
@@ -117,7 +117,7 @@ def test_every_config_parses_and_survives_json(name, argument):
     ('cifar10', 'teacher=small,space=m2'),
     ('cifar10_cpu', ''),
     ('teachers', 'network=wrn-16-2'),
-    ('teachers', 'data=digits,regime=free'),
+    ('teachers', 'data=digits,method=free'),
     ('objective', 'rows=all,teacher=small'),
     ('objective', 'data=digits,rows=all'),
     ('terms', 'terms=ce'),
@@ -154,7 +154,7 @@ def test_a_smoke_run_has_one_epoch_of_each_stage(name, argument):
   assert 0 < parsed.data.max_train <= 1024
   assert not parsed.teacher.checkpoint
   for hardened in parsed.adversarial.students.values():
-    assert hardened.regime.num_steps == 2
+    assert hardened.adversarial_training.num_steps == 2
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_smoke_run_has_one_epoch_of_each_stage(name, argument):
     (teachers, 'network=resnet18,data=digits', 'Choose one of small'),
     (
       teachers,
-      'regime=madry',
+      'method=madry',
       'Choose one of standard, pgd, fast, free, trade',
     ),
     (objective, 'rows=table5', 'Choose one of table4, all'),
@@ -199,8 +199,8 @@ def test_a_teacher_has_the_regime_and_the_published_schedule_asked_for():
     ('free', 26, 0.1),
     ('trades', 76, 0.1),
   ):
-    teacher = _parsed('teachers', f'regime={name}').teacher
-    assert teacher.regime == settings.Regime(name)
+    teacher = _parsed('teachers', f'method={name}').teacher
+    assert teacher.adversarial_training == settings.AdversarialTraining(name)
     assert teacher.network.name == 'resnet18'
     spec = teacher.optimization
     assert (spec.epochs, spec.learning_rate) == (epochs, rate)
@@ -210,7 +210,7 @@ def test_a_teacher_has_the_regime_and_the_published_schedule_asked_for():
 
 
 def test_trades_decays_after_epoch_74_as_published():
-  spec = _parsed('teachers', 'regime=trades').teacher.optimization
+  spec = _parsed('teachers', 'method=trades').teacher.optimization
   rate = resolve.schedule(spec, 390)
   at = [float(rate(390 * epoch)) for epoch in (0, 73.9, 74.1, 75.9)]
   assert at == pytest.approx([0.1, 0.1, 0.01, 0.01])
@@ -224,19 +224,24 @@ def test_a_wide_teacher_has_the_depth_and_width_of_its_name():
 def test_regimes_on_digits_have_equal_updates_and_the_demos_radius():
   updates = set()
   for name in ('standard', 'pgd', 'fast', 'free', 'trades'):
-    parsed = _parsed('teachers', f'data=digits,regime={name}')
-    regime, spec = parsed.teacher.regime, parsed.teacher.optimization
-    assert (regime.name, regime.epsilon_255) == (name, digits.EPSILON_255)
-    updates.add(spec.epochs * resolve.replays(regime))
+    parsed = _parsed('teachers', f'data=digits,method={name}')
+    method, spec = (
+      parsed.teacher.adversarial_training,
+      parsed.teacher.optimization,
+    )
+    assert (method.name, method.epsilon_255) == (name, digits.EPSILON_255)
+    updates.add(spec.epochs * resolve.replays(method))
     assert parsed.evaluation.auto_attack_models == ('teacher',)
     assert not parsed.controls
   assert updates == {40}
 
 
-def _regimes(argument: str) -> dict[str, settings.Regime]:
+def _regimes(argument: str) -> dict[str, settings.AdversarialTraining]:
   students = _parsed('objective', argument).adversarial.students
   assert all(s.student == 'rnas_cl' for s in students.values())
-  return {name: student.regime for name, student in students.items()}
+  return {
+    name: student.adversarial_training for name, student in students.items()
+  }
 
 
 def test_the_rows_of_table_4_are_terms_of_eq_6():
@@ -250,7 +255,7 @@ def test_the_rows_of_table_4_are_terms_of_eq_6():
   }
   assert {row.cac_mean for row in rows.values()} == {'all'}
   # The default of settings, and that is eq. (6) with the authors' attack.
-  assert rows['trades_cac'] == settings.Hardened().regime
+  assert rows['trades_cac'] == settings.FineTuning().adversarial_training
 
 
 def test_further_objectives_are_compared_at_the_same_radius():
@@ -309,8 +314,8 @@ def test_a_vulnerable_teacher_has_a_search_of_its_own(data):
   network = 'resnet50' if data == 'cifar10' else 'small'
   parsed = _parsed('teacher', f'data={data},teacher=vulnerable_{network}')
   robust = _parsed('teacher', f'data={data},teacher={network}')
-  assert parsed.teacher.regime.name == 'standard'
-  assert robust.teacher.regime.name == 'pgd'
+  assert parsed.teacher.adversarial_training.name == 'standard'
+  assert robust.teacher.adversarial_training.name == 'pgd'
   assert parsed.teacher.network == robust.teacher.network
   for run in (parsed, robust):
     assert list(run.students) == ['rnas_cl']
@@ -352,7 +357,7 @@ def test_a_row_of_terms_is_searched_and_trained_by_the_same_objective(
     'pkt': ('pkt', 'attention', 1.0, full),
     'rkd': ('rkd', 'attention', 1.0, full),
   }[name]
-  fields = ('method', 'cross_layer', 'kl_weight', 'gamma')
+  fields = ('method', 'layer_loss', 'kl_weight', 'gamma')
   ((key, student),) = parsed.students.items()
   assert key == name
   for stage in (parsed.search, student):
@@ -363,7 +368,10 @@ def test_a_row_of_terms_is_searched_and_trained_by_the_same_objective(
   assert all(getattr(parsed, f) == getattr(base, f) for f in same)
   ((hardened_key, hardened),) = parsed.adversarial.students.items()
   assert (hardened_key, hardened.student) == (f'{name}_eq6', name)
-  assert hardened.regime == base.adversarial.students['rnas_cl_eq6'].regime
+  assert (
+    hardened.adversarial_training
+    == base.adversarial.students['rnas_cl_eq6'].adversarial_training
+  )
   assert not parsed.controls
   without = _parsed('terms', f'data={data},terms={name},adversarial=no')
   assert not without.adversarial.students
@@ -493,8 +501,8 @@ def test_table_5_has_trades_without_consistency():
   assert parsed.space.name == 'i'
   ((name, hardened),) = parsed.adversarial.students.items()
   assert (name, hardened.student) == ('rnas_cl_trades', 'rnas_cl')
-  regime = hardened.regime
-  assert (regime.name, regime.beta, regime.cac_weight) == ('trades', 6.0, 0.0)
+  method = hardened.adversarial_training
+  assert (method.name, method.beta, method.cac_weight) == ('trades', 6.0, 0.0)
   spec = parsed.evaluation
   assert 'pgd20_rnascl' in spec.attacks and spec.epsilon_255 == 8.0
   assert 'pgd20_rnascl' in spec.curve_attacks
@@ -517,11 +525,11 @@ def test_table_3_trains_with_attacks_what_was_searched_elsewhere(
   objective, name, cac_weight
 ):
   parsed = _parsed('imagenet', f'objective={objective}')
-  regime = parsed.train.regime
-  assert (regime.name, regime.epsilon_255) == (name, 4.0)
-  assert regime.cac_weight == cac_weight
+  method = parsed.train.adversarial_training
+  assert (method.name, method.epsilon_255) == (name, 4.0)
+  assert method.cac_weight == cac_weight
   epochs = parsed.train.optimization.epochs
-  assert epochs * resolve.replays(regime) == 200
+  assert epochs * resolve.replays(method) == 200
   assert parsed.search.architecture == 'imagenet100_il/architecture.json'
   assert not _parsed('imagenet', 'smoke').search.architecture
   preset = PRESETS['pgd10_imagenet_free']

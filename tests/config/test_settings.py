@@ -13,7 +13,7 @@ from configs import arguments, cifar10, digits
 from rnascl_jax import stages
 from rnascl_jax.config import checks, resolve, settings
 from rnascl_jax.data import datasets
-from rnascl_jax.training import search_steps
+from rnascl_jax.training import search_step
 from tests import tiny
 
 _CONFIGS = {
@@ -45,12 +45,12 @@ def test_the_digits_configs_harden_rnas_cl_with_equation_6(argument):
   parsed = settings.parse(digits.get_config(argument))
   ((name, hardened),) = parsed.adversarial.students.items()
   assert (name, hardened.student) == ('rnas_cl_eq6', 'rnas_cl')
-  regime = hardened.regime
-  assert (regime.name, regime.beta, regime.cac_weight) == ('trades', 6.0, 1.0)
-  assert regime.epsilon_255 == digits.EPSILON_255
+  method = hardened.adversarial_training
+  assert (method.name, method.beta, method.cac_weight) == ('trades', 6.0, 1.0)
+  assert method.epsilon_255 == digits.EPSILON_255
   small = argument == 'smoke'
   assert parsed.adversarial.optimization.epochs == (1 if small else 20)
-  assert regime.num_steps == (2 if small else 10)
+  assert method.num_steps == (2 if small else 10)
 
 
 @pytest.mark.parametrize('space', ['s3', 's5', 's7', 'm', 'm2', 'l'])
@@ -114,7 +114,7 @@ def _changed(path: str, value) -> dict:
     ('search.gama', 1.0, r"config\.search\.gama.*Did you mean 'gamma'"),
     ('search.gamma', -1.0, r'gamma=-1\.0 must be at least 0'),
     ('seed', 'one', r"seed='one' is a str, must be a int"),
-    ('teacher.regime.epsilon_255', 256.0, 'must be at most 255'),
+    ('teacher.adversarial_training.epsilon_255', 256.0, 'must be at most 255'),
     ('evaluation.epsilon_255', -1.0, 'must be at least 0'),
     ('data.flip', 1, 'must be a bool'),
     ('train.optimization.epochs', 0, 'must be at least 1'),
@@ -175,16 +175,16 @@ def test_a_missing_field_is_named():
     ('distillation.direction', 'both', "'student_teacher', 'teacher_student'"),
     ('space.shortcut', 'none', "'pad', 'drop', 'project'"),
     ('train.optimization.schedule', 'step', "'piecewise', 'cosine'"),
-    ('train.regime.name', 'fgsm', "'standard', 'pgd'"),
+    ('train.adversarial_training.name', 'fgsm', "'standard', 'pgd'"),
     (
-      'adversarial.students.rnas_cl_eq6.regime.name',
+      'adversarial.students.rnas_cl_eq6.adversarial_training.name',
       'trade',
-      r"adversarial\.students\.rnas_cl_eq6\.regime\.name='trade'.*'trades'",
+      r"adversarial\.students\.rnas_cl_eq6\.adversarial_training\.name='trade'.*'trades'",
     ),
     (
-      'adversarial.students.rnas_cl_eq6.regime.name',
+      'adversarial.students.rnas_cl_eq6.adversarial_training.name',
       'standard',
-      'adversarial.students.rnas_cl_eq6.regime.cac_weight=1.0 compares',
+      'rnas_cl_eq6.adversarial_training.cac_weight=1.0 compares',
     ),
     ('adversarial.optimization.schedule', 'step', "'piecewise', 'cosine'"),
     (
@@ -269,7 +269,7 @@ def test_both_halves_of_a_search_batch_divide_into_their_parts(
 ):
   found = checks.split_batch(256, 0.2, devices, accumulate)
   assert found == expected
-  parts = accumulate, search_steps.arch_parts(accumulate, 0.2)
+  parts = accumulate, search_step.arch_parts(accumulate, 0.2)
   for size, count in zip(found, parts, strict=True):
     assert size % (devices * count) == 0
 
@@ -313,7 +313,7 @@ def test_students_too_large_for_any_device_are_refused(monkeypatch):
 def test_more_steps_than_can_be_counted_are_refused():
   config = tiny.config()
   config.train.optimization.update(epochs=100_000, batch_size=1)
-  config.train.regime.update(name='free', replays=1000)
+  config.train.adversarial_training.update(name='free', replays=1000)
   with pytest.raises(ValueError, match='train.*makes 12,800,000,000 steps'):
     _check(settings.parse(config))
 
@@ -417,8 +417,10 @@ def test_a_control_with_other_layers_is_refused_where_tutors_matter():
 def test_a_wrong_name_is_reported_with_the_section_it_is_in():
   config = tiny.config()
   config.controls = True
-  config.vulnerable_teacher.regime.name = 'pgdd'
-  message = r"config\.vulnerable_teacher\.regime\.name='pgdd'.*'pgd'"
+  config.vulnerable_teacher.adversarial_training.name = 'pgdd'
+  message = (
+    r"config\.vulnerable_teacher\.adversarial_training\.name='pgdd'.*'pgd'"
+  )
   with pytest.raises(ValueError, match=message):
     _check(settings.parse(config))
 

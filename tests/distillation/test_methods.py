@@ -67,21 +67,21 @@ def _first(name):
 
 
 def _run(student, teacher, indices, given, axis_name=None):
-  """Of every method the values, notes, and gradients by what is trained."""
+  """Of every method values, memory update, and gradients by what is trained."""
   found = {}
   for name, make in MAKERS.items():
     method = make(axis_name)
     params, memory = given[name]
 
     def mean(student, params, method=method, memory=memory):
-      values, notes = method.loss(
+      values, memory_update = method.loss(
         params,
         memory,
         method.select(student),
         method.select(teacher),
         _images(indices),
       )
-      return values.mean(), (values, notes)
+      return values.mean(), (values, memory_update)
 
     grads, of_images = jax.grad(mean, (0, 1), has_aux=True)(student, params)
     found[name] = (*of_images, *grads)
@@ -191,15 +191,15 @@ def test_two_devices_do_what_one_does(found):
 
 @pytest.mark.parametrize('name', MAKERS)
 def test_only_a_contrastive_method_takes_notes(found, name):
-  _, notes, _, _ = found[name]
+  _, memory_update, _, _ = found[name]
   method = MAKERS[name](None)
   params, memory = _first(name)
 
-  new = jax.jit(method.remember)(memory, notes, INDICES)
+  new = jax.jit(method.remember)(memory, memory_update, INDICES)
 
   assert (params == ()) == (name not in ('vid', 'crd'))
   if name != 'crd':
-    assert notes == memory == new == ()
+    assert memory_update == memory == new == ()
     return
   expected = jax.jit(lambda: losses.remember(memory, _crd()[1], INDICES))()
   for one, two in zip(

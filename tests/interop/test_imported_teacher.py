@@ -10,13 +10,13 @@ import pytest
 import rnascl_jax
 from rnascl_jax import losses, stages
 from rnascl_jax.config import checks, resolve, settings
+from rnascl_jax.distillation import compare
 from rnascl_jax.interop import export, torch_import
 from rnascl_jax.interop.normalization import Normalization
 from rnascl_jax.losses import attention
 from rnascl_jax.models import networks
 from rnascl_jax.models.teachers import build, class_subset, published
 from rnascl_jax.stages import teacher_stage
-from rnascl_jax.training import lessons
 from tests import tiny
 
 SPEC = {
@@ -147,8 +147,8 @@ def test_a_student_learns_from_the_logits_of_its_classes(twelve, digits):
   there = rnascl_jax.load(twelve.parent, 'teacher')
   net = class_subset.ClassSubset(there.net, 12, CLASSES)
   images = jnp.asarray(digits.test.images[:4] / 255.0, jnp.float32)
-  how = lessons.Distillation(net, (2, 2))
-  lesson = lessons.teach(how, there.variables, images)
+  how = compare.Distillation(net, (2, 2))
+  lesson = compare.ask_teacher(how, there.variables, images)
   every = jax.nn.softmax(there.logits_fn(images))[:, np.array(CLASSES)]
   given = every / every.sum(axis=1, keepdims=True)
   np.testing.assert_allclose(
@@ -289,8 +289,8 @@ def test_a_teacher_in_bfloat16_gives_the_losses_of_float32(tiny_run, digits):
 
   def terms(dtype):
     net = teacher.net.clone(dtype=dtype)
-    how = lessons.Distillation(net, (2, 2))
-    lesson = lessons.teach(how, teacher.variables, images)
+    how = compare.Distillation(net, (2, 2))
+    lesson = compare.ask_teacher(how, teacher.variables, images)
     assert lesson.maps.dtype == lesson.selected.dtype == jnp.float32
     kl = losses.kl_student_teacher(logits, lesson.selected).mean()
     return kl, attention.attention_loss(maps, lesson.maps, tutors).mean()

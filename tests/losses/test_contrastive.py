@@ -52,10 +52,10 @@ def _notes(memory, seed=0, dtype=np.float32):
 @functools.partial(jax.jit, static_argnames='axis_name')
 def _run(weights, memory, student, teacher, indices, others, axis_name=None):
   def total(student, teacher):
-    values, notes = losses.crd(
+    values, memory_update = losses.crd(
       memory, student, teacher, indices, others, axis_name=axis_name
     )
-    return (weights * values).sum(), (values, notes)
+    return (weights * values).sum(), (values, memory_update)
 
   return jax.grad(total, (0, 1), has_aux=True)(student, teacher)
 
@@ -138,8 +138,8 @@ def test_the_memory_is_constant_in_the_loss():
 
   def total(student_rows, normalisers):
     state = memory._replace(student=student_rows, normalisers=normalisers)
-    values, notes = _crd(state, student, teacher, BATCH, others)
-    return values.sum() + sum(x.sum() for x in notes)
+    values, memory_update = _crd(state, student, teacher, BATCH, others)
+    return values.sum() + sum(x.sum() for x in memory_update)
 
   slopes = jax.grad(total, (0, 1))(memory.student, jnp.ones(2))
 
@@ -148,11 +148,11 @@ def test_the_memory_is_constant_in_the_loss():
 
 
 def test_the_first_normalisers_are_those_of_the_global_batch(float64):
-  """Values, gradients and notes of two devices are those of one."""
+  """Values, gradients and memory_update of two devices are those of one."""
   memory, others = _memory(), _others(4)
   student, teacher = _embeddings()
   weights = np.ones(len(BATCH))
-  slopes, (values, notes) = _run(
+  slopes, (values, memory_update) = _run(
     weights, memory, student, teacher, BATCH, others
   )
   over = parallel.devices(2)
@@ -171,7 +171,7 @@ def test_the_first_normalisers_are_those_of_the_global_batch(float64):
 
   for found, expected in zip(
     jax.tree.leaves(two),
-    jax.tree.leaves((slopes, (values, notes))),
+    jax.tree.leaves((slopes, (values, memory_update))),
     strict=True,
   ):
     np.testing.assert_allclose(
@@ -218,9 +218,11 @@ def test_remembering_moves_the_rows_of_the_batch_alone():
 def test_rows_stay_of_length_one_and_momentum_holds_them_back():
   memory = _memory()
   student, teacher = _embeddings(dtype=np.float32)
-  notes = losses.Notes(student, teacher, jnp.ones((len(BATCH), 2)))
-  turned = notes._replace(student=-student, teacher=teacher)
-  settled = _remember(memory, notes, BATCH, momentum=0.0)
+  memory_update = losses.MemoryUpdate(
+    student, teacher, jnp.ones((len(BATCH), 2))
+  )
+  turned = memory_update._replace(student=-student, teacher=teacher)
+  settled = _remember(memory, memory_update, BATCH, momentum=0.0)
 
   held = _remember(settled, turned, BATCH, momentum=0.9)
 
@@ -243,11 +245,11 @@ def test_normalisers_are_set_once_by_the_first_batch():
 
 def test_a_memory_keeps_its_types_whatever_the_precision_of_a_step(float64):
   memory = _memory()
-  notes = _notes(memory, dtype=np.float64)
+  memory_update = _notes(memory, dtype=np.float64)
 
-  new = _remember(memory, notes, BATCH)
+  new = _remember(memory, memory_update, BATCH)
 
-  assert notes.student.dtype == np.float64
+  assert memory_update.student.dtype == np.float64
   assert [x.dtype for x in jax.tree.leaves(new)] == [
     x.dtype for x in jax.tree.leaves(memory)
   ]

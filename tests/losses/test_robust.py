@@ -347,7 +347,7 @@ def test_confident_images_are_counted_on_all_devices():
 
 def test_views_of_different_shapes_are_refused():
   clean, adv = _views(np.float32)
-  for loss in (losses.cac, losses.robustness):
+  for loss in (losses.cac, losses.robust_term):
     with pytest.raises(AssertionError):
       loss(clean, adv[:1])
 
@@ -360,10 +360,10 @@ def test_robustness_adds_a_divergence_and_the_consistency(float64):
   labels = jnp.array(LABELS)
   natural = losses.cross_entropy(views[0], labels)
 
-  both = losses.robustness(*views, beta=3.0, cac_weight=2.0, threshold=0.5)
-  one = losses.robustness(*views, beta=3.0, cac_weight=0.0)
-  other = losses.robustness(*views, beta=0.0, cac_weight=2.0, threshold=0.5)
-  none = losses.robustness(*views, beta=0.0, cac_weight=0.0)
+  both = losses.robust_term(*views, beta=3.0, cac_weight=2.0, threshold=0.5)
+  one = losses.robust_term(*views, beta=3.0, cac_weight=0.0)
+  other = losses.robust_term(*views, beta=0.0, cac_weight=2.0, threshold=0.5)
+  none = losses.robust_term(*views, beta=0.0, cac_weight=0.0)
 
   expected = 2.0 * _consistency(*views)[0]
   _assert_close([one + natural], [losses.trades(*views, labels, beta=3.0)])
@@ -377,16 +377,16 @@ def test_robustness_by_default_is_equation_6(float64):
   p, q = map(_softmax, views)
   divergence = (p * np.log(p / q)).sum(-1)
 
-  _assert_close([losses.robustness(*views)], [6 * divergence + expected])
+  _assert_close([losses.robust_term(*views)], [6 * divergence + expected])
 
 
 def test_equation_6_adds_robustness_to_equation_4(float64):
   views = _views()
   terms = losses.Terms(*np.random.default_rng(0).random((3, len(LABELS))))
-  added = losses.robustness(*views)
+  added = losses.robust_term(*views)
 
   found = losses.training_objective(
-    terms._replace(robustness=added), kl_weight=2.0, gamma=30.0
+    terms._replace(robust_term=added), kl_weight=2.0, gamma=30.0
   )
 
   plain = losses.training_objective(terms, kl_weight=2.0, gamma=30.0)

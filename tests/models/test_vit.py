@@ -10,11 +10,12 @@ import optax
 import pytest
 
 from rnascl_jax.attacks.masking import dataflow
+from rnascl_jax.distillation import compare
 from rnascl_jax.losses import attention
 from rnascl_jax.models import networks, teachers
 from rnascl_jax.models.teachers import vit
 from rnascl_jax.runtime import checkpoints, parallel
-from rnascl_jax.training import adversarial, lessons, steps
+from rnascl_jax.training import adversarial, train_state, train_step
 from tests import torch_teachers
 
 TINY = vit.ViT(10, patch_size=4, width=8, depth=1, heads=2)
@@ -132,14 +133,14 @@ def test_a_vit_starts_as_timms_do_and_learns_by_training_steps(tmp_path):
   net = vit.ViT(
     10, patch_size=4, width=32, depth=1, heads=2, axis_name=parallel.AXIS
   )
-  recipe = steps.Recipe(
+  recipe = train_state.Recipe(
     net=net,
     optimizer=optax.sgd(0.1),
-    regime=adversarial.standard(),
-    distillation=lessons.Distillation(),
+    adversarial=adversarial.standard(),
+    distillation=compare.Distillation(),
     augment=lambda key, image: image,
   )
-  state = steps.init_state(recipe, jax.random.key(0), (8, 8, 1), 16)
+  state = train_state.init_state(recipe, jax.random.key(0), (8, 8, 1), 16)
   assert state.batch_stats == {}
   params = jax.device_get(state.params)
   block = params['blocks_0']
@@ -150,16 +151,18 @@ def test_a_vit_starts_as_timms_do_and_learns_by_training_steps(tmp_path):
   patches = params['patch_embed']['proj']['kernel']
   assert 0.9 * 16**-0.5 < np.abs(patches).max() <= 16**-0.5
 
-  context = steps.Context(jnp.uint32(0), (), (), jnp.float32(0), jnp.float32(0))
+  context = train_state.Context(
+    jnp.uint32(0), (), (), jnp.float32(0), jnp.float32(0)
+  )
   rng = np.random.default_rng(0)
-  batch = steps.Batch(
+  batch = train_state.Batch(
     rng.integers(0, 256, (1, 16, 8, 8, 1)).astype(np.uint8),
     rng.integers(0, 10, (1, 16)).astype(np.int32),
     np.arange(16, dtype=np.int32)[None],
   )
   step = jax.jit(
     jax.vmap(
-      steps.make_train_step(recipe),
+      train_step.make_train_step(recipe),
       in_axes=(None, None, 0),
       axis_name=parallel.AXIS,
     ),

@@ -13,7 +13,7 @@ from rnascl_jax.config import resolve, settings
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import arch_params, gumbel, spaces
 from rnascl_jax.stages import search_stage
-from rnascl_jax.training import search_steps
+from rnascl_jax.training import search_step
 
 LOGITS = (1.0, 0.0, -1.0, 0.5)
 DRAWS = 40_000
@@ -180,7 +180,7 @@ STEPS = 5
 
 
 @pytest.fixture
-def searched(digits) -> search_steps.Search:
+def searched(digits) -> search_step.Search:
   """A search of one block as configs have it by default, but for the noise."""
   blocks = spaces.from_stages([1], [(8, 6, 4, 2)], [2], stem_features=4)
   found = resolve.search(settings.Search(), digits, blocks, STEPS)

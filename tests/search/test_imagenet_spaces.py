@@ -244,6 +244,8 @@ def test_students_are_trained_as_settings_say_and_validated_in_float32(
   trainings = students.Trainings(run, 'train', settings.Optimization())
   student = settings.Student('CE', teacher='', kl_weight=0.0, gamma=0.0)
   with pytest.raises(Seen):
-    trainings.train('ce', student, settings.Regime(), lambda recipe: None)
+    trainings.train(
+      'ce', student, settings.AdversarialTraining(), lambda recipe: None
+    )
 
   assert seen == {'trained': jnp.bfloat16, 'validated': None}

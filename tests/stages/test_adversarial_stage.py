@@ -18,7 +18,7 @@ from rnascl_jax.runtime import checkpoints, files, named_arrays, signals
 from rnascl_jax.search import architecture
 from rnascl_jax.stages import models, workdir
 from rnascl_jax.stages import run as runs
-from rnascl_jax.training import driver
+from rnascl_jax.training import loop
 from tests import tiny
 
 
@@ -38,7 +38,7 @@ def fits(monkeypatch):
   """The arguments of every training, none of which is carried out."""
   found = {}
 
-  def fit(run, name, folder, spec, regime, step, state, given, **options):
+  def fit(run, name, folder, spec, method, step, state, given, **options):
     del run, name
     found[folder.name] = (step, state, given, options)
     return state, {'seconds': 0.0, 'epochs': spec.epochs, 'selected_step': 0}
@@ -63,7 +63,7 @@ def _config(**entries):
   """The tiny config with these trainings, `fields of the entry` by name."""
   config = tiny.config()
   config.adversarial.students = {
-    name: settings.hardened_template(**{'num_steps': 1, **fields})
+    name: settings.fine_tuning_template(**{'num_steps': 1, **fields})
     for name, fields in entries.items()
   }
   return config
@@ -123,8 +123,8 @@ def test_the_export_says_what_it_was_and_how_it_was_trained(tiny_run):
     tiny_run / 'adversarial' / 'rnas_cl_eq6' / 'model'
   )
   assert (metadata['kind'], metadata['student']) == ('student', 'rnas_cl')
-  assert metadata['regime']['name'] == 'trades'
-  assert metadata['regime']['epsilon_255'] == 16.0
+  assert metadata['adversarial_training']['name'] == 'trades'
+  assert metadata['adversarial_training']['epsilon_255'] == 16.0
 
 
 def test_the_terms_of_equation_6_add_up_in_the_log(tiny_run):
@@ -144,7 +144,7 @@ def test_the_terms_of_equation_6_add_up_in_the_log(tiny_run):
 def test_a_training_killed_by_sigterm_goes_on_to_the_same_bits(
   tiny_run, trained, monkeypatch
 ):
-  collect = driver._Runner._collect
+  collect = loop._Runner._collect
 
   def collect_and_stop(self, queue):
     collect(self, queue)
@@ -152,7 +152,7 @@ def test_a_training_killed_by_sigterm_goes_on_to_the_same_bits(
       os.kill(os.getpid(), signal.SIGTERM)
 
   with monkeypatch.context() as patch:
-    patch.setattr(driver._Runner, '_collect', collect_and_stop)
+    patch.setattr(loop._Runner, '_collect', collect_and_stop)
     with pytest.raises(signals.Interrupted):
       stages.adversarial(tiny.config(), str(trained))
   stage = 'adversarial/rnas_cl_eq6'
@@ -249,17 +249,19 @@ def test_trainings_may_be_added_to_a_workdir_but_not_changed(
   folder = tmp_path / 'copy'
   shutil.copytree(tiny_run, folder)
   config = tiny.config()
-  config.adversarial.students.later = settings.hardened_template(student='ce')
+  config.adversarial.students.later = settings.fine_tuning_template(
+    student='ce'
+  )
   tiny.opened(config, str(folder))
-  config.adversarial.students.later.regime.beta = 1.0
+  config.adversarial.students.later.adversarial_training.beta = 1.0
   tiny.opened(config, str(folder))
   for path, value, message in (
     ('students', {}, r"students\.rnas_cl_eq6\.label: 'RNAS-CL \+ eq"),
     ('optimization.epochs', 2, r'optimization\.epochs: 1 there, 2 here'),
     (
-      'students.rnas_cl_eq6.regime.beta',
+      'students.rnas_cl_eq6.adversarial_training.beta',
       1.0,
-      r'rnas_cl_eq6\.regime\.beta: 6\.0 there, 1\.0 here',
+      r'rnas_cl_eq6\.adversarial_training\.beta: 6\.0 there, 1\.0 here',
     ),
   ):
     config = tiny.config()

@@ -11,12 +11,13 @@ import pytest
 from configs import cifar10, imagenet
 from experiments import costs as command
 from rnascl_jax.config import resolve, settings
+from rnascl_jax.distillation import compare
 from rnascl_jax.models import networks, student
 from rnascl_jax.models.teachers import resnet
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import arch_params, flops, spaces
 from rnascl_jax.stages import costs
-from rnascl_jax.training import lessons, search_steps, steps
+from rnascl_jax.training import search_step, train_state, train_step
 
 _SHAPE = (8, 8, 1)
 _BATCH = 8
@@ -55,12 +56,14 @@ def countable(monkeypatch):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
 
 
-def _recipe(net, regime: settings.Regime, accumulate: int) -> steps.Recipe:
-  return steps.Recipe(
+def _recipe(
+  net, method: settings.AdversarialTraining, accumulate: int
+) -> train_state.Recipe:
+  return train_state.Recipe(
     net=net,
     optimizer=optax.sgd(0.1),
-    regime=resolve.regime(regime),
-    distillation=lessons.Distillation(_resnet(6), attends=False),
+    adversarial=resolve.adversarial_method(method),
+    distillation=compare.Distillation(_resnet(6), attends=False),
     augment=lambda key, image: image,
     accumulate=accumulate,
   )
@@ -80,21 +83,21 @@ def _forward(net) -> float:
   return flops.trace_macs(lambda v, x: apply(v, x)[0], _variables(net), images)
 
 
-def _state(recipe: steps.Recipe, size: int) -> steps.TrainState:
+def _state(recipe: train_state.Recipe, size: int) -> train_state.TrainState:
   start = functools.partial(
-    steps.start_from, recipe, image_shape=_SHAPE, batch_size=size
+    train_state.start_from, recipe, image_shape=_SHAPE, batch_size=size
   )
   return jax.eval_shape(start, _variables(recipe.net))
 
 
-def _context(recipe: steps.Recipe) -> steps.Context:
+def _context(recipe: train_state.Recipe) -> train_state.Context:
   zero = jnp.float32(0)
   teacher = _variables(recipe.distillation.teacher)
-  return steps.Context(jnp.uint32(0), teacher, (), zero, zero)
+  return train_state.Context(jnp.uint32(0), teacher, (), zero, zero)
 
 
-def _batch(size: int) -> steps.Batch:
-  return steps.Batch(
+def _batch(size: int) -> train_state.Batch:
+  return train_state.Batch(
     jnp.zeros((size, *_SHAPE), jnp.uint8),
     jnp.zeros(size, jnp.int32),
     jnp.arange(size),
@@ -111,34 +114,36 @@ def _traced(step, *arguments) -> int:
   return flops.trace_macs(mapped, *jax.tree.map(of_device, arguments))
 
 
-_regime = functools.partial(settings.Regime, num_steps=3, replays=3)
+_method = functools.partial(
+  settings.AdversarialTraining, num_steps=3, replays=3
+)
 
 
 @pytest.mark.parametrize(
-  ('regime', 'accumulate', 'merged'),
+  ('method', 'accumulate', 'merged'),
   [
-    (_regime(), 1, 0),
-    (_regime(), 2, 0),
-    (_regime('pgd'), 1, 0),
-    (_regime('pgd', attack_mode='evaluation', lessons='clean'), 1, 0),
-    (_regime('fast'), 1, 0),
-    (_regime('fast', cac_weight=1.0), 1, 0),
-    (_regime('free'), 1, 0),
-    (_regime('free', cac_weight=1.0), 1, 0),
+    (_method(), 1, 0),
+    (_method(), 2, 0),
+    (_method('pgd'), 1, 0),
+    (_method('pgd', attack_mode='evaluation', distill_on='clean'), 1, 0),
+    (_method('fast'), 1, 0),
+    (_method('fast', cac_weight=1.0), 1, 0),
+    (_method('free'), 1, 0),
+    (_method('free', cac_weight=1.0), 1, 0),
     # The images' second pass, which the compiler merges with the first.
-    (_regime('trades', cac_weight=1.0), 1, 1),
-    (_regime('trades', attack_mode='training'), 1, 1),
+    (_method('trades', cac_weight=1.0), 1, 1),
+    (_method('trades', attack_mode='training'), 1, 1),
   ],
 )
-def test_the_passes_of_a_regime_are_those_of_its_step(
-  regime, accumulate, merged, countable
+def test_the_passes_of_a_method_are_those_of_its_step(
+  method, accumulate, merged, countable
 ):
   del countable
-  recipe = _recipe(_resnet(8, parallel.AXIS), regime, accumulate)
+  recipe = _recipe(_resnet(8, parallel.AXIS), method, accumulate)
   state = _state(recipe, _BATCH)
-  step = steps.make_train_step(recipe)
+  step = train_step.make_train_step(recipe)
   macs = _traced(step, state, _context(recipe), _batch(_BATCH)) / _BATCH
-  passes = costs.training(regime) + merged
+  passes = costs.training(method) + merged
   expected = passes * _forward(_resnet(8)) + _forward(_resnet(6))
   # But for the stem's gradient by the images.
   assert macs == pytest.approx(expected, rel=0.02)
@@ -156,9 +161,9 @@ def test_the_passes_of_a_search_are_those_of_its_step(countable):
   )
   grey = {'mean': (0.5,), 'std': (0.5,)}
   net = student.Student(space, 10, axis_name=parallel.AXIS, **grey)
-  regime = _regime('fast')
-  recipe = _recipe(net, regime, 1)
-  search = search_steps.Search(
+  method = _method('fast')
+  recipe = _recipe(net, method, 1)
+  search = search_step.Search(
     space=space,
     tables=flops.costs(space, _SHAPE, 10),
     optimizer=optax.adam(0.1),
@@ -166,24 +171,26 @@ def test_the_passes_of_a_search_are_those_of_its_step(countable):
     reference=1.0,
   )
   arch = arch_params.init_arch_params(space, len(net.tap_names), 5)
-  state = search_steps.init_search_state(
+  state = search_step.init_search_state(
     _state(recipe, 6),
     arch,
     search.optimizer,
   )
-  step = search_steps.make_search_step(recipe, search)
+  step = search_step.make_search_step(recipe, search)
   macs = _traced(step, state, _context(recipe), _batch(6), _batch(2)) / 8
   widest = student.Student(spaces.widest(space), 10, **grey)
-  passes = costs.searching(settings.Search(regime=regime, arch_share=0.25))
+  passes = costs.searching(
+    settings.Search(adversarial_training=method, arch_share=0.25)
+  )
   expected = passes * _forward(widest) + _forward(_resnet(6))
   assert macs == pytest.approx(expected, rel=0.02)
 
 
 def test_recomputed_blocks_add_a_forward_pass_to_every_gradient():
-  regime = _regime('trades')
-  again = costs.training(regime, remat=True) - costs.training(regime)
+  method = _method('trades')
+  again = costs.training(method, remat=True) - costs.training(method)
   assert again == 3 + 2
-  search = settings.Search(regime=regime, arch_share=0.25)
+  search = settings.Search(adversarial_training=method, arch_share=0.25)
   again = costs.searching(search, remat=True) - costs.searching(search)
   assert again == 0.75 * (3 + 2) + 0.25
 

@@ -1,4 +1,4 @@
-"""Training regimes against published training steps, written in PyTorch.
+"""Training methods against published training steps, written in PyTorch.
 
 Everything is in float64, on a network with BatchNorm that is the same in both
 frameworks; images, labels and random starts are given to both. What passes
@@ -8,6 +8,7 @@ through the network in training mode is recorded beside its statistics.
 import functools
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +18,11 @@ from jax import lax
 
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import linf
+from rnascl_jax.distillation import compare, methods
 from rnascl_jax.models import networks
 from rnascl_jax.runtime import parallel
-from rnascl_jax.training import adversarial, lessons, steps
+from rnascl_jax.training import adversarial, train_state, train_step
+from rnascl_jax.training.loss import loss_fn
 from tests import small_network
 
 torch = pytest.importorskip('torch')
@@ -31,7 +34,38 @@ THRESHOLD = 0.7
 # Weights of the terms that stand for a teacher's.
 KL_WEIGHT, GAMMA = 0.5, 2.0
 
-NETWORK = networks.functional(small_network.Network())
+
+class Recorded(small_network.Network):
+  """The network, with what passed through it in training mode as statistics."""
+
+  @nn.compact
+  def represent(self, images, *, train):
+    if train:
+      seen = self.variable('batch_stats', 'seen', jnp.zeros, (8, *images.shape))
+      count = self.variable('batch_stats', 'count', jnp.zeros, (), jnp.int32)
+      seen.value = seen.value.at[count.value].set(lax.stop_gradient(images))
+      count.value = count.value + 1
+    return super().represent(images, train=train)
+
+
+NETWORK = networks.classifier(small_network.Network())
+# Two terms in the place of a teacher's, by which to tell both views apart.
+DISTILLATION = compare.Distillation(
+  method=methods.Method(
+    select=lambda outputs: outputs.logits,
+    init=lambda *_: ((), ()),
+    loss=lambda projections, memory, student, teacher, images: (
+      jnp.mean(student**2, axis=-1),
+      (),
+    ),
+    remember=lambda memory, update, indices: memory,
+  ),
+  layer_loss=compare.LayerLoss(
+    lambda taps, size: taps[0],
+    lambda student, teacher, tutors: jnp.mean(student**2, axis=(1, 2, 3)),
+  ),
+)
+TEACHER = compare.Compared((), ())
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +75,7 @@ def float64():
 
 
 class Case(NamedTuple):
-  """A regime and what is expected of it.
+  """A method and what is expected of it.
 
   Attributes:
     make: of `adversarial`.
@@ -62,14 +96,14 @@ class Case(NamedTuple):
   beta: float = 0.0
   cac_weight: float = 0.0
 
-  def regime(self, epsilon) -> adversarial.Regime:
+  def method(self, epsilon) -> adversarial.AdversarialMethod:
     if self.make is adversarial.standard:
       return self.make()
     options = dict(self.options)
     default = 6.0 if self.make is adversarial.trades else 0.0
     if (self.beta, self.cac_weight) != (default, 0.0):
-      options['robustness'] = functools.partial(
-        losses.robustness,
+      options['robust_term'] = functools.partial(
+        losses.robust_term,
         beta=self.beta,
         cac_weight=self.cac_weight,
         threshold=THRESHOLD,
@@ -79,7 +113,7 @@ class Case(NamedTuple):
 
 _STEPS = {'step_size': STEP, 'num_steps': NUM_STEPS}
 _ATTACKS_IN_EVALUATION = _STEPS | {'in_training_mode': False}
-_CLEAN_LESSONS = {'lessons_on_adversarial': False}
+_CLEAN_LESSONS = {'distill_on': 'clean'}
 _PGD, _FAST = adversarial.pgd_training, adversarial.fast
 _FREE, _TRADES = adversarial.free, adversarial.trades
 CASES = {
@@ -106,7 +140,7 @@ CASES = {
   'trades': Case(_TRADES, _STEPS, 'cvc', 'c', 'c', beta=6.0),
   'trades, cac, adversarial lessons': Case(
     _TRADES,
-    _STEPS | {'lessons_on_adversarial': True},
+    _STEPS | {'distill_on': 'adversarial'},
     'cvc',
     'c',
     'v',
@@ -156,56 +190,35 @@ def _delta() -> np.ndarray:
   return sizes * _numpy(images.grad.sign())
 
 
-class Log(NamedTuple):
-  """Images that passed the network in training mode, and how many times."""
-
-  images: Any
-  count: Any
-
-
-def _record(params, batch_stats, images, *, train):
-  """The network with a log beside its statistics."""
-  stats, log = batch_stats
-  outputs, stats = NETWORK(params, stats, images, train=train)
-  if train:
-    seen = log.images.at[log.count].set(lax.stop_gradient(images))
-    log = Log(seen, log.count + 1)
-  return outputs, (stats, log)
-
-
-def _terms(labels, logits, taps):
-  """The cross-entropy, and two terms by which to tell both views apart."""
-  return losses.Terms(
-    losses.cross_entropy(logits, labels),
-    jnp.mean(logits**2, axis=-1),
-    jnp.mean(taps[0] ** 2, axis=(1, 2, 3)),
-  )
-
-
 def _run(name, variables, state, batch, epsilon, taught):
-  """One call of a regime; `taught` is the weight of a teacher's terms."""
-  empty = Log(jnp.zeros((8, *batch.images.shape)), jnp.int32(0))
-  return (
-    CASES[name]
-    .regime(epsilon)
-    .value_and_grad(
-      _record,
-      adversarial.Objective(
-        functools.partial(_terms, batch.labels),
-        functools.partial(
-          losses.training_objective,
-          kl_weight=taught * KL_WEIGHT,
-          gamma=taught * GAMMA,
-        ),
-      ),
-      variables['params'],
-      (variables['batch_stats'], empty),
-      state,
-      batch.keys,
-      batch.images,
-      batch.labels,
-    )
+  """An attack and the loss; `taught` is the weight of a teacher's terms."""
+  method = CASES[name].method(epsilon)
+  recipe = _recipe(method, None, Recorded())
+  log = {
+    'seen': jnp.zeros((8, *batch.images.shape)),
+    'count': jnp.int32(0),
+  }
+  params, batch_stats = variables['params'], variables['batch_stats'] | log
+  perturbed = method.perturb(
+    networks.classifier(recipe.net),
+    params,
+    batch_stats,
+    state,
+    batch.keys,
+    batch.images,
+    batch.labels,
   )
+  examples = train_state.Examples(
+    batch.keys, batch.images, batch.labels, (), TEACHER
+  )
+  context = train_state.Context(0, (), (), taught * KL_WEIGHT, taught * GAMMA)
+  (mean, aux), ((gradient, _), by_images) = jax.value_and_grad(
+    functools.partial(loss_fn, recipe=recipe, context=context),
+    (0, 1),
+    has_aux=True,
+  )((params, ()), perturbed.images, perturbed.batch_stats, examples)
+  state = method.next_state(perturbed.state, batch.images, by_images)
+  return mean, aux, gradient, state
 
 
 class Outcome(NamedTuple):
@@ -225,14 +238,16 @@ def _compiled(name):
 
 
 def _outcome(found) -> Outcome:
-  (loss, ((stats, log), state, metrics)), grads = jax.device_get(found)
+  mean, aux, gradient, state = jax.device_get(found)
+  stats = dict(aux.batch_stats)
+  seen, count = stats.pop('seen'), stats.pop('count')
   return Outcome(
-    float(loss),
-    small_network.parameters(grads),
+    float(mean),
+    small_network.parameters(gradient),
     stats,
-    list(log.images[: log.count]),
+    list(seen[:count]),
     state,
-    metrics,
+    aux.metrics,
   )
 
 
@@ -244,7 +259,7 @@ def _do(name, epsilon=EPSILON, taught=1.0) -> Outcome:
 
 
 def _view(name, outcome: Outcome) -> np.ndarray:
-  """The adversarial view that a regime came to."""
+  """The adversarial view that a method came to."""
   return outcome.seen[CASES[name].passes.index('v')]
 
 
@@ -294,7 +309,7 @@ def _torch_loss(case, network, images, images_adv, labels, frozen=None):
     'cross_entropy': F.cross_entropy(logits, labels, reduction='none'),
     'kl': (taught**2).mean(dim=1),
     'attention': (tap**2).mean(dim=(1, 2, 3)),
-    'robustness': case.beta * divergence.sum(dim=1)
+    'robust_term': case.beta * divergence.sum(dim=1)
     + case.cac_weight * consistency,
     'accuracy': (logits.argmax(dim=1) == labels).double(),
     'clean_accuracy': (clean.argmax(dim=1) == labels).double(),
@@ -304,7 +319,7 @@ def _torch_loss(case, network, images, images_adv, labels, frozen=None):
     terms['cross_entropy']
     + KL_WEIGHT * terms['kl']
     + GAMMA * terms['attention']
-    + terms['robustness']
+    + terms['robust_term']
   )
   return terms, mean
 
@@ -374,7 +389,7 @@ def test_these_tests_have_images_of_all_kinds(name):
   assert (metrics['accuracy'] != metrics[other]).any()
   assert metrics['accuracy'].any() or metrics[other].any()
   if not case.beta:
-    assert 0 < np.count_nonzero(metrics['robustness']) < COUNT
+    assert 0 < np.count_nonzero(metrics['robust_term']) < COUNT
 
 
 # What passes through the network.
@@ -417,7 +432,7 @@ def test_the_adversarial_view_is_another_image_of_the_ball(name):
 
 @every_case
 def test_a_state_keeps_its_form_and_has_an_entry_for_each_image(name):
-  state = CASES[name].regime(EPSILON).init(_batch().images.shape)
+  state = CASES[name].method(EPSILON).init(_batch().images.shape)
   after = _do(name).state
   assert jax.tree.structure(after) == jax.tree.structure(state)
   for one, two in zip(
@@ -431,7 +446,7 @@ def test_a_state_keeps_its_form_and_has_an_entry_for_each_image(name):
 @pytest.mark.parametrize(
   'name', [n for n, case in CASES.items() if not case.cac_weight]
 )
-def test_without_a_radius_every_regime_is_standard_training(name):
+def test_without_a_radius_every_method_is_standard_training(name):
   if CASES[name].make is _FREE:
     found = _outcome(
       _compiled(name)(_variables(), np.zeros_like(_delta()), _batch(), 0.0, 1.0)
@@ -469,7 +484,7 @@ def _climb(loss, images, first, *, epsilon, step_size, num_steps):
 
 
 def _assert_is_step(name, network, loss, view):
-  """A regime's outcome is that of a step in PyTorch."""
+  """A method's outcome is that of a step in PyTorch."""
   found = _do(name, taught=0.0)
   loss.backward()
   np.testing.assert_allclose(_view(name, found), _numpy(view), atol=1e-12)
@@ -577,32 +592,25 @@ def _free_step(network, images, labels, delta, *, step_size):
   return values.detach(), moved.clamp(-EPSILON, EPSILON)
 
 
-def _recipe(regime, optimizer) -> steps.Recipe:
-  return steps.Recipe(
-    net=small_network.Network(),
+def _recipe(method, optimizer, net=None) -> train_state.Recipe:
+  return train_state.Recipe(
+    net=net or small_network.Network(),
     optimizer=optimizer,
-    regime=regime,
-    distillation=lessons.Distillation(),
+    adversarial=method,
+    distillation=DISTILLATION,
     augment=lambda key, image: image,
   )
 
 
 def _updates(recipe):
-  """`steps.update` on one device: (state, images, labels) -> the same."""
+  """`train_step.update` on one device: (state, images, labels) -> the same."""
 
   def update(state, batch):
-    def make_objective(examples, memory):
-      assert memory == ()
-      return adversarial.Objective(
-        functools.partial(_terms, examples.labels),
-        functools.partial(losses.training_objective, kl_weight=0.0, gamma=0.0),
-      )
-
-    examples = lessons.Examples(
-      batch.keys, batch.images, batch.labels, (), None
+    examples = train_state.Examples(
+      batch.keys, batch.images, batch.labels, (), TEACHER
     )
-    network = lessons.taught(recipe.distillation, recipe.net)
-    return steps.update(recipe, network, make_objective, state, examples)
+    context = train_state.Context(0, (), (), 0.0, 0.0)
+    return train_step.update(recipe, context, state, examples)
 
   over = parallel.devices(1)
   mapped = parallel.pmap(update, over)
@@ -621,10 +629,10 @@ def test_free_training_is_that_of_shafahi(replays):
   It begins at delta = 0, where black and white pixels are at the edge of their
   range.
   """
-  regime = adversarial.free(epsilon=EPSILON, replays=replays)
-  recipe = _recipe(regime, optax.sgd(0.3, momentum=0.9))
+  method = adversarial.free(epsilon=EPSILON, replays=replays)
+  recipe = _recipe(method, optax.sgd(0.3, momentum=0.9))
   update = _updates(recipe)
-  state = steps.start_from(
+  state = train_state.start_from(
     recipe, _variables(), _batch().images.shape[1:], COUNT
   )
   network = _network().train()
@@ -643,7 +651,7 @@ def test_free_training_is_that_of_shafahi(replays):
     state, metrics = update(state, batch)
 
     assert state.step == seed + 1
-    carried = state.regime_state.arrays
+    carried = state.adversarial_state.arrays
     np.testing.assert_allclose(carried, _numpy(delta), atol=1e-12)
     expected = {n: p.detach().numpy() for n, p in network.named_parameters()}
     _assert_close(small_network.parameters(state.params), expected)
@@ -680,7 +688,7 @@ def test_the_perturbation_of_free_training_climbs_the_whole_loss(name):
   np.testing.assert_array_equal(found.state[pushed_out], _delta()[pushed_out])
 
 
-# What regimes have in common.
+# What methods have in common.
 
 
 @pytest.mark.parametrize(
@@ -690,14 +698,14 @@ def test_the_perturbation_of_free_training_climbs_the_whole_loss(name):
     ('fast from the image in evaluation mode', attacks.fgsm, {}),
   ],
 )
-def test_an_attack_in_evaluation_mode_and_a_standard_step_are_the_regime(
+def test_an_attack_in_evaluation_mode_and_a_standard_step_are_the_method(
   name, attack, options
 ):
   variables, batch = _variables(), _batch()
 
   def logits_fn(images):
     stats = variables['batch_stats']
-    return NETWORK(variables['params'], stats, images, train=False)[0][0]
+    return NETWORK(variables['params'], stats, images, train=False)[0]
 
   view = attacks.perturb(
     attack,
@@ -721,7 +729,7 @@ def test_trades_without_its_divergence_has_the_gradient_of_standard_training():
   found, expected = _do('trades without the divergence'), _do('standard')
   assert found.loss == pytest.approx(expected.loss, rel=1e-12)
   _assert_close(found.grads, expected.grads)
-  np.testing.assert_array_equal(found.metrics['robustness'], 0)
+  np.testing.assert_array_equal(found.metrics['robust_term'], 0)
 
 
 def test_lessons_follow_the_view_that_they_are_asked_for():

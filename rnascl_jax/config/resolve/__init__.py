@@ -5,6 +5,13 @@ those of `datasets`, `teachers`, `attacks` and `search_space`); beyond it there
 are functions and no names.
 """
 
+from rnascl_jax.config.resolve.adversarial import (
+  ADVERSARIAL_METHODS,
+  adversarial_method,
+  max_drop,
+  replays,
+  validation_attack,
+)
 from rnascl_jax.config.resolve.attacks import (
   ENSEMBLES,
   MEMBERS,
@@ -12,11 +19,11 @@ from rnascl_jax.config.resolve.attacks import (
   ensemble,
 )
 from rnascl_jax.config.resolve.distillation import (
-  CROSS_LAYERS,
+  LAYER_LOSSES,
   METHODS,
-  Kind,
+  DistillationSpec,
   distill,
-  kind,
+  distillation_spec,
 )
 from rnascl_jax.config.resolve.inputs import (
   TrainedFor,
@@ -29,31 +36,24 @@ from rnascl_jax.config.resolve.inputs import (
 )
 from rnascl_jax.config.resolve.names import pick
 from rnascl_jax.config.resolve.optimization import optimizer, schedule, search
-from rnascl_jax.config.resolve.regimes import (
-  REGIMES,
-  max_drop,
-  regime,
-  replays,
-  validation_attack,
-)
 
 __all__ = [
-  'CROSS_LAYERS',
+  'LAYER_LOSSES',
   'ENSEMBLES',
-  'Kind',
+  'DistillationSpec',
   'MEMBERS',
   'METHODS',
-  'REGIMES',
+  'ADVERSARIAL_METHODS',
   'attack',
   'augmentation',
   'dataset',
   'distill',
   'ensemble',
-  'kind',
+  'distillation_spec',
   'max_drop',
   'optimizer',
   'pick',
-  'regime',
+  'adversarial_method',
   'replays',
   'schedule',
   'search',

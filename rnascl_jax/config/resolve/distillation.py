@@ -9,11 +9,10 @@ import flax.linen as nn
 from rnascl_jax import losses
 from rnascl_jax.config import settings
 from rnascl_jax.config.resolve.names import pick
-from rnascl_jax.distillation import methods
+from rnascl_jax.distillation import compare, methods
+from rnascl_jax.distillation.compare import LayerLoss
 from rnascl_jax.distillation.methods import Method
 from rnascl_jax.runtime import parallel
-from rnascl_jax.training import lessons
-from rnascl_jax.training.lessons import CrossLayer
 
 DIVERGENCES = {
   'student_teacher': losses.kl_student_teacher,
@@ -43,52 +42,54 @@ METHODS: Mapping[str, Callable[[settings.Distillation], Method]] = {
   'pkt': lambda _: methods.pkt(axis_name=parallel.AXIS),
   'crd': _crd,
 }
-CROSS_LAYERS: Mapping[str, CrossLayer] = {
-  'attention': lessons.ATTENTION,
-  'layerwise_kl': lessons.LAYERWISE_KL,
+LAYER_LOSSES: Mapping[str, LayerLoss] = {
+  'attention': compare.ATTENTION,
+  'layerwise_kl': compare.LAYERWISE_KL,
 }
 
 
-class Kind(NamedTuple):
-  """What of a teacher is used; equal kinds are one program.
+class DistillationSpec(NamedTuple):
+  """What of a teacher is used; equal ones are one program.
 
   Attributes:
     method: in `METHODS`.
-    cross_layer: in `CROSS_LAYERS`.
+    layer_loss: in `LAYER_LOSSES`.
     attends: whether layers are compared.
   """
 
   method: str
-  cross_layer: str
+  layer_loss: str
   attends: bool
 
 
-def kind(chosen: settings.Student | settings.Search, where: str) -> Kind:
+def distillation_spec(
+  stage: settings.Student | settings.Search, where: str
+) -> DistillationSpec:
   """What of a teacher a stage uses.
 
   Args:
-    chosen: its methods and their weights; what has no weight is not used.
+    stage: its methods and their weights; what has no weight is not used.
     where: the config's section, for messages.
 
   Returns:
-    The kind.
+    The specification.
 
   Raises:
     ValueError: for an unknown name.
   """
-  pick(METHODS, chosen.method, f'{where}.method')
-  pick(CROSS_LAYERS, chosen.cross_layer, f'{where}.cross_layer')
-  attends = chosen.gamma > 0
-  return Kind(
-    chosen.method if chosen.kl_weight else 'kl',
-    chosen.cross_layer if attends else 'attention',
+  pick(METHODS, stage.method, f'{where}.method')
+  pick(LAYER_LOSSES, stage.layer_loss, f'{where}.layer_loss')
+  attends = stage.gamma > 0
+  return DistillationSpec(
+    stage.method if stage.kl_weight else 'kl',
+    stage.layer_loss if attends else 'attention',
     attends,
   )
 
 
 def distill(
-  spec: settings.Distillation, teacher: nn.Module | None, used: Kind
-) -> lessons.Distillation:
+  spec: settings.Distillation, teacher: nn.Module | None, used: DistillationSpec
+) -> compare.Distillation:
   """How a student learns from a teacher.
 
   Args:
@@ -99,10 +100,10 @@ def distill(
   Raises:
     ValueError: for an unknown name.
   """
-  return lessons.Distillation(
+  return compare.Distillation(
     teacher=teacher,
     map_size=(spec.map_size, spec.map_size),
     method=METHODS[used.method](spec),
-    cross_layer=CROSS_LAYERS[used.cross_layer],
+    layer_loss=LAYER_LOSSES[used.layer_loss],
     attends=used.attends,
   )

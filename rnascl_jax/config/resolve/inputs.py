@@ -17,7 +17,7 @@ from rnascl_jax.models.teachers import build
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import spaces
 from rnascl_jax.search.spaces import SearchSpace
-from rnascl_jax.training import steps
+from rnascl_jax.training import train_state
 
 SHORTCUTS = {shortcut.value: shortcut for shortcut in spaces.Shortcut}
 
@@ -42,7 +42,7 @@ def dataset(spec: settings.Data) -> Dataset:
   )
 
 
-def augmentation(spec: settings.Data) -> steps.Augment:
+def augmentation(spec: settings.Data) -> train_state.Augment:
   """Random crop and flip of one image, on a device.
 
   Images of 'imagenet' were cropped before they came there: its padding is 0.

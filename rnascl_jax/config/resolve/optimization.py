@@ -12,7 +12,7 @@ from rnascl_jax.config.resolve.names import pick
 from rnascl_jax.data.datasets import Dataset
 from rnascl_jax.search import flops, gumbel
 from rnascl_jax.search.spaces import SearchSpace
-from rnascl_jax.training import search_steps
+from rnascl_jax.training import search_step
 
 
 def _piecewise(spec: settings.Optimization, total: int) -> optax.Schedule:
@@ -79,15 +79,15 @@ def optimizer(
 
 def search(
   spec: settings.Search, data: Dataset, blocks: SearchSpace, epoch_steps: int
-) -> search_steps.Search:
+) -> search_step.Search:
   """How filters and tutors are searched."""
   tables = flops.costs(blocks, data.image_shape, data.num_classes)
   make = pick(ARCH_OPTIMIZERS, spec.arch_optimizer, 'search.arch_optimizer')
   penalty = pick(PENALTIES, spec.penalty, 'search.penalty')
   absolute = spec.penalty == 'log'
   extra = {'alpha': spec.log_alpha} if absolute else {}
-  uniform = search_steps.uniform_macs(blocks, tables)
-  return search_steps.Search(
+  uniform = search_step.uniform_macs(blocks, tables)
+  return search_step.Search(
     space=blocks,
     tables=tables,
     optimizer=make(spec.arch_learning_rate),
@@ -103,7 +103,7 @@ def search(
     hard=spec.hard,
     warmup_epochs=spec.arch_warmup_epochs,
     weigh_cost=spec.weigh_cost,
-    accumulate=search_steps.arch_parts(
+    accumulate=search_step.arch_parts(
       spec.optimization.accumulate, spec.arch_share
     ),
   )

@@ -29,16 +29,16 @@ from rnascl_jax.config.settings.inputs import Data, Network, Space
 from rnascl_jax.config.settings.run import Settings
 from rnascl_jax.config.settings.stages import (
   Adversarial,
-  Hardened,
+  FineTuning,
   Search,
   Student,
   Teacher,
   Train,
 )
 from rnascl_jax.config.settings.training import (
+  AdversarialTraining,
   Distillation,
   Optimization,
-  Regime,
 )
 
 __all__ = [
@@ -46,17 +46,17 @@ __all__ = [
   'Data',
   'Distillation',
   'Evaluation',
-  'Hardened',
+  'FineTuning',
   'Network',
   'Optimization',
-  'Regime',
+  'AdversarialTraining',
   'Search',
   'Settings',
   'Space',
   'Student',
   'Teacher',
   'Train',
-  'hardened_template',
+  'fine_tuning_template',
   'parse',
   'student_template',
   'template',
@@ -73,17 +73,17 @@ def student_template(**changes: Any) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(dataclasses.asdict(Student(**changes)))
 
 
-def hardened_template(**changes: Any) -> ml_collections.ConfigDict:
+def fine_tuning_template(**changes: Any) -> ml_collections.ConfigDict:
   """The same for `config.adversarial.students.<name>`.
 
   Args:
-    **changes: `label`, `student`, and fields of its regime.
+    **changes: `label`, `student`, and fields of `adversarial_training`.
   """
   named = {k: changes.pop(k) for k in ('label', 'student') if k in changes}
-  found = Hardened(**named)
-  regime = dataclasses.replace(found.regime, **changes)
-  found = dataclasses.replace(found, regime=regime)
-  return ml_collections.ConfigDict(dataclasses.asdict(found))
+  student = FineTuning(**named)
+  training = dataclasses.replace(student.adversarial_training, **changes)
+  student = dataclasses.replace(student, adversarial_training=training)
+  return ml_collections.ConfigDict(dataclasses.asdict(student))
 
 
 def parse(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Settings:

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 
 from rnascl_jax.config.settings.inputs import Data, Network, Space
 from rnascl_jax.config.settings.run import Settings
-from rnascl_jax.config.settings.stages import Hardened, Search, Student, Teacher
+from rnascl_jax.config.settings.stages import (
+  FineTuning,
+  Search,
+  Student,
+  Teacher,
+)
 from rnascl_jax.runtime import spelling
 
 # What images that are resized when they are read have, and others do not.
@@ -171,7 +176,9 @@ def _check_names(settings: Settings) -> None:
   )
 
 
-def _check_labels(labelled: Mapping[str, Teacher | Student | Hardened]) -> None:
+def _check_labels(
+  labelled: Mapping[str, Teacher | Student | FineTuning],
+) -> None:
   for where, found in labelled.items():
     # Matplotlib leaves labels with a _ in front out of a legend.
     fine = found.label.strip() and not found.label.startswith('_')

@@ -13,7 +13,10 @@ from rnascl_jax.config.settings.stages import (
   Teacher,
   Train,
 )
-from rnascl_jax.config.settings.training import Distillation, Regime
+from rnascl_jax.config.settings.training import (
+  AdversarialTraining,
+  Distillation,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Settings:
   distillation: Distillation = Distillation()
   teacher: Teacher = Teacher()
   vulnerable_teacher: Teacher = Teacher(
-    regime=Regime('standard'), label='Teacher without attacks'
+    adversarial_training=AdversarialTraining('standard'),
+    label='Teacher without attacks',
   )
   controls: bool = False
   search: Search = Search()

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 
 from rnascl_jax.config import fields
 from rnascl_jax.config.settings.inputs import Network
-from rnascl_jax.config.settings.training import Optimization, Regime
+from rnascl_jax.config.settings.training import (
+  AdversarialTraining,
+  Optimization,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +17,7 @@ class Teacher:
 
   Attributes:
     network: its architecture.
-    regime: on which images it is trained.
+    adversarial_training: on which images it is trained.
     optimization: how long and how fast.
     label: what tables call it.
     checkpoint: folder of a trained teacher (`teacher/` of another workdir, or
@@ -25,7 +28,7 @@ class Teacher:
   """
 
   network: Network = Network()
-  regime: Regime = Regime('pgd')
+  adversarial_training: AdversarialTraining = AdversarialTraining('pgd')
   optimization: Optimization = Optimization(
     epochs=200,
     milestones=(0.5, 0.75),
@@ -46,12 +49,12 @@ class Search:
       searching: of the same space, and of a teacher with the same layers. Empty
       to search.
     optimization: of the supernet's weights.
-    regime: on which images the weights are trained.
+    adversarial_training: on which images the weights are trained.
     kl_weight: of the divergence from the teacher, 1 in eq. (2).
     gamma: gamma_s of eq. (2).
     method: what stands in the place of KL in eq. (2), see `Student`; not 'vid',
       which can be negative.
-    cross_layer: what compares layers, see `Student`.
+    layer_loss: what compares layers, see `Student`.
     arch_optimizer: of the architecture parameters: 'adam' or 'sgd'.
     arch_learning_rate: of the architecture parameters.
     arch_share: share of each batch that moves the architecture parameters.
@@ -69,11 +72,11 @@ class Search:
 
   architecture: str = ''
   optimization: Optimization = Optimization()
-  regime: Regime = Regime()
+  adversarial_training: AdversarialTraining = AdversarialTraining()
   kl_weight: float = fields.bounded(1.0, 0, 1e6)
   gamma: float = fields.bounded(1.0, 0, 1e6)
   method: str = 'kl'
-  cross_layer: str = 'attention'
+  layer_loss: str = 'attention'
   arch_optimizer: str = 'adam'
   arch_learning_rate: float = fields.bounded(0.01, 0, 1e3)
   arch_share: float = fields.bounded(0.2, 0, 1)
@@ -100,7 +103,7 @@ class Student:
     gamma: gamma_t of eq. (4).
     method: what stands in the place of KL in eq. (4): 'kl' itself, or 'at',
       'sp', 'vid', 'rkd', 'pkt' or 'crd' (section 4.11, Table 9, Fig. 3).
-    cross_layer: what compares a layer with its tutor: 'attention', the loss of
+    layer_loss: what compares a layer with its tutor: 'attention', the loss of
       eq. (1), or 'layerwise_kl' (section 4.10, Table 8).
   """
 
@@ -109,7 +112,7 @@ class Student:
   kl_weight: float = fields.bounded(1.0, 0, 1e6)
   gamma: float = fields.bounded(1.0, 0, 1e6)
   method: str = 'kl'
-  cross_layer: str = 'attention'
+  layer_loss: str = 'attention'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,29 +121,31 @@ class Train:
 
   Attributes:
     optimization: how long and how fast.
-    regime: on which images.
+    adversarial_training: on which images.
   """
 
   optimization: Optimization = Optimization()
-  regime: Regime = Regime()
+  adversarial_training: AdversarialTraining = AdversarialTraining()
 
 
 @dataclasses.dataclass(frozen=True)
-class Hardened:
-  """Further training of a student with an adversarial regime.
+class FineTuning:
+  """Further training of a student with an adversarial method.
 
   It learns from the same teacher as before, with the same weights of the terms.
 
   Attributes:
     label: what tables call it.
     student: the name of the trained student to start from.
-    regime: on which images; eq. (6) by default, with the radius and the step of
-      the authors' code.
+    adversarial_training: on which images; eq. (6) by default, with the radius
+      and the step of the authors' code.
   """
 
   label: str = 'RNAS-CL + eq. (6)'
   student: str = 'rnas_cl'
-  regime: Regime = Regime('trades', epsilon_255=0.031 * 255, cac_weight=1.0)
+  adversarial_training: AdversarialTraining = AdversarialTraining(
+    'trades', epsilon_255=0.031 * 255, cac_weight=1.0
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +159,6 @@ class Adversarial:
   """
 
   optimization: Optimization = Optimization(epochs=20, learning_rate=0.004)
-  students: Mapping[str, Hardened] = dataclasses.field(
-    default_factory=lambda: {'rnas_cl_eq6': Hardened()}
+  students: Mapping[str, FineTuning] = dataclasses.field(
+    default_factory=lambda: {'rnas_cl_eq6': FineTuning()}
   )

@@ -1,4 +1,4 @@
-"""How networks are trained: optimisers, regimes, distillation."""
+"""How networks are trained: optimisers, methods, distillation."""
 
 import dataclasses
 
@@ -40,7 +40,7 @@ class Optimization:
 
 
 @dataclasses.dataclass(frozen=True)
-class Regime:
+class AdversarialTraining:
   """On which images to train, see `adversarial`.
 
   Attributes:
@@ -55,13 +55,13 @@ class Regime:
     replays: of 'free', updates of the weights on each batch. An epoch has that
       many times the updates; the authors divide the epochs by it.
     beta: weight of the divergence of 'trades'.
-    cac_weight: of the consistency (eq. 5) in any regime that attacks; eq. (6)
+    cac_weight: of the consistency (eq. 5) in any method that attacks; eq. (6)
       is 'trades' with 1, Table 4's "CAC" has beta=0 besides.
     cac_temperature: tau of eq. (5).
     cac_threshold: gamma of eq. (5).
     cac_mean: over 'all' images (eq. 5), or over 'confident' ones alone; the
       authors' code has that and cac_weight=3.
-    lessons: the images whose predictions and maps are compared with a
+    distill_on: the images whose predictions and maps are compared with a
       teacher's; 'published' is 'clean' for 'trades' (eq. 6), else
       'adversarial', as the cross-entropy.
     validation_steps: of PGD with steps of a quarter of the radius, under which
@@ -83,7 +83,7 @@ class Regime:
   cac_temperature: float = fields.bounded(0.1, 1e-3, 1)
   cac_threshold: float = fields.bounded(0.2, 0, 1)
   cac_mean: str = fields.one_of('all', 'confident')
-  lessons: str = fields.one_of('published', 'clean', 'adversarial')
+  distill_on: str = fields.one_of('published', 'clean', 'adversarial')
   validation_steps: int = fields.bounded(10, 1, 10_000)
   max_drop: float = fields.bounded(0.2, 0, 1)
 

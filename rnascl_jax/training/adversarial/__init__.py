@@ -1,25 +1,24 @@
-"""Training regimes: on which images, and with which extra terms, to train.
+"""Adversarial training methods: the views of an image a network is trained on.
 
-A regime turns an objective of clean training into a loss and its gradient, so
-that any of them serves teachers, search, training from scratch and fine-tuning
-alike. `regime.Regime` is the interface; the regimes are
+Any method serves teachers, the search, training from scratch and fine-tuning.
+`method.AdversarialMethod` is the interface; the methods are
 
-  regime          x'                             the loss
-  standard        none                           objective(x)
-  pgd_training    k steps up the cross-entropy   objective(x')
-  fast            1 step of 1.25 epsilon         objective(x')
-  free            x + delta, made by the         objective(x')
+  method          x'                             the loss
+  standard        x                              loss(x)
+  pgd_training    k steps that raise the         loss(x')
+                  cross-entropy
+  fast            1 step of 1.25 epsilon         loss(x')
+  free            x + delta, made by the         loss(x')
                   replay before
-  trades          k steps up KL(p, p')           objective(x) + beta KL(p, p')
+  trades          k steps that raise KL(p, p')   loss(x) + beta KL(p, p')
 
-and to each of the last four `robustness` may add the consistency of eq. (5);
-`trades` with it is eq. (6). An objective with a teacher makes any of them
-adversarial distillation: its terms, KL and attention, are computed on the image
-that the objective sees, or with `lessons` on the other view of it; the teacher
-itself always sees the image without perturbation.
+`robust_term` may add the consistency of eq. (5) to each of the last four;
+`trades` with it is eq. (6). With a teacher any of them is adversarial
+distillation: the student is compared with the teacher on the view that has the
+cross-entropy, or on the other one (`distill_on`). The teacher always sees x.
 
-**Which forward passes update BatchNorm's running statistics**, in this order
-(x: images, x': adversarial images; where another pass is needed, it says so):
+**Which passes update BatchNorm's running statistics**, in this order (x:
+images, x': adversarial images; where another pass is needed, it says so):
 
   standard       x
   pgd_training   every step of the attack, then x': the code of Rice et al.
@@ -33,14 +32,14 @@ itself always sees the image without perturbation.
                  their code passes x a second time for the divergence. (The
                  compiler merges both passes of x.)
 
-If a regime on x' alone also needs x, for `robustness` or `lessons`, x is passed
-in training mode before x'.
+If a method that trains on x' alone also needs x, for `robust_term` or
+distillation, x is passed in training mode before x'.
 
 Example:
   >>> from rnascl_jax.training import adversarial
-  >>> regime = adversarial.pgd_training(
+  >>> method = adversarial.pgd_training(
   ...   epsilon=8 / 255, step_size=2 / 255, num_steps=10)
-  >>> regime.init((128, 32, 32, 3)), regime.replays
+  >>> method.init((128, 32, 32, 3)), method.replays
   ((), 1)
 
 References:
@@ -54,23 +53,21 @@ References:
   Nath et al., RNAS-CL, IJCV 2024, section 3.5.
 """
 
-from rnascl_jax.training.adversarial.fast import fast
 from rnascl_jax.training.adversarial.free import free
-from rnascl_jax.training.adversarial.pgd import pgd_training
-from rnascl_jax.training.adversarial.regime import (
-  Metrics,
+from rnascl_jax.training.adversarial.method import (
+  AdversarialMethod,
   Network,
-  Objective,
-  Regime,
+  Perturbed,
+  RobustTerm,
 )
-from rnascl_jax.training.adversarial.standard import standard
+from rnascl_jax.training.adversarial.pgd import fast, pgd_training, standard
 from rnascl_jax.training.adversarial.trades import trades
 
 __all__ = [
-  'Metrics',
+  'AdversarialMethod',
   'Network',
-  'Objective',
-  'Regime',
+  'Perturbed',
+  'RobustTerm',
   'fast',
   'free',
   'pgd_training',

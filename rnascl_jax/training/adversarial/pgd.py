@@ -1,18 +1,24 @@
-"""PGD adversarial training, PGD-AT: on the worst images that PGD finds.
+"""Training on clean images, and on the worst images that PGD or one step finds.
 
-  min E[ max_{x' in B(x, epsilon)} objective(x') ]
+  min E[ max_{x' in B(x, epsilon)} loss(x') ]
 
 With checkpoints compared by robust accuracy on held-out images (the early
-stopping of Rice et al.: `select='best'` in a config) it is the strongest of the
-plain regimes.
+stopping of Rice et al.: `select='best'` in a config), PGD adversarial training
+is the strongest of the plain methods. FastAT takes one step of 1.25 epsilon
+from a random start: two passes through the network a step. It can overfit
+catastrophically: from one epoch to the next the network withstands this one
+step and nothing else, and its accuracy under PGD falls to nothing. The field
+`max_drop` of `loop.Stage` ends a training there.
 
 References:
   Madry et al., Towards deep learning models resistant to adversarial attacks,
   ICLR 2018, section 2.
   Rice et al., Overfitting in adversarially robust deep learning, ICML 2020.
+  Wong et al., Fast is better than free: revisiting adversarial training, ICLR
+  2020, algorithm 3.
 """
 
-import functools
+from typing import Any
 
 import jax
 from jax import lax
@@ -20,15 +26,28 @@ from jax import lax
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import linf
 from rnascl_jax.attacks.gradient import StartFn
-from rnascl_jax.base import Array, Key, PyTree
-from rnascl_jax.training.adversarial import perturbation, views
-from rnascl_jax.training.adversarial.regime import (
-  Network,
-  Objective,
-  Regime,
-  Robustness,
-  no_state,
+from rnascl_jax.base import Array
+from rnascl_jax.training.adversarial import training_mode
+from rnascl_jax.training.adversarial.method import (
+  AdversarialMethod,
+  Perturbed,
+  RobustTerm,
+  View,
 )
+
+# FastAT's step over the radius, published for CIFAR-10 at 8 / 255. Larger radii
+# and more classes need a smaller one.
+FAST_STEP = 1.25
+
+
+def standard() -> AdversarialMethod:
+  """Training on the images as they are."""
+
+  def perturb(network, params, batch_stats, state, keys, images, labels):
+    del network, params, keys, labels
+    return Perturbed(images, batch_stats, state)
+
+  return AdversarialMethod(perturb)
 
 
 def pgd_training(
@@ -38,85 +57,72 @@ def pgd_training(
   num_steps: int,
   start: StartFn | None = linf.uniform_start,
   in_training_mode: bool = True,
-  lessons_on_adversarial: bool = True,
-  robustness: Robustness | None = None,
-) -> Regime:
-  """Training on adversarial images that climb the cross-entropy.
+  distill_on: View = 'adversarial',
+  robust_term: RobustTerm | None = None,
+) -> AdversarialMethod:
+  """PGD adversarial training: on images that maximise the cross-entropy.
 
   Args:
     epsilon: radius of the L-infinity ball, in [0, 1]; Rice et al.: 8 / 255.
     step_size: of the attack, in [0, 1]; Rice et al.: 2 / 255.
     num_steps: of the attack, at least 1; Rice et al.: 10.
-    start: of the attack, or None for the images themselves.
+    start: of the attack, or None to start at the image.
     in_training_mode: whether the attack sees, and moves, the statistics of
       BatchNorm in training mode, as in the code of Rice et al.
-    lessons_on_adversarial: whether a teacher's lesson is compared with what the
-      student makes of x', as in adversarial distillation (Goldblum et al.,
-      Adversarially robust distillation, AAAI 2020), or of x.
-    robustness: compares both views, see `losses.cac`; None for no such term.
-
-  Returns:
-    The regime.
+    distill_on: the view on which the student is compared with the teacher:
+      'adversarial' as in adversarial distillation (Goldblum et al.,
+      Adversarially robust distillation, AAAI 2020), or 'clean'.
+    robust_term: compares both views, see `losses.cac`; None for no such term.
   """
-  which = views.Views(True, lessons_on_adversarial, robustness)
+  ball: dict[str, Any] = {
+    'epsilon': epsilon,
+    'step_size': step_size,
+    'num_steps': num_steps,
+  }
 
-  def value_and_grad(
-    network: Network,
-    objective: Objective,
-    params: PyTree,
-    batch_stats: PyTree,
-    state: PyTree,
-    keys: Key,
-    images: Array,
-    labels: Array,
-  ):
-    climb = functools.partial(
-      _in_training_mode if in_training_mode else _in_evaluation_mode,
-      network,
-      params,
-      batch_stats,
-      start,
-      epsilon=epsilon,
-      step_size=step_size,
-      num_steps=num_steps,
-    )
-    worst, new_stats = climb(keys, images, labels)
-
-    def mean_loss(params):
-      mean, (stats, found) = views.loss(
-        which, network, objective, params, new_stats, images, worst, labels
+  def perturb(network, params, batch_stats, state, keys, images, labels):
+    if in_training_mode:
+      first = images
+      if start is not None:
+        first = jax.vmap(start, (0, 0, None))(keys, images, epsilon)
+      images_adv, batch_stats = training_mode.pgd(
+        network,
+        lambda logits: losses.cross_entropy(logits, labels),
+        params,
+        batch_stats,
+        images,
+        first,
+        **ball,
       )
-      return mean, (stats, state, found)
+      return Perturbed(images_adv, batch_stats, state)
 
-    return jax.value_and_grad(mean_loss, has_aux=True)(params)
+    def logits_fn(images: Array) -> Array:
+      return network(params, batch_stats, images, train=False)[0]
 
-  return Regime(no_state, value_and_grad)
+    attack = attacks.batched(attacks.pgd)
+    images_adv = attack(logits_fn, keys, images, labels, start=start, **ball)
+    # The adversarial image is data that the attack found (Danskin).
+    return Perturbed(lax.stop_gradient(images_adv), batch_stats, state)
 
-
-def _in_training_mode(
-  network, params, batch_stats, start, keys, images, labels, **ball
-):
-  first = images
-  if start is not None:
-    first = jax.vmap(start, (0, 0, None))(keys, images, ball['epsilon'])
-  return perturbation.ascend(
-    network,
-    lambda logits: losses.cross_entropy(logits, labels),
-    params,
-    batch_stats,
-    images,
-    first,
-    **ball,
+  return AdversarialMethod(
+    perturb,
+    distill_on=distill_on,
+    robust_term=robust_term,
   )
 
 
-def _in_evaluation_mode(
-  network, params, batch_stats, start, keys, images, labels, **ball
-):
-  def logits_fn(images: Array) -> Array:
-    return network(params, batch_stats, images, train=False)[0][0]
+def fast(
+  *, epsilon: float, step_size: float | None = None, **options
+) -> AdversarialMethod:
+  """FastAT: training on the images of a single step from a random start.
 
-  attack = attacks.batched(attacks.pgd)
-  worst = attack(logits_fn, keys, images, labels, start=start, **ball)
-  # The adversarial image is data, found by the attack (Danskin).
-  return lax.stop_gradient(worst), batch_stats
+  Args:
+    epsilon: radius of the L-infinity ball, in [0, 1].
+    step_size: in [0, 1]; None for 1.25 epsilon.
+    **options: of `pgd_training`, but `num_steps`. With `start=None` and
+      step_size >= epsilon it is FGSM training.
+  """
+  step_size = FAST_STEP * epsilon if step_size is None else step_size
+  return pgd_training(
+    epsilon=epsilon, step_size=step_size, num_steps=1, **options
+  )

@@ -1,4 +1,4 @@
-"""Lessons in a step: methods with projections and memory, on any devices."""
+"""Distillation in a step: methods with projections and memory, on devices."""
 
 import dataclasses
 import functools
@@ -9,21 +9,23 @@ import numpy as np
 import optax
 import pytest
 
+from rnascl_jax import losses
 from rnascl_jax.config import resolve, settings
 from rnascl_jax.data import batches
-from rnascl_jax.distillation import methods
-from rnascl_jax.models import student
+from rnascl_jax.distillation import compare, methods
+from rnascl_jax.models import networks, student
 from rnascl_jax.models.teachers import resnet
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import arch_params, flops, spaces
 from rnascl_jax.training import (
   adversarial,
-  driver,
-  lessons,
-  search_steps,
-  steps,
+  loop,
+  search_step,
+  train_state,
+  train_step,
 )
-from rnascl_jax.training.feeds import DeviceData
+from rnascl_jax.training.loader import DeviceData
+from rnascl_jax.training.loss import loss_fn
 from tests import random_variables
 
 _SPACE = spaces.from_stages(
@@ -46,12 +48,12 @@ def _teacher() -> resnet.ResNet:
   )
 
 
-def _recipe(method, regime=None, **how) -> steps.Recipe:
-  return steps.Recipe(
+def _recipe(method, adversarial_method=None, **how) -> train_state.Recipe:
+  return train_state.Recipe(
     net=_net(),
     optimizer=optax.sgd(0.1, momentum=0.9),
-    regime=regime or adversarial.standard(),
-    distillation=lessons.Distillation(
+    adversarial=adversarial_method or adversarial.standard(),
+    distillation=compare.Distillation(
       _teacher(), map_size=(2, 2), method=method, **how
     ),
     augment=functools.partial(batches.augment, padding=1, flip=True),
@@ -72,16 +74,16 @@ def _orders() -> np.ndarray:
   return np.concatenate(orders)
 
 
-def _start(recipe: steps.Recipe, size: int = _BATCH):
+def _start(recipe: train_state.Recipe, size: int = _BATCH):
   variables, taught = (
     random_variables.draw(net, _SHAPE, seed)
     for seed, net in enumerate((recipe.net, recipe.distillation.teacher))
   )
-  state = steps.start_from(
+  state = train_state.start_from(
     recipe, variables, _SHAPE, size, jax.random.key(0), _data().labels
   )
   layers = len(recipe.net.tap_names), len(_teacher().tap_names)
-  context = steps.Context(
+  context = train_state.Context(
     seed=jnp.uint32(5),
     teacher=taught,
     tutors=jnp.eye(*layers),
@@ -94,7 +96,7 @@ def _start(recipe: steps.Recipe, size: int = _BATCH):
 def _run(step, state, context, devices: int, parts=(_BATCH,), count: int = 2):
   """The state after each step and its sums, on the host."""
   over = tuple(parallel.devices(devices))
-  mapped = driver.make_dispatch(step, over)
+  mapped = loop.make_dispatch(step, over)
   state, context, data = (
     parallel.replicate(tree, over) for tree in (state, context, _data())
   )
@@ -133,7 +135,7 @@ def _crd_run(devices: int):
   with jax.enable_x64(True):
     state, context = _as_float64(_start(recipe))
     return [(state, {})] + _run(
-      steps.make_train_step(recipe), state, context, devices
+      train_step.make_train_step(recipe), state, context, devices
     )
 
 
@@ -186,9 +188,9 @@ def _search_run(devices: int):
       _SPACE, len(_net().tap_names), len(_teacher().tap_names)
     )
     state, context = _as_float64(
-      (search_steps.init_search_state(state, arch, search.optimizer), context)
+      (search_step.init_search_state(state, arch, search.optimizer), context)
     )
-    step = search_steps.make_search_step(recipe, search)
+    step = search_step.make_search_step(recipe, search)
     return [(state, {})] + _run(step, state, context, devices, (12, 4), 1)
 
 
@@ -196,14 +198,14 @@ def _search_run(devices: int):
 def _search_parts():
   """What is searched, how, and with what."""
   tables = flops.costs(_SPACE, _SHAPE, 4)
-  search = search_steps.Search(
+  search = search_step.Search(
     space=_SPACE,
     tables=tables,
     optimizer=optax.adam(0.1),
     steps_per_epoch=2,
-    reference=search_steps.uniform_macs(_SPACE, tables),
+    reference=search_step.uniform_macs(_SPACE, tables),
   )
-  recipe = _recipe(_crd(), cross_layer=lessons.LAYERWISE_KL)
+  recipe = _recipe(_crd(), layer_loss=compare.LAYERWISE_KL)
   return recipe, search, _start(recipe, 12)[1]
 
 
@@ -226,31 +228,36 @@ def test_the_half_for_the_architecture_sees_what_the_other_half_has_left():
   recipe, search, context = _search_parts()
   (before, _), (after, sums) = _search_run(1)
   rows = _orders()[0][12:]
-  how = dataclasses.replace(recipe.distillation, method=_crd(None))
-  plain = recipe.net.clone(axis_name=None)
+  plain = dataclasses.replace(
+    recipe,
+    net=recipe.net.clone(axis_name=None),
+    distillation=dataclasses.replace(recipe.distillation, method=_crd(None)),
+  )
 
   @jax.jit
   def loss(weights, arch, context):
-    batch = steps.Batch(
+    batch = train_state.Batch(
       jnp.asarray(_data().images[rows]),
       jnp.asarray(_data().labels[rows]),
       jnp.arange(12, 16),
       jnp.asarray(rows),
     )
     zero = jnp.zeros((), jnp.int32)
-    examples = steps.prepare(recipe, context, zero, batch, 1)
+    examples = train_step.prepare(recipe, context, zero, batch, 1)
     draw = search.draw(context.seed, zero, arch)
-    masks = arch_params.masks(_SPACE, draw.channels)
-    (logits, hints), _ = lessons.taught(how, plain, masks)(
+    mean, _ = loss_fn(
       (weights.params, weights.projections),
-      weights.batch_stats,
       examples.images,
-      train=True,
+      weights.batch_stats,
+      examples,
+      recipe=plain,
+      context=context,
+      memory=weights.memory,
+      tutors=draw.tutors,
+      masks=(arch_params.masks(_SPACE, draw.channels),),
+      objective=search.objective_at(draw.channels),
     )
-    terms = lessons.make_terms(
-      how, weights.memory, examples, draw.tutors, logits, hints
-    )
-    return jnp.mean(search.loss(terms, draw.channels, context))
+    return mean
 
   with jax.enable_x64(True):
     expected = loss(after.weights, before.arch, _as_float64(context))
@@ -259,22 +266,22 @@ def test_the_half_for_the_architecture_sees_what_the_other_half_has_left():
   )
 
 
-def _memory_after(regime, *, rate=0.0, accumulate=1):
+def _memory_after(method, *, rate=0.0, accumulate=1):
   """A step with CRD on one device: the start, the memory, and the rows."""
   recipe = dataclasses.replace(
-    _recipe(_crd(), regime, attends=False),
+    _recipe(_crd(), method, attends=False),
     optimizer=optax.sgd(rate),
     accumulate=accumulate,
     augment=lambda key, image: image,
   )
   state, context = _start(recipe)
-  step = steps.make_train_step(recipe)
+  step = train_step.make_train_step(recipe)
   ((after, _),) = _run(step, state, context, 1, count=1)
   return (recipe, state, context), after.memory, _orders()[0]
 
 
 @pytest.mark.parametrize(
-  'regime, accumulate, times',
+  'method, accumulate, times',
   [
     (adversarial.standard(), 1, 1),
     (adversarial.free(epsilon=0.1, replays=2), 2, 2),
@@ -282,17 +289,17 @@ def _memory_after(regime, *, rate=0.0, accumulate=1):
   ids=['whole', 'replayed in parts'],
 )
 def test_each_image_is_remembered_in_its_row_at_every_update(
-  regime, accumulate, times
+  method, accumulate, times
 ):
-  """Of the teacher, which sees the same pixels whatever the regime."""
+  """Of the teacher, which sees the same pixels whatever the method."""
   (recipe, state, context), memory, rows = _memory_after(
-    regime, accumulate=accumulate
+    method, accumulate=accumulate
   )
-  lesson = lessons.teach(
+  teacher = compare.ask_teacher(
     recipe.distillation, context.teacher, batches.to_float(_data().images[rows])
   )
   embed = jax.tree.map(np.asarray, state.projections['teacher'])
-  found = np.asarray(lesson.selected) @ embed['kernel'] + embed['bias']
+  found = np.asarray(teacher.selected) @ embed['kernel'] + embed['bias']
   found /= np.linalg.norm(found, axis=1, keepdims=True)
   expected = np.asarray(state.memory.teacher)[rows]
   for _ in range(times):
@@ -304,11 +311,11 @@ def test_each_image_is_remembered_in_its_row_at_every_update(
 def test_the_view_that_is_taught_is_the_one_that_is_remembered():
   attack = {'epsilon': 0.3, 'step_size': 0.3, 'num_steps': 1}
   clean, taught_clean, taught_adversarial = (
-    _memory_after(regime)[1]
-    for regime in (
+    _memory_after(method)[1]
+    for method in (
       adversarial.standard(),
-      adversarial.pgd_training(**attack, lessons_on_adversarial=False),
-      adversarial.pgd_training(**attack, lessons_on_adversarial=True),
+      adversarial.pgd_training(**attack, distill_on='clean'),
+      adversarial.pgd_training(**attack, distill_on='adversarial'),
     )
   )
   _assert_close(taught_clean.student, clean.student, 1e-5)
@@ -347,21 +354,22 @@ def test_a_config_makes_methods_that_see_the_global_batch(name):
   np.testing.assert_allclose(found, whole, rtol=1e-5)
 
 
-def _terms(method, attends: bool = True):
-  """The terms of a batch, and what they are computed from."""
-  recipe = _recipe(method, attends=attends)
+def _terms(method, **options) -> compare.Terms:
+  """The terms of five images."""
+  recipe = _recipe(method, **options)
   how, net = recipe.distillation, recipe.net
   state, context = _start(recipe)
   images = batches.to_float(_data().images[:5])
   keys = jax.random.split(jax.random.key(1), 5)
   labels, indices = _data().labels[:5], np.arange(5)
-  lesson = lessons.teach(how, context.teacher, images)
-  (logits, hints), _ = lessons.taught(how, net)(
-    (state.params, state.projections), state.batch_stats, images, train=False
-  )
-  examples = lessons.Examples(keys, images, labels, indices, lesson)
-  return lessons.make_terms(
-    how, state.memory, examples, context.tutors, logits, hints
+  return compare.terms(
+    how,
+    networks.represent(net, state.variables, images),
+    compare.ask_teacher(how, context.teacher, images),
+    methods.Images(keys, labels, indices),
+    tutors=context.tutors,
+    projections=state.projections,
+    memory=state.memory,
   )
 
 
@@ -375,31 +383,29 @@ def test_every_method_has_a_term(name, monkeypatch):
   assert terms.kl.shape == (5,)
   assert np.isfinite(terms.kl).all() and np.abs(terms.kl).max() > 0
   assert (terms.attention == 0).all()
-  assert bool(jax.tree.leaves(terms.notes)) == (name == 'crd')
+  assert bool(jax.tree.leaves(terms.memory_update)) == (name == 'crd')
 
 
 def test_layer_wise_kl_takes_the_place_of_attention_alone():
   """The term of the method and the labels' stay."""
   method = methods.kl(lambda s, t: jnp.sum(jnp.square(s - t), axis=-1))
   one = _terms(method)
-  recipe = _recipe(method, cross_layer=lessons.LAYERWISE_KL)
-  assert recipe.distillation.cross_layer is not lessons.ATTENTION
-  state, context = _start(recipe)
-  images = batches.to_float(_data().images[:5])
-  how = recipe.distillation
-  lesson = lessons.teach(how, context.teacher, images)
-  maps = np.asarray(lesson.maps)
-  # Log-probabilities of positions, where eq. (1) has vectors of length 1.
-  np.testing.assert_allclose(np.exp(maps).sum(-1), 1.0, rtol=1e-5)
-  (logits, hints), _ = lessons.taught(how, recipe.net)(
-    (state.params, ()), state.batch_stats, images, train=False
-  )
-  examples = lessons.Examples((), images, _data().labels[:5], (), lesson)
-  examples = examples._replace(keys=jax.random.split(jax.random.key(1), 5))
-  two = lessons.make_terms(how, (), examples, context.tutors, logits, hints)
+  two = _terms(method, layer_loss=compare.LAYERWISE_KL)
   np.testing.assert_array_equal(one.kl, two.kl)
-  np.testing.assert_array_equal(one.cross_entropy, two.cross_entropy)
   assert np.abs(one.attention - two.attention).min() > 1e-4
+
+
+def test_layer_wise_kl_compares_probabilities_of_positions():
+  """Where eq. (1) has vectors of length 1."""
+  recipe = _recipe(
+    methods.kl(losses.kl_student_teacher), layer_loss=compare.LAYERWISE_KL
+  )
+  teacher = compare.ask_teacher(
+    recipe.distillation,
+    _start(recipe)[1].teacher,
+    batches.to_float(_data().images[:5]),
+  )
+  np.testing.assert_allclose(np.exp(teacher.maps).sum(-1), 1.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -408,17 +414,20 @@ def test_layer_wise_kl_takes_the_place_of_attention_alone():
     ({}, ('kl', 'attention', True)),
     ({'kl_weight': 0.0, 'method': 'crd'}, ('kl', 'attention', True)),
     (
-      {'gamma': 0.0, 'cross_layer': 'layerwise_kl', 'method': 'crd'},
+      {'gamma': 0.0, 'layer_loss': 'layerwise_kl', 'method': 'crd'},
       ('crd', 'attention', False),
     ),
   ],
 )
 def test_what_has_no_weight_is_not_computed(fields, expected):
-  assert resolve.kind(settings.Student(**fields), 'students.x') == expected
+  assert (
+    resolve.distillation_spec(settings.Student(**fields), 'students.x')
+    == expected
+  )
 
 
-@pytest.mark.parametrize('field', ['method', 'cross_layer'])
+@pytest.mark.parametrize('field', ['method', 'layer_loss'])
 def test_an_unknown_name_is_refused_and_the_known_ones_are_listed(field):
   wrong = settings.Student(**{field: 'rdk'})
   with pytest.raises(ValueError, match=rf'students\.x\.{field}.*rdk.*Choose'):
-    resolve.kind(wrong, 'students.x')
+    resolve.distillation_spec(wrong, 'students.x')

@@ -1,8 +1,8 @@
-"""Times a step of every training regime against the passes that it needs.
+"""Times a step of every training method against the passes that it needs.
 
-  PYTHONPATH=. python tests/benchmarks/regimes.py  # S3, batch 128: a CPU
-  PYTHONPATH=. python tests/benchmarks/regimes.py --network=resnet18 \
-    --batch=128 --cac  # a GPU
+  B=tests/benchmarks/adversarial_methods.py
+  PYTHONPATH=. python $B  # S3, batch 128: a CPU
+  PYTHONPATH=. python $B --network=resnet18 --batch=128 --cac  # a GPU
 
 The ideal time of a step is that of its passes through the network, measured by
 themselves: forward; the gradient by images, in evaluation or in training mode;
@@ -34,17 +34,18 @@ from rnascl_jax import losses
 from rnascl_jax.attacks import unrolling
 from rnascl_jax.config import resolve, settings
 from rnascl_jax.data import batches
+from rnascl_jax.distillation import compare
 from rnascl_jax.models import networks, student, teachers
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import spaces
-from rnascl_jax.training import driver, lessons, steps
-from rnascl_jax.training.feeds import DeviceData
+from rnascl_jax.training import loop, train_state, train_step
+from rnascl_jax.training.loader import DeviceData
 
 _SPACE = flags.DEFINE_string('space', 's3', 'Search space, its widest network.')
 _NETWORK = flags.DEFINE_string('network', '', 'A teacher network instead.')
 _BATCH = flags.DEFINE_integer('batch', 128, 'Images of a step.')
 _SIDE = flags.DEFINE_integer('side', 32, 'Pixels of a side of an image.')
-_CAC = flags.DEFINE_bool('cac', False, 'Whether regimes with CAC run too.')
+_CAC = flags.DEFINE_bool('cac', False, 'Whether methods with CAC run too.')
 _DEVICES = flags.DEFINE_integer('devices', 0, 'How many; 0 for all.')
 _REPEATS = flags.DEFINE_integer('repeats', 10, 'Timed runs of each.')
 
@@ -62,22 +63,22 @@ _FORWARD, _IN_EVALUATION, _IN_TRAINING, _WEIGHTS, _BOTH = (
 )
 
 
-def _regimes() -> dict[str, tuple[settings.Regime, _Passes]]:
-  """Regimes, and how many passes of each kind a step needs."""
-  regime, passes = settings.Regime, _Passes
+def _regimes() -> dict[str, tuple[settings.AdversarialTraining, _Passes]]:
+  """Methods, and how many passes of each kind a step needs."""
+  method, passes = settings.AdversarialTraining, _Passes
   attack, m = 10, 8
   found = {
-    'standard': (regime(), passes({_WEIGHTS: 1})),
-    'pgd-10': (regime('pgd'), passes({_IN_TRAINING: attack, _WEIGHTS: 1})),
+    'standard': (method(), passes({_WEIGHTS: 1})),
+    'pgd-10': (method('pgd'), passes({_IN_TRAINING: attack, _WEIGHTS: 1})),
     'pgd-10, evaluation mode': (
-      regime('pgd', attack_mode='evaluation'),
+      method('pgd', attack_mode='evaluation'),
       passes({_IN_EVALUATION: attack, _WEIGHTS: 1}),
     ),
-    'fast': (regime('fast'), passes({_IN_TRAINING: 1, _WEIGHTS: 1})),
-    'free-8': (regime('free', replays=m), passes({_BOTH: m})),
+    'fast': (method('fast'), passes({_IN_TRAINING: 1, _WEIGHTS: 1})),
+    'free-8': (method('free', replays=m), passes({_BOTH: m})),
     # Predictions of the images once, then the attack; weights see both views.
     'trades-10': (
-      regime('trades'),
+      method('trades'),
       passes({_FORWARD: 1, _IN_EVALUATION: attack, _WEIGHTS: 2}),
     ),
   }
@@ -85,19 +86,19 @@ def _regimes() -> dict[str, tuple[settings.Regime, _Passes]]:
     return found
   return found | {
     'pgd-10 + cac': (
-      regime('pgd', cac_weight=1.0),
+      method('pgd', cac_weight=1.0),
       found['pgd-10'][1] + passes({_WEIGHTS: 1}),
     ),
     'fast + cac': (
-      regime('fast', cac_weight=1.0),
+      method('fast', cac_weight=1.0),
       found['fast'][1] + passes({_WEIGHTS: 1}),
     ),
     'free-8 + cac': (
-      regime('free', replays=m, cac_weight=1.0),
+      method('free', replays=m, cac_weight=1.0),
       found['free-8'][1] + passes({_WEIGHTS: m}),
     ),
     'trades-10 + cac': (
-      regime('trades', cac_weight=1.0),
+      method('trades', cac_weight=1.0),
       found['trades-10'][1],
     ),
   }
@@ -111,27 +112,29 @@ def _network():
   return student.Student(space, 10, axis_name=parallel.AXIS)
 
 
-def _recipe(net, regime: settings.Regime) -> steps.Recipe:
-  return steps.Recipe(
+def _recipe(net, method: settings.AdversarialTraining) -> train_state.Recipe:
+  return train_state.Recipe(
     net=net,
     optimizer=optax.chain(
       optax.add_decayed_weights(5e-4), optax.sgd(1e-3, momentum=0.9)
     ),
-    regime=resolve.regime(regime),
-    distillation=lessons.Distillation(),
+    adversarial=resolve.adversarial_method(method),
+    distillation=compare.Distillation(),
     augment=functools.partial(batches.augment, padding=4, flip=True),
   )
 
 
-def _step(net, variables, regime: settings.Regime, over) -> Callable[[], Any]:
+def _step(
+  net, variables, method: settings.AdversarialTraining, over
+) -> Callable[[], Any]:
   """A whole training step."""
-  recipe = _recipe(net, regime)
+  recipe = _recipe(net, method)
   shape = (_SIDE.value, _SIDE.value, 3)
-  state = steps.start_from(recipe, variables, shape, _BATCH.value)
+  state = train_state.start_from(recipe, variables, shape, _BATCH.value)
   zero = jnp.float32(0)
-  context = steps.Context(jnp.uint32(0), (), (), zero, zero)
+  context = train_state.Context(jnp.uint32(0), (), (), zero, zero)
   data = DeviceData(*_images(np.uint8))
-  dispatch = driver.make_dispatch(steps.make_train_step(recipe), tuple(over))
+  dispatch = loop.make_dispatch(train_step.make_train_step(recipe), tuple(over))
   rows = np.arange(_BATCH.value, dtype=np.int32)[None]
   rows = (parallel.share(rows, over, axis=1),)
   held = [parallel.replicate(state, over)]
@@ -253,10 +256,10 @@ def main(argv) -> None:
   variables = jax.jit(lambda k: net.init(k, jnp.zeros(shape), train=False))(
     jax.random.key(0)
   )
-  regimes = _regimes()
+  methods = _regimes()
   whole = {
-    name: _step(net, variables, regime, over)
-    for name, (regime, _) in regimes.items()
+    name: _step(net, variables, method, over)
+    for name, (method, _) in methods.items()
   }
   times = _fastest(_passes(net, variables, over) | whole)
   print(
@@ -266,8 +269,8 @@ def main(argv) -> None:
   print(f'\n{"pass, ms":27}  by itself  each more')
   for kind in (_FORWARD, _IN_EVALUATION, _IN_TRAINING, _WEIGHTS, _BOTH):
     print(f'{kind:27} {times[kind, 1]:10.1f} {_further(times, kind):10.1f}')
-  print(f'\n{"regime":23}  steps/s  ms a step    ideal  overhead')
-  for name, (_, passes) in regimes.items():
+  print(f'\n{"method":23}  steps/s  ms a step    ideal  overhead')
+  for name, (_, passes) in methods.items():
     ideal = _ideal(times, passes)
     print(
       f'{name:23} {1e3 / times[name]:8.2f} {times[name]:10.1f} {ideal:8.1f}  '

@@ -38,9 +38,9 @@ from rnascl_jax.runtime import (
   progress,
   signals,
 )
-from rnascl_jax.training import feeds
-from rnascl_jax.training.feeds import Dispatch, Feed, Schedule
-from rnascl_jax.training.steps import Batch
+from rnascl_jax.training import loader
+from rnascl_jax.training.loader import Dispatch, Loader, Schedule
+from rnascl_jax.training.train_state import Batch
 
 # Dispatches that may wait in the queue before the host waits for the oldest.
 _IN_FLIGHT = 2
@@ -98,7 +98,7 @@ class Result(NamedTuple):
 def make_dispatch(
   step: Callable[..., Any],
   over: tuple[jax.Device, ...],
-  read: Callable[..., tuple[Array, Array, Array]] = feeds.Resident.read,
+  read: Callable[..., tuple[Array, Array, Array]] = loader.Resident.read,
 ) -> Callable[..., Any]:
   """Maps steps over devices: (state, context, data, given) -> (state, sums).
 
@@ -107,7 +107,7 @@ def make_dispatch(
   Args:
     step: for one device.
     over: devices.
-    read: of a feed, whose data and dispatches the program is given.
+    read: of a data_loader, whose data and dispatches the program is given.
   """
 
   def run(state, context, data, given):
@@ -166,7 +166,7 @@ def run(
   stage: Stage,
   state: PyTree,
   context: PyTree,
-  feed: Feed,
+  data_loader: Loader,
   over: Sequence[jax.Device],
 ) -> Result:
   """Runs a stage to its end, from its last checkpoint if there is one.
@@ -175,7 +175,7 @@ def run(
     stage: what to run.
     state: at step 0, on one device or the host; it has an attribute `step`.
     context: what the step uses and does not change, not replicated.
-    feed: images.
+    data_loader: images.
     over: devices.
 
   Returns:
@@ -187,7 +187,7 @@ def run(
       last good checkpoint, which the message names.
     Interrupted: after SIGTERM or SIGINT, when everything is saved.
   """
-  runner = _Runner(stage, state, context, feed, over)
+  runner = _Runner(stage, state, context, data_loader, over)
   with contextlib.closing(runner), signals.stop_on_signal() as stop:
     result = runner.run(stop)
     # One that came after the last vote.
@@ -204,11 +204,11 @@ def _interrupted(stop: signals.Stop) -> signals.Interrupted:
 class _Runner:
   """The parts of `run` that share open files."""
 
-  def __init__(self, stage, state, context, feed, over):
-    self._stage, self._over, self._feed = stage, over, feed
+  def __init__(self, stage, state, context, data_loader, over):
+    self._stage, self._over, self._loader = stage, over, data_loader
     self._context = parallel.replicate(context, over)
-    self._data = parallel.replicate(feed.data, over)
-    self._dispatch = make_dispatch(stage.step, tuple(over), feed.read)
+    self._data = parallel.replicate(data_loader.data, over)
+    self._dispatch = make_dispatch(stage.step, tuple(over), data_loader.read)
     self._told_to_stop = False
     with contextlib.ExitStack() as opened:
       self._open(stage, state, opened)
@@ -247,7 +247,7 @@ class _Runner:
     collapse = None
     schedule, over = self._stage.schedule, self._over
     first = self._at.step
-    given = self._feed.dispatches(schedule, first, over)
+    given = self._loader.dispatches(schedule, first, over)
     with contextlib.closing(given):
       for epoch in range(first // schedule.steps_per_epoch, schedule.epochs):
         self._run_epoch(epoch, given, stop)
@@ -258,7 +258,7 @@ class _Runner:
           self._save_and_exit(stop)
     final = parallel.unreplicate(self._state, self._over)
     seconds = time.monotonic() - self._started
-    return Result(final, seconds, self._feed.waited, collapse)
+    return Result(final, seconds, self._loader.waited, collapse)
 
   def _run_epoch(
     self, epoch: int, given: Iterator[Dispatch], stop: signals.Stop

@@ -11,6 +11,7 @@ import pytest
 
 from rnascl_jax import losses
 from rnascl_jax.data import batches
+from rnascl_jax.distillation import compare
 from rnascl_jax.models import networks, student
 from rnascl_jax.models.teachers import resnet
 from rnascl_jax.runtime import parallel
@@ -18,12 +19,12 @@ from rnascl_jax.search import arch_params, flops, spaces
 from rnascl_jax.training import (
   accumulation,
   adversarial,
-  driver,
-  lessons,
-  search_steps,
-  steps,
+  loop,
+  search_step,
+  train_state,
+  train_step,
 )
-from rnascl_jax.training.feeds import DeviceData
+from rnascl_jax.training.loader import DeviceData
 from tests import random_variables, small_network
 
 _SPACE = spaces.from_stages(
@@ -33,34 +34,34 @@ _SHAPE = (8, 8, 1)
 _BATCH = 16
 
 
-def _recipe(regime=None) -> steps.Recipe:
+def _recipe(method=None) -> train_state.Recipe:
   teacher = resnet.small_resnet(
     num_classes=10, features=(4,), stage_sizes=(1,), strides=(2,)
   )
-  return steps.Recipe(
+  return train_state.Recipe(
     net=student.Student(
       _SPACE, 10, mean=(0.3,), std=(0.4,), axis_name=parallel.AXIS
     ),
     optimizer=optax.sgd(0.1, momentum=0.9),
-    regime=regime
+    adversarial=method
     or adversarial.pgd_training(epsilon=0.1, step_size=0.05, num_steps=1),
-    distillation=lessons.Distillation(teacher, map_size=(2, 2)),
+    distillation=compare.Distillation(teacher, map_size=(2, 2)),
     augment=functools.partial(batches.augment, padding=1, flip=True),
   )
 
 
-def _search() -> search_steps.Search:
+def _search() -> search_step.Search:
   tables = flops.costs(_SPACE, _SHAPE, 10)
-  return search_steps.Search(
+  return search_step.Search(
     space=_SPACE,
     tables=tables,
     optimizer=optax.adam(0.1),
     steps_per_epoch=2,
-    reference=search_steps.uniform_macs(_SPACE, tables),
+    reference=search_step.uniform_macs(_SPACE, tables),
   )
 
 
-def _start(recipe: steps.Recipe):
+def _start(recipe: train_state.Recipe):
   """A state and a context with random weights and statistics."""
   net = recipe.distillation.teacher
   taught = len(recipe.net.tap_names), len(net.tap_names)
@@ -68,8 +69,8 @@ def _start(recipe: steps.Recipe):
     random_variables.draw(one, _SHAPE, seed)
     for seed, one in enumerate((recipe.net, net))
   )
-  state = steps.start_from(recipe, own, _SHAPE, _BATCH)
-  context = steps.Context(
+  state = train_state.start_from(recipe, own, _SHAPE, _BATCH)
+  context = train_state.Context(
     seed=jnp.uint32(5),
     teacher=variables,
     tutors=jnp.eye(*taught),
@@ -98,7 +99,7 @@ def _run(
 ):
   """States after each dispatch, on the host; `orders` [steps, 16] of images."""
   over = tuple(parallel.devices(devices))
-  mapped = driver.make_dispatch(step, over)
+  mapped = loop.make_dispatch(step, over)
   state, context, data = (
     parallel.replicate(tree, over) for tree in (state, context, _data())
   )
@@ -123,9 +124,9 @@ def _assert_close(one, two, tolerance):
     np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-def _search_case(regime=None, **changes):
-  """A step of search with a regime; `changes` are those of `_search`."""
-  return _make_search_case(_recipe(regime), _replace(_search(), **changes))
+def _search_case(method=None, **changes):
+  """A step of search with a method; `changes` are those of `_search`."""
+  return _make_search_case(_recipe(method), _replace(_search(), **changes))
 
 
 def _make_search_case(recipe, search):
@@ -135,8 +136,8 @@ def _make_search_case(recipe, search):
     len(recipe.net.tap_names),
     len(recipe.distillation.teacher.tap_names),
   )
-  state = search_steps.init_search_state(state, arch, search.optimizer)
-  return search_steps.make_search_step(recipe, search), state, context
+  state = search_step.init_search_state(state, arch, search.optimizer)
+  return search_step.make_search_step(recipe, search), state, context
 
 
 # All of an image's terms, and those that compare it with its view.
@@ -144,7 +145,7 @@ _TWO_VIEWS = adversarial.trades(
   epsilon=0.1,
   step_size=0.1,
   num_steps=1,
-  robustness=functools.partial(losses.robustness, cac_weight=5.0),
+  robust_term=functools.partial(losses.robust_term, cac_weight=5.0),
 )
 
 
@@ -163,11 +164,11 @@ def _assert_same_histories(one, two, tolerance):
     _assert_close(a_sums, b_sums, tolerance * _BATCH)
 
 
-# The search and every regime are compared by other tests.
+# The search and every method are compared by other tests.
 @pytest.mark.slow
 def test_two_devices_train_as_one_over_three_steps():
   recipe = _recipe()
-  step, (state, context) = steps.make_train_step(recipe), _start(recipe)
+  step, (state, context) = train_step.make_train_step(recipe), _start(recipe)
   one, two = (
     _run(step, state, context, devices, (16,), 3) for devices in (1, 2)
   )
@@ -181,7 +182,7 @@ def test_two_devices_search_as_one_over_ten_steps():
 
 
 _ON_CONFIDENT = functools.partial(
-  losses.robustness,
+  losses.robust_term,
   beta=6.0,
   cac_weight=3.0,
   # Of untrained predictions of ten classes; some are above, and some are not.
@@ -190,7 +191,7 @@ _ON_CONFIDENT = functools.partial(
   axis_name=parallel.AXIS,
 )
 _ATTACK = {'epsilon': 0.1, 'step_size': 0.05, 'num_steps': 2}
-_REGIMES = {
+_METHODS = {
   'standard': adversarial.standard(),
   'pgd': adversarial.pgd_training(**_ATTACK),
   'pgd in evaluation mode': adversarial.pgd_training(
@@ -198,7 +199,7 @@ _REGIMES = {
   ),
   'fast': adversarial.fast(epsilon=0.1),
   'free': adversarial.free(epsilon=0.1, replays=2),
-  'trades, cac': adversarial.trades(**_ATTACK, robustness=_ON_CONFIDENT),
+  'trades, cac': adversarial.trades(**_ATTACK, robust_term=_ON_CONFIDENT),
 }
 
 
@@ -211,27 +212,29 @@ def _identity(key, image):
 def _small_run(
   name: str, devices: int, per_dispatch: int = 1, accumulate: int = 1
 ):
-  """Three steps of a regime on a small network without a teacher, in float64.
+  """Three steps of a method on a small network without a teacher, in float64.
 
   The optimiser counts its updates.
   """
-  recipe = steps.Recipe(
+  recipe = train_state.Recipe(
     net=small_network.Network(10, parallel.AXIS),
     optimizer=optax.sgd(optax.exponential_decay(0.2, 1, 0.9), momentum=0.9),
-    regime=_REGIMES[name],
-    distillation=lessons.Distillation(),
+    adversarial=_METHODS[name],
+    distillation=compare.Distillation(),
     augment=_identity,
     accumulate=accumulate,
   )
-  context = steps.Context(jnp.uint32(3), (), (), jnp.zeros(()), jnp.zeros(()))
+  context = train_state.Context(
+    jnp.uint32(3), (), (), jnp.zeros(()), jnp.zeros(())
+  )
   with jax.enable_x64(True):
     variables = small_network.variables(_SHAPE, 10)
-    state = steps.start_from(recipe, variables, _SHAPE, _BATCH)
-    step = steps.make_train_step(recipe)
+    state = train_state.start_from(recipe, variables, _SHAPE, _BATCH)
+    step = train_step.make_train_step(recipe)
     return _run(step, state, context, devices, (_BATCH,), 3, per_dispatch)
 
 
-@pytest.mark.parametrize('name', _REGIMES)
+@pytest.mark.parametrize('name', _METHODS)
 def test_every_regime_does_on_two_devices_what_it_does_on_one(name):
   one, two = _small_run(name, 1), _small_run(name, 2)
   for (a, a_sums), (b, b_sums) in zip(one, two, strict=True):
@@ -251,7 +254,9 @@ def test_free_training_updates_the_weights_in_every_replay_of_a_batch():
 
 
 def test_free_training_keeps_a_perturbation_for_each_image_of_the_batch():
-  before, after = (s.regime_state.arrays for s, _ in _small_run('free', 2)[1:])
+  before, after = (
+    s.adversarial_state.arrays for s, _ in _small_run('free', 2)[1:]
+  )
   assert after.shape == (_BATCH, *_SHAPE)
   assert np.abs(after).max() == 0.1
   assert (np.abs(after).max((1, 2, 3)) > 0).all()
@@ -264,11 +269,11 @@ def test_free_training_keeps_it_within_a_dispatch_too():
   _assert_close(apart[-1][0], together[-1][0], 1e-10)
 
 
-def test_regimes_without_memory_keep_nothing():
-  for name in _REGIMES:
+def test_methods_without_memory_keep_nothing():
+  for name in _METHODS:
     if name != 'free':
       state, _ = _small_run(name, 1)[-1]
-      assert not jax.tree.leaves(state.regime_state)
+      assert not jax.tree.leaves(state.adversarial_state)
 
 
 # So are whole trainings, in test_driver.
@@ -336,12 +341,12 @@ def test_the_cost_is_a_factor_of_the_weights_loss_unless_switched_off():
     macs = flops.expected_macs(search.tables, draw.channels)
   factor = float(macs) / float(search.reference)
   assert abs(factor - 1) > 0.01
-  assert without['robustness'] > 0.01 * without['loss']
+  assert without['robust_term'] > 0.01 * without['loss']
   np.testing.assert_allclose(
     with_cost['loss'], without['loss'] * factor, rtol=1e-5
   )
   np.testing.assert_allclose(
-    with_cost['robustness'], without['robustness'], rtol=1e-5
+    with_cost['robust_term'], without['robust_term'], rtol=1e-5
   )
 
 
@@ -368,30 +373,20 @@ def test_accumulation_takes_the_mean_of_the_gradients_of_the_parts():
   """Statistics go from part to part, and delta of each image to its place."""
   (start, _), (after, sums) = _small_run('free', 1, accumulate=2)[:2]
   # The second batch: the first one has no perturbation yet.
-  regime, network = _REGIMES['free'], small_network.Network(10)
   images, labels = (x[batches.batch_order(0, 0, 64, 16)[1]] for x in _data())
   with jax.enable_x64(True):
     images = batches.to_float(images).astype(np.float64)
     params, stats = start.params, start.batch_stats
-    delta = np.array(start.regime_state.arrays)
+    delta = np.array(start.adversarial_state.arrays)
     momentum, rate = start.opt_state[0].trace[0], 0.2 * 0.9**2
     losses_of = np.zeros((2, _BATCH))
     for replay in range(2):
       slopes = []
       for part in (np.arange(0, 16, 2), np.arange(1, 16, 2)):
-        (_, (stats, moved, values)), slope = regime.value_and_grad(
-          networks.functional(network),
-          _clean(labels[part]),
-          params,
-          stats,
-          delta[part],
-          None,
-          images[part],
-          labels[part],
+        slope, stats, delta[part], losses_of[replay, part] = _free_update(
+          params, stats, delta[part], images[part], labels[part]
         )
         slopes.append(slope)
-        delta[part] = moved
-        losses_of[replay, part] = values['loss']
       momentum = jax.tree.map(
         lambda m, a, b: 0.9 * m + (a + b) / 2, momentum, *slopes
       )
@@ -400,17 +395,25 @@ def test_accumulation_takes_the_mean_of_the_gradients_of_the_parts():
   # Rates of the schedule are float32.
   _assert_close(after.params, params, 1e-6)
   _assert_close(after.batch_stats, stats, 1e-6)
-  _assert_close(after.regime_state.arrays, delta, 1e-6)
+  _assert_close(after.adversarial_state.arrays, delta, 1e-6)
   np.testing.assert_allclose(sums['loss'], losses_of.mean(0).sum(), rtol=1e-6)
 
 
-def _clean(labels) -> adversarial.Objective:
-  how = lessons.Distillation()
-  examples = lessons.Examples(None, None, labels, (), None)
-  return adversarial.Objective(
-    functools.partial(lessons.make_terms, how, (), examples, ()),
-    functools.partial(losses.training_objective, kl_weight=0.0, gamma=0.0),
-  )
+def _free_update(params, stats, delta, images, labels):
+  """A gradient of Shafahi et al., and what it leaves."""
+
+  def mean_loss(params, delta):
+    outputs, new = networks.functional(small_network.Network(10))(
+      params, stats, jnp.clip(images + delta, 0, 1), train=True
+    )
+    values = losses.cross_entropy(outputs.logits, labels)
+    return values.mean(), (new, values)
+
+  (slope, by_delta), (stats, values) = jax.grad(
+    mean_loss, (0, 1), has_aux=True
+  )(params, delta)
+  moved = np.clip(delta + 0.1 * np.sign(by_delta), -0.1, 0.1)
+  return slope, stats, moved, values
 
 
 @pytest.mark.parametrize('name', ['free', 'fast'])
@@ -469,8 +472,8 @@ def _gaps(one, two):
 def test_parts_of_the_architecture_are_about_as_large_as_those_of_weights(
   accumulate, share, expected
 ):
-  assert search_steps.arch_parts(accumulate, share) == expected
+  assert search_step.arch_parts(accumulate, share) == expected
 
 
-def _replace(search: search_steps.Search, **changes) -> search_steps.Search:
+def _replace(search: search_step.Search, **changes) -> search_step.Search:
   return dataclasses.replace(search, **changes)

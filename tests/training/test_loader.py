@@ -12,7 +12,7 @@ from PIL import Image
 from rnascl_jax.data import streaming
 from rnascl_jax.data.datasets import Split, StoredImages
 from rnascl_jax.runtime import parallel
-from rnascl_jax.training import feeds
+from rnascl_jax.training import loader
 
 SIDE, COUNT = 8, 12
 
@@ -37,8 +37,8 @@ def _order(epoch: int) -> np.ndarray:
   return np.roll(np.arange(COUNT), 5 * epoch).reshape(2, 6).astype(np.int32)
 
 
-def _schedule(steps_per_dispatch: int = 1) -> feeds.Schedule:
-  return feeds.Schedule(
+def _schedule(steps_per_dispatch: int = 1) -> loader.Schedule:
+  return loader.Schedule(
     order=_order,
     parts=(4, 2),
     epochs=3,
@@ -54,22 +54,32 @@ def stored() -> Split:
   return Split(images, (7 * np.arange(COUNT, dtype=np.int32) + 3) % 10 + 50)
 
 
-def _streamed(split: Split) -> feeds.Streamed:
+def _streamed(split: Split) -> loader.Streamed:
   # A crop of the whole area of a square image is the image.
-  return feeds.Streamed(split, seed=3, min_crop=1.0, workers=0)
+  return loader.Streamed(split, seed=3, min_crop=1.0, workers=0)
 
 
-def _read(feed: feeds.Feed, schedule: feeds.Schedule, first: int, devices: int):
+def _read(
+  data_loader: loader.Loader,
+  schedule: loader.Schedule,
+  first: int,
+  devices: int,
+):
   """What each step gets: of each part, images, labels, indices by device."""
   over = parallel.devices(devices)
   found = []
-  with contextlib.closing(feed.dispatches(schedule, first, over)) as stream:
+  with contextlib.closing(
+    data_loader.dispatches(schedule, first, over)
+  ) as stream:
     for count, parts in stream:
       for step in range(count):
         of_step = []
         for part in parts:
           given = jax.tree.map(lambda x, s=step: np.asarray(x)[:, s], part)
-          read = [feed.read(feed.data, _of(given, d)) for d in range(devices)]
+          read = [
+            data_loader.read(data_loader.data, _of(given, d))
+            for d in range(devices)
+          ]
           of_step.append([tuple(map(np.asarray, own)) for own in read])
         found.append(of_step)
   return found
@@ -84,7 +94,7 @@ def _of(given, device: int):
 def test_images_from_disk_reach_the_devices_as_those_in_memory_do(
   stored, devices, per_dispatch
 ):
-  resident = feeds.Resident(Split(np.asarray(stored.images), stored.labels))
+  resident = loader.Resident(Split(np.asarray(stored.images), stored.labels))
   schedule = _schedule(per_dispatch)
   expected = _read(resident, schedule, 0, devices)
   found = _read(_streamed(stored), schedule, 0, devices)
@@ -100,7 +110,7 @@ def test_a_feed_that_starts_later_gives_the_rest(stored, kind):
   def make():
     if kind == 'streamed':
       return _streamed(stored)
-    return feeds.Resident(Split(np.asarray(stored.images), stored.labels))
+    return loader.Resident(Split(np.asarray(stored.images), stored.labels))
 
   whole = _read(make(), _schedule(), 0, 2)
   rest = _read(make(), _schedule(), 3, 2)
@@ -112,7 +122,7 @@ def test_a_feed_that_starts_later_gives_the_rest(stored, kind):
 
 
 def test_dispatches_do_not_reach_into_the_next_epoch():
-  schedule = feeds.Schedule(_order, (6,), 2, 5, 3)
+  schedule = loader.Schedule(_order, (6,), 2, 5, 3)
   assert list(schedule.chunks(0)) == [(0, 3), (3, 2), (5, 3), (8, 2)]
   assert list(schedule.chunks(4)) == [(4, 1), (5, 3), (8, 2)]
   assert schedule.steps == 10
@@ -130,7 +140,7 @@ def test_a_process_takes_the_places_of_its_devices_in_each_part(
   monkeypatch, process
 ):
   """Two processes of two devices; parts of eight and four images."""
-  schedule = feeds.Schedule(_order, (8, 4), 1, 1, 1)
+  schedule = loader.Schedule(_order, (8, 4), 1, 1, 1)
   monkeypatch.setattr(jax, 'process_index', lambda: process)
   over = [_Device(0), _Device(0), _Device(1), _Device(1)]
   expected = ([0, 1, 2, 3, 8, 9], [4, 5, 6, 7, 10, 11])[process]
@@ -140,20 +150,20 @@ def test_a_process_takes_the_places_of_its_devices_in_each_part(
 def test_what_fails_in_the_thread_fails_in_the_loop_and_the_thread_ends():
   images = StoredImages(_Files(), np.array([1, 99]), SIDE, name='colours')
   split = Split(images, np.arange(2, dtype=np.int32))
-  schedule = feeds.Schedule(lambda e: np.array([[0], [1]]), (1,), 1, 2, 1)
+  schedule = loader.Schedule(lambda e: np.array([[0], [1]]), (1,), 1, 2, 1)
   given = _streamed(split).dispatches(schedule, 0, parallel.devices(1))
   with contextlib.closing(given):
     with pytest.raises(ValueError, match='record 99 of colours'):
       list(given)
-  assert not [t for t in threading.enumerate() if t.name == 'feed']
+  assert not [t for t in threading.enumerate() if t.name == 'data_loader']
 
 
 def test_a_feed_that_is_closed_early_leaves_no_thread(stored):
   given = _streamed(stored).dispatches(_schedule(), 0, parallel.devices(1))
   next(given)
-  assert [t for t in threading.enumerate() if t.name == 'feed']
+  assert [t for t in threading.enumerate() if t.name == 'data_loader']
   given.close()
-  assert not [t for t in threading.enumerate() if t.name == 'feed']
+  assert not [t for t in threading.enumerate() if t.name == 'data_loader']
 
 
 def test_a_streamed_feed_passes_on_what_it_was_told(stored, monkeypatch):
@@ -165,9 +175,9 @@ def test_a_streamed_feed_passes_on_what_it_was_told(stored, monkeypatch):
     yield iter([Split(np.zeros((6, 1, 1, 3), np.uint8), np.zeros(6, int))] * 2)
 
   monkeypatch.setattr(streaming, 'training_batches', stream)
-  feed = feeds.Streamed(stored, seed=3, min_crop=0.25, workers=7)
+  data_loader = loader.Streamed(stored, seed=3, min_crop=0.25, workers=7)
   schedule = _schedule()
-  list(feed.dispatches(schedule, 4, parallel.devices(1)))
+  list(data_loader.dispatches(schedule, 4, parallel.devices(1)))
   assert asked.pop('split') is stored and asked.pop('order') is _order
   np.testing.assert_array_equal(asked.pop('positions'), np.arange(6))
   assert asked == {
@@ -182,7 +192,7 @@ def test_a_streamed_feed_passes_on_what_it_was_told(stored, monkeypatch):
 
 def test_a_feed_says_how_long_steps_waited_for_images(stored, monkeypatch):
   clock = iter(range(0, 1000, 5))
-  monkeypatch.setattr(feeds.time, 'monotonic', lambda: next(clock))
-  feed = _streamed(stored)
-  dispatches = list(feed.dispatches(_schedule(), 0, parallel.devices(1)))
-  assert feed.waited == 5 * len(dispatches) == 30
+  monkeypatch.setattr(loader.time, 'monotonic', lambda: next(clock))
+  data_loader = _streamed(stored)
+  dispatches = list(data_loader.dispatches(_schedule(), 0, parallel.devices(1)))
+  assert data_loader.waited == 5 * len(dispatches) == 30

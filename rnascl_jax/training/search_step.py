@@ -9,7 +9,6 @@ through the networks in several parts, see `accumulation`.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import flax
 import jax
@@ -22,9 +21,16 @@ from rnascl_jax.runtime import parallel
 from rnascl_jax.search import arch_params, flops, gumbel
 from rnascl_jax.search.arch_params import ArchParams, Sample
 from rnascl_jax.search.spaces import SearchSpace
-from rnascl_jax.training import accumulation, adversarial, lessons, steps
-from rnascl_jax.training.lessons import Examples
-from rnascl_jax.training.steps import Batch, Context, Recipe, TrainState
+from rnascl_jax.training import accumulation, adversarial, train_step
+from rnascl_jax.training.loss import loss_fn
+from rnascl_jax.training.train_state import (
+  Batch,
+  Context,
+  Examples,
+  Recipe,
+  TrainState,
+  sum_up,
+)
 
 
 class SearchState(flax.struct.PyTreeNode):
@@ -66,7 +72,7 @@ class Search:
     reference: n_ref, what n_f(G) is divided by, for example its value at
       uniform logits (`uniform_macs`).
     temperature: epoch -> tau.
-    objective: (terms, n_f(G) / n_ref, kl_weight, gamma) -> loss [B].
+    objective: (terms, cost=n_f(G) / n_ref, kl_weight=, gamma=) -> loss [B].
     noise: of the Gumbel-Softmax.
     hard: whether draws are one-hot (straight-through).
     warmup_epochs: epochs before the architecture parameters move.
@@ -104,14 +110,10 @@ class Search:
       hard=self.hard,
     )
 
-  def loss(
-    self, terms: losses.Terms, channels: tuple[Array, ...], context: Context
-  ) -> Array:
-    """Eq. (2), [B]."""
+  def objective_at(self, channels: tuple[Array, ...]) -> Callable[..., Array]:
+    """Eq. (2) at a choice of filters: (terms, kl_weight=, gamma=) -> [B]."""
     cost = flops.expected_macs(self.tables, channels) / self.reference
-    return self.objective(
-      terms, cost, kl_weight=context.kl_weight, gamma=context.gamma
-    )
+    return functools.partial(self.objective, cost=cost)
 
 
 def arch_parts(accumulate: int, arch_share: float) -> int:
@@ -134,36 +136,46 @@ def uniform_macs(space: SearchSpace, tables: flops.Costs) -> float:
   return float(flops.expected_macs(tables, uniform))
 
 
-def _update_weights(
-  recipe: Recipe,
-  search: Search,
-  state: SearchState,
-  context: Context,
-  batch: Batch,
-) -> tuple[TrainState, adversarial.Metrics]:
-  """The first half of a step: the supernet's weights."""
-  step = state.weights.step
-  examples = steps.prepare(recipe, context, step, batch, recipe.accumulate)
-  draw = search.draw(context.seed, step, state.arch)
+def make_search_step(
+  recipe: Recipe, search: Search
+) -> Callable[[SearchState, Context, Batch, Batch], tuple[SearchState, PyTree]]:
+  """Makes a step of eq. (2).
 
-  def total(terms):
-    if search.weigh_cost:
-      return search.loss(terms, draw.channels, context)
-    return losses.training_objective(
-      terms, kl_weight=context.kl_weight, gamma=context.gamma
+  Args:
+    recipe: how the supernet's weights are trained.
+    search: what is searched, and how.
+
+  Returns:
+    step(state, context, weights' part, architecture's part) -> (state, sums).
+  """
+
+  def step(
+    state: SearchState, context: Context, weight_batch: Batch, arch_batch: Batch
+  ):
+    examples = train_step.prepare(
+      recipe, context, state.step, weight_batch, recipe.accumulate
     )
-
-  def make_objective(
-    examples: Examples, memory: PyTree
-  ) -> adversarial.Objective:
-    terms = functools.partial(
-      lessons.make_terms, recipe.distillation, memory, examples, draw.tutors
+    draw = search.draw(context.seed, state.step, state.arch)
+    weights, values = train_step.update(
+      recipe,
+      context,
+      state.weights,
+      examples,
+      tutors=draw.tutors,
+      masks=(arch_params.masks(search.space, draw.channels),),
+      objective=search.objective_at(draw.channels)
+      if search.weigh_cost
+      else losses.training_objective,
     )
-    return adversarial.Objective(terms, total)
+    arch, opt_state, means = _update_arch(
+      recipe, search, state, weights, context, arch_batch
+    )
+    sums = sum_up(values)
+    # As sums over the weights' images, so that one count divides all of them.
+    sums |= {name: mean * sums['count'] for name, mean in means.items()}
+    return SearchState(weights, arch, opt_state), sums
 
-  masks = arch_params.masks(search.space, draw.channels)
-  network = lessons.taught(recipe.distillation, recipe.net, masks)
-  return steps.update(recipe, network, make_objective, state.weights, examples)
+  return step
 
 
 def _update_arch(
@@ -173,49 +185,45 @@ def _update_arch(
   weights: TrainState,
   context: Context,
   batch: Batch,
-) -> tuple[ArchParams, Any, dict[str, Array]]:
-  """The second half: filters and tutors, with the weights just updated.
+) -> tuple[ArchParams, PyTree, dict[str, Array]]:
+  """Updates filters and tutors, with the weights just updated.
 
-  BatchNorm uses the batch's statistics, and its running averages stay, as the
-  memory of a method does.
+  It trains on the images as they are. BatchNorm uses the batch's statistics;
+  its running averages stay as they are, and so does the memory of a method.
   """
-  step = state.weights.step
-  examples = steps.prepare(recipe, context, step, batch, search.accumulate)
+  recipe = dataclasses.replace(recipe, adversarial=adversarial.standard())
+  examples = train_step.prepare(
+    recipe, context, state.step, batch, search.accumulate
+  )
 
   def mean_loss(arch: ArchParams, examples: Examples):
-    draw = search.draw(context.seed, step, arch)
-    masks = arch_params.masks(search.space, draw.channels)
-    network = lessons.taught(recipe.distillation, recipe.net, masks)
-    (logits, hints), _ = network(
+    draw = search.draw(context.seed, state.step, arch)
+    return loss_fn(
       (weights.params, weights.projections),
-      weights.batch_stats,
       examples.images,
-      train=True,
-    )
-    terms = lessons.make_terms(
-      recipe.distillation,
-      weights.memory,
+      weights.batch_stats,
       examples,
-      draw.tutors,
-      logits,
-      hints,
+      recipe=recipe,
+      context=context,
+      memory=weights.memory,
+      tutors=draw.tutors,
+      masks=(arch_params.masks(search.space, draw.channels),),
+      objective=search.objective_at(draw.channels),
     )
-    loss = search.loss(terms, draw.channels, context)
-    return jnp.mean(loss), loss
 
   def of_part(carry: None, examples: Examples):
-    grads, loss = jax.grad(mean_loss, has_aux=True)(state.arch, examples)
-    return grads, carry, loss
+    gradient, aux = jax.grad(mean_loss, has_aux=True)(state.arch, examples)
+    return gradient, carry, aux.metrics['loss']
 
-  grads, _, loss = accumulation.gradient(
+  gradient, _, loss = accumulation.gradient(
     of_part, state.arch, None, examples, search.accumulate
   )
-  grads = parallel.pmean(grads)
+  gradient = parallel.pmean(gradient)
   updates, opt_state = search.optimizer.update(
-    grads, state.arch_opt_state, state.arch
+    gradient, state.arch_opt_state, state.arch
   )
   arch = optax.apply_updates(state.arch, updates)
-  moves = step >= search.warmup_epochs * search.steps_per_epoch
+  moves = state.step >= search.warmup_epochs * search.steps_per_epoch
   arch, opt_state = jax.tree.map(
     lambda new, old: jnp.where(moves, new, old),
     (arch, opt_state),
@@ -226,33 +234,3 @@ def _update_arch(
   )
   means = {'arch_loss': parallel.pmean(jnp.mean(loss)), 'macs': macs}
   return arch, opt_state, means
-
-
-def make_search_step(
-  recipe: Recipe, search: Search
-) -> Callable[[SearchState, Context, Batch, Batch], tuple[SearchState, PyTree]]:
-  """A step of eq. (2): weights on one part of a batch, the rest for the search.
-
-  Args:
-    recipe: supernet, optimiser of its weights, regime, teacher, augmentation.
-    search: what is searched, and how.
-
-  Returns:
-    step(state, context, weights' part, architecture's part) -> (state, sums).
-  """
-
-  def step(
-    state: SearchState, context: Context, weight_batch: Batch, arch_batch: Batch
-  ):
-    weights, values = _update_weights(
-      recipe, search, state, context, weight_batch
-    )
-    arch, opt_state, means = _update_arch(
-      recipe, search, state, weights, context, arch_batch
-    )
-    sums = steps.sum_up(values)
-    # As sums over the weights' images, for one count to divide them all.
-    sums |= {name: mean * sums['count'] for name, mean in means.items()}
-    return SearchState(weights, arch, opt_state), sums
-
-  return step

@@ -1,4 +1,4 @@
-"""The driver: what happens when a run breaks off, and when numbers break."""
+"""The loop: what happens when a run breaks off, and when numbers break."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ from rnascl_jax.runtime import (
   parallel,
   signals,
 )
-from rnascl_jax.training import driver, feeds, steps
+from rnascl_jax.training import loader, loop, train_state
 from tests import tiny, tiny_imagenet
 
 
@@ -69,7 +69,7 @@ def _with_teacher(
 @contextlib.contextmanager
 def _sigterm(after_steps: int):
   """Sends the process SIGTERM when so many steps are done."""
-  collect = driver._Runner._collect
+  collect = loop._Runner._collect
 
   def collect_and_stop(self, queue):
     collect(self, queue)
@@ -77,7 +77,7 @@ def _sigterm(after_steps: int):
       os.kill(os.getpid(), signal.SIGTERM)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(driver._Runner, '_collect', collect_and_stop)
+    patch.setattr(loop._Runner, '_collect', collect_and_stop)
     yield
 
 
@@ -103,7 +103,7 @@ def test_search_that_dies_after_a_checkpoint_goes_on_to_the_same_bits(
   tiny_run, tmp_path, monkeypatch
 ):
   config = _with_teacher(tiny_run, tmp_path)
-  finish = driver._Runner._finish_epoch
+  finish = loop._Runner._finish_epoch
 
   def die_in_the_last_epoch(self, done):
     if done == 3:
@@ -111,7 +111,7 @@ def test_search_that_dies_after_a_checkpoint_goes_on_to_the_same_bits(
     finish(self, done)
 
   with monkeypatch.context() as patch:
-    patch.setattr(driver._Runner, '_finish_epoch', die_in_the_last_epoch)
+    patch.setattr(loop._Runner, '_finish_epoch', die_in_the_last_epoch)
     with pytest.raises(KeyboardInterrupt):
       stages.search(config, str(tmp_path))
   stages.search(config, str(tmp_path))
@@ -162,10 +162,10 @@ def test_a_student_with_a_memory_stopped_goes_on_to_the_same_bits(
 
 
 def _with_regime(name: str, **options):
-  """A config whose teacher is trained with another regime."""
+  """A config whose teacher is trained with another method."""
   config = tiny.config()
-  config.teacher.regime.name = name
-  config.teacher.regime.update(options)
+  config.teacher.adversarial_training.name = name
+  config.teacher.adversarial_training.update(options)
   return config
 
 
@@ -192,7 +192,7 @@ def _assert_same_model(one: pathlib.Path, two: pathlib.Path):
 def test_teacher_killed_by_sigterm_in_an_epoch_goes_on_to_the_same_bits(
   tmp_path, name, after_steps
 ):
-  """With what the regime carries from batch to batch."""
+  """With what the method carries from batch to batch."""
   config = _with_regime(name, replays=2, max_drop=0.0)
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
   stages.teacher(config, str(whole))
@@ -206,7 +206,7 @@ def test_teacher_killed_by_sigterm_in_an_epoch_goes_on_to_the_same_bits(
   _assert_same_bits(broken / 'teacher', whole / 'teacher')
   _assert_same_model(broken / 'teacher', whole / 'teacher')
   carried = {
-    key: value for key, value in saved.items() if key[0] == 'regime_state'
+    key: value for key, value in saved.items() if key[0] == 'adversarial_state'
   }
   if name != 'free':
     assert not carried
@@ -234,7 +234,7 @@ def test_a_complete_stage_is_not_run_again(tiny_run, monkeypatch):
   def fail(*arguments):
     raise AssertionError('a complete stage was run')
 
-  monkeypatch.setattr(driver, 'run', fail)
+  monkeypatch.setattr(loop, 'run', fail)
   stages.teacher(tiny.config(), str(tiny_run))
   stages.search(tiny.config(), str(tiny_run))
   stages.train(tiny.config(), str(tiny_run))
@@ -244,14 +244,14 @@ def test_a_non_finite_loss_says_where_and_names_the_last_good_checkpoint(
   tmp_path,
 ):
   config = tiny.config()
-  config.teacher.regime.name = 'standard'
+  config.teacher.adversarial_training.name = 'standard'
   # Harmless in the first two epochs; then NaN within a step or two.
   config.teacher.optimization.schedule = 'piecewise'
   config.teacher.optimization.milestones = ()
   config.teacher.optimization.epochs = 4
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(resolve, 'optimizer', _explodes_after(8))
-    with pytest.raises(driver.NonFiniteLossError) as error:
+    with pytest.raises(loop.NonFiniteLossError) as error:
       stages.teacher(config, str(tmp_path))
   message = str(error.value)
   assert 'teacher, step 9 (epoch 2)' in message
@@ -363,7 +363,7 @@ def test_a_teacher_that_guides_in_bfloat16_guides_nearly_the_same(
 # The guard against overfitting to the attack of training.
 
 
-def _count(state: steps.TrainState, context, batch: steps.Batch):
+def _count(state: train_state.TrainState, context, batch: train_state.Batch):
   """A step of training that does nothing but count."""
   del context
   ones = jnp.ones(len(batch.labels))
@@ -372,18 +372,18 @@ def _count(state: steps.TrainState, context, batch: steps.Batch):
   return state.replace(step=state.step + 1, params=params), sums
 
 
-_NOTHING = steps.TrainState(
+_NOTHING = train_state.TrainState(
   step=np.int32(0),
   params={'w': np.zeros(2, np.float32)},
   batch_stats={},
   opt_state=(),
-  regime_state=parallel.PerImage(()),
+  adversarial_state=parallel.PerImage(()),
 )
 # Accuracies under attack, one for each epoch; the best so far is 0.75.
 _COLLAPSE = (0.5, 0.75, 0.625, 0.125, 0.75)
 
 
-def _stage(folder: pathlib.Path, robust, max_drop: float) -> driver.Stage:
+def _stage(folder: pathlib.Path, robust, max_drop: float) -> loop.Stage:
   """Epochs of four steps, with accuracies under attack that are given."""
 
   def validate(state):
@@ -393,11 +393,11 @@ def _stage(folder: pathlib.Path, robust, max_drop: float) -> driver.Stage:
       return {'accuracy': 1.0, 'selection': 1.0}
     return {'adversarial_accuracy': accuracy, 'selection': accuracy}
 
-  return driver.Stage(
+  return loop.Stage(
     name='teacher',
     directory=folder,
     step=_count,
-    schedule=feeds.Schedule(
+    schedule=loader.Schedule(
       order=lambda epoch: np.arange(8, dtype=np.int32).reshape(4, 2),
       parts=(2,),
       epochs=len(robust),
@@ -411,10 +411,10 @@ def _stage(folder: pathlib.Path, robust, max_drop: float) -> driver.Stage:
   )
 
 
-def _run_stage(stage: driver.Stage) -> driver.Result:
+def _run_stage(stage: loop.Stage) -> loop.Result:
   split = Split(np.zeros((8, 2, 2, 1), np.uint8), np.zeros(8, np.int32))
-  feed = feeds.Resident(split)
-  return driver.run(stage, _NOTHING, (), feed, parallel.devices(1))
+  data_loader = loader.Resident(split)
+  return loop.run(stage, _NOTHING, (), data_loader, parallel.devices(1))
 
 
 def test_a_stage_that_overfits_to_its_attack_ends_and_names_the_numbers(
@@ -433,11 +433,11 @@ def test_a_stage_that_overfits_to_its_attack_ends_and_names_the_numbers(
   (warning,) = warnings
   for part in ('teacher', '75.0', '12.5 %', 'epoch 4', 'best checkpoint'):
     assert part in warning
-  best = driver.restore(tmp_path, _NOTHING, 'best')
+  best = loop.restore(tmp_path, _NOTHING, 'best')
   assert best.step == 8
   np.testing.assert_array_equal(best.state.params['w'], 8)
   # What it has become is not saved.
-  assert driver.restore(tmp_path, _NOTHING, 'last').step == 12
+  assert loop.restore(tmp_path, _NOTHING, 'last').step == 12
 
 
 @pytest.mark.parametrize(
@@ -480,7 +480,7 @@ def test_a_stage_killed_around_its_collapse_comes_to_the_same_end(
 
   assert found.collapse == expected.collapse
   assert found.state.step == expected.state.step
-  best = driver.restore(broken.directory, _NOTHING, 'best')
+  best = loop.restore(broken.directory, _NOTHING, 'best')
   assert best.step == 8
   _assert_same_log(whole.directory, broken.directory)
 
@@ -572,7 +572,7 @@ def test_a_teacher_of_streamed_images_stopped_goes_on_to_the_same_bits(
     max_test=0,
     workers=0,
   )
-  config.teacher.regime.name = 'standard'
+  config.teacher.adversarial_training.name = 'standard'
   config.teacher.optimization.batch_size = 8
   config.search.optimization.batch_size = 8
   config.train.optimization.batch_size = 8

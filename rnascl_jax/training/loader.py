@@ -79,7 +79,7 @@ class Schedule:
     return np.concatenate(found)
 
 
-class Feed(Protocol):
+class Loader(Protocol):
   """Images for the steps of a stage.
 
   Attributes:
@@ -98,7 +98,7 @@ class Feed(Protocol):
     compiled programs are kept by it.
 
     Args:
-      data: the feed's.
+      data: the loader's.
       given: what a dispatch has for the step.
     """
     ...
@@ -204,7 +204,7 @@ def _placed(
   own = schedule.positions(over)
   for count, rows in schedule.rows(first_step):
     # So named in profiles.
-    with jax.profiler.TraceAnnotation('feed'):
+    with jax.profiler.TraceAnnotation('data_loader'):
       batches = [next(stream) for _ in range(count)]
       arrays = [np.stack(x) for x in zip(*batches, strict=True)]
       arrays.append(rows[:, own].astype(np.int32))
@@ -259,7 +259,7 @@ def _ahead(
     except BaseException as error:
       offer((None, error))
 
-  thread = threading.Thread(target=make, daemon=True, name='feed')
+  thread = threading.Thread(target=make, daemon=True, name='data_loader')
   thread.start()
   try:
     while True:

@@ -1,0 +1,127 @@
+"""The loss of every step: of training, of both halves of a search, of teachers.
+
+  L = CE + kl_weight KL + gamma L_attn                     eq. (4)
+  L = CE + kl_weight KL + gamma L_attn + beta KL(p, p') + L_CAC   eq. (6)
+
+Eq. (2) multiplies the first by the network's cost: it is another `objective` of
+the same terms. An adversarial method says which view of an image, x or x', each
+term is computed on. The teacher always sees x.
+
+Reference:
+  Nath et al., RNAS-CL, IJCV 2024, sections 3.4 and 3.5.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnascl_jax import losses
+from rnascl_jax.base import Array, PyTree
+from rnascl_jax.distillation import compare
+from rnascl_jax.distillation.methods import Images
+from rnascl_jax.models import networks
+from rnascl_jax.runtime import metrics
+from rnascl_jax.training.train_state import Context, Examples, Recipe
+
+# Keys of the attack on an image are folded with replays, which are fewer.
+_METHOD_KEY = 2**31
+
+
+class Aux(NamedTuple):
+  """What the loss gives beside its mean.
+
+  Attributes:
+    batch_stats: running statistics after its passes.
+    metrics: for each name an array [B], `loss` and `accuracy` among them.
+    memory_update: of the distillation method, leaves [B, ...].
+  """
+
+  batch_stats: PyTree
+  metrics: dict[str, Array]
+  memory_update: PyTree
+
+
+def loss_fn(
+  trained: tuple[PyTree, PyTree],
+  images_adv: Array,
+  batch_stats: PyTree,
+  examples: Examples,
+  *,
+  recipe: Recipe,
+  context: Context,
+  memory: PyTree = (),
+  tutors: PyTree = (),
+  masks: tuple = (),
+  objective: Callable[..., Array] = losses.training_objective,
+) -> tuple[Array, Aux]:
+  """Computes the mean loss over examples, for `jax.grad`.
+
+  Args:
+    trained: parameters of the network, and projections of the method.
+    images_adv: [B, H, W, C], adversarial views x' of the images x.
+    batch_stats: running statistics before.
+    examples: B images, and what the teacher says of them.
+    recipe: of the step.
+    context: of the stage.
+    memory: of the distillation method.
+    tutors: tutor weights [S, T], if layers are compared.
+    masks: of a supernet, one entry; empty for other networks.
+    objective: (terms, kl_weight=, gamma=) -> [B].
+
+  Returns:
+    A scalar, and what else comes out of the same passes.
+  """
+  params, projections = trained
+  method = recipe.adversarial
+  network = networks.functional(recipe.net, *masks)
+
+  # All passes are in training mode; their order is that of BatchNorm's updates.
+  views = {'adversarial': images_adv}
+  if method.needs_clean:
+    views = {'clean': examples.images} | views
+  outputs = {}
+  for view, images in views.items():
+    outputs[view], batch_stats = network(
+      params, batch_stats, images, train=True
+    )
+  if method.clean_again:
+    _, batch_stats = network(params, batch_stats, examples.images, train=True)
+  labelled = outputs[method.labels_on]
+  distilled = outputs[method.distill_on]
+
+  cross_entropy = losses.cross_entropy(labelled.logits, examples.labels)
+  keys = jax.vmap(jax.random.fold_in, (0, None))(examples.keys, _METHOD_KEY)
+  compared = compare.terms(
+    recipe.distillation,
+    distilled,
+    examples.teacher,
+    Images(keys, examples.labels, examples.indices),
+    tutors=tutors,
+    projections=projections,
+    memory=memory,
+  )
+  robust = jnp.zeros_like(cross_entropy)
+  if method.robust_term is not None:
+    robust = method.robust_term(
+      outputs['clean'].logits, outputs['adversarial'].logits
+    )
+  terms = losses.Terms(cross_entropy, compared.kl, compared.attention, robust)
+  loss = objective(terms, kl_weight=context.kl_weight, gamma=context.gamma)
+
+  values = {
+    'loss': loss,
+    'accuracy': metrics.accuracy(labelled.logits, examples.labels),
+    'cross_entropy': cross_entropy,
+    'kl': compared.kl,
+    'attention': compared.attention,
+  }
+  for view in views:
+    if view != method.labels_on:
+      values[f'{view}_accuracy'] = metrics.accuracy(
+        outputs[view].logits, examples.labels
+      )
+  if method.robust_term is not None:
+    values['robust_term'] = robust
+  return jnp.mean(loss), Aux(batch_stats, values, compared.memory_update)

@@ -1,0 +1,190 @@
+"""What a training step takes and gives: its recipe, its state, its images."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rnascl_jax.base import Array, Key, PyTree, Variables
+from rnascl_jax.distillation import compare
+from rnascl_jax.distillation.compare import Compared, Distillation
+from rnascl_jax.runtime import metrics, parallel
+from rnascl_jax.training.adversarial.method import AdversarialMethod
+
+# One image [H, W, C] in [0, 1] and a key -> an image of the same shape.
+Augment = Callable[[Key, Array], Array]
+# Labels of all training images, for a method without a memory of them.
+_NO_LABELS = np.zeros(0, np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """What a step trains, and how.
+
+  Attributes:
+    net: the network, with BatchNorm over `parallel.AXIS`.
+    optimizer: of the weights.
+    adversarial: on which views of the images the network is trained.
+    distillation: how it is compared with a teacher.
+    augment: changes one image at random.
+    accumulate: parts of this device's share of a batch that go through the
+      networks one after another; their number divides the share.
+  """
+
+  net: nn.Module
+  optimizer: optax.GradientTransformation
+  adversarial: AdversarialMethod
+  distillation: Distillation
+  augment: Augment
+  accumulate: int = 1
+
+
+class TrainState(flax.struct.PyTreeNode):
+  """All that training changes.
+
+  Attributes:
+    step: int32 scalar, steps done.
+    params: of the network.
+    batch_stats: running statistics of BatchNorm.
+    opt_state: of the optimizer of the weights and projections.
+    adversarial_state: of the adversarial method, an entry for each image of a
+      batch.
+    projections: parameters of the distillation method, or `()`.
+    memory: of the distillation method, the same on all devices, or `()`.
+  """
+
+  step: Array
+  params: PyTree
+  batch_stats: PyTree
+  opt_state: PyTree
+  adversarial_state: parallel.PerImage
+  projections: PyTree = ()
+  memory: PyTree = ()
+
+  @property
+  def variables(self) -> Variables:
+    return {'params': self.params, 'batch_stats': self.batch_stats}
+
+
+class Context(flax.struct.PyTreeNode):
+  """What a stage uses and does not change; arrays, so nothing recompiles.
+
+  Attributes:
+    seed: uint32 scalar; with the step it decides every random draw.
+    teacher: variables of the teacher, or `()`.
+    tutors: [S, T] one-hot tutor weights of the training phase, or `()`.
+    kl_weight: scalar, weight of the distillation method.
+    gamma: scalar, weight of the layer loss.
+  """
+
+  seed: Array
+  teacher: PyTree
+  tutors: PyTree
+  kl_weight: Array
+  gamma: Array
+
+
+class Batch(NamedTuple):
+  """One device's share of a batch.
+
+  Attributes:
+    images: [B, H, W, C] uint8.
+    labels: [B] int32.
+    positions: [B] int32, where the images stand in the global batch.
+    indices: [B] int32, where they stand in the training split, or `()` if no
+      method needs them.
+  """
+
+  images: Array
+  labels: Array
+  positions: Array
+  indices: PyTree = ()
+
+
+class Examples(NamedTuple):
+  """What the loss knows of each image of a batch, or of a part of it.
+
+  Attributes:
+    keys: [B], random keys.
+    images: [B, H, W, C] in [0, 1].
+    labels: [B] int32.
+    indices: as in `Batch`.
+    teacher: the teacher's answer, or None.
+  """
+
+  keys: Key
+  images: Array
+  labels: Array
+  indices: PyTree
+  teacher: Compared | None
+
+
+def init_state(
+  recipe: Recipe,
+  key: Key,
+  image_shape: tuple[int, ...],
+  batch_size: int,
+  labels: np.ndarray = _NO_LABELS,
+) -> TrainState:
+  """Makes the state before the first step, on the host's default device.
+
+  Args:
+    recipe: of the step.
+    key: of the weights.
+    image_shape: (H, W, C).
+    batch_size: images of a global batch that move the weights.
+    labels: [N] of all training images, for methods with a memory of them.
+  """
+  images = jnp.zeros((1, *image_shape))
+  init = jax.jit(lambda k: recipe.net.init(k, images, train=False))
+  return start_from(recipe, init(key), image_shape, batch_size, key, labels)
+
+
+def start_from(
+  recipe: Recipe,
+  variables: Variables,
+  image_shape: tuple[int, ...],
+  batch_size: int,
+  key: Key | None = None,
+  labels: np.ndarray = _NO_LABELS,
+) -> TrainState:
+  """Makes the state before the first step from the weights of a network.
+
+  Args:
+    recipe: of the step.
+    variables: of the network.
+    image_shape: (H, W, C).
+    batch_size: images of a global batch that move the weights.
+    key: of the distillation method's projections and memory.
+    labels: [N] of all training images, for methods with a memory of them.
+  """
+  projections, memory = compare.init(
+    recipe.distillation,
+    recipe.net,
+    jax.random.fold_in(jax.random.key(0) if key is None else key, 1),
+    image_shape,
+    labels,
+  )
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=variables['params'],
+    batch_stats=variables.get('batch_stats', {}),
+    opt_state=recipe.optimizer.init((variables['params'], projections)),
+    adversarial_state=parallel.PerImage(
+      recipe.adversarial.init((batch_size, *image_shape))
+    ),
+    projections=projections,
+    memory=memory,
+  )
+
+
+def sum_up(values: dict[str, Array]) -> dict[str, Array]:
+  """Adds metrics [B] up over this device's images and over all devices."""
+  mask = jnp.ones_like(values['loss'], bool)
+  return parallel.psum(metrics.masked_sums(values, mask))
