@@ -43,16 +43,16 @@ def _signal_in_step(step: int, number: int) -> None:
   """Sends the second process a signal."""
   collect = _collect
 
-  def collect_and_signal(runner, queue):
-    before = runner._at.step
-    collect(runner, queue)
-    if before < step <= runner._at.step and not processes.is_main():
+  def collect_and_signal(record, *dispatch):
+    before = record.step
+    collect(record, *dispatch)
+    if before < step <= record.step and not processes.is_main():
       os.kill(os.getpid(), number)
 
-  loop._Runner._collect = collect_and_signal
+  loop._Record.collect = collect_and_signal
 
 
-_collect = loop._Runner._collect
+_collect = loop._Record.collect
 
 
 def _say(folder: pathlib.Path, name: str, error: BaseException) -> None:

@@ -75,7 +75,7 @@ class Compared(NamedTuple):
   maps: Array
 
 
-class Terms(NamedTuple):
+class TeacherTerms(NamedTuple):
   """What comparing a student with a teacher gives.
 
   Attributes:
@@ -179,7 +179,7 @@ def terms(
   tutors: PyTree = (),
   projections: PyTree = (),
   memory: PyTree = (),
-) -> Terms:
+) -> TeacherTerms:
   """Computes the terms of eqs. (2) and (4) that need a teacher.
 
   Args:
@@ -196,7 +196,7 @@ def terms(
   """
   zeros = jnp.zeros_like(student.logits[:, 0])
   if teacher is None:
-    return Terms(zeros, zeros)
+    return TeacherTerms(zeros, zeros)
   compared = select(distillation, student)
   kl, memory_update = distillation.method.loss(
     projections,
@@ -211,4 +211,4 @@ def terms(
       compared.maps, teacher.maps, tutors
     )
   # A memory is not trained.
-  return Terms(kl, attention, jax.lax.stop_gradient(memory_update))
+  return TeacherTerms(kl, attention, jax.lax.stop_gradient(memory_update))

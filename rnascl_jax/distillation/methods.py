@@ -136,14 +136,14 @@ def vid() -> Method:
     params: PyTree, memory: PyTree, student: Taps, teacher: Taps, images: Images
   ):
     del memory, images
-    found = cast(
+    predictions = cast(
       tuple[projections.Regression, ...],
       net.apply({'params': params}, student, teacher),
     )
-    last = teacher[-len(found) :]
+    last = teacher[-len(predictions) :]
     values = [
       losses.vid(regression.mean, target, regression.rho)
-      for regression, target in zip(found, last, strict=True)
+      for regression, target in zip(predictions, last, strict=True)
     ]
     return functools.reduce(operator.add, values), ()
 
@@ -188,8 +188,8 @@ def crd(
     teacher: Array,
     images: Images,
   ):
-    found = net.apply({'params': params}, student, teacher)
-    own, wanted = cast(tuple[Array, Array], found)
+    predictions = net.apply({'params': params}, student, teacher)
+    own, wanted = cast(tuple[Array, Array], predictions)
     others = losses.draw_negatives(
       images.keys, images.labels, memory.table, count=num_negatives
     )

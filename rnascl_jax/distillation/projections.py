@@ -10,8 +10,8 @@ Example:
   >>> student, teacher = [jnp.ones((2, 8, 8, 3))], [jnp.ones((2, 4, 4, 5))]
   >>> net = projections.Regressors()
   >>> variables = net.init(jax.random.key(0), student, teacher)
-  >>> for found in net.apply(variables, student, teacher):
-  ...   print(found.mean.shape, jax.nn.softplus(found.rho).round(3))
+  >>> for regression in net.apply(variables, student, teacher):
+  ...   print(regression.mean.shape, jax.nn.softplus(regression.rho).round(3))
   (2, 4, 4, 5) [5. 5. 5. 5. 5.]
 
 References:

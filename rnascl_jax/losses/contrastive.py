@@ -145,11 +145,11 @@ def crd(
     jnp.stack([jnp.mean(jnp.exp(s), axis=-1) for s in scores], axis=-1)
   )
   normalisers = _normalisers(memory, means, axis_name)
-  found = [
+  values = [
     _nce(s - jnp.log(z), len(memory.student))
     for s, z in zip(scores, normalisers, strict=True)
   ]
-  return sum(found[1:], found[0]), lax.stop_gradient(
+  return sum(values[1:], values[0]), lax.stop_gradient(
     MemoryUpdate(student, teacher, means)
   )
 

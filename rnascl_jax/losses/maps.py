@@ -43,11 +43,11 @@ def attention_transfer(
   Returns:
     [B], non-negative; a pair adds at most 2 / (H W).
   """
-  found = []
+  distances = []
   for pair in stages.pair(student, teacher):
     s, t = map(_attend, stages.same_size(*pair))
-    found.append(jnp.mean(jnp.square(s - t), axis=-1))
-  return jnp.sum(jnp.stack(found), axis=0)
+    distances.append(jnp.mean(jnp.square(s - t), axis=-1))
+  return jnp.sum(jnp.stack(distances), axis=0)
 
 
 def _attend(x: Array) -> Array:

@@ -128,5 +128,5 @@ def _largest(logits: Array, count: int) -> list[Array]:
 
 def _pick(logits: Array, classes: Array) -> Array:
   """[B], of each example the logit of a class."""
-  chosen = classes[:, None] == jnp.arange(logits.shape[-1])[None]
-  return jnp.sum(jnp.where(chosen, logits, 0.0), axis=-1)
+  is_class = classes[:, None] == jnp.arange(logits.shape[-1])[None]
+  return jnp.sum(jnp.where(is_class, logits, 0.0), axis=-1)

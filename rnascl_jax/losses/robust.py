@@ -116,14 +116,14 @@ def cac(
   sure = confident(logits, adv_logits, threshold=threshold)
   pull = kl.kl_divergence(target, logits)
   pull += kl.kl_divergence(target, adv_logits)
-  found = jnp.where(sure, pull, 0.0)
+  loss = jnp.where(sure, pull, 0.0)
   if not only_confident:
-    return found
-  share = jnp.mean(sure.astype(found.dtype))
+    return loss
+  share = jnp.mean(sure.astype(loss.dtype))
   if axis_name is not None:
     share = lax.pmean(share, axis_name)
   # Where the share is 0, so is what is divided.
-  return found / jnp.where(share > 0, share, 1.0)
+  return loss / jnp.where(share > 0, share, 1.0)
 
 
 def robust_term(

@@ -56,8 +56,8 @@ class Network(nn.Module):
     raise NotImplementedError
 
   def __call__(self, images: Array, *, train: bool) -> tuple[Array, Taps]:
-    found = self.represent(images, train=train)
-    return found.logits, found.taps
+    outputs = self.represent(images, train=train)
+    return outputs.logits, outputs.taps
 
 
 def apply(
@@ -86,8 +86,8 @@ def represent(net: nn.Module, variables: Variables, images: Array) -> Outputs:
     variables: its parameters and BatchNorm statistics.
     images: [B, H, W, C] in [0, 1].
   """
-  found = net.apply(variables, images, train=False, method='represent')
-  return cast(Outputs, found)
+  outputs = net.apply(variables, images, train=False, method='represent')
+  return cast(Outputs, outputs)
 
 
 def functional(

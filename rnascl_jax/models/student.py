@@ -74,8 +74,8 @@ class Student(networks.Network):
     self, images: Array, masks: Masks | None = None, *, train: bool
   ) -> tuple[Array, Taps]:
     """Classifies images: logits and taps of `represent`."""
-    found = self.represent(images, masks, train=train)
-    return found.logits, found.taps
+    outputs = self.represent(images, masks, train=train)
+    return outputs.logits, outputs.taps
 
   @nn.compact
   def represent(

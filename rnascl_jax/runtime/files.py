@@ -37,7 +37,9 @@ _NON_FINITE = {
   '-Infinity': -math.inf,
 }
 
-
+# Of the workdirs that this version writes, and who wrote the earlier ones.
+WORKDIR_FORMAT = 2
+_VERSIONS = {1: 'version 0.1'}
 # What to do about a file that the next run writes again.
 REMEDY = 'Restore it from a copy, or delete it and run the same command again.'
 # What JSON, NumPy and zip files raise, and whoever takes their content apart,
@@ -174,6 +176,37 @@ def read_json(path: Path, *keys: str, remedy: str = REMEDY) -> dict[str, Any]:
     value = from_json(json.loads(pathlib.Path(path).read_bytes()))
     _check_names(value, keys)
   return value
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+  """Writes a run's config.json, with the format of its workdir."""
+  write_json(
+    pathlib.Path(folder) / 'config.json', {**config, 'format': WORKDIR_FORMAT}
+  )
+
+
+def read_config(folder: Path, *, remedy: str = REMEDY) -> dict[str, Any]:
+  """Reads a run's config.json, without the format of its workdir.
+
+  Args:
+    folder: the workdir.
+    remedy: as in `read_json`.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    DamagedFileError: it is damaged.
+    ValueError: the workdir is of another format.
+  """
+  config = read_json(pathlib.Path(folder) / 'config.json', remedy=remedy)
+  found = config.pop('format', 1)
+  if found != WORKDIR_FORMAT:
+    version = _VERSIONS.get(found, 'a newer version')
+    raise ValueError(
+      f'{os.fspath(folder)} was made by {version} of rnascl_jax, whose fields '
+      'and checkpoints have other names: read it or go on with that version, '
+      'or use another --workdir.'
+    )
+  return config
 
 
 def read_npz(

@@ -9,10 +9,10 @@ Example:
   >>> from rnascl_jax.search import arch_params, architecture, spaces
   >>> space = spaces.from_stages([1], [(4, 2)], [1])
   >>> params = arch_params.init_arch_params(space, 4, 2)
-  >>> found = architecture.derive(space, params, ('conv1', 'conv2'))
-  >>> found.features, found.tutors
+  >>> arch = architecture.derive(space, params, ('conv1', 'conv2'))
+  >>> arch.features, arch.tutors
   ((4,), (0, 0, 0, 0))
-  >>> architecture.from_dict(architecture.to_dict(found)) == found
+  >>> architecture.from_dict(architecture.to_dict(arch)) == arch
   True
 """
 
@@ -113,16 +113,16 @@ def derive(
   return Architecture(space, features, tutors, names, tuple(teacher_layers))
 
 
-def tutor_weights(found: Architecture) -> Array:
+def tutor_weights(arch: Architecture) -> Array:
   """The one-hot weights g_ij of the training phase, [S, T]."""
   return jax.nn.one_hot(
-    jnp.array(found.tutors, jnp.int32), len(found.teacher_layers)
+    jnp.array(arch.tutors, jnp.int32), len(arch.teacher_layers)
   )
 
 
-def to_dict(found: Architecture) -> dict[str, Any]:
+def to_dict(arch: Architecture) -> dict[str, Any]:
   """The architecture as numbers, strings, lists and dicts."""
-  space = found.space
+  space = arch.space
   return {
     'format': FORMAT,
     'stem': space.stem_features,
@@ -143,8 +143,8 @@ def to_dict(found: Architecture) -> dict[str, Any]:
       }
       for block, width, entering in zip(
         space.blocks,
-        found.features,
-        (space.stem_features, *found.features[:-1]),
+        arch.features,
+        (space.stem_features, *arch.features[:-1]),
         strict=True,
       )
     ],
@@ -152,11 +152,11 @@ def to_dict(found: Architecture) -> dict[str, Any]:
       {
         'layer': name,
         'tutor': tutor,
-        'tutor_layer': found.teacher_layers[tutor],
+        'tutor_layer': arch.teacher_layers[tutor],
       }
-      for name, tutor in zip(found.student_layers, found.tutors, strict=True)
+      for name, tutor in zip(arch.student_layers, arch.tutors, strict=True)
     ],
-    'teacher_layers': list(found.teacher_layers),
+    'teacher_layers': list(arch.teacher_layers),
   }
 
 

@@ -279,7 +279,7 @@ def fit(
     name=name,
     directory=folder,
     step=step,
-    schedule=loader.Schedule(
+    schedule=loader.BatchSchedule(
       order=lambda done: batches.batch_order(seed, done, examples, sum(parts)),
       parts=parts,
       epochs=spec.epochs,

@@ -64,6 +64,7 @@ def open_workdir(folder: pathlib.Path, settings: Settings) -> Iterator[None]:
 
   Raises:
     ValueError: if the folder is of another config; it lists the differences.
+      Or if it was made by a version with another format.
       Or if some process does not see what the main process writes.
     DamagedFileError: if config.json or provenance.json is damaged.
     HeldError: if it has a writer already, on the main process.
@@ -91,17 +92,16 @@ def _take(
   # Another run may have begun there in the meantime.
   _compare(folder, settings)
   lock.remove_temporary(folder)
-  files.write_json(folder / 'config.json', dataclasses.asdict(settings))
+  files.write_config(folder, dataclasses.asdict(settings))
 
 
 def _compare(folder: pathlib.Path, settings: Settings) -> None:
   """Raises if the folder is of another config, or does not say of which."""
   _provenance(folder)
-  saved = folder / 'config.json'
-  if not saved.exists():
+  if not (folder / 'config.json').exists():
     return
   config = dataclasses.asdict(settings)
-  before = flat(files.read_json(saved, remedy=_UNKNOWN))
+  before = flat(files.read_config(folder, remedy=_UNKNOWN))
   now = flat(config)
   differences = [
     f'{name}: {before.get(name)!r} there, {now.get(name)!r} here'

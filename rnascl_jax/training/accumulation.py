@@ -86,29 +86,29 @@ def run(
   return carry, join(results)
 
 
-def gradient(
-  function: Gradient, params: PyTree, carry: Any, arrays: PyTree, parts: int
-) -> tuple[PyTree, Any, PyTree]:
-  """The mean of the parts' gradients; only their sum is kept.
+def mean_gradient(function: Gradient, params: PyTree, parts: int) -> Gradient:
+  """Makes a gradient of a batch one of its parts; only their sum is kept.
 
   Args:
     function: see `Gradient`.
     params: what the gradient is by, for its shape.
-    carry: what the first part starts from, such as running statistics.
-    arrays: leaves [B, ...].
-    parts: how many; with one the function is simply called.
+    parts: how many; with one the function itself is returned.
 
   Returns:
-    The gradient, the last carry, and the results of all images [B, ...].
+    A function of the same kind, of all images [B, ...]. The carry goes from
+    part to part, such as running statistics.
   """
   if parts == 1:
-    return function(carry, arrays)
+    return function
 
-  def add(so_far, arrays):
-    total, carry = so_far
-    slope, carry, results = function(carry, arrays)
-    return (jax.tree.map(jnp.add, total, slope), carry), results
+  def in_parts(carry: Any, arrays: PyTree) -> tuple[PyTree, Any, PyTree]:
+    def add(so_far, arrays):
+      total, carry = so_far
+      gradient, carry, results = function(carry, arrays)
+      return (jax.tree.map(jnp.add, total, gradient), carry), results
 
-  start = jax.tree.map(jnp.zeros_like, params), carry
-  (total, carry), results = run(add, start, arrays, parts)
-  return jax.tree.map(lambda x: x / parts, total), carry, results
+    start = jax.tree.map(jnp.zeros_like, params), carry
+    (total, carry), results = run(add, start, arrays, parts)
+    return jax.tree.map(lambda x: x / parts, total), carry, results
+
+  return in_parts

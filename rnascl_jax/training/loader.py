@@ -30,7 +30,7 @@ Dispatch = tuple[int, tuple[PyTree, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
+class BatchSchedule:
   """Which images each step of a stage sees.
 
   Attributes:
@@ -71,12 +71,12 @@ class Schedule:
 
   def positions(self, over: Sequence[jax.Device]) -> np.ndarray:
     """Places in a global batch of this process's images, part by part."""
-    found, offset = [], 0
+    positions, offset = [], 0
     for part in self.parts:
       own = parallel.share(np.arange(offset, offset + part), over)
-      found.append(own.reshape(-1))
+      positions.append(own.reshape(-1))
       offset += part
-    return np.concatenate(found)
+    return np.concatenate(positions)
 
 
 class Loader(Protocol):
@@ -91,7 +91,7 @@ class Loader(Protocol):
   waited: float
 
   @staticmethod
-  def read(data: PyTree, given: PyTree, /) -> tuple[Array, Array, Array]:
+  def read(data: PyTree, rows: PyTree, /) -> tuple[Array, Array, Array]:
     """On a device: a step's images uint8 [B, H, W, C], labels [B], indices [B].
 
     The indices are those in the training split. A function of a module, as
@@ -99,12 +99,12 @@ class Loader(Protocol):
 
     Args:
       data: the loader's.
-      given: what a dispatch has for the step.
+      rows: what a dispatch has for the step.
     """
     ...
 
   def dispatches(
-    self, schedule: Schedule, first_step: int, over: Sequence[jax.Device]
+    self, schedule: BatchSchedule, first_step: int, over: Sequence[jax.Device]
   ) -> Generator[Dispatch, None, None]:
     """Yields dispatches from a step to the end; to be closed."""
     ...
@@ -131,7 +131,7 @@ class Resident:
     return data.images[rows], data.labels[rows], rows
 
   def dispatches(
-    self, schedule: Schedule, first_step: int, over: Sequence[jax.Device]
+    self, schedule: BatchSchedule, first_step: int, over: Sequence[jax.Device]
   ) -> Generator[Dispatch, None, None]:
     bounds = np.cumsum(schedule.parts)[:-1]
     for count, rows in schedule.rows(first_step):
@@ -165,14 +165,14 @@ class Streamed:
 
   @staticmethod
   def read(
-    data: PyTree, given: tuple[Array, Array, Array], /
+    data: PyTree, rows: tuple[Array, Array, Array], /
   ) -> tuple[Array, Array, Array]:
     """Images, labels and indices that came with the dispatch."""
     del data
-    return given
+    return rows
 
   def dispatches(
-    self, schedule: Schedule, first_step: int, over: Sequence[jax.Device]
+    self, schedule: BatchSchedule, first_step: int, over: Sequence[jax.Device]
   ) -> Generator[Dispatch, None, None]:
     from rnascl_jax.data import streaming  # Not every run has Grain to start.
 
@@ -194,7 +194,7 @@ class Streamed:
 
 def _placed(
   stream: Iterator[Split],
-  schedule: Schedule,
+  schedule: BatchSchedule,
   first_step: int,
   over: Sequence[jax.Device],
 ) -> Iterator[Dispatch]:
@@ -209,8 +209,8 @@ def _placed(
       arrays = [np.stack(x) for x in zip(*batches, strict=True)]
       arrays.append(rows[:, own].astype(np.int32))
       parts = zip(*(np.split(x, bounds, axis=1) for x in arrays), strict=True)
-      given = tuple(_split(part, over) for part in parts)
-    yield count, given
+      dispatch = tuple(_split(part, over) for part in parts)
+    yield count, dispatch
 
 
 def _split(

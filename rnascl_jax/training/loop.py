@@ -21,7 +21,7 @@ import math
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -39,11 +39,17 @@ from rnascl_jax.runtime import (
   signals,
 )
 from rnascl_jax.training import loader
-from rnascl_jax.training.loader import Dispatch, Loader, Schedule
+from rnascl_jax.training.loader import BatchSchedule, Loader
 from rnascl_jax.training.train_state import Batch
 
-# Dispatches that may wait in the queue before the host waits for the oldest.
+# Dispatches that may run before the host waits for the oldest.
 _IN_FLIGHT = 2
+_OVERFITTED = (
+  '%s has overfitted to the attack it is trained on: its accuracy under PGD on '
+  'the validation images fell from %.1f to %.1f %% (epoch %d). Training ends, '
+  'and its best checkpoint is used. A smaller step of the attack or a lower '
+  'learning rate may help.'
+)
 
 
 class NonFiniteLossError(RuntimeError):
@@ -71,14 +77,14 @@ class Stage:
   name: str
   directory: pathlib.Path
   step: Callable[..., tuple[PyTree, dict[str, Array]]]
-  schedule: Schedule
+  schedule: BatchSchedule
   checkpoint_every: int
   validate: Callable[[PyTree], dict[str, float]]
   annotate: Callable[[PyTree, int], dict[str, float]]
   max_drop: float = 0.0
 
 
-class Result(NamedTuple):
+class TrainingResult(NamedTuple):
   """What a stage has come to.
 
   Attributes:
@@ -100,7 +106,7 @@ def make_dispatch(
   over: tuple[jax.Device, ...],
   read: Callable[..., tuple[Array, Array, Array]] = loader.Resident.read,
 ) -> Callable[..., Any]:
-  """Maps steps over devices: (state, context, data, given) -> (state, sums).
+  """Maps steps over devices: (state, context, data, rows) -> (state, sums).
 
   Stages that share a step share the compiled program.
 
@@ -110,7 +116,7 @@ def make_dispatch(
     read: of a data_loader, whose data and dispatches the program is given.
   """
 
-  def run(state, context, data, given):
+  def run(state, context, data, rows):
     def one(state, parts):
       batches, offset = [], 0
       for part in parts:
@@ -120,46 +126,12 @@ def make_dispatch(
         offset += labels.shape[0] * len(over)
       return step(state, context, *batches)
 
-    if jax.tree.leaves(given)[0].shape[0] > 1:
-      return lax.scan(one, state, given)
-    state, sums = one(state, jax.tree.map(lambda x: x[0], given))
+    if jax.tree.leaves(rows)[0].shape[0] > 1:
+      return lax.scan(one, state, rows)
+    state, sums = one(state, jax.tree.map(lambda x: x[0], rows))
     return state, jax.tree.map(lambda x: x[None], sums)
 
   return parallel.pmap(run, over, donate=(0,))
-
-
-@functools.lru_cache(maxsize=2)
-def _ballot(over: tuple[jax.Device, ...]) -> Callable[..., Any]:
-  """Counts devices whose process was asked to stop."""
-  return parallel.pmap(parallel.psum, over)
-
-
-@dataclasses.dataclass
-class _Position:
-  """Where a run stands.
-
-  Attributes:
-    step: steps done.
-    sums: metrics of the open epoch.
-    seconds: of all processes before this one.
-    robust: the best `adversarial_accuracy` so far, or None.
-  """
-
-  step: int
-  sums: dict[str, list[float]]
-  seconds: float
-  robust: float | None = None
-
-  def extend(self, sums: dict[str, np.ndarray]) -> None:
-    for name, values in sums.items():
-      self.sums.setdefault(name, []).extend(float(v) for v in values)
-
-
-def _means(sums: dict[str, list[float]]) -> dict[str, float]:
-  """Metrics of an epoch, from those of its steps."""
-  totals = {name: math.fsum(values) for name, values in sums.items()}
-  count = totals.pop('count')
-  return {name: total / count for name, total in totals.items()}
 
 
 def run(
@@ -168,14 +140,14 @@ def run(
   context: PyTree,
   data_loader: Loader,
   over: Sequence[jax.Device],
-) -> Result:
+) -> TrainingResult:
   """Runs a stage to its end, from its last checkpoint if there is one.
 
   Args:
     stage: what to run.
     state: at step 0, on one device or the host; it has an attribute `step`.
     context: what the step uses and does not change, not replicated.
-    data_loader: images.
+    data_loader: of the images.
     over: devices.
 
   Returns:
@@ -187,13 +159,60 @@ def run(
       last good checkpoint, which the message names.
     Interrupted: after SIGTERM or SIGINT, when everything is saved.
   """
-  runner = _Runner(stage, state, context, data_loader, over)
-  with contextlib.closing(runner), signals.stop_on_signal() as stop:
-    result = runner.run(stop)
+  over, schedule = tuple(over), stage.schedule
+  dispatch = make_dispatch(stage.step, over, data_loader.read)
+  context = parallel.replicate(context, over)
+  data = parallel.replicate(data_loader.data, over)
+  with contextlib.ExitStack() as opened:
+    record = opened.enter_context(contextlib.closing(_Record(stage, over)))
+    stop = opened.enter_context(signals.stop_on_signal())
+    state = parallel.replicate(record.restore(state), over)
+    step, collapse = record.step, None
+    dispatches = opened.enter_context(
+      contextlib.closing(data_loader.dispatches(schedule, step, over))
+    )
+    # The host waits for older dispatches while the newest ones run.
+    waiting: collections.deque = collections.deque()
+    while step < schedule.steps and not collapse:
+      steps, rows = next(dispatches)
+      state, sums = dispatch(state, context, data, rows)
+      waiting.append((steps, sums, _vote(stop, over)))
+      step += steps
+      epoch, within = divmod(step, schedule.steps_per_epoch)
+      while len(waiting) > (_in_flight(over) if within else 0):
+        record.collect(*waiting.popleft())
+      if not within:
+        collapse = record.finish_epoch(state, epoch)
+      if record.is_stopping(stop) and not collapse:
+        while waiting:
+          record.collect(*waiting.popleft())
+        record.save_and_exit(state, stop)
+    final = parallel.unreplicate(state, over)
+    result = TrainingResult(final, record.seconds, data_loader.waited, collapse)
     # One that came after the last vote.
     if processes.any_true(stop.signum is not None):
       raise _interrupted(stop)
     return result
+
+
+def _in_flight(over: tuple[jax.Device, ...]) -> int:
+  """Dispatches that may run before the host waits for the oldest."""
+  # Collectives of several virtual CPU devices deadlock if they pile up.
+  return 0 if len(over) > 1 and over[0].platform == 'cpu' else _IN_FLIGHT
+
+
+@functools.lru_cache(maxsize=2)
+def _ballot(over: tuple[jax.Device, ...]) -> Callable[..., Any]:
+  """Counts devices whose process was asked to stop."""
+  return parallel.pmap(parallel.psum, over)
+
+
+def _vote(stop: signals.Stop, over: tuple[jax.Device, ...]) -> Array | None:
+  """Tells the other processes, if there are any, whether to stop."""
+  if processes.count() == 1:
+    return None
+  own = parallel.here(over)
+  return _ballot(over)(np.full(len(own), stop.signum is not None, np.int32))
 
 
 def _interrupted(stop: signals.Stop) -> signals.Interrupted:
@@ -201,119 +220,139 @@ def _interrupted(stop: signals.Stop) -> signals.Interrupted:
   return signals.Interrupted(128 + (stop.signum or signal.SIGTERM))
 
 
-class _Runner:
-  """The parts of `run` that share open files."""
+def _means(sums: dict[str, list[float]]) -> dict[str, float]:
+  """Metrics of an epoch, from those of its steps."""
+  totals = {name: math.fsum(values) for name, values in sums.items()}
+  count = totals.pop('count')
+  return {name: total / count for name, total in totals.items()}
 
-  def __init__(self, stage, state, context, data_loader, over):
-    self._stage, self._over, self._loader = stage, over, data_loader
-    self._context = parallel.replicate(context, over)
-    self._data = parallel.replicate(data_loader.data, over)
-    self._dispatch = make_dispatch(stage.step, tuple(over), data_loader.read)
+
+class _Record:
+  """What a run writes: checkpoints, metrics, progress.
+
+  Attributes:
+    step: steps done whose metrics were read.
+  """
+
+  def __init__(self, stage: Stage, over: tuple[jax.Device, ...]):
+    self._stage, self._over = stage, over
+    self.step = 0
+    # Metrics of the open epoch, and the best `adversarial_accuracy` so far.
+    self._sums: dict[str, list[float]] = {}
+    self._robust: float | None = None
     self._told_to_stop = False
-    with contextlib.ExitStack() as opened:
-      self._open(stage, state, opened)
-      self.close = opened.pop_all().close
-
-  def _open(self, stage, state, opened: contextlib.ExitStack):
-    """Opens the stage's files and finds where it stands."""
-    self._saved = opened.enter_context(
+    self._started = time.monotonic()
+    self._opened = contextlib.ExitStack()
+    self._saved = self._opened.enter_context(
       checkpoints.Checkpoints(stage.directory / 'checkpoints')
     )
-    self._at = _Position(0, {}, 0.0)
+
+  def close(self) -> None:
+    self._opened.close()
+
+  @property
+  def seconds(self) -> float:
+    """Seconds that the stage took, in all of its processes."""
+    return time.monotonic() - self._started
+
+  def restore(self, state: PyTree) -> PyTree:
+    """Finds where the stage stands, and opens its files there.
+
+    Args:
+      state: at step 0.
+
+    Returns:
+      The state of the last checkpoint, if there is one.
+    """
     if self._saved.last_step() is not None:
       restored = self._saved.restore_last(state)
-      state = restored.state
-      self._at = _Position(restored.step, **restored.extra)
-    processes.check_agreement('checkpoint', f'step={self._at.step}')
-    self._state = parallel.replicate(state, self._over)
+      state, self.step = restored.state, restored.step
+      self._sums, self._robust = (
+        restored.extra['sums'],
+        restored.extra['robust'],
+      )
+      self._started -= restored.extra['seconds']
+    processes.check_agreement('checkpoint', f'step={self.step}')
     main = processes.is_main()
     self._writer = processes.together(
       metrics.open_writer,
-      stage.directory,
-      last_step=self._at.step,
+      self._stage.directory,
+      last_step=self.step,
       is_main_process=main,
     )
-    opened.callback(self._writer.close)
+    self._opened.callback(self._writer.close)
     self._progress = progress.Progress(
-      stage.schedule.steps,
-      initial=self._at.step,
-      description=stage.name,
+      self._stage.schedule.steps,
+      initial=self.step,
+      description=self._stage.name,
       is_main_process=main,
     )
-    opened.callback(self._progress.close)
-    self._started = time.monotonic() - self._at.seconds
+    self._opened.callback(self._progress.close)
+    return state
 
-  def run(self, stop: signals.Stop) -> Result:
-    collapse = None
-    schedule, over = self._stage.schedule, self._over
-    first = self._at.step
-    given = self._loader.dispatches(schedule, first, over)
-    with contextlib.closing(given):
-      for epoch in range(first // schedule.steps_per_epoch, schedule.epochs):
-        self._run_epoch(epoch, given, stop)
-        collapse = self._finish_epoch(epoch + 1)
-        if collapse:
-          break
-        if self._is_stopping(stop):
-          self._save_and_exit(stop)
-    final = parallel.unreplicate(self._state, self._over)
-    seconds = time.monotonic() - self._started
-    return Result(final, seconds, self._loader.waited, collapse)
+  def collect(self, steps: int, sums: PyTree, votes: Array | None) -> None:
+    """Waits for a dispatch and reads its metrics."""
+    sums = parallel.unreplicate(sums)
+    if votes is not None:
+      self._told_to_stop |= bool(parallel.unreplicate(votes))
+    self._check_finite(sums)
+    for name, values in sums.items():
+      self._sums.setdefault(name, []).extend(float(v) for v in values)
+    self.step += steps
+    count = sums['count'].sum()
+    self._progress.update(
+      self.step,
+      {name: sums[name].sum() / count for name in ('loss', 'accuracy')},
+    )
 
-  def _run_epoch(
-    self, epoch: int, given: Iterator[Dispatch], stop: signals.Stop
-  ) -> None:
-    end = (epoch + 1) * self._stage.schedule.steps_per_epoch
-    queue: collections.deque = collections.deque()
-    ahead = self._at.step
-    while ahead < end:
-      steps, rows = next(given)
-      self._state, sums = self._dispatch(
-        self._state, self._context, self._data, rows
-      )
-      queue.append((steps, sums, self._vote(stop)))
-      ahead += steps
-      while len(queue) > _IN_FLIGHT or (queue and self._must_wait()):
-        self._collect(queue)
-      if self._is_stopping(stop) and ahead < end:
-        while queue:
-          self._collect(queue)
-        self._save_and_exit(stop)
-    while queue:
-      self._collect(queue)
-
-  def _vote(self, stop: signals.Stop) -> Array | None:
-    """Tells the other processes, if there are any, whether to stop."""
-    if processes.count() == 1:
-      return None
-    own = parallel.here(self._over)
-    asked = np.full(len(own), stop.signum is not None, np.int32)
-    return _ballot(tuple(self._over))(asked)
-
-  def _is_stopping(self, stop: signals.Stop) -> bool:
+  def is_stopping(self, stop: signals.Stop) -> bool:
     """Whether to stop, at the same step in all processes."""
     if processes.count() == 1:
       return stop.signum is not None
     return self._told_to_stop
 
-  def _must_wait(self) -> bool:
-    # Collectives of several virtual CPU devices deadlock if they pile up.
-    return len(self._over) > 1 and self._over[0].platform == 'cpu'
+  def finish_epoch(self, state: PyTree, done: int) -> dict[str, float] | None:
+    """Writes the epoch's metrics; validates and saves if it is time.
 
-  def _collect(self, queue: collections.deque) -> None:
-    """Waits for the oldest dispatch and reads its metrics."""
-    steps, sums, votes = queue.popleft()
-    sums = parallel.unreplicate(sums)
-    if votes is not None:
-      self._told_to_stop |= bool(parallel.unreplicate(votes))
-    self._check_finite(sums)
-    self._at.extend(sums)
-    self._at.step += steps
-    count = sums['count'].sum()
-    self._progress.update(
-      self._at.step,
-      {name: sums[name].sum() / count for name in ('loss', 'accuracy')},
+    Args:
+      state: replicated, after the epoch.
+      done: epochs.
+
+    Returns:
+      The drop that is to end the stage, if there is one; nothing is saved then.
+    """
+    stage = self._stage
+    values = {**_means(self._sums), **stage.annotate(state, done)}
+    self._sums = {}
+    self._write('train', {'epoch': done, **values})
+    if done % stage.checkpoint_every and done < stage.schedule.epochs:
+      return None
+    measured = stage.validate(state)
+    selection = measured.pop('selection')
+    if measured:
+      self._write('validation', {'epoch': done, **measured})
+    robust = measured.get('adversarial_accuracy')
+    if robust is not None:
+      before = self._robust
+      self._robust = max(robust, before or 0.0)
+      if before and stage.max_drop and robust < before - stage.max_drop:
+        logging.warning(
+          _OVERFITTED, stage.name, 100 * before, 100 * robust, done
+        )
+        return {'epoch': done, 'best': before, 'fell_to': robust}
+    self._save(state, selection)
+    return None
+
+  def save_and_exit(self, state: PyTree, stop: signals.Stop) -> NoReturn:
+    """Saves the state after the last step that was collected."""
+    if self._saved.last_step() != self.step:
+      self._save(state, None)
+    logging.info(
+      '%s was stopped after step %d and saved; the same command goes on.',
+      self._stage.name,
+      self.step,
     )
+    raise _interrupted(stop)
 
   def _check_finite(self, sums: dict[str, np.ndarray]) -> None:
     bad = ~np.isfinite(sums['loss'] + sums.get('arch_loss', 0.0))
@@ -322,7 +361,7 @@ class _Runner:
     offset = int(np.argmax(bad))
     terms = {name: float(v[offset]) for name, v in sums.items()}
     self._fail(
-      self._at.step + offset,
+      self.step + offset,
       f'the loss is not finite; sums over the batch: {terms}',
     )
 
@@ -338,74 +377,21 @@ class _Runner:
       'the learning rate or the loss weights.'
     )
 
-  def _finish_epoch(self, done: int) -> dict[str, float] | None:
-    """Writes the epoch's metrics; validates and saves if it is time.
-
-    Returns:
-      The drop that is to end the stage, if there is one; nothing is saved then.
-    """
-    stage = self._stage
-    values = {
-      **_means(self._at.sums),
-      **stage.annotate(self._state, done),
-    }
-    self._at.sums = {}
-    self._write('train', {'epoch': done, **values})
-    if done % stage.checkpoint_every and done < stage.schedule.epochs:
-      return None
-    measured = stage.validate(self._state)
-    selection = measured.pop('selection')
-    if measured:
-      self._write('validation', {'epoch': done, **measured})
-    robust = measured.get('adversarial_accuracy')
-    if robust is not None:
-      before = self._at.robust
-      self._at.robust = max(robust, before or 0.0)
-      if before and stage.max_drop and robust < before - stage.max_drop:
-        return self._collapsed(done, before, robust)
-    self._save(selection)
-    return None
-
   def _write(self, split: str, values: dict[str, float]) -> None:
     """Writes metrics on the main process; a full disk ends all of them."""
-    processes.on_main(self._writer.write, self._at.step, values, split=split)
+    processes.on_main(self._writer.write, self.step, values, split=split)
 
-  def _collapsed(
-    self, epoch: int, before: float, now: float
-  ) -> dict[str, float]:
-    logging.warning(
-      '%s has overfitted to the attack it is trained on: its accuracy under '
-      'PGD on the validation images fell from %.1f to %.1f %% (epoch %d). '
-      'Training ends, and its best checkpoint is used. A smaller step of the '
-      'attack or a lower learning rate may help.',
-      self._stage.name,
-      100 * before,
-      100 * now,
-      epoch,
-    )
-    return {'epoch': epoch, 'best': before, 'fell_to': now}
-
-  def _save(self, selection: float | None) -> None:
-    host = parallel.unreplicate(self._state, self._over)
+  def _save(self, state: PyTree, selection: float | None) -> None:
+    host = parallel.unreplicate(state, self._over)
     # The last update may have broken what the loss before it did not show.
     if not all(_is_finite(leaf) for leaf in jax.tree.leaves(host)):
-      self._fail(self._at.step, 'the state is not finite')
+      self._fail(self.step, 'the state is not finite')
     extra = {
-      'sums': self._at.sums,
-      'seconds': time.monotonic() - self._started,
-      'robust': self._at.robust,
+      'sums': self._sums,
+      'seconds': self.seconds,
+      'robust': self._robust,
     }
-    self._saved.save(self._at.step, host, metric=selection, extra=extra)
-
-  def _save_and_exit(self, stop: signals.Stop) -> NoReturn:
-    if self._saved.last_step() != self._at.step:
-      self._save(None)
-    logging.info(
-      '%s was stopped after step %d and saved; the same command goes on.',
-      self._stage.name,
-      self._at.step,
-    )
-    raise _interrupted(stop)
+    self._saved.save(self.step, host, metric=selection, extra=extra)
 
 
 def _is_finite(array: np.ndarray) -> bool:

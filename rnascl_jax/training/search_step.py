@@ -29,7 +29,6 @@ from rnascl_jax.training.train_state import (
   Examples,
   Recipe,
   TrainState,
-  sum_up,
 )
 
 
@@ -152,25 +151,22 @@ def make_search_step(
   def step(
     state: SearchState, context: Context, weight_batch: Batch, arch_batch: Batch
   ):
-    examples = train_step.prepare(
-      recipe, context, state.step, weight_batch, recipe.accumulate
-    )
     draw = search.draw(context.seed, state.step, state.arch)
-    weights, values = train_step.update(
+    objective = losses.training_objective
+    if search.weigh_cost:
+      objective = search.objective_at(draw.channels)
+    weights, sums = train_step.train_step(
       recipe,
-      context,
       state.weights,
-      examples,
+      context,
+      weight_batch,
       tutors=draw.tutors,
       masks=(arch_params.masks(search.space, draw.channels),),
-      objective=search.objective_at(draw.channels)
-      if search.weigh_cost
-      else losses.training_objective,
+      objective=objective,
     )
     arch, opt_state, means = _update_arch(
       recipe, search, state, weights, context, arch_batch
     )
-    sums = sum_up(values)
     # As sums over the weights' images, so that one count divides all of them.
     sums |= {name: mean * sums['count'] for name, mean in means.items()}
     return SearchState(weights, arch, opt_state), sums
@@ -215,12 +211,10 @@ def _update_arch(
     gradient, aux = jax.grad(mean_loss, has_aux=True)(state.arch, examples)
     return gradient, carry, aux.metrics['loss']
 
-  gradient, _, loss = accumulation.gradient(
-    of_part, state.arch, None, examples, search.accumulate
-  )
-  gradient = parallel.pmean(gradient)
+  of_batch = accumulation.mean_gradient(of_part, state.arch, search.accumulate)
+  gradient, _, loss = of_batch(None, examples)
   updates, opt_state = search.optimizer.update(
-    gradient, state.arch_opt_state, state.arch
+    parallel.pmean(gradient), state.arch_opt_state, state.arch
   )
   arch = optax.apply_updates(state.arch, updates)
   moves = state.step >= search.warmup_epochs * search.steps_per_epoch

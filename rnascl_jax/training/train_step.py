@@ -8,9 +8,8 @@ gives on it. BatchNorm takes its statistics over all devices, Gumbel draws are
 the same on all of them, and every image has a random key of its own, made from
 the step and the image's position in the global batch.
 
-`make_train_step` returns `step(state, context, batch) -> (state, sums)`, and
-`search_step.make_search_step` does so for the search; `sums` are metrics added
-up over the global batch, to be divided by their `count` once, at the end.
+Metrics are summed up over the global batch, to be divided by their `count`
+once, at the end.
 """
 
 import functools
@@ -48,17 +47,109 @@ def make_train_step(
     recipe: what is trained, and how.
 
   Returns:
-    The step, see the module's docstring.
+    step(state, context, batch) -> (state, sums), see `train_step`.
   """
+  return functools.partial(train_step, recipe)
 
-  def step(state: TrainState, context: Context, batch: Batch):
-    examples = prepare(recipe, context, state.step, batch, recipe.accumulate)
-    state, values = update(
-      recipe, context, state, examples, tutors=context.tutors
+
+def train_step(
+  recipe: Recipe,
+  state: TrainState,
+  context: Context,
+  batch: Batch,
+  *,
+  tutors: PyTree | None = None,
+  masks: tuple = (),
+  objective: Callable[..., Array] = losses.training_objective,
+) -> tuple[TrainState, dict[str, Array]]:
+  """Updates the weights on one batch: once, or once for each replay.
+
+  Args:
+    recipe: what is trained, and how.
+    state: before the step.
+    context: of the stage.
+    batch: this device's share of the batch.
+    tutors: weights [S, T]; None for those of the context.
+    masks: of a supernet, one entry; empty for other networks.
+    objective: of the loss's terms, see `loss.loss_fn`.
+
+  Returns:
+    The state after the step, and its metrics: sums over the global batch, of
+    means over replays, and the `count` of images.
+  """
+  method = recipe.adversarial
+  network = networks.classifier(recipe.net, *masks)
+  examples = prepare(recipe, context, state.step, batch, recipe.accumulate)
+  options = {
+    'recipe': recipe,
+    'context': context,
+    'tutors': context.tutors if tutors is None else tutors,
+    'masks': masks,
+    'objective': objective,
+  }
+
+  def replay(state: TrainState, index: Array | None):
+    trained = state.params, state.projections
+    keys = examples.keys
+    if index is not None:
+      keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+
+    def gradient_of(batch_stats: PyTree, part: tuple[Examples, PyTree]):
+      examples, method_state = part
+      images_adv, batch_stats, method_state = method.perturb(
+        network,
+        state.params,
+        batch_stats,
+        method_state,
+        examples.keys,
+        examples.images,
+        examples.labels,
+      )
+      loss = functools.partial(loss_fn, memory=state.memory, **options)
+      (gradient, by_images), aux = jax.grad(loss, (0, 1), has_aux=True)(
+        trained, images_adv, batch_stats, examples
+      )
+      method_state = method.next_state(method_state, examples.images, by_images)
+      results = method_state, aux.metrics, aux.memory_update
+      return gradient, aux.batch_stats, results
+
+    in_parts = accumulation.mean_gradient(
+      gradient_of, trained, recipe.accumulate
     )
-    return state, sum_up(values)
+    gradient, batch_stats, (method_state, values, memory_update) = in_parts(
+      state.batch_stats,
+      (examples._replace(keys=keys), state.adversarial_state.arrays),
+    )
+    updates, opt_state = recipe.optimizer.update(
+      parallel.pmean(gradient), state.opt_state, trained
+    )
+    params, projections = optax.apply_updates(trained, updates)
+    memory = state.memory
+    if jax.tree.leaves(memory_update):
+      # The memory is the same on all devices.
+      gathered = parallel.all_gather((memory_update, examples.indices))
+      memory = recipe.distillation.method.remember(memory, *gathered)
+    state = state.replace(
+      params=params,
+      batch_stats=batch_stats,
+      opt_state=opt_state,
+      adversarial_state=parallel.PerImage(method_state),
+      projections=projections,
+      memory=memory,
+    )
+    return state, values
 
-  return step
+  if method.replays == 1:
+    new, values = replay(state, None)
+  else:
+    unroll = unrolling.choose(
+      replay, state, jnp.int32(0), length=method.replays
+    )
+    new, history = jax.lax.scan(
+      replay, state, jnp.arange(method.replays), unroll=unroll
+    )
+    values = jax.tree.map(lambda x: jnp.mean(x, axis=0), history)
+  return new.replace(step=state.step + 1), sum_up(values)
 
 
 def prepare(
@@ -88,120 +179,3 @@ def prepare(
 
   _, teacher = accumulation.run(ask, None, images, parts)
   return Examples(pairs[:, 1], images, batch.labels, batch.indices, teacher)
-
-
-def update(
-  recipe: Recipe,
-  context: Context,
-  state: TrainState,
-  examples: Examples,
-  *,
-  tutors: PyTree = (),
-  masks: tuple = (),
-  objective: Callable[..., Array] = losses.training_objective,
-) -> tuple[TrainState, dict[str, Array]]:
-  """Updates the weights on one batch: once, or once for each replay.
-
-  Args:
-    recipe: of the step.
-    context: of the stage.
-    state: before the step.
-    examples: this device's share of the batch.
-    tutors: see `loss.loss_fn`, also for what follows.
-    masks: of a supernet.
-    objective: of the loss's terms.
-
-  Returns:
-    The state after the step, and metrics [B], means over replays.
-  """
-  options = {'tutors': tutors, 'masks': masks, 'objective': objective}
-  replays = recipe.adversarial.replays
-
-  def replay(state: TrainState, index: Array):
-    keys = jax.vmap(jax.random.fold_in, (0, None))(examples.keys, index)
-    own = examples._replace(keys=keys)
-    return _update_once(recipe, context, state, own, **options)
-
-  if replays == 1:
-    new, values = _update_once(recipe, context, state, examples, **options)
-  else:
-    unroll = unrolling.choose(replay, state, jnp.int32(0), length=replays)
-    new, history = jax.lax.scan(
-      replay, state, jnp.arange(replays), unroll=unroll
-    )
-    values = jax.tree.map(lambda x: jnp.mean(x, axis=0), history)
-  return new.replace(step=state.step + 1), values
-
-
-def _update_once(
-  recipe: Recipe,
-  context: Context,
-  state: TrainState,
-  examples: Examples,
-  *,
-  masks: tuple,
-  **options,
-) -> tuple[TrainState, dict[str, Array]]:
-  """Attacks, computes the gradient in parts, and updates the weights."""
-  method = recipe.adversarial
-  trained = state.params, state.projections
-  network = networks.classifier(recipe.net, *masks)
-
-  def of_part(batch_stats: PyTree, part: tuple[Examples, PyTree]):
-    examples, method_state = part
-    images_adv, batch_stats, method_state = method.perturb(
-      network,
-      state.params,
-      batch_stats,
-      method_state,
-      examples.keys,
-      examples.images,
-      examples.labels,
-    )
-    (gradient, by_images), aux = jax.grad(
-      functools.partial(
-        loss_fn,
-        recipe=recipe,
-        context=context,
-        memory=state.memory,
-        masks=masks,
-        **options,
-      ),
-      argnums=(0, 1),
-      has_aux=True,
-    )(trained, images_adv, batch_stats, examples)
-    method_state = method.next_state(method_state, examples.images, by_images)
-    return (
-      gradient,
-      aux.batch_stats,
-      (method_state, aux.metrics, aux.memory_update),
-    )
-
-  gradient, batch_stats, (method_state, values, memory_update) = (
-    accumulation.gradient(
-      of_part,
-      trained,
-      state.batch_stats,
-      (examples, state.adversarial_state.arrays),
-      recipe.accumulate,
-    )
-  )
-  gradient = parallel.pmean(gradient)
-  updates, opt_state = recipe.optimizer.update(
-    gradient, state.opt_state, trained
-  )
-  params, projections = optax.apply_updates(trained, updates)
-  memory = state.memory
-  if jax.tree.leaves(memory_update):
-    # The memory is the same on all devices.
-    gathered = parallel.all_gather((memory_update, examples.indices))
-    memory = recipe.distillation.method.remember(memory, *gathered)
-  state = state.replace(
-    params=params,
-    batch_stats=batch_stats,
-    opt_state=opt_state,
-    adversarial_state=parallel.PerImage(method_state),
-    projections=projections,
-    memory=memory,
-  )
-  return state, values

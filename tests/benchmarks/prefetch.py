@@ -96,9 +96,9 @@ class _Training:
     jax.block_until_ready(sums)
 
 
-def _schedule(given: argparse.Namespace, images: int) -> loader.Schedule:
+def _schedule(given: argparse.Namespace, images: int) -> loader.BatchSchedule:
   epoch = images // given.batch_size
-  return loader.Schedule(
+  return loader.BatchSchedule(
     order=lambda e: batches.batch_order(_SEED, e, images, given.batch_size),
     parts=(given.batch_size,),
     epochs=-(-given.steps // epoch),

@@ -354,7 +354,7 @@ def test_a_config_makes_methods_that_see_the_global_batch(name):
   np.testing.assert_allclose(found, whole, rtol=1e-5)
 
 
-def _terms(method, **options) -> compare.Terms:
+def _terms(method, **options) -> compare.TeacherTerms:
   """The terms of five images."""
   recipe = _recipe(method, **options)
   how, net = recipe.distillation, recipe.net

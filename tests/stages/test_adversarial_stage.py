@@ -144,15 +144,15 @@ def test_the_terms_of_equation_6_add_up_in_the_log(tiny_run):
 def test_a_training_killed_by_sigterm_goes_on_to_the_same_bits(
   tiny_run, trained, monkeypatch
 ):
-  collect = loop._Runner._collect
+  collect = loop._Record.collect
 
-  def collect_and_stop(self, queue):
-    collect(self, queue)
-    if self._at.step == 1:
+  def collect_and_stop(self, *dispatch):
+    collect(self, *dispatch)
+    if self.step == 1:
       os.kill(os.getpid(), signal.SIGTERM)
 
   with monkeypatch.context() as patch:
-    patch.setattr(loop._Runner, '_collect', collect_and_stop)
+    patch.setattr(loop._Record, 'collect', collect_and_stop)
     with pytest.raises(signals.Interrupted):
       stages.adversarial(tiny.config(), str(trained))
   stage = 'adversarial/rnas_cl_eq6'

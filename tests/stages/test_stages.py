@@ -198,6 +198,17 @@ def test_every_stage_has_its_own_provenance(tiny_run):
     assert stage['versions']['jax'] == jax.__version__
 
 
+def test_a_workdir_of_an_older_version_is_refused_with_that_version(
+  tiny_run, tmp_path
+):
+  config = files.read_json(tiny_run / 'config.json')
+  del config['format']
+  files.write_json(tmp_path / 'config.json', config)
+  with pytest.raises(ValueError, match='was made by version 0.1 of rnascl_jax'):
+    stages.search(tiny.config(), str(tmp_path))
+  assert [path.name for path in tmp_path.iterdir()] == ['config.json']
+
+
 def test_reporting_needs_nothing_but_the_workdir(tiny_run, tmp_path):
   folder = tmp_path / 'copy'
   shutil.copytree(tiny_run, folder)

@@ -37,8 +37,8 @@ def _order(epoch: int) -> np.ndarray:
   return np.roll(np.arange(COUNT), 5 * epoch).reshape(2, 6).astype(np.int32)
 
 
-def _schedule(steps_per_dispatch: int = 1) -> loader.Schedule:
-  return loader.Schedule(
+def _schedule(steps_per_dispatch: int = 1) -> loader.BatchSchedule:
+  return loader.BatchSchedule(
     order=_order,
     parts=(4, 2),
     epochs=3,
@@ -61,7 +61,7 @@ def _streamed(split: Split) -> loader.Streamed:
 
 def _read(
   data_loader: loader.Loader,
-  schedule: loader.Schedule,
+  schedule: loader.BatchSchedule,
   first: int,
   devices: int,
 ):
@@ -122,7 +122,7 @@ def test_a_feed_that_starts_later_gives_the_rest(stored, kind):
 
 
 def test_dispatches_do_not_reach_into_the_next_epoch():
-  schedule = loader.Schedule(_order, (6,), 2, 5, 3)
+  schedule = loader.BatchSchedule(_order, (6,), 2, 5, 3)
   assert list(schedule.chunks(0)) == [(0, 3), (3, 2), (5, 3), (8, 2)]
   assert list(schedule.chunks(4)) == [(4, 1), (5, 3), (8, 2)]
   assert schedule.steps == 10
@@ -140,7 +140,7 @@ def test_a_process_takes_the_places_of_its_devices_in_each_part(
   monkeypatch, process
 ):
   """Two processes of two devices; parts of eight and four images."""
-  schedule = loader.Schedule(_order, (8, 4), 1, 1, 1)
+  schedule = loader.BatchSchedule(_order, (8, 4), 1, 1, 1)
   monkeypatch.setattr(jax, 'process_index', lambda: process)
   over = [_Device(0), _Device(0), _Device(1), _Device(1)]
   expected = ([0, 1, 2, 3, 8, 9], [4, 5, 6, 7, 10, 11])[process]
@@ -150,7 +150,7 @@ def test_a_process_takes_the_places_of_its_devices_in_each_part(
 def test_what_fails_in_the_thread_fails_in_the_loop_and_the_thread_ends():
   images = StoredImages(_Files(), np.array([1, 99]), SIDE, name='colours')
   split = Split(images, np.arange(2, dtype=np.int32))
-  schedule = loader.Schedule(lambda e: np.array([[0], [1]]), (1,), 1, 2, 1)
+  schedule = loader.BatchSchedule(lambda e: np.array([[0], [1]]), (1,), 1, 2, 1)
   given = _streamed(split).dispatches(schedule, 0, parallel.devices(1))
   with contextlib.closing(given):
     with pytest.raises(ValueError, match='record 99 of colours'):

@@ -69,15 +69,15 @@ def _with_teacher(
 @contextlib.contextmanager
 def _sigterm(after_steps: int):
   """Sends the process SIGTERM when so many steps are done."""
-  collect = loop._Runner._collect
+  collect = loop._Record.collect
 
-  def collect_and_stop(self, queue):
-    collect(self, queue)
-    if self._at.step == after_steps:
+  def collect_and_stop(self, *dispatch):
+    collect(self, *dispatch)
+    if self.step == after_steps:
       os.kill(os.getpid(), signal.SIGTERM)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(loop._Runner, '_collect', collect_and_stop)
+    patch.setattr(loop._Record, 'collect', collect_and_stop)
     yield
 
 
@@ -103,15 +103,15 @@ def test_search_that_dies_after_a_checkpoint_goes_on_to_the_same_bits(
   tiny_run, tmp_path, monkeypatch
 ):
   config = _with_teacher(tiny_run, tmp_path)
-  finish = loop._Runner._finish_epoch
+  finish = loop._Record.finish_epoch
 
-  def die_in_the_last_epoch(self, done):
+  def die_in_the_last_epoch(self, state, done):
     if done == 3:
       raise KeyboardInterrupt
-    finish(self, done)
+    finish(self, state, done)
 
   with monkeypatch.context() as patch:
-    patch.setattr(loop._Runner, '_finish_epoch', die_in_the_last_epoch)
+    patch.setattr(loop._Record, 'finish_epoch', die_in_the_last_epoch)
     with pytest.raises(KeyboardInterrupt):
       stages.search(config, str(tmp_path))
   stages.search(config, str(tmp_path))
@@ -397,7 +397,7 @@ def _stage(folder: pathlib.Path, robust, max_drop: float) -> loop.Stage:
     name='teacher',
     directory=folder,
     step=_count,
-    schedule=loader.Schedule(
+    schedule=loader.BatchSchedule(
       order=lambda epoch: np.arange(8, dtype=np.int32).reshape(4, 2),
       parts=(2,),
       epochs=len(robust),
@@ -411,7 +411,7 @@ def _stage(folder: pathlib.Path, robust, max_drop: float) -> loop.Stage:
   )
 
 
-def _run_stage(stage: loop.Stage) -> loop.Result:
+def _run_stage(stage: loop.Stage) -> loop.TrainingResult:
   split = Split(np.zeros((8, 2, 2, 1), np.uint8), np.zeros(8, np.int32))
   data_loader = loader.Resident(split)
   return loop.run(stage, _NOTHING, (), data_loader, parallel.devices(1))

@@ -1,6 +1,6 @@
 """Layers and residual blocks that the convolutional teachers share.
 
-`Block` is the post-activation block of `resnet`, `PreActivationBlock` that of
+`PostActivationBlock` is that of `resnet`, `PreActivationBlock` that of
 `wide_resnet` and `preact_resnet`. A block returns what it computed and the taps
 of its convolutions, those of the shortcut left out.
 
@@ -135,7 +135,7 @@ BOTTLENECK: Layout = ((1, 1, False), (3, 1, True), (1, 4, False))
 WIDE_BOTTLENECK: Layout = ((1, 2, False), (3, 2, True), (1, 4, False))
 
 
-class Block(nn.Module):
+class PostActivationBlock(nn.Module):
   """Convolutions with a BatchNorm each, the shortcut's sum, then ReLU.
 
   The taps follow each convolution's BatchNorm.

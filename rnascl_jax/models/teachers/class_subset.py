@@ -62,5 +62,5 @@ class ClassSubset(networks.Network):
     nn.share_scope(self, self.net)
 
   def represent(self, images: Array, *, train: bool) -> Outputs:
-    found = self.net.represent(images, train=train)
-    return found._replace(logits=found.logits[:, jnp.asarray(self.classes)])
+    outputs = self.net.represent(images, train=train)
+    return outputs._replace(logits=outputs.logits[:, jnp.asarray(self.classes)])

@@ -109,7 +109,7 @@ class ResNet(networks.Network):
       for index in range(size):
         stride = first_stride if index == 0 else 1
         name = f'layer{stage}_{index}'
-        block = blocks.Block(
+        block = blocks.PostActivationBlock(
           self.block, features, stride, conv, norm, shortcut, name=name
         )
         x, new_taps = block(x)

@@ -6,7 +6,9 @@ Example:
   >>> import jax
   >>> from flax import linen as nn
   >>> from rnascl_jax.models.teachers import transformer
-  >>> block = transformer.Block((2, 0.5, True), 16, nn.Dense, nn.LayerNorm)
+  >>> block = transformer.TransformerBlock(
+  ...   (2, 0.5, True), 16, nn.Dense, nn.LayerNorm
+  ... )
   >>> tokens = jax.numpy.zeros((1, 5, 8))
   >>> block.init_with_output(jax.random.key(0), tokens)[0].shape
   (1, 5, 8)
@@ -116,7 +118,7 @@ class Mlp(nn.Module):
     return self.dense(x.shape[-1], name='fc2')(hidden)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
   """x + attention(norm1(x)), then the same with the perceptron and norm2.
 
   Attributes:

@@ -132,7 +132,7 @@ class ViT(networks.Network):
         )
     return self.param('pos_embed', transformer.normal_init, shape, jnp.float32)
 
-  def _blocks(self) -> list[transformer.Block]:
+  def _blocks(self) -> list[transformer.TransformerBlock]:
     scale = self.attention_scale
     if scale is None:
       scale = (self.width // self.heads) ** -0.5
@@ -148,7 +148,7 @@ class ViT(networks.Network):
     shape = (self.heads, scale, self.qkv_bias)
     hidden = int(self.width * self.mlp_ratio)
     return [
-      transformer.Block(shape, hidden, dense, norm, name=name)
+      transformer.TransformerBlock(shape, hidden, dense, norm, name=name)
       for name in self.tap_names
     ]
 

@@ -56,7 +56,7 @@ References:
 from rnascl_jax.training.adversarial.free import free
 from rnascl_jax.training.adversarial.method import (
   AdversarialMethod,
-  Network,
+  Classifier,
   Perturbed,
   RobustTerm,
 )
@@ -65,7 +65,7 @@ from rnascl_jax.training.adversarial.trades import trades
 
 __all__ = [
   'AdversarialMethod',
-  'Network',
+  'Classifier',
   'Perturbed',
   'RobustTerm',
   'fast',

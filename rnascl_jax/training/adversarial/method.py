@@ -24,7 +24,7 @@ View = Literal['clean', 'adversarial']
 RobustTerm = Callable[[Array, Array], Array]
 
 
-class Network(Protocol):
+class Classifier(Protocol):
   """A classifier as a function of its parameters and statistics."""
 
   def __call__(
@@ -47,7 +47,7 @@ class Perturbed(NamedTuple):
 
 
 Perturb = Callable[
-  [Network, PyTree, PyTree, PyTree, Key, Array, Array], Perturbed
+  [Classifier, PyTree, PyTree, PyTree, Key, Array, Array], Perturbed
 ]
 
 

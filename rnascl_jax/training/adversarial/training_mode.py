@@ -15,11 +15,11 @@ from jax import lax
 
 from rnascl_jax.attacks import ascent, linf, unrolling
 from rnascl_jax.base import Array, PyTree
-from rnascl_jax.training.adversarial.method import Network
+from rnascl_jax.training.adversarial.method import Classifier
 
 
 def pgd(
-  network: Network,
+  network: Classifier,
   loss: Callable[[Array], Array],
   params: PyTree,
   batch_stats: PyTree,
