@@ -11,14 +11,14 @@ def parse(argument: str | None, defaults: dict[str, str]) -> dict[str, str]:
   """Splits 'space=s3,smoke' into names and values.
 
   Args:
-    argument: comma-separated; a word without '=' has the value 'yes'.
+    argument: words separated by commas; one without '=' has the value 'yes'.
     defaults: every name the config knows, with its default.
 
   Returns:
     The defaults, with the argument's values in their place.
 
   Raises:
-    ValueError: for a name the config does not know.
+    ValueError: if the config does not know a name.
   """
   values = dict(defaults)
   for part in (argument or '').split(','):
@@ -36,18 +36,15 @@ def parse(argument: str | None, defaults: dict[str, str]) -> dict[str, str]:
 
 
 def pick(values: dict[str, str], name: str, known: Collection[str]) -> str:
-  """The value of an argument, if it is a known one.
+  """Returns the value of an argument if it is a known one.
 
   Args:
-    values: from `parse`.
-    name: of the argument.
+    values: the values from `parse`.
+    name: the name of the argument.
     known: its possible values.
 
-  Returns:
-    The value.
-
   Raises:
-    ValueError: for another value; it lists the known ones.
+    ValueError: if the value is another one; the message lists the known ones.
   """
   if values[name] not in known:
     raise ValueError(
@@ -62,9 +59,9 @@ def refuse(values: dict[str, str], beside: str, *names: str) -> None:
   """Refuses arguments that have no meaning beside another one.
 
   Args:
-    values: from `parse`; an argument that was not given is empty.
-    beside: the other one, such as 'data=digits'.
-    *names: of the arguments.
+    values: the values from `parse`; an argument that was not given is empty.
+    beside: the other argument, such as 'data=digits'.
+    *names: the names of the arguments.
 
   Raises:
     ValueError: if one of them was given.
@@ -78,7 +75,7 @@ def refuse(values: dict[str, str], beside: str, *names: str) -> None:
 
 
 def forward(values: dict[str, str], *names: str) -> str:
-  """The argument of another config: those of these names that were given."""
+  """Writes the argument of another config from the names that have a value."""
   return ','.join(
     name if values[name] == _GIVEN else f'{name}={values[name]}'
     for name in names

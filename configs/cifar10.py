@@ -76,18 +76,18 @@ MAP_SIZES = {'small': 4}
 # does not say which spaces Figs. 6 and 8 show.
 _TABLE_1 = ('s3', 's5', 's7', 'm', 'm2', 'l')
 _SMALL = ('s3', 's5', 's7')
-_TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-  '1': (_TABLE_1, ('rnas_cl',)),
-  '2': ((*_SMALL, 'm', 'l'), ('rnas_cl',)),
-  '6': (('m2', 'l'), ('rnas_cl',)),
-  'fig1': (_TABLE_1, ('rnas_cl',)),
-  'fig6': (_SMALL, ('ce', 'ce_kl', 'rnas_cl')),
-  'fig8': ((*_SMALL, 'm'), ('rnas_cl',)),
+_TABLES: dict[str, rows.Table] = {
+  '1': (_TABLE_1, (), ('rnas_cl',)),
+  '2': ((*_SMALL, 'm', 'l'), (), ('rnas_cl',)),
+  '6': (('m2', 'l'), (), ('rnas_cl',)),
+  'fig1': (_TABLE_1, (), ('rnas_cl',)),
+  'fig6': (_SMALL, (), ('ce', 'ce_kl', 'rnas_cl')),
+  'fig8': ((*_SMALL, 'm'), (), ('rnas_cl',)),
 }
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """The paper's setting.
+  """Makes the config of the paper's setting.
 
   Args:
     argument: `space=` (s3, s5, s7, m, m2, l), `teacher=` (wrn34, resnet18,
@@ -95,19 +95,16 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       `adversarial=` (`yes`, or `no` for the first half of Table 1 alone),
       separated by commas.
 
-  Returns:
-    The config.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
-  chosen = arguments.parse(
+  values = arguments.parse(
     argument,
     {'space': 's3', 'teacher': 'wrn34', 'smoke': '', 'adversarial': 'yes'},
   )
   config = settings.template()
-  config.space.name = arguments.pick(chosen, 'space', spaces.CIFAR_SPACES)
-  teacher = arguments.pick(chosen, 'teacher', NETWORKS)
+  config.space.name = arguments.pick(values, 'space', spaces.CIFAR_SPACES)
+  teacher = arguments.pick(values, 'teacher', NETWORKS)
   for section in (config.teacher, config.vulnerable_teacher):
     section.network.update(NETWORKS[teacher])
   config.distillation.map_size = MAP_SIZES.get(teacher, 8)
@@ -133,7 +130,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   # steps of 0.0078, are those of the authors' code.
   config.adversarial.optimization.epochs = 20
   config.adversarial.optimization.learning_rate = 0.004
-  if arguments.pick(chosen, 'adversarial', ('yes', 'no')) == 'no':
+  if arguments.pick(values, 'adversarial', ('yes', 'no')) == 'no':
     config.adversarial.students = {}
 
   # AutoAttack evaluates an image that it cannot break thousands of times: only
@@ -144,40 +141,27 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     *config.adversarial.students,
   )
 
-  if chosen['smoke']:
+  if values['smoke']:
     shrink(config)
   return config
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Tables 1, 2 and 6, and Figs. 1, 6 and 8.
+  """Makes the rows of Tables 1, 2 and 6, and of Figs. 1, 6 and 8.
 
   Args:
     argument: `table=` (1, 2, 6, fig1, fig6, fig8), all without it; `space=` and
       `teacher=` (of configs/ablations/teacher.py) in place of the paper's;
       `smoke`.
 
-  Returns:
-    The rows.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
-  chosen = rows.parse(argument)
-  arguments.pick(chosen, 'data', ('cifar10',))
-  found = {
-    table: [
-      row
-      for of in rows.combine(chosen, spaces, ('wrn34',))
-      for row in (rows.teacher(of), *(rows.student(of, t) for t in terms))
-    ]
-    for table, (spaces, terms) in _TABLES.items()
-  }
-  return rows.tables(chosen, found)
+  return rows.tables(rows.parse(argument, 'cifar10'), _TABLES, rows.students)
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:
-  """Every stage on real images in minutes on a CPU, with a small teacher."""
+  """Makes every stage run on real images in minutes on a CPU."""
   config.data.max_train = 1024
   config.data.max_test = 256
   config.data.validation_size = 128
@@ -186,18 +170,9 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   config.teacher.adversarial_training.num_steps = 2
   config.teacher.adversarial_training.step_size_255 = 6.0
   config.distillation.map_size = 4
-  for stage in (
-    config.teacher,
-    config.search,
-    config.train,
-    config.adversarial,
-  ):
-    stage.optimization.epochs = 1
+  one_epoch(config)
   if 'ce_kl' in config.students:
     del config.students.ce_kl
-  for hardened in config.adversarial.students.values():
-    hardened.adversarial_training.num_steps = 2
-    hardened.adversarial_training.validation_steps = 2
   config.evaluation.batch_size = 128
   config.evaluation.curve_attacks = ('fgsm',)
   config.evaluation.curve_images = 128
@@ -206,3 +181,12 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   # AutoAttack would take longer than all of this.
   config.evaluation.auto_attack = ()
   config.evaluation.auto_attack_models = ()
+
+
+def one_epoch(config: ml_collections.ConfigDict) -> None:
+  """Gives all stages one epoch, and further training attacks of two steps."""
+  for name in ('teacher', 'search', 'train', 'adversarial'):
+    config[name].optimization.epochs = 1
+  for hardened in config.adversarial.students.values():
+    hardened.adversarial_training.num_steps = 2
+    hardened.adversarial_training.validation_steps = 2

@@ -29,18 +29,15 @@ from configs import arguments, cifar10
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """The config.
+  """Makes the config.
 
   Args:
     argument: `smoke` (a minute or two), or nothing.
 
-  Returns:
-    The config.
-
   Raises:
-    ValueError: for another argument.
+    ValueError: if the argument is another one.
   """
-  chosen = arguments.parse(argument, {'smoke': ''})
+  values = arguments.parse(argument, {'smoke': ''})
   config = cifar10.get_config('teacher=small')
   config.data.max_train = 20_480
   config.teacher.label = 'Teacher (FastAT)'
@@ -65,6 +62,6 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.evaluation.curve_attacks = ()
   config.evaluation.auto_attack_models = ()
   config.evaluation.auto_attack_images = 100
-  if chosen['smoke']:
+  if values['smoke']:
     cifar10.shrink(config)
   return config

@@ -26,19 +26,16 @@ _AUTO_ATTACKS = {
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """The demo's config.
+  """Makes the demo's config.
 
   Args:
     argument: `smoke` (seconds), `autoattack=` (`some`: 64 test images of two
       students; `all`: of all models all images; `none`), separated by commas.
 
-  Returns:
-    The config.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
-  chosen = arguments.parse(argument, {'autoattack': 'some', 'smoke': ''})
+  values = arguments.parse(argument, {'autoattack': 'some', 'smoke': ''})
   config = settings.template()
 
   config.data.name = 'digits'
@@ -123,9 +120,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     config.evaluation.auto_attack,
     config.evaluation.auto_attack_models,
     config.evaluation.auto_attack_images,
-  ) = _AUTO_ATTACKS[arguments.pick(chosen, 'autoattack', _AUTO_ATTACKS)]
+  ) = _AUTO_ATTACKS[arguments.pick(values, 'autoattack', _AUTO_ATTACKS)]
 
-  if chosen['smoke']:
+  if values['smoke']:
     _shrink(config)
   return config
 
@@ -141,14 +138,9 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
   config.evaluation.auto_attack = ('apgd_ce',)
   config.evaluation.auto_attack_models = ('rnas_cl',)
   config.evaluation.auto_attack_images = 32
-  for stage in (
-    config.teacher,
-    config.vulnerable_teacher,
-    config.search,
-    config.train,
-    config.adversarial,
-  ):
-    stage.optimization.epochs = 1
+  stages = 'teacher', 'vulnerable_teacher', 'search', 'train', 'adversarial'
+  for name in stages:
+    config[name].optimization.epochs = 1
   config.adversarial.students.rnas_cl_eq6.adversarial_training.num_steps = 2
   config.students = {name: config.students[name] for name in ('rnas_cl', 'ce')}
   config.controls = False

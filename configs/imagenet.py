@@ -61,27 +61,24 @@ _OBJECTIVES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """The paper's setting.
+  """Makes the config of the paper's setting.
 
   Args:
     argument: `objective=` (fast_cac, fast, free, free_cac), `space=` (il, is,
       im, i), `teacher=` (wrn50, resnet18, resnet50, resnet50_madry), `smoke`
       (minutes on a CPU, with a search of its own), separated by commas.
 
-  Returns:
-    The config.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
-  chosen = arguments.parse(
+  values = arguments.parse(
     argument,
     {'objective': 'fast_cac', 'space': 'il', 'teacher': 'wrn50', 'smoke': ''},
   )
   config = settings.template()
-  space = arguments.pick(chosen, 'space', spaces.IMAGENET_SPACES)
-  teacher = arguments.pick(chosen, 'teacher', imagenet100.TEACHERS)
-  objective = arguments.pick(chosen, 'objective', _OBJECTIVES)
+  space = arguments.pick(values, 'space', spaces.IMAGENET_SPACES)
+  teacher = arguments.pick(values, 'teacher', imagenet100.TEACHERS)
+  objective = arguments.pick(values, 'objective', _OBJECTIVES)
   config.space.name = space
   imagenet100.use_imagenet(config, teacher)
   config.search.architecture = f'imagenet100_{space}/architecture.json'
@@ -102,7 +99,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.evaluation.attacks = ('fgsm', 'pgd10_imagenet_free')
   config.evaluation.epsilon_255 = EPSILON_255
   config.evaluation.curve_attacks = ()
-  if chosen['smoke']:
+  if values['smoke']:
     imagenet100.shrink(config)
     config.search.architecture = ''
     config.train.adversarial_training.replays = 2
@@ -111,21 +108,17 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Table 3: one search on ImageNet-100, two trainings on ImageNet.
+  """Makes the rows of Table 3: one search, and two trainings on ImageNet.
 
   Args:
     argument: `space=` and `teacher=` in place of the paper's; `smoke`.
 
-  Returns:
-    The rows.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
-  chosen = rows.parse(argument, 'imagenet100')
-  arguments.refuse(chosen, 'configs/imagenet.py', 'table')
-  arguments.pick(chosen, 'data', ('imagenet100',))
-  (of,) = rows.combine(chosen, ('il',), ('wrn50',))
+  values = rows.parse(argument, 'imagenet100')
+  arguments.refuse(values, 'configs/imagenet.py', 'table')
+  (of,) = rows.combine(values, ('il',), ('wrn50',))
   search = sweeps.Row(
     f'{of.name}_search',
     of._replace(data='').config('imagenet100'),

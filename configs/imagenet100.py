@@ -70,7 +70,7 @@ _ROWS = ('table5', 'fig4')
 # Spaces, teachers and terms (configs/ablations/terms.py). The paper does not
 # say which three spaces Fig. 10 shows.
 _PAPERS = ('resnet18', 'resnet50', 'wrn50')
-_TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+_TABLES: dict[str, rows.Table] = {
   '5': (('i',), _PAPERS, ('rnas_cl',)),
   'fig4': (('i',), _PAPERS, ('ce', 'ce_kl', 'rnas_cl')),
   'fig10': (('is', 'im', 'i'), ('wrn50',), ('rnas_cl',)),
@@ -78,29 +78,26 @@ _TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """The paper's setting.
+  """Makes the config of the paper's setting.
 
   Args:
     argument: `space=` (i, is, im, il), `teacher=` (wrn50, resnet18, resnet50,
       resnet50_madry), `rows=` (table5, fig4), `smoke` (minutes on a CPU),
       separated by commas.
 
-  Returns:
-    The config.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
     FileNotFoundError: configs/imagenet100.txt is missing.
   """
-  chosen = arguments.parse(
+  values = arguments.parse(
     argument, {'space': 'i', 'teacher': 'wrn50', 'rows': 'table5', 'smoke': ''}
   )
   config = settings.template()
-  config.space.name = arguments.pick(chosen, 'space', spaces.IMAGENET_SPACES)
-  use_imagenet(config, arguments.pick(chosen, 'teacher', TEACHERS))
+  config.space.name = arguments.pick(values, 'space', spaces.IMAGENET_SPACES)
+  use_imagenet(config, arguments.pick(values, 'teacher', TEACHERS))
   config.data.classes = datasets.read_classes(_CLASSES)
 
-  if arguments.pick(chosen, 'rows', _ROWS) == 'table5':
+  if arguments.pick(values, 'rows', _ROWS) == 'table5':
     config.students = {'rnas_cl': config.students.rnas_cl}
   # Section 4.7: TRADES replaces the cross-entropy of eq. (4), whose other terms
   # stay; no consistency.
@@ -118,13 +115,13 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.evaluation.curve_attacks = ('fgsm', 'pgd20_rnascl')
   config.evaluation.curve_epsilons_255 = (1.0, 2.0, 4.0, 8.0)
   config.evaluation.curve_images = 0
-  if chosen['smoke']:
+  if values['smoke']:
     shrink(config)
   return config
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Table 5, and Figs. 4 and 10.
+  """Makes the rows of Table 5, and of Figs. 4 and 10.
 
   Args:
     argument: `table=` (5, fig4, fig10), all without it; `space=` and `teacher=`
@@ -134,23 +131,14 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
     The rows; teachers are not attacked.
 
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
-  chosen = rows.parse(argument, 'imagenet100')
-  arguments.pick(chosen, 'data', ('imagenet100',))
-  found = {
-    table: [
-      rows.student(of, term)
-      for of in rows.combine(chosen, spaces, teachers)
-      for term in terms
-    ]
-    for table, (spaces, teachers, terms) in _TABLES.items()
-  }
-  return rows.tables(chosen, found)
+  values = rows.parse(argument, 'imagenet100')
+  return rows.tables(values, _TABLES, rows.students)
 
 
 def use_imagenet(config: ml_collections.ConfigDict, teacher: str) -> None:
-  """Data, teacher and schedules of section 4.1, for ImageNet and its subset.
+  """Sets data, teacher and schedules of section 4.1, also for the subset.
 
   Args:
     config: to be changed.
@@ -179,7 +167,7 @@ def use_imagenet(config: ml_collections.ConfigDict, teacher: str) -> None:
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:
-  """Every stage on few real images of 64 pixels, minutes on a CPU.
+  """Makes every stage run on few real images of 64 pixels, minutes on a CPU.
 
   As there is no checkpoint, a tiny teacher is trained for an epoch.
   """
@@ -197,17 +185,9 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   config.teacher.adversarial_training.validation_steps = 1
   config.train.adversarial_training.validation_steps = 2
   config.distillation.map_size = 4
-  for stage in (
-    config.teacher,
-    config.search,
-    config.train,
-    config.adversarial,
-  ):
-    stage.optimization.epochs = 1
-    stage.optimization.batch_size = 32
-  for hardened in config.adversarial.students.values():
-    hardened.adversarial_training.num_steps = 2
-    hardened.adversarial_training.validation_steps = 2
+  cifar10.one_epoch(config)
+  for name in ('teacher', 'search', 'train', 'adversarial'):
+    config[name].optimization.batch_size = 32
   config.evaluation.batch_size = 32
   config.evaluation.curve_attacks = ('fgsm',)
   config.evaluation.curve_epsilons_255 = (4.0, 8.0)

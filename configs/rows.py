@@ -2,11 +2,11 @@
 
 So sweeps of several tables with one ROOT share teachers and students. A row of
 `student` takes from that of `teacher`, and one of `in_its_architecture` from
-both: a sweep that has the one has to have the others.
+both, so a sweep that has one of them has the others too.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from configs import arguments
 from rnascl_jax import sweeps
@@ -26,12 +26,17 @@ _NAMES = ('table', 'space', 'teacher', 'smoke')
 _STUDENTS_ONLY = {'evaluation.teachers': False}
 
 
+# A table's spaces, its teachers (none: the robust one of the data), and its
+# further contents, such as terms.
+Table = tuple[Sequence[str], Sequence[str], Any]
+
+
 class Setting(NamedTuple):
-  """What a student of a table is of.
+  """A search space with a teacher on a data set.
 
   Attributes:
-    space: of the search; '' on digits.
-    teacher: its short name.
+    space: the name of the search space; '' on digits.
+    teacher: the short name of the teacher.
     data: 'cifar10', 'digits' or 'imagenet100'.
     smoke: 'yes' for runs of seconds, else ''.
   """
@@ -43,19 +48,19 @@ class Setting(NamedTuple):
 
   @property
   def name(self) -> str:
-    """Beginning of the names of its rows."""
+    """How the names of its rows begin."""
     return f'{self.space or self.data}_{self.teacher}'
 
   @property
   def takes(self) -> dict[str, str]:
-    """The teacher; that of ImageNet-100 is imported, see its config."""
+    """The teacher as `Row.takes`; that of ImageNet-100 is imported instead."""
     if self.data == 'imagenet100':
       return {}
     return {'teacher.checkpoint': f'teacher_{self.teacher}/teacher'}
 
   def config(self, file: str, **values: str) -> str:
-    """A config file of `configs` with its argument."""
-    # That of most files without `data=`, which the others do not know.
+    """Names a config file of `configs`, with the argument for this setting."""
+    # The default of the files that know `data=`.
     data = '' if self.data == 'cifar10' else self.data
     named = values | {
       'data': data,
@@ -67,7 +72,7 @@ class Setting(NamedTuple):
 
 
 def teacher(of: Setting) -> sweeps.Row:
-  """A teacher, trained and attacked."""
+  """Makes the row in which a teacher is trained and attacked."""
   return sweeps.Row(
     f'teacher_{of.teacher}',
     of._replace(space='').config('ablations/teacher'),
@@ -75,15 +80,22 @@ def teacher(of: Setting) -> sweeps.Row:
   )
 
 
+def students(of: Setting, terms: Sequence[str]) -> list[sweeps.Row]:
+  """Makes the teacher of a setting and a student for each objective."""
+  taught = [student(of, name) for name in terms]
+  return taught if of.data == 'imagenet100' else [teacher(of), *taught]
+
+
 def student(
   of: Setting, terms: str = 'rnas_cl', *, hardened: bool = True
 ) -> sweeps.Row:
-  """A search and a training with the same terms, see configs/ablations/terms.
+  """Makes the row of a search and a training with the same terms.
 
   Args:
-    of: its setting.
-    terms: of the objective. 'ce' has no teacher, and is one row for all.
-    hardened: whether it has further training on attacks, if a table of it has.
+    of: the setting of the student.
+    terms: the key of the objective in configs/ablations/terms.py. 'ce' has no
+      teacher, and is one row for all teachers.
+    hardened: whether it is trained further on attacks if a table has that.
   """
   values = {'terms': terms}
   if not hardened or terms not in _HARDENED[of.data]:
@@ -100,11 +112,11 @@ def student(
 
 
 def in_its_architecture(of: Setting, study: str) -> sweeps.Row:
-  """Students in the architecture of a setting's `student`.
+  """Makes the row of a study in the architecture that `student` found.
 
   Args:
-    of: the setting.
-    study: a file of configs/ablations.
+    of: the setting of that student.
+    study: the name of a file of configs/ablations.
   """
   # It has one teacher on digits, and no argument for it.
   fixed = study == 'objective' and of.data == 'digits'
@@ -123,91 +135,98 @@ def in_its_architecture(of: Setting, study: str) -> sweeps.Row:
 def study(
   argument: str | None, name: str, spaces: Sequence[str] = ('s3', 's5', 's7')
 ) -> list[sweeps.Row]:
-  """Teachers, RNAS-CL, and students in the architectures that it found.
+  """Makes teachers, RNAS-CL, and students in the architectures that it found.
 
   Args:
-    argument: of a sweep.
-    name: of a file of configs/ablations.
-    spaces: of CIFAR-10, without `space=`.
-
-  Returns:
-    The rows.
+    argument: the argument of a sweep.
+    name: the name of a file of configs/ablations.
+    spaces: the spaces of CIFAR-10 where the argument has no `space=`.
 
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
-  chosen = parse(argument)
-  arguments.refuse(chosen, f'configs/ablations/{name}.py', 'table')
-  robust = ROBUST[arguments.pick(chosen, 'data', ROBUST)]
+  values = parse(argument, *ROBUST)
+  arguments.refuse(values, f'configs/ablations/{name}.py', 'table')
   return together(
-    *(
-      row
-      for of in combine(chosen, spaces, (robust,))
-      for row in (teacher(of), student(of), in_its_architecture(of, name))
-    )
+    row
+    for of in combine(values, spaces)
+    for row in (teacher(of), student(of), in_its_architecture(of, name))
   )
 
 
-def parse(argument: str | None, data: str = 'cifar10') -> dict[str, str]:
-  """The argument of a sweep: `table=`, `data=`, `space=`, `teacher=`, `smoke`.
+def parse(argument: str | None, *data: str) -> dict[str, str]:
+  """Reads `table=`, `data=`, `space=`, `teacher=` and `smoke` of a sweep.
 
   Args:
-    argument: see `arguments.parse`.
-    data: without `data=`.
+    argument: the text that `arguments.parse` reads.
+    *data: the data sets that the sweep knows; the first is the default.
 
   Returns:
-    Names and values; '' where there is none.
+    Values by name; '' where there is none.
 
   Raises:
-    ValueError: for a name that there is not.
+    ValueError: if a name or the data set is unknown.
   """
-  return arguments.parse(argument, {'data': data} | dict.fromkeys(_NAMES, ''))
+  names = {'data': data[0]} | dict.fromkeys(_NAMES, '')
+  values = arguments.parse(argument, names)
+  arguments.pick(values, 'data', data)
+  return values
 
 
 def combine(
-  chosen: dict[str, str], spaces: Sequence[str], teachers: Sequence[str]
+  values: dict[str, str], spaces: Sequence[str], teachers: Sequence[str] = ()
 ) -> list[Setting]:
-  """Every space with every teacher, where one was not chosen.
+  """Makes a setting of every space with every teacher.
 
   Args:
-    chosen: from `parse`.
-    spaces: of a table; digits have one of their own.
-    teachers: of a table.
+    values: the values from `parse`; a space or a teacher that was given is the
+      only one.
+    spaces: the spaces of a table; digits have one of their own.
+    teachers: the teachers of a table; without them the robust one of the data.
   """
-  if chosen['data'] == 'digits':
-    arguments.refuse(chosen, 'data=digits', 'space')
+  if values['data'] == 'digits':
+    arguments.refuse(values, 'data=digits', 'space')
     spaces = ('',)
-  if chosen['space']:
-    spaces = (chosen['space'],)
-  if chosen['teacher']:
-    teachers = (chosen['teacher'],)
+  if values['space']:
+    spaces = (values['space'],)
+  if values['teacher']:
+    teachers = (values['teacher'],)
   return [
-    Setting(space, teacher, chosen['data'], chosen['smoke'])
-    for teacher in teachers
+    Setting(space, teacher, values['data'], values['smoke'])
+    for teacher in teachers or (ROBUST[values['data']],)
     for space in spaces
   ]
 
 
-def together(*rows: sweeps.Row) -> list[sweeps.Row]:
-  """Rows of one sweep or of several, each once."""
+def together(rows: Iterable[sweeps.Row]) -> list[sweeps.Row]:
+  """The rows of one sweep or of several, each once."""
   return list({row.name: row for row in rows}.values())
 
 
 def tables(
-  chosen: dict[str, str], known: dict[str, list[sweeps.Row]]
+  values: dict[str, str],
+  known: Mapping[str, Table],
+  make: Callable[[Setting, Any], Iterable[sweeps.Row]],
 ) -> list[sweeps.Row]:
-  """The rows of the table that was asked for, or of all.
+  """Makes the rows of the table that was asked for, or of all.
 
   Args:
-    chosen: the argument of a sweep; `table=` is '' for all.
-    known: rows by table.
+    values: the values from `parse`; `table=` is '' for all.
+    known: tables by the values of `table=`.
+    make: a function of a setting and the contents of a table; it gives rows.
 
   Returns:
     The rows, each once.
 
   Raises:
-    ValueError: for another table.
+    ValueError: if the table is unknown.
   """
-  if chosen['table']:
-    return together(*known[arguments.pick(chosen, 'table', known)])
-  return together(*(row for rows in known.values() for row in rows))
+  names = list(known)
+  if values['table']:
+    names = [arguments.pick(values, 'table', known)]
+  return together(
+    row
+    for spaces, teachers, contents in (known[name] for name in names)
+    for of in combine(values, spaces, teachers)
+    for row in make(of, contents)
+  )

@@ -96,7 +96,7 @@ _DIGITS = {
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """A teacher's config.
+  """Makes the config of a teacher.
 
   Args:
     argument: `network=` (resnet18, resnet50, preact_resnet18, wrn34, vit, deit,
@@ -105,19 +105,16 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       `method=` (pgd, fast, free, trades, standard), `data=` (cifar10, digits),
       `smoke` (seconds), separated by commas.
 
-  Returns:
-    The config.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
-  chosen = arguments.parse(
+  values = arguments.parse(
     argument, {'network': '', 'method': 'pgd', 'data': 'cifar10', 'smoke': ''}
   )
-  method = arguments.pick(chosen, 'method', _SCHEDULES)
-  data = arguments.pick(chosen, 'data', _ON)
+  method = arguments.pick(values, 'method', _SCHEDULES)
+  data = arguments.pick(values, 'data', _ON)
   default, start = _ON[data]
-  config = start(chosen['network'] or default, method, bool(chosen['smoke']))
+  config = start(values['network'] or default, method, bool(values['smoke']))
   config.teacher.optimization.select = 'best'
   config.teacher.optimization.checkpoint_every = 1
   if method == 'standard':
@@ -128,7 +125,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Table 15: the teachers of Table 10 by themselves.
+  """Makes the rows of Table 15: the teachers of Table 10 by themselves.
 
   Args:
     argument: `teacher=` (of configs/ablations/teacher.py) for one alone;
@@ -139,13 +136,12 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
     trained like `network=` of this file with `method=pgd`.
 
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
-  chosen = rows.parse(argument)
-  arguments.refuse(chosen, 'configs/teachers.py', 'table', 'space')
-  arguments.pick(chosen, 'data', ('cifar10',))
-  every = ('wrn34', 'resnet18', 'resnet50')
-  return [rows.teacher(of) for of in rows.combine(chosen, ('',), every)]
+  values = rows.parse(argument, 'cifar10')
+  arguments.refuse(values, 'configs/teachers.py', 'table', 'space')
+  networks = ('wrn34', 'resnet18', 'resnet50')
+  return [rows.teacher(of) for of in rows.combine(values, ('',), networks)]
 
 
 def _on_cifar10(

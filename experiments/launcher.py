@@ -16,10 +16,10 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from rnascl_jax.config import config_files
 from rnascl_jax.runtime import disk, files, lock, paths, processes
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import workdir
-from rnascl_jax.sweeps import config_files
 from rnascl_jax.training import loop
 
 FLAGS = flags.FLAGS

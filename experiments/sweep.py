@@ -30,6 +30,7 @@ they take from. --set=FIELD=VALUE sets a field of all rows, and
   --set=teacher_wrn34:teacher.checkpoint=teachers/wrn34
 """
 
+import itertools
 import pathlib
 import re
 import shlex
@@ -39,9 +40,10 @@ from collections.abc import Callable, Sequence
 from absl import app, flags
 
 from rnascl_jax import sweeps
+from rnascl_jax.config import config_files
 from rnascl_jax.reporting.report import tables
 from rnascl_jax.runtime import files, paths
-from rnascl_jax.sweeps import config_files, results, runner
+from rnascl_jax.sweeps import results, runner
 
 FLAGS = flags.FLAGS
 
@@ -62,10 +64,10 @@ def define_flags() -> None:
 
 
 def load(text: str) -> list[sweeps.Row]:
-  """The rows of a config file, in an order in which they can be run.
+  """Makes the rows of a config file, in an order in which they can be run.
 
   Args:
-    text: its path, with an argument behind a colon.
+    text: the path of the file; an argument may follow behind a colon.
 
   Raises:
     ValueError: if there is no such file, if it has no sweep, or if its rows or
@@ -82,7 +84,7 @@ def load(text: str) -> list[sweeps.Row]:
 
 
 def _sweeps() -> list[str]:
-  """The config files beside this package that have a sweep."""
+  """Lists the config files beside this package that have a sweep."""
   root = pathlib.Path(__file__).parent.parent
   return [
     path.relative_to(root).as_posix()
@@ -91,54 +93,48 @@ def _sweeps() -> list[str]:
   ]
 
 
-def script(rows: Sequence[sweeps.Row], seeds: Sequence[int], root: str) -> str:
-  """All commands, one a line, in an order in which they can be run."""
+def script(jobs: Sequence[sweeps.Job]) -> str:
+  """Writes all commands, one a line, in the order of the jobs."""
   lines = []
-  for seed in seeds:
+  for seed, of_seed in itertools.groupby(jobs, lambda job: job.seed):
     lines.append(f'# seed {seed}')
-    lines += [
-      shlex.join(command)
-      for row in rows
-      for command in sweeps.commands(row, seed, root)
-    ]
+    lines += [shlex.join(words) for job in of_seed for words in job.commands]
   return '\n'.join(lines)
 
 
-def _seeds(given: Sequence[str]) -> list[int]:
+def seeds(texts: Sequence[str]) -> list[int]:
+  """Reads the numbers of --seeds.
+
+  Raises:
+    ValueError: if a text is not a whole number.
+  """
   try:
-    return [int(seed) for seed in given]
+    return [int(text) for text in texts]
   except ValueError:
     raise ValueError(
-      f'--seeds={",".join(given)} must be whole numbers, such as 0,1,2.'
+      f'--seeds={",".join(texts)} must be whole numbers, such as 0,1,2.'
     ) from None
 
 
-def run(
-  todo: Sequence[sweeps.Job],
-  rows: Sequence[sweeps.Row],
-  seeds: Sequence[int],
-  root: str,
-  title: str,
-) -> int:
-  """Runs rows and tabulates what they reached.
+def run(jobs: Sequence[sweeps.Job], root: str, title: str) -> int:
+  """Runs jobs and tabulates what they reached.
 
   Args:
-    todo: from `sweeps.jobs.of_rows`.
-    rows: from `load`, checked.
-    seeds: of every row.
-    root: folder of the sweep.
-    title: stands above the table in its file, and names it.
+    jobs: the jobs, from `sweeps.plan`.
+    root: the folder of the sweep.
+    title: the heading above the table, from which its file has its name.
 
   Returns:
     The exit status.
   """
   try:
-    states = results.checked(root, sweeps.run(todo, sys.stdout))
+    states = sweeps.run(jobs, sys.stdout)
   except sweeps.Stopped as stopped:
     print('Stopped. The same command goes on.')
     return 128 + stopped.signum
-  cells = results.cells(root, rows, states)
-  note = results.note(seeds)
+  runs, states = results.load(jobs, states)
+  cells = results.cells(runs, states)
+  note = results.note(list(dict.fromkeys(job.seed for job in jobs)))
   # Sweeps with one root have a file each.
   short = re.sub(r'\W+', '_', pathlib.Path(title).name.replace('.py', ''))
   place = pathlib.Path(root) / f'results_{short}.md'
@@ -155,20 +151,18 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
   try:
-    seeds = _seeds(FLAGS.seeds)
     # Commands name it, and so that it is the same from any folder.
     root = str(paths.local(FLAGS.workdir, '--workdir'))
     rows = sweeps.change(load(FLAGS.config), FLAGS.set)
     rows = sweeps.select(rows, FLAGS.only)
-    configs = sweeps.check(rows, seeds)
+    jobs = sweeps.plan(rows, seeds(FLAGS.seeds), root)
   except ValueError as error:
     sys.exit(f'error: {error}')
   if FLAGS.print:
-    print(script(rows, seeds, root))
+    print(script(jobs))
     return
-  todo = sweeps.jobs.of_rows(rows, seeds, root, configs)
   try:
-    sys.exit(run(todo, rows, seeds, root, FLAGS.config))
+    sys.exit(run(jobs, root, FLAGS.config))
   except OSError as error:
     sys.exit(f'error: {error}')
 

@@ -13,6 +13,7 @@ import sys
 
 from absl import app, flags
 
+from experiments import sweep
 from rnascl_jax.reporting import paper
 from rnascl_jax.runtime import lock
 
@@ -46,22 +47,13 @@ def main(argv: list[str]) -> None:
       _WORKDIR.value,
       _OUTPUT.value,
       data=_DATA.value,
-      seeds=_numbers(_SEEDS.value),
+      seeds=sweep.seeds(_SEEDS.value),
       tables=_TABLES.value,
       figures=_FIGURES.value,
     )
   except (OSError, ValueError, lock.HeldError) as error:
     sys.exit(f'error: {error}')
   print(text)
-
-
-def _numbers(seeds: list[str]) -> list[int]:
-  for seed in seeds:
-    if not seed.isdecimal():
-      raise ValueError(
-        f'--seeds={",".join(seeds)} must be numbers, such as 0,1,2.'
-      )
-  return list(map(int, seeds))
 
 
 if __name__ == '__main__':

@@ -36,7 +36,7 @@ import dataclasses
 
 import ml_collections
 
-from configs import arguments, rows
+from configs import rows
 from configs.ablations import terms
 from rnascl_jax import sweeps
 from rnascl_jax.config import settings
@@ -47,23 +47,16 @@ _SEARCHED = (1, 7, 700)
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """Students that differ in gamma, with and without KL.
+  """Makes a config of students that differ in gamma, with and without KL.
 
   Args:
     argument: `space=` and `teacher=` (of configs/ablations/teacher.py), `data=`
       (cifar10, digits), `smoke`, separated by commas.
 
-  Returns:
-    The config.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
-  chosen = arguments.parse(
-    argument, {'teacher': '', 'space': '', 'data': 'cifar10', 'smoke': ''}
-  )
-  config = terms.start(chosen)
-  config.students = {
+  students = {
     f'gamma_{gamma}': settings.student_template(
       label=f'CE + KL + {gamma} ICC', gamma=float(gamma)
     )
@@ -74,36 +67,28 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     )
     for gamma in _GAMMAS[1:]
   }
-  config.adversarial.students = {}
-  config.evaluation.auto_attack = ()
-  config.evaluation.auto_attack_models = ()
-  return config
+  return terms.compare(argument, students)
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """The study of gamma.
+  """Makes the rows of the study of gamma.
 
   Args:
     argument: `data=` (cifar10, digits); `space=` (without it S3) and
       `teacher=`; `smoke`.
 
-  Returns:
-    The rows.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
-  chosen = rows.parse(argument)
-  found = rows.study(argument, 'gamma', ('s3',))
-  (of,) = rows.combine(chosen, ('s3',), (rows.ROBUST[chosen['data']],))
-  found.append(rows.student(of, 'ce_kl'))
-  if chosen['data'] == 'digits':
-    found += [_searched(of, gamma) for gamma in _SEARCHED]
-  return found
+  shared = rows.study(argument, 'gamma', ('s3',))
+  (of,) = rows.combine(rows.parse(argument, *rows.ROBUST), ('s3',))
+  gammas = _SEARCHED if of.data == 'digits' else ()
+  searched = [_searched(of, gamma) for gamma in gammas]
+  return [*shared, rows.student(of, 'ce_kl'), *searched]
 
 
 def _searched(of: rows.Setting, gamma: int) -> sweeps.Row:
-  """RNAS-CL with another gamma in its search too."""
+  """Makes the row of RNAS-CL with another gamma, in its search too."""
   row = rows.student(of, 'rnas_cl', hardened=False)
   fields = 'search.gamma', 'students.rnas_cl.gamma'
   weights = dict.fromkeys(fields, float(gamma))

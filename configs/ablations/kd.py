@@ -43,7 +43,7 @@ Hardware: one GPU; on digits minutes on a CPU.
 
 import ml_collections
 
-from configs import arguments, rows
+from configs import rows
 from configs.ablations import terms
 from rnascl_jax import sweeps
 from rnascl_jax.config import settings
@@ -61,45 +61,32 @@ _METHODS = {
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """Students that differ in what they are taught by.
+  """Makes a config of students that differ in their method of distillation.
 
   Args:
     argument: `space=` and `teacher=` (of configs/ablations/teacher.py), `data=`
       (cifar10, digits), `smoke`, separated by commas.
 
-  Returns:
-    The config.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
-  chosen = arguments.parse(
-    argument, {'teacher': '', 'space': '', 'data': 'cifar10', 'smoke': ''}
-  )
-  config = terms.start(chosen)
-  config.students = {
+  students = {
     name: settings.student_template(
       label=label, method='kl' if name == 'kd' else name, gamma=0.0
     )
     for name, label in _METHODS.items()
   }
-  config.adversarial.students = {}
-  config.evaluation.auto_attack = ()
-  config.evaluation.auto_attack_models = ()
-  return config
+  return terms.compare(argument, students)
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Fig. 3.
+  """Makes the rows of Fig. 3.
 
   Args:
     argument: `data=` (cifar10, digits); `space=` and `teacher=` in place of the
       paper's; `smoke`.
 
-  Returns:
-    The rows.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
   return rows.study(argument, 'kd')

@@ -88,33 +88,30 @@ _SOME = {'cifar10': 1000, 'digits': 64}
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """A student, and hardened students that differ in their objective.
+  """Makes a student, and hardened students that differ in their objective.
 
   Args:
     argument: `space=` and `teacher=` (of configs/cifar10.py; digits have
       neither), `data=` (cifar10, digits), `rows=` (table4, all), `autoattack=`
       (some, all, none), `smoke`, separated by commas.
 
-  Returns:
-    The config.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
   names = ('space', 'teacher', 'smoke')
-  chosen = arguments.parse(
+  values = arguments.parse(
     argument,
     {'data': 'cifar10', 'rows': 'table4', 'autoattack': 'some'}
     | dict.fromkeys(names, ''),
   )
-  rows = _ROWS[arguments.pick(chosen, 'rows', _ROWS)]
+  rows = _ROWS[arguments.pick(values, 'rows', _ROWS)]
   epsilon = settings.fine_tuning_template().adversarial_training.epsilon_255
-  if arguments.pick(chosen, 'data', _SOME) == 'digits':
-    arguments.refuse(chosen, 'data=digits', 'space', 'teacher')
-    config = digits.get_config(arguments.forward(chosen, 'smoke'))
+  if arguments.pick(values, 'data', _SOME) == 'digits':
+    arguments.refuse(values, 'data=digits', 'space', 'teacher')
+    config = digits.get_config(arguments.forward(values, 'smoke'))
     epsilon = digits.EPSILON_255
   else:
-    config = cifar10.get_config(arguments.forward(chosen, *names))
+    config = cifar10.get_config(arguments.forward(values, *names))
   # The student of the paper alone.
   config.controls = False
   config.students = {'rnas_cl': config.students.rnas_cl}
@@ -124,40 +121,37 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     )
     for name, (label, method) in rows.items()
   }
-  if chosen['smoke']:
+  if values['smoke']:
     for hardened in config.adversarial.students.values():
       hardened.adversarial_training.num_steps = (
         hardened.adversarial_training.validation_steps
       ) = 2
     return config
-  _auto_attack(config, chosen)
+  _auto_attack(config, values)
   return config
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Table 4.
+  """Makes the rows of Table 4.
 
   Args:
     argument: `data=` (cifar10, digits); `space=` and `teacher=` in place of the
       paper's; `smoke`.
 
-  Returns:
-    The rows.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
   return rows.study(argument, 'objective')
 
 
 def _auto_attack(
-  config: ml_collections.ConfigDict, chosen: dict[str, str]
+  config: ml_collections.ConfigDict, values: dict[str, str]
 ) -> None:
-  which = arguments.pick(chosen, 'autoattack', ('some', 'all', 'none'))
+  which = arguments.pick(values, 'autoattack', ('some', 'all', 'none'))
   config.evaluation.auto_attack = () if which == 'none' else ('standard',)
   config.evaluation.auto_attack_models = (
     'rnas_cl',
     *config.adversarial.students,
   )
-  images = _SOME[chosen['data']] if which == 'some' else 0
+  images = _SOME[values['data']] if which == 'some' else 0
   config.evaluation.auto_attack_images = images

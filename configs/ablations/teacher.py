@@ -57,6 +57,8 @@ vulnerable teacher's training is not printed; here it is that of the robust one
 without attacks, to its last epoch.
 """
 
+from collections.abc import Sequence
+
 import ml_collections
 
 from configs import arguments, cifar10, digits, rows
@@ -73,20 +75,27 @@ _CIFAR10 = (
   'vulnerable_small',
 )
 _DIGITS = ('small', 'vulnerable_small')
+# Names of the argument, with their defaults.
+ARGUMENTS = {'teacher': '', 'space': '', 'data': 'cifar10', 'smoke': ''}
 _VULNERABLE = 'vulnerable_'
-# Teachers of every table, without the row that has none.
-_TABLES = {
+# Spaces, teachers, and terms of the row that has no teacher.
+_STANDARD = ('ce',)
+_SPACES = ('s3', 's5', 's7')
+_TABLES: dict[str, dict[str, rows.Table]] = {
   'cifar10': {
-    '10': ('wrn34', 'resnet50', 'resnet18'),
-    '11': ('vulnerable_resnet50', 'wrn34'),
-    '12': ('vit', 'deit'),
+    '10': (_SPACES, ('wrn34', 'resnet50', 'resnet18'), _STANDARD),
+    '11': (_SPACES, ('vulnerable_resnet50', 'wrn34'), ()),
+    '12': (_SPACES, ('vit', 'deit'), ()),
   },
-  'digits': {'10': ('small',), '11': ('vulnerable_small', 'small')},
+  'digits': {
+    '10': ((), ('small',), _STANDARD),
+    '11': ((), ('vulnerable_small', 'small'), ()),
+  },
 }
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """One teacher, its search and its student.
+  """Makes the config of one teacher, its search and its student.
 
   Args:
     argument: `teacher=` (wrn34, resnet50, resnet18, vit, deit,
@@ -94,50 +103,48 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       `space=` (of configs/cifar10.py), `data=` (cifar10, digits), `smoke`,
       separated by commas.
 
-  Returns:
-    The config.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
-  config = start(
-    arguments.parse(
-      argument, {'teacher': '', 'space': '', 'data': 'cifar10', 'smoke': ''}
-    )
-  )
+  config = start(arguments.parse(argument, ARGUMENTS))
   # Tables 10 to 12 have no adversarial training.
-  config.adversarial.students = {}
-  config.evaluation.auto_attack = ()
-  config.evaluation.auto_attack_models = ()
+  leave_as_trained(config)
   return config
 
 
-def start(chosen: dict[str, str]) -> ml_collections.ConfigDict:
-  """RNAS-CL, as trained and with eq. (6), with any teacher; no controls.
+def leave_as_trained(config: ml_collections.ConfigDict) -> None:
+  """Leaves out further training on attacks, and AutoAttack."""
+  config.adversarial.students = {}
+  config.evaluation.auto_attack = ()
+  config.evaluation.auto_attack_models = ()
+
+
+def start(values: dict[str, str]) -> ml_collections.ConfigDict:
+  """Makes RNAS-CL, as trained and with eq. (6), of any teacher; no controls.
 
   Args:
-    chosen: `data`, `space`, `teacher` and `smoke` of an argument; '' where they
+    values: `data`, `space`, `teacher` and `smoke` of an argument; '' where they
       were not given.
 
   Returns:
     A config for ablations to change.
 
   Raises:
-    ValueError: for a value that there is not.
+    ValueError: if a value is unknown.
   """
-  on_digits = arguments.pick(chosen, 'data', ('cifar10', 'digits')) == 'digits'
+  on_digits = arguments.pick(values, 'data', ('cifar10', 'digits')) == 'digits'
   default = 'small' if on_digits else 'wrn34'
-  chosen = chosen | {'teacher': chosen['teacher'] or default}
+  values = values | {'teacher': values['teacher'] or default}
   teacher = arguments.pick(
-    chosen, 'teacher', _DIGITS if on_digits else _CIFAR10
+    values, 'teacher', _DIGITS if on_digits else _CIFAR10
   )
   if on_digits:
-    arguments.refuse(chosen, 'data=digits', 'space')
-    config = digits.get_config(arguments.forward(chosen, 'smoke'))
+    arguments.refuse(values, 'data=digits', 'space')
+    config = digits.get_config(arguments.forward(values, 'smoke'))
   else:
     network = {'teacher': teacher.removeprefix(_VULNERABLE)}
     names = ('teacher', 'space', 'smoke')
-    config = cifar10.get_config(arguments.forward(chosen | network, *names))
+    config = cifar10.get_config(arguments.forward(values | network, *names))
   config.controls = False
   config.students = {'rnas_cl': config.students.rnas_cl}
   if teacher.startswith(_VULNERABLE):
@@ -153,33 +160,21 @@ def without_attacks(config: ml_collections.ConfigDict) -> None:
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Tables 10, 11 and 12.
+  """Makes the rows of Tables 10, 11 and 12.
 
   Args:
     argument: `table=` (10, 11, 12; digits have no 12), all without it;
       `data=` (cifar10, digits); `space=` and `teacher=` for one alone; `smoke`.
 
-  Returns:
-    The rows.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
-  chosen = rows.parse(argument)
-  known = _TABLES[arguments.pick(chosen, 'data', _TABLES)]
-  found = {
-    table: [
-      row
-      for of in rows.combine(chosen, ('s3', 's5', 's7'), teachers)
-      for row in _rows(of, standard=table == '10')
-    ]
-    for table, teachers in known.items()
-  }
-  return rows.tables(chosen, found)
+  values = rows.parse(argument, *_TABLES)
+  return rows.tables(values, _TABLES[values['data']], _rows)
 
 
-def _rows(of: rows.Setting, standard: bool) -> list[sweeps.Row]:
-  alone = [rows.student(of, 'ce')] if standard else []
+def _rows(of: rows.Setting, terms: Sequence[str]) -> list[sweeps.Row]:
+  alone = [rows.student(of, name) for name in terms]
   # Other tables harden the students of their own teacher.
   robust = of.teacher == rows.ROBUST[of.data]
   return [*alone, rows.teacher(of), rows.student(of, hardened=robust)]

@@ -81,15 +81,15 @@ TERMS: dict[str, tuple[str, dict[str, Any]]] = {
   'pkt': ('RNAS-CL, PKT', {'method': 'pkt'}),
   'rkd': ('RNAS-CL, RKD', {'method': 'rkd'}),
 }
-_TABLES = {
-  '7': (('s7',), ('ce', 'ce_kl', 'ce_icc', 'rnas_cl')),
-  '8': (('s3', 's5', 's7'), ('rnas_cl', 'layerwise_kl')),
-  '9': (('s3', 's5', 's7'), ('rnas_cl', 'pkt', 'rkd')),
+_TABLES: dict[str, rows.Table] = {
+  '7': (('s7',), (), ('ce', 'ce_kl', 'ce_icc', 'rnas_cl')),
+  '8': (('s3', 's5', 's7'), (), ('rnas_cl', 'layerwise_kl')),
+  '9': (('s3', 's5', 's7'), (), ('rnas_cl', 'pkt', 'rkd')),
 }
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """One objective, for the search and for the student.
+  """Makes the config of one objective, for the search and the student.
 
   Args:
     argument: `terms=` (ce, ce_kl, ce_icc, rnas_cl, layerwise_kl, pkt, rkd),
@@ -97,26 +97,23 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       imagenet100), `space=` and `teacher=` (of the data's config), `smoke`,
       separated by commas.
 
-  Returns:
-    The config.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
-  chosen = arguments.parse(
+  values = arguments.parse(
     argument,
     {'terms': 'rnas_cl', 'adversarial': 'yes', 'data': 'cifar10'}
     | dict.fromkeys(('space', 'teacher', 'smoke'), ''),
   )
-  name = arguments.pick(chosen, 'terms', TERMS)
-  config = start(chosen)
+  name = arguments.pick(values, 'terms', TERMS)
+  config = start(values)
   label, fields = TERMS[name]
   config.search.update(fields)
   student = config.students.rnas_cl
   student.update(fields, label=label)
   config.students = {name: student}
   _rename_hardened(config, name, label)
-  if arguments.pick(chosen, 'adversarial', ('yes', 'no')) == 'no':
+  if arguments.pick(values, 'adversarial', ('yes', 'no')) == 'no':
     config.adversarial.students = {}
   config.evaluation.auto_attack_models = (name, *config.adversarial.students)
   if name != 'rnas_cl' or not config.adversarial.students:
@@ -127,13 +124,31 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   return config
 
 
-def start(chosen: dict[str, str]) -> ml_collections.ConfigDict:
+def compare(
+  argument: str | None, students: dict[str, ml_collections.ConfigDict]
+) -> ml_collections.ConfigDict:
+  """Makes a config of these students, as trained, in place of RNAS-CL.
+
+  Args:
+    argument: `data=` (cifar10, digits), `space=`, `teacher=` and `smoke`.
+    students: the students by name.
+
+  Raises:
+    ValueError: if a name or a value is unknown.
+  """
+  config = start(arguments.parse(argument, teacher.ARGUMENTS))
+  config.students = students
+  teacher.leave_as_trained(config)
+  return config
+
+
+def start(values: dict[str, str]) -> ml_collections.ConfigDict:
   """RNAS-CL, as trained and after further training on attacks."""
-  if chosen['data'] == 'imagenet100':
+  if values['data'] == 'imagenet100':
     names = ('space', 'teacher', 'smoke')
-    return imagenet100.get_config(arguments.forward(chosen, *names))
-  config = teacher.start(chosen)
-  if chosen['data'] == 'digits':
+    return imagenet100.get_config(arguments.forward(values, *names))
+  config = teacher.start(values)
+  if values['data'] == 'digits':
     # What the tables have.
     config.evaluation.attacks = ('fgsm', 'pgd20_rnascl')
     config.evaluation.curve_attacks = ('pgd20_rnascl',)
@@ -166,29 +181,13 @@ def _without_teacher(config: ml_collections.ConfigDict) -> None:
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Tables 7, 8 and 9.
+  """Makes the rows of Tables 7, 8 and 9.
 
   Args:
     argument: `table=` (7, 8, 9), all without it; `data=` (cifar10, digits);
       `space=` and `teacher=` in place of the paper's; `smoke`.
 
-  Returns:
-    The rows.
-
   Raises:
-    ValueError: for an argument or a value that there is not.
+    ValueError: if a name or a value is unknown.
   """
-  chosen = rows.parse(argument)
-  robust = rows.ROBUST[arguments.pick(chosen, 'data', rows.ROBUST)]
-  found = {
-    table: [
-      row
-      for of in rows.combine(chosen, spaces, (robust,))
-      for row in (
-        rows.teacher(of),
-        *(rows.student(of, terms) for terms in every),
-      )
-    ]
-    for table, (spaces, every) in _TABLES.items()
-  }
-  return rows.tables(chosen, found)
+  return rows.tables(rows.parse(argument, *rows.ROBUST), _TABLES, rows.students)

@@ -85,8 +85,9 @@ def of_classifier(
       filled[place] = array
     return jax.tree.unflatten(structure, filled)(images)
 
-  def derivative(weights: list[Array], images: Array, slope: Array) -> Any:
-    return jax.vjp(functools.partial(classify, weights), images)[1](slope)
+  def derivative(weights: list[Array], images: Array, cotangent: Array) -> Any:
+    classifier = functools.partial(classify, weights)
+    return jax.vjp(classifier, images)[1](cotangent)
 
   images = jax.ShapeDtypeStruct((1, *image_shape), dtype)
   forward, logits = jax.make_jaxpr(classify, return_shape=True)(weights, images)

@@ -1,7 +1,8 @@
 r"""Sweeps: the runs of a table, which share files and are repeated over seeds.
 
 A config file describes one with a function `sweep(argument)` that returns rows.
-`experiments.sweep` runs or prints their commands:
+Each row with each seed is a job, whose folder ROOT/seed<N>/<row>/ is the
+workdir of its commands. `experiments.sweep` runs or prints them:
 
   python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
     --config=configs/ablations/terms.py:table=7,data=digits
@@ -11,33 +12,42 @@ commands.
 
 Example:
   >>> from rnascl_jax import sweeps
-  >>> taken = {'teacher.checkpoint': 'teacher/teacher'}
-  >>> rows = [
-  ...   sweeps.Row('b', 'configs/digits.py', takes=taken),
-  ...   sweeps.Row('c', 'configs/digits.py'),
-  ...   sweeps.Row('teacher', 'configs/digits.py', commands=('teacher',)),
-  ... ]
-  >>> rows = sweeps.in_order(rows)
-  >>> [row.name for row in sweeps.select(rows, ['b'])]
-  ['teacher', 'b']
+  >>> student = sweeps.Row(
+  ...   'student',
+  ...   'configs/digits.py:smoke',
+  ...   changes={'search.gamma': 7.0},
+  ...   takes={'teacher.checkpoint': 'teacher/teacher'},
+  ... )
+  >>> other = sweeps.Row('other', 'configs/digits.py:smoke')
+  >>> teacher = sweeps.Row(
+  ...   'teacher', 'configs/digits.py:smoke', commands=('teacher', 'evaluate')
+  ... )
+  >>> rows = sweeps.in_order([student, other, teacher])
+  >>> [row.name for row in sweeps.select(rows, ['student'])]
+  ['teacher', 'student']
+  >>> (command,) = sweeps.Job(student, seed=0, root='R').commands
+  >>> print(*command, sep='\n')
+  python
+  -m
+  experiments.pipeline
+  --config=configs/digits.py:smoke
+  --config.seed=0
+  --config.search.gamma=7.0
+  --config.teacher.checkpoint=R/seed0/teacher/teacher
+  --workdir=R/seed0/student
 """
 
-from rnascl_jax.sweeps import jobs
-from rnascl_jax.sweeps.jobs import Job
-from rnascl_jax.sweeps.rows import Row, change, commands, in_order, select
-from rnascl_jax.sweeps.runner import States, Stopped, run
-from rnascl_jax.sweeps.validation import check
+from rnascl_jax.sweeps.jobs import Job, plan
+from rnascl_jax.sweeps.rows import Row, change, in_order, select
+from rnascl_jax.sweeps.runner import Stopped, run
 
 __all__ = [
   'Job',
   'Row',
-  'States',
   'Stopped',
   'change',
-  'check',
-  'commands',
   'in_order',
-  'jobs',
+  'plan',
   'run',
   'select',
 ]

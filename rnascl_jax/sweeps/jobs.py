@@ -1,132 +1,150 @@
-"""Rows with a seed, and what is left of those that are finished.
+"""Jobs of a sweep: a row with one seed, its folder and its commands.
 
-A finished job has a file `sweep.json` in its folder: what it was made with, so
-that it is not made again with the same, nor taken for one made with another.
+A finished job has a file `sweep.json` in its folder: what it was made with and
+how long it took. So it is neither made again with the same, nor taken for one
+made with another config, commands or inputs.
 """
 
+import dataclasses
 import hashlib
+import json
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
+from rnascl_jax.config import config_files
 from rnascl_jax.runtime import files
-from rnascl_jax.sweeps import rows as rows_lib
+from rnascl_jax.sweeps.rows import Row
 
 _MARKER = 'sweep.json'
 
 
-class Job(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Job:
   """A row with one seed.
 
   Attributes:
-    name: of the row.
-    seed: of the run.
-    folder: its workdir.
-    needs: names of the rows that it takes from.
-    commands: words of each command, of which the first is 'python'.
-    identity: the same with another root: what makes them the same commands
-      after the sweep's folder was moved.
-    config: digest of the settings, '' if it is not to be compared.
-    takes: what it takes from the folders of others.
+    row: what is run.
+    seed: the seed of the run.
+    root: the folder of the sweep.
+    config: the SHA-256 of all settings, from `plan`.
   """
 
-  name: str
+  row: Row
   seed: int
-  folder: pathlib.Path
-  needs: tuple[str, ...]
-  commands: list[list[str]]
-  identity: list[list[str]]
-  config: str
-  takes: tuple[pathlib.Path, ...]
+  root: str
+  config: str = ''
+
+  @property
+  def name(self) -> str:
+    """The name of the row."""
+    return self.row.name
+
+  @property
+  def folder(self) -> pathlib.Path:
+    """The workdir of the job's commands."""
+    return self._place(self.name)
+
+  def _place(self, path: str) -> pathlib.Path:
+    """A path in the folder of the seed."""
+    return pathlib.Path(self.root, f'seed{self.seed}', path)
+
+  @property
+  def commands(self) -> list[list[str]]:
+    """The words of each command; the first of them is 'python'."""
+    taken = {field: self._place(path) for field, path in self.row.takes.items()}
+    fields = {'seed': self.seed, **self.row.changes, **taken}
+    flags = [f'--config.{name}={value}' for name, value in fields.items()]
+    return [
+      [
+        'python',
+        '-m',
+        f'experiments.{module}',
+        f'--config={self.row.config}',
+        *flags,
+        f'--workdir={self.folder}',
+      ]
+      for module in self.row.commands
+    ]
+
+  def _inputs(self) -> dict[str, Any]:
+    """What the job is made with, equal where the sweep's folder was moved."""
+    paths = [self._place(path) for path in self.row.takes.values()]
+    # Of a folder, the file that says that it is complete.
+    paths = [p / 'stage.json' if p.is_dir() else p for p in paths]
+    took = [
+      hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ''
+      for path in paths
+    ]
+    commands = dataclasses.replace(self, root='ROOT').commands
+    return {'commands': commands, 'config': self.config, 'took': took}
+
+  def seconds(self) -> float | None:
+    """How long the job took; None unless it is finished with these inputs.
+
+    Raises:
+      DamagedFileError: the file that says so is damaged.
+      ValueError: it was finished with other files of other rows, and its
+        workdir would go on with them.
+    """
+    try:
+      saved = files.read_json(
+        self.folder / _MARKER, 'commands', 'config', 'took', 'seconds'
+      )
+    except FileNotFoundError:
+      return None
+    inputs = self._inputs()
+    if saved['took'] != inputs['took']:
+      raise ValueError(
+        f'{" or ".join(self.row.needs)} was made again since this row was: '
+        f'move {self.folder} away, and it is made with the new one'
+      )
+    took = saved.pop('seconds')
+    return took if saved == inputs else None
+
+  def mark(self, seconds: float) -> None:
+    """Notes that the job is finished, and how long it took."""
+    inputs = self._inputs()
+    files.write_json(self.folder / _MARKER, inputs | {'seconds': seconds})
+
+  def unmark(self) -> None:
+    """Forgets that the job was finished."""
+    (self.folder / _MARKER).unlink(missing_ok=True)
 
 
-def of_rows(
-  rows: Sequence[rows_lib.Row],
-  seeds: Sequence[int],
-  root: str,
-  configs: Mapping[tuple[int, str], str] | None = None,
-) -> list[Job]:
-  """All rows with the first seed, then with the next.
+def plan(rows: Sequence[Row], seeds: Sequence[int], root: str) -> list[Job]:
+  """Makes the jobs of a sweep: all rows with the first seed, then the next.
+
+  The config of each job is read as its commands will read it.
 
   Args:
-    rows: from `rows.in_order`.
-    seeds: of the runs.
-    root: folder of the sweep.
-    configs: from `validation.check`.
-  """
-  return [
-    Job(
-      name=row.name,
-      seed=seed,
-      folder=pathlib.Path(rows_lib.folder(root, seed, row.name)),
-      needs=row.needs,
-      commands=rows_lib.commands(row, seed, root),
-      identity=rows_lib.commands(row, seed, 'ROOT'),
-      config=(configs or {}).get((seed, row.name), ''),
-      takes=tuple(
-        pathlib.Path(rows_lib.folder(root, seed, path))
-        for path in row.takes.values()
-      ),
-    )
-    for seed in seeds
-    for row in rows
-  ]
+    rows: the rows, in the order of `rows.in_order`.
+    seeds: the seeds of every row.
+    root: the folder of the sweep.
 
-
-def seconds(job: Job) -> float | None:
-  """How long a finished job took; None if it is not finished.
-
-  A job whose commands, config or inputs have changed is not finished.
+  Returns:
+    The jobs; the digest of a job changes with its config file.
 
   Raises:
-    DamagedFileError: the file that says so is damaged.
+    ValueError: if there is no seed or one is repeated, or if a row's config
+      file cannot be read, or has no such field, or a value is out of its
+      bounds; the message names the row.
   """
-  saved = _saved(job)
-  same = saved.get('commands') == job.identity
-  same &= saved.get('config') == job.config and saved.get('took') == _took(job)
-  return saved['seconds'] if same else None
-
-
-def _saved(job: Job) -> dict:
-  try:
-    return files.read_json(
-      job.folder / _MARKER, 'commands', 'config', 'took', 'seconds'
+  if not seeds or len(set(seeds)) < len(seeds):
+    raise ValueError(
+      f'--seeds={",".join(map(str, seeds))} must be one number or several '
+      'different ones, such as 0,1,2.'
     )
-  except FileNotFoundError:
-    return {}
+  jobs = [Job(row, seed, root) for seed in seeds for row in rows]
+  return [dataclasses.replace(job, config=_digest(job)) for job in jobs]
 
 
-def _took(job: Job) -> list[str]:
-  """Digests of what it takes: of a file, or of what completed a folder."""
-  paths = [p / 'stage.json' if p.is_dir() else p for p in job.takes]
-  return [
-    hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ''
-    for path in paths
-  ]
-
-
-def outdated(job: Job) -> str:
-  """What is wrong with a row that was finished with other inputs; ''."""
-  saved = _saved(job)
-  if not saved or saved.get('took') == _took(job):
-    return ''
-  return (
-    f'{" or ".join(job.needs)} was made again since this row was: move '
-    f'{job.folder} away, and it is made with the new one'
-  )
-
-
-def unmark(job: Job) -> None:
-  """Forgets that a job was finished."""
-  (job.folder / _MARKER).unlink(missing_ok=True)
-
-
-def mark(job: Job, seconds: float) -> None:
-  """Notes that a job is finished, and how long it took."""
-  saved = {
-    'commands': job.identity,
-    'config': job.config,
-    'took': _took(job),
-    'seconds': seconds,
-  }
-  files.write_json(job.folder / _MARKER, saved)
+def _digest(job: Job) -> str:
+  """SHA-256 of all settings of a job."""
+  words = dataclasses.replace(job, root='ROOT').commands[0]
+  try:
+    parsed = config_files.parse(words)
+  except ValueError as error:
+    raise ValueError(f'Row {job.name!r} cannot be run: {error}') from error
+  text = json.dumps(dataclasses.asdict(parsed), sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()

@@ -1,56 +1,51 @@
 """The table of a sweep: what every model of every row reached, over seeds."""
 
-import os
-import pathlib
+import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from absl import logging
 
-from rnascl_jax.reporting.figures import evaluation, results
-from rnascl_jax.reporting.figures.evaluation import Evaluation
+from rnascl_jax.reporting.figures import results
+from rnascl_jax.reporting.figures.results import Run
 from rnascl_jax.reporting.report import tables
-from rnascl_jax.sweeps import rows as rows_lib
-from rnascl_jax.sweeps.runner import FINISHED
+from rnascl_jax.sweeps.jobs import Job
+from rnascl_jax.sweeps.runner import FINISHED, States
 
 DAMAGED = 'damaged'
+# For each (seed, row) that is finished what its folder holds.
+Runs = dict[tuple[int, str], Run]
 
 
-def checked(
-  root: str | os.PathLike[str], states: Mapping[tuple[int, str], str]
-) -> dict[tuple[int, str], str]:
-  """Reads what finished rows left, so that one that is damaged ends no sweep.
+def load(jobs: Sequence[Job], states: States) -> tuple[Runs, States]:
+  """Reads what finished jobs left, so that one that is damaged ends no sweep.
 
   Args:
-    root: folder of the sweep.
-    states: for each (seed, row) what became of it, from `runner.run`.
+    jobs: the jobs of a sweep.
+    states: what became of each (seed, row), from `runner.run`.
 
   Returns:
-    The same states, but `DAMAGED` for a finished row whose results cannot be
-    read; a warning names the file.
+    The runs, and the same states with `DAMAGED` for each finished job whose
+    results cannot be read; a warning names the file.
   """
-  found = dict(states)
-  for (seed, row), state in states.items():
+  runs, states = {}, dict(states)
+  for job in jobs:
+    key = job.seed, job.name
     try:
-      if state == FINISHED:
-        _of_run(root, seed, row)
+      if states[key] == FINISHED:
+        runs[key] = results.load(job.folder)
     except (OSError, ValueError) as error:
-      logging.warning('Seed %d, row %s is left out: %s', seed, row, error)
-      found[seed, row] = DAMAGED
-  return found
+      logging.warning('Seed %d, row %s is left out: %s', *key, error)
+      states[key] = DAMAGED
+  return runs, states
 
 
-def cells(
-  root: str | os.PathLike[str],
-  rows: Sequence[rows_lib.Row],
-  states: Mapping[tuple[int, str], str],
-) -> list[list[str]]:
-  """The results as text.
+def cells(runs: Runs, states: States) -> list[list[str]]:
+  """Writes the results as text.
 
   Args:
-    root: folder of the sweep.
-    rows: its rows.
-    states: for each (seed, row) what became of it, from `checked`.
+    runs: the runs from `load`.
+    states: the states from `load`.
 
   Returns:
     A row of headings; then one row for each model of a row: for how many seeds
@@ -58,81 +53,48 @@ def cells(
     standard deviation of the accuracy in %. A row of the sweep that is finished
     for no seed says why; one without evaluated models has a dash.
   """
-  found = {row.name: _evaluations(root, row.name, states) for row in rows}
-  every = [e for seeds in found.values() for es in seeds for e in es]
-  columns = tables.columns(_as_run(root, every))
+  columns = _columns(runs)
   table = [['Row', 'Model', 'Seeds', *columns.values()]]
-  for row in rows:
-    of_row = {s: t for (s, name), t in states.items() if name == row.name}
-    finished = list(of_row.values()).count(FINISHED)
-    models = {e.model: e.label for es in found[row.name] for e in es}
+  for row in dict.fromkeys(name for _, name in states):
+    of_row = [run for (_, name), run in runs.items() if name == row]
+    seeds = _seeds(
+      [state for (_, name), state in states.items() if name == row]
+    )
+    models = {e.model: e.label for run in of_row for e in run.evaluations}
     for model, label in (models or {'': tables.NOTHING}).items():
-      same = [
-        next((tables.by_column(e) for e in es if e.model == model), {})
-        for es in found[row.name]
-      ]
-      numbers = [_mean([s.get(c) for s in same]) for c in columns]
-      table.append([row.name, label, _seeds(finished, of_row), *numbers])
+      same = [run.evaluation(model) for run in of_row]
+      reached = [tables.by_column(e) if e else {} for e in same]
+      means = [_mean([r.get(column) for r in reached]) for column in columns]
+      table.append([row, label, seeds, *means])
   return table
 
 
 def note(seeds: Sequence[int]) -> str:
-  """What the numbers are."""
-  named = ', '.join(map(str, seeds))
+  """Says what the numbers are."""
+  text = ', '.join(map(str, seeds))
   if len(seeds) == 1:
-    return f'Accuracies in %, seed {named}.'
+    return f'Accuracies in %, seed {text}.'
   return (
-    f'Accuracies in %: mean ± standard deviation over the seeds {named}, or '
+    f'Accuracies in %: mean ± standard deviation over the seeds {text}, or '
     'over as many of them as are finished.'
   )
 
 
-def _evaluations(
-  root: str | os.PathLike[str],
-  name: str,
-  states: Mapping[tuple[int, str], str],
-) -> list[list[Evaluation]]:
-  """For each seed that is finished, what was evaluated in a row."""
-  return [
-    _of_run(root, seed, name)
-    for (seed, row), state in states.items()
-    if row == name and state == FINISHED
-  ]
+def _columns(runs: Runs) -> dict[tables.Column, str]:
+  """The attacks with their headings, as if one run had all models."""
+  evaluations = tuple(e for run in runs.values() for e in run.evaluations)
+  for run in runs.values():
+    return tables.columns(dataclasses.replace(run, evaluations=evaluations))
+  return {}
 
 
-def _of_run(
-  root: str | os.PathLike[str], seed: int, name: str
-) -> list[Evaluation]:
-  """What was evaluated in a row with a seed."""
-  place = pathlib.Path(rows_lib.folder(str(root), seed, name))
-  read = map(evaluation.read, sorted(place.glob('evaluation/*.json')))
-  # Models before those that were trained further.
-  return sorted((e for e in read if e), key=lambda e: (bool(e.base), e.order))
-
-
-def _as_run(
-  root: str | os.PathLike[str], every: Sequence[Evaluation]
-) -> results.Run:
-  """All models as if one run had evaluated them: they share columns."""
-  return results.Run(
-    workdir=pathlib.Path(root),
-    config={},
-    provenance={},
-    stages=(),
-    evaluations=tuple(every),
-    architecture=None,
-    history=None,
-    attention=None,
-    robustness=None,
-    given={},
-  )
-
-
-def _seeds(finished: int, states: Mapping[int, str]) -> str:
-  if finished == len(states):
-    return f'{finished}'
-  others = dict.fromkeys(t for t in states.values() if t != FINISHED)
-  return f'{finished} of {len(states)} ({"; ".join(others)})'
+def _seeds(states: Sequence[str]) -> str:
+  """'2', or '1 of 2 (failed)'."""
+  others = [state for state in states if state != FINISHED]
+  text = f'{len(states) - len(others)}'
+  if others:
+    text += f' of {len(states)} ({"; ".join(dict.fromkeys(others))})'
+  return text
 
 
 def _mean(outcomes: Sequence) -> str:

@@ -1,13 +1,12 @@
-"""Runs the rows of a sweep one after another, and goes on where one fails.
+"""Runs the jobs of a sweep one after another, and goes on where one fails.
 
 Each command is a process of its own. It says what it has to say in
-ROOT/seed<N>/<row>/sweep.log, while the terminal has one line for each row. A
-row whose commands have all ended well leaves `sweep.json` there, and is not run
-again as long as its commands, its config and what it takes are the same.
+ROOT/seed<N>/<row>/sweep.log, while the terminal has one line for each job.
 """
 
 import pathlib
 import shlex
+import statistics
 import subprocess
 import sys
 import time
@@ -15,15 +14,16 @@ from collections.abc import Sequence
 from typing import IO
 
 from rnascl_jax.runtime import lock, signals
-from rnascl_jax.sweeps import jobs
+from rnascl_jax.sweeps.jobs import Job
 
 FINISHED, FAILED, ELSEWHERE = 'finished', 'failed', 'running elsewhere'
-# Followed by the names of the rows.
-NEEDS = 'not run, needs '
-_LOG = 'sweep.log'
 _LAST_LINES = 12
 # Seconds after which a signal is passed on at the latest.
 _POLL = 0.2
+
+# What became of each (seed, row): one of the words above, or 'not run, needs'
+# and the names of rows.
+States = dict[tuple[int, str], str]
 
 
 class Stopped(Exception):
@@ -34,32 +34,29 @@ class Stopped(Exception):
     self.signum = signum
 
 
-States = dict[tuple[int, str], str]
-
-
-def run(todo: Sequence[jobs.Job], out: IO[str]) -> States:
+def run(jobs: Sequence[Job], out: IO[str]) -> States:
   """Runs jobs that are not finished, whatever becomes of others.
 
   Args:
-    todo: from `jobs.of_rows`.
-    out: where a line for each job is written.
+    jobs: the jobs, from `jobs.plan`.
+    out: the file to which a line for each job is written.
 
   Returns:
-    For each (seed, row) what became of it.
+    What became of each (seed, row).
 
   Raises:
-    Stopped: after SIGINT or SIGTERM, which was passed on to the command under
-      way and waited for.
+    Stopped: SIGINT or SIGTERM came; it was passed on to the running command,
+      and the command has ended.
   """
   states: States = {}
   asked: list[int] = []
   with signals.handled_by(lambda signum, frame: asked.append(signum)):
-    for index, job in enumerate(todo):
-      place = f'[{index + 1}/{len(todo)}] seed {job.seed}, {job.name}: '
+    for index, job in enumerate(jobs):
+      place = f'[{index + 1}/{len(jobs)}] seed {job.seed}, {job.name}: '
       print(place, end='', file=out, flush=True)
       state, text = _one(job, states, asked)
       states[job.seed, job.name] = state
-      left = _left(todo[index + 1 :], todo) if state == FINISHED else ''
+      left = _left(jobs, index + 1) if state == FINISHED else ''
       print(f'{text}{left}', file=out, flush=True)
       if asked:
         break
@@ -68,22 +65,19 @@ def run(todo: Sequence[jobs.Job], out: IO[str]) -> States:
   return states
 
 
-def _one(job: jobs.Job, states: States, asked: list[int]) -> tuple[str, str]:
-  """What became of a job, and what to say of it."""
-  missing = [n for n in job.needs if states.get((job.seed, n)) != FINISHED]
+def _one(job: Job, states: States, asked: list[int]) -> tuple[str, str]:
+  """Runs a job if it is to be run; returns its state and a line about it."""
+  missing = [n for n in job.row.needs if states.get((job.seed, n)) != FINISHED]
   if missing:
-    state = NEEDS + ', '.join(missing)
+    state = f'not run, needs {", ".join(missing)}'
     return state, state
   try:
-    before = jobs.seconds(job)
-    if before is not None:
-      return FINISHED, f'finished before, in {duration(before)}'
-    outdated = jobs.outdated(job)
-    if outdated:
-      return FAILED, f'{FAILED}: {outdated}'
+    seconds = job.seconds()
+    if seconds is not None:
+      return FINISHED, f'finished before, in {duration(seconds)}'
     with lock.take(job.folder) as held:
       # Another sweep may have finished it in the meantime.
-      if jobs.seconds(job) is not None:
+      if job.seconds() is not None:
         return FINISHED, 'finished by another sweep'
       return _start(job, held, asked)
   except lock.HeldError as error:
@@ -93,31 +87,29 @@ def _one(job: jobs.Job, states: States, asked: list[int]) -> tuple[str, str]:
     return FAILED, f'{FAILED}: {error}'
 
 
-def _start(job: jobs.Job, held: lock.Lock, asked: list[int]) -> tuple[str, str]:
-  """Runs the commands of a job until one fails."""
-  jobs.unmark(job)
+def _start(job: Job, held: lock.Lock, asked: list[int]) -> tuple[str, str]:
+  """Runs the commands of a job until one fails; returns as `_one` does."""
+  job.unmark()
   begin = time.monotonic()
-  log = job.folder / _LOG
+  log = job.folder / 'sweep.log'
   for command in job.commands:
     start = log.stat().st_size if log.exists() else 0
     code = _command(command, log, held, asked)
-    if asked and code:
-      return FAILED, f'stopped after {duration(time.monotonic() - begin)}'
+    seconds = round(time.monotonic() - begin, 1)
+    if code and asked:
+      return FAILED, f'stopped after {duration(seconds)}'
     if code:
-      how = f'exit status {code}' if code > 0 else f'signal {-code}'
-      took = duration(time.monotonic() - begin)
-      text = f'failed after {took}, {how}; {log} ends:\n{_tail(log, start)}'
+      reason = f'exit status {code}' if code > 0 else f'signal {-code}'
+      last = log.read_bytes()[start:].decode(errors='replace').splitlines()
+      end = ''.join(f'\n  {line}' for line in last[-_LAST_LINES:])
+      text = f'failed after {duration(seconds)}, {reason}; {log} ends:{end}'
       return FAILED, text
-  whole = round(time.monotonic() - begin, 1)
-  jobs.mark(job, whole)
-  return FINISHED, f'finished in {duration(whole)}'
+  job.mark(seconds)
+  return FINISHED, f'finished in {duration(seconds)}'
 
 
 def _command(
-  words: Sequence[str],
-  log: pathlib.Path,
-  held: lock.Lock,
-  asked: list[int],
+  words: Sequence[str], log: pathlib.Path, held: lock.Lock, asked: list[int]
 ) -> int:
   """Runs a command to its end, passing signals on; returns its exit status."""
   if asked:
@@ -145,44 +137,35 @@ def _command(
             passed += 1
 
 
-def _tail(log: pathlib.Path, start: int) -> str:
-  """The last lines of what a command wrote."""
-  text = log.read_bytes()[start:].decode(errors='replace')
-  return '\n'.join(f'  {line}' for line in text.splitlines()[-_LAST_LINES:])
+def _left(jobs: Sequence[Job], done: int) -> str:
+  """Says how long the jobs behind the first `done` will take; '' for none."""
+  timed = [(job, _seconds(job)) for job in jobs]
+  finished = [(job, s) for job, s in timed if s is not None]
+  rest = [job for job, s in timed[done:] if s is None]
+  total = sum(_expected(job, finished) for job in rest)
+  return f'; about {duration(total)} left' if rest else ''
 
 
-def _left(rest: Sequence[jobs.Job], todo: Sequence[jobs.Job]) -> str:
-  """How long the rest will take, from the jobs that are finished."""
-  rest = [job for job in rest if _seconds(job) is None]
-  if not rest:
-    return ''
-  took = [(job, s) for job in todo if (s := _seconds(job)) is not None]
-  total = sum(_expected(job, took) for job in rest)
-  return f'; about {duration(total)} left'
-
-
-def _seconds(job: jobs.Job) -> float | None:
-  """How long a job took; None if it is not finished or does not say so."""
+def _seconds(job: Job) -> float | None:
+  """Returns the seconds of a finished job; None for any other."""
   try:
-    return jobs.seconds(job)
+    return job.seconds()
   except (OSError, ValueError):
     return None
 
 
-def _expected(job: jobs.Job, took: Sequence[tuple[jobs.Job, float]]) -> float:
-  """The mean of the same row; else of rows with such commands; else of all."""
-
-  def modules(of: jobs.Job) -> list[str]:
-    return [words[2] for words in of.commands]
-
-  same = [s for other, s in took if other.name == job.name]
-  alike = [s for other, s in took if modules(other) == modules(job)]
-  found = same or alike or [s for _, s in took]
-  return sum(found) / len(found)
+def _expected(job: Job, finished: Sequence[tuple[Job, float]]) -> float:
+  """The mean of the same row, else of rows with its commands, else of all."""
+  same = [s for other, s in finished if other.name == job.name]
+  modules = job.row.commands
+  alike = [s for other, s in finished if other.row.commands == modules]
+  return statistics.mean(same or alike or [s for _, s in finished])
 
 
-def duration(value: float) -> str:
+def duration(seconds: float) -> str:
   """'12 s', '3 min' or '2.5 h'."""
-  if value < 99.5:
-    return f'{value:.0f} s'
-  return f'{value / 60:.0f} min' if value < 5970 else f'{value / 3600:.1f} h'
+  if seconds < 99.5:
+    return f'{seconds:.0f} s'
+  if seconds < 5970:
+    return f'{seconds / 60:.0f} min'
+  return f'{seconds / 3600:.1f} h'

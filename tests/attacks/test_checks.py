@@ -180,7 +180,7 @@ PLANTED = {
     {'rounding', 'zero gradient'},
   ),
   'batch statistics': (in_training_mode, {'depends on the batch'}),
-  'infinite slopes': (lambda x: honest(jnp.sqrt(x)), {'exploding gradient'}),
+  'infinite grads': (lambda x: honest(jnp.sqrt(x)), {'exploding gradient'}),
   'callback': (called_back, {'python callback', 'no gradient'}),
   'loop': (looped, {'no gradient'}),
 }
@@ -247,11 +247,11 @@ def test_logits_that_are_not_finite_are_refused():
 
 @pytest.mark.parametrize('value', (np.nan, np.inf, 2e6))
 def test_gradients_that_cannot_be_followed_are_counted(value):
-  slopes = np.ones([2, 3, 2, 2, 1])
-  slopes[0, 1, 0, 1] = value
+  grads = np.ones([2, 3, 2, 2, 1])
+  grads[0, 1, 0, 1] = value
 
   (warning,) = gradient_checks.degenerate(
-    gradient_checks.Gradients(np.eye(3), *slopes), np.arange(3)
+    gradient_checks.Gradients(np.eye(3), *grads), np.arange(3)
   )
 
   assert warning.kind == 'exploding gradient'

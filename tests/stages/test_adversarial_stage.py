@@ -135,9 +135,9 @@ def test_the_terms_of_equation_6_add_up_in_the_log(tiny_run):
     )
     if line['split'] == 'train'
   )
-  terms = ('cross_entropy', 'kl', 'attention', 'robustness')
+  terms = ('cross_entropy', 'kl', 'attention', 'robust_term')
   assert all(line[term] > 0 for term in terms)
-  # All weights are 1 in the tiny run; `robustness` has its own.
+  # All weights are 1 in the tiny run; `robust_term` has its own.
   assert line['loss'] == pytest.approx(sum(line[t] for t in terms), rel=1e-5)
 
 
@@ -256,7 +256,11 @@ def test_trainings_may_be_added_to_a_workdir_but_not_changed(
   config.adversarial.students.later.adversarial_training.beta = 1.0
   tiny.opened(config, str(folder))
   for path, value, message in (
-    ('students', {}, r"students\.rnas_cl_eq6\.label: 'RNAS-CL \+ eq"),
+    (
+      'students',
+      {},
+      r"eq6\.adversarial_training\.attack_mode: 'published' there",
+    ),
     ('optimization.epochs', 2, r'optimization\.epochs: 1 there, 2 here'),
     (
       'students.rnas_cl_eq6.adversarial_training.beta',

@@ -1,16 +1,13 @@
-"""Sweeps: what becomes of rows, and what those of the configs are made of."""
+"""Sweeps: what becomes of jobs, and the table of what they reached."""
 
 import dataclasses
-import importlib
 import io
-import itertools
 import json
 import os
 import pathlib
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,140 +15,28 @@ import time
 
 import pytest
 
-from configs import rows as config_rows
 from experiments import sweep as command
 from rnascl_jax import sweeps
-from rnascl_jax.config import settings
-from rnascl_jax.reporting import paper
 from rnascl_jax.runtime import lock
-from rnascl_jax.sweeps import results, runner, validation
-from rnascl_jax.sweeps import rows as rows_lib
+from rnascl_jax.sweeps import results, runner
 from tests import saved_sweep
-
-_ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
 def _in_the_repository(monkeypatch):
   """Rows name config files as a user does, from its root."""
-  monkeypatch.chdir(_ROOT)
-
-
-def _row(name: str, *needs: str) -> sweeps.Row:
-  taken = {f'field{i}': f'{need}/file' for i, need in enumerate(needs)}
-  return sweeps.Row(name, 'configs/digits.py:smoke', takes=taken)
-
-
-def _names(rows):
-  return [row.name for row in rows]
-
-
-def test_what_a_row_takes_from_comes_first_and_the_rest_keeps_its_order():
-  rows = [_row('d', 'b', 'c'), _row('a'), _row('c', 'b'), _row('b'), _row('e')]
-  assert _names(sweeps.in_order(rows)) == ['b', 'c', 'd', 'a', 'e']
-
-
-@pytest.mark.parametrize(
-  ('rows', 'message'),
-  [
-    ([_row('a'), _row('a')], "Two rows are called 'a'"),
-    ([_row('a/b')], "'a/b' cannot be the name of a row"),
-    ([_row('a' * 201)], 'cannot be the name of a row.*at most 200'),
-    ([_row('a', 'student'), _row('students')], "Did you mean 'students'"),
-    ([_row('a', 'c'), _row('b', 'a'), _row('c', 'b')], 'a <- c <- b <- a'),
-    ([_row('a', 'a')], 'a <- a'),
-  ],
-)
-def test_rows_that_cannot_be_run_in_any_order_are_refused(rows, message):
-  with pytest.raises(ValueError, match=message):
-    sweeps.in_order(rows)
-
-
-def test_rows_are_selected_with_all_that_they_take_from():
-  rows = sweeps.in_order([_row('a'), _row('b', 'a'), _row('c', 'b'), _row('d')])
-  assert _names(sweeps.select(rows, ['c'])) == ['a', 'b', 'c']
-  assert _names(sweeps.select(rows, [])) == ['a', 'b', 'c', 'd']
-  with pytest.raises(ValueError, match="'e' is not a row.*a, b, c, d"):
-    sweeps.select(rows, ['e'])
-
-
-def test_a_field_is_set_for_all_rows_or_for_one_and_is_not_taken_then():
-  rows = [_row('a'), _row('b', 'a')]
-  first, second = sweeps.change(rows, ['data.max_test=5', 'b:field0=here'])
-  assert first.changes == {'data.max_test': '5'}
-  assert second.changes == {'data.max_test': '5', 'field0': 'here'}
-  assert rows[1].takes and not second.takes
-  for wrong in ('data.max_test', ':x=1', 'b:=1'):
-    with pytest.raises(ValueError, match='must be FIELD=VALUE'):
-      sweeps.change(rows, [wrong])
-  with pytest.raises(ValueError, match="'c' is not a row"):
-    sweeps.change(rows, ['c:x=1'])
-
-
-def test_the_command_line_carries_values_of_every_type():
-  changes = {
-    'search.gamma': 7.0,
-    'data.max_train': 5,
-    'evaluation.teachers': False,
-    'evaluation.attacks': ('fgsm', 'pgd20_rnascl'),
-    'evaluation.curve_epsilons_255': (1.0, 2.5),
-    'students.rnas_cl.label': "it's, a label",
-  }
-  row = sweeps.Row(
-    'a',
-    'configs/digits.py',
-    changes,
-    takes={'teacher.checkpoint': 'b/teacher'},
-  )
-  parsed = validation.config(row, 3)
-  assert parsed.seed == 3
-  assert parsed.teacher.checkpoint == 'ROOT/seed3/b/teacher'
-  for path, value in changes.items():
-    found = parsed
-    for name in path.split('.'):
-      found = found[name] if isinstance(found, dict) else getattr(found, name)
-    assert found == value and type(found) is type(value)
-
-
-@pytest.mark.parametrize(
-  ('config', 'changes', 'message'),
-  [
-    (
-      'digits.py',
-      {'search.gama': 1.0},
-      "no field 'gama'. Did you mean 'gamma'",
-    ),
-    ('digits.py', {'search.gamma': -1.0}, 'gamma=-1.0 must be at least 0'),
-    ('digits.py', {'data.max_train': 'x'}, 'max_train=x'),
-    ('digits.py:smal', {}, "argument 'smal' is unknown"),
-    ('digit.py', {}, "configs/digit.py does not exist. .* 'configs/digits.py'"),
-  ],
-)
-def test_a_row_that_no_command_would_accept_is_named(config, changes, message):
-  row = sweeps.Row('ours', f'configs/{config}', changes)
-  with pytest.raises(
-    ValueError, match=f"Row 'ours' cannot be run: .*{message}"
-  ):
-    sweeps.check([row], [0])
-
-
-def test_seeds_are_different_numbers():
-  for seeds in ([], [1, 1]):
-    with pytest.raises(ValueError, match='--seeds='):
-      sweeps.check([_row('a')], seeds)
-  with pytest.raises(ValueError, match=r'config\.seed=-1'):
-    sweeps.check([sweeps.Row('a', 'configs/digits.py')], [-1])
+  monkeypatch.chdir(pathlib.Path(__file__).parents[2])
 
 
 @pytest.fixture
 def scripts(monkeypatch):
   """Commands that run a row's `config`, a Python script, on its folder."""
 
-  def fake(row, seed, root):
-    folder = rows_lib.folder(root, seed, row.name)
-    return [['python', '-c', row.config, folder] for _ in row.commands]
+  def commands(job):
+    words = ['python', '-c', job.row.config, str(job.folder)]
+    return [words for _ in job.row.commands]
 
-  monkeypatch.setattr(rows_lib, 'commands', fake)
+  monkeypatch.setattr(sweeps.Job, 'commands', property(commands))
 
 
 _COUNT = """
@@ -167,11 +52,18 @@ def _script(name: str, *needs: str, script: str = _COUNT, times: int = 1):
   return sweeps.Row(name, script, {}, taken, ('pipeline',) * times)
 
 
-def _sweep(rows, root, seeds=(0,)):
+def _jobs(rows, root, seeds=(0,), config=''):
+  return [
+    sweeps.Job(row, seed, str(root), config)
+    for seed in seeds
+    for row in sweeps.in_order(rows)
+  ]
+
+
+def _sweep(rows, root, seeds=(0,), config=''):
   """States, and what the terminal shows."""
   out = io.StringIO()
-  todo = sweeps.jobs.of_rows(sweeps.in_order(rows), seeds, str(root))
-  return sweeps.run(todo, out), out.getvalue()
+  return sweeps.run(_jobs(rows, root, seeds, config), out), out.getvalue()
 
 
 def _runs(root, name, seed=0):
@@ -199,7 +91,8 @@ def test_all_commands_of_all_rows_run_once_for_each_seed(scripts, tmp_path):
 
 
 def test_a_failed_row_stops_only_those_that_take_from_it(scripts, tmp_path):
-  broken = _script('a', script="print('why it broke'); raise SystemExit(3)")
+  script = f"{_COUNT}print('why it broke'); raise SystemExit(3)"
+  broken = _script('a', script=script, times=2)
   rows = [broken, _script('b', 'a'), _script('c', 'b'), _script('d')]
   states, text = _sweep(rows, tmp_path)
   assert states == {
@@ -210,17 +103,12 @@ def test_a_failed_row_stops_only_those_that_take_from_it(scripts, tmp_path):
   }
   assert 'exit status 3' in text and 'why it broke' in text
   assert str(tmp_path / 'seed0' / 'a' / 'sweep.log') in text
-  assert (_runs(tmp_path, 'b'), _runs(tmp_path, 'd')) == (0, 1)
+  # Of two commands that would fail, the second was not run.
+  assert [_runs(tmp_path, name) for name in 'abd'] == [1, 0, 1]
   # Mended, and the same sweep again.
   states, text = _sweep([_script('a'), *rows[1:]], tmp_path)
   assert set(states.values()) == {'finished'}
-  assert [_runs(tmp_path, name) for name in 'abcd'] == [1, 1, 1, 1]
-
-
-def test_the_second_command_is_not_run_where_the_first_fails(scripts, tmp_path):
-  row = _script('a', script=f'{_COUNT}\nraise SystemExit(1)', times=2)
-  states, _ = _sweep([row], tmp_path)
-  assert states == {(0, 'a'): 'failed'} and _runs(tmp_path, 'a') == 1
+  assert [_runs(tmp_path, name) for name in 'abcd'] == [2, 1, 1, 1]
 
 
 def test_a_finished_row_is_skipped_while_its_commands_are_the_same(
@@ -245,8 +133,7 @@ def test_a_row_is_run_again_where_its_config_file_has_changed(
 ):
   rows = [_script('a')]
   for digest, times in (('one', 1), ('one', 1), ('two', 2)):
-    todo = sweeps.jobs.of_rows(rows, [0], str(tmp_path), {(0, 'a'): digest})
-    sweeps.run(todo, io.StringIO())
+    _sweep(rows, tmp_path, config=digest)
     assert _runs(tmp_path, 'a') == times
 
 
@@ -282,39 +169,17 @@ def test_a_row_whose_results_are_damaged_ends_no_sweep(
   scripts, tmp_path, caplog
 ):
   rows = [_script('a'), _script('b')]
-  todo = sweeps.jobs.of_rows(rows, [0], str(tmp_path))
-  assert command.run(todo, rows, [0], str(tmp_path), 'x.py') == 0
+  jobs = _jobs(rows, tmp_path)
+  assert command.run(jobs, str(tmp_path), 'x.py') == 0
   for row in 'ab':
     saved_sweep.write_row(tmp_path, 0, row, ['rnas_cl'], marker=False)
   path = tmp_path / 'seed0' / 'a' / 'evaluation' / 'rnas_cl.json'
   path.write_text('[]')
-  assert command.run(todo, rows, [0], str(tmp_path), 'x.py') == 1
+  assert command.run(jobs, str(tmp_path), 'x.py') == 1
   assert f'{path} is damaged' in caplog.text
   table = (tmp_path / 'results_x.md').read_text()
   assert '| a | — | 0 of 1 (damaged) |' in table
   assert '| b | rnas_cl | 1 |' in table
-
-
-@pytest.mark.parametrize(
-  'given, message',
-  [
-    ('seed=5', 'use --seeds'),
-    ('b:seed=5', 'use --seeds'),
-    ('search.gamma=7', 'ROW:FIELD=VALUE'),
-    ('students.rnas_cl.gamma=7', 'ROW:FIELD=VALUE'),
-    ('data.padding=1', 'ROW:FIELD=VALUE'),
-  ],
-)
-def test_what_tells_rows_apart_is_not_set_for_all_of_them(given, message):
-  rows = [
-    sweeps.Row('a', 'x.py', changes={'data.padding': 0}),
-    sweeps.Row('b', 'x.py'),
-  ]
-  with pytest.raises(ValueError, match=message):
-    sweeps.change(rows, [given])
-  if 'seed' not in given:
-    changed = sweeps.change(rows, [f'b:{given}'])
-    assert len(changed[1].changes) == 1 and changed[0] == rows[0]
 
 
 def test_commands_that_changed_and_fail_leave_no_finished_row(
@@ -365,9 +230,8 @@ def test_a_signal_is_passed_on_and_the_same_sweep_goes_on(
     tmp_path / 'seed0' / 'b' / 'runs', lambda: os.kill(os.getpid(), signum)
   )
   out = io.StringIO()
-  todo = sweeps.jobs.of_rows(rows, [0], str(tmp_path))
   with pytest.raises(sweeps.Stopped) as stopped:
-    sweeps.run(todo, out)
+    sweeps.run(_jobs(rows, tmp_path), out)
   thread.join()
   assert stopped.value.signum == signum
   assert signal.getsignal(signum) is before
@@ -394,19 +258,6 @@ import os, pathlib, sys
   assert group != os.getpgrp()
 
 
-@pytest.mark.parametrize('pid', [lambda: None, lambda: 1, os.getpid])
-def test_a_lock_file_that_nobody_holds_does_not_block_a_row(
-  pid, scripts, tmp_path
-):
-  """It is empty, of a killed process, or of one whose id was given again."""
-  path = tmp_path / 'seed0' / 'a' / lock.NAME
-  path.parent.mkdir(parents=True)
-  owner = {'pid': pid(), 'host': socket.gethostname()}
-  path.write_text(json.dumps(owner) if pid() else '')
-  states, _ = _sweep([_script('a')], tmp_path)
-  assert states == {(0, 'a'): 'finished'} and not path.exists()
-
-
 def test_a_row_that_another_writer_has_is_left_alone(scripts, tmp_path):
   with lock.take(tmp_path / 'seed0' / 'a'):
     states, text = _sweep([_script('a'), _script('b', 'a')], tmp_path)
@@ -421,11 +272,9 @@ def test_a_row_that_another_writer_has_is_left_alone(scripts, tmp_path):
 _KILLED = """
 import io, sys
 from rnascl_jax import sweeps
-row = sweeps.Row('a', sys.argv[1])
-sweeps.jobs.rows_lib.commands = lambda row, seed, root: [
-  ['python', '-c', row.config, root + '/seed0/a']
-]
-sweeps.run(sweeps.jobs.of_rows([row], [0], sys.argv[2]), io.StringIO())
+job = sweeps.Job(sweeps.Row('a', sys.argv[1]), 0, sys.argv[2])
+sweeps.Job.commands = [['python', '-c', job.row.config, str(job.folder)]]
+sweeps.run([job], io.StringIO())
 """
 
 
@@ -481,10 +330,10 @@ def test_what_is_printed_is_what_is_run(tmp_path, monkeypatch):
   config = tmp_path / 'ours.py'
   config.write_text(_OWN_SWEEP)
   rows = command.load(f'{config}:smoke')
-  lines = command.script(rows, [4, 5], 'R').splitlines()
+  jobs = _jobs(rows, 'R', (4, 5))
+  lines = command.script(jobs).splitlines()
   assert lines[0] == '# seed 4' and lines[4] == '# seed 5'
   printed = [shlex.split(line) for line in lines if line[0] != '#']
-  jobs = sweeps.jobs.of_rows(rows, [4, 5], 'R')
   assert printed == [words for job in jobs for words in job.commands]
   started = []
 
@@ -497,16 +346,6 @@ def test_what_is_printed_is_what_is_run(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   sweeps.run(jobs, io.StringIO())
   assert started == printed
-  assert printed[2] == [
-    'python',
-    '-m',
-    'experiments.pipeline',
-    '--config=configs/digits.py:smoke',
-    '--config.seed=4',
-    '--config.search.gamma=7.0',
-    '--config.teacher.checkpoint=R/seed4/first/teacher',
-    '--workdir=R/seed4/second',
-  ]
 
 
 def test_a_file_without_a_sweep_is_answered_with_those_that_have_one(tmp_path):
@@ -543,7 +382,9 @@ print('started:', xla_bridge.backends_are_initialized())
 
 
 def _table(root, rows, states):
-  return results.cells(root, [_row(name) for name in rows], states)
+  seeds = sorted({seed for seed, _ in states})
+  jobs = _jobs([sweeps.Row(name, 'x.py') for name in rows], root, seeds)
+  return results.cells(*results.load(jobs, states))
 
 
 def test_the_table_has_means_over_seeds_and_what_is_missing(tmp_path):
@@ -597,10 +438,8 @@ def test_the_exit_status_is_0_where_all_is_finished(
   rows = [_script('a'), _script('b')]
   root, title = str(tmp_path), 'configs/ours.py:table=7'
 
-  def run(some):
-    return command.run(
-      sweeps.jobs.of_rows(some, [0, 1], root), some, [0, 1], root, title
-    )
+  def run(rows):
+    return command.run(_jobs(rows, root, (0, 1)), root, title)
 
   assert run(rows) == 0
   saved = (tmp_path / 'results_ours_table_7.md').read_text()
@@ -612,7 +451,7 @@ def test_the_exit_status_is_0_where_all_is_finished(
   saved = (tmp_path / 'results_ours_table_7.md').read_text()
   assert '0 of 2 (failed)' in saved
 
-  def stopped(todo, out):
+  def stopped(jobs, out):
     raise sweeps.Stopped(signal.SIGTERM)
 
   monkeypatch.setattr(sweeps, 'run', stopped)
@@ -622,8 +461,7 @@ def test_the_exit_status_is_0_where_all_is_finished(
 
 def test_the_time_left_is_that_of_the_same_row_or_of_such_commands():
   def job(name, commands, seed=0):
-    row = sweeps.Row(name, 'x.py', commands=commands)
-    return sweeps.jobs.of_rows([row], [seed], 'R')[0]
+    return sweeps.Job(sweeps.Row(name, 'x.py', commands=commands), seed, 'R')
 
   took = [
     (job('a', ('pipeline',)), 10.0),
@@ -635,175 +473,6 @@ def test_the_time_left_is_that_of_the_same_row_or_of_such_commands():
   assert runner._expected(job('d', ('search',)), took) == 40
   texts = [runner.duration(s) for s in (0.4, 99.4, 100, 5960, 9000)]
   assert texts == ['0 s', '99 s', '2 min', '99 min', '2.5 h']
-
-
-# Files with a sweep, and their arguments; each in normal and in smoke form.
-_SWEEPS = {
-  'cifar10': ['', 'table=1', 'table=fig6,space=s3'],
-  'imagenet100': ['', 'table=fig4,teacher=wrn50'],
-  'imagenet': ['', 'space=is,teacher=resnet18'],
-  'teachers': ['', 'teacher=vit'],
-  'ablations.teacher': ['', 'data=digits', 'table=12,space=s5'],
-  'ablations.terms': ['', 'data=digits', 'table=7,space=s3'],
-  'ablations.objective': ['', 'data=digits'],
-  'ablations.kd': ['', 'data=digits'],
-  'ablations.gamma': ['', 'data=digits'],
-}
-
-
-def _rows(name: str, argument: str) -> list[sweeps.Row]:
-  module = importlib.import_module(f'configs.{name}')
-  return sweeps.in_order(module.sweep(argument))
-
-
-def test_every_config_with_a_sweep_is_tested_here():
-  """The rest of this file is about those that `_SWEEPS` names."""
-  found = {path.removeprefix('configs/') for path in command._sweeps()}
-  assert found == {f'{name.replace(".", "/")}.py' for name in _SWEEPS}
-
-
-@pytest.mark.parametrize('name', _SWEEPS)
-def test_every_row_of_every_config_can_be_run(name):
-  for form in ('', 'smoke'):
-    every = [_rows(name, f'{argument},{form}') for argument in _SWEEPS[name]]
-    sweeps.check(config_rows.together(*itertools.chain(*every)), [0])
-
-
-_PARSED: dict[str, settings.Settings] = {}
-
-
-def _parsed(row: sweeps.Row) -> settings.Settings:
-  """Tables share rows, which are read once."""
-  if row.name not in _PARSED:
-    _PARSED[row.name] = validation.config(row, 0)
-  return _PARSED[row.name]
-
-
-@pytest.mark.parametrize('form', ['', 'smoke'])
-def test_a_name_is_the_same_run_in_every_table(form):
-  seen: dict[str, tuple[str, list]] = {}
-  shared = 0
-  for name, every in _SWEEPS.items():
-    for argument in every:
-      for row in _rows(name, f'{argument},{form}'):
-        run = rows_lib.commands(row, 0, 'ROOT')
-        first, known = seen.setdefault(row.name, (name, run))
-        assert run == known, (row.name, name, first)
-        shared += first != name
-  assert shared > 10
-
-
-# By data and key of a table of the paper, what makes it.
-_MAKERS = {
-  'cifar10': {
-    **{key: ('cifar10', f'table={key}') for key in ('1', '2', '6')},
-    '3': ('imagenet', ''),
-    '4': ('ablations.objective', ''),
-    '5': ('imagenet100', 'table=5'),
-    **{key: ('ablations.terms', f'table={key}') for key in '789'},
-    **{
-      key: ('ablations.teacher', f'table={key}') for key in ('10', '11', '12')
-    },
-    '15': ('teachers', ''),
-    'fig3': ('ablations.kd', ''),
-    'gamma': ('ablations.gamma', ''),
-  },
-  'digits': {
-    '4': ('ablations.objective', 'data=digits'),
-    **{key: ('ablations.terms', f'table={key},data=digits') for key in '789'},
-    **{
-      key: ('ablations.teacher', f'table={key},data=digits')
-      for key in ('10', '11')
-    },
-    'fig3': ('ablations.kd', 'data=digits'),
-    'gamma': ('ablations.gamma', 'data=digits'),
-  },
-}
-
-
-@pytest.mark.parametrize(
-  ('data', 'key'),
-  [(data, key) for data, known in paper.TABLES.items() for key in known],
-)
-def test_a_sweep_makes_every_model_and_attack_of_its_table(data, key):
-  rows = {row.name: row for row in _rows(*_MAKERS[data][key])}
-  table = paper.TABLES[data][key]
-  attacked = set()
-  for source in table.sources:
-    parsed = _parsed(rows[source.row])
-    if source.model == 'teacher':
-      assert parsed.evaluation.teachers
-    else:
-      assert source.model in {**parsed.students, **parsed.adversarial.students}
-      assert not parsed.evaluation.teachers
-      assert not parsed.controls
-    attacked |= {re.sub('_.*', '', a) for a in parsed.evaluation.attacks}
-    if 'autoattack' in {column.key for column in table.columns}:
-      assert parsed.evaluation.auto_attack == ('standard',)
-      assert source.model in parsed.evaluation.auto_attack_models
-  assert 'pgd20' in attacked or key == '3'
-
-
-@pytest.mark.parametrize('data', ['cifar10', 'digits'])
-@pytest.mark.parametrize('study', ['', 'kd', 'gamma', 'objective'])
-def test_students_take_their_teacher_and_those_of_a_study_the_filters_too(
-  study, data
-):
-  file = f'ablations.{study or "terms"}'
-  students = 0
-  for row in _rows(file, f'data={data}'):
-    taken = dict(row.takes)
-    if row.name.startswith('teacher_') or row.name.endswith('_ce'):
-      assert not taken
-      continue
-    students += 1
-    known = 'small' if data == 'digits' else 'wrn34'
-    assert f'_{known}' in row.name
-    assert taken.pop('teacher.checkpoint') == f'teacher_{known}/teacher'
-    searched = row.name.removesuffix(f'_{study}')
-    if searched != row.name:
-      found = taken.pop('search.architecture')
-      assert found == f'{searched}/architecture.json'
-    assert not taken
-  assert students >= 2
-
-
-def test_gamma_is_that_of_the_row_in_search_and_training():
-  found = {row.name: row for row in _rows('ablations.gamma', 'data=digits')}
-  for gamma in (1, 7, 700):
-    made = validation.config(found[f'digits_small_gamma_{gamma}'], 0)
-    assert made.search.gamma == made.students['rnas_cl'].gamma == gamma
-
-
-def test_a_table_can_be_had_for_one_space_or_teacher():
-  names = _names(_rows('ablations.teacher', 'table=10,space=s5,teacher=wrn34'))
-  assert names == ['s5_ce', 'teacher_wrn34', 's5_wrn34']
-  names = _names(_rows('ablations.terms', 'table=7,space=s3'))
-  assert names == [
-    'teacher_wrn34',
-    's3_ce',
-    's3_wrn34_ce_kl',
-    's3_wrn34_ce_icc',
-    's3_wrn34',
-  ]
-
-
-@pytest.mark.parametrize(
-  ('name', 'argument', 'message'),
-  [
-    ('cifar10', 'table=7', 'Choose one of 1, 2, 6, fig1, fig6, fig8'),
-    ('cifar10', 'data=digits', 'Choose one of cifar10'),
-    ('imagenet100', 'table=4', 'Choose one of 5, fig4, fig10'),
-    ('ablations.terms', 'data=digits,space=s3', 'no meaning beside data=dig'),
-    ('ablations.terms', 'data=mnist', 'Choose one of cifar10, digits'),
-    ('ablations.teacher', 'table=12,data=digits', 'Choose one of 10, 11'),
-    ('ablations.kd', 'table=3', 'table=3 has no meaning'),
-    ('ablations.gamma', 'rows=all', "argument 'rows' is unknown"),
-  ],
-)
-def test_a_wrong_argument_of_a_sweep_is_refused(name, argument, message):
-  with pytest.raises(ValueError, match=message):
-    _rows(name, argument)
 
 
 @pytest.mark.slow

@@ -4,8 +4,8 @@ Example:
   >>> import numpy as np
   >>> from rnascl_jax.attacks.checks import gradient_checks
   >>> logits, labels = np.array([[900., 0.], [1., 0.]]), np.array([0, 0])
-  >>> slopes = gradient_checks.Gradients(logits, *np.ones([2, 2, 4, 4, 1]))
-  >>> for warning in gradient_checks.degenerate(slopes, labels):
+  >>> grads = gradient_checks.Gradients(logits, *np.ones([2, 2, 4, 4, 1]))
+  >>> for warning in gradient_checks.degenerate(grads, labels):
   ...   print(warning.kind)
   saturated softmax
 
@@ -70,13 +70,13 @@ def gradients(
   def of_one(image, label, weight):
     logits, pull = jax.vjp(lambda x: logits_fn(x[None])[0], image)
 
-    def slope(loss):
+    def by_logits(loss):
       return jax.grad(lambda z: loss(z[None], label[None])[0])(logits)
 
-    slopes = [slope(losses.cross_entropy), slope(losses.margin)]
+    cotangents = [by_logits(losses.cross_entropy), by_logits(losses.margin)]
     if weight is not None:
-      slopes.append(weight.astype(logits.dtype))
-    (pulled,) = jax.vmap(pull)(jnp.stack(slopes))
+      cotangents.append(weight.astype(logits.dtype))
+    (pulled,) = jax.vmap(pull)(jnp.stack(cotangents))
     return Gradients(logits, *pulled)
 
   return jax.vmap(of_one)(images, labels, weights)
@@ -100,31 +100,31 @@ def flat(
     ValueError: if logits are NaN or infinite.
   """
   try:
-    slopes = gradients(logits_fn, images, labels)
+    grads = gradients(logits_fn, images, labels)
   except MISSING:
     return []
-  logit_checks.refuse_infinite(np.asarray(slopes.logits))
-  if np.asarray(slopes.margin).any():
+  logit_checks.refuse_infinite(np.asarray(grads.logits))
+  if np.asarray(grads.margin).any():
     return []
   return [_zero(len(images), len(images))]
 
 
-def degenerate(slopes: Gradients, labels: Array) -> list[AttackWarning]:
+def degenerate(grads: Gradients, labels: Array) -> list[AttackWarning]:
   """Looks for gradients that are exactly zero, not finite, or above 1e6.
 
   A gradient of the cross-entropy counts as zero, too, where the probabilities
   of all other classes are: it may be a rounding error then, after compilation.
 
   Args:
-    slopes: what `gradients` gives.
+    grads: what `gradients` gives.
     labels: [B].
 
   Returns:
     At most one warning of each sort.
   """
-  of_loss, of_margin = map(_largest, (slopes.cross_entropy, slopes.margin))
-  margins = np.asarray(losses.margin(slopes.logits, labels))
-  underflows = margins > -np.log(float(jnp.finfo(slopes.logits.dtype).tiny))
+  of_loss, of_margin = map(_largest, (grads.cross_entropy, grads.margin))
+  margins = np.asarray(losses.margin(grads.logits, labels))
+  underflows = margins > -np.log(float(jnp.finfo(grads.logits.dtype).tiny))
   count = len(margins)
   zero = of_margin == 0
   saturated = ((of_loss == 0) | underflows) & ~zero
@@ -141,8 +141,8 @@ def degenerate(slopes: Gradients, labels: Array) -> list[AttackWarning]:
   return warnings
 
 
-def _largest(slopes):
-  return np.abs(np.asarray(slopes).astype(np.float64)).max(axis=(1, 2, 3))
+def _largest(grads):
+  return np.abs(np.asarray(grads).astype(np.float64)).max(axis=(1, 2, 3))
 
 
 def _zero(num: int, count: int) -> AttackWarning:

@@ -127,17 +127,17 @@ def _measured(logits_fn, steps, images, labels, logits):
   classifier = compiled.as_argument(logits_fn)
   weights = np.zeros(logits.shape, images.dtype)
   try:
-    slopes = gradient_checks.gradients(classifier, images, labels, weights)
+    grads = gradient_checks.gradients(classifier, images, labels, weights)
   except gradient_checks.MISSING as error:
     return [_no_gradient(error)]
   resolution = program_checks.resolution(steps)
-  warnings = gradient_checks.degenerate(slopes, labels)
+  warnings = gradient_checks.degenerate(grads, labels)
   unsteady = logit_checks.unsteady(
     logits_fn,
     images,
     logits,
     again=_evaluate(classifier, images),
-    alone=slopes.logits,
+    alone=grads.logits,
     resolution=resolution,
   )
   if not any(map(program_checks.is_random, steps)):

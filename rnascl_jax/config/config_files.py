@@ -2,7 +2,7 @@
 
 Example:
   >>> import pathlib, tempfile
-  >>> from rnascl_jax.sweeps import config_files
+  >>> from rnascl_jax.config import config_files
   >>> path = pathlib.Path(tempfile.mkdtemp(), 'ours.py')
   >>> _ = path.write_text('def get_config(argument=None): return argument')
   >>> module, argument = config_files.read(f'{path}:space=s3,smoke')
@@ -19,7 +19,10 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import ml_collections
+from absl import flags
+from ml_collections import config_flags
 
+from rnascl_jax.config import settings
 from rnascl_jax.runtime import spelling
 
 _FLAG = re.compile(r'--?config(?:=(.*))?', re.DOTALL)
@@ -30,7 +33,7 @@ def read(text: str) -> tuple[ModuleType, str | None]:
   """Runs a config file.
 
   Args:
-    text: its path, with an argument behind a colon or without one.
+    text: the path of the file; an argument may follow behind a colon.
 
   Returns:
     The module and the argument.
@@ -52,7 +55,7 @@ def read(text: str) -> tuple[ModuleType, str | None]:
 
 
 def _wrong(path: str) -> str:
-  """Why a path is not that of a config file."""
+  """Says why a path is not that of a config file."""
   if not path:
     return 'names no file; is it a variable that is not set?'
   if path.startswith('~'):
@@ -70,10 +73,7 @@ def load(text: str) -> ml_collections.ConfigDict:
   """Makes the config that a file returns.
 
   Args:
-    text: as for `read`.
-
-  Returns:
-    The config.
+    text: the path and the argument, as for `read`.
 
   Raises:
     ValueError: if there is no such file, or it makes no config of this
@@ -83,13 +83,15 @@ def load(text: str) -> ml_collections.ConfigDict:
   make = getattr(module, 'get_config', None)
   if make is None:
     raise ValueError(f'--config={text} has no function get_config.')
-  given = () if argument is None else (argument,)
+  arguments = () if argument is None else (argument,)
   try:
-    inspect.signature(make).bind(*given)
+    inspect.signature(make).bind(*arguments)
   except TypeError as error:
-    raise ValueError(f'--config={text} takes no argument {given}.') from error
+    raise ValueError(
+      f'--config={text} takes no argument {arguments}.'
+    ) from error
   try:
-    config = make(*given)
+    config = make(*arguments)
   except ValueError as error:
     raise ValueError(f'--config={text}: {error}') from error
   if not isinstance(config, ml_collections.ConfigDict):
@@ -100,38 +102,27 @@ def load(text: str) -> ml_collections.ConfigDict:
   return config
 
 
-def check(words: Sequence[str], default: str) -> None:
+def check(words: Sequence[str], default: str = '') -> ml_collections.ConfigDict:
   """Refuses a command line whose config cannot be made as it says.
 
   Args:
-    words: of the command line, with `--config=FILE` and
-      `--config.FIELD=VALUE` among others.
-    default: the config file where the words name none.
+    words: the words of the command line; `--config=FILE` and
+      `--config.FIELD=VALUE` may be among them.
+    default: the config file that is read if the words name none.
+
+  Returns:
+    The config of the file, without the changes of the command line.
 
   Raises:
-    ValueError: if there is no such file, argument or field; the message has
-      the most similar name that there is.
+    ValueError: if there is no such file, argument or field, or if a field is a
+      section; the message has the most similar name that there is.
   """
   text = default
   for word, following in zip(words, (*words[1:], ''), strict=False):
     flag = _FLAG.fullmatch(word)
     if flag:
       text = following if flag[1] is None else flag[1]
-  check_fields(load(text), words)
-
-
-def check_fields(
-  config: ml_collections.ConfigDict, words: Sequence[str]
-) -> None:
-  """Refuses `--config.FIELD=VALUE` for a field that a config does not have.
-
-  Args:
-    config: whose fields are known.
-    words: of the command line.
-
-  Raises:
-    ValueError: if there is no such field, or it is a section.
-  """
+  config = load(text)
   for word in words:
     field = _FIELD.fullmatch(word)
     if field and field[1] != 'config':
@@ -141,25 +132,64 @@ def check_fields(
       )
     if field and '[' not in field[2]:  # An index: `config_flags` reads those.
       _check_field(config, field[2], field[3])
+  return config
 
 
 def _check_field(
   config: ml_collections.ConfigDict, path: str, value: str | None
 ) -> None:
-  found, where = config, 'config'
+  section, where = config, 'config'
   for name in path.split('.'):
-    if not isinstance(found, ml_collections.ConfigDict):
+    if not isinstance(section, ml_collections.ConfigDict):
       raise ValueError(f'--config.{path}: {where} is a value without fields.')
-    if name not in found:
+    if name not in section:
       raise ValueError(
         f'--config.{path}: {where} has no field {name!r}.'
-        f'{spelling.did_you_mean(name, found)} Its fields are '
-        f'{", ".join(found)}.'
+        f'{spelling.did_you_mean(name, section)} Its fields are '
+        f'{", ".join(section)}.'
       )
-    found, where = found[name], f'{where}.{name}'
-  whole = isinstance(found, ml_collections.ConfigDict)
+    section, where = section[name], f'{where}.{name}'
+  whole = isinstance(section, ml_collections.ConfigDict)
   if whole and value is not None and '{' not in value:
     raise ValueError(
       f'--config.{path}={value}: {where} is a section; set its fields '
-      f'{", ".join(found)}.'
+      f'{", ".join(section)}.'
     )
+
+
+def parse(words: Sequence[str]) -> settings.Settings:
+  """Reads the settings that a command will have, as it reads them itself.
+
+  Args:
+    words: the words of its command line; flags other than --config are left
+      out.
+
+  Raises:
+    ValueError: if `check` raises it, or if a value has the wrong type or is out
+      of its bounds; the message is one line.
+  """
+  argv = ['', *(word for word in words if word.startswith('--config.'))]
+  values = flags.FlagValues()
+  try:
+    holder = config_flags.DEFINE_config_dict(
+      'config', check(words), flag_values=values, sys_argv=argv
+    )
+    values(argv)
+    return settings.parse(holder.value)
+  except (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    flags.Error,
+  ) as error:
+    raise ValueError(_line(error)) from error
+
+
+def _line(error: BaseException) -> str:
+  """The message of an error, or of the one that it wraps, in one line."""
+  while error.args and isinstance(error.args[0], BaseException):
+    error = error.args[0]
+  text = str(error.args[0]) if error.args else type(error).__name__
+  text = ' '.join(text.split())
+  return f'there is no field {text}' if isinstance(error, KeyError) else text

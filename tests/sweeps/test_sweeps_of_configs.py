@@ -1,0 +1,193 @@
+"""The sweeps of the configs make the paper's tables of rows that they share."""
+
+import importlib
+import itertools
+import pathlib
+import re
+
+import pytest
+
+from configs import rows as config_rows
+from experiments import sweep as command
+from rnascl_jax import sweeps
+from rnascl_jax.config import config_files, settings
+from rnascl_jax.reporting import paper
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch):
+  """Rows name config files as a user does, from its root."""
+  monkeypatch.chdir(pathlib.Path(__file__).parents[2])
+
+
+# Files with a sweep, and their arguments; each in normal and in smoke form.
+_SWEEPS = {
+  'cifar10': ['', 'table=1', 'table=fig6,space=s3'],
+  'imagenet100': ['', 'table=fig4,teacher=wrn50'],
+  'imagenet': ['', 'space=is,teacher=resnet18'],
+  'teachers': ['', 'teacher=vit'],
+  'ablations.teacher': ['', 'data=digits', 'table=12,space=s5'],
+  'ablations.terms': ['', 'data=digits', 'table=7,space=s3'],
+  'ablations.objective': ['', 'data=digits'],
+  'ablations.kd': ['', 'data=digits'],
+  'ablations.gamma': ['', 'data=digits'],
+}
+
+
+def _rows(name: str, argument: str) -> list[sweeps.Row]:
+  module = importlib.import_module(f'configs.{name}')
+  return sweeps.in_order(module.sweep(argument))
+
+
+def test_every_config_with_a_sweep_is_tested_here():
+  """The rest of this file is about those that `_SWEEPS` names."""
+  files = {path.removeprefix('configs/') for path in command._sweeps()}
+  assert files == {f'{name.replace(".", "/")}.py' for name in _SWEEPS}
+
+
+@pytest.mark.parametrize('name', _SWEEPS)
+def test_every_row_of_every_config_can_be_run(name):
+  for form in ('', 'smoke'):
+    tables = [_rows(name, f'{argument},{form}') for argument in _SWEEPS[name]]
+    rows = config_rows.together(itertools.chain(*tables))
+    sweeps.plan(rows, [0], 'ROOT')
+
+
+_PARSED: dict[str, settings.Settings] = {}
+
+
+def _parsed(row: sweeps.Row) -> settings.Settings:
+  """Tables share rows, which are read once."""
+  if row.name not in _PARSED:
+    _PARSED[row.name] = config_files.parse(
+      sweeps.Job(row, 0, 'ROOT').commands[0]
+    )
+  return _PARSED[row.name]
+
+
+@pytest.mark.parametrize('form', ['', 'smoke'])
+def test_a_name_is_the_same_run_in_every_table(form):
+  seen: dict[str, tuple[str, list]] = {}
+  shared = 0
+  for name, sweep_arguments in _SWEEPS.items():
+    for argument in sweep_arguments:
+      for row in _rows(name, f'{argument},{form}'):
+        run = sweeps.Job(row, 0, 'ROOT').commands
+        first, known = seen.setdefault(row.name, (name, run))
+        assert run == known, (row.name, name, first)
+        shared += first != name
+  assert shared > 10
+
+
+# By data and key of a table of the paper, what makes it.
+_MAKERS = {
+  'cifar10': {
+    **{key: ('cifar10', f'table={key}') for key in ('1', '2', '6')},
+    '3': ('imagenet', ''),
+    '4': ('ablations.objective', ''),
+    '5': ('imagenet100', 'table=5'),
+    **{key: ('ablations.terms', f'table={key}') for key in '789'},
+    **{
+      key: ('ablations.teacher', f'table={key}') for key in ('10', '11', '12')
+    },
+    '15': ('teachers', ''),
+    'fig3': ('ablations.kd', ''),
+    'gamma': ('ablations.gamma', ''),
+  },
+  'digits': {
+    '4': ('ablations.objective', 'data=digits'),
+    **{key: ('ablations.terms', f'table={key},data=digits') for key in '789'},
+    **{
+      key: ('ablations.teacher', f'table={key},data=digits')
+      for key in ('10', '11')
+    },
+    'fig3': ('ablations.kd', 'data=digits'),
+    'gamma': ('ablations.gamma', 'data=digits'),
+  },
+}
+
+
+@pytest.mark.parametrize(
+  ('data', 'key'),
+  [(data, key) for data, known in paper.TABLES.items() for key in known],
+)
+def test_a_sweep_makes_every_model_and_attack_of_its_table(data, key):
+  rows = {row.name: row for row in _rows(*_MAKERS[data][key])}
+  table = paper.TABLES[data][key]
+  attacked = set()
+  for source in table.sources:
+    parsed = _parsed(rows[source.row])
+    if source.model == 'teacher':
+      assert parsed.evaluation.teachers
+    else:
+      assert source.model in {**parsed.students, **parsed.adversarial.students}
+      assert not parsed.evaluation.teachers
+      assert not parsed.controls
+    attacked |= {re.sub('_.*', '', a) for a in parsed.evaluation.attacks}
+    if 'autoattack' in {column.key for column in table.columns}:
+      assert parsed.evaluation.auto_attack == ('standard',)
+      assert source.model in parsed.evaluation.auto_attack_models
+  assert 'pgd20' in attacked or key == '3'
+
+
+@pytest.mark.parametrize('data', ['cifar10', 'digits'])
+@pytest.mark.parametrize('study', ['', 'kd', 'gamma', 'objective'])
+def test_students_take_their_teacher_and_those_of_a_study_the_filters_too(
+  study, data
+):
+  file = f'ablations.{study or "terms"}'
+  students = 0
+  for row in _rows(file, f'data={data}'):
+    taken = dict(row.takes)
+    if row.name.startswith('teacher_') or row.name.endswith('_ce'):
+      assert not taken
+      continue
+    students += 1
+    known = 'small' if data == 'digits' else 'wrn34'
+    assert f'_{known}' in row.name
+    assert taken.pop('teacher.checkpoint') == f'teacher_{known}/teacher'
+    searched = row.name.removesuffix(f'_{study}')
+    if searched != row.name:
+      architecture = taken.pop('search.architecture')
+      assert architecture == f'{searched}/architecture.json'
+    assert not taken
+  assert students >= 2
+
+
+def test_gamma_is_that_of_the_row_in_search_and_training():
+  rows = {row.name: row for row in _rows('ablations.gamma', 'data=digits')}
+  for gamma in (1, 7, 700):
+    made = _parsed(rows[f'digits_small_gamma_{gamma}'])
+    assert made.search.gamma == made.students['rnas_cl'].gamma == gamma
+
+
+def test_a_table_can_be_had_for_one_space_or_teacher():
+  argument = 'table=10,space=s5,teacher=wrn34'
+  names = [row.name for row in _rows('ablations.teacher', argument)]
+  assert names == ['s5_ce', 'teacher_wrn34', 's5_wrn34']
+  names = [row.name for row in _rows('ablations.terms', 'table=7,space=s3')]
+  assert names == [
+    'teacher_wrn34',
+    's3_ce',
+    's3_wrn34_ce_kl',
+    's3_wrn34_ce_icc',
+    's3_wrn34',
+  ]
+
+
+@pytest.mark.parametrize(
+  ('name', 'argument', 'message'),
+  [
+    ('cifar10', 'table=7', 'Choose one of 1, 2, 6, fig1, fig6, fig8'),
+    ('cifar10', 'data=digits', 'Choose one of cifar10'),
+    ('imagenet100', 'table=4', 'Choose one of 5, fig4, fig10'),
+    ('ablations.terms', 'data=digits,space=s3', 'no meaning beside data=dig'),
+    ('ablations.terms', 'data=mnist', 'Choose one of cifar10, digits'),
+    ('ablations.teacher', 'table=12,data=digits', 'Choose one of 10, 11'),
+    ('ablations.kd', 'table=3', 'table=3 has no meaning'),
+    ('ablations.gamma', 'rows=all', "argument 'rows' is unknown"),
+  ],
+)
+def test_a_wrong_argument_of_a_sweep_is_refused(name, argument, message):
+  with pytest.raises(ValueError, match=message):
+    _rows(name, argument)
