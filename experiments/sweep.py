@@ -39,7 +39,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags
 
 from rnascl_jax import sweeps
-from rnascl_jax.reporting.report import tables
+from rnascl_jax.reporting import tables
 from rnascl_jax.runtime import files, paths
 from rnascl_jax.sweeps import config_files, results, runner
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from absl import logging
 
-from rnascl_jax.reporting.figures import evaluation, results
-from rnascl_jax.reporting.figures.evaluation import Evaluation
-from rnascl_jax.reporting.report import tables
+from rnascl_jax.reporting import results, tables
+from rnascl_jax.reporting.results import ModelEvaluation
 from rnascl_jax.sweeps import rows as rows_lib
 from rnascl_jax.sweeps.runner import FINISHED
 
@@ -91,7 +90,7 @@ def _evaluations(
   root: str | os.PathLike[str],
   name: str,
   states: Mapping[tuple[int, str], str],
-) -> list[list[Evaluation]]:
+) -> list[list[ModelEvaluation]]:
   """For each seed that is finished, what was evaluated in a row."""
   return [
     _of_run(root, seed, name)
@@ -102,30 +101,20 @@ def _evaluations(
 
 def _of_run(
   root: str | os.PathLike[str], seed: int, name: str
-) -> list[Evaluation]:
+) -> list[ModelEvaluation]:
   """What was evaluated in a row with a seed."""
   place = pathlib.Path(rows_lib.folder(str(root), seed, name))
-  read = map(evaluation.read, sorted(place.glob('evaluation/*.json')))
-  # Models before those that were trained further.
-  return sorted((e for e in read if e), key=lambda e: (bool(e.base), e.order))
+  # Models before those that were fine-tuned.
+  return sorted(
+    results.read_evaluations(place), key=lambda e: (bool(e.base), e.order)
+  )
 
 
 def _as_run(
-  root: str | os.PathLike[str], every: Sequence[Evaluation]
+  root: str | os.PathLike[str], every: Sequence[ModelEvaluation]
 ) -> results.Run:
   """All models as if one run had evaluated them: they share columns."""
-  return results.Run(
-    workdir=pathlib.Path(root),
-    config={},
-    provenance={},
-    stages=(),
-    evaluations=tuple(every),
-    architecture=None,
-    history=None,
-    attention=None,
-    robustness=None,
-    given={},
-  )
+  return results.Run(pathlib.Path(root), tuple(every))
 
 
 def _seeds(finished: int, states: Mapping[int, str]) -> str:

@@ -9,14 +9,11 @@ import pytest
 from matplotlib import image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from rnascl_jax.reporting import figures
+from rnascl_jax.reporting import figures, results, style
 from rnascl_jax.reporting.figures import (
   architecture,
   attention,
-  evaluation,
-  results,
   robustness,
-  style,
   teacher_layers,
   training,
 )
@@ -195,10 +192,10 @@ def test_epsilon_curves_are_the_saved_points(size, scale, unit, request):
 
 
 def test_epsilons_are_written_as_people_write_them():
-  assert evaluation.epsilon_text(8 / 255, 'cifar10') == '8/255'
-  assert evaluation.epsilon_text(0.031, 'cifar10') == '0.031'
-  assert evaluation.epsilon_text(0.2, 'digits') == '0.2'  # 51/255 to no one.
-  assert evaluation.epsilon_text(float(np.float32(0.1)), 'digits') == '0.1'
+  assert results.epsilon_text(8 / 255, 'cifar10') == '8/255'
+  assert results.epsilon_text(0.031, 'cifar10') == '0.031'
+  assert results.epsilon_text(0.2, 'digits') == '0.2'  # 51/255 to no one.
+  assert results.epsilon_text(float(np.float32(0.1)), 'digits') == '0.1'
 
 
 def test_a_model_keeps_its_colour_whichever_others_are_there(workdir):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rnascl_jax.reporting import report
-from rnascl_jax.reporting.figures import results, statistics
-from rnascl_jax.reporting.report import findings
+from rnascl_jax.reporting import report, results, statistics
+from rnascl_jax.reporting.report import (
+  findings,
+)
 from tests import saved_auto_attack, saved_run
 
 STUDENT, BASELINE = 'RNAS-CL student', 'CE student'

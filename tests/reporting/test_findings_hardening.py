@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rnascl_jax.reporting import report
-from rnascl_jax.reporting.figures import results, training
-from rnascl_jax.reporting.report import findings, run_facts
+from rnascl_jax.reporting import report, results
+from rnascl_jax.reporting.figures import (
+  training,
+)
+from rnascl_jax.reporting.report import (
+  findings,
+  run_facts,
+)
 from tests import saved_auto_attack, saved_run
 
 BASE, HARDENED = 'RNAS-CL student', 'RNAS-CL + eq. (6)'

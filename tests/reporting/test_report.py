@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rnascl_jax.reporting import figures, report
-from rnascl_jax.reporting.figures import results, statistics
+from rnascl_jax.reporting import figures, report, results, statistics, tables
 from rnascl_jax.reporting.report import (
   comparison,
   findings,
+  model_table,
   run_facts,
-  tables,
   teacher_layers,
 )
 from tests import saved_run
@@ -82,7 +81,7 @@ def test_rows_follow_their_order_and_gaps_are_dashes(workdir):
   saved |= {'order': -1, 'parameters': None, 'seconds': None}
   saved['attacks'] = saved['attacks'][:1]
   path.write_text(json.dumps(saved))
-  rows = tables.cells(results.load(workdir))
+  rows = model_table.cells(results.load(workdir))
   assert rows[1] == ['CE student', '98.5', *'—————', '—', '312,576', '—']
   assert [row[0] for row in rows[2:4]] == [
     'Robust teacher',
@@ -97,7 +96,7 @@ def test_one_attack_at_two_radii_has_two_columns(workdir):
     saved['attacks'][2] | {'epsilon': 0.05, 'correct': 300}
   )
   path.write_text(json.dumps(saved))
-  rows = tables.cells(results.load(workdir))
+  rows = model_table.cells(results.load(workdir))
   assert rows[0][3:5] == ['PGD-20 0.05', 'PGD-20 0.1']
   row = next(row for row in rows if row[0] == 'CE student')
   assert row[3:5] == [f'{100 * 300 / 517:.1f}', f'{100 * 80 / 517:.1f}']
@@ -114,7 +113,7 @@ def test_the_note_states_the_interval_for_the_number_of_images(workdir):
 
 def test_the_terminal_table_is_the_same_table_in_aligned_columns(workdir):
   lines = report.terminal_table(workdir).splitlines()
-  cells = tables.cells(results.load(workdir))
+  cells = model_table.cells(results.load(workdir))
   cells[0][6] = '(64 images)'  # Below its name.
   assert [re.split(r'\s{2,}', lines[i]) for i in (1, *range(3, 9))] == cells
   assert lines[0].strip() == 'AutoAttack'
@@ -330,7 +329,7 @@ def test_the_architecture_table_gives_each_layer_its_tutor(workdir, per_block):
   saved = json.loads((workdir / 'architecture.json').read_text())
   if per_block == 1:  # Only the outputs of blocks are taught, no stem.
     saved['tutors'] = saved['tutors'][3::3]
-  rows = tables.architecture(saved)[1:]
+  rows = model_table.architecture(saved)[1:]
   assert [row[0] for row in rows] == ['stem', '0', '1']
   assert rows[2][1:4] == ['2', '24', '32, 24, 4']
   said = '; '.join(row[4] for row in rows if row[4])
@@ -348,7 +347,7 @@ def test_tutors_that_were_not_searched_are_not_shown(workdir):
   written = report.write(workdir).read_text()
   assert 'No tutors were searched' in written
   assert 'tutor_map' not in written and '←' not in written
-  rows = tables.architecture(results.load(workdir).architecture)[1:]
+  rows = model_table.architecture(results.load(workdir).architecture)[1:]
   assert [row[4] for row in rows] == ['', tables.NOTHING, tables.NOTHING]
 
 

@@ -9,9 +9,11 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
-from rnascl_jax.reporting import report
-from rnascl_jax.reporting.figures import auto_attack, results, style
-from rnascl_jax.reporting.report import tables
+from rnascl_jax.reporting import report, results, style
+from rnascl_jax.reporting.figures import (
+  auto_attack,
+)
+from rnascl_jax.reporting.report import model_table
 from tests import saved_auto_attack, saved_run
 
 STUDENT, BASELINE = 'RNAS-CL student', 'CE student'
@@ -28,7 +30,7 @@ def workdir(tmp_path):
 
 
 def _column(workdir):
-  rows = tables.cells(results.load(workdir))
+  rows = model_table.cells(results.load(workdir))
   place = next(i for i, cell in enumerate(rows[0]) if 'AutoAttack' in cell)
   assert place == rows[0].index('CW-20') + 1
   return [row[place] for row in rows]
@@ -52,7 +54,7 @@ def test_on_as_many_images_as_others_the_heading_is_the_label(workdir):
 
 def test_different_images_are_never_in_one_column(workdir):
   saved_run.write_auto_attack(workdir, 'ce', (509, 90, 75, 75, 75), images=517)
-  rows = tables.cells(results.load(workdir))
+  rows = model_table.cells(results.load(workdir))
   assert rows[0][6:8] == ['AutoAttack', 'AutoAttack (64 images)']
   assert rows[3][6:8] == ['—', '35.9'] and rows[4][6:8] == ['14.5', '—']
 

@@ -13,7 +13,7 @@ import rnascl_jax
 from rnascl_jax import stages
 from rnascl_jax.config import settings
 from rnascl_jax.data import batches, datasets
-from rnascl_jax.reporting.figures import results
+from rnascl_jax.reporting import results
 from rnascl_jax.runtime import checkpoints, files, named_arrays, signals
 from rnascl_jax.search import architecture
 from rnascl_jax.stages import models, workdir

@@ -19,13 +19,12 @@ from collections.abc import Callable
 import matplotlib
 from matplotlib.figure import Figure
 
+from rnascl_jax.reporting import results, style
 from rnascl_jax.reporting.figures import (
   architecture,
   attention,
   auto_attack,
-  results,
   robustness,
-  style,
   teacher_layers,
   training,
 )

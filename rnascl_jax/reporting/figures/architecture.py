@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from rnascl_jax.reporting.figures import style
-from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting import style
+from rnascl_jax.reporting.results import Run
 
 
 def filters(run: Run) -> Figure | None:

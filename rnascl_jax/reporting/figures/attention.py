@@ -7,9 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from rnascl_jax.reporting.figures import style
-from rnascl_jax.reporting.figures.evaluation import Arrays, Json
-from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting import style
+from rnascl_jax.reporting.results import Arrays, Json, Run
 
 _IMAGES = 4
 _LAYERS = 4

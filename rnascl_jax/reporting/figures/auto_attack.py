@@ -10,15 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.text import Text
 
-from rnascl_jax.reporting.figures import (
-  ensembles,
-  evaluation,
-  statistics,
-  style,
-)
-from rnascl_jax.reporting.figures.ensembles import Attacked
-from rnascl_jax.reporting.figures.outcomes import Outcome
-from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting import results, statistics, style
+from rnascl_jax.reporting.results import AttackResult, AutoAttacked, Run
 
 # Of members in the order in which they come first; without gradients: black.
 _COLORS = (style.RED, style.ORANGE, style.PURPLE, style.SKY, style.GREEN)
@@ -44,7 +37,7 @@ class _Part(NamedTuple):
 
 def auto_attack(run: Run) -> Figure | None:
   """A bar of all images per model: wrong, broken by each member, robust."""
-  groups = ensembles.groups(run)
+  groups = run.auto_attacked()
   if not groups:
     return None
   rows = [len(group) for group in groups]
@@ -70,7 +63,7 @@ def auto_attack(run: Run) -> Figure | None:
   return figure
 
 
-def _looks(groups: list[list[Attacked]]) -> dict[str, str]:
+def _looks(groups: list[list[AutoAttacked]]) -> dict[str, str]:
   """Colour of every part of a bar, in the order of the parts."""
   members = {
     member.label: member.black_box
@@ -87,12 +80,12 @@ def _looks(groups: list[list[Attacked]]) -> dict[str, str]:
 
 
 def _draw(
-  axes: Axes, run: Run, group: list[Attacked], looks: dict[str, str]
+  axes: Axes, run: Run, group: list[AutoAttacked], looks: dict[str, str]
 ) -> list[_Part]:
   """The bars of models that faced the same attacks on the same images."""
-  outcome = group[0].outcome
+  outcome = group[0].result
   most = max(found.images for found, _ in group)
-  radius = evaluation.epsilon_text(outcome.epsilon, run.dataset)
+  radius = results.epsilon_text(outcome.epsilon, run.dataset)
   parts = []
   for row, attacked in enumerate(group):
     parts += _bar(axes, row, attacked, looks)
@@ -104,7 +97,7 @@ def _draw(
   axes.spines['left'].set_visible(False)
   title = (
     f'What broke each image first: {outcome.label}, {outcome.norm}, '
-    f'ε = {radius}, {ensembles.which_images(outcome, most)}'
+    f'ε = {radius}, {results.which_images(outcome, most)}'
   )
   axes.set_title(textwrap.fill(title, _TITLE))
   axes.set_xlabel('Images')
@@ -112,10 +105,10 @@ def _draw(
 
 
 def _bar(
-  axes: Axes, row: int, attacked: Attacked, looks: dict[str, str]
+  axes: Axes, row: int, attacked: AutoAttacked, looks: dict[str, str]
 ) -> list[_Part]:
   """One model: its parts with their counts, and what they come to."""
-  outcome = attacked.outcome
+  outcome = attacked.result
   counts = {
     _WRONG: outcome.images - outcome.members[0].attacked,
     **{member.label: member.broken for member in outcome.defined},
@@ -151,7 +144,7 @@ def _bar(
   return parts
 
 
-def _left_out(outcome: Outcome) -> str:
+def _left_out(outcome: AttackResult) -> str:
   labels = [m.label for m in outcome.members if not m.num_trials]
   return f' (left out: {", ".join(labels)})' if labels else ''
 

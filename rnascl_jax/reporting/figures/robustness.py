@@ -8,9 +8,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rnascl_jax.reporting.figures import evaluation, statistics, style
-from rnascl_jax.reporting.figures.evaluation import Evaluation, Outcome
-from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting import results, statistics, style
+from rnascl_jax.reporting.results import AttackResult, ModelEvaluation, Run
 
 # Up to this many epsilons, each has its tick.
 _MOST_TICKS = 9
@@ -25,7 +24,7 @@ def epsilon_curves(run: Run) -> Figure | None:
   attacks = {c.attack: c.label for e in run.evaluations for c in e.curves}
   if not attacks:
     return None
-  scale, unit = evaluation.epsilon_unit(run.dataset)
+  scale, unit = results.epsilon_unit(run.dataset)
   drawn = [e for e in run.evaluations if e.curves]
   width = 0.8 + 4.0 * len(attacks)
   columns, legend = style.legend_shape([e.label for e in drawn], width, most=3)
@@ -63,7 +62,7 @@ def _draw_curves(axes: Axes, run: Run, attack: str, scale: float) -> None:
     axes.set_xticks([scale * epsilon for epsilon in sorted(ticks)])
 
 
-def _legend(run: Run, evaluations: list[Evaluation]) -> list[Line2D]:
+def _legend(run: Run, evaluations: list[ModelEvaluation]) -> list[Line2D]:
   looks = style.looks(run.models)
   return [
     Line2D(
@@ -87,8 +86,8 @@ def clean_vs_robust(run: Run) -> Figure | None:
   points = [
     (found, clean, robust)
     for found in run.evaluations
-    if (clean := found.outcome('clean')) is not None
-    and (robust := found.outcome(attack)) is not None
+    if (clean := found.under('clean')) is not None
+    and (robust := found.under(attack)) is not None
   ]
   if sum(found.kind == 'student' for found, _, _ in points) < 2:
     return None
@@ -102,7 +101,7 @@ def clean_vs_robust(run: Run) -> Figure | None:
     for found, clean, robust in points
   ]
   attacked = points[0][2]
-  radius = evaluation.epsilon_text(attacked.epsilon, run.dataset)
+  radius = results.epsilon_text(attacked.epsilon, run.dataset)
   axes.set_xlabel('Clean accuracy (%)')
   axes.set_ylabel(f'{attacked.label} accuracy (%), ε = {radius}')
   axes.grid()
@@ -128,8 +127,8 @@ def _legend_height(captions: list[str], columns: int) -> float:
 def _point(
   axes: Axes,
   run: Run,
-  found: Evaluation,
-  outcomes: tuple[Outcome, Outcome],
+  found: ModelEvaluation,
+  outcomes: tuple[AttackResult, AttackResult],
   largest: int,
 ) -> PathCollection:
   """One model with its intervals; a student's area grows with its size."""
@@ -150,14 +149,14 @@ def _point(
   )
 
 
-def _bars(outcome: Outcome) -> np.ndarray:
+def _bars(outcome: AttackResult) -> np.ndarray:
   """Lengths below and above, [2, 1], of a 95 % interval in points."""
   low, high = statistics.wilson(outcome.correct, outcome.images)
   mid = outcome.accuracy
   return 100 * np.array([[max(mid - low, 0.0)], [max(high - mid, 0.0)]])
 
 
-def _caption(found: Evaluation) -> str:
+def _caption(found: ModelEvaluation) -> str:
   """A model's label with its parameters and MACs, as in the paper's Fig. 1."""
   label = textwrap.fill(found.label, 24)
   numbers = (found.parameters, found.macs)

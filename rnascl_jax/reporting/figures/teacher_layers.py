@@ -8,14 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from rnascl_jax.reporting import results, statistics, style
 from rnascl_jax.reporting.figures import (
   architecture,
-  evaluation,
-  statistics,
-  style,
 )
-from rnascl_jax.reporting.figures.layer_scores import LayerScores, Robustness
-from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting.results import LayerScores, Run, TeacherScores
 
 # Inches: of a layer, of a panel, of all panels together, of what is beside.
 _LAYER, _NARROWEST, _WIDEST, _TOGETHER, _BESIDE = 0.17, 3.4, 7.5, 15.0, 0.8
@@ -29,7 +26,7 @@ def teacher_layers(run: Run) -> Figure | None:
   One panel for the tutors, if the run searched any, and one for each teacher,
   its most robust layer first; scores of all teachers share their axis.
   """
-  counts, measured = run.tutor_counts, run.robustness
+  counts, measured = run.tutor_counts, run.layer_scores
   teachers = () if measured is None else measured.teachers
   lengths = [len(found.layers) for found in teachers]
   if counts is not None:
@@ -102,8 +99,8 @@ def _legend(figure: Figure) -> None:
   figure.legend(handles=handles, loc='outside upper right', ncols=2)
 
 
-def _note(run: Run, measured: Robustness) -> str:
-  radius = evaluation.epsilon_text(measured.epsilon, run.dataset)
+def _note(run: Run, measured: TeacherScores) -> str:
+  radius = results.epsilon_text(measured.epsilon, run.dataset)
   attacked = 'each teacher' if len(measured.teachers) > 1 else 'the teacher'
   text = (
     f'Scores: {measured.attack} on {attacked}, ε = {radius}, mean over '

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
-from rnascl_jax.reporting.figures import style
-from rnascl_jax.reporting.figures.results import Run, Stage
+from rnascl_jax.reporting import style
+from rnascl_jax.reporting.results import Run, StageMetrics
 
 _TITLES = {
   'teacher': 'Teachers',
@@ -51,7 +51,7 @@ def training_curves(run: Run) -> Figure | None:
 
 
 def _draw_column(
-  panels: np.ndarray, run: Run, stages: list[Stage], rows: list
+  panels: np.ndarray, run: Run, stages: list[StageMetrics], rows: list
 ) -> None:
   """Panels of one kind of stage, without those that it has no data for."""
   for axes, (metric, label, share) in zip(panels, rows, strict=True):
@@ -68,7 +68,7 @@ def _draw_column(
 
 
 def _series(
-  stage: Stage, metric: str, split: str
+  stage: StageMetrics, metric: str, split: str
 ) -> tuple[np.ndarray, np.ndarray]:
   """Epochs and values of a row's metric, wherever the stage has them."""
   if split == 'train' and stage.regime in _ON_ATTACKED:
@@ -76,14 +76,14 @@ def _series(
   return stage.series(metric, split)
 
 
-def _has(stage: Stage, metric: str) -> bool:
+def _has(stage: StageMetrics, metric: str) -> bool:
   return any(
     len(_series(stage, metric, split)[0]) for split in ('train', 'validation')
   )
 
 
 def _draw_stages(
-  axes: Axes, run: Run, stages: list[Stage], metric: str, scale: float
+  axes: Axes, run: Run, stages: list[StageMetrics], metric: str, scale: float
 ) -> None:
   looks = style.looks(run.models)
   for stage in stages:
@@ -150,19 +150,19 @@ def search(run: Run) -> Figure | None:
   return figure
 
 
-def _training(stage: Stage, metric: str):
+def _training(stage: StageMetrics, metric: str):
   """The metric's training series, or whatever there is of it."""
   found = stage.series(metric, 'train')
   return found if len(found[0]) else stage.series(metric)
 
 
-def _temperature(axes: Axes, stage: Stage, metrics: list[str]) -> None:
+def _temperature(axes: Axes, stage: StageMetrics, metrics: list[str]) -> None:
   axes.plot(*_training(stage, metrics[0]), color=style.BLACK)
   axes.set(ylabel='Gumbel temperature', title='Temperature')
   axes.set_ylim(bottom=0)
 
 
-def _entropies(axes: Axes, stage: Stage, metrics: list[str]) -> None:
+def _entropies(axes: Axes, stage: StageMetrics, metrics: list[str]) -> None:
   labels = {
     'channel_entropy': ('filters (mean over blocks)', style.BLUE, '-'),
     'tutor_entropy': ('tutors (mean over layers)', style.RED, '--'),
@@ -175,14 +175,14 @@ def _entropies(axes: Axes, stage: Stage, metrics: list[str]) -> None:
   axes.legend(loc='upper right')
 
 
-def _macs(axes: Axes, stage: Stage, metrics: list[str]) -> None:
+def _macs(axes: Axes, stage: StageMetrics, metrics: list[str]) -> None:
   epochs, values = _training(stage, metrics[0])
   scale, unit = (1e6, 'million') if max(values) >= 1e6 else (1e3, 'thousand')
   axes.plot(epochs, values / scale, color=style.BLACK)
   axes.set(ylabel=f'Expected MACs ({unit})', title='Cost of an image')
 
 
-def _terms(axes: Axes, stage: Stage, metrics: list[str]) -> None:
+def _terms(axes: Axes, stage: StageMetrics, metrics: list[str]) -> None:
   labels = {
     'cross_entropy': ('cross-entropy', style.ORANGE, '-'),
     'kl': ('KL, or the method in its place', style.GREEN, '--'),

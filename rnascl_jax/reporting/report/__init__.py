@@ -16,17 +16,16 @@ import pathlib
 import textwrap
 from collections.abc import Sequence
 
-from rnascl_jax.reporting import figures
-from rnascl_jax.reporting.figures import results
-from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting import figures, results, tables
 from rnascl_jax.reporting.report import (
   auto_attack,
   findings,
+  model_table,
   run_facts,
   seeds,
-  tables,
   teacher_layers,
 )
+from rnascl_jax.reporting.results import Run
 from rnascl_jax.runtime import files, lock, paths
 
 Path = str | os.PathLike[str]
@@ -96,9 +95,9 @@ def terminal_table(workdir: Path) -> str:
   run = results.load(workdir)
   if not run.evaluations:
     return _EMPTY
-  rows = tables.plain(tables.cells(run))
+  rows = tables.plain(model_table.cells(run))
   width = max(*map(len, rows.splitlines()), _NARROWEST)
-  notes = [textwrap.fill(note, width) for note in tables.notes(run)]
+  notes = [textwrap.fill(note, width) for note in model_table.notes(run)]
   return '\n'.join([rows, '', *notes, *auto_attack.plain(run, width)])
 
 
@@ -157,8 +156,8 @@ def seeds_table(workdirs: Sequence[Path]) -> str:
 def _table(run: Run) -> str:
   if not run.evaluations:
     return _EMPTY
-  rows = tables.markdown(tables.cells(run))
-  return '\n\n'.join([rows, '  \n'.join(tables.notes(run))])
+  rows = tables.markdown(model_table.cells(run))
+  return '\n\n'.join([rows, '  \n'.join(model_table.notes(run))])
 
 
 def _listed(title: str, sentences: list[str]) -> str:
@@ -179,7 +178,7 @@ def _architecture(run: Run) -> str:
   space = saved.get('space')
   source = f'Search space `{space}`. ' if isinstance(space, str) else ''
   cost = f'{", ".join(sizes)}. ' if sizes else ''
-  rows = tables.markdown(tables.architecture(saved), left=5)
+  rows = tables.markdown(model_table.architecture(saved), left=5)
   tutors = (
     'A tutor is the teacher layer, its index in brackets, whose attention maps '
     'a student layer was taught.'

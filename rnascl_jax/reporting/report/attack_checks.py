@@ -6,11 +6,17 @@ Reference:
   unbounded attacks do not reach 0; more distortion does not break more images.
 """
 
-from rnascl_jax.reporting.figures import ensembles, evaluation, statistics
-from rnascl_jax.reporting.figures.evaluation import Curve, Evaluation
-from rnascl_jax.reporting.figures.outcomes import Outcome, Suspicion
-from rnascl_jax.reporting.figures.results import Run
-from rnascl_jax.reporting.report import ensemble_checks
+from rnascl_jax.reporting import results, statistics
+from rnascl_jax.reporting.report import (
+  ensemble_checks,
+)
+from rnascl_jax.reporting.results import (
+  AttackResult,
+  AttackWarning,
+  Curve,
+  ModelEvaluation,
+  Run,
+)
 
 _MASKING = 'a possible sign of gradient masking, or of an attack set too weak'
 # "Not near 0": an accuracy at the end of a curve above this.
@@ -33,8 +39,8 @@ def findings(run: Run) -> list[str]:
   pairs = [
     (e, same)
     for e in run.evaluations
-    for weaker in e.outcomes
-    for stronger in e.outcomes
+    for weaker in e.attacks
+    for stronger in e.attacks
     if _is_weaker(weaker, stronger)
     and not ensemble_checks.compares(e, weaker, stronger)
     and (same := e.on_same(weaker, stronger)) is not None
@@ -62,9 +68,9 @@ def findings(run: Run) -> list[str]:
 
 def _warnings(run: Run) -> list[str]:
   """What was noticed as the models were attacked, each once."""
-  found: dict[Suspicion, list[str]] = {}
+  found: dict[AttackWarning, list[str]] = {}
   for e in run.evaluations:
-    for doubt in e.doubts:
+    for doubt in e.warnings:
       found.setdefault(doubt, []).append(e.label)
   return [
     f'**Warning, {doubt.kind}** ({", ".join(labels)}): {doubt.message}'
@@ -82,7 +88,7 @@ def _quiet(curves: bool, warnings: bool) -> str:
   )
 
 
-def _is_weaker(weaker: Outcome, stronger: Outcome) -> bool:
+def _is_weaker(weaker: AttackResult, stronger: AttackResult) -> bool:
   """Whether the second attack must do at least as much as the first."""
   if weaker.attack == stronger.attack:
     return False
@@ -101,7 +107,7 @@ def _is_weaker(weaker: Outcome, stronger: Outcome) -> bool:
 
 
 def _inverted(
-  found: Evaluation, pair: tuple[Outcome, Outcome], images: int
+  found: ModelEvaluation, pair: tuple[AttackResult, AttackResult], images: int
 ) -> str:
   weaker, stronger = pair
   few = 'the first ' if stronger.images < images else ''
@@ -118,12 +124,11 @@ def _rise(curve: Curve) -> float:
   return max(0.0, float(steps.max(initial=0.0)))
 
 
-def _rising(found: Evaluation, curve: Curve, dataset: str) -> str:
+def _rising(found: ModelEvaluation, curve: Curve, dataset: str) -> str:
   steps = curve.accuracies[1:] - curve.accuracies[:-1]
   at = int(steps.argmax())
   radii = [
-    evaluation.epsilon_text(float(e), dataset)
-    for e in curve.epsilons[at : at + 2]
+    results.epsilon_text(float(e), dataset) for e in curve.epsilons[at : at + 2]
   ]
   return (
     f'{found.label}: accuracy under {curve.label} rises by '
@@ -132,12 +137,14 @@ def _rising(found: Evaluation, curve: Curve, dataset: str) -> str:
   )
 
 
-def _unbroken(run: Run, curves: list[tuple[Evaluation, Curve]]) -> list[str]:
+def _unbroken(
+  run: Run, curves: list[tuple[ModelEvaluation, Curve]]
+) -> list[str]:
   """Curves that end before the accuracy is near 0, which decides nothing."""
   curves = [(e, c) for e, c in curves if c.attack == run.headline_attack]
   left = [
     f'{e.label} {100 * c.accuracies[-1]:.1f} % at ε = '
-    f'{evaluation.epsilon_text(float(c.epsilons[-1]), run.dataset)}'
+    f'{results.epsilon_text(float(c.epsilons[-1]), run.dataset)}'
     for e, c in curves
     if c.accuracies[-1] > _NEAR_ZERO
   ]
@@ -163,7 +170,7 @@ def _strongest(run: Run) -> list[str]:
   attacked, and those on most images among themselves.
   """
   found = run.evaluation('rnas_cl')
-  attacks = [] if found is None else found.outcomes
+  attacks = [] if found is None else found.attacks
   attacks = [o for o in attacks if o.attack != 'clean']
   if found is None or len(attacks) < 2:
     return []
@@ -175,13 +182,15 @@ def _strongest(run: Run) -> list[str]:
   return sentences
 
 
-def _least(run: Run, found: Evaluation, attacks: list[Outcome]) -> str:
+def _least(
+  run: Run, found: ModelEvaluation, attacks: list[AttackResult]
+) -> str:
   """The strongest of attacks on the same images; the last of equal ones."""
   worst = min(reversed(attacks), key=lambda o: o.correct)
-  radius = evaluation.epsilon_text(worst.epsilon, run.dataset)
+  radius = results.epsilon_text(worst.epsilon, run.dataset)
   low, high = statistics.wilson(worst.correct, worst.images)
   return (
-    f'On {ensembles.which_images(worst, run.images)}, the attack that leaves '
+    f'On {results.which_images(worst, run.images)}, the attack that leaves '
     f'{found.label} the least is {worst.label}: {100 * worst.accuracy:.1f} % '
     f'at ε = {radius} (95 % interval {100 * low:.1f} to {100 * high:.1f} %); '
     'its robust accuracy at this ε is at most that.'

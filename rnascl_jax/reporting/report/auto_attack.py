@@ -2,11 +2,13 @@
 
 import textwrap
 
-from rnascl_jax.reporting.figures import ensembles, evaluation
-from rnascl_jax.reporting.figures.ensembles import Attacked
-from rnascl_jax.reporting.figures.outcomes import Member, Outcome
-from rnascl_jax.reporting.figures.results import Run
-from rnascl_jax.reporting.report import tables
+from rnascl_jax.reporting import results, tables
+from rnascl_jax.reporting.results import (
+  AttackResult,
+  AutoAttacked,
+  MemberResult,
+  Run,
+)
 
 _TITLE = 'AutoAttack: which attack broke how many'
 _HOW = (
@@ -17,7 +19,7 @@ _HOW = (
 
 def section(run: Run) -> str:
   """The section of report.md; '' where no AutoAttack was run."""
-  groups = ensembles.groups(run)
+  groups = run.auto_attacked()
   if not groups:
     return ''
   parts = [f'## {_TITLE}']
@@ -38,21 +40,21 @@ def plain(run: Run, width: int) -> list[str]:
     Lines; empty where no AutoAttack was run.
   """
   lines = []
-  for group in ensembles.groups(run):
+  for group in run.auto_attacked():
     text = (
       f'{_title(run, group)}: accuracy in % after each attack (of the images '
       f'left by those before it, how many it broke). {_left_out(group)}'
     )
     lines += ['', textwrap.fill(text.strip(), width), '']
     lines.append(tables.plain(compact(group)))
-  number = len({s for e in run.evaluations for s in e.doubts})
+  number = len({s for e in run.evaluations for s in e.warnings})
   if number:
     warnings = '1 warning' if number == 1 else f'{number} warnings'
     lines += ['', f'{warnings} about models and attacks: see report.md.']
   return lines
 
 
-def cells(group: list[Attacked]) -> list[list[str]]:
+def cells(group: list[AutoAttacked]) -> list[list[str]]:
   """A row of headings, then for each model a row without attack and its own.
 
   Args:
@@ -65,7 +67,7 @@ def cells(group: list[Attacked]) -> list[list[str]]:
     [
       'Model',
       'Attack',
-      'Attacked',
+      'AutoAttacked',
       'Broken',
       'Accuracy after it (%)',
       'Seconds',
@@ -91,7 +93,7 @@ def cells(group: list[Attacked]) -> list[list[str]]:
   return rows
 
 
-def _row(member: Member, outcome: Outcome) -> list[str]:
+def _row(member: MemberResult, outcome: AttackResult) -> list[str]:
   if not member.num_trials:
     return ['left out', *[tables.NOTHING] * 5]
   return [
@@ -104,9 +106,9 @@ def _row(member: Member, outcome: Outcome) -> list[str]:
   ]
 
 
-def compact(group: list[Attacked]) -> list[list[str]]:
+def compact(group: list[AutoAttacked]) -> list[list[str]]:
   """A row a model: the accuracy after each attack, and what it broke."""
-  labels = [member.label for member in group[0].outcome.members]
+  labels = [member.label for member in group[0].result.members]
   rows = [['Model', 'Clean', *labels, 'Seconds']]
   for found, outcome in group:
     rows.append(
@@ -125,17 +127,17 @@ def compact(group: list[Attacked]) -> list[list[str]]:
   return rows
 
 
-def _title(run: Run, group: list[Attacked]) -> str:
+def _title(run: Run, group: list[AutoAttacked]) -> str:
   """'AutoAttack, L∞, ε = 0.1, on the first 64 of 517 test images'."""
-  outcome = group[0].outcome
-  radius = evaluation.epsilon_text(outcome.epsilon, run.dataset)
+  outcome = group[0].result
+  radius = results.epsilon_text(outcome.epsilon, run.dataset)
   return (
     f'{outcome.label}, {outcome.norm}, ε = {radius}, on '
-    f'{ensembles.which_images(outcome, run.images)}'
+    f'{results.which_images(outcome, run.images)}'
   )
 
 
-def _steps(group: list[Attacked]) -> str:
+def _steps(group: list[AutoAttacked]) -> str:
   """'clean 98.4 → APGD-CE 12.5 → ...' of each model, as a list."""
   lines = []
   for found, outcome in group:
@@ -145,7 +147,7 @@ def _steps(group: list[Attacked]) -> str:
   return '\n'.join(['Accuracy in % after each attack:', '', *lines])
 
 
-def _key(group: list[Attacked]) -> str:
+def _key(group: list[AutoAttacked]) -> str:
   """What stands in the columns, and why a member is not there."""
   text = (
     'Row "none": without an attack, and the images that are wrong then. '
@@ -155,7 +157,7 @@ def _key(group: list[Attacked]) -> str:
   return (text + _left_out(group)).strip()
 
 
-def _left_out(group: list[Attacked]) -> str:
+def _left_out(group: list[AutoAttacked]) -> str:
   """Why members were not run, of all models."""
   reasons = {
     f'{member.label} is left out: not defined for '
@@ -167,7 +169,7 @@ def _left_out(group: list[Attacked]) -> str:
   return ' '.join(sorted(reasons))
 
 
-def _share(images: int, outcome: Outcome) -> str:
+def _share(images: int, outcome: AttackResult) -> str:
   return f'{100 * images / outcome.images:.1f}'
 
 

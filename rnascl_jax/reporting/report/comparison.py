@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnascl_jax.reporting.figures import statistics
-from rnascl_jax.reporting.figures.evaluation import Evaluation
-from rnascl_jax.reporting.figures.outcomes import Outcome
+from rnascl_jax.reporting import statistics
+from rnascl_jax.reporting.results import AttackResult, ModelEvaluation
 
 # A difference is called one where p is below this; intervals are 95 %.
 LEVEL = 0.05
@@ -23,20 +22,20 @@ class Comparison(NamedTuple):
   Attributes:
     first: the first model.
     second: the second model.
-    outcomes: what each reached, on the same number of images.
+    results: what each reached, on the same number of images.
     only: images that only the first and only the second classified correctly;
       None where the images are not paired.
   """
 
-  first: Evaluation
-  second: Evaluation
-  outcomes: tuple[Outcome, Outcome]
+  first: ModelEvaluation
+  second: ModelEvaluation
+  results: tuple[AttackResult, AttackResult]
   only: tuple[int, int] | None
 
   @property
   def points(self) -> float:
     """First minus second, in percentage points."""
-    return 100 * (self.outcomes[0].accuracy - self.outcomes[1].accuracy)
+    return 100 * (self.results[0].accuracy - self.results[1].accuracy)
 
   @property
   def p_value(self) -> float | None:
@@ -46,7 +45,7 @@ class Comparison(NamedTuple):
   @property
   def interval(self) -> tuple[float, float]:
     """95 % interval of the difference in points, images taken as unpaired."""
-    first, second = self.outcomes
+    first, second = self.results
     low, high = statistics.newcombe(
       first.correct, first.images, second.correct, second.images
     )
@@ -79,8 +78,8 @@ class Comparison(NamedTuple):
 
 
 def compare(
-  first: Evaluation | None,
-  second: Evaluation | None,
+  first: ModelEvaluation | None,
+  second: ModelEvaluation | None,
   attack: str | None,
   images: int | None = None,
 ) -> Comparison | None:
@@ -99,7 +98,7 @@ def compare(
   """
   if first is None or second is None or attack is None:
     return None
-  outcomes = first.outcome(attack), second.outcome(attack)
+  outcomes = first.under(attack), second.under(attack)
   if outcomes[0] is None or outcomes[1] is None:
     return None
   if not outcomes[0].same_attack(outcomes[1]):

@@ -6,12 +6,13 @@ breaks is not robust, whatever another one leaves.
 
 import numpy as np
 
-from rnascl_jax.reporting.figures import ensembles, evaluation, statistics
-from rnascl_jax.reporting.figures.ensembles import Attacked
-from rnascl_jax.reporting.figures.evaluation import Evaluation
-from rnascl_jax.reporting.figures.outcomes import Outcome
-from rnascl_jax.reporting.figures.results import Run
-from rnascl_jax.reporting.report import comparison
+from rnascl_jax.reporting import results, statistics
+from rnascl_jax.reporting.results import (
+  AttackResult,
+  AutoAttacked,
+  ModelEvaluation,
+  Run,
+)
 
 # What is called so in the saved warnings needs no sentence of its own.
 _STRONGER = 'black-box attack is stronger'
@@ -29,13 +30,15 @@ def signs(run: Run) -> list[str]:
   Returns:
     Sentences; empty where there is no sign.
   """
-  attacked = [a for group in ensembles.groups(run) for a in group]
+  attacked = [a for group in run.auto_attacked() for a in group]
   return [s for a in attacked if (s := _escaped(a, run.images))] + [
     s for a in attacked if (s := _black_box(a))
   ]
 
 
-def compares(found: Evaluation, other: Outcome, ensemble: Outcome) -> bool:
+def compares(
+  found: ModelEvaluation, other: AttackResult, ensemble: AttackResult
+) -> bool:
   """Whether `signs` compares AutoAttack with another attack by image.
 
   Args:
@@ -48,7 +51,7 @@ def compares(found: Evaluation, other: Outcome, ensemble: Outcome) -> bool:
   """
   if not ensemble.members or found.per_image(ensemble) is None:
     return False
-  return any(o is other for o, _ in _others(Attacked(found, ensemble)))
+  return any(o is other for o, _ in _others(AutoAttacked(found, ensemble)))
 
 
 def gaps(run: Run) -> list[str]:
@@ -60,7 +63,7 @@ def gaps(run: Run) -> list[str]:
   Returns:
     Sentences; none of a model without both on the same images.
   """
-  attacked = [a for group in ensembles.groups(run) for a in group]
+  attacked = [a for group in run.auto_attacked() for a in group]
   return [s for a in attacked if (s := _gap(a, run))]
 
 
@@ -68,7 +71,7 @@ def rejected(run: Run) -> list[str]:
   """Images that an attack claimed and that were not confirmed."""
   sentences = []
   for found in run.evaluations:
-    named = [_rejections(o) for o in found.outcomes if o.rejected]
+    named = [_rejections(o) for o in found.attacks if o.rejected]
     if named:
       sentences.append(
         f'{found.label}: adversarial images that an attack claimed, and that '
@@ -79,19 +82,19 @@ def rejected(run: Run) -> list[str]:
   return sentences
 
 
-def _rejections(outcome: Outcome) -> str:
+def _rejections(outcome: AttackResult) -> str:
   """'PGD-20 2', 'AutoAttack 3 (FAB-T 2, Square 1)'."""
   text = f'{outcome.label} {outcome.rejected}'
   of = [f'{m.label} {m.rejected}' for m in outcome.members if m.rejected]
   return f'{text} ({", ".join(of)})' if of else text
 
 
-def _others(attacked: Attacked) -> list[tuple[Outcome, np.ndarray]]:
+def _others(attacked: AutoAttacked) -> list[tuple[AttackResult, np.ndarray]]:
   """Other attacks with the same radius, on at least the same images."""
   found, ensemble = attacked
   return [
     (outcome, right[: ensemble.images])
-    for outcome in found.outcomes
+    for outcome in found.attacks
     if outcome.attack != ensemble.attack
     and outcome.same_ball(ensemble)
     and (right := found.per_image(outcome)) is not None
@@ -99,7 +102,7 @@ def _others(attacked: Attacked) -> list[tuple[Outcome, np.ndarray]]:
   ]
 
 
-def _escaped(attacked: Attacked, images: int) -> str:
+def _escaped(attacked: AutoAttacked, images: int) -> str:
   """Images that AutoAttack left right though another attack broke them."""
   found, ensemble = attacked
   left = found.per_image(ensemble)
@@ -113,7 +116,7 @@ def _escaped(attacked: Attacked, images: int) -> str:
   every = np.logical_and.reduce([left, *(right for _, right in others)])
   escaped = int(left.sum() - every.sum())
   return (
-    f'{found.label}: of {ensembles.which_images(ensemble, images)}, '
+    f'{found.label}: of {results.which_images(ensemble, images)}, '
     f'{ensemble.label} left {escaped} right that another attack with the same '
     f'ε broke ({", ".join(named)}): it was too weak on this model, or random '
     'draws decide. Under all attacks together at most '
@@ -122,10 +125,10 @@ def _escaped(attacked: Attacked, images: int) -> str:
   )
 
 
-def _black_box(attacked: Attacked) -> str:
+def _black_box(attacked: AutoAttacked) -> str:
   """An attack without gradients that broke what those with them left."""
   found, ensemble = attacked
-  if any(doubt.kind == _STRONGER for doubt in found.doubts):
+  if any(doubt.kind == _STRONGER for doubt in found.warnings):
     return ''
   for place, member in enumerate(ensemble.members):
     before = [m.label for m in ensemble.members[:place] if not m.black_box]
@@ -139,7 +142,7 @@ def _black_box(attacked: Attacked) -> str:
   return ''
 
 
-def _gap(attacked: Attacked, run: Run) -> str:
+def _gap(attacked: AutoAttacked, run: Run) -> str:
   """PGD against AutoAttack on the same images of one model."""
   found, ensemble = attacked
   left = found.per_image(ensemble)
@@ -154,10 +157,10 @@ def _gap(attacked: Attacked, run: Run) -> str:
   shares = [100 * float(flags.mean()) for flags in (right, left)]
   only = int(np.sum(right & ~left)), int(np.sum(left & ~right))
   p_value = statistics.mcnemar(*only)
-  radius = evaluation.epsilon_text(ensemble.epsilon, run.dataset)
+  radius = results.epsilon_text(ensemble.epsilon, run.dataset)
   points = shares[0] - shares[1]
   start = (
-    f'{found.label}, {ensembles.which_images(ensemble, run.images)}, ε = '
+    f'{found.label}, {results.which_images(ensemble, run.images)}, ε = '
     f'{radius}: {pgd.label} leaves {shares[0]:.1f} % right, {ensemble.label} '
     f'{shares[1]:.1f} %'
   )
@@ -165,7 +168,7 @@ def _gap(attacked: Attacked, run: Run) -> str:
     return f'{start}, the same images: {pgd.label} overestimates nothing here.'
   numbers = (
     f'{only[0]} broken by {ensemble.label} only, {only[1]} by {pgd.label} '
-    f"only; McNemar's exact p {comparison.p_text(p_value)}"
+    f"only; McNemar's exact p {statistics.p_text(p_value)}"
   )
   if points <= 0:
     return (
@@ -175,7 +178,7 @@ def _gap(attacked: Attacked, run: Run) -> str:
     f'{start}: **{pgd.label} overestimates the robust accuracy by {points:.1f} '
     f'points** ({numbers}).'
   )
-  if p_value < comparison.LEVEL:
+  if p_value < statistics.LEVEL:
     return text
   return (
     f'{text} On these images that is a fact; they are too few to say that it '

@@ -7,9 +7,7 @@ can the attacks be believed. Every sentence has a counterpart that takes its
 place when the numbers are otherwise.
 """
 
-from rnascl_jax.reporting.figures import evaluation, statistics
-from rnascl_jax.reporting.figures.evaluation import Evaluation
-from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting import results, statistics
 from rnascl_jax.reporting.report import (
   attack_checks,
   comparison,
@@ -17,6 +15,7 @@ from rnascl_jax.reporting.report import (
   sentences,
 )
 from rnascl_jax.reporting.report.comparison import Comparison
+from rnascl_jax.reporting.results import ModelEvaluation, Run
 
 NOT_SHOWN = 'this run does not show that robustness was inherited'
 _STUDENT = 'rnas_cl'
@@ -53,10 +52,10 @@ def _floor(run: Run) -> list[str]:
   """Whether the perturbation is so large that no student withstands it."""
   attack = run.headline_attack
   students = [e for e in run.evaluations if e.kind == 'student' and not e.base]
-  found = [o for e in students if attack and (o := e.outcome(attack))]
+  found = [o for e in students if attack and (o := e.under(attack))]
   if not found or max(o.accuracy for o in found) >= _FLOOR:
     return []
-  radius = evaluation.epsilon_text(found[0].epsilon, run.dataset)
+  radius = results.epsilon_text(found[0].epsilon, run.dataset)
   return [
     f'Every student trained from scratch is below {100 * _FLOOR:.0f} % under '
     f'{found[0].label} (ε = {radius}): this ε is too large to tell them apart.'
@@ -70,7 +69,7 @@ def _against(run: Run, first: str, second: str) -> Comparison | None:
   )
 
 
-def _from_scratch(run: Run, model: str) -> Evaluation | None:
+def _from_scratch(run: Run, model: str) -> ModelEvaluation | None:
   """A model's evaluation; None of one that was trained further on attacks."""
   found = run.evaluation(model)
   return None if found is None or found.base else found
@@ -109,7 +108,7 @@ def _inheritance(run: Run) -> list[str]:
 
 def _control(run: Run, found: Comparison) -> str:
   """One student against its control, with the plain conclusion."""
-  first, second = found.outcomes
+  first, second = found.results
   interval = statistics.wilson(first.correct, first.images)
   low, high = map(sentences.percent, interval)
   text = (
@@ -142,7 +141,7 @@ def _control(run: Run, found: Comparison) -> str:
 def _doubt(run: Run, found: Comparison, gain: Comparison | None) -> str:
   """Why nothing is shown to be inherited; '' if no simpler account is left."""
   teachers = _against(run, 'teacher', 'vulnerable_teacher')
-  first, second = found.outcomes
+  first, second = found.results
   if gain is not None and not gain.beyond_chance_above:
     return f'{found.first.label} is not shown to gain over {gain.second.label}'
   if teachers is None:

@@ -4,10 +4,12 @@ Reference:
   Nath et al., RNAS-CL, IJCV 2024, sections 3.5 and 4.6.
 """
 
-from rnascl_jax.reporting.figures import ensembles
-from rnascl_jax.reporting.figures.evaluation import Evaluation, Json
-from rnascl_jax.reporting.figures.results import Run
-from rnascl_jax.reporting.report import comparison, sentences
+from rnascl_jax.reporting import results
+from rnascl_jax.reporting.report import (
+  comparison,
+  sentences,
+)
+from rnascl_jax.reporting.results import Json, ModelEvaluation, Run
 
 # The regime that has no attack: a control of the further epochs.
 _PLAIN = 'standard'
@@ -25,7 +27,7 @@ def findings(run: Run) -> list[str]:
   return [text for e in run.evaluations if e.base for text in _said(run, e)]
 
 
-def _said(run: Run, hardened: Evaluation) -> list[str]:
+def _said(run: Run, hardened: ModelEvaluation) -> list[str]:
   base = run.evaluation(hardened.base)
   compared = sentences.attacked_and_clean(run, hardened, base)
   if not compared or base is None:
@@ -40,7 +42,7 @@ def _said(run: Run, hardened: Evaluation) -> list[str]:
   return [' '.join(filter(None, parts))]
 
 
-def _what(run: Run, hardened: Evaluation, base: Evaluation) -> str:
+def _what(run: Run, hardened: ModelEvaluation, base: ModelEvaluation) -> str:
   epochs = _section(run).get('optimization', {}).get('epochs')
   further = 'further training'
   if epochs:
@@ -52,7 +54,7 @@ def _what(run: Run, hardened: Evaluation, base: Evaluation) -> str:
   return f'The first is {base.label} after {further} {on}.'
 
 
-def _verdict(run: Run, hardened: Evaluation, base: Evaluation) -> str:
+def _verdict(run: Run, hardened: ModelEvaluation, base: ModelEvaluation) -> str:
   """What was gained for what; '' where neither is beyond chance."""
   attacked = comparison.compare(hardened, base, run.headline_attack)
   clean = comparison.compare(hardened, base, 'clean')
@@ -71,21 +73,21 @@ def _verdict(run: Run, hardened: Evaluation, base: Evaluation) -> str:
 
 
 def _under_auto_attack(
-  run: Run, hardened: Evaluation, base: Evaluation
+  run: Run, hardened: ModelEvaluation, base: ModelEvaluation
 ) -> list[str]:
   """The same under the strongest attacks, which may be on few images."""
   found = []
-  for outcome in hardened.outcomes:
+  for outcome in hardened.attacks:
     both = comparison.compare(hardened, base, outcome.attack)
     if outcome.members and both is not None:
-      which = ensembles.which_images(both.outcomes[0], run.images)
+      which = results.which_images(both.results[0], run.images)
       found.append(
         f'Under {outcome.label}, on {which}: {sentences.brief(both)}.'
       )
   return found
 
 
-def _against_plain(run: Run, hardened: Evaluation) -> list[str]:
+def _against_plain(run: Run, hardened: ModelEvaluation) -> list[str]:
   """The same against as many further epochs without attacks."""
   if _regime(run, hardened) == _PLAIN:
     return []
@@ -95,13 +97,13 @@ def _against_plain(run: Run, hardened: Evaluation) -> list[str]:
       both = comparison.compare(hardened, control, run.headline_attack)
       if both is not None:
         found.append(
-          f'Against {control.label}, under {both.outcomes[0].label}: '
+          f'Against {control.label}, under {both.results[0].label}: '
           f'{sentences.brief(both)}.'
         )
   return found
 
 
-def _regime(run: Run, hardened: Evaluation) -> str:
+def _regime(run: Run, hardened: ModelEvaluation) -> str:
   """The name of its regime, '' if the run does not say."""
   saved = _section(run).get('students', {}).get(hardened.model, {})
   return saved.get('regime', {}).get('name', '')

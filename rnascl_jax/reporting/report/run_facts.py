@@ -2,7 +2,7 @@
 
 import posixpath
 
-from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting.results import Run
 
 
 def section(run: Run) -> str:
@@ -37,7 +37,7 @@ def footer(run: Run) -> str:
   ]
   if names:
     lines.append(f'Results are computed from {", ".join(names)}.')
-  saved = [o.adversarial for e in run.evaluations for o in e.outcomes]
+  saved = [o.adversarial for e in run.evaluations for o in e.attacks]
   folders = {posixpath.dirname(path) for path in saved if path}
   if folders:
     folder = posixpath.commonpath(folders)
@@ -68,7 +68,7 @@ def _wall_clock(run: Run) -> str:
 def _given(run: Run) -> list[str]:
   """Teachers that were trained elsewhere, and the files they are from."""
   found = []
-  for name, saved in run.given.items():
+  for name, saved in run.pretrained.items():
     text = f'{run.label(name)}, from `{saved["checkpoint"]}`'
     source = saved.get('source')
     if source:

@@ -7,9 +7,8 @@ the randomness of training does.
 import statistics
 from collections.abc import Sequence
 
-from rnascl_jax.reporting.figures.outcomes import Outcome
-from rnascl_jax.reporting.figures.results import Run
-from rnascl_jax.reporting.report import tables
+from rnascl_jax.reporting import tables
+from rnascl_jax.reporting.results import AttackResult, Run
 
 
 def cells(runs: Sequence[Run]) -> list[list[str]]:
@@ -81,7 +80,7 @@ def _attacks(run: Run) -> dict[tuple[str, str], set[tuple]]:
   return found
 
 
-def _mean(outcomes: Sequence[Outcome | None]) -> str:
+def _mean(outcomes: Sequence[AttackResult | None]) -> str:
   """A dash where a run lacks the attack: a mean would be over other seeds."""
   shares = [o.accuracy for o in outcomes if o is not None]
   if len(shares) < len(outcomes):

@@ -1,14 +1,15 @@
 """Comparisons of two models in words, for all that is said of a run."""
 
-from rnascl_jax.reporting.figures import ensembles, evaluation
-from rnascl_jax.reporting.figures.evaluation import Evaluation
-from rnascl_jax.reporting.figures.results import Run
-from rnascl_jax.reporting.report import comparison
+from rnascl_jax.reporting import results, statistics
+from rnascl_jax.reporting.report import (
+  comparison,
+)
 from rnascl_jax.reporting.report.comparison import Comparison
+from rnascl_jax.reporting.results import ModelEvaluation, Run
 
 
 def attacked_and_clean(
-  run: Run, first: Evaluation | None, second: Evaluation | None
+  run: Run, first: ModelEvaluation | None, second: ModelEvaluation | None
 ) -> list[str]:
   """One model against another, under the headline attack and without any.
 
@@ -28,10 +29,10 @@ def attacked_and_clean(
 
 
 def under_auto_attack(
-  run: Run, first: Evaluation | None, second: Evaluation | None
+  run: Run, first: ModelEvaluation | None, second: ModelEvaluation | None
 ) -> list[str]:
   """The same under the strongest attacks, which may be on few images."""
-  every = () if first is None else first.outcomes
+  every = () if first is None else first.attacks
   compared = [
     comparison.compare(first, second, outcome.attack)
     for outcome in every
@@ -46,11 +47,11 @@ def under_auto_attack(
 
 def _gain(found: Comparison, dataset: str, most: int = 0) -> str:
   """A comparison in words; on fewer than `most` images, it says on which."""
-  first, second = found.outcomes
-  radius = evaluation.epsilon_text(first.epsilon, dataset)
+  first, second = found.results
+  radius = results.epsilon_text(first.epsilon, dataset)
   few = ''
   if first.images < most:
-    few = f', {ensembles.which_images(first, most)}'
+    few = f', {results.which_images(first, most)}'
   text = (
     f'**{found.first.label} against {found.second.label}** under {first.label} '
     f'(ε = {radius}{few}): {percent(first.accuracy)} against '
@@ -69,7 +70,7 @@ def _gain(found: Comparison, dataset: str, most: int = 0) -> str:
 def _clean(found: Comparison | None) -> str:
   if found is None:
     return ''
-  first, second = found.outcomes
+  first, second = found.results
   beyond = 'more' if found.distinct else 'not more'
   return (
     f' Clean: {percent(first.accuracy)} against {percent(second.accuracy)}, '
@@ -80,7 +81,7 @@ def _clean(found: Comparison | None) -> str:
 
 def _reservation(run: Run, found: Comparison) -> str:
   """How much so many images can say, and what PGD says of the same ones."""
-  images, (low, high) = found.outcomes[0].images, found.interval
+  images, (low, high) = found.results[0].images, found.interval
   text = (
     f' {images:,} images bound the difference{" only" * (images < run.images)} '
     f'to {low:+.1f} to {high:+.1f} points (95 % interval, images taken as '
@@ -89,18 +90,18 @@ def _reservation(run: Run, found: Comparison) -> str:
   same = comparison.compare(
     found.first, found.second, run.headline_attack, images
   )
-  if same is None or not same.outcomes[0].same_ball(found.outcomes[0]):
+  if same is None or not same.results[0].same_ball(found.results[0]):
     return text
   return (
-    f'{text} On the same images {same.outcomes[0].label} says '
+    f'{text} On the same images {same.results[0].label} says '
     f'{points(same.points)} points.'
   )
 
 
 def brief(found: Comparison) -> str:
   """'76.6 % against 35.9 %, +40.6 points (p = 3e-08)'; no more than that."""
-  first, second = found.outcomes
-  evidence = f'p {comparison.p_text(found.p_value)}'
+  first, second = found.results
+  evidence = f'p {statistics.p_text(found.p_value)}'
   if found.p_value is None:
     evidence = found.evidence
   return (

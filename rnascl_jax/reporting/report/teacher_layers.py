@@ -6,14 +6,12 @@ Reference:
 
 import numpy as np
 
-from rnascl_jax.reporting.figures import evaluation
-from rnascl_jax.reporting.figures.layer_scores import LayerScores, Robustness
-from rnascl_jax.reporting.figures.rank_correlation import (
+from rnascl_jax.reporting import results, statistics, tables
+from rnascl_jax.reporting.results import LayerScores, Run, TeacherScores
+from rnascl_jax.reporting.statistics import (
   PERMUTATIONS,
   RankCorrelation,
 )
-from rnascl_jax.reporting.figures.results import Run
-from rnascl_jax.reporting.report import comparison, tables
 
 NOT_SHOWN = (
   'this run does not show that the search prefers layers that the attack moves '
@@ -26,7 +24,7 @@ _BEST = 5
 
 def section(run: Run) -> str:
   """The section of report.md; '' where no scores were saved."""
-  measured = run.robustness
+  measured = run.layer_scores
   if measured is None:
     return ''
   rows = tables.markdown(cells(run, measured), left=2)
@@ -34,7 +32,7 @@ def section(run: Run) -> str:
   return '\n\n'.join([*parts, *findings(run)])
 
 
-def cells(run: Run, measured: Robustness) -> list[list[str]]:
+def cells(run: Run, measured: TeacherScores) -> list[list[str]]:
   """The most robust layers of the first teacher, and all of its tutors.
 
   Args:
@@ -75,7 +73,7 @@ def findings(run: Run) -> list[str]:
     Paragraphs; empty where no scores were saved, or there is nothing to
     compare them with.
   """
-  teachers = () if run.robustness is None else run.robustness.teachers
+  teachers = () if run.layer_scores is None else run.layer_scores.teachers
   said = [_correlated(run, found) for found in teachers[:1]]
   said += [_control(run, found) for found in teachers[1:]]
   if len(teachers) > 1:
@@ -83,8 +81,8 @@ def findings(run: Run) -> list[str]:
   return [text for text in said if text]
 
 
-def _how(run: Run, measured: Robustness) -> str:
-  radius = evaluation.epsilon_text(measured.epsilon, run.dataset)
+def _how(run: Run, measured: TeacherScores) -> str:
+  radius = results.epsilon_text(measured.epsilon, run.dataset)
   several, total = len(measured.teachers) > 1, len(measured.teachers[0].layers)
   shown = ''
   if total > _ROWS:
@@ -120,7 +118,7 @@ def _correlated(run: Run, found: LayerScores) -> str:
   return (
     f'{_among_best(found, counts)}The rank correlation of score and number '
     f'of student layers taught is {correlation.rho:+.2f} (two-sided p '
-    f'{comparison.p_text(correlation.p_value)}, {PERMUTATIONS:,} '
+    f'{statistics.p_text(correlation.p_value)}, {PERMUTATIONS:,} '
     f'permutations): {_verdict(correlation)} This is one search, and the test '
     'takes the layers as exchangeable, although neighbours resemble each '
     'other; a correlation may also come from depth, which orders both.'
@@ -141,7 +139,7 @@ def _among_best(found: LayerScores, counts: np.ndarray) -> str:
 
 
 def _verdict(correlation: RankCorrelation) -> str:
-  if correlation.p_value >= comparison.LEVEL:
+  if correlation.p_value >= statistics.LEVEL:
     return f'{NOT_SHOWN}.'
   if correlation.rho < 0:
     return (
@@ -162,7 +160,7 @@ def _control(run: Run, found: LayerScores) -> str:
   return (
     f'With the scores of {run.label(found.model)}, which the tutors were not '
     f'searched with, the rank correlation is {correlation.rho:+.2f} (p '
-    f'{comparison.p_text(correlation.p_value)}): a correlation that both share '
+    f'{statistics.p_text(correlation.p_value)}): a correlation that both share '
     "does not come from a teacher's robustness."
   )
 
