@@ -35,8 +35,8 @@ MODELS = {
 }
 
 
-# What RNAS-CL is after further training on attacks.
-HARDENED = ('RNAS-CL + eq. (6)', 'student', 6_512, (503, 450, 440, 442, 438))
+# What RNAS-CL is after its fine-tuning on attacks.
+FINE_TUNED = ('RNAS-CL + eq. (6)', 'student', 6_512, (503, 450, 440, 442, 438))
 
 
 def evaluation(
@@ -125,17 +125,17 @@ def write_evaluation(
     np.savez(path.with_suffix('.npz'), **arrays)
 
 
-def write_hardened(
+def write_fine_tuned(
   workdir: pathlib.Path,
   model: str = 'rnas_cl_eq6',
   counts: tuple[int, ...] | None = None,
   *,
-  label: str = HARDENED[0],
+  label: str = FINE_TUNED[0],
   base: str = 'rnas_cl',
   regime: str = 'trades',
   left: tuple[int, ...] | None = None,
 ) -> None:
-  """Adds a student that was trained further on attacks to a written run."""
+  """Adds a student that was fine-tuned on attacks to a written run."""
   path = workdir / 'config.json'
   config = json.loads(path.read_text())
   section = config.setdefault(
@@ -143,7 +143,7 @@ def write_hardened(
   )
   section['students'][model] = {'student': base, 'regime': {'name': regime}}
   path.write_text(json.dumps(config))
-  about = (label, *HARDENED[1:])
+  about = (label, *FINE_TUNED[1:])
   order = list(section['students']).index(model)
   saved = evaluation(model, counts, about=about, order=order) | {'base': base}
   if left is not None:

@@ -12,7 +12,7 @@ Example:
 import itertools
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rnascl_jax.reporting import results, statistics
@@ -142,6 +142,14 @@ def mean(
   if deviation is not None:
     text += f' ± {scale * deviation:,.{decimals}f}'
   return text
+
+
+def mean_accuracy(
+  reached: Sequence[Mapping[AttackColumn, AttackResult]], column: AttackColumn
+) -> str:
+  """'43.2 ± 0.4' of one attack's accuracies in %, each of another seed."""
+  results = [of_seed.get(column) for of_seed in reached]
+  return mean([r and r.accuracy for r in results], 100)
 
 
 def markdown(rows: Sequence[Sequence[str]], left: int = 1) -> str:

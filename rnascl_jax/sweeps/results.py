@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import statistics
 from collections.abc import Mapping, Sequence
 
 from absl import logging
@@ -70,7 +69,7 @@ def cells(
         next((tables.by_column(e) for e in es if e.model == model), {})
         for es in found[row.name]
       ]
-      numbers = [_mean([s.get(c) for s in same]) for c in columns]
+      numbers = [tables.mean_accuracy(same, c) for c in columns]
       table.append([row.name, label, _seeds(finished, of_row), *numbers])
   return table
 
@@ -122,14 +121,3 @@ def _seeds(finished: int, states: Mapping[int, str]) -> str:
     return f'{finished}'
   others = dict.fromkeys(t for t in states.values() if t != FINISHED)
   return f'{finished} of {len(states)} ({"; ".join(others)})'
-
-
-def _mean(outcomes: Sequence) -> str:
-  """A dash where a run lacks the attack: a mean would be over other seeds."""
-  shares = [100 * o.accuracy for o in outcomes if o is not None]
-  if not shares or len(shares) < len(outcomes):
-    return tables.NOTHING
-  text = f'{statistics.mean(shares):.1f}'
-  if len(shares) > 1:
-    text += f' ± {statistics.stdev(shares):.1f}'
-  return text

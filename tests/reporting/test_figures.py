@@ -14,7 +14,6 @@ from rnascl_jax.reporting.figures import (
   architecture,
   attention,
   robustness,
-  teacher_layers,
   training,
 )
 from rnascl_jax.runtime import files
@@ -286,10 +285,10 @@ def test_numbers_of_a_logarithmic_axis_are_no_formulas(small):
 
 @pytest.mark.usefixtures('settings')
 @pytest.mark.parametrize('count', [1, 11])
-def test_legends_of_many_hardened_students_are_on_the_page(workdir, count):
+def test_legends_of_many_fine_tuned_students_are_on_the_page(workdir, count):
   for index in range(count):
     name = f'RNAS-CL, objective {index}: mean over confident images'
-    saved_run.write_hardened(workdir, f'hardened{index}', label=name)
+    saved_run.write_fine_tuned(workdir, f'tuned{index}', label=name)
   run = results.load(workdir)
   for make in (
     robustness.epsilon_curves,
@@ -317,7 +316,7 @@ def test_tutor_map_shows_final_probabilities_and_marks_the_chosen(large):
 @pytest.mark.parametrize('size', ['small', 'large'])
 def test_layer_names_do_not_overlap(size, request):
   run = results.load(request.getfixturevalue(size))
-  for make in (architecture.tutor_map, teacher_layers.teacher_layers):
+  for make in (architecture.tutor_map, architecture.teacher_layers):
     figure = make(run)
     FigureCanvasAgg(figure).draw()
     axes = figure.axes[0]

@@ -15,9 +15,7 @@ from rnascl_jax.data import batches
 from rnascl_jax.evaluation import classification
 from rnascl_jax.models import networks
 from rnascl_jax.reporting import results, statistics
-from rnascl_jax.reporting.figures import (
-  teacher_layers as drawn,
-)
+from rnascl_jax.reporting.figures import architecture
 from rnascl_jax.reporting.report import (
   teacher_layers,
 )
@@ -114,7 +112,7 @@ def _indices(axes):
 
 def test_the_figure_has_students_and_sorted_scores_with_intervals(workdir):
   run = results.load(workdir)
-  figure = drawn.teacher_layers(run)
+  figure = architecture.teacher_layers(run)
   left, *panels = figure.axes
   counts = _counts(workdir)
   assert _bars(left) == counts.tolist() and counts.sum() == 16
@@ -141,7 +139,7 @@ def test_the_figure_has_students_and_sorted_scores_with_intervals(workdir):
 
 def test_a_search_that_is_under_way_has_the_scores_alone(workdir):
   (workdir / 'architecture.json').unlink()
-  figure = drawn.teacher_layers(results.load(workdir))
+  figure = architecture.teacher_layers(results.load(workdir))
   assert len(figure.axes) == 2 and not figure.legends
   assert 'Rank correlation' not in figure.axes[0].get_title()
   rows = teacher_layers.section(results.load(workdir)).splitlines()
@@ -159,7 +157,7 @@ def test_without_scores_the_tutors_are_drawn_alone(workdir, scores):
     path.write_text(json.dumps(scores))
   run = results.load(workdir)
   assert run.layer_scores is None
-  figure = drawn.teacher_layers(run)
+  figure = architecture.teacher_layers(run)
   assert len(figure.axes) == 1 and sum(_bars(figure.axes[0])) == 16
   assert teacher_layers.section(run) == ''
 
@@ -174,7 +172,7 @@ def test_a_teacher_of_other_layers_is_not_compared_with_the_tutors(workdir):
   }
   path.write_text(json.dumps(saved))
   run = results.load(workdir)
-  axes = drawn.teacher_layers(run).axes[2]
+  axes = architecture.teacher_layers(run).axes[2]
   assert _bars(axes) == [0.4, 0.5] and 'Rank' not in axes.get_title(loc='left')
   rows = teacher_layers.cells(run, run.layer_scores)
   assert len(rows[0]) == 4  # No column of its scores.
@@ -249,7 +247,7 @@ def test_scores_that_are_all_equal_show_nothing(workdir):
   _set_scores(workdir, np.full(31, 0.25))
   assert 'not defined' in _said(workdir)
   assert teacher_layers.NOT_SHOWN in _said(workdir)
-  axes = drawn.teacher_layers(results.load(workdir)).axes[1]
+  axes = architecture.teacher_layers(results.load(workdir)).axes[1]
   assert 'Rank correlation' not in axes.get_title(loc='left')
 
 

@@ -25,7 +25,6 @@ from rnascl_jax.reporting.figures import (
   attention,
   auto_attack,
   robustness,
-  teacher_layers,
   training,
 )
 from rnascl_jax.runtime import files
@@ -38,7 +37,7 @@ FIGURES: dict[str, Callable[[results.Run], Figure | None]] = {
   'auto_attack': auto_attack.auto_attack,
   'attention_maps': attention.attention_maps,
   'chosen_layers': attention.chosen_layers,
-  'teacher_layers': teacher_layers.teacher_layers,
+  'teacher_layers': architecture.teacher_layers,
   'tutor_map': architecture.tutor_map,
   'filters': architecture.filters,
   'search': training.search,

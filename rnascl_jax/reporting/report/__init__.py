@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from rnascl_jax.reporting import figures, results, tables
 from rnascl_jax.reporting.report import (
   auto_attack,
-  findings,
+  comparison,
   model_table,
   run_facts,
-  seeds,
   teacher_layers,
+  verdicts,
 )
 from rnascl_jax.reporting.results import Run
 from rnascl_jax.runtime import files, lock, paths
@@ -119,7 +119,7 @@ def write(workdir: Path) -> pathlib.Path:
     return _write(folder)
 
 
-def _write(workdir: Path) -> pathlib.Path:
+def _write(workdir: pathlib.Path) -> pathlib.Path:
   drawn = figures.draw(workdir)
   run = results.load(workdir)
   sections = [
@@ -127,7 +127,7 @@ def _write(workdir: Path) -> pathlib.Path:
     run_facts.section(run),
     f'## Results\n\n{_table(run)}',
     auto_attack.section(run),
-    _listed('## What the numbers say', findings.findings(run)),
+    _comparisons(run),
     _architecture(run),
     teacher_layers.section(run),
     _pictures(drawn, run.workdir),
@@ -150,7 +150,7 @@ def seeds_table(workdirs: Sequence[Path]) -> str:
   Raises:
     ValueError: if they were not evaluated alike, or there are too few.
   """
-  return seeds.markdown([results.load(workdir) for workdir in workdirs])
+  return model_table.over_seeds([results.load(w) for w in workdirs])
 
 
 def _table(run: Run) -> str:
@@ -160,10 +160,15 @@ def _table(run: Run) -> str:
   return '\n\n'.join([rows, '  \n'.join(model_table.notes(run))])
 
 
-def _listed(title: str, sentences: list[str]) -> str:
-  if not sentences:
+def _comparisons(run: Run) -> str:
+  if not run.evaluations:
     return ''
-  return '\n'.join([title, '', *(f'- {sentence}' for sentence in sentences)])
+  parts = ['## What the numbers say']
+  rows = comparison.cells(run)
+  if len(rows) > 1:
+    parts += [tables.markdown(rows, left=3), comparison.NOTE]
+  parts.append('\n'.join(f'- {text}' for text in verdicts.verdicts(run)))
+  return '\n\n'.join(parts)
 
 
 def _architecture(run: Run) -> str:

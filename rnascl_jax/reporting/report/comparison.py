@@ -1,34 +1,60 @@
-"""How far apart two models are under one attack, and if that may be chance.
+"""Two models under one attack, or one model under two: the report's table.
 
-Where both saved which images they classified correctly, the images are paired
-(McNemar's exact test); otherwise the interval of the difference of two
+Where both sides saved which images they classified correctly, the images are
+paired (McNemar's exact test); otherwise the interval of the difference of two
 independent shares decides (Newcombe), which is wider.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from rnascl_jax.reporting import statistics
-from rnascl_jax.reporting.results import AttackResult, ModelEvaluation
+from rnascl_jax.reporting import results, statistics, tables
+from rnascl_jax.reporting.results import AttackResult, ModelEvaluation, Run
 
-# A difference is called one where p is below this; intervals are 95 %.
-LEVEL = 0.05
+STUDENT = 'rnas_cl'
+BASELINES = ('ce', 'ce_kl')
+# A control is named after the student that it is the control of.
+CONTROL = 'control_'
+# The training method that has no attack: a control of the further epochs.
+PLAIN = 'standard'
+_HEADINGS = (
+  'First',
+  'Second',
+  'Under',
+  'First (%)',
+  'Second (%)',
+  'Difference',
+  '95 % interval',
+  'Right alone',
+  'p',
+  'Shown',
+)
+NOTE = (
+  'Difference: first minus second, in points. Right alone: images that only '
+  'the first and only the second classifies correctly; p: McNemar, exact, of '
+  'these. The interval takes the images as unpaired (Newcombe): it is wider, '
+  'and may hold 0 where p is small. Shown: which side is right more often than '
+  f'the choice of test images explains, by p < {statistics.LEVEL}, or by the '
+  'interval where p is not known. Of one model under two attacks, the '
+  'difference is by how much the first overestimates what the second leaves.'
+)
 
 
 class Comparison(NamedTuple):
-  """Two models under the same attack with the same settings.
+  """Two sides that faced the same images.
 
   Attributes:
-    first: the first model.
-    second: the second model.
+    names: what a reader sees of the first and of the second side.
+    under: the attack that both faced; '' for one model under two attacks.
     results: what each reached, on the same number of images.
     only: images that only the first and only the second classified correctly;
       None where the images are not paired.
   """
 
-  first: ModelEvaluation
-  second: ModelEvaluation
+  names: tuple[str, str]
+  under: str
   results: tuple[AttackResult, AttackResult]
   only: tuple[int, int] | None
 
@@ -52,29 +78,13 @@ class Comparison(NamedTuple):
     return 100 * low, 100 * high
 
   @property
-  def distinct(self) -> bool:
-    """Whether the choice of test images is an unlikely explanation."""
-    if self.p_value is not None:
-      return self.p_value < LEVEL
+  def sign(self) -> int:
+    """1 or -1 if the first or the second is distinctly better, else 0."""
     low, high = self.interval
-    return low > 0 or high < 0
-
-  @property
-  def beyond_chance_above(self) -> bool:
-    """Whether the first is distinctly the better one."""
-    return self.distinct and self.points > 0
-
-  @property
-  def evidence(self) -> str:
-    """What `distinct` rests on, in words."""
-    if self.only is None:
-      low, high = self.interval
-      return f'95 % interval of the difference {low:+.1f} to {high:+.1f} points'
-    first, second = self.only
-    return (
-      f'right on {first} images where the other is wrong, wrong on {second} '
-      f"where it is right; McNemar's exact p {p_text(self.p_value)}"
-    )
+    is_distinct = low > 0 or high < 0
+    if self.p_value is not None:
+      is_distinct = self.p_value < statistics.LEVEL
+    return int(np.sign(self.points)) if is_distinct else 0
 
 
 def compare(
@@ -93,35 +103,165 @@ def compare(
       attacked.
 
   Returns:
-    The comparison, paired where both saved their outcome for every image; None
+    The comparison, paired where both saved their result for every image; None
     also where that is needed to look at fewer images, and was not saved.
   """
-  if first is None or second is None or attack is None:
+  if first is None or second is None:
     return None
-  outcomes = first.under(attack), second.under(attack)
-  if outcomes[0] is None or outcomes[1] is None:
+  sides = first.under(attack), second.under(attack)
+  if sides[0] is None or sides[1] is None:
     return None
-  if not outcomes[0].same_attack(outcomes[1]):
+  if not sides[0].same_attack(sides[1]):
     return None
-  images = images or min(outcomes[0].images, outcomes[1].images)
-  flags = first.per_image(outcomes[0]), second.per_image(outcomes[1])
-  pair = (
-    first.on_first(outcomes[0], images),
-    second.on_first(outcomes[1], images),
-  )
-  if pair[0] is None or pair[1] is None:
+  names = first.label, second.label
+  pair = (first, sides[0]), (second, sides[1])
+  return _compare(names, sides[0].label, pair, images)
+
+
+def compare_attacks(
+  model: ModelEvaluation, first: AttackResult, second: AttackResult
+) -> Comparison | None:
+  """Compares two attacks on one model, on the images that both attacked."""
+  names = f'{model.label}, {first.label}', f'{model.label}, {second.label}'
+  return _compare(names, '', ((model, first), (model, second)), None)
+
+
+def _compare(
+  names: tuple[str, str],
+  under: str,
+  sides: tuple[tuple[ModelEvaluation, AttackResult], ...],
+  images: int | None,
+) -> Comparison | None:
+  images = images or min(result.images for _, result in sides)
+  reached = [model.on_first(result, images) for model, result in sides]
+  if reached[0] is None or reached[1] is None:
     return None
+  right = [model.per_image(result) for model, result in sides]
   only = None
-  if flags[0] is not None and flags[1] is not None:
-    left, right = flags[0][:images], flags[1][:images]
-    only = int(np.sum(left & ~right)), int(np.sum(~left & right))
-  return Comparison(first, second, (pair[0], pair[1]), only)
+  if right[0] is not None and right[1] is not None:
+    first, second = right[0][:images], right[1][:images]
+    only = int(np.sum(first & ~second)), int(np.sum(~first & second))
+  return Comparison(names, under, (reached[0], reached[1]), only)
 
 
-def p_text(p_value: float | None) -> str:
-  """'= 0.031', '= 2e-05', '< 1e-12'."""
-  if p_value is None:
-    return 'unknown'
-  if p_value < 1e-12:
-    return '< 1e-12'
-  return f'= {p_value:.2g}'
+def cells(run: Run) -> list[list[str]]:
+  """Headings, then a row for each comparison of a run.
+
+  Args:
+    run: the saved results.
+
+  Returns:
+    Text: RNAS-CL against students without tutors, students against their
+    controls, fine-tuned students against what they were, and the headline
+    attack against AutoAttack.
+  """
+  rows = [list(_HEADINGS)]
+  for first, second in _pairs(run):
+    rows += [_row(run, c) for c in _comparisons(run, first, second)]
+  for group in run.auto_attacked():
+    for model, result in group:
+      other = model.under(run.headline_attack)
+      if other is not None and other.same_ball(result):
+        compared = compare_attacks(model, other, result)
+        # Of counts alone nothing is known of the same images.
+        if compared is not None and compared.only is not None:
+          rows.append(_row(run, compared))
+  return rows
+
+
+def fine_tuned(run: Run) -> list[tuple[ModelEvaluation, ModelEvaluation]]:
+  """Every fine-tuned student with what it was before, if both are there."""
+  return [
+    (tuned, base)
+    for tuned in run.evaluations
+    if tuned.base and (base := run.evaluation(tuned.base)) is not None
+  ]
+
+
+def from_scratch(run: Run, model: str) -> ModelEvaluation | None:
+  """A model's evaluation; None of one that was fine-tuned."""
+  evaluation = run.evaluation(model)
+  return None if evaluation is None or evaluation.base else evaluation
+
+
+def regime(run: Run, tuned: ModelEvaluation) -> str:
+  """The training method of a fine-tuned student, '' if the run is silent."""
+  section = run.config.get('adversarial') or {}
+  saved = section.get('students', {}).get(tuned.model, {})
+  return saved.get('regime', {}).get('name', '')
+
+
+def controls(
+  run: Run,
+) -> list[tuple[ModelEvaluation | None, ModelEvaluation]]:
+  """Every student with its control, taught by a teacher without attacks."""
+  return [
+    (from_scratch(run, e.model.removeprefix(CONTROL)), e)
+    for e in run.evaluations
+    if e.model.startswith(CONTROL) and not e.base
+  ]
+
+
+def _pairs(
+  run: Run,
+) -> Iterator[tuple[ModelEvaluation | None, ModelEvaluation | None]]:
+  for baseline in BASELINES:
+    yield from_scratch(run, STUDENT), from_scratch(run, baseline)
+  yield from controls(run)
+  if controls(run):
+    yield run.evaluation('teacher'), run.evaluation('vulnerable_teacher')
+  for tuned, base in fine_tuned(run):
+    yield tuned, base
+    for other in run.evaluations:
+      is_plain = other.base == tuned.base and regime(run, other) == PLAIN
+      if is_plain and regime(run, tuned) != PLAIN:
+        yield tuned, other
+
+
+def _comparisons(
+  run: Run, first: ModelEvaluation | None, second: ModelEvaluation | None
+) -> list[Comparison]:
+  """Without an attack, under the headline attack, and under AutoAttack.
+
+  AutoAttack may be on few images: the headline attack is compared on these
+  images too.
+  """
+  headline = compare(first, second, run.headline_attack)
+  if headline is None:
+    return []
+  compared = [compare(first, second, 'clean'), headline]
+  for result in first.attacks if first else ():
+    if result.members:
+      strongest = compare(first, second, result.attack)
+      compared.append(strongest)
+      if strongest is not None:
+        images = strongest.results[0].images
+        same = compare(first, second, run.headline_attack, images)
+        if same is not None and images < headline.results[0].images:
+          compared.append(same)
+  return [c for c in compared if c is not None]
+
+
+def _row(run: Run, compared: Comparison) -> list[str]:
+  first, second = compared.results
+  under = compared.under or 'both'
+  if second.epsilon:
+    under += f', ε = {results.epsilon_text(second.epsilon, run.dataset)}'
+  if first.images < run.images:
+    under += f', the first {first.images:,} images'
+  low, high = compared.interval
+  alone, p_value = tables.NOTHING, tables.NOTHING
+  if compared.only is not None:
+    alone = f'{compared.only[0]:,} : {compared.only[1]:,}'
+    p_value = statistics.p_text(compared.p_value).removeprefix('= ')
+  return [
+    *compared.names,
+    under,
+    f'{100 * first.accuracy:.1f}',
+    f'{100 * second.accuracy:.1f}',
+    tables.points(compared.points),
+    f'{low:+.1f} to {high:+.1f}',
+    alone,
+    p_value,
+    {1: 'first', -1: 'second', 0: 'no difference'}[compared.sign],
+  ]

@@ -1,4 +1,8 @@
-"""Tables of a run: what every model reached, and what the search chose."""
+"""What every model reached, in one run and over seeds, and what was searched.
+
+A run's intervals cover the choice of test images; only several seeds show what
+the randomness of training does.
+"""
 
 from collections.abc import Sequence
 
@@ -39,7 +43,7 @@ def notes(run: Run) -> list[str]:
   lines = [
     'Accuracies in %. Params and MACs (multiply-accumulates of one image): '
     'convolutions and linear layers, without BatchNorm. Seconds: time of '
-    f'training{", or of further training on attacks" if further else ""}.'
+    f'training{", or of fine-tuning" if further else ""}.'
   ]
   attacks = [a for e in run.evaluations for a in e.attacks]
   settings = [
@@ -66,6 +70,63 @@ def _interval_note(images: int) -> str:
     f'95 % binomial intervals (Wilson) for {images:,} images, in points: '
     f'{", ".join(widths)}.'
   )
+
+
+def over_seeds(runs: Sequence[Run]) -> str:
+  """Mean and standard deviation of every accuracy, as a Markdown table.
+
+  Args:
+    runs: at least two, evaluated under the same attacks.
+
+  Returns:
+    A row for each model that all runs have, a dash for an attack that one of
+    them lacks, and a note.
+
+  Raises:
+    ValueError: if there are fewer than two runs, or if they are of different
+      data, or an attack on a model has other settings or images in one.
+  """
+  if len(runs) < 2:
+    raise ValueError(f'{len(runs)} run given; a mean over seeds needs two.')
+  first = runs[0]
+  for run in runs[1:]:
+    attacks = _settings(first), _settings(run)
+    both = attacks[0].keys() & attacks[1].keys()
+    agree = all(attacks[0][key] == attacks[1][key] for key in both)
+    if not agree or run.dataset != first.dataset:
+      raise ValueError(
+        f'{run.workdir} was evaluated under other attacks, or on other data, '
+        f'than {first.workdir}; evaluate both with the same config.'
+      )
+  columns = tables.columns(first)
+  rows = [['Model', *columns.values()]]
+  for model in first.evaluations:
+    same = [run.evaluation(model.model) for run in runs]
+    reached = [tables.by_column(e) for e in same if e is not None]
+    if len(reached) == len(runs):
+      rows.append(
+        [model.label, *(tables.mean_accuracy(reached, c) for c in columns)]
+      )
+  seeds = ', '.join(str(run.config.get('seed', '?')) for run in runs)
+  note = [
+    f'Accuracies in %, mean ± standard deviation over {len(runs)} runs (seeds '
+    f'{seeds}).',
+    *tables.fewer_notes(first),
+  ]
+  return f'{tables.markdown(rows)}\n\n{" ".join(note)}'
+
+
+def _settings(run: Run) -> dict[tuple[str, str], set[tuple]]:
+  """The settings of every attack on every model of a run."""
+  if not run.evaluations:
+    raise ValueError(f'{run.workdir} has no evaluated model.')
+  settings: dict[tuple[str, str], set[tuple]] = {}
+  for e in run.evaluations:
+    for column, a in tables.by_column(e).items():
+      members = tuple(member.name for member in a.members)
+      of_attack = settings.setdefault((e.model, a.attack), set())
+      of_attack.add((column, a.steps, a.norm, members))
+  return settings
 
 
 def architecture(saved: Json) -> list[list[str]]:
