@@ -7,7 +7,7 @@ Reference:
   Nath et al., RNAS-CL, IJCV 2024, sections 3.5 and 4.6 (fine-tuning).
 """
 
-from rnascl_jax.reporting import results, tables
+from rnascl_jax.reporting import results
 from rnascl_jax.reporting.report import attack_checks, comparison
 from rnascl_jax.reporting.report.comparison import Comparison
 from rnascl_jax.reporting.results import ModelEvaluation, Run
@@ -126,7 +126,7 @@ def _control(run: Run, student: str, control: str, compared: Comparison) -> str:
     return text
   return (
     f'{text} What the control gained over {gain.names[1]}, '
-    f'{tables.points(gain.points)} points, came without one.'
+    f'{gain.points:+.1f} points, came without one.'
   )
 
 
@@ -154,7 +154,7 @@ def _fine_tuned(run: Run, tuned: ModelEvaluation, base: ModelEvaluation) -> str:
   further = 'further training'
   if epochs:
     further = f'{epochs} further epoch{"s" * (epochs > 1)}'
-  regime = comparison.regime(run, tuned)
+  regime = run.regime(tuned.model)
   how = f'on attacks (`{regime}`)' if regime else 'on attacks'
   if regime == comparison.PLAIN:
     how = 'without attacks'
