@@ -144,6 +144,16 @@ def test_students_are_compared_under_autoattack_on_the_same_images(workdir):
   assert list(_rows(workdir, STUDENT, BASELINE)) == ['Clean', PGD]
 
 
+def test_without_pgd_students_are_compared_under_autoattack(workdir):
+  for model in ('rnas_cl', 'ce'):
+    path = workdir / 'evaluation' / f'{model}.json'
+    saved = json.loads(path.read_text())
+    saved['attacks'] = [a for a in saved['attacks'] if a['label'] != 'PGD-20']
+    path.write_text(json.dumps(saved))
+  rows = _rows(workdir, STUDENT, BASELINE)
+  assert list(rows) == ['Clean', f'AutoAttack, {FEW}']
+
+
 def test_what_pgd_overestimates_is_counted_on_the_same_images(workdir):
   sides, under = (
     (f'{STUDENT}, PGD-20', f'{STUDENT}, AutoAttack'),

@@ -212,18 +212,14 @@ def _comparisons(
   images too.
   """
   headline = compare(first, second, run.headline_attack)
-  if headline is None:
-    return []
   compared = [compare(first, second, 'clean'), headline]
   for result in first.attacks if first else ():
     if result.members:
       strongest = compare(first, second, result.attack)
       compared.append(strongest)
-      if strongest is not None:
-        images = strongest.results[0].images
-        same = compare(first, second, run.headline_attack, images)
-        if same is not None and images < headline.results[0].images:
-          compared.append(same)
+      images = strongest.results[0].images if strongest else run.images
+      if headline and images < headline.results[0].images:
+        compared.append(compare(first, second, run.headline_attack, images))
   return [c for c in compared if c is not None]
 
 
