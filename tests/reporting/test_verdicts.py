@@ -73,7 +73,7 @@ def test_a_distinct_gain_is_said_and_turns_round_with_the_numbers(workdir):
   _replace(workdir, 'rnas_cl', 60)
   row = _rows(workdir, STUDENT, BASELINE)[PGD]
   assert row[2] == '-3.9' and row[4:] == ['0 : 20', '1.9e-06', 'second']
-  assert _said(workdir, f'{gain} less.')
+  assert _said(workdir, f'{gain} less well.')
 
 
 def test_a_gain_that_may_be_chance_is_not_called_one(workdir):

@@ -37,9 +37,6 @@ _BLACK_BOX_SHARE = 500
 def findings(run: Run) -> list[str]:
   """Every sign of gradient masking, or that the checks found none.
 
-  Args:
-    run: the saved results.
-
   Returns:
     Sentences; empty where there is nothing to check.
   """

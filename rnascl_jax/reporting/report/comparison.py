@@ -137,9 +137,6 @@ def _compare(
 def cells(run: Run) -> list[list[str]]:
   """Headings, then a row for each comparison of a run.
 
-  Args:
-    run: the saved results.
-
   Returns:
     Text: RNAS-CL against students without tutors, students against their
     controls, fine-tuned students against what they were, and the headline

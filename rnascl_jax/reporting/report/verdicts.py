@@ -20,9 +20,6 @@ _FLOOR = 0.05
 def verdicts(run: Run) -> list[str]:
   """Everything that can be said of a run, in Markdown.
 
-  Args:
-    run: the saved results.
-
   Returns:
     One or more sentences each; empty where nothing was evaluated.
   """
@@ -75,7 +72,7 @@ def _gains(run: Run) -> list[str]:
     f'**{c.names[0]} against {c.names[1]}**: '
     + {
       1: f'it withstands {c.under} better.',
-      -1: f'it withstands {c.under} less.',
+      -1: f'it withstands {c.under} less well.',
       0: f'this run does not show a difference under {c.under}.',
     }[c.sign]
     for c in compared
