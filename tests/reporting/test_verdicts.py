@@ -220,6 +220,22 @@ def test_students_on_the_floor_are_not_told_apart(workdir):
   assert _said(workdir, floor)
 
 
+def test_the_strongest_attack_is_found_on_the_same_images(workdir, monkeypatch):
+  # The first images are easy: AutoAttack leaves 90.6 % of them, more than any
+  # attack leaves of all images, though every other one leaves all of them.
+  monkeypatch.setattr(saved_run, 'RANKS', np.arange(saved_run.IMAGES))
+  saved_run.write_auto_attack(workdir, 'rnas_cl', (64, 60, 58, 58, 58))
+  few, every = _said(workdir, f'{STUDENT} is robust on at most')
+  assert '90.6 %' in few and 'of the first 64 of 517 test images' in few
+  assert 'AutoAttack leaves no more' in few
+  assert '42.7 %' in every and 'all 517 test images: CW-20 leaves no' in every
+  # Without results per image nothing else is known of these images.
+  saved_run.write_auto_attack(
+    workdir, 'rnas_cl', (64, 1, 1, 1, 1), per_image=False
+  )
+  assert _said(workdir, f'{STUDENT} is robust on at most') == [every]
+
+
 def test_one_seed_is_never_passed_off_as_more(workdir):
   assert _said(workdir, 'One training run per model (seed 0)')
 

@@ -31,6 +31,7 @@ def verdicts(run: Run) -> list[str]:
     *_inheritance(run),
     *(_fine_tuned(run, *pair) for pair in comparison.fine_tuned(run)),
     *attack_checks.findings(run),
+    *_strongest(run),
     _scope(run),
   ]
 
@@ -172,6 +173,31 @@ def _fine_tuned(run: Run, tuned: ModelEvaluation, base: ModelEvaluation) -> str:
   else:
     verdict = 'it is shown neither to help nor to cost clean accuracy'
   return f'{text} In this run, {verdict}.'
+
+
+def _strongest(run: Run) -> list[str]:
+  """The attack that leaves RNAS-CL the least, for each number of images.
+
+  Attacks on different numbers of images are compared on those that all of them
+  attacked, and those on most images among themselves.
+  """
+  student = run.evaluation(comparison.STUDENT)
+  attacks = (
+    [a for a in student.attacks if a.attack != 'clean'] if student else []
+  )
+  texts = []
+  for images in sorted({a.images for a in attacks}):
+    same = [r for a in attacks if (r := a.on_first(images)) is not None]
+    if student is not None and len(same) > 1:
+      worst = min(reversed(same), key=lambda r: r.correct)
+      low, high = (100 * end for end in worst.interval)
+      texts.append(
+        f'{student.label} is robust on at most {100 * worst.accuracy:.1f} % '
+        f'(95 % interval {low:.1f} to {high:.1f} %) of '
+        f'{results.which_images(worst, run.images)}: {worst.label} leaves no '
+        f'more at ε = {results.epsilon_text(worst.epsilon, run.dataset)}.'
+      )
+  return texts
 
 
 def _scope(run: Run) -> str:
