@@ -41,7 +41,7 @@ from absl import app, flags
 
 from rnascl_jax import sweeps
 from rnascl_jax.config import config_files
-from rnascl_jax.reporting.report import tables
+from rnascl_jax.reporting import tables
 from rnascl_jax.runtime import files, paths
 from rnascl_jax.sweeps import results, runner
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from rnascl_jax.runtime import files
 from tests import saved_auto_attack, saved_search
 
 EPSILON = 0.1
@@ -35,8 +36,8 @@ MODELS = {
 }
 
 
-# What RNAS-CL is after further training on attacks.
-HARDENED = ('RNAS-CL + eq. (6)', 'student', 6_512, (503, 450, 440, 442, 438))
+# What RNAS-CL is after its fine-tuning on attacks.
+FINE_TUNED = ('RNAS-CL + eq. (6)', 'student', 6_512, (503, 450, 440, 442, 438))
 
 
 def evaluation(
@@ -125,25 +126,28 @@ def write_evaluation(
     np.savez(path.with_suffix('.npz'), **arrays)
 
 
-def write_hardened(
+def write_fine_tuned(
   workdir: pathlib.Path,
   model: str = 'rnas_cl_eq6',
   counts: tuple[int, ...] | None = None,
   *,
-  label: str = HARDENED[0],
+  label: str = FINE_TUNED[0],
   base: str = 'rnas_cl',
   method: str = 'trades',
   left: tuple[int, ...] | None = None,
 ) -> None:
-  """Adds a student that was trained further on attacks to a written run."""
+  """Adds a student that was fine-tuned on attacks to a written run."""
   path = workdir / 'config.json'
   config = json.loads(path.read_text())
   section = config.setdefault(
     'adversarial', {'optimization': {'epochs': 20}, 'students': {}}
   )
-  section['students'][model] = {'student': base, 'method': {'name': method}}
+  section['students'][model] = {
+    'student': base,
+    'adversarial_training': {'name': method},
+  }
   path.write_text(json.dumps(config))
-  about = (label, *HARDENED[1:])
+  about = (label, *FINE_TUNED[1:])
   order = list(section['students']).index(model)
   saved = evaluation(model, counts, about=about, order=order) | {'base': base}
   if left is not None:
@@ -203,7 +207,7 @@ def write(
     'seconds': {'teacher': 31.2, 'search': 75.0, 'train': 3725.0},
     'command': 'python -m experiments.pipeline --config=configs/digits.py',
   }
-  (workdir / 'config.json').write_text(json.dumps(config))
+  files.write_config(workdir, config)
   (workdir / 'provenance.json').write_text(json.dumps(provenance))
   for order, model in enumerate(MODELS):
     saved = evaluation(

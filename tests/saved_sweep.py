@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from rnascl_jax.runtime import files
 from tests import saved_auto_attack, saved_run, saved_search
 
 # Images classified correctly, clean and under the attacks of `saved_run`.
@@ -99,7 +100,7 @@ def _write_facts(
     'search': {'optimization': {'epochs': 10}, 'architecture': ''},
     'teacher': {'checkpoint': f'/root/seed{seed}/teacher'},
   }
-  (folder / 'config.json').write_text(json.dumps(config))
+  files.write_config(folder, config)
   seconds = {'search': 3600.0, 'evaluation': 99_999.0}
   for model in models:
     seconds[f'train/{model}'] = 1800.0 + 360 * seed

@@ -1,14 +1,12 @@
 """The table of a sweep: what every model of every row reached, over seeds."""
 
 import dataclasses
-import statistics
 from collections.abc import Sequence
 
 from absl import logging
 
-from rnascl_jax.reporting.figures import results
-from rnascl_jax.reporting.figures.results import Run
-from rnascl_jax.reporting.report import tables
+from rnascl_jax.reporting import results, tables
+from rnascl_jax.reporting.results import Run
 from rnascl_jax.sweeps.jobs import Job
 from rnascl_jax.sweeps.runner import FINISHED, States
 
@@ -64,7 +62,7 @@ def cells(runs: Runs, states: States) -> list[list[str]]:
     for model, label in (models or {'': tables.NOTHING}).items():
       same = [run.evaluation(model) for run in of_row]
       reached = [tables.by_column(e) if e else {} for e in same]
-      means = [_mean([r.get(column) for r in reached]) for column in columns]
+      means = [tables.mean_accuracy(reached, column) for column in columns]
       table.append([row, label, seeds, *means])
   return table
 
@@ -80,7 +78,7 @@ def note(seeds: Sequence[int]) -> str:
   )
 
 
-def _columns(runs: Runs) -> dict[tables.Column, str]:
+def _columns(runs: Runs) -> dict[tables.AttackColumn, str]:
   """The attacks with their headings, as if one run had all models."""
   evaluations = tuple(e for run in runs.values() for e in run.evaluations)
   for run in runs.values():
@@ -94,15 +92,4 @@ def _seeds(states: Sequence[str]) -> str:
   text = f'{len(states) - len(others)}'
   if others:
     text += f' of {len(states)} ({"; ".join(dict.fromkeys(others))})'
-  return text
-
-
-def _mean(outcomes: Sequence) -> str:
-  """A dash where a run lacks the attack: a mean would be over other seeds."""
-  shares = [100 * o.accuracy for o in outcomes if o is not None]
-  if not shares or len(shares) < len(outcomes):
-    return tables.NOTHING
-  text = f'{statistics.mean(shares):.1f}'
-  if len(shares) > 1:
-    text += f' ± {statistics.stdev(shares):.1f}'
   return text

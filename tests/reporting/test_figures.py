@@ -9,15 +9,11 @@ import pytest
 from matplotlib import image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from rnascl_jax.reporting import figures
+from rnascl_jax.reporting import figures, results, style
 from rnascl_jax.reporting.figures import (
   architecture,
   attention,
-  evaluation,
-  results,
   robustness,
-  style,
-  teacher_layers,
   training,
 )
 from rnascl_jax.runtime import files
@@ -195,10 +191,10 @@ def test_epsilon_curves_are_the_saved_points(size, scale, unit, request):
 
 
 def test_epsilons_are_written_as_people_write_them():
-  assert evaluation.epsilon_text(8 / 255, 'cifar10') == '8/255'
-  assert evaluation.epsilon_text(0.031, 'cifar10') == '0.031'
-  assert evaluation.epsilon_text(0.2, 'digits') == '0.2'  # 51/255 to no one.
-  assert evaluation.epsilon_text(float(np.float32(0.1)), 'digits') == '0.1'
+  assert results.epsilon_text(8 / 255, 'cifar10') == '8/255'
+  assert results.epsilon_text(0.031, 'cifar10') == '0.031'
+  assert results.epsilon_text(0.2, 'digits') == '0.2'  # 51/255 to no one.
+  assert results.epsilon_text(float(np.float32(0.1)), 'digits') == '0.1'
 
 
 def test_a_model_keeps_its_colour_whichever_others_are_there(workdir):
@@ -289,10 +285,10 @@ def test_numbers_of_a_logarithmic_axis_are_no_formulas(small):
 
 @pytest.mark.usefixtures('settings')
 @pytest.mark.parametrize('count', [1, 11])
-def test_legends_of_many_hardened_students_are_on_the_page(workdir, count):
+def test_legends_of_many_fine_tuned_students_are_on_the_page(workdir, count):
   for index in range(count):
     name = f'RNAS-CL, objective {index}: mean over confident images'
-    saved_run.write_hardened(workdir, f'hardened{index}', label=name)
+    saved_run.write_fine_tuned(workdir, f'tuned{index}', label=name)
   run = results.load(workdir)
   for make in (
     robustness.epsilon_curves,
@@ -320,7 +316,7 @@ def test_tutor_map_shows_final_probabilities_and_marks_the_chosen(large):
 @pytest.mark.parametrize('size', ['small', 'large'])
 def test_layer_names_do_not_overlap(size, request):
   run = results.load(request.getfixturevalue(size))
-  for make in (architecture.tutor_map, teacher_layers.teacher_layers):
+  for make in (architecture.tutor_map, architecture.teacher_layers):
     figure = make(run)
     FigureCanvasAgg(figure).draw()
     axes = figure.axes[0]

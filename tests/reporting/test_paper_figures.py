@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from rnascl_jax.reporting import paper
-from rnascl_jax.reporting.figures import style
+from rnascl_jax.reporting import paper, style
 from rnascl_jax.reporting.paper import drawing, studies, sweep_results
 from tests import saved_sweep
 

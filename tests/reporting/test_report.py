@@ -1,23 +1,18 @@
-import dataclasses
 import json
 import re
 
-import numpy as np
 import pytest
 from scipy import stats
 
-from rnascl_jax.reporting import figures, report
-from rnascl_jax.reporting.figures import results, statistics
+from rnascl_jax.reporting import figures, report, results, tables
 from rnascl_jax.reporting.report import (
   comparison,
-  findings,
+  model_table,
   run_facts,
-  tables,
   teacher_layers,
+  verdicts,
 )
 from tests import saved_run
-
-NOT_SHOWN = findings.NOT_SHOWN
 
 
 @pytest.fixture
@@ -25,31 +20,9 @@ def workdir(tmp_path):
   return saved_run.write(tmp_path / 'run')
 
 
-def _replace(workdir, model, counts, per_image=True, **settings):
-  order = list(saved_run.MODELS).index(model)
-  saved = saved_run.evaluation(model, counts, order=order, **settings)
-  saved_run.write_evaluation(workdir, saved, per_image=per_image)
-
-
 def _remove(workdir, model):
   for path in (workdir / 'evaluation').glob(f'{model}.*'):
     path.unlink()
-
-
-def _pgd(model, pgd20):
-  """The model's invented counts with another one under PGD-20."""
-  clean, fgsm, _, mi_fgsm, cw20 = saved_run.MODELS[model][-1]
-  return clean, fgsm, pgd20, mi_fgsm, cw20
-
-
-def _said(workdir):
-  return '\n'.join(findings.findings(results.load(workdir)))
-
-
-def _said_of(workdir, baseline, attack):
-  """What is said of RNAS-CL and a baseline under an attack."""
-  start = f'**RNAS-CL student against {baseline}** under {attack} '
-  return next(s for s in _said(workdir).splitlines() if s.startswith(start))
 
 
 def test_a_label_cannot_end_its_cell_or_hide_in_a_tag():
@@ -82,7 +55,7 @@ def test_rows_follow_their_order_and_gaps_are_dashes(workdir):
   saved |= {'order': -1, 'parameters': None, 'seconds': None}
   saved['attacks'] = saved['attacks'][:1]
   path.write_text(json.dumps(saved))
-  rows = tables.cells(results.load(workdir))
+  rows = model_table.cells(results.load(workdir))
   assert rows[1] == ['CE student', '98.5', *'—————', '—', '312,576', '—']
   assert [row[0] for row in rows[2:4]] == [
     'Robust teacher',
@@ -97,7 +70,7 @@ def test_one_attack_at_two_radii_has_two_columns(workdir):
     saved['attacks'][2] | {'epsilon': 0.05, 'correct': 300}
   )
   path.write_text(json.dumps(saved))
-  rows = tables.cells(results.load(workdir))
+  rows = model_table.cells(results.load(workdir))
   assert rows[0][3:5] == ['PGD-20 0.05', 'PGD-20 0.1']
   row = next(row for row in rows if row[0] == 'CE student')
   assert row[3:5] == [f'{100 * 300 / 517:.1f}', f'{100 * 80 / 517:.1f}']
@@ -114,7 +87,7 @@ def test_the_note_states_the_interval_for_the_number_of_images(workdir):
 
 def test_the_terminal_table_is_the_same_table_in_aligned_columns(workdir):
   lines = report.terminal_table(workdir).splitlines()
-  cells = tables.cells(results.load(workdir))
+  cells = model_table.cells(results.load(workdir))
   cells[0][6] = '(64 images)'  # Below its name.
   assert [re.split(r'\s{2,}', lines[i]) for i in (1, *range(3, 9))] == cells
   assert lines[0].strip() == 'AutoAttack'
@@ -123,190 +96,14 @@ def test_the_terminal_table_is_the_same_table_in_aligned_columns(workdir):
   assert len(ends) == 1 and max(map(len, lines)) <= max(*ends, 72)
 
 
-@pytest.mark.parametrize(
-  ('correct', 'images'), [(0, 10), (10, 10), (226, 517), (1, 10_000)]
-)
-def test_wilson_interval_equals_scipy(correct, images):
-  expected = stats.binomtest(correct, images).proportion_ci(method='wilson')
-  np.testing.assert_allclose(
-    statistics.wilson(correct, images), expected, atol=1e-12
-  )
-
-
-@pytest.mark.parametrize(
-  'pair', [(0, 0), (3, 3), (12, 3), (0, 40), (2000, 1900)]
-)
-def test_mcnemar_is_the_exact_sign_test(pair):
-  expected = stats.binomtest(pair[0], sum(pair)).pvalue if sum(pair) else 1.0
-  # lgamma of 4000 loses a few digits to cancellation.
-  np.testing.assert_allclose(statistics.mcnemar(*pair), expected, rtol=1e-9)
-
-
-def test_newcombe_interval_is_the_published_one():
-  # Newcombe, Statistics in Medicine 1998, table II (a): 56/70 against 48/80.
-  low, high = statistics.newcombe(56, 70, 48, 80)
-  np.testing.assert_allclose([low, high], [0.0524, 0.3339], atol=5e-5)
-
-
-def test_a_distinct_gain_is_said_and_turns_round_with_the_numbers(workdir):
-  said = _said_of(workdir, 'CE student', 'PGD-20')
-  assert '43.7 % against 15.5 %, +28.2 points' in said
-  assert 'right on 146 images where the other is wrong' in said
-  assert 'RNAS-CL student is right more often' in said
-  _replace(workdir, 'rnas_cl', _pgd('rnas_cl', 60))
-  said = _said_of(workdir, 'CE student', 'PGD-20')
-  assert '-3.9 points' in said and 'p = 1.9e-06' in said
-  assert 'RNAS-CL student is right more often' not in said
-  assert 'CE student is right more often' in said
-
-
-def test_a_gain_that_may_be_chance_is_not_called_one(workdir):
-  _replace(workdir, 'rnas_cl', _pgd('rnas_cl', 194))  # 3 more than CE + KL.
-  said = _said(workdir)
-  line = next(s for s in said.splitlines() if 'against CE + KL student' in s)
-  assert 'does not show a difference' in line
-  assert f'p = {2 * 0.5**3:.2g}' in line
-
-
-def test_discordant_images_decide_when_they_are_saved(workdir):
-  rng = np.random.default_rng(0)
-  run = results.load(workdir)
-  first, second = run.evaluation('rnas_cl'), run.evaluation('ce_kl')
-  nested = comparison.compare(first, second, 'pgd20')
-  assert nested.only == (35, 0)
-  shuffled = dict(first.correct, pgd20=rng.permutation(first.correct['pgd20']))
-  first = dataclasses.replace(first, correct=shuffled)
-  found = comparison.compare(first, second, 'pgd20')
-  ours, theirs = shuffled['pgd20'], second.correct['pgd20']
-  assert found.only == (np.sum(ours & ~theirs), np.sum(theirs & ~ours))
-  assert found.only[0] - found.only[1] == 35
-  assert found.p_value > nested.p_value
-
-
-def test_without_outcomes_per_image_the_wider_interval_decides(tmp_path):
-  workdir = saved_run.write(tmp_path / 'run', per_image=False)
-  line = next(
-    s for s in _said(workdir).splitlines() if 'against CE + KL student' in s
-  )
-  low, high = statistics.newcombe(226, 517, 191, 517)
-  interval = f'{100 * low:+.1f} to {100 * high:+.1f} points'
-  assert f'95 % interval of the difference {interval}' in line
-  assert 'McNemar' not in line
-
-
-def test_outcomes_that_do_not_add_up_to_the_count_are_not_paired(workdir):
-  _replace(workdir, 'ce', _pgd('ce', 90), per_image=False)  # A stale .npz.
-  line = _said_of(workdir, 'CE student', 'PGD-20')
-  assert 'McNemar' not in line and '95 % interval of the difference' in line
-
-
-def test_attacks_with_other_settings_are_not_compared(workdir):
-  _replace(workdir, 'ce', None, epsilon=0.05)
-  assert 'against CE student' not in _said(workdir)
-  assert 'against CE + KL student' in _said(workdir)
-
-
-def test_inheritance_is_granted_only_beyond_the_control(workdir):
-  said = _said(workdir)
-  assert NOT_SHOWN not in said
-  assert 'The control stays 10.6 points behind' in said
-  assert 'What the control gained came without one.' in said
-
-
-@pytest.mark.parametrize(
-  ('model', 'pgd20', 'reason'),
-  [
-    ('control_rnas_cl', 240, 'The control reaches as much'),
-    ('control_rnas_cl', 226, 'The control reaches as much'),
-    # 39.5 % of 517 is 204.4: inside RNAS-CL's interval though paired p < 0.05.
-    ('control_rnas_cl', 207, 'The control is within the interval'),
-    ('rnas_cl', 81, 'RNAS-CL student is not shown to gain over CE student'),
-    ('vulnerable_teacher', 464, "The control's teacher is not shown to be"),
-  ],
-)
-def test_inheritance_is_denied_plainly(workdir, model, pgd20, reason):
-  _replace(workdir, model, _pgd(model, pgd20))
-  control = next(s for s in _said(workdir).splitlines() if '**Control.**' in s)
-  assert f'{reason}' in control and f'**{NOT_SHOWN}**' in control
-
-
-def test_a_control_without_gain_is_not_said_to_have_gained(workdir):
-  _replace(workdir, 'control_rnas_cl', _pgd('control_rnas_cl', 79))
-  said = _said(workdir)
-  assert 'behind' in said and 'What the control gained' not in said
-
-
-def test_nothing_is_inherited_where_the_teachers_were_not_compared(workdir):
-  _remove(workdir, 'vulnerable_teacher')
-  control = next(s for s in _said(workdir).splitlines() if '**Control.**' in s)
-  assert 'were not attacked in this run' in control
-  assert f'**{NOT_SHOWN}**' in control
-
-
-def test_without_a_control_nothing_is_inherited(workdir):
-  _remove(workdir, 'control_rnas_cl')
-  said = _said(workdir)
-  assert 'No control student' in said and NOT_SHOWN in said
-
-
-def test_a_stronger_attack_that_is_weaker_is_reported(workdir):
-  assert 'no sign of gradient masking (they cannot rule it out)' in _said(
-    workdir
-  )
-  _replace(workdir, 'ce_kl', (513, 180, 191, 175, 190))
-  said = _said(workdir)
-  assert (
-    'CE + KL student: PGD-20 leaves 191 of 517 images right, FGSM 180' in said
-  )
-  assert 'possible sign of gradient masking' in said
-  assert 'no sign of gradient masking' not in said
-
-
-def test_the_end_of_a_curve_is_judged_by_how_near_it_is_to_zero(workdir):
-  path = workdir / 'evaluation' / 'rnas_cl.json'
-  saved = json.loads(path.read_text())
-  assert 'every model falls to 5 % or less' in _said(workdir)
-  saved['curves'][0]['points'] = saved['curves'][0]['points'][:3]
-  path.write_text(json.dumps(saved))
-  said = _said(workdir)
-  assert 'every model falls' not in said
-  assert 'RNAS-CL student 43.7 % at ε = 0.1' in said
-  assert 'possible gradient masking' in said
-
-
-def test_accuracy_that_rises_with_epsilon_is_reported(workdir):
-  path = workdir / 'evaluation' / 'ce.json'
-  saved = json.loads(path.read_text())
-  saved['curves'][0]['points'][5]['accuracy'] = 0.5
-  path.write_text(json.dumps(saved))
-  said = _said(workdir)
-  assert re.search(
-    r'CE student: accuracy under PGD-20 rises by \d+\.\d points from ε = 0.2 '
-    'to 0.25',
-    said,
-  )
-
-
-def test_students_on_the_floor_are_not_told_apart(workdir):
-  assert 'too large to tell' not in _said(workdir)
-  for model in ('rnas_cl', 'ce', 'ce_kl', 'control_rnas_cl'):
-    _replace(workdir, model, _pgd(model, 10))
-  said = 'Every student trained from scratch is below 5 % under PGD-20'
-  assert said in _said(workdir)
-  saved_run.write_hardened(workdir)
-  assert said in _said(workdir)
-
-
-def test_one_seed_is_never_passed_off_as_more(workdir):
-  assert 'One training run per model (seed 0)' in _said(workdir)
-
-
 def test_report_holds_table_sentences_architecture_and_figures(workdir):
   path = report.write(workdir)
   text = path.read_text(encoding='utf-8')
   assert path == workdir / 'report.md'
   assert report.table(workdir) in text
-  for sentence in findings.findings(results.load(workdir)):
+  run = results.load(workdir)
+  assert tables.markdown(comparison.cells(run), left=3) in text
+  for sentence in verdicts.verdicts(run):
     assert f'- {sentence}\n' in text
   assert teacher_layers.section(results.load(workdir)) in text
   links = re.findall(r'!\[.*\]\((.*)\)', text)
@@ -330,7 +127,7 @@ def test_the_architecture_table_gives_each_layer_its_tutor(workdir, per_block):
   saved = json.loads((workdir / 'architecture.json').read_text())
   if per_block == 1:  # Only the outputs of blocks are taught, no stem.
     saved['tutors'] = saved['tutors'][3::3]
-  rows = tables.architecture(saved)[1:]
+  rows = model_table.architecture(saved)[1:]
   assert [row[0] for row in rows] == ['stem', '0', '1']
   assert rows[2][1:4] == ['2', '24', '32, 24, 4']
   said = '; '.join(row[4] for row in rows if row[4])
@@ -348,7 +145,7 @@ def test_tutors_that_were_not_searched_are_not_shown(workdir):
   written = report.write(workdir).read_text()
   assert 'No tutors were searched' in written
   assert 'tutor_map' not in written and '←' not in written
-  rows = tables.architecture(results.load(workdir).architecture)[1:]
+  rows = model_table.architecture(results.load(workdir).architecture)[1:]
   assert [row[4] for row in rows] == ['', tables.NOTHING, tables.NOTHING]
 
 
@@ -362,7 +159,7 @@ def test_a_run_under_way_has_a_report_of_what_is_there(tmp_path, workdir):
   (workdir / 'architecture.json').unlink()
   (workdir / 'provenance.json').unlink()
   text = report.write(workdir).read_text(encoding='utf-8')
-  assert '| Robust teacher | 99.0' in text and 'McNemar' not in text
+  assert '| Robust teacher | 99.0' in text and '| First |' not in text
   assert 'The architecture found' not in text and 'tutor_map' not in text
 
 

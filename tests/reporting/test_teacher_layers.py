@@ -1,6 +1,5 @@
 """Which teacher layers are robust: saved, drawn and said of a run."""
 
-import itertools
 import json
 import re
 import shutil
@@ -14,8 +13,8 @@ from rnascl_jax import attacks, stages
 from rnascl_jax.data import batches
 from rnascl_jax.evaluation import classification
 from rnascl_jax.models import networks
-from rnascl_jax.reporting.figures import layer_scores, rank_correlation, results
-from rnascl_jax.reporting.figures import teacher_layers as drawn
+from rnascl_jax.reporting import results, statistics
+from rnascl_jax.reporting.figures import architecture
 from rnascl_jax.reporting.report import teacher_layers
 from rnascl_jax.runtime import files
 from rnascl_jax.stages import inspection, models
@@ -53,58 +52,6 @@ def _said(workdir):
   return '\n'.join(teacher_layers.findings(results.load(workdir)))
 
 
-@pytest.mark.parametrize('ties', [False, True])
-@pytest.mark.parametrize('size', [2, 7, 49])
-def test_rank_correlation_is_that_of_scipy(size, ties):
-  random = np.random.default_rng(size)
-  first, second = random.random((2, size))
-  if ties:  # As counts of students: most of them 0.
-    second = np.floor(3 * second) * (second > 0.6)
-    second[-1] = 7
-    first = np.round(first, 1)
-    first[0], first[-1] = 2, 3
-  found = rank_correlation.compare(first, second)
-  expected = stats.spearmanr(first, second).statistic
-  np.testing.assert_allclose(found.rho, expected, atol=1e-12)
-
-
-def test_equal_values_share_the_mean_of_their_ranks():
-  found = rank_correlation.ranks(np.array([3.0, 0, 5, 0, 0]))
-  np.testing.assert_array_equal(found, [4, 2, 5, 2, 2])
-
-
-def test_the_p_value_is_the_share_of_orders_that_do_as_much():
-  first, second = [0.1, 0.5, 0.2, 0.9, 0.7, 0.3], [4, 1, 5, 0, 0, 0]
-  found = rank_correlation.compare(first, second)
-  every = [
-    stats.spearmanr(first, order).statistic
-    for order in itertools.permutations(second)
-  ]
-  exact = np.mean(np.abs(every) >= abs(found.rho) - 1e-9)
-  assert 0.01 < exact < 0.5
-  assert abs(found.p_value - exact) < 4 * np.sqrt(exact / 10_000)
-  assert found == rank_correlation.compare(first, second)
-
-
-def test_the_p_value_is_never_zero():
-  found = rank_correlation.compare(range(40), range(40))
-  assert found == (1.0, 1 / 10_001)
-  assert rank_correlation.compare([1, 2], [2, 1]) == pytest.approx((-1, 1))
-
-
-@pytest.mark.parametrize(
-  'pair',
-  [([1, 2, 3], [4, 4, 4]), ([0.5, 0.5], [1, 2]), ([1, np.nan], [1, 2])],
-)
-def test_without_a_difference_there_is_no_correlation(pair):
-  assert rank_correlation.compare(*pair) is None
-
-
-def test_values_without_a_partner_are_refused():
-  with pytest.raises(ValueError, match=r'shapes \(3,\) and \(2,\)'):
-    rank_correlation.compare([1, 2, 3], [1, 2])
-
-
 def _bars(axes):
   return [bar.get_height() for bar in axes.patches]
 
@@ -115,34 +62,38 @@ def _indices(axes):
 
 def test_the_figure_has_students_and_sorted_scores_with_intervals(workdir):
   run = results.load(workdir)
-  figure = drawn.teacher_layers(run)
+  figure = architecture.teacher_layers(run)
   left, *panels = figure.axes
   counts = _counts(workdir)
   assert _bars(left) == counts.tolist() and counts.sum() == 16
-  for axes, found in zip(panels, run.robustness.teachers, strict=True):
-    np.testing.assert_array_equal(_bars(axes), np.sort(found.scores))
+  for axes, teacher in zip(panels, run.layer_scores.teachers, strict=True):
+    np.testing.assert_array_equal(_bars(axes), np.sort(teacher.scores))
     order = _indices(axes)
-    np.testing.assert_array_equal(found.scores[order], np.sort(found.scores))
+    np.testing.assert_array_equal(
+      teacher.scores[order], np.sort(teacher.scores)
+    )
     lines = axes.collections[0].get_segments()
     half = [(line[1, 1] - line[0, 1]) / 2 for line in lines]
-    np.testing.assert_allclose(half, 1.959964 * found.errors[order], rtol=1e-6)
+    np.testing.assert_allclose(
+      half, 1.959964 * teacher.errors[order], rtol=1e-6
+    )
     taught = [counts[index] > 0 for index in order]
     blue = [
       bar.get_facecolor() == left.patches[counts.argmax()].get_facecolor()
       for bar in axes.patches
     ]
     assert blue == taught
-    expected = stats.spearmanr(found.scores, counts).statistic
+    expected = stats.spearmanr(teacher.scores, counts).statistic
     title = axes.get_title(loc='left') or axes.get_title()
     assert f'Rank correlation: {expected:+.2f} (p = ' in title
-    assert title.startswith(run.label(found.model))
-    assert axes.get_ylim()[1] > found.scores.max()
+    assert title.startswith(run.label(teacher.model))
+    assert axes.get_ylim()[1] > teacher.scores.max()
   assert len({axes.get_ylim() for axes in panels}) == 1
 
 
 def test_a_search_that_is_under_way_has_the_scores_alone(workdir):
   (workdir / 'architecture.json').unlink()
-  figure = drawn.teacher_layers(results.load(workdir))
+  figure = architecture.teacher_layers(results.load(workdir))
   assert len(figure.axes) == 2 and not figure.legends
   assert 'Rank correlation' not in figure.axes[0].get_title()
   rows = teacher_layers.section(results.load(workdir)).splitlines()
@@ -159,8 +110,8 @@ def test_without_scores_the_tutors_are_drawn_alone(workdir, scores):
   if scores is not None:  # What a former version wrote.
     path.write_text(json.dumps(scores))
   run = results.load(workdir)
-  assert run.robustness is None
-  figure = drawn.teacher_layers(run)
+  assert run.layer_scores is None
+  figure = architecture.teacher_layers(run)
   assert len(figure.axes) == 1 and sum(_bars(figure.axes[0])) == 16
   assert teacher_layers.section(run) == ''
 
@@ -175,9 +126,9 @@ def test_a_teacher_of_other_layers_is_not_compared_with_the_tutors(workdir):
   }
   path.write_text(json.dumps(saved))
   run = results.load(workdir)
-  axes = drawn.teacher_layers(run).axes[2]
+  axes = architecture.teacher_layers(run).axes[2]
   assert _bars(axes) == [0.4, 0.5] and 'Rank' not in axes.get_title(loc='left')
-  rows = teacher_layers.cells(run, run.robustness)
+  rows = teacher_layers.cells(run, run.layer_scores)
   assert len(rows[0]) == 4  # No column of its scores.
   assert 'were not searched with' not in _said(workdir)
   assert re.search(
@@ -188,13 +139,13 @@ def test_a_teacher_of_other_layers_is_not_compared_with_the_tutors(workdir):
 def test_scores_that_do_not_match_the_layers_are_refused(workdir):
   _set_scores(workdir, [0.5])
   with pytest.raises(ValueError, match='31 layers, 1 scores and 31 errors'):
-    layer_scores.read(workdir / 'evaluation' / 'robustness.json')
+    results.read_layer_scores(workdir / 'evaluation' / 'robustness.json')
 
 
 def test_the_table_has_the_best_layers_and_all_tutors(workdir):
   run = results.load(workdir)
-  rows = teacher_layers.cells(run, run.robustness)
-  counts, first = _counts(workdir), run.robustness.teachers[0]
+  rows = teacher_layers.cells(run, run.layer_scores)
+  counts, first = _counts(workdir), run.layer_scores.teachers[0]
   assert rows[0][-1] == 'Student layers taught'
   assert '31 layers, and those that teach:' in teacher_layers.section(run)
   for place, row in enumerate(rows[1:11]):
@@ -203,8 +154,8 @@ def test_the_table_has_the_best_layers_and_all_tutors(workdir):
       f'{place + 1}',
       f'{first.layers[index]} ({index})',
       f'{first.scores[index]:.4f} ± {first.errors[index]:.4f}',
-      f'{run.robustness.teachers[1].scores[index]:.4f} ± '
-      f'{run.robustness.teachers[1].errors[index]:.4f}',
+      f'{run.layer_scores.teachers[1].scores[index]:.4f} ± '
+      f'{run.layer_scores.teachers[1].errors[index]:.4f}',
       f'{counts[index]}',
     ]
   assert sum(int(row[-1]) for row in rows[1:]) == 16
@@ -227,14 +178,13 @@ def test_the_verdict_follows_the_rank_correlation(workdir):
   assert f'0 of the {number} teacher layers' in said
   assert f'{teacher_layers.NOT_SHOWN}; on the contrary' in said
   _set_scores(workdir, random.random(31))
-  found = rank_correlation.compare(
-    results.load(workdir).robustness.teachers[0].scores, counts
+  correlation = statistics.rank_correlation(
+    results.load(workdir).layer_scores.teachers[0].scores, counts
   )
-  assert found.p_value > 0.05
+  assert correlation.p_value > 0.05
   said = _said(workdir)
-  assert (
-    f'is {found.rho:+.2f} (two-sided p = {found.p_value:.2g}, 10,000' in said
-  )
+  assert f'is {correlation.rho:+.2f} (two-sided p = ' in said
+  assert f' = {correlation.p_value:.2g}, 10,000' in said
   assert f'permutations): {teacher_layers.NOT_SHOWN}.' in said
   assert 'on the contrary' not in said
 
@@ -250,12 +200,12 @@ def test_scores_that_are_all_equal_show_nothing(workdir):
   _set_scores(workdir, np.full(31, 0.25))
   assert 'not defined' in _said(workdir)
   assert teacher_layers.NOT_SHOWN in _said(workdir)
-  axes = drawn.teacher_layers(results.load(workdir)).axes[1]
+  axes = architecture.teacher_layers(results.load(workdir)).axes[1]
   assert 'Rank correlation' not in axes.get_title(loc='left')
 
 
 def test_another_teacher_is_a_control_of_the_correlation(workdir):
-  second = results.load(workdir).robustness.teachers[1]
+  second = results.load(workdir).layer_scores.teachers[1]
   rho = stats.spearmanr(second.scores, _counts(workdir)).statistic
   assert (
     'With the scores of Vulnerable teacher, which the tutors were not searched '
@@ -300,14 +250,14 @@ def test_every_teacher_is_scored_under_an_attack_on_itself(tiny_run, tmp_path):
     variables=jax.tree.map(lambda x: 1.5 * x, teacher.variables),
   )
   assert inspection.inspect(run, [teacher, other], tmp_path)
-  measured = layer_scores.read(tmp_path / 'robustness.json')
+  measured = results.read_layer_scores(tmp_path / 'robustness.json')
   assert measured[1:] == ('PGD-20', 16 / 255, 40)
-  for found, model in zip(measured.teachers, (teacher, other), strict=True):
-    assert found.model == model.name
-    assert found.layers == teacher.net.tap_names
+  for scored, model in zip(measured.teachers, (teacher, other), strict=True):
+    assert scored.model == model.name
+    assert scored.layers == teacher.net.tap_names
     scores, errors = _expected(model, run.data.test)
-    np.testing.assert_allclose(found.scores, scores, rtol=1e-3)
-    np.testing.assert_allclose(found.errors, errors, rtol=1e-3)
+    np.testing.assert_allclose(scored.scores, scores, rtol=1e-3)
+    np.testing.assert_allclose(scored.errors, errors, rtol=1e-3)
   assert not inspection.inspect(run, [teacher, other], tmp_path)
 
 
@@ -326,6 +276,6 @@ def test_a_teacher_alone_is_scored_and_drawn(tiny_run, tmp_path):
   assert 'teacher_layers' in names
   assert not names & {'tutor_map', 'chosen_layers', 'attention_maps'}
   run = results.load(folder)
-  assert [t.model for t in run.robustness.teachers] == ['teacher']
+  assert [t.model for t in run.layer_scores.teachers] == ['teacher']
   assert len(run.attention['teacher_maps']) == 2
   assert '| Rank | Layer | Score, ' in (folder / 'report.md').read_text()

@@ -13,7 +13,7 @@ import rnascl_jax
 from rnascl_jax import stages
 from rnascl_jax.config import settings
 from rnascl_jax.data import batches, datasets
-from rnascl_jax.reporting.figures import results
+from rnascl_jax.reporting import results
 from rnascl_jax.runtime import checkpoints, files, named_arrays, signals
 from rnascl_jax.search import architecture
 from rnascl_jax.stages import models, workdir
@@ -281,8 +281,8 @@ def test_trainings_may_be_added_to_a_workdir_but_not_changed(
 
 def test_the_report_of_a_run_has_the_hardened_student(tiny_run):
   text = (tiny_run / 'report.md').read_text()
-  assert '**RNAS-CL + eq. (6) against RNAS-CL**' in text
-  assert 'after 1 further epoch on attacks (`trades`)' in text
+  assert '**RNAS-CL + eq. (6)** is RNAS-CL after 1 further epoch' in text
+  assert 'epoch on attacks (`trades`). In this run, ' in text
   rows = [line for line in text.splitlines() if line.startswith('| RNAS-CL')]
   assert [row.split(' | ')[0] for row in rows[:2]] == [
     '| RNAS-CL',

@@ -19,14 +19,12 @@ from collections.abc import Callable
 import matplotlib
 from matplotlib.figure import Figure
 
+from rnascl_jax.reporting import results, style
 from rnascl_jax.reporting.figures import (
   architecture,
   attention,
   auto_attack,
-  results,
   robustness,
-  style,
-  teacher_layers,
   training,
 )
 from rnascl_jax.runtime import files
@@ -39,7 +37,7 @@ FIGURES: dict[str, Callable[[results.Run], Figure | None]] = {
   'auto_attack': auto_attack.auto_attack,
   'attention_maps': attention.attention_maps,
   'chosen_layers': attention.chosen_layers,
-  'teacher_layers': teacher_layers.teacher_layers,
+  'teacher_layers': architecture.teacher_layers,
   'tutor_map': architecture.tutor_map,
   'filters': architecture.filters,
   'search': training.search,

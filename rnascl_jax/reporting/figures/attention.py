@@ -5,11 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 
-from rnascl_jax.reporting.figures import style
-from rnascl_jax.reporting.figures.evaluation import Arrays, Json
-from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting import style
+from rnascl_jax.reporting.results import Arrays, Json, Run
 
 _IMAGES = 4
 _LAYERS = 4
@@ -56,6 +55,7 @@ class _Maps(NamedTuple):
     return [self.arrays[f'maps/{name}'][:, layer] for name in self.students]
 
   def of_teacher(self, layer: int) -> np.ndarray:
+    """Maps [n, h, w] of a layer of the teacher."""
     return self.arrays['teacher_maps'][:, layer]
 
 
@@ -68,12 +68,17 @@ def attention_maps(run: Run) -> Figure | None:
   saved = _saved(run)
   if saved is None:
     return None
-  titles = [*saved.students.values(), 'Tutor']
   panels = []
   for layer in _regular(len(saved.tutors), _LAYERS):
     tutor = saved.tutors[layer]
+    # The paper's '0th layer (13)', with the names of both layers.
+    heading = (
+      f'layer {layer} ({tutor["tutor"]})\n'
+      f'{tutor["layer"]}\n← {tutor["tutor_layer"]}'
+    )
+    titles = [*saved.students.values(), 'Tutor']
     maps = [*saved.of_layer(layer), saved.of_teacher(tutor['tutor'])]
-    panels.append(_Panel(_heading(layer, tutor), titles, maps))
+    panels.append(_Panel(heading, titles, maps))
   return _draw(saved.arrays['images'], panels)
 
 
@@ -86,28 +91,23 @@ def chosen_layers(run: Run) -> Figure | None:
   saved, counts = _saved(run), run.tutor_counts
   if saved is None or counts is None:
     return None
-  most = np.argsort(-counts, kind='stable')[:_CHOSEN]
-  return _draw(
-    saved.arrays['images'],
-    [_chosen(saved, j) for j in most.tolist() if counts[j]],
-  )
-
-
-def _chosen(saved: _Maps, tutor: int) -> _Panel:
-  """A teacher layer, behind some of the student layers that it teaches."""
-  taught = [i for i, t in enumerate(saved.tutors) if t['tutor'] == tutor]
-  titles, maps = [], []
-  for place in _regular(len(taught), _STUDENTS):
-    layer = taught[place]
-    titles += [f'{name}\nlayer {layer}' for name in saved.students.values()]
-    maps += saved.of_layer(layer)
-  name = saved.tutors[taught[0]]['tutor_layer']
-  students = f'{len(taught)} student layer{"s" * (len(taught) > 1)}'
-  return _Panel(
-    f'{name} ({tutor})\nteaches {students}',
-    [*titles, f'Teacher\nlayer {tutor}'],
-    [*maps, saved.of_teacher(tutor)],
-  )
+  panels = []
+  for tutor in np.argsort(-counts, kind='stable')[:_CHOSEN].tolist():
+    taught = [i for i, t in enumerate(saved.tutors) if t['tutor'] == tutor]
+    if not taught:
+      continue
+    titles, maps = [], []
+    for place in _regular(len(taught), _STUDENTS):
+      layer = taught[place]
+      titles += [f'{name}\nlayer {layer}' for name in saved.students.values()]
+      maps += saved.of_layer(layer)
+    heading = (
+      f'{saved.tutors[taught[0]]["tutor_layer"]} ({tutor})\n'
+      f'teaches {len(taught)} student layer{"s" * (len(taught) > 1)}'
+    )
+    titles.append(f'Teacher\nlayer {tutor}')
+    panels.append(_Panel(heading, titles, [*maps, saved.of_teacher(tutor)]))
+  return _draw(saved.arrays['images'], panels)
 
 
 def _saved(run: Run) -> _Maps | None:
@@ -115,13 +115,19 @@ def _saved(run: Run) -> _Maps | None:
   saved, tutors = run.attention, (run.architecture or {}).get('tutors')
   if saved is None or not tutors:
     return None
-  baseline = next((m for m in _BASELINES if f'maps/{m}' in saved), None)
+  baseline = [m for m in _BASELINES if f'maps/{m}' in saved][:1]
   students = {
-    m: textwrap.fill(run.label(m), 15)
-    for m in (baseline, 'rnas_cl')
-    if m is not None and f'maps/{m}' in saved
+    model: textwrap.fill(run.label(model), 15)
+    for model in (*baseline, 'rnas_cl')
+    if f'maps/{model}' in saved
   }
   return _Maps(saved, tutors, students) if students else None
+
+
+def _regular(count: int, most: int) -> list[int]:
+  """At most `most` indices at regular intervals from 0 to count - 1."""
+  spaced = np.linspace(0, count - 1, min(count, most)).round().astype(int)
+  return spaced.tolist()
 
 
 def _draw(images: np.ndarray, panels: list[_Panel]) -> Figure:
@@ -132,64 +138,36 @@ def _draw(images: np.ndarray, panels: list[_Panel]) -> Figure:
   parts = figure.subfigures(
     1, 1 + len(panels), squeeze=False, width_ratios=[1, *columns], wspace=0.0
   )[0]
-  lines = max(t.count('\n') for panel in panels for t in panel.titles)
-  _draw_images(parts[0], images, lines)
-  for part, panel in zip(parts[1:], panels, strict=True):
+  # The images stand as far down as the maps do below their titles.
+  lines = max(title.count('\n') for panel in panels for title in panel.titles)
+  pixels = images[..., 0] if images.shape[-1] == 1 else images
+  left = _Panel(' \n \n ', [' \n' * lines + 'Image'], [pixels])
+  for part, panel in zip(parts, [left, *panels], strict=True):
     part.suptitle(panel.heading, fontsize=9)
-    _draw_layer(part, [m[: len(images)] for m in panel.maps], panel.titles)
-  figure.supxlabel(
-    textwrap.fill(_KEY, int(15 * figure.get_figwidth())), fontsize=8
-  )
+    grid = part.subplots(len(images), len(panel.maps), squeeze=False)
+    for axes, title in zip(grid[0], panel.titles, strict=True):
+      axes.set_title(title, fontsize=7.5, loc='center')
+    for row, cells in enumerate(grid):
+      if panel is left:
+        _show(cells[0], pixels[row], ' ', cmap='gray', vmin=0, vmax=1)
+      else:
+        _draw_row(cells, [maps[row] for maps in panel.maps])
+  style.note(figure, _KEY)
   return figure
-
-
-def _regular(count: int, most: int) -> list[int]:
-  """At most `most` indices at regular intervals from 0 to count - 1."""
-  spaced = np.linspace(0, count - 1, min(count, most)).round().astype(int)
-  return spaced.tolist()
-
-
-def _heading(layer: int, tutor: Json) -> str:
-  """The paper's '0th layer (13)', with the names of both layers."""
-  return (
-    f'layer {layer} ({tutor["tutor"]})\n'
-    f'{tutor["layer"]}\n← {tutor["tutor_layer"]}'
-  )
-
-
-def _draw_images(part: SubFigure, images: np.ndarray, lines: int) -> None:
-  """Images [n, H, W, C], as far down as maps below titles with line breaks."""
-  part.suptitle(' \n \n ', fontsize=9)
-  grid = part.subplots(len(images), 1, squeeze=False)
-  for axes, image in zip(grid[:, 0], images, strict=True):
-    grey = image.shape[-1] == 1
-    axes.imshow(image[..., 0] if grey else image, cmap='gray', vmin=0, vmax=1)
-    _bare(axes, ' ')
-  grid[0, 0].set_title(' \n' * lines + 'Image', fontsize=7.5, loc='center')
-
-
-def _draw_layer(
-  part: SubFigure, maps: list[np.ndarray], titles: list[str]
-) -> None:
-  """Maps [n, h, w] of one layer, a column each; the tutor's is the last."""
-  grid = part.subplots(len(maps[0]), len(maps), squeeze=False)
-  for row, cells in enumerate(grid):
-    _draw_row(cells, [m[row] for m in maps])
-  for axes, title in zip(grid[0], titles, strict=True):
-    axes.set_title(title, fontsize=7.5, loc='center')
 
 
 def _draw_row(cells: np.ndarray, maps: list[np.ndarray]) -> None:
   """Maps [h, w] of one image and layer, the tutor's last, on one scale."""
   top = max(float(m.max()) for m in maps)
   for axes, shown in zip(cells, maps, strict=True):
-    axes.imshow(shown, cmap='viridis', vmin=0, vmax=top)
     distance = float(np.linalg.norm(shown - maps[-1]))
-    _bare(axes, ' ' if shown is maps[-1] else f'{distance:.2f}')
+    below = ' ' if shown is maps[-1] else f'{distance:.2f}'
+    _show(axes, shown, below, cmap='viridis', vmin=0, vmax=top)
 
 
-def _bare(axes: Axes, below: str) -> None:
-  """No ticks, no frame, a word below."""
+def _show(axes: Axes, shown: np.ndarray, below: str, **colors) -> None:
+  """A picture without ticks and frame, and a word below it."""
+  axes.imshow(shown, **colors)
   axes.set_xticks([])
   axes.set_yticks([])
   axes.set_xlabel(below, fontsize=7, labelpad=2)

@@ -2,7 +2,6 @@
 
 import itertools
 import textwrap
-from typing import NamedTuple
 
 from matplotlib import colors
 from matplotlib.axes import Axes
@@ -10,15 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.text import Text
 
-from rnascl_jax.reporting.figures import (
-  ensembles,
-  evaluation,
-  statistics,
-  style,
-)
-from rnascl_jax.reporting.figures.ensembles import Attacked
-from rnascl_jax.reporting.figures.outcomes import Outcome
-from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting import results, style
+from rnascl_jax.reporting.results import AttackResult, Run
 
 # Of members in the order in which they come first; without gradients: black.
 _COLORS = (style.RED, style.ORANGE, style.PURPLE, style.SKY, style.GREEN)
@@ -34,31 +26,43 @@ _TITLE = 90
 _THIN = 5
 
 
-class _Part(NamedTuple):
-  """A part of a bar and what may be written on it, the longest first."""
-
-  bar: Rectangle
-  text: Text
-  choices: tuple[str, ...]
+# A part of a bar, its text, and what may be written there, the longest first.
+_Part = tuple[Rectangle, Text, tuple[str, ...]]
 
 
 def auto_attack(run: Run) -> Figure | None:
   """A bar of all images per model: wrong, broken by each member, robust."""
-  groups = ensembles.groups(run)
+  groups = run.auto_attacked()
   if not groups:
     return None
   rows = [len(group) for group in groups]
   height = _LEGEND + _FRAME * len(rows) + _ROW * sum(rows)
   figure = style.figure(8.4, height)
   panels = figure.subplots(len(rows), squeeze=False, height_ratios=rows)
-  looks = _looks(groups)
+  palette = _palette([result for group in groups for _, result in group])
   parts = []
   for axes, group in zip(panels[:, 0], groups, strict=True):
-    parts += _draw(axes, run, group, looks)
+    result = group[0].result
+    for row, (_, of_model) in enumerate(group):
+      parts += _bar(axes, row, of_model, palette)
+    labels = [textwrap.fill(model.label, 20) for model, _ in group]
+    axes.set_yticks(range(len(group)), labels, fontsize=9)
+    axes.set_ylim(len(group) - 0.42, -0.42)
+    axes.set_xlim(0, result.images)
+    axes.tick_params(axis='y', length=0)
+    axes.spines['left'].set_visible(False)
+    radius = results.epsilon_text(result.epsilon, run.dataset)
+    images = results.which_images(result, max(m.images for m, _ in group))
+    title = (
+      f'What broke each image first: {result.label}, {result.norm}, '
+      f'ε = {radius}, {images}'
+    )
+    axes.set_title(textwrap.fill(title, _TITLE))
+    axes.set_xlabel('Images')
   figure.legend(
-    handles=[Patch(facecolor=looks[label], label=label) for label in looks],
+    handles=[Patch(facecolor=palette[label], label=label) for label in palette],
     loc='outside lower center',
-    ncols=len(looks),
+    ncols=len(palette),
     handlelength=1.0,
     handleheight=1.0,
     handletextpad=0.5,
@@ -66,17 +70,14 @@ def auto_attack(run: Run) -> Figure | None:
   )
   figure.draw_without_rendering()  # From here on bars have a length on paper.
   for part in parts:
-    _write(part)
+    _write(*part)
   return figure
 
 
-def _looks(groups: list[list[Attacked]]) -> dict[str, str]:
+def _palette(attacked: list[AttackResult]) -> dict[str, str]:
   """Colour of every part of a bar, in the order of the parts."""
   members = {
-    member.label: member.black_box
-    for group in groups
-    for _, outcome in group
-    for member in outcome.defined
+    m.label: m.black_box for result in attacked for m in result.defined
   }
   spare = itertools.cycle(_COLORS)
   named = {
@@ -86,60 +87,36 @@ def _looks(groups: list[list[Attacked]]) -> dict[str, str]:
   return {_WRONG: style.PALE, **named, _ROBUST: style.BLUE}
 
 
-def _draw(
-  axes: Axes, run: Run, group: list[Attacked], looks: dict[str, str]
-) -> list[_Part]:
-  """The bars of models that faced the same attacks on the same images."""
-  outcome = group[0].outcome
-  most = max(found.images for found, _ in group)
-  radius = evaluation.epsilon_text(outcome.epsilon, run.dataset)
-  parts = []
-  for row, attacked in enumerate(group):
-    parts += _bar(axes, row, attacked, looks)
-  labels = [textwrap.fill(found.label, 20) for found, _ in group]
-  axes.set_yticks(range(len(group)), labels, fontsize=9)
-  axes.set_ylim(len(group) - 0.42, -0.42)
-  axes.set_xlim(0, outcome.images)
-  axes.tick_params(axis='y', length=0)
-  axes.spines['left'].set_visible(False)
-  title = (
-    f'What broke each image first: {outcome.label}, {outcome.norm}, '
-    f'ε = {radius}, {ensembles.which_images(outcome, most)}'
-  )
-  axes.set_title(textwrap.fill(title, _TITLE))
-  axes.set_xlabel('Images')
-  return parts
-
-
 def _bar(
-  axes: Axes, row: int, attacked: Attacked, looks: dict[str, str]
+  axes: Axes, row: int, result: AttackResult, palette: dict[str, str]
 ) -> list[_Part]:
   """One model: its parts with their counts, and what they come to."""
-  outcome = attacked.outcome
   counts = {
-    _WRONG: outcome.images - outcome.members[0].attacked,
-    **{member.label: member.broken for member in outcome.defined},
-    _ROBUST: outcome.correct,
+    _WRONG: result.images - result.members[0].attacked,
+    **{member.label: member.broken for member in result.defined},
+    _ROBUST: result.correct,
   }
   parts, left, steps = [], 0, []
   for label, count in counts.items():
     if count:
-      parts.append(_part(axes, row, left, (label, count), looks[label]))
+      parts.append(_part(axes, row, left, label, count, palette[label]))
     left += count
-    share = 100 * (1 - left / outcome.images)
+    share = 100 * (1 - left / result.images)
     if label != _ROBUST:
       steps.append(f'{"clean" if label == _WRONG else label} {share:.1f}')
+  labels = [m.label for m in result.members if not m.num_trials]
+  left_out = f' (left out: {", ".join(labels)})' if labels else ''
   axes.text(
     0,
     row + _BELOW,
-    f'{" → ".join(steps)} %{_left_out(outcome)}',
+    f'{" → ".join(steps)} %{left_out}',
     va='top',
     size=_SMALL,
     color='#444444',
   )
-  low, high = statistics.wilson(outcome.correct, outcome.images)
+  low, high = result.interval
   axes.annotate(
-    f'{100 * outcome.accuracy:.1f} % robust\n'
+    f'{100 * result.accuracy:.1f} % robust\n'
     f'({100 * low:.1f} to {100 * high:.1f} %)',
     (1, row),
     xytext=(5, 0),
@@ -151,16 +128,10 @@ def _bar(
   return parts
 
 
-def _left_out(outcome: Outcome) -> str:
-  labels = [m.label for m in outcome.members if not m.num_trials]
-  return f' (left out: {", ".join(labels)})' if labels else ''
-
-
 def _part(
-  axes: Axes, row: int, left: int, named: tuple[str, int], color: str
+  axes: Axes, row: int, left: int, label: str, count: int, color: str
 ) -> _Part:
   """One part of a bar, with a place for text in its middle."""
-  label, count = named
   bar = axes.barh(row, count, _BAR, left, color=color, edgecolor='white')[0]
   red, green, blue = colors.to_rgb(color)
   is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
@@ -173,15 +144,15 @@ def _part(
     size=8,
     color='white' if is_dark else 'black',
   )
-  return _Part(bar, text, (f'{label} {count}', f'{count}', ''))
+  return bar, text, (f'{label} {count}', f'{count}', '')
 
 
-def _write(part: _Part) -> None:
+def _write(bar: Rectangle, text: Text, choices: tuple[str, ...]) -> None:
   """Writes on a part the longest text that fits; a thin part has no edge."""
-  space = part.bar.get_window_extent().width
+  space = bar.get_window_extent().width
   if space < _THIN:
-    part.bar.set_linewidth(0)
-  for choice in part.choices:
-    part.text.set_text(choice)
-    if not choice or part.text.get_window_extent().width < space - 2:
+    bar.set_linewidth(0)
+  for choice in choices:
+    text.set_text(choice)
+    if not choice or text.get_window_extent().width < space - 2:
       return

@@ -6,11 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from rnascl_jax.reporting.figures import evaluation, statistics, style
-from rnascl_jax.reporting.figures.evaluation import Evaluation, Outcome
-from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting import results, style
+from rnascl_jax.reporting.results import AttackResult, ModelEvaluation, Run
 
 # Up to this many epsilons, each has its tick.
 _MOST_TICKS = 9
@@ -25,84 +23,60 @@ def epsilon_curves(run: Run) -> Figure | None:
   attacks = {c.attack: c.label for e in run.evaluations for c in e.curves}
   if not attacks:
     return None
-  scale, unit = evaluation.epsilon_unit(run.dataset)
-  drawn = [e for e in run.evaluations if e.curves]
+  scale, unit = results.epsilon_unit(run.dataset)
+  looks = style.looks(run.models)
+  handles = [
+    looks[e.model].handle(e.label, ms=4) for e in run.evaluations if e.curves
+  ]
   width = 0.8 + 4.0 * len(attacks)
-  columns, legend = style.legend_shape([e.label for e in drawn], width, most=3)
+  columns, legend = style.legend_shape(handles, width, most=3)
   figure = style.figure(width, 3.3 + legend)
   panels = figure.subplots(1, len(attacks), squeeze=False, sharey=True)[0]
   for axes, (attack, label) in zip(panels, attacks.items(), strict=True):
-    _draw_curves(axes, run, attack, scale)
+    ticks = set()
+    for model in run.evaluations:
+      for curve in (c for c in model.curves if c.attack == attack):
+        axes.plot(
+          scale * curve.epsilons,
+          100 * curve.accuracies,
+          **looks[model.model].style(ms=4),
+        )
+        ticks |= {round(epsilon, 6) for epsilon in curve.epsilons.tolist()}
+    if len(ticks) <= _MOST_TICKS:
+      axes.set_xticks([scale * epsilon for epsilon in sorted(ticks)])
     style.percent(axes, 'Accuracy (%)' if axes is panels[0] else '')
     axes.set(xlabel=f'ε ({unit})', title=label)
-  figure.legend(
-    handles=_legend(run, drawn),
-    loc='outside lower center',
-    ncols=columns,
-  )
+  figure.legend(handles=handles, loc='outside lower center', ncols=columns)
   return figure
-
-
-def _draw_curves(axes: Axes, run: Run, attack: str, scale: float) -> None:
-  """Every model's curve under one attack, epsilons times `scale`."""
-  looks = style.looks(run.models)
-  ticks = set()
-  for found in run.evaluations:
-    look = looks[found.model]
-    for curve in (c for c in found.curves if c.attack == attack):
-      axes.plot(
-        scale * curve.epsilons,
-        100 * curve.accuracies,
-        look.line,
-        color=look.color,
-        marker=look.marker,
-        ms=4,
-      )
-      ticks |= {round(e, 6) for e in curve.epsilons.tolist()}
-  if len(ticks) <= _MOST_TICKS:
-    axes.set_xticks([scale * epsilon for epsilon in sorted(ticks)])
-
-
-def _legend(run: Run, evaluations: list[Evaluation]) -> list[Line2D]:
-  looks = style.looks(run.models)
-  return [
-    Line2D(
-      [],
-      [],
-      color=looks[e.model].color,
-      ls=looks[e.model].line,
-      marker=looks[e.model].marker,
-      ms=4,
-      label=e.label,
-    )
-    for e in evaluations
-  ]
 
 
 def clean_vs_robust(run: Run) -> Figure | None:
   """Clean accuracy against PGD-20; a student's marker grows with its size."""
-  attack = run.headline_attack
-  if attack is None:
-    return None
   points = [
-    (found, clean, robust)
-    for found in run.evaluations
-    if (clean := found.outcome('clean')) is not None
-    and (robust := found.outcome(attack)) is not None
+    (model, clean, robust)
+    for model in run.evaluations
+    if (clean := model.under('clean')) is not None
+    and (robust := model.under(run.headline_attack)) is not None
   ]
-  if sum(found.kind == 'student' for found, _, _ in points) < 2:
+  students = [model for model, _, _ in points if model.kind == 'student']
+  if len(students) < 2:
     return None
   columns = -(-len(points) // _IN_COLUMN)
-  height = _legend_height([_caption(e) for e, _, _ in points], columns)
-  figure = style.figure(5.4 + 2.2 * columns, max(4.2, height))
+  # Columns of the legend hold equally many captions.
+  lines = [_caption(model).count('\n') + 1 for model, _, _ in points]
+  legend = _LEGEND_TITLE + max(
+    _CAPTION * len(column) + _LINE * sum(column)
+    for column in np.array_split(lines, columns)
+  )
+  figure = style.figure(5.4 + 2.2 * columns, max(4.2, legend))
   axes = figure.subplots()
-  largest = max(e.parameters or 1 for e, _, _ in points if e.kind == 'student')
+  largest = max(model.parameters or 1 for model in students)
   handles = [
-    _point(axes, run, found, (clean, robust), largest)
-    for found, clean, robust in points
+    _point(axes, run, model, (clean, robust), largest)
+    for model, clean, robust in points
   ]
   attacked = points[0][2]
-  radius = evaluation.epsilon_text(attacked.epsilon, run.dataset)
+  radius = results.epsilon_text(attacked.epsilon, run.dataset)
   axes.set_xlabel('Clean accuracy (%)')
   axes.set_ylabel(f'{attacked.label} accuracy (%), ε = {radius}')
   axes.grid()
@@ -116,57 +90,47 @@ def clean_vs_robust(run: Run) -> Figure | None:
   return figure
 
 
-def _legend_height(captions: list[str], columns: int) -> float:
-  """Inches of a legend whose columns hold equally many captions."""
-  lines = [caption.count('\n') + 1 for caption in captions]
-  return _LEGEND_TITLE + max(
-    _CAPTION * len(column) + _LINE * sum(column)
-    for column in np.array_split(lines, columns)
-  )
-
-
 def _point(
   axes: Axes,
   run: Run,
-  found: Evaluation,
-  outcomes: tuple[Outcome, Outcome],
+  model: ModelEvaluation,
+  reached: tuple[AttackResult, AttackResult],
   largest: int,
 ) -> PathCollection:
   """One model with its intervals; a student's area grows with its size."""
-  look = style.looks(run.models)[found.model]
-  x, y = (100 * outcome.accuracy for outcome in outcomes)
-  x_bars, y_bars = map(_bars, outcomes)
+  look = style.looks(run.models)[model.model]
+  x, y = (100 * result.accuracy for result in reached)
+  x_bars, y_bars = map(_bars, reached)
   axes.errorbar(x, y, y_bars, x_bars, color=look.color, lw=0.8, alpha=0.6)
-  student = found.kind == 'student'
+  student = model.kind == 'student'
   return axes.scatter(
     x,
     y,
-    s=30 + 150 * (found.parameters or 0) / largest if student else 50,
+    s=30 + 150 * (model.parameters or 0) / largest if student else 50,
     marker=look.marker,
     facecolor=look.color if student else 'white',
     edgecolor=look.color,
-    label=_caption(found),
+    label=_caption(model),
     zorder=3,
   )
 
 
-def _bars(outcome: Outcome) -> np.ndarray:
+def _bars(result: AttackResult) -> np.ndarray:
   """Lengths below and above, [2, 1], of a 95 % interval in points."""
-  low, high = statistics.wilson(outcome.correct, outcome.images)
-  mid = outcome.accuracy
-  return 100 * np.array([[max(mid - low, 0.0)], [max(high - mid, 0.0)]])
+  low, high = result.interval
+  lengths = [[result.accuracy - low], [high - result.accuracy]]
+  return 100 * np.maximum(lengths, 0.0)
 
 
-def _caption(found: Evaluation) -> str:
+def _caption(model: ModelEvaluation) -> str:
   """A model's label with its parameters and MACs, as in the paper's Fig. 1."""
-  label = textwrap.fill(found.label, 24)
-  numbers = (found.parameters, found.macs)
-  if None in numbers:
+  label = textwrap.fill(model.label, 24)
+  counts = (model.parameters, model.macs)
+  if None in counts:
     return label
-  return f'{label}\n({", ".join(_short(n) for n in numbers if n)})'
-
-
-def _short(count: int) -> str:
-  if count >= 1e6:
-    return f'{count / 1e6:.3g}M'
-  return f'{count / 1e3:.3g}k'
+  sizes = [
+    f'{count / 1e6:.3g}M' if count >= 1e6 else f'{count / 1e3:.3g}k'
+    for count in counts
+    if count
+  ]
+  return f'{label}\n({", ".join(sizes)})'

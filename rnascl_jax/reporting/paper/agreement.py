@@ -9,9 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rnascl_jax.reporting.figures.evaluation import Curve, Evaluation
-from rnascl_jax.reporting.figures.outcomes import Outcome
-from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting.results import (
+  AttackResult,
+  Curve,
+  ModelEvaluation,
+  Run,
+)
 
 # Fields, and sections, that differ between runs that are averaged.
 _FREE = (
@@ -75,8 +78,8 @@ def _check_evaluation(first: Run, second: Run, model: str) -> None:
     raise ValueError(
       f'{where}: its data are {other.dataset!r}, not {found.dataset!r}; {_FIX}'
     )
-  for attacked in other.outcomes:
-    same = found.outcome(attacked.attack)
+  for attacked in other.attacks:
+    same = found.under(attacked.attack)
     if same is not None and not is_alike(same, attacked):
       raise ValueError(
         f'{where}: it was attacked otherwise, by {_settings(attacked)}, not by '
@@ -85,7 +88,9 @@ def _check_evaluation(first: Run, second: Run, model: str) -> None:
   _check_curves(found, other, where)
 
 
-def _check_curves(found: Evaluation, other: Evaluation, where: str) -> None:
+def _check_curves(
+  found: ModelEvaluation, other: ModelEvaluation, where: str
+) -> None:
   curves = {curve.attack: curve for curve in found.curves}
   for curve in other.curves:
     same = curves.get(curve.attack)
@@ -98,12 +103,12 @@ def _check_curves(found: Evaluation, other: Evaluation, where: str) -> None:
       )
 
 
-def is_alike(first: Outcome, second: Outcome) -> bool:
+def is_alike(first: AttackResult, second: AttackResult) -> bool:
   """Whether two outcomes are of one attack on as many images."""
   return first.same_attack(second) and first.images == second.images
 
 
-def _settings(outcome: Outcome) -> str:
+def _settings(outcome: AttackResult) -> str:
   text = f'{outcome.label} at ε = {outcome.epsilon:.6g}'
   if outcome.norm:
     text += f' ({outcome.norm})'

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from rnascl_jax.reporting.figures import style
+from rnascl_jax.reporting import style
 from rnascl_jax.reporting.paper import measures, picture, rendering, studies
 from rnascl_jax.reporting.paper.definition import Column, Table
 from rnascl_jax.reporting.paper.picture import Picture

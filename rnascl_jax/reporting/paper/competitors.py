@@ -9,7 +9,7 @@ from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
-from rnascl_jax.reporting.figures import style
+from rnascl_jax.reporting import style
 from rnascl_jax.reporting.paper import cifar10, measures, picture
 from rnascl_jax.reporting.paper.definition import Line
 from rnascl_jax.reporting.paper.picture import Picture, Point

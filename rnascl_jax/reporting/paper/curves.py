@@ -7,12 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from rnascl_jax.reporting.figures import evaluation, style
-from rnascl_jax.reporting.figures.evaluation import Curve
+from rnascl_jax.reporting import results, style
 from rnascl_jax.reporting.paper import picture
 from rnascl_jax.reporting.paper.definition import Source
 from rnascl_jax.reporting.paper.picture import Picture
 from rnascl_jax.reporting.paper.sweep_results import Evaluated, Sweep
+from rnascl_jax.reporting.results import Curve
 
 # Up to so many ε, each has its tick.
 _MOST_TICKS = 9
@@ -139,7 +139,7 @@ def _draw(axes: Axes, found: Mapping[str, dict[int, Evaluated]]) -> None:
   # RNAS-CL is drawn last, so that nothing hides it.
   for kind, models in reversed(list(found.items())):
     dataset = next(iter(models.values())).found.dataset
-    scale, unit = evaluation.epsilon_unit(dataset)
+    scale, unit = results.epsilon_unit(dataset)
     curves = [c for e in models.values() if (c := _curve(e)) is not None]
     epsilons = scale * curves[0].epsilons  # [P]
     shares = 100 * np.stack([c.accuracies for c in curves])  # [seeds, P]

@@ -7,11 +7,11 @@ difference varies less than either: a mean over few seeds is judged by it.
 import decimal
 import textwrap
 
+from rnascl_jax.reporting import tables
 from rnascl_jax.reporting.paper import measures, rendering
 from rnascl_jax.reporting.paper.definition import Column, Line, Source
 from rnascl_jax.reporting.paper.measures import Summary
 from rnascl_jax.reporting.paper.rendering import Filled
-from rnascl_jax.reporting.report import tables
 
 _HOW = (
   'Differences in points, first row minus second, seed by seed: mean ± '

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rnascl_jax.reporting.figures import style
+from rnascl_jax.reporting import style
 from rnascl_jax.reporting.paper import picture, studies
 from rnascl_jax.reporting.paper.picture import Picture, Point
 from rnascl_jax.reporting.paper.sweep_results import Sweep

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import matplotlib
 
-from rnascl_jax.reporting.figures import style
+from rnascl_jax.reporting import style
 from rnascl_jax.reporting.paper import (
   ablations,
   bars,

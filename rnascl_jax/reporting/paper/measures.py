@@ -14,10 +14,8 @@ import statistics
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from rnascl_jax.reporting.figures.evaluation import Evaluation
-from rnascl_jax.reporting.figures.outcomes import Json
-from rnascl_jax.reporting.figures.results import Run
 from rnascl_jax.reporting.paper.sweep_results import Evaluated
+from rnascl_jax.reporting.results import Json, ModelEvaluation, Run
 
 # Images from which on an accuracy has two decimals, as the paper's have.
 _MANY = 10_000
@@ -77,11 +75,11 @@ def _value(evaluated: Evaluated, key: str) -> float | None:
   if key in _SCALES:
     count = found.macs if key.endswith('macs') else found.parameters
     return None if count is None else count / _SCALES[key]
-  outcome = found.outcome(key)
+  outcome = found.under(key)
   return None if outcome is None else 100 * outcome.accuracy
 
 
-def hours(run: Run, found: Evaluation) -> float | None:
+def hours(run: Run, found: ModelEvaluation) -> float | None:
   """Device hours of search, training, and training on attacks.
 
   Args:
@@ -102,7 +100,7 @@ def hours(run: Run, found: Evaluation) -> float | None:
   return total / 3600
 
 
-def devices(run: Run, found: Evaluation) -> tuple[str, ...]:
+def devices(run: Run, found: ModelEvaluation) -> tuple[str, ...]:
   """Kinds of the devices that a student was searched and trained on."""
   kinds = [
     device['kind']
@@ -112,7 +110,7 @@ def devices(run: Run, found: Evaluation) -> tuple[str, ...]:
   return tuple(dict.fromkeys(kinds))
 
 
-def _stages(found: Evaluation) -> tuple[str, ...]:
+def _stages(found: ModelEvaluation) -> tuple[str, ...]:
   """Names under which a run keeps the stages that made a student."""
   if found.base:
     return ('search', f'train/{found.base}', f'adversarial/{found.model}')
@@ -128,7 +126,7 @@ def _devices(run: Run, stage: str) -> list[Json]:
 
 def decimals(models: Mapping[int, Evaluated], attack: str) -> int:
   """Of accuracies in %: two where there are as many images as the paper has."""
-  outcomes = [e.found.outcome(attack) for e in models.values()]
+  outcomes = [e.found.under(attack) for e in models.values()]
   images = [outcome.images for outcome in outcomes if outcome is not None]
   return 2 if max(images, default=0) >= _MANY else 1
 

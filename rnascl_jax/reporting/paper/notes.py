@@ -2,12 +2,11 @@
 
 import textwrap
 
-from rnascl_jax.reporting.figures import ensembles
-from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting import results, tables
 from rnascl_jax.reporting.paper import agreement, measures, provenance
 from rnascl_jax.reporting.paper.definition import Line
 from rnascl_jax.reporting.paper.rendering import Filled
-from rnascl_jax.reporting.report import tables
+from rnascl_jax.reporting.results import Run
 
 # Images in the test split of a data set, and in that of a class of ImageNet.
 _TEST_IMAGES = {'cifar10': 10_000, 'digits': 517}
@@ -87,7 +86,7 @@ def _attacks(filled: Filled) -> list[str]:
   found: dict[str, None] = {}
   radii = set()
   for _, e in filled.evaluated:
-    for outcome in e.outcomes:
+    for outcome in e.attacks:
       if outcome.attack in keys and outcome.attack != 'clean':
         found[tables.attack_settings(outcome, e.dataset)] = None
         radii.add((round(outcome.epsilon, 6), e.dataset))
@@ -109,9 +108,9 @@ def _fewer(filled: Filled) -> list[str]:
   keys = [column.key for column in filled.table.columns]
   found: dict[str, None] = {}
   for run, e in filled.evaluated:
-    for outcome in e.outcomes:
+    for outcome in e.attacks:
       if outcome.attack in keys and outcome.images < e.images:
-        which = ensembles.which_images(outcome, e.images)
+        which = results.which_images(outcome, e.images)
         found[
           f'{outcome.label} is on {which}: compare it with other columns on '
           'the same images only.'
@@ -139,7 +138,7 @@ def _otherwise(filled: Filled) -> list[str]:
     outcomes = [
       outcome
       for _, e in filled.evaluated
-      if (outcome := e.outcome(column.key)) is not None
+      if (outcome := e.under(column.key)) is not None
     ]
     if any(not agreement.is_alike(outcomes[0], other) for other in outcomes):
       found.append(

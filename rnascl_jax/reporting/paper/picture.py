@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rnascl_jax.reporting.figures import evaluation
+from rnascl_jax.reporting import results
 from rnascl_jax.reporting.paper import measures
 from rnascl_jax.reporting.paper.definition import Source
 from rnascl_jax.reporting.paper.measures import Summary
@@ -78,9 +78,9 @@ def draw_point(axes: Axes, found: Point, *, color: str, **look: Any) -> None:
 def radius(found: Iterable[Evaluated]) -> str:
   """'8/255', the radius of PGD-20; several if they differ."""
   radii = [
-    evaluation.epsilon_text(outcome.epsilon, e.dataset)
+    results.epsilon_text(outcome.epsilon, e.dataset)
     for _, e in found
-    if (outcome := e.outcome(ROBUST)) is not None
+    if (outcome := e.under(ROBUST)) is not None
   ]
   return ', '.join(dict.fromkeys(radii))
 

@@ -5,9 +5,9 @@ import shlex
 
 from absl import logging
 
-from rnascl_jax.reporting.figures import evaluation
-from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting import results
 from rnascl_jax.reporting.paper.rendering import Filled
+from rnascl_jax.reporting.results import Run
 from rnascl_jax.runtime import files
 
 # What a sweep leaves in the folder of a row that is finished.
@@ -126,7 +126,7 @@ def _of_sweep(run: Run) -> list[str]:
   """The commands of a finished row of a sweep, none of any other run."""
   path = run.workdir / _MARKER
   try:
-    saved = evaluation.read_json(path) or {}
+    saved = results.read_json(path) or {}
     with files.naming(path):
       return [
         _SEED.sub(r'\1N', shlex.join(words))

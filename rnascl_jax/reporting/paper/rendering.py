@@ -3,10 +3,10 @@
 import re
 from typing import NamedTuple
 
+from rnascl_jax.reporting import tables
 from rnascl_jax.reporting.paper import measures
 from rnascl_jax.reporting.paper.definition import Column, Line, Source, Table
 from rnascl_jax.reporting.paper.sweep_results import Evaluated, Sweep
-from rnascl_jax.reporting.report import tables
 
 NOT_RUN = 'not run'
 PAPER_ONLY = 'paper only'

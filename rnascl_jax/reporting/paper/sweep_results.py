@@ -22,11 +22,10 @@ from typing import NamedTuple
 
 from absl import logging
 
-from rnascl_jax.reporting.figures import results
-from rnascl_jax.reporting.figures.evaluation import Evaluation
-from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting import results
 from rnascl_jax.reporting.paper import agreement
 from rnascl_jax.reporting.paper.definition import Source
+from rnascl_jax.reporting.results import ModelEvaluation, Run
 from rnascl_jax.runtime import files, paths
 
 _SEED = re.compile(r'seed(\d+)')
@@ -41,7 +40,7 @@ class Evaluated(NamedTuple):
   """
 
   run: Run
-  found: Evaluation
+  found: ModelEvaluation
 
 
 @dataclasses.dataclass(frozen=True)

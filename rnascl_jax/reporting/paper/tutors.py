@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from rnascl_jax.reporting.figures import style
+from rnascl_jax.reporting import style
 from rnascl_jax.reporting.paper import picture
 from rnascl_jax.reporting.paper.definition import Source
 from rnascl_jax.reporting.paper.picture import Picture

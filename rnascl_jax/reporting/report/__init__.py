@@ -16,17 +16,16 @@ import pathlib
 import textwrap
 from collections.abc import Sequence
 
-from rnascl_jax.reporting import figures
-from rnascl_jax.reporting.figures import results
-from rnascl_jax.reporting.figures.results import Run
+from rnascl_jax.reporting import figures, results, tables
 from rnascl_jax.reporting.report import (
   auto_attack,
-  findings,
+  comparison,
+  model_table,
   run_facts,
-  seeds,
-  tables,
   teacher_layers,
+  verdicts,
 )
+from rnascl_jax.reporting.results import Run
 from rnascl_jax.runtime import files, lock, paths
 
 Path = str | os.PathLike[str]
@@ -67,10 +66,7 @@ CAPTIONS = {
 
 
 def table(workdir: Path) -> str:
-  """The results as a Markdown table, with its notes below.
-
-  Args:
-    workdir: the run's directory.
+  """The results of a run's directory as a Markdown table, its notes below.
 
   Returns:
     A row per evaluated model in the order of its `order`, a column per attack.
@@ -82,23 +78,13 @@ def table(workdir: Path) -> str:
 
 
 def terminal_table(workdir: Path) -> str:
-  """The same table as aligned plain text, for a console, and AutoAttack's.
-
-  Args:
-    workdir: the run's directory.
-
-  Returns:
-    Lines without a trailing newline.
-
-  Raises:
-    ValueError: a file of the run is broken.
-  """
+  """The same table as aligned plain text, for a console, and AutoAttack's."""
   run = results.load(workdir)
   if not run.evaluations:
     return _EMPTY
-  rows = tables.plain(tables.cells(run))
+  rows = tables.plain(model_table.cells(run))
   width = max(*map(len, rows.splitlines()), _NARROWEST)
-  notes = [textwrap.fill(note, width) for note in tables.notes(run)]
+  notes = [textwrap.fill(note, width) for note in model_table.notes(run)]
   return '\n'.join([rows, '', *notes, *auto_attack.plain(run, width)])
 
 
@@ -117,25 +103,21 @@ def write(workdir: Path) -> pathlib.Path:
   """
   folder = paths.local(workdir, 'workdir')
   with lock.hold(folder):
-    return _write(folder)
-
-
-def _write(workdir: Path) -> pathlib.Path:
-  drawn = figures.draw(workdir)
-  run = results.load(workdir)
-  sections = [
-    f'# RNAS-CL on {run.dataset or "an unnamed data set"}',
-    run_facts.section(run),
-    f'## Results\n\n{_table(run)}',
-    auto_attack.section(run),
-    _listed('## What the numbers say', findings.findings(run)),
-    _architecture(run),
-    teacher_layers.section(run),
-    _pictures(drawn, run.workdir),
-    run_facts.footer(run),
-  ]
-  path = run.workdir / 'report.md'
-  files.write_atomically(path, '\n\n'.join(filter(None, sections)) + '\n')
+    drawn = figures.draw(folder)
+    run = results.load(folder)
+    sections = [
+      f'# RNAS-CL on {run.dataset or "an unnamed data set"}',
+      run_facts.section(run),
+      f'## Results\n\n{_table(run)}',
+      auto_attack.section(run),
+      _comparisons(run),
+      _architecture(run),
+      teacher_layers.section(run),
+      _pictures(drawn, folder),
+      run_facts.footer(run),
+    ]
+    path = folder / 'report.md'
+    files.write_atomically(path, '\n\n'.join(filter(None, sections)) + '\n')
   return path
 
 
@@ -151,20 +133,25 @@ def seeds_table(workdirs: Sequence[Path]) -> str:
   Raises:
     ValueError: if they were not evaluated alike, or there are too few.
   """
-  return seeds.markdown([results.load(workdir) for workdir in workdirs])
+  return model_table.over_seeds([results.load(w) for w in workdirs])
 
 
 def _table(run: Run) -> str:
   if not run.evaluations:
     return _EMPTY
-  rows = tables.markdown(tables.cells(run))
-  return '\n\n'.join([rows, '  \n'.join(tables.notes(run))])
+  rows = tables.markdown(model_table.cells(run))
+  return '\n\n'.join([rows, '  \n'.join(model_table.notes(run))])
 
 
-def _listed(title: str, sentences: list[str]) -> str:
-  if not sentences:
+def _comparisons(run: Run) -> str:
+  if not run.evaluations:
     return ''
-  return '\n'.join([title, '', *(f'- {sentence}' for sentence in sentences)])
+  parts = ['## What the numbers say']
+  rows = comparison.cells(run)
+  if len(rows) > 1:
+    parts += [tables.markdown(rows, left=3), comparison.NOTE]
+  parts.append('\n'.join(f'- {text}' for text in verdicts.verdicts(run)))
+  return '\n\n'.join(parts)
 
 
 def _architecture(run: Run) -> str:
@@ -177,24 +164,23 @@ def _architecture(run: Run) -> str:
     if saved.get(key) is not None
   ]
   space = saved.get('space')
-  source = f'Search space `{space}`. ' if isinstance(space, str) else ''
-  cost = f'{", ".join(sizes)}. ' if sizes else ''
-  rows = tables.markdown(tables.architecture(saved), left=5)
-  tutors = (
+  texts = [
+    f'Search space `{space}`.' if isinstance(space, str) else '',
+    f'{", ".join(sizes)}.' if sizes else '',
     'A tutor is the teacher layer, its index in brackets, whose attention maps '
     'a student layer was taught.'
     if saved['tutors']
-    else 'No tutors were searched (config.search.gamma is 0).'
-  )
-  return f'## The architecture found\n\n{source}{cost}{tutors}\n\n{rows}'
+    else 'No tutors were searched (config.search.gamma is 0).',
+  ]
+  rows = tables.markdown(model_table.architecture(saved), left=5)
+  about = ' '.join(filter(None, texts))
+  return f'## The architecture found\n\n{about}\n\n{rows}'
 
 
-def _pictures(drawn: tuple[pathlib.Path, ...], workdir: pathlib.Path) -> str:
-  if not drawn:
-    return ''
-  parts = ['## Figures']
-  for path in drawn:
-    caption = CAPTIONS[path.stem]
-    link = path.relative_to(workdir).as_posix()
-    parts.append(f'![{path.stem}]({link})\n\n*{caption}*')
-  return '\n\n'.join(parts)
+def _pictures(drawn: Sequence[pathlib.Path], workdir: pathlib.Path) -> str:
+  parts = [
+    f'![{path.stem}]({path.relative_to(workdir).as_posix()})\n\n'
+    f'*{CAPTIONS[path.stem]}*'
+    for path in drawn
+  ]
+  return '\n\n'.join(['## Figures', *parts]) if parts else ''

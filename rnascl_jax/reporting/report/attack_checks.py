@@ -1,4 +1,7 @@
-"""Whether the attacks can be believed: signs of gradient masking.
+"""Whether the attacks can be believed: warnings and signs of gradient masking.
+
+AutoAttack is compared with other attacks image by image: an image that any
+attack breaks is not robust, whatever another one leaves.
 
 Reference:
   Athalye, Carlini and Wagner, Obfuscated gradients give a false sense of
@@ -6,11 +9,16 @@ Reference:
   unbounded attacks do not reach 0; more distortion does not break more images.
 """
 
-from rnascl_jax.reporting.figures import ensembles, evaluation, statistics
-from rnascl_jax.reporting.figures.evaluation import Curve, Evaluation
-from rnascl_jax.reporting.figures.outcomes import Outcome, Suspicion
-from rnascl_jax.reporting.figures.results import Run
-from rnascl_jax.reporting.report import ensemble_checks
+import numpy as np
+
+from rnascl_jax.reporting import results
+from rnascl_jax.reporting.results import (
+  AttackResult,
+  AttackWarning,
+  Curve,
+  ModelEvaluation,
+  Run,
+)
 
 _MASKING = 'a possible sign of gradient masking, or of an attack set too weak'
 # "Not near 0": an accuracy at the end of a curve above this.
@@ -19,170 +27,211 @@ _NEAR_ZERO = 0.05
 _NOISE = 0.005
 # Iterated attacks, which must find at least what one step of FGSM finds.
 _ITERATED = ('pgd', 'mi_fgsm', 'apgd', 'autoattack')
+# What is called so in the saved warnings needs no sentence of its own.
+_STRONGER = 'black-box attack is stronger'
+# A black-box attack may break one image in so many that the others left: 0.2
+# points, the threshold of the official AutoAttack.
+_BLACK_BOX_SHARE = 500
 
 
 def findings(run: Run) -> list[str]:
   """Every sign of gradient masking, or that the checks found none.
 
-  Args:
-    run: the saved results.
-
   Returns:
     Sentences; empty where there is nothing to check.
   """
   pairs = [
-    (e, same)
+    (e, weak, strong)
     for e in run.evaluations
-    for weaker in e.outcomes
-    for stronger in e.outcomes
+    for weaker in e.attacks
+    for stronger in e.attacks
     if _is_weaker(weaker, stronger)
-    and not ensemble_checks.compares(e, weaker, stronger)
-    and (same := e.on_same(weaker, stronger)) is not None
+    and not any(other is weaker for other, _ in _others(e, stronger))
+    and (weak := weaker.on_first(min(weaker.images, stronger.images)))
+    and (strong := stronger.on_first(min(weaker.images, stronger.images)))
   ]
   curves = [(e, c) for e in run.evaluations for c in e.curves]
+  attacked = [a for group in run.auto_attacked() for a in group]
   signs = [
-    _inverted(e, same, run.images)
-    for e, same in pairs
-    if same[1].correct > same[0].correct
+    *(_inverted(*pair, run) for pair in pairs),
+    *(_rising(e, c, run.dataset) for e, c in curves),
+    *(_escaped(*a, run) for a in attacked),
+    *(_black_box(*a) for a in attacked),
   ]
-  signs += [_rising(e, c, run.dataset) for e, c in curves if _rise(c) > _NOISE]
-  signs += ensemble_checks.signs(run)
+  signs = list(filter(None, signs))
   warnings = _warnings(run)
   if pairs and not signs:
-    signs.append(_quiet(bool(curves), bool(warnings)))
-  return [
-    *warnings,
-    *signs,
-    *ensemble_checks.rejected(run),
-    *ensemble_checks.gaps(run),
-    *_unbroken(run, curves),
-    *_strongest(run),
-  ]
+    rises = f', and no accuracy rises with ε by over {100 * _NOISE:.1f} points'
+    signs.append(
+      f'{"Apart from the warnings above: no" if warnings else "No"} attack '
+      'left more images right than one it must be at least as strong as'
+      f'{rises if curves else ""}: these checks show no sign of gradient '
+      'masking (they cannot rule it out).'
+    )
+  return [*warnings, *signs, *_rejected(run), *_unbroken(run)]
 
 
 def _warnings(run: Run) -> list[str]:
   """What was noticed as the models were attacked, each once."""
-  found: dict[Suspicion, list[str]] = {}
+  labels: dict[AttackWarning, list[str]] = {}
   for e in run.evaluations:
-    for doubt in e.doubts:
-      found.setdefault(doubt, []).append(e.label)
+    for warning in e.warnings:
+      labels.setdefault(warning, []).append(e.label)
   return [
-    f'**Warning, {doubt.kind}** ({", ".join(labels)}): {doubt.message}'
-    for doubt, labels in found.items()
+    f'**Warning, {warning.kind}** ({", ".join(models)}): {warning.message}'
+    for warning, models in labels.items()
   ]
 
 
-def _quiet(curves: bool, warnings: bool) -> str:
-  rises = f', and no accuracy rises with ε by over {100 * _NOISE:.1f} points'
-  return (
-    f'{"Apart from the warnings above: no" if warnings else "No"} attack left '
-    'more images right than one it must be at least as strong '
-    f'as{rises if curves else ""}: these checks show no sign of gradient '
-    'masking (they cannot rule it out).'
-  )
-
-
-def _is_weaker(weaker: Outcome, stronger: Outcome) -> bool:
+def _is_weaker(weaker: AttackResult, stronger: AttackResult) -> bool:
   """Whether the second attack must do at least as much as the first."""
-  if weaker.attack == stronger.attack:
+  first, second = weaker.attack, stronger.attack
+  if first == second:
     return False
-  if weaker.attack == 'clean':
+  if first == 'clean':
     return True
   if not weaker.same_ball(stronger):
     return False
-  if weaker.attack.startswith('fgsm'):
-    return stronger.attack.startswith(_ITERATED)
-  if stronger.attack.startswith('autoattack'):
+  if first.startswith('fgsm'):
+    return second.startswith(_ITERATED)
+  if second.startswith('autoattack'):
     return True
-  both_pgd = weaker.attack.startswith('pgd') and stronger.attack.startswith(
-    'pgd'
-  )
+  both_pgd = first.startswith('pgd') and second.startswith('pgd')
   return both_pgd and (weaker.steps or 0) < (stronger.steps or 0)
 
 
 def _inverted(
-  found: Evaluation, pair: tuple[Outcome, Outcome], images: int
+  model: ModelEvaluation, weaker: AttackResult, stronger: AttackResult, run: Run
 ) -> str:
-  weaker, stronger = pair
-  few = 'the first ' if stronger.images < images else ''
+  """An attack that left more images right than a weaker one."""
+  if stronger.correct <= weaker.correct:
+    return ''
+  few = 'the first ' if stronger.images < run.images else ''
   return (
-    f'{found.label}: {stronger.label} leaves {stronger.correct} of '
+    f'{model.label}: {stronger.label} leaves {stronger.correct} of '
     f'{few}{stronger.images} images right, {weaker.label} '
     f'{weaker.correct}; the first should be at least as strong: {_MASKING}.'
   )
 
 
-def _rise(curve: Curve) -> float:
-  """The largest rise of accuracy from one epsilon to the next, at least 0."""
-  steps = curve.accuracies[1:] - curve.accuracies[:-1]
-  return max(0.0, float(steps.max(initial=0.0)))
-
-
-def _rising(found: Evaluation, curve: Curve, dataset: str) -> str:
-  steps = curve.accuracies[1:] - curve.accuracies[:-1]
+def _rising(model: ModelEvaluation, curve: Curve, dataset: str) -> str:
+  """The largest rise of accuracy from one epsilon to the next, if it is one."""
+  steps = np.diff(curve.accuracies)
+  if steps.max(initial=0.0) <= _NOISE:
+    return ''
   at = int(steps.argmax())
   radii = [
-    evaluation.epsilon_text(float(e), dataset)
-    for e in curve.epsilons[at : at + 2]
+    results.epsilon_text(float(e), dataset) for e in curve.epsilons[at : at + 2]
   ]
   return (
-    f'{found.label}: accuracy under {curve.label} rises by '
-    f'{100 * _rise(curve):.1f} points from ε = {radii[0]} to {radii[1]}; a '
+    f'{model.label}: accuracy under {curve.label} rises by '
+    f'{100 * steps[at]:.1f} points from ε = {radii[0]} to {radii[1]}; a '
     f'larger ε should break at least as many images: {_MASKING}.'
   )
 
 
-def _unbroken(run: Run, curves: list[tuple[Evaluation, Curve]]) -> list[str]:
+def _others(
+  model: ModelEvaluation, ensemble: AttackResult
+) -> list[tuple[AttackResult, np.ndarray]]:
+  """Other attacks with the same radius, and what they left of the same images.
+
+  They are those that AutoAttack is compared with image by image.
+  """
+  if not ensemble.members or ensemble.right is None:
+    return []
+  return [
+    (result, result.right[: ensemble.images])
+    for result in model.attacks
+    if result.attack != ensemble.attack
+    and result.same_ball(ensemble)
+    and result.right is not None
+    and result.images >= ensemble.images
+  ]
+
+
+def _escaped(model: ModelEvaluation, ensemble: AttackResult, run: Run) -> str:
+  """Images that AutoAttack left right though another attack broke them."""
+  if ensemble.right is None:
+    return ''
+  every, named = ensemble.right, []
+  for other, right in _others(model, ensemble):
+    count = int(np.sum(ensemble.right & ~right))
+    named += [f'{other.label} {count}'] * (count > 0)
+    every = every & right
+  if not named:
+    return ''
+  return (
+    f'{model.label}: of {results.which_images(ensemble, run.images)}, '
+    f'{ensemble.label} left {ensemble.correct - int(every.sum())} right that '
+    f'another attack with the same ε broke ({", ".join(named)}): it was too '
+    'weak on this model, or random draws decide. Under all attacks together at '
+    f'most {100 * every.mean():.1f} % of these images are robust, not '
+    f'{100 * ensemble.accuracy:.1f} %.'
+  )
+
+
+def _black_box(model: ModelEvaluation, ensemble: AttackResult) -> str:
+  """An attack without gradients that broke what those with them left."""
+  if any(warning.kind == _STRONGER for warning in model.warnings):
+    return ''
+  for place, member in enumerate(ensemble.members):
+    before = [m.label for m in ensemble.members[:place] if not m.black_box]
+    is_more = member.broken * _BLACK_BOX_SHARE > ensemble.images
+    if member.black_box and before and is_more:
+      return (
+        f'{model.label}: {member.label}, which uses no gradients, broke '
+        f'{member.broken} of {ensemble.images} images that {", ".join(before)} '
+        'had left: a possible sign of gradient masking.'
+      )
+  return ''
+
+
+def _rejected(run: Run) -> list[str]:
+  """Images that an attack claimed and that were not confirmed."""
+  sentences = []
+  for model in run.evaluations:
+    claims = []
+    for result in model.attacks:
+      if result.rejected:
+        members = [
+          f'{m.label} {m.rejected}' for m in result.members if m.rejected
+        ]
+        of = f' ({", ".join(members)})' if members else ''
+        claims.append(f'{result.label} {result.rejected}{of}')
+    if claims:
+      sentences.append(
+        f'{model.label}: adversarial images that an attack claimed, and that '
+        'were not confirmed when they were classified again in float32: '
+        f'{", ".join(claims)}. They count as right. A few are close calls; '
+        'many are a sign of attacks in too low a precision.'
+      )
+  return sentences
+
+
+def _unbroken(run: Run) -> list[str]:
   """Curves that end before the accuracy is near 0, which decides nothing."""
-  curves = [(e, c) for e, c in curves if c.attack == run.headline_attack]
+  curves = [
+    (e, c)
+    for e in run.evaluations
+    for c in e.curves
+    if c.attack == run.headline_attack
+  ]
+  if not curves:
+    return []
   left = [
     f'{e.label} {100 * c.accuracies[-1]:.1f} % at ε = '
-    f'{evaluation.epsilon_text(float(c.epsilons[-1]), run.dataset)}'
+    f'{results.epsilon_text(float(c.epsilons[-1]), run.dataset)}'
     for e, c in curves
     if c.accuracies[-1] > _NEAR_ZERO
   ]
-  if left:
-    return [
-      f'Accuracy under {curves[0][1].label} is not near 0 at the largest ε '
-      f'evaluated: {"; ".join(left)}. Either that ε is too small to break the '
-      'model or its gradients are masked (possible gradient masking); a curve '
-      'that goes on to larger ε would tell.'
-    ]
-  if curves:
+  if not left:
     return [
       f'Under {curves[0][1].label} every model falls to '
       f'{100 * _NEAR_ZERO:.0f} % or less at the largest ε evaluated.'
     ]
-  return []
-
-
-def _strongest(run: Run) -> list[str]:
-  """The attack that leaves RNAS-CL the least; its robustness is no more.
-
-  Attacks on different numbers of images are compared on those that all of them
-  attacked, and those on most images among themselves.
-  """
-  found = run.evaluation('rnas_cl')
-  attacks = [] if found is None else found.outcomes
-  attacks = [o for o in attacks if o.attack != 'clean']
-  if found is None or len(attacks) < 2:
-    return []
-  sentences = []
-  for images in sorted({o.images for o in attacks}):
-    same = [o for a in attacks if (o := found.on_first(a, images)) is not None]
-    if len(same) > 1:
-      sentences.append(_least(run, found, same))
-  return sentences
-
-
-def _least(run: Run, found: Evaluation, attacks: list[Outcome]) -> str:
-  """The strongest of attacks on the same images; the last of equal ones."""
-  worst = min(reversed(attacks), key=lambda o: o.correct)
-  radius = evaluation.epsilon_text(worst.epsilon, run.dataset)
-  low, high = statistics.wilson(worst.correct, worst.images)
-  return (
-    f'On {ensembles.which_images(worst, run.images)}, the attack that leaves '
-    f'{found.label} the least is {worst.label}: {100 * worst.accuracy:.1f} % '
-    f'at ε = {radius} (95 % interval {100 * low:.1f} to {100 * high:.1f} %); '
-    'its robust accuracy at this ε is at most that.'
-  )
+  return [
+    f'Accuracy under {curves[0][1].label} is not near 0 at the largest ε '
+    f'evaluated: {"; ".join(left)}. Either that ε is too small to break the '
+    'model or its gradients are masked (possible gradient masking); a curve '
+    'that goes on to larger ε would tell.'
+  ]

@@ -1,34 +1,40 @@
 """AutoAttack, attack by attack: a section of the report, and for a console."""
 
 import textwrap
+from collections.abc import Sequence
 
-from rnascl_jax.reporting.figures import ensembles, evaluation
-from rnascl_jax.reporting.figures.ensembles import Attacked
-from rnascl_jax.reporting.figures.outcomes import Member, Outcome
-from rnascl_jax.reporting.figures.results import Run
-from rnascl_jax.reporting.report import tables
+from rnascl_jax.reporting import results, tables
+from rnascl_jax.reporting.results import AttackResult, AutoAttacked, Run
 
-_TITLE = 'AutoAttack: which attack broke how many'
+_HEADINGS = (
+  'Model',
+  'Attack',
+  'Attacked',
+  'Broken',
+  'Accuracy (%)',
+  'Seconds',
+  'Forward',
+  'Backward',
+)
 _HOW = (
   'An attack sees the images that those before it left right, and an image is '
-  'robust if none broke it.'
+  'robust if none broke it. Row "none": without an attack, and the images that '
+  'are wrong then. Accuracy: after the attack. Forward, Backward: passes '
+  'through the network of all images together; an attack on an image ends when '
+  'it is broken. Seconds include compilation.'
 )
 
 
 def section(run: Run) -> str:
   """The section of report.md; '' where no AutoAttack was run."""
-  groups = ensembles.groups(run)
-  if not groups:
-    return ''
-  parts = [f'## {_TITLE}']
-  for group in groups:
-    parts += [f'{_title(run, group)}. {_HOW}', _steps(group)]
-    parts += [tables.markdown(cells(group), left=2), _key(group)]
-  return '\n\n'.join(parts)
+  parts = ['## AutoAttack: which attack broke how many']
+  for group in run.auto_attacked():
+    parts += [_about(run, group), tables.markdown(cells(group), left=2)]
+  return '\n\n'.join(parts) if len(parts) > 1 else ''
 
 
 def plain(run: Run, width: int) -> list[str]:
-  """Lines for a console: the accuracy after each attack.
+  """The same tables for a console, and how many warnings there are.
 
   Args:
     run: the saved results.
@@ -38,21 +44,17 @@ def plain(run: Run, width: int) -> list[str]:
     Lines; empty where no AutoAttack was run.
   """
   lines = []
-  for group in ensembles.groups(run):
-    text = (
-      f'{_title(run, group)}: accuracy in % after each attack (of the images '
-      f'left by those before it, how many it broke). {_left_out(group)}'
-    )
-    lines += ['', textwrap.fill(text.strip(), width), '']
-    lines.append(tables.plain(compact(group)))
-  number = len({s for e in run.evaluations for s in e.doubts})
+  for group in run.auto_attacked():
+    lines += ['', textwrap.fill(_about(run, group), width), '']
+    lines.append(tables.plain(cells(group)))
+  number = len({w for e in run.evaluations for w in e.warnings})
   if number:
     warnings = '1 warning' if number == 1 else f'{number} warnings'
     lines += ['', f'{warnings} about models and attacks: see report.md.']
   return lines
 
 
-def cells(group: list[Attacked]) -> list[list[str]]:
+def cells(group: Sequence[AutoAttacked]) -> list[list[str]]:
   """A row of headings, then for each model a row without attack and its own.
 
   Args:
@@ -61,115 +63,42 @@ def cells(group: list[Attacked]) -> list[list[str]]:
   Returns:
     Text; a member that is not defined says so.
   """
-  rows = [
-    [
-      'Model',
-      'Attack',
-      'Attacked',
-      'Broken',
-      'Accuracy after it (%)',
-      'Seconds',
-      'Forward passes',
-      'Backward passes',
-    ]
-  ]
-  for found, outcome in group:
-    right = outcome.members[0].attacked
-    rows.append(
-      [
-        f'**{found.label}**',
-        'none',
-        f'{outcome.images:,}',
-        f'{outcome.images - right:,}',
-        _share(right, outcome),
-        *[tables.NOTHING] * 3,
-      ]
-    )
-    rows += [
-      ['', member.label, *_row(member, outcome)] for member in outcome.members
-    ]
+  rows = [list(_HEADINGS)]
+  for model, result in group:
+    right = result.members[0].attacked
+    wrong = [f'{result.images:,}', f'{result.images - right:,}']
+    none = [*wrong, _share(right, result), *[tables.NOTHING] * 3]
+    rows.append([model.label, 'none', *none])
+    for member in result.members:
+      row = ['left out', *[tables.NOTHING] * 5]
+      if member.num_trials:
+        row = [
+          f'{member.attacked:,}',
+          f'{member.broken:,}',
+          _share(member.robust, result),
+          f'{member.seconds:.{int(member.seconds < 10)}f}',
+          tables.count(member.forward),
+          tables.count(member.backward),
+        ]
+      rows.append(['', member.label, *row])
   return rows
 
 
-def _row(member: Member, outcome: Outcome) -> list[str]:
-  if not member.num_trials:
-    return ['left out', *[tables.NOTHING] * 5]
-  return [
-    f'{member.attacked:,}',
-    f'{member.broken:,}',
-    _share(member.robust, outcome),
-    _seconds(member.seconds),
-    tables.count(member.forward),
-    tables.count(member.backward),
-  ]
-
-
-def compact(group: list[Attacked]) -> list[list[str]]:
-  """A row a model: the accuracy after each attack, and what it broke."""
-  labels = [member.label for member in group[0].outcome.members]
-  rows = [['Model', 'Clean', *labels, 'Seconds']]
-  for found, outcome in group:
-    rows.append(
-      [
-        found.label,
-        _share(outcome.members[0].attacked, outcome),
-        *(
-          f'{_share(m.robust, outcome)} ({m.broken:,})'
-          if m.num_trials
-          else 'left out'
-          for m in outcome.members
-        ),
-        _seconds(sum(m.seconds for m in outcome.members)),
-      ]
-    )
-  return rows
-
-
-def _title(run: Run, group: list[Attacked]) -> str:
-  """'AutoAttack, L∞, ε = 0.1, on the first 64 of 517 test images'."""
-  outcome = group[0].outcome
-  radius = evaluation.epsilon_text(outcome.epsilon, run.dataset)
-  return (
-    f'{outcome.label}, {outcome.norm}, ε = {radius}, on '
-    f'{ensembles.which_images(outcome, run.images)}'
-  )
-
-
-def _steps(group: list[Attacked]) -> str:
-  """'clean 98.4 → APGD-CE 12.5 → ...' of each model, as a list."""
-  lines = []
-  for found, outcome in group:
-    steps = [f'clean {_share(outcome.members[0].attacked, outcome)}']
-    steps += [f'{m.label} {_share(m.robust, outcome)}' for m in outcome.defined]
-    lines.append(f'- {found.label}: {" → ".join(steps)}')
-  return '\n'.join(['Accuracy in % after each attack:', '', *lines])
-
-
-def _key(group: list[Attacked]) -> str:
-  """What stands in the columns, and why a member is not there."""
-  text = (
-    'Row "none": without an attack, and the images that are wrong then. '
-    'Passes through the network of all images together: an attack on an image '
-    'ends when it is broken. Seconds include compilation. '
-  )
-  return (text + _left_out(group)).strip()
-
-
-def _left_out(group: list[Attacked]) -> str:
-  """Why members were not run, of all models."""
+def _about(run: Run, group: Sequence[AutoAttacked]) -> str:
+  """What was attacked, how to read it, and why members were not run."""
+  first = group[0].result
+  radius = results.epsilon_text(first.epsilon, run.dataset)
+  images = results.which_images(first, run.images)
   reasons = {
     f'{member.label} is left out: not defined for '
-    f'{outcome.num_classes or "so few"} classes.'
-    for _, outcome in group
-    for member in outcome.members
+    f'{result.num_classes or "so few"} classes.'
+    for _, result in group
+    for member in result.members
     if not member.num_trials
   }
-  return ' '.join(sorted(reasons))
+  title = f'{first.label}, {first.norm}, ε = {radius}, on {images}.'
+  return ' '.join([title, _HOW, *sorted(reasons)])
 
 
-def _share(images: int, outcome: Outcome) -> str:
-  return f'{100 * images / outcome.images:.1f}'
-
-
-def _seconds(seconds: float) -> str:
-  return f'{seconds:.1f}' if seconds < 10 else f'{seconds:,.0f}'
+def _share(images: int, result: AttackResult) -> str:
+  return f'{100 * images / result.images:.1f}'

@@ -1,42 +1,67 @@
-"""How far apart two models are under one attack, and if that may be chance.
+"""Two models under one attack, or one model under two: the report's table.
 
-Where both saved which images they classified correctly, the images are paired
-(McNemar's exact test); otherwise the interval of the difference of two
+Where both sides saved which images they classified correctly, the images are
+paired (McNemar's exact test); otherwise the interval of the difference of two
 independent shares decides (Newcombe), which is wider.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from rnascl_jax.reporting.figures import statistics
-from rnascl_jax.reporting.figures.evaluation import Evaluation
-from rnascl_jax.reporting.figures.outcomes import Outcome
+from rnascl_jax.reporting import results, statistics, tables
+from rnascl_jax.reporting.results import AttackResult, ModelEvaluation, Run
 
-# A difference is called one where p is below this; intervals are 95 %.
-LEVEL = 0.05
+STUDENT = 'rnas_cl'
+BASELINES = ('ce', 'ce_kl')
+# A control is named after the student that it is the control of.
+CONTROL = 'control_'
+# The training method that has no attack: a control of the further epochs.
+PLAIN = 'standard'
+_HEADINGS = (
+  'First',
+  'Second',
+  'Under',
+  'First (%)',
+  'Second (%)',
+  'Difference',
+  '95 % interval',
+  'Right alone',
+  'p',
+  'Shown',
+)
+NOTE = (
+  'Difference: first minus second, in points. Right alone: images that only '
+  'the first and only the second classifies correctly; p: McNemar, exact, of '
+  'these. The interval takes the images as unpaired (Newcombe): it is wider, '
+  'and may hold 0 where p is small. Shown: which side is right more often than '
+  f'the choice of test images explains, by p < {statistics.LEVEL}, or by the '
+  'interval where p is not known. Of one model under two attacks, the '
+  'difference is by how much the first overestimates what the second leaves.'
+)
 
 
 class Comparison(NamedTuple):
-  """Two models under the same attack with the same settings.
+  """Two sides that faced the same images.
 
   Attributes:
-    first: the first model.
-    second: the second model.
-    outcomes: what each reached, on the same number of images.
+    names: what a reader sees of the first and of the second side.
+    under: the attack that both faced; '' for one model under two attacks.
+    results: what each reached, on the same number of images.
     only: images that only the first and only the second classified correctly;
       None where the images are not paired.
   """
 
-  first: Evaluation
-  second: Evaluation
-  outcomes: tuple[Outcome, Outcome]
+  names: tuple[str, ...]
+  under: str
+  results: tuple[AttackResult, AttackResult]
   only: tuple[int, int] | None
 
   @property
   def points(self) -> float:
     """First minus second, in percentage points."""
-    return 100 * (self.outcomes[0].accuracy - self.outcomes[1].accuracy)
+    return 100 * (self.results[0].accuracy - self.results[1].accuracy)
 
   @property
   def p_value(self) -> float | None:
@@ -46,41 +71,25 @@ class Comparison(NamedTuple):
   @property
   def interval(self) -> tuple[float, float]:
     """95 % interval of the difference in points, images taken as unpaired."""
-    first, second = self.outcomes
+    first, second = self.results
     low, high = statistics.newcombe(
       first.correct, first.images, second.correct, second.images
     )
     return 100 * low, 100 * high
 
   @property
-  def distinct(self) -> bool:
-    """Whether the choice of test images is an unlikely explanation."""
-    if self.p_value is not None:
-      return self.p_value < LEVEL
+  def sign(self) -> int:
+    """1 or -1 if the first or the second is distinctly better, else 0."""
     low, high = self.interval
-    return low > 0 or high < 0
-
-  @property
-  def beyond_chance_above(self) -> bool:
-    """Whether the first is distinctly the better one."""
-    return self.distinct and self.points > 0
-
-  @property
-  def evidence(self) -> str:
-    """What `distinct` rests on, in words."""
-    if self.only is None:
-      low, high = self.interval
-      return f'95 % interval of the difference {low:+.1f} to {high:+.1f} points'
-    first, second = self.only
-    return (
-      f'right on {first} images where the other is wrong, wrong on {second} '
-      f"where it is right; McNemar's exact p {p_text(self.p_value)}"
-    )
+    is_distinct = low > 0 or high < 0
+    if self.p_value is not None:
+      is_distinct = self.p_value < statistics.LEVEL
+    return int(np.sign(self.points)) if is_distinct else 0
 
 
 def compare(
-  first: Evaluation | None,
-  second: Evaluation | None,
+  first: ModelEvaluation | None,
+  second: ModelEvaluation | None,
   attack: str | None,
   images: int | None = None,
 ) -> Comparison | None:
@@ -94,35 +103,146 @@ def compare(
       attacked.
 
   Returns:
-    The comparison, paired where both saved their outcome for every image; None
+    The comparison, paired where both saved their result for every image; None
     also where that is needed to look at fewer images, and was not saved.
   """
-  if first is None or second is None or attack is None:
+  if first is None or second is None:
     return None
-  outcomes = first.outcome(attack), second.outcome(attack)
-  if outcomes[0] is None or outcomes[1] is None:
+  pair = first.under(attack), second.under(attack)
+  if pair[0] is None or pair[1] is None or not pair[0].same_attack(pair[1]):
     return None
-  if not outcomes[0].same_attack(outcomes[1]):
-    return None
-  images = images or min(outcomes[0].images, outcomes[1].images)
-  flags = first.per_image(outcomes[0]), second.per_image(outcomes[1])
-  pair = (
-    first.on_first(outcomes[0], images),
-    second.on_first(outcomes[1], images),
-  )
+  names = first.label, second.label
+  return _compare(names, pair[0].label, pair[0], pair[1], images)
+
+
+def _compare(
+  names: tuple[str, ...],
+  under: str,
+  first: AttackResult,
+  second: AttackResult,
+  images: int | None = None,
+) -> Comparison | None:
+  """Compares two results on the images that both have."""
+  images = images or min(first.images, second.images)
+  pair = first.on_first(images), second.on_first(images)
   if pair[0] is None or pair[1] is None:
     return None
   only = None
-  if flags[0] is not None and flags[1] is not None:
-    left, right = flags[0][:images], flags[1][:images]
+  if pair[0].right is not None and pair[1].right is not None:
+    left, right = pair[0].right, pair[1].right
     only = int(np.sum(left & ~right)), int(np.sum(~left & right))
-  return Comparison(first, second, (pair[0], pair[1]), only)
+  return Comparison(names, under, (pair[0], pair[1]), only)
 
 
-def p_text(p_value: float | None) -> str:
-  """'= 0.031', '= 2e-05', '< 1e-12'."""
-  if p_value is None:
-    return 'unknown'
-  if p_value < 1e-12:
-    return '< 1e-12'
-  return f'= {p_value:.2g}'
+def cells(run: Run) -> list[list[str]]:
+  """Headings, then a row for each comparison of a run.
+
+  Returns:
+    Text: RNAS-CL against students without tutors, students against their
+    controls, fine-tuned students against what they were, and the headline
+    attack against AutoAttack.
+  """
+  rows = [list(_HEADINGS)]
+  for first, second in _pairs(run):
+    rows += [_row(run, c) for c in _comparisons(run, first, second)]
+  for group in run.auto_attacked():
+    for model, result in group:
+      other = model.under(run.headline_attack)
+      if other is not None and other.same_ball(result):
+        labels = other.label, result.label
+        names = tuple(f'{model.label}, {label}' for label in labels)
+        compared = _compare(names, '', other, result)
+        # Of counts alone nothing is known of the same images.
+        if compared is not None and compared.only is not None:
+          rows.append(_row(run, compared))
+  return rows
+
+
+def fine_tuned(run: Run) -> list[tuple[ModelEvaluation, ModelEvaluation]]:
+  """Every fine-tuned student with what it was before, if both are there."""
+  return [
+    (tuned, base)
+    for tuned in run.evaluations
+    if tuned.base and (base := run.evaluation(tuned.base)) is not None
+  ]
+
+
+def from_scratch(run: Run, model: str) -> ModelEvaluation | None:
+  """A model's evaluation; None of one that was fine-tuned."""
+  evaluation = run.evaluation(model)
+  return None if evaluation is None or evaluation.base else evaluation
+
+
+def controls(
+  run: Run,
+) -> list[tuple[ModelEvaluation | None, ModelEvaluation]]:
+  """Every student with its control, taught by a teacher without attacks."""
+  return [
+    (from_scratch(run, e.model.removeprefix(CONTROL)), e)
+    for e in run.evaluations
+    if e.model.startswith(CONTROL) and not e.base
+  ]
+
+
+def _pairs(
+  run: Run,
+) -> Iterator[tuple[ModelEvaluation | None, ModelEvaluation | None]]:
+  for baseline in BASELINES:
+    yield from_scratch(run, STUDENT), from_scratch(run, baseline)
+  yield from controls(run)
+  if controls(run):
+    yield run.evaluation('teacher'), run.evaluation('vulnerable_teacher')
+  for tuned, base in fine_tuned(run):
+    yield tuned, base
+    for other in run.evaluations:
+      is_plain = (
+        other.base == tuned.base
+        and run.adversarial_method(other.model) == PLAIN
+      )
+      if is_plain and run.adversarial_method(tuned.model) != PLAIN:
+        yield tuned, other
+
+
+def _comparisons(
+  run: Run, first: ModelEvaluation | None, second: ModelEvaluation | None
+) -> list[Comparison]:
+  """Without an attack, under the headline attack, and under AutoAttack.
+
+  AutoAttack may be on few images: the headline attack is compared on these
+  images too.
+  """
+  headline = compare(first, second, run.headline_attack)
+  compared = [compare(first, second, 'clean'), headline]
+  for result in first.attacks if first else ():
+    if result.members:
+      strongest = compare(first, second, result.attack)
+      compared.append(strongest)
+      images = strongest.results[0].images if strongest else run.images
+      if headline and images < headline.results[0].images:
+        compared.append(compare(first, second, run.headline_attack, images))
+  return [c for c in compared if c is not None]
+
+
+def _row(run: Run, compared: Comparison) -> list[str]:
+  first, second = compared.results
+  under = compared.under or 'both'
+  if second.epsilon:
+    under += f', ε = {results.epsilon_text(second.epsilon, run.dataset)}'
+  if first.images < run.images:
+    under += f', the first {first.images:,} images'
+  low, high = compared.interval
+  alone, p_value = tables.NOTHING, tables.NOTHING
+  if compared.only is not None:
+    alone = f'{compared.only[0]:,} : {compared.only[1]:,}'
+    p_value = statistics.p_text(compared.p_value).removeprefix('= ')
+  return [
+    *compared.names,
+    under,
+    f'{100 * first.accuracy:.1f}',
+    f'{100 * second.accuracy:.1f}',
+    f'{compared.points:+z.1f}',
+    f'{low:+.1f} to {high:+.1f}',
+    alone,
+    p_value,
+    {1: 'first', -1: 'second', 0: 'no difference'}[compared.sign],
+  ]

@@ -6,14 +6,9 @@ Reference:
 
 import numpy as np
 
-from rnascl_jax.reporting.figures import evaluation
-from rnascl_jax.reporting.figures.layer_scores import LayerScores, Robustness
-from rnascl_jax.reporting.figures.rank_correlation import (
-  PERMUTATIONS,
-  RankCorrelation,
-)
-from rnascl_jax.reporting.figures.results import Run
-from rnascl_jax.reporting.report import comparison, tables
+from rnascl_jax.reporting import results, statistics, tables
+from rnascl_jax.reporting.results import LayerScores, Run, TeacherScores
+from rnascl_jax.reporting.statistics import RankCorrelation
 
 NOT_SHOWN = (
   'this run does not show that the search prefers layers that the attack moves '
@@ -26,7 +21,7 @@ _BEST = 5
 
 def section(run: Run) -> str:
   """The section of report.md; '' where no scores were saved."""
-  measured = run.robustness
+  measured = run.layer_scores
   if measured is None:
     return ''
   rows = tables.markdown(cells(run, measured), left=2)
@@ -34,7 +29,7 @@ def section(run: Run) -> str:
   return '\n\n'.join([*parts, *findings(run)])
 
 
-def cells(run: Run, measured: Robustness) -> list[list[str]]:
+def cells(run: Run, measured: TeacherScores) -> list[list[str]]:
   """The most robust layers of the first teacher, and all of its tutors.
 
   Args:
@@ -45,7 +40,8 @@ def cells(run: Run, measured: Robustness) -> list[list[str]]:
     A row of headings, then a row for each layer with its rank; scores of other
     teachers, and student layers, where these are of layers of such names.
   """
-  main, counts = measured.teachers[0], _counts(run, measured.teachers[0])
+  main = measured.teachers[0]
+  counts = run.students_of(main)
   same = [t for t in measured.teachers if t.layers == main.layers]
   rows = [['Rank', 'Layer', *(f'Score, {run.label(t.model)}' for t in same)]]
   if counts is not None:
@@ -54,42 +50,48 @@ def cells(run: Run, measured: Robustness) -> list[list[str]]:
     if place >= _ROWS and (counts is None or not counts[index]):
       continue
     row = [f'{place + 1}', f'{main.layers[index]} ({index})']
-    row += [_score(found, index) for found in same]
+    for teacher in same:  # '0.1230 ± 0.0015', without what is not known.
+      error = teacher.errors[index]
+      known = f' ± {error:.4f}' if np.isfinite(error) else ''
+      row.append(f'{teacher.scores[index]:.4f}{known}')
     rows.append(row if counts is None else [*row, f'{counts[index]}'])
   return rows
-
-
-def _score(found: LayerScores, index: int) -> str:
-  """'0.1230 ± 0.0015', without what is not known."""
-  score, error = found.scores[index], found.errors[index]
-  return f'{score:.4f}' + (f' ± {error:.4f}' if np.isfinite(error) else '')
 
 
 def findings(run: Run) -> list[str]:
   """What the scores say of the tutors, and of the teachers.
 
-  Args:
-    run: the saved results.
-
   Returns:
     Paragraphs; empty where no scores were saved, or there is nothing to
     compare them with.
   """
-  teachers = () if run.robustness is None else run.robustness.teachers
-  said = [_correlated(run, found) for found in teachers[:1]]
-  said += [_control(run, found) for found in teachers[1:]]
+  if run.layer_scores is None:
+    return []
+  teachers = run.layer_scores.teachers
+  said = [_correlated(run, teachers[0])]
+  for control in teachers[1:]:
+    correlation = run.tutors_against(control)
+    if correlation is not None:
+      said.append(
+        f'With the scores of {run.label(control.model)}, which the tutors were '
+        'not searched with, the rank correlation is '
+        f'{correlation.rho:+.2f} (p {statistics.p_text(correlation.p_value)}): '
+        "a correlation that both share does not come from a teacher's "
+        'robustness.'
+      )
   if len(teachers) > 1:
-    said.append(_levels(run, teachers))
+    means = [f'{run.label(t.model)} {t.scores.mean():.3f}' for t in teachers]
+    said.append(f'Mean score over all layers: {", ".join(means)}.')
   return [text for text in said if text]
 
 
-def _how(run: Run, measured: Robustness) -> str:
-  radius = evaluation.epsilon_text(measured.epsilon, run.dataset)
+def _how(run: Run, measured: TeacherScores) -> str:
+  radius = results.epsilon_text(measured.epsilon, run.dataset)
   several, total = len(measured.teachers) > 1, len(measured.teachers[0].layers)
   shown = ''
   if total > _ROWS:
-    counted = _counts(run, measured.teachers[0]) is not None
-    teaching = ', and those that teach' if counted else ''
+    has_tutors = run.students_of(measured.teachers[0]) is not None
+    teaching = ', and those that teach' if has_tutors else ''
     shown = f' The {_ROWS} most robust of {total} layers{teaching}:'
   return (
     "A layer's robustness score is |clean − adversarial| / |clean| of its "
@@ -100,48 +102,38 @@ def _how(run: Run, measured: Robustness) -> str:
   )
 
 
-def _counts(run: Run, found: LayerScores) -> np.ndarray | None:
-  """Student layers taught by each layer [T]; None if these are not tutors."""
-  return run.tutor_counts if list(found.layers) == run.teacher_layers else None
-
-
-def _correlated(run: Run, found: LayerScores) -> str:
+def _correlated(run: Run, scored: LayerScores) -> str:
   """Whether tutors were chosen among the robust layers."""
-  counts = _counts(run, found)
+  counts = run.students_of(scored)
   if counts is None:
     return ''
-  correlation = run.tutors_against(found)
+  correlation = run.tutors_against(scored)
   if correlation is None:
     return (
       'The rank correlation of score and number of student layers taught is '
       'not defined (all layers teach as many, or their scores do not differ or '
       f'are not all numbers): {NOT_SHOWN}.'
     )
+  among_best, total = '', len(counts)
+  if total > _BEST:
+    taught, among = counts > 0, counts[scored.order[:_BEST]] > 0
+    among_best = (
+      f'{among.sum()} of the {taught.sum()} teacher layers that teach are '
+      f'among the {_BEST} most robust of {total}; chance alone would put '
+      f'{taught.sum() * _BEST / total:.1f} there. '
+    )
   return (
-    f'{_among_best(found, counts)}The rank correlation of score and number '
-    f'of student layers taught is {correlation.rho:+.2f} (two-sided p '
-    f'{comparison.p_text(correlation.p_value)}, {PERMUTATIONS:,} '
+    f'{among_best}The rank correlation of score and number of student layers '
+    f'taught is {correlation.rho:+.2f} (two-sided p '
+    f'{statistics.p_text(correlation.p_value)}, {statistics.PERMUTATIONS:,} '
     f'permutations): {_verdict(correlation)} This is one search, and the test '
     'takes the layers as exchangeable, although neighbours resemble each '
     'other; a correlation may also come from depth, which orders both.'
   )
 
 
-def _among_best(found: LayerScores, counts: np.ndarray) -> str:
-  """Tutors among the best, and how many chance puts there; '' of few layers."""
-  total, taught = len(counts), int((counts > 0).sum())
-  if total <= _BEST:
-    return ''
-  among = int((counts[found.order[:_BEST]] > 0).sum())
-  by_chance = taught * _BEST / total
-  return (
-    f'{among} of the {taught} teacher layers that teach are among the {_BEST} '
-    f'most robust of {total}; chance alone would put {by_chance:.1f} there. '
-  )
-
-
 def _verdict(correlation: RankCorrelation) -> str:
-  if correlation.p_value >= comparison.LEVEL:
+  if correlation.p_value >= statistics.LEVEL:
     return f'{NOT_SHOWN}.'
   if correlation.rho < 0:
     return (
@@ -152,23 +144,3 @@ def _verdict(correlation: RankCorrelation) -> str:
     f'{NOT_SHOWN}; on the contrary, layers that it moves more teach more '
     'student layers than a random choice explains.'
   )
-
-
-def _control(run: Run, found: LayerScores) -> str:
-  """The same for a teacher that the tutors were not searched with."""
-  correlation = run.tutors_against(found)
-  if correlation is None:
-    return ''
-  return (
-    f'With the scores of {run.label(found.model)}, which the tutors were not '
-    f'searched with, the rank correlation is {correlation.rho:+.2f} (p '
-    f'{comparison.p_text(correlation.p_value)}): a correlation that both share '
-    "does not come from a teacher's robustness."
-  )
-
-
-def _levels(run: Run, teachers: tuple[LayerScores, ...]) -> str:
-  means = [
-    f'{run.label(found.model)} {found.scores.mean():.3f}' for found in teachers
-  ]
-  return f'Mean score over all layers: {", ".join(means)}.'

@@ -6,6 +6,7 @@ the common forms of colour blindness; no figure needs colour alone.
 """
 
 import itertools
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 BLUE = '#0072B2'
@@ -28,6 +30,8 @@ PALE = '#D9D9D9'
 # Inches of a row of a legend; of an entry beside its label, and of a letter.
 _LEGEND_ROW = 0.18
 _ENTRY, _LETTER = 0.55, 0.065
+# Letters of a note to an inch.
+_NOTE_LETTERS = 15
 
 # Settings of matplotlib that hold while a figure is drawn and saved.
 SETTINGS: Any = {
@@ -65,6 +69,15 @@ class Look(NamedTuple):
   line: str
   marker: str
 
+  def style(self, **options) -> dict[str, Any]:
+    """Arguments of matplotlib for a line with markers of this look."""
+    look = {'color': self.color, 'ls': self.line, 'marker': self.marker}
+    return look | options
+
+  def handle(self, label: str, **options) -> Line2D:
+    """An entry of a legend; `options` are arguments of matplotlib."""
+    return Line2D([], [], label=label, **self.style(**options))
+
 
 _KNOWN = {
   'teacher': Look(BLACK, '-', 'D'),
@@ -101,19 +114,39 @@ def figure(width: float, height: float) -> Figure:
 
 
 def legend_shape(
-  labels: Sequence[str], width: float, *, most: int
+  handles: Sequence[Line2D], width: float, *, most: int
 ) -> tuple[int, float]:
   """Columns of a legend below a figure, and the inches it is high.
 
   Args:
-    labels: of its entries, at least one.
+    handles: its entries, at least one.
     width: of the figure, in inches.
     most: columns.
   """
-  longest = max(map(len, labels))
+  longest = max(len(str(handle.get_label())) for handle in handles)
   fitting = int(width // (_ENTRY + _LETTER * longest))
-  columns = max(1, min(most, len(labels), fitting))
-  return columns, _LEGEND_ROW * -(-len(labels) // columns)
+  columns = max(1, min(most, len(handles), fitting))
+  return columns, _LEGEND_ROW * -(-len(handles) // columns)
+
+
+def note(drawn: Figure, text: str) -> None:
+  """Writes a note below all panels, broken to the width of the figure."""
+  width = int(_NOTE_LETTERS * drawn.get_figwidth())
+  drawn.supxlabel(textwrap.fill(text, width), fontsize=8)
+
+
+def layer_ticks(
+  axes: Axes, labels: Sequence[str], inches: float, centre: float = 0.0
+) -> None:
+  """Names of teacher layers below the x axis, `inches` long, without marks."""
+  axes.set_xticks(
+    np.arange(len(labels)) + centre,
+    labels,
+    rotation=90,
+    fontsize=font_for(len(labels), inches),
+  )
+  axes.tick_params(axis='x', length=0)
+  axes.set_xlabel('Teacher layer')
 
 
 def epochs(axes: Axes) -> None:

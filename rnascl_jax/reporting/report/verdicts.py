@@ -1,0 +1,209 @@
+"""What the numbers of a run show, and what they do not.
+
+The numbers stand in the table of `comparison`; here is said what follows from
+them. Every sentence has a counterpart for numbers that show the contrary.
+
+Reference:
+  Nath et al., RNAS-CL, IJCV 2024, sections 3.5 and 4.6 (fine-tuning).
+"""
+
+from rnascl_jax.reporting import results
+from rnascl_jax.reporting.report import attack_checks, comparison
+from rnascl_jax.reporting.report.comparison import Comparison
+from rnascl_jax.reporting.results import ModelEvaluation, Run
+
+NOT_SHOWN = 'this run does not show that robustness was inherited'
+# Below this accuracy under attack, models can hardly be told apart.
+_FLOOR = 0.05
+
+
+def verdicts(run: Run) -> list[str]:
+  """Everything that can be said of a run, in Markdown.
+
+  Returns:
+    One or more sentences each; empty where nothing was evaluated.
+  """
+  if not run.evaluations:
+    return []
+  return [
+    *_floor(run),
+    *_gains(run),
+    *_inheritance(run),
+    *(_fine_tuned(run, *pair) for pair in comparison.fine_tuned(run)),
+    *attack_checks.findings(run),
+    *_strongest(run),
+    _scope(run),
+  ]
+
+
+def _floor(run: Run) -> list[str]:
+  """Whether the perturbation is so large that no student withstands it."""
+  reached = [
+    result
+    for e in run.evaluations
+    if e.kind == 'student' and not e.base
+    if (result := e.under(run.headline_attack)) is not None
+  ]
+  if not reached or max(r.accuracy for r in reached) >= _FLOOR:
+    return []
+  radius = results.epsilon_text(reached[0].epsilon, run.dataset)
+  return [
+    f'Every student trained from scratch is below {100 * _FLOOR:.0f} % under '
+    f'{reached[0].label} (ε = {radius}): this ε is too large to tell them '
+    'apart.'
+  ]
+
+
+def _against(run: Run, first: str, second: str) -> Comparison | None:
+  """Two models under the attack that stands for robustness."""
+  return comparison.compare(
+    comparison.from_scratch(run, first),
+    comparison.from_scratch(run, second),
+    run.headline_attack,
+  )
+
+
+def _gains(run: Run) -> list[str]:
+  """Whether RNAS-CL withstands the attack better than without tutors."""
+  compared = [
+    _against(run, comparison.STUDENT, baseline)
+    for baseline in comparison.BASELINES
+  ]
+  return [
+    f'**{c.names[0]} against {c.names[1]}**: '
+    + {
+      1: f'it withstands {c.under} better.',
+      -1: f'it withstands {c.under} less well.',
+      0: f'this run does not show a difference under {c.under}.',
+    }[c.sign]
+    for c in compared
+    if c is not None
+  ]
+
+
+def _inheritance(run: Run) -> list[str]:
+  """Every student that has a control against it; or that there is none."""
+  compared = [
+    (student.model, control.model, c)
+    for student, control in comparison.controls(run)
+    if (c := comparison.compare(student, control, run.headline_attack))
+    and student is not None
+  ]
+  if compared:
+    return [_control(run, *pair) for pair in compared]
+  gains = [
+    _against(run, comparison.STUDENT, baseline)
+    for baseline in comparison.BASELINES
+  ]
+  if not any(g is not None and g.points > 0 for g in gains):
+    return []
+  return [
+    'No control student, taught by a teacher trained without attacks, was '
+    'evaluated beside it: a gain may come from distillation as such, and '
+    f'**{NOT_SHOWN}**.'
+  ]
+
+
+def _control(run: Run, student: str, control: str, compared: Comparison) -> str:
+  """One student against its control, with the plain conclusion."""
+  text = (
+    f'**Control.** {compared.names[1]} was taught by a teacher trained without '
+    f'attacks. It has the architecture of {compared.names[0]}, and where it '
+    'uses them the tutors, that were searched with the robust teacher. '
+  )
+  baseline = comparison.BASELINES[0]
+  doubt = _doubt(run, compared, _against(run, student, baseline))
+  if doubt:
+    return f'{text}{doubt}: **{NOT_SHOWN}**.'
+  text += (
+    f'It stays {compared.points:.1f} points behind: in this run, that much '
+    'goes with the robust teacher.'
+  )
+  gain = _against(run, control, baseline)
+  if gain is None or gain.sign < 1:
+    return text
+  return (
+    f'{text} What the control gained over {gain.names[1]}, '
+    f'{gain.points:+.1f} points, came without one.'
+  )
+
+
+def _doubt(run: Run, compared: Comparison, gain: Comparison | None) -> str:
+  """Why nothing is shown to be inherited; '' if no simpler account is left."""
+  teachers = _against(run, 'teacher', 'vulnerable_teacher')
+  first, second = compared.results
+  if gain is not None and gain.sign < 1:
+    return f'{gain.names[0]} is not shown to gain over {gain.names[1]}'
+  if teachers is None:
+    return 'The two teachers were not attacked in this run'
+  if teachers.sign < 1:
+    return "The control's teacher is not shown to be the less robust one"
+  if second.accuracy >= first.accuracy:
+    return 'The control reaches as much'
+  if second.accuracy >= first.interval[0]:
+    return f'The control is within the 95 % interval of {compared.names[0]}'
+  return '' if compared.sign else 'The difference may be chance'
+
+
+def _fine_tuned(run: Run, tuned: ModelEvaluation, base: ModelEvaluation) -> str:
+  """What the fine-tuning was, what it gained and what it cost."""
+  section = run.config.get('adversarial') or {}
+  epochs = section.get('optimization', {}).get('epochs')
+  further = 'further training'
+  if epochs:
+    further = f'{epochs} further epoch{"s" * (epochs > 1)}'
+  method = run.adversarial_method(tuned.model)
+  how = f'on attacks (`{method}`)' if method else 'on attacks'
+  if method == comparison.PLAIN:
+    how = 'without attacks'
+  text = f'**{tuned.label}** is {base.label} after {further} {how}.'
+  attacked = comparison.compare(tuned, base, run.headline_attack)
+  clean = comparison.compare(tuned, base, 'clean')
+  if attacked is None or clean is None:
+    return f'{text} Both were not evaluated under the same attacks.'
+  gained, lost = attacked.sign > 0, clean.sign < 0
+  if gained and lost:
+    verdict = 'robustness was bought with clean accuracy'
+  elif gained:
+    verdict = 'that gained robustness and cost no clean accuracy beyond chance'
+  elif lost:
+    verdict = 'it cost clean accuracy and is not shown to have helped'
+  elif attacked.sign < 0:
+    verdict = 'it cost robustness'
+  else:
+    verdict = 'it is shown neither to help nor to cost clean accuracy'
+  return f'{text} In this run, {verdict}.'
+
+
+def _strongest(run: Run) -> list[str]:
+  """The attack that leaves RNAS-CL the least, for each number of images.
+
+  Attacks on different numbers of images are compared on those that all of them
+  attacked, and those on most images among themselves.
+  """
+  student = run.evaluation(comparison.STUDENT)
+  attacks = (
+    [a for a in student.attacks if a.attack != 'clean'] if student else []
+  )
+  texts = []
+  for images in sorted({a.images for a in attacks}):
+    same = [r for a in attacks if (r := a.on_first(images)) is not None]
+    if student is not None and len(same) > 1:
+      worst = min(reversed(same), key=lambda r: r.correct)
+      low, high = (100 * end for end in worst.interval)
+      texts.append(
+        f'{student.label} is robust on at most {100 * worst.accuracy:.1f} % '
+        f'(95 % interval {low:.1f} to {high:.1f} %) of '
+        f'{results.which_images(worst, run.images)}: {worst.label} leaves no '
+        f'more at ε = {results.epsilon_text(worst.epsilon, run.dataset)}.'
+      )
+  return texts
+
+
+def _scope(run: Run) -> str:
+  which = '' if run.seed is None else f' (seed {run.seed})'
+  return (
+    f'One training run per model{which}: intervals and p-values cover the '
+    'choice of test images, not the randomness of training, and are not '
+    'corrected for the number of comparisons.'
+  )

@@ -1,0 +1,176 @@
+"""Intervals and tests for counts of correctly classified images, and for ranks.
+
+Example:
+  >>> from rnascl_jax.reporting import statistics
+  >>> low, high = statistics.wilson(50, 100)
+  >>> print(f'{low:.3f} {high:.3f}')
+  0.404 0.596
+  >>> print(f'{statistics.mcnemar(12, 3):.4f}')
+  0.0352
+  >>> print(statistics.rank_correlation([0.1, 0.2, 0.3, 0.4], [5, 3, 0, 0]))
+  -0.95 (p = 0.17)
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+# The 97.5 % quantile of the normal distribution: two-sided 95 % intervals.
+Z = 1.959963984540054
+# A difference is called one where p is below this.
+LEVEL = 0.05
+PERMUTATIONS = 10_000
+_SEED = 0x5CA1E
+# Two correlations this close are equal: they differ by rounding.
+_EQUAL = 1e-9
+
+
+class RankCorrelation(NamedTuple):
+  """A rank correlation with its permutation test.
+
+  Attributes:
+    rho: Spearman's, in [-1, 1].
+    p_value: two-sided, in (0, 1].
+  """
+
+  rho: float
+  p_value: float
+
+  def __str__(self) -> str:
+    return f'{self.rho:+z.2f} (p = {self.p_value:.2g})'
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+  """Mean and standard deviation of a sample (its n - 1 degrees of freedom).
+
+  Args:
+    values: at least one.
+
+  Returns:
+    The mean, and the deviation, None of a single value.
+  """
+  deviation = statistics.stdev(values) if len(values) > 1 else None
+  return statistics.mean(values), deviation
+
+
+def wilson(correct: int, images: int) -> tuple[float, float]:
+  """95 % interval of a share.
+
+  Args:
+    correct: successes, 0 <= correct <= images.
+    images: trials, at least 1.
+
+  Returns:
+    Lower and upper end, in [0, 1].
+
+  Reference:
+    Wilson, Probable inference, the law of succession, and statistical
+    inference, JASA 1927.
+  """
+  test = stats.binomtest(correct, images)
+  low, high = test.proportion_ci(confidence_level=0.95, method='wilson')
+  return float(low), float(high)
+
+
+def newcombe(
+  correct: int, images: int, other_correct: int, other_images: int
+) -> tuple[float, float]:
+  """95 % interval of the difference of two shares of independent samples.
+
+  Args:
+    correct: successes of the first.
+    images: trials of the first, at least 1.
+    other_correct: successes of the second.
+    other_images: trials of the second, at least 1.
+
+  Returns:
+    Lower and upper end of first minus second, in [-1, 1].
+
+  Reference:
+    Newcombe, Interval estimation for the difference between independent
+    proportions, Statistics in Medicine 1998, method 10.
+  """
+  first, second = correct / images, other_correct / other_images
+  low, high = wilson(correct, images)
+  other_low, other_high = wilson(other_correct, other_images)
+  return (
+    first - second - math.hypot(first - low, other_high - second),
+    first - second + math.hypot(high - first, second - other_low),
+  )
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+  """Exact two-sided p-value that two models are right equally often.
+
+  Of the images on which exactly one of them is right, each is as likely to be
+  right under the hypothesis: a sign test.
+
+  Args:
+    only_first: images that only the first classifies correctly.
+    only_second: images that only the second classifies correctly.
+
+  Returns:
+    p in [0, 1], 0 only by underflow; 1 where they never differ.
+
+  Reference:
+    McNemar, Note on the sampling error of the difference between correlated
+    proportions or percentages, Psychometrika 1947.
+  """
+  differ = only_first + only_second
+  return float(stats.binomtest(only_first, differ).pvalue) if differ else 1.0
+
+
+def p_text(p_value: float | None) -> str:
+  """'= 0.031', '= 2e-05', '< 1e-12'."""
+  if p_value is None:
+    return 'unknown'
+  return '< 1e-12' if p_value < 1e-12 else f'= {p_value:.2g}'
+
+
+def rank_correlation(
+  first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray
+) -> RankCorrelation | None:
+  """Spearman's rank correlation of pairs, with a permutation p-value.
+
+  The p-value is (1 + k) / (1 + P): of P = 10,000 random orders of `second`
+  against `first`, k give a correlation of at least the same absolute value. No
+  distribution is assumed, so that few pairs and many equal values do no harm;
+  that all orders are equally likely is assumed. The orders sort the words of
+  Philox under a fixed seed, which no version of NumPy changes: a report that is
+  written again says the same (`scipy.stats.permutation_test` would not).
+
+  Args:
+    first: [T].
+    second: [T].
+
+  Returns:
+    None where it is undefined: all values of a side are equal, or one is not a
+    finite number.
+
+  Raises:
+    ValueError: if they are not of one length.
+
+  Reference:
+    Spearman, The proof and measurement of association between two things, 1904.
+    Phipson and Smyth, Permutation p-values should never be zero, 2010.
+  """
+  pair = np.asarray(first, float), np.asarray(second, float)
+  if pair[0].shape != pair[1].shape or pair[0].ndim != 1:
+    raise ValueError(
+      f'pairs are needed, not values of shapes {pair[0].shape} and '
+      f'{pair[1].shape}.'
+    )
+  if not all(np.isfinite(side).all() and np.ptp(side) > 0 for side in pair):
+    return None
+  rho = float(stats.spearmanr(*pair).statistic)
+  # The mean of a product of z-scores is a correlation.
+  left, right = (stats.zscore(stats.rankdata(side)) for side in pair)
+  words = np.random.Philox(key=_SEED).random_raw(PERMUTATIONS * len(left))
+  orders = np.argsort(words.reshape(PERMUTATIONS, -1), axis=1, kind='stable')
+  by_chance = np.abs(right[orders] @ left) / len(left)
+  as_much = int(np.sum(by_chance >= abs(rho) - _EQUAL))
+  return RankCorrelation(rho, (1 + as_much) / (1 + PERMUTATIONS))
