@@ -138,7 +138,7 @@ def _check_fields(spec: Mapping[str, Any]) -> None:
     raise ValueError(
       f'--network={_NETWORK.value}: config.teacher.network has no '
       f'{", ".join(unknown)}, so no run could use it; it has '
-      f'{", ".join(sorted(known))}. In Python, teachers.torch_import.read '
+      f'{", ".join(sorted(known))}. In Python, interop.torch_import.read '
       'takes any field of a network.'
     )
 

@@ -20,19 +20,18 @@ that is installed.
 A file is recognised by its content, whatever its name.
 """
 
-import codecs
 import hashlib
+import itertools
 import json
 import os
 import pathlib
-import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
-from rnascl_jax.interop import makers, packed, pickles, state_dicts, tensors
+from rnascl_jax.interop import downloads, makers, pickles, state_dicts, tensors
 from rnascl_jax.runtime import paths
 
 _SAFETENSORS_TYPES = {
@@ -95,74 +94,45 @@ def read(
     what = 'is a folder' if place.is_dir() else 'does not exist'
     raise FileNotFoundError(f'{place} {what}: name a checkpoint file.')
   content = place.read_bytes()
-  digest = hashlib.sha256(content).hexdigest()
-  _check_head(place, content)
   if _is_safetensors(content):
-    arrays, metadata = _read_safetensors(place, content)
-    _check_digest(place, arrays, metadata)
-    return Checkpoint(place, digest, arrays, metadata, '')
-  loaded = _plain(pickles.load(place, content, pickled))
-  found, state = find_state_dict(loaded, place, entry)
-  try:
-    tensors.check_total(state.values(), len(content))
-    arrays = {key: tensors.to_numpy(key, x) for key, x in state.items()}
-  except ValueError as error:
-    raise ValueError(f'{place} can not be read: {error}') from error
-  beside = loaded.get('metadata') if isinstance(loaded, Mapping) else None
-  metadata = dict(beside) if isinstance(beside, Mapping) else {}
+    name, arrays, metadata = '', *_read_safetensors(place, content)
+  else:
+    downloads.check(place, content)
+    loaded = _plain(pickles.load(place, content, pickled))
+    name, state = _find_state_dict(loaded, place, entry)
+    try:
+      tensors.check_total(state.values(), len(content))
+      arrays = {key: tensors.to_numpy(key, x) for key, x in state.items()}
+    except ValueError as error:
+      raise ValueError(f'{place} can not be read: {error}') from error
+    beside = loaded.get('metadata') if isinstance(loaded, Mapping) else None
+    metadata = dict(beside) if isinstance(beside, Mapping) else {}
   _check_digest(place, arrays, metadata)
-  return Checkpoint(place, digest, arrays, metadata, found)
+  digest = hashlib.sha256(content).hexdigest()
+  return Checkpoint(place, digest, arrays, metadata, name)
 
 
 def _check_digest(
   path: pathlib.Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]
 ) -> None:
   """Takes the digest that `export` saved out of the metadata, and compares."""
-  expected = metadata.pop('sha256', None)
-  if expected is None:
+  if (expected := metadata.pop('sha256', None)) is None:
     return
-  if expected != state_dicts.digest(arrays, metadata):
+  try:
+    digest = state_dicts.digest(arrays, metadata)
+  except (TypeError, ValueError, RecursionError):  # It is no JSON.
+    digest = ''
+  if expected != digest:
     raise ValueError(
       f'{path} is damaged: its SHA-256 is not the one that was saved in it. '
       'Restore it from a copy, or export the model again.'
     )
 
 
-def _check_head(path: pathlib.Path, content: bytes) -> None:
-  """Raises for what downloads leave in place of a checkpoint."""
-  head = content[:4096]
-  text = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
-  if not head:
-    raise ValueError(f'{path} is empty: download it again.')
-  if text.startswith((b'<!doctype', b'<html', b'<?xml', b'<head')):
-    drive = b'google' in text or b'drive' in text
-    raise ValueError(
-      f'{path} is a web page, not a checkpoint'
-      + (' (Google Drive asks before it gives large files)' if drive else '')
-      + ': open the link in a browser and save the file itself, or for Google '
-      'Drive use "pip install gdown; gdown FILE_ID".'
-    )
-  if text.startswith(b'version https://git-lfs'):
-    raise ValueError(
-      f'{path} is a pointer of Git LFS, not the file: run "git lfs pull".'
-    )
-  if _is_safetensors(head):
-    return
-  if said := packed.described(path, content):
-    raise ValueError(said)
-  if not head.startswith((pickles.ZIP, pickles.PICKLE)):
-    raise ValueError(
-      f'{path} begins with {head[:8]!r}: neither a file of torch.save nor '
-      'safetensors. Was it unpacked, or downloaded, incompletely?'
-    )
-
-
-def _is_safetensors(head: bytes) -> bool:
+def _is_safetensors(content: bytes) -> bool:
   """Whether a file begins with the length of a JSON header and the header."""
-  if len(head) < 9:
-    return False
-  (length,) = struct.unpack('<Q', head[:8])
-  return length <= _MOST_HEADER and head[8:9] == b'{'
+  length = int.from_bytes(content[:8], 'little')
+  return length <= _MOST_HEADER and content[8:9] == b'{'
 
 
 def _read_safetensors(
@@ -176,9 +146,17 @@ def _read_safetensors(
     raise ValueError(
       f'{path} is not a complete safetensors file ({error}): download it again.'
     ) from error
-  (length,) = struct.unpack('<Q', content[:8])
-  header = json.loads(content[8 : 8 + length])
-  arrays = {name: _array(name, entry, path) for name, entry in entries}
+  header = json.loads(content[8 : 8 + int.from_bytes(content[:8], 'little')])
+  arrays = {}
+  for name, entry in entries:
+    kind = _SAFETENSORS_TYPES.get(entry['dtype'])
+    if kind is None:
+      raise ValueError(
+        f'{name} in {path} is of type {entry["dtype"]}; read are '
+        f'{", ".join(_SAFETENSORS_TYPES)}.'
+      )
+    array = np.frombuffer(entry['data'], kind).reshape(entry['shape'])
+    arrays[name] = tensors.in_float32(array)
   metadata = header.get('__metadata__', {})
   return arrays, {name: _decoded(text) for name, text in metadata.items()}
 
@@ -191,23 +169,9 @@ def _decoded(text: str) -> Any:
     return text
 
 
-def _array(
-  name: str, entry: Mapping[str, Any], path: pathlib.Path
-) -> np.ndarray:
-  """An entry of a safetensors file; a floating one in float32."""
-  kind = _SAFETENSORS_TYPES.get(entry['dtype'])
-  if kind is None:
-    raise ValueError(
-      f'{name} in {path} is of type {entry["dtype"]}; read are '
-      f'{", ".join(_SAFETENSORS_TYPES)}.'
-    )
-  array = np.frombuffer(entry['data'], kind).reshape(entry['shape'])
-  return tensors.in_float32(array)
-
-
-def find_state_dict(
-  loaded: Any, path: pathlib.Path, entry: str = ''
-) -> tuple[str, Mapping[str, Any]]:
+def _find_state_dict(
+  loaded: Any, path: pathlib.Path, entry: str
+) -> tuple[str, dict[str, Any]]:
   """Finds the state dict in what was loaded.
 
   Args:
@@ -216,39 +180,48 @@ def find_state_dict(
     entry: name of the entry that has it; empty to look.
 
   Returns:
-    The entry's name, '' for the object itself, and the state dict.
+    The entry's name, '' for the object itself, and the tensors by name.
 
   Raises:
     ValueError: there is none, or several, or it holds what is no tensor.
   """
-  named = loaded if isinstance(loaded, Mapping) else {}
-  entries = {str(name): _plain(value) for name, value in named.items()}
+  items = loaded.items() if isinstance(loaded, Mapping) else ()
+  entries = {str(name): _plain(value) for name, value in items}
   if entry and entry not in entries:
     raise ValueError(f'{path} has no entry {entry!r}; it has {_kind(loaded)}.')
   # In a state dict itself no entry is one.
   are_states = _are_state_dicts(entries.values())
-  found = [
-    name for name, is_one in zip(entries, are_states, strict=True) if is_one
-  ]
-  if not entry and len(found) > 1:
+  states = list(itertools.compress(entries, are_states))
+  if not entry and len(states) > 1:
     raise ValueError(
-      f'{path} has several state dicts: {_names(found)}. Choose one with '
+      f'{path} has several state dicts: {_names(states)}. Choose one with '
       '--entry.'
     )
-  chosen = entry or (found[0] if found else '')
-  state = entries[chosen] if chosen else loaded
-  state_dict = _as_tensors(state)
+  name = entry or (states[0] if states else '')
+  state = entries[name] if name else loaded
+  state_dict = _tensors(state)
   if not state_dict:
     where = f'the entry {entry!r} of ' if entry else ''
     raise ValueError(
       f'{where}{path} holds {_kind(state)} and no state dict (tensors by '
       f'name).{_advice(state, entries)}'
     )
-  _check_all_tensors(state, state_dict, path)
-  for name in (chosen, *state_dict):
-    if not name.isprintable():
-      raise ValueError(f'{path} has a name that is not printed: {name!r}.')
-  return chosen, state_dict
+  lost = [
+    str(key)
+    # A module, which was read unsafely, has given all that it has.
+    for key, value in (state.items() if isinstance(state, Mapping) else ())
+    # What a module of PyTorch keeps beside its weights may be anything.
+    if not (key in state_dict or value is None or _is_extra(key))
+  ]
+  if lost:
+    raise ValueError(
+      f'{path} has, among its weights, {", ".join(lost[:4])}, which can not be '
+      'read as tensors: save the state dict with tensors alone.'
+    )
+  for text in (name, *state_dict):
+    if not text.isprintable():
+      raise ValueError(f'{path} has a name that is not printed: {text!r}.')
+  return name, state_dict
 
 
 def _plain(value: Any) -> Any:
@@ -257,47 +230,26 @@ def _plain(value: Any) -> Any:
   return value.items if is_dict else value
 
 
-def _are_state_dicts(values: Iterable[Any]) -> list[bool]:
+def _are_state_dicts(values: Collection[Any]) -> list[bool]:
   """Whether each is a state dict; an object is looked at once."""
-  values = list(values)
-  known = {
-    key: bool(_as_tensors(value))
-    for key, value in {id(value): value for value in values}.items()
-  }
+  objects = {id(value): value for value in values}
+  known = {key: bool(_tensors(value)) for key, value in objects.items()}
   return [known[id(value)] for value in values]
 
 
-def _as_tensors(value: Any) -> dict[str, Any]:
+def _tensors(value: Any) -> dict[str, Any]:
   """The tensors by name, if that is what it is; else empty."""
   if hasattr(value, 'state_dict'):  # A module, if it was read unsafely.
     value = value.state_dict()
   if not isinstance(value, Mapping):
     return {}
-  tensors = {
+  named = {
     key: item
     for key, item in value.items()
     if isinstance(key, str) and hasattr(item, 'numel')
   }
   # Weights are arrays with axes; a dict of a few numbers is a log.
-  return tensors if any(item.ndim for item in tensors.values()) else {}
-
-
-def _check_all_tensors(
-  state: Any, tensors: Mapping[str, Any], path: pathlib.Path
-) -> None:
-  """Raises for parts of a state dict that would be lost."""
-  if not isinstance(state, Mapping):  # A module.
-    return
-  lost = [
-    str(key)
-    for key, value in state.items()
-    if key not in tensors and not (value is None or _is_extra(key))
-  ]
-  if lost:
-    raise ValueError(
-      f'{path} has, among its weights, {", ".join(lost[:4])}, which can not be '
-      'read as tensors: save the state dict with tensors alone.'
-    )
+  return named if any(item.ndim for item in named.values()) else {}
 
 
 def _is_extra(key: Any) -> bool:

@@ -5,6 +5,7 @@ ours, which makes numbers, containers and tensors of what it is given. No class
 or function of PyTorch or Python comes into the hands of the pickle.
 """
 
+import dataclasses
 import re
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
@@ -122,10 +123,10 @@ def _tensor_of_type(
   dtype: Any,
   metadata: Any = None,
 ) -> Tensor:
-  made = _tensor(storage, offset, shape, strides, metadata=metadata)
   if not isinstance(dtype, np.dtype):
     raise ValueError('a tensor is of a type that is not known')
-  return Tensor(storage, offset, shape, strides, dtype, made.unreadable)
+  tensor = _tensor(storage, offset, shape, strides, metadata=metadata)
+  return dataclasses.replace(tensor, dtype=dtype)
 
 
 def _not_dense(*args: Any) -> Tensor:
@@ -152,8 +153,8 @@ def _numpy_number(kind: Any, content: Any) -> Any:
   dtype = np.dtype(kind.code)
   if len(content) != dtype.itemsize:
     raise ValueError('a number of NumPy has another length')
-  found = np.frombuffer(content, dtype)
-  return (found.byteswap() if kind.swapped else found)[0]
+  numbers = np.frombuffer(content, dtype)
+  return (numbers.byteswap() if kind.swapped else numbers)[0]
 
 
 # By the name in a pickle, that of Python 3.

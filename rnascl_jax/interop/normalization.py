@@ -1,10 +1,15 @@
 """The first layer of a published network: which one, and who says so."""
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+
+# The last part of names under which a file has mean and deviation, by prefixes
+# of the first layer or in the network itself.
+_MEANS = ('mean', 'new_mean', 'mu')
+_STDS = ('std', 'new_std', 'sigma')
 
 
 class Normalization(NamedTuple):
@@ -35,31 +40,23 @@ NORMALIZATIONS: Mapping[str, Normalization] = types.MappingProxyType(
 )
 
 
-def named(chosen: Normalization | str) -> Normalization:
-  """A normalisation, or the one of a name.
-
-  Raises:
-    ValueError: there is no such name, or the numbers are not possible.
-  """
-  if isinstance(chosen, str):
-    if chosen not in NORMALIZATIONS:
-      raise ValueError(
-        f'unknown normalisation {chosen!r}; known are '
-        f'{", ".join(NORMALIZATIONS)}.'
-      )
-    chosen = NORMALIZATIONS[chosen]
-  check(chosen)
-  return chosen
+def named(name: str) -> Normalization:
+  """The normalisation of a name in `NORMALIZATIONS`; ValueError if none has."""
+  if name not in NORMALIZATIONS:
+    raise ValueError(
+      f'unknown normalisation {name!r}; known are {", ".join(NORMALIZATIONS)}.'
+    )
+  return NORMALIZATIONS[name]
 
 
-def check(chosen: Normalization, channels: int | None = None) -> None:
+def check(normalization: Normalization, channels: int | None = None) -> None:
   """Raises ValueError for numbers that normalise no images in [0, 1].
 
   Args:
-    chosen: the normalisation.
+    normalization: mean and deviation.
     channels: of the images, None if they are not known.
   """
-  mean, std = chosen
+  mean, std = normalization
   finite = np.isfinite([*mean, *std]).all()
   if not mean or len(mean) != len(std) or not finite or min(std) <= 0:
     raise ValueError(
@@ -78,17 +75,19 @@ def check(chosen: Normalization, channels: int | None = None) -> None:
     )
 
 
+def is_part(key: str, array: np.ndarray) -> bool:
+  """Whether an array of a state dict is a mean or deviation of the inputs."""
+  return _last(key) in (*_MEANS, *_STDS) and array.size in (1, 3)
+
+
 def said(
-  means: Sequence[tuple[float, ...]],
-  stds: Sequence[tuple[float, ...]],
-  metadata: Mapping[str, Any],
+  parts: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
 ) -> Normalization | None:
   """What a file says of its normalisation.
 
   Args:
-    means: in its state dict, see `wrappers`.
-    stds: in its state dict.
-    metadata: beside it, see `pytorch.export`.
+    parts: the arrays of its state dict of which `is_part` is true.
+    metadata: beside the state dict, see `export`.
 
   Returns:
     It, or None if the file says nothing.
@@ -96,6 +95,16 @@ def said(
   Raises:
     ValueError: it says half of it, or two different things.
   """
+  means, stds = (
+    list(
+      dict.fromkeys(
+        tuple(float(number) for number in array.reshape(-1))
+        for key, array in parts.items()
+        if _last(key) in names
+      )
+    )
+    for names in (_MEANS, _STDS)
+  )
   if len(means) > 1 or len(stds) > 1:
     raise ValueError(
       f'the file says two things about the normalisation, mean {means} and '
@@ -110,6 +119,10 @@ def said(
     return Normalization(means[0], stds[0])
   mean, std = (_numbers(metadata.get(name)) for name in ('mean', 'std'))
   return Normalization(mean, std) if mean and std else None
+
+
+def _last(key: str) -> str:
+  return key.rpartition('.')[2]
 
 
 def _numbers(value: Any) -> tuple[float, ...]:

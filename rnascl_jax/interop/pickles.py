@@ -1,11 +1,10 @@
 """Reads files of `torch.save` in one of three ways, see `files`."""
 
+import importlib.util
 import io
 import pathlib
-import pickle
 import re
 import struct
-import types
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from rnascl_jax.interop import archive, tensors, unpickler
 from rnascl_jax.interop.tensors import Storage
 
 WAYS = ('safe', 'inert', 'unsafe')
-ZIP, PICKLE = b'PK\x03\x04', b'\x80'
+_ZIP, _PICKLE = b'PK\x03\x04', b'\x80'
 # What a file of PyTorch before 1.6 begins with: two numbers as pickles.
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
 _MOST_NAMED = 8
@@ -26,7 +25,7 @@ def load(path: pathlib.Path, content: bytes, pickled: str) -> Any:
 
   Args:
     path: of the file, for messages.
-    content: its bytes, which begin as `ZIP` or `PICKLE`.
+    content: its bytes.
     pickled: one of `WAYS`.
 
   Returns:
@@ -35,15 +34,20 @@ def load(path: pathlib.Path, content: bytes, pickled: str) -> Any:
     itself, its tensors on the CPU.
 
   Raises:
-    ValueError: the way is unknown, the file is damaged or TorchScript, or it
-      holds more than the way allows.
+    ValueError: the way is unknown, the file is another one, damaged or
+      TorchScript, or it holds more than the way allows.
     ImportError: in the unsafe way, PyTorch is not installed, or a library that
       the file needs.
   """
   if pickled not in WAYS:
     raise ValueError(f'pickles={pickled!r} must be one of {", ".join(WAYS)}.')
+  if not content.startswith((_ZIP, _PICKLE)):
+    raise ValueError(
+      f'{path} begins with {content[:8]!r}: neither a file of torch.save nor '
+      'safetensors. Was it unpacked, or downloaded, incompletely?'
+    )
   try:
-    records = archive.records(content) if content.startswith(ZIP) else None
+    records = archive.records(content) if content.startswith(_ZIP) else None
     if pickled != 'unsafe':
       loaded, unknown = (
         _from_pickles(content) if records is None else _from_archive(records)
@@ -76,11 +80,11 @@ def _from_archive(records: Mapping[str, memoryview]) -> tuple[Any, set[str]]:
     tensors.is_swapped(order),
   )
   stream = io.BytesIO(records['data.pkl'])
-  found = unpickler.load(stream, storages)
+  loaded = unpickler.load(stream, storages)
   if stream.read(1):
     raise ValueError('there is something behind its pickle')
   storages.check()
-  return found
+  return loaded
 
 
 def _from_pickles(content: bytes) -> tuple[Any, set[str]]:
@@ -94,26 +98,26 @@ def _from_pickles(content: bytes) -> tuple[Any, set[str]]:
   records: dict[str, memoryview] = {}
   little = 'little' if system.get('little_endian', True) else 'big'
   storages = _Storages(records, tensors.is_swapped(little))
-  found = unpickler.load(stream, storages)
+  loaded = unpickler.load(stream, storages)
   keys, _ = unpickler.load(stream)
-  if type(keys) is not list or set(map(str, keys)) != set(storages.sizes):
+  are_texts = type(keys) is list and all(type(key) is str for key in keys)
+  if not are_texts or sorted(keys) != sorted(storages.sizes):
     raise ValueError('it lists other storages than its tensors have')
-  view = memoryview(content)
+  view, begin = memoryview(content), stream.tell()
   for key in keys:
-    head = stream.read(8)
-    if len(head) < 8 or key in records:
+    if len(view) < begin + 8:
       raise ValueError('its storages end too early')
-    (count,) = struct.unpack('<q', head)
-    begin = stream.tell()
+    (count,) = struct.unpack_from('<q', view, begin)
+    begin += 8
     stop = begin + count * storages.sizes[key]
-    if not begin <= stop <= len(content):
+    if not begin <= stop <= len(view):
       raise ValueError('its storages end too early')
     records[key] = view[begin:stop]
-    stream.seek(stop)
-  if stream.read(1):
+    begin = stop
+  if begin < len(view):
     raise ValueError('there is something behind its storages')
   storages.check()
-  return found
+  return loaded
 
 
 class _Storages:
@@ -147,9 +151,9 @@ class _Storages:
     if not isinstance(dtype, np.dtype) or not is_key or not numbers:
       raise ValueError('it names a storage of other things')
     self.sizes.setdefault(key, dtype.itemsize)
-    found = Storage(self._records, key, dtype, start, count, self._swapped)
-    self._named.append(found)
-    return found
+    storage = Storage(self._records, key, dtype, start, count, self._swapped)
+    self._named.append(storage)
+    return storage
 
   def check(self) -> None:
     """Raises for a storage that is not in the file."""
@@ -166,12 +170,13 @@ def _run(path: pathlib.Path, content: bytes) -> Any:
       f'{path} can be read unsafely with PyTorch only, which is not installed: '
       'run "pip install torch".'
     ) from error
+  has_dill = importlib.util.find_spec('dill') is not None
   try:
     return torch.load(
       io.BytesIO(content),
       map_location='cpu',
       weights_only=False,
-      pickle_module=_dill_or_pickle(),
+      pickle_module=importlib.import_module('dill' if has_dill else 'pickle'),
     )
   except ImportError:
     raise
@@ -184,14 +189,6 @@ def _run(path: pathlib.Path, content: bytes) -> Any:
     raise _damaged(path, error) from error
 
 
-def _dill_or_pickle() -> types.ModuleType:
-  try:
-    import dill
-  except ImportError:
-    return pickle
-  return dill
-
-
 def listed(names: Collection[str]) -> str:
   """Names of functions and classes in a file, as they can be printed."""
   printable = sorted(re.sub(r'[^\w.<>]', '?', name)[:80] for name in names)
@@ -200,12 +197,8 @@ def listed(names: Collection[str]) -> str:
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> ValueError:
+  first_line = (str(error).splitlines() or [''])[0].rstrip('.')
   return ValueError(
     f'{path} is damaged, incomplete or not of torch.save '
-    f'({_first_line(error)}): download it again.'
+    f'({first_line or type(error).__name__}): download it again.'
   )
-
-
-def _first_line(error: Exception) -> str:
-  line = (str(error).splitlines() or [''])[0]
-  return line.rstrip('.') or type(error).__name__

@@ -7,7 +7,6 @@ asked for, and no tensor reaches beyond its storage.
 
 import dataclasses
 import math
-import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,7 +14,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-_STORAGES = {
+# Numbers by the classes of their storages.
+_STORAGES: Mapping[str, Any] = {
   'Double': np.float64,
   'Float': np.float32,
   'Half': np.float16,
@@ -35,20 +35,18 @@ _STORAGES = {
   'QUInt4x2': np.uint8,
   'QUInt2x4': np.uint8,
 }
-_STORAGE = re.compile(r'torch\.(?:cuda\.|storage\.)?(\w+)Storage')
-_TYPE = re.compile(r'torch\.(\w+)')
-_TYPES = {
-  **{np.dtype(kind).name: kind for kind in _STORAGES.values()},
-  **{
-    kind: getattr(ml_dtypes, kind)
-    for kind in (
-      'float8_e4m3fn',
-      'float8_e4m3fnuz',
-      'float8_e5m2',
-      'float8_e5m2fnuz',
-    )
-  },
-  **{kind: getattr(np, kind) for kind in ('uint16', 'uint32', 'uint64')},
+_MORE_TYPES = (
+  *('float8_e4m3fn', 'float8_e4m3fnuz', 'float8_e5m2', 'float8_e5m2fnuz'),
+  *('uint16', 'uint32', 'uint64'),
+)
+# By PyTorch's names, such as torch.FloatStorage and torch.float32.
+DTYPES: Mapping[str, np.dtype[Any]] = {
+  f'torch.{part}{name}Storage': np.dtype(kind)
+  for part in ('', 'cuda.', 'storage.')
+  for name, kind in _STORAGES.items()
+} | {
+  f'torch.{np.dtype(kind).name}': np.dtype(kind)
+  for kind in (*_STORAGES.values(), *_MORE_TYPES)
 }
 _MOST_AXES = 32
 # Of numbers that are read, for each byte of the file: tensors may share a
@@ -123,28 +121,14 @@ class Tensor:
     return math.prod(self.shape)
 
 
-def storage_type(path: str) -> np.dtype[Any] | None:
-  """The numbers of a class of storages, such as `torch.FloatStorage`."""
-  match = _STORAGE.fullmatch(path)
-  kind = _STORAGES.get(match[1]) if match else None
-  return kind and np.dtype(kind)
-
-
-def number_type(path: str) -> np.dtype[Any] | None:
-  """The numbers of a type, such as `torch.float32`."""
-  match = _TYPE.fullmatch(path)
-  kind = _TYPES.get(match[1]) if match else None
-  return kind and np.dtype(kind)
-
-
-def check_total(found: Iterable[Any], size: int) -> None:
-  """Raises for tensors that take much more memory than their file.
+def check_total(values: Iterable[Any], size: int) -> None:
+  """Raises ValueError for tensors that take much more memory than their file.
 
   Args:
-    found: tensors that are to be read.
+    values: tensors that are to be read.
     size: of the file in bytes.
   """
-  total = sum(each.numel() for each in found if isinstance(each, Tensor))
+  total = sum(value.numel() for value in values if isinstance(value, Tensor))
   if total > _MOST_NUMBERS * size:
     raise ValueError(
       f'its tensors have {total:,} numbers, more than {_MOST_NUMBERS} for each '
@@ -166,10 +150,8 @@ def to_numpy(name: str, tensor: Any) -> np.ndarray:
     return _array(name, tensor)
   tensor = tensor.detach().cpu()
   if str(tensor.layout) != 'torch.strided' or tensor.is_quantized:
-    raise ValueError(_not_dense(name, 'a sparse or quantised tensor'))
-  if tensor.is_floating_point():
-    tensor = tensor.float()
-  return tensor.numpy()
+    raise _not_dense(name, 'a sparse or quantised tensor')
+  return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
 
 def in_float32(array: np.ndarray) -> np.ndarray:
@@ -182,15 +164,16 @@ def in_float32(array: np.ndarray) -> np.ndarray:
 
 
 def _array(name: str, tensor: Tensor) -> np.ndarray:
+  """The numbers of a dense tensor; floating ones in float32."""
   if tensor.unreadable or tensor.storage is None:
-    raise ValueError(_not_dense(name, tensor.unreadable))
+    raise _not_dense(name, tensor.unreadable)
   content, dtype = tensor.storage.content(), tensor.dtype
-  steps = zip(tensor.shape, tensor.strides, strict=True)
-  last = tensor.offset + sum((length - 1) * step for length, step in steps)
-  if tensor.numel() and (last + 1) * dtype.itemsize > len(content):
-    raise ValueError(f'{name} reaches beyond its storage {tensor.storage.key}')
   if not tensor.numel():
     return in_float32(np.zeros(tensor.shape, dtype))
+  steps = zip(tensor.shape, tensor.strides, strict=True)
+  last = tensor.offset + sum((length - 1) * step for length, step in steps)
+  if (last + 1) * dtype.itemsize > len(content):
+    raise ValueError(f'{name} reaches beyond its storage {tensor.storage.key}')
   # A byte that is neither 0 nor 1 is no bool of NumPy.
   is_bool = dtype.kind == 'b'
   view: np.ndarray = np.ndarray(
@@ -215,5 +198,5 @@ def is_swapped(byteorder: str) -> bool:
   return byteorder != sys.byteorder
 
 
-def _not_dense(name: str, what: str) -> str:
-  return f'{name} is {what}: save a dense one of floating numbers.'
+def _not_dense(name: str, what: str) -> ValueError:
+  return ValueError(f'{name} is {what}: save a dense one of floating numbers.')

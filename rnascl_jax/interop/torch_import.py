@@ -67,7 +67,7 @@ def read(
   """Reads a teacher.
 
   Args:
-    path: of the file, see `pytorch.files.read`.
+    path: of the file, see `interop.files.read`.
     spec: the network, see `build.network`.
     normalization: of the inputs, or its name in `NORMALIZATIONS`; empty to take
       what the file says.
@@ -75,7 +75,7 @@ def read(
     num_classes: that it must tell apart; 0 for what the file has.
     image_size: side of its images in pixels; a ViT has as many positions.
     dataset: what it was trained on; empty for what the file says, if anything.
-    pickled: how a pickle is read, see `pytorch.files`.
+    pickled: how a pickle is read, see `interop.files`.
     entry: of the file that has the state dict; empty to find it.
     prefix: of the network's names in it; None to find it.
 
@@ -88,7 +88,12 @@ def read(
       asked for does not fit it; the message says what differs.
     ImportError: it takes PyTorch to read the file.
   """
-  given = normalizations.named(normalization) if normalization else None
+  if isinstance(normalization, str):
+    given = normalizations.named(normalization) if normalization else None
+  else:
+    given = normalization
+  if given is not None:
+    normalizations.check(given)
   build.network(spec, num_classes=1)  # An unknown one fails before the file.
   held = torch_files.read(path, pickled=pickled, entry=entry)
   classes, channels = _classes(held, num_classes), _channels(held)
@@ -267,9 +272,11 @@ def _normalization(
   """The first layer, and who says so: the user, the file, or the fallback."""
   if given is not None:
     return given, 'given'
-  found = normalizations.said(unwrapped.means, unwrapped.stds, held.metadata)
-  if found is not None:
-    return normalizations.named(found), 'the file'
+  keys = unwrapped.ignored.get('normalisation', [])
+  parts = {key: held.arrays[key] for key in keys}
+  said = normalizations.said(parts, held.metadata)
+  if said is not None:
+    return said, 'the file'
   if fallback:
     known = f'known of this teacher ({fallback})'
     return normalizations.named(fallback), known

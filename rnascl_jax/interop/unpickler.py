@@ -175,9 +175,8 @@ class _Machine:
     if type(module) is not str or type(name) is not str:
       raise ValueError('its pickle has a name that is no text')
     path = f'{_RENAMED.get(module, module)}.{name}'
-    number = tensors.storage_type(path) or tensors.number_type(path)
-    if number:
-      self.push(number)
+    if path in tensors.DTYPES:
+      self.push(tensors.DTYPES[path])
     elif path in makers.MAKERS or path in makers.NAMES:
       self.push(Known(path))
     else:

@@ -18,12 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnascl_jax.interop import state_dicts
+from rnascl_jax.interop import normalization, state_dicts
 
-# The last part of names under which mean and deviation are kept, by prefixes of
-# the first layer or in the network itself.
-_MEANS = ('mean', 'new_mean', 'mu')
-_STDS = ('std', 'new_std', 'sigma')
 # RobustBench builds it for a few models; their forward pass does not call it.
 _UNUSED = 'sub_block1'
 
@@ -34,8 +30,6 @@ class Unwrapped(NamedTuple):
   Attributes:
     arrays: by the network's own names, those that were found.
     prefix: what stood before them, '' for nothing.
-    means: [C] each, what the file says of the inputs' mean: one, if anything.
-    stds: [C] each, the same of their deviation.
     ignored: other keys that change nothing, by the reason.
     unexpected: all other keys.
     others: prefixes of further whole networks, of the same or other weights.
@@ -43,8 +37,6 @@ class Unwrapped(NamedTuple):
 
   arrays: dict[str, np.ndarray]
   prefix: str
-  means: list[tuple[float, ...]]
-  stds: list[tuple[float, ...]]
   ignored: dict[str, list[str]]
   unexpected: list[str]
   others: list[str]
@@ -88,9 +80,7 @@ def unwrap(
       ignored.setdefault(reason, []).append(key)
     else:
       unexpected.append(key)
-  said = ignored.get('normalisation', [])
-  means, stds = _values(arrays, said, _MEANS), _values(arrays, said, _STDS)
-  return Unwrapped(own, chosen, means, stds, ignored, unexpected, others)
+  return Unwrapped(own, chosen, ignored, unexpected, others)
 
 
 def _count(
@@ -119,23 +109,10 @@ def _is_copy(
 
 def _reason(key: str, array: np.ndarray, prefix: str) -> str:
   """Why a key by itself changes nothing; '' if it may change something."""
-  last = key.rpartition('.')[2]
-  if last == state_dicts.COUNTER:
+  if key.rpartition('.')[2] == state_dicts.COUNTER:
     return 'counters of batches'
-  if last in (*_MEANS, *_STDS) and array.size in (1, 3):
+  if normalization.is_part(key, array):
     return 'normalisation'
   if key.removeprefix(prefix).split('.')[0] == _UNUSED:
     return 'unused by the network'
   return ''
-
-
-def _values(
-  arrays: Mapping[str, np.ndarray], keys: list[str], names: tuple[str, ...]
-) -> list[tuple[float, ...]]:
-  """The different values that keys of such names have."""
-  found = [
-    tuple(float(x) for x in arrays[key].reshape(-1))
-    for key in keys
-    if key.rpartition('.')[2] in names
-  ]
-  return list(dict.fromkeys(found))

@@ -353,8 +353,8 @@ _WITHOUT_TORCH = """
 import pathlib, sys
 sys.modules['torch'] = None
 import numpy as np
-from rnascl_jax import pretrained
-from rnascl_jax.pytorch import export
+from rnascl_jax.interop import export
+from rnascl_jax.models import pretrained
 variables = {'params': {'fc': {'kernel': np.ones((2, 3), np.float32)}}}
 model = pretrained.Pretrained(None, None, variables, None, {'kind': 'teacher'})
 export.write(model, sys.argv[1] + '.safetensors')

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import os
 import pathlib
+import pickle
 import subprocess
 import sys
 import tarfile
@@ -170,6 +171,33 @@ def test_safetensors_are_recognised_whatever_their_name(kind, state, tmp_path):
     found.arrays,
     {key: v.float() if v.is_floating_point() else v for key, v in cast.items()},
   )
+
+
+def test_safetensors_whose_length_is_the_number_of_gzip_are_read(tmp_path):
+  header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+  content = (0x8B1F).to_bytes(8, 'little') + header.ljust(0x8B1F) + bytes(4)
+  path = tmp_path / 'model.safetensors'
+  path.write_bytes(content)
+  np.testing.assert_array_equal(files.read(path).arrays['a'], np.zeros(1))
+
+
+def test_a_digest_beside_what_is_no_json_is_wrong(state, tmp_path):
+  beside = {'sha256': 64 * '0', 'epochs': {1, 2}}
+  path = _saved(tmp_path, {'state_dict': state, 'metadata': beside})
+  with pytest.raises(ValueError, match='is damaged: its SHA-256'):
+    files.read(path)
+
+
+def test_an_older_file_lists_its_storages_by_texts(state, tmp_path):
+  path = _saved(tmp_path, state, _use_new_zipfile_serialization=False)
+  content = path.read_bytes()
+  begin = content.rindex(b'\x80\2]')
+  end = content.index(b'.', begin) + 1
+  numbers = [int(key) for key in pickle.loads(content[begin:end])]
+  changed = pickle.dumps(numbers, protocol=2)
+  path.write_bytes(content[:begin] + changed + content[end:])
+  with pytest.raises(ValueError, match='lists other storages'):
+    files.read(path)
 
 
 def test_pytorch_is_needed_to_read_unsafely_only(state, tmp_path):

@@ -37,7 +37,7 @@ class Published(NamedTuple):
     parameters: how many it has, BatchNorm's scales and shifts included.
     source: where its authors publish it.
     file: which file there; '' if none is published.
-    pickles: how its file is read, see `pytorch.files`.
+    pickles: how its file is read, see `interop.files`.
   """
 
   title: str

@@ -1,5 +1,6 @@
-"""Says which archive a file is, if a checkpoint may be inside of it."""
+"""What a download leaves in the place of a checkpoint, and what to do then."""
 
+import codecs
 import io
 import pathlib
 import shlex
@@ -7,6 +8,7 @@ import zipfile
 
 _CHECKPOINTS = ('.pt', '.pth', '.ckpt', '.bin', '.tar', '.safetensors')
 _MOST_NAMED = 4
+_WEB_PAGES = (b'<!doctype', b'<html', b'<?xml', b'<head')
 # By the first bytes of a file: what packed it, and what unpacks it.
 _PACKED = {
   b'\x1f\x8b': ('gzip', 'gunzip -k'),
@@ -18,28 +20,39 @@ _PACKED = {
 }
 
 
-def described(path: pathlib.Path, content: bytes) -> str:
-  """What a packed file is, and the command that unpacks it.
+def check(path: pathlib.Path, content: bytes) -> None:
+  """Raises ValueError for an empty file, a web page, a pointer or an archive.
 
   Args:
     path: of the file.
-    content: its bytes.
-
-  Returns:
-    A sentence; empty if it is not packed, or is a zip archive with a pickle, as
-    files of `torch.save` are, or without a checkpoint.
+    content: its bytes. A zip archive with a pickle, as files of `torch.save`
+      are, or without a checkpoint is no error here.
   """
+  text = content[:4096].removeprefix(codecs.BOM_UTF8).lstrip().lower()
+  if not content:
+    raise ValueError(f'{path} is empty: download it again.')
+  if text.startswith(_WEB_PAGES):
+    drive = b'google' in text or b'drive' in text
+    raise ValueError(
+      f'{path} is a web page, not a checkpoint'
+      + (' (Google Drive asks before it gives large files)' if drive else '')
+      + ': open the link in a browser and save the file itself, or for Google '
+      'Drive use "pip install gdown; gdown FILE_ID".'
+    )
+  if text.startswith(b'version https://git-lfs'):
+    raise ValueError(
+      f'{path} is a pointer of Git LFS, not the file: run "git lfs pull".'
+    )
   what, command = _packed(path.name, content)
-  if not what:
-    return ''
-  return (
-    f'{path} is {what}, not a checkpoint: run "{command} '
-    f'{shlex.quote(str(path))}", and name the checkpoint that was inside.'
-  )
+  if what:
+    raise ValueError(
+      f'{path} is {what}, not a checkpoint: run "{command} '
+      f'{shlex.quote(str(path))}", and name the checkpoint that was inside.'
+    )
 
 
 def _packed(name: str, content: bytes) -> tuple[str, str]:
-  """What a file is, and the command without the file; empty for others."""
+  """What an archive is, and what unpacks it; empty for another file."""
   if content.startswith(b'PK\x03\x04'):
     inside = _in_zip(content)
     return (f'a zip archive with {inside}', 'unzip') if inside else ('', '')
@@ -59,8 +72,8 @@ def _in_zip(content: bytes) -> str:
       names = file.namelist()
   except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError):
     return ''  # A damaged file, of which reading tells more.
-  if any(each.endswith('data.pkl') for each in names):
+  if any(name.endswith('data.pkl') for name in names):
     return ''
-  inside = [each for each in names if each.endswith(_CHECKPOINTS)]
+  inside = [name for name in names if name.endswith(_CHECKPOINTS)]
   more = ', ...' if len(inside) > _MOST_NAMED else ''
   return ', '.join(map(repr, inside[:_MOST_NAMED])) + more
