@@ -10,8 +10,7 @@ import sys
 import pytest
 
 from rnascl_jax.reporting import paper
-from rnascl_jax.reporting.paper import differences, rendering, sweep_results
-from rnascl_jax.reporting.paper.definition import Source
+from rnascl_jax.reporting.paper import comparison, definition, sweep_runs
 from rnascl_jax.runtime import files
 from tests import saved_sweep
 
@@ -259,13 +258,55 @@ def test_rows_of_the_sweep_are_where_its_configs_put_them():
   assert all('wrn34' not in row for row, _ in found['digits'])
 
 
-def test_rows_of_a_pair_share_all_labels_but_the_last():
-  for tables in paper.TABLES.values():
-    for table in tables.values():
-      for first, second in table.pairs:
-        labels = table.line(first).labels, table.line(second).labels
-        assert labels[0][:-1] == labels[1][:-1], table.title
-        assert labels[0][-1] != labels[1][-1]
+SAVED = {
+  'key': '4',
+  'title': 'A table',
+  'headings': ['Method', 'Objective'],
+  'columns': [['clean', 'Clean'], ['parameters', 'Params', False]],
+  'rows': [
+    {'labels': ['A', 'CE'], 'printed': '90.1', 'ours': 'a_ce/ce'},
+    {'labels': ['A', 'KL'], 'printed': '90.2*', 'ours': 'a_kl/kl'},
+    {'labels': ['B', 'KL'], 'printed': '—'},
+  ],
+  'pairs': {'a_kl/kl': ['a_ce/ce']},
+}
+
+
+def test_a_table_is_read_from_its_fields():
+  table = definition.read([SAVED], {})['4']
+
+  assert table.pairs == ((table.lines[1], table.lines[0]),)
+  assert table.lines[1].printed == ('90.2*',)
+  assert list(table.sources.values()) == list(table.lines[:2])
+
+
+@pytest.mark.parametrize(
+  ('row', 'fields', 'message'),
+  [
+    ({}, {'radius': 8}, 'radius'),
+    ({}, {'rows': []}, 'a_kl'),
+    ({}, {'pairs': {'a_kl/kl': ['a_kl/kl']}}, 'differ in the last label'),
+    ({'labels': ['B', 'CE']}, {}, 'differ in the last label'),
+    ({'labels': ['CE']}, {}, '2 labels, 1 numbers'),
+    ({'printed': '90.1 1.2'}, {}, '2 labels, 1 numbers'),
+    ({'printed': ''}, {}, '2 labels, 1 numbers'),
+    ({'printed': '9O.1'}, {}, "'9O.1'.* is no number"),
+    ({'ours': 'a_kl/kl'}, {}, 'one source'),
+    ({'printed_of': 'a_ce/ce'}, {}, 'numbers of its own'),
+    ({'print': '90.1'}, {}, 'print'),
+  ],
+  ids=str,
+)
+def test_a_table_that_is_wrong_is_refused_by_name(row, fields, message):
+  rows = [SAVED['rows'][0] | row, *SAVED['rows'][1:]]
+
+  with pytest.raises(ValueError, match=f"(?s)'A table' is no table.*{message}"):
+    definition.read([SAVED | {'rows': rows} | fields], {})
+
+
+def test_two_tables_of_one_key_are_refused():
+  with pytest.raises(ValueError, match='key is that of another'):
+    definition.read([SAVED, SAVED], {})
 
 
 def test_ours_are_mean_and_deviation_over_seeds_beside_the_papers(root):
@@ -403,9 +444,9 @@ def test_a_pair_without_common_seeds_has_no_difference(tmp_path):
   saved_sweep.write_row(tmp_path, 0, CE[0], {'ce': counts(500, 100)})
   saved_sweep.write_row(tmp_path, 1, KL[0], {'ce_kl': counts(500, 100)})
   table = paper.TABLES['digits']['7']
-  filled = rendering.fill(table, sweep_results.load(tmp_path))
+  filled = comparison.fill(table, sweep_runs.load(tmp_path))
 
-  assert not differences.section(filled)
+  assert not comparison.difference_cells(filled)
 
 
 def test_digits_say_above_the_table_that_they_do_not_compare(root):
@@ -605,11 +646,6 @@ def test_an_unknown_table_or_folder_is_the_users_to_mend(root, tmp_path):
   (tmp_path / 'empty').mkdir()
   with pytest.raises(ValueError, match='no folder seed<N>'):
     paper.write(tmp_path / 'empty')
-
-
-def test_a_source_that_a_table_lacks_is_an_error():
-  with pytest.raises(KeyError):
-    paper.TABLES['cifar10']['7'].line(Source('s3', '', 'ce', 'ce'))
 
 
 def test_the_command_prints_tables_and_needs_no_jax(root):

@@ -21,40 +21,16 @@ import os
 from collections.abc import Mapping, Sequence
 
 from rnascl_jax.reporting.paper import (
-  ablations,
-  cifar10,
-  digits,
+  comparison,
+  definition,
   drawing,
-  imagenet,
-  pages,
-  rendering,
-  studies,
-  sweep_results,
-  teachers,
+  page,
+  sweep_runs,
 )
-from rnascl_jax.reporting.paper.definition import Table
 from rnascl_jax.runtime import files, lock, paths
 
 Path = str | os.PathLike[str]
-
-_PRINTED = (
-  *cifar10.TABLES,
-  *imagenet.TABLES,
-  *ablations.TABLES,
-  *teachers.TABLES,
-)
-# By data ('cifar10' stands for all that the paper has) and by key, in order.
-TABLES: dict[str, dict[str, Table]] = {
-  'cifar10': {
-    table.key: table
-    for table in (
-      *sorted(_PRINTED, key=lambda table: int(table.key)),
-      studies.FIGURE_3,
-      studies.GAMMA,
-    )
-  },
-  'digits': {table.key: table for table in digits.TABLES},
-}
+TABLES = definition.TABLES
 
 
 def write(
@@ -90,14 +66,14 @@ def write(
   kinds = _kinds(data)
   _check(kinds, tables, TABLES)
   _check(kinds, figures, drawing.FIGURES)
-  sweep = sweep_results.load(root, seeds)
+  sweep = sweep_runs.load(root, seeds)
   folder = paths.local(output or sweep.root / 'tables', 'output')
   asked = bool(tables or figures)
   # Everything before a file: seeds that do not agree leave nothing behind.
   parts = [
-    pages.Part(
+    page.Part(
       [
-        rendering.fill(table, sweep)
+        comparison.fill(table, sweep)
         for key, table in TABLES[kind].items()
         if key in tables or not asked
       ],
@@ -112,9 +88,9 @@ def write(
     lock.remove_temporary(folder)
     for part in parts:
       drawing.save(part.drawn, folder)
-    page = pages.markdown(parts, asked=asked)
-    files.write_atomically(folder / 'tables.md', page)
-  return pages.plain(parts, folder, asked=asked)
+    text = page.markdown(parts, asked=asked)
+    files.write_atomically(folder / 'tables.md', text)
+  return page.plain(parts, folder, asked=asked)
 
 
 def _kinds(data: str) -> tuple[str, ...]:
