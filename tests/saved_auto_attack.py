@@ -94,12 +94,12 @@ def arrays(saved: Mapping, ranks: np.ndarray) -> dict[str, np.ndarray]:
   """
   places = ranks[: saved['images']].argsort().argsort()
   key = saved['attack']
-  found = {f'correct/{key}': places < saved['correct']}
+  saved_arrays = {f'correct/{key}': places < saved['correct']}
   if 'members' in saved:
     robust = np.asarray([member['robust'] for member in saved['members']])
     survived = (places[:, None] < robust[None, :]).sum(1)
     is_broken = (places < saved['members'][0]['attacked']) & (
       survived < len(robust)
     )
-    found[f'broken_by/{key}'] = np.where(is_broken, survived, -1)
-  return found
+    saved_arrays[f'broken_by/{key}'] = np.where(is_broken, survived, -1)
+  return saved_arrays

@@ -106,33 +106,34 @@ class AttackResult(NamedTuple):
   Attributes:
     attack: its key, 'clean' for no attack.
     label: what a reader sees, 'PGD-20'.
-    epsilon: radius in pixels of [0, 1]; 0 for 'clean'.
-    steps: number of steps, None where it has none.
-    step_size: in pixels of [0, 1], None where it has none.
     images: how many images were attacked, at least 1: the first of the split.
     correct: how many of them were classified correctly.
+    epsilon: radius in pixels of [0, 1]; 0 for 'clean'.
     norm: the norm that the radius is measured in.
+    steps: number of steps, None where it has none.
+    step_size: in pixels of [0, 1], None where it has none.
     rejected: images the attack claimed that were not confirmed in float32.
     adversarial: file of the adversarial images, relative to the workdir; None
       where they were not saved.
     num_classes: K, None if unknown.
     members: the attacks of AutoAttack in their order; empty for any other.
-    warnings: reasons to doubt this result.
+    right: which images were classified correctly, [images] bool; None where
+      that was not saved, or does not add up to `correct`.
   """
 
   attack: str
   label: str
-  epsilon: float
-  steps: int | None
-  step_size: float | None
   images: int
   correct: int
+  epsilon: float = 0.0
   norm: str = LINF
+  steps: int | None = None
+  step_size: float | None = None
   rejected: int = 0
   adversarial: str | None = None
   num_classes: int | None = None
   members: tuple[MemberResult, ...] = ()
-  warnings: tuple[AttackWarning, ...] = ()
+  right: np.ndarray | None = None
 
   @property
   def accuracy(self) -> float:
@@ -162,6 +163,20 @@ class AttackResult(NamedTuple):
       self._settings == other._settings
       and self.same_ball(other)
       and math.isclose(*step_sizes, abs_tol=_EQUAL)
+    )
+
+  def on_first(self, images: int) -> 'AttackResult | None':
+    """The result on the first images only; None where that was not saved.
+
+    It has no members, as their counts are of all images.
+    """
+    if self.images == images:
+      return self
+    if self.right is None or self.images < images:
+      return None
+    right = self.right[:images]
+    return self._replace(
+      images=images, correct=int(right.sum()), members=(), right=right
     )
 
   @property
@@ -195,77 +210,40 @@ class ModelEvaluation:
   Attributes:
     model: the model's key, 'rnas_cl'.
     label: what a reader sees.
+    attacks: the result of each attack.
+    curves: one per attack that was run at several epsilons.
+    warnings: every reason to doubt the model or an attack on it, each once.
     kind: 'student' or 'teacher'.
     dataset: name of the data set.
     parameters: number of trained parameters, None if unknown.
     macs: multiply-accumulates of one image, None if unknown.
     seconds: time of training, None if unknown.
     order: position of the row; of one with a base, among these.
-    attacks: the result of each attack.
-    curves: one per attack that was run at several epsilons.
-    correct: by attack key, which images are right, [images] bool; may be empty.
-    own_warnings: reasons to doubt any attack on this model.
     base: key of the student that it was before its adversarial fine-tuning, ''
       for a model that was trained from scratch.
   """
 
   model: str
   label: str
-  kind: str
-  dataset: str
-  parameters: int | None
-  macs: int | None
-  seconds: float | None
-  order: int
   attacks: tuple[AttackResult, ...]
   curves: tuple[Curve, ...]
-  correct: Arrays
-  own_warnings: tuple[AttackWarning, ...]
-  base: str
+  warnings: tuple[AttackWarning, ...]
+  kind: str = 'student'
+  dataset: str = ''
+  parameters: int | None = None
+  macs: int | None = None
+  seconds: float | None = None
+  order: int = 1_000
+  base: str = ''
 
   @property
   def images(self) -> int:
     """The most images that an attack was run on."""
     return max((a.images for a in self.attacks), default=0)
 
-  @property
-  def warnings(self) -> tuple[AttackWarning, ...]:
-    """Every reason to doubt the model or an attack on it, each once."""
-    of_attacks = [w for a in self.attacks for w in a.warnings]
-    return tuple(dict.fromkeys([*self.own_warnings, *of_attacks]))
-
   def under(self, attack: str | None) -> AttackResult | None:
     """The first result of an attack, None where it was not run."""
     return next((a for a in self.attacks if a.attack == attack), None)
-
-  def per_image(self, result: AttackResult) -> np.ndarray | None:
-    """[images] bool of a result; None unless it adds up to its count."""
-    correct = self.correct.get(result.attack)
-    if correct is None or correct.shape != (result.images,):
-      return None
-    return correct if int(correct.sum()) == result.correct else None
-
-  def on_first(self, result: AttackResult, images: int) -> AttackResult | None:
-    """A result on the first images only; None where that was not saved.
-
-    It has no members, as their counts are of all images.
-    """
-    if result.images == images:
-      return result
-    correct = self.per_image(result)
-    if correct is None or len(correct) < images:
-      return None
-    return result._replace(
-      images=images, correct=int(correct[:images].sum()), members=()
-    )
-
-  def on_same(
-    self, first: AttackResult, second: AttackResult
-  ) -> tuple[AttackResult, AttackResult] | None:
-    """Two results on the images both attacked; None where not saved."""
-    images = min(first.images, second.images)
-    pair = self.on_first(first, images), self.on_first(second, images)
-    return None if pair[0] is None or pair[1] is None else (pair[0], pair[1])
 
 
 class AutoAttacked(NamedTuple):
@@ -320,14 +298,12 @@ class StageMetrics(NamedTuple):
     model: key of what was trained, which picks its label and its colour.
     records: lines of metrics.jsonl, in order of steps.
     summary: stage.json; empty while the stage is not complete.
-    regime: the adversarial training method, '' if unknown.
   """
 
   group: str
   model: str
   records: tuple[Json, ...]
   summary: Json
-  regime: str
 
   def series(
     self, metric: str, split: str | None = None
@@ -452,6 +428,13 @@ class Run:
       return None
     return statistics.rank_correlation(scored.scores, counts)
 
+  def regime(self, model: str, group: str = 'adversarial') -> str:
+    """The method that a stage trained with, '' if the run does not say."""
+    section = self.config.get(model if group == 'teacher' else group) or {}
+    if group == 'adversarial':
+      section = section.get('students', {}).get(model, {})
+    return section.get('regime', {}).get('name', '')
+
   def evaluation(self, model: str) -> ModelEvaluation | None:
     """The evaluation of a model, None where it was not evaluated."""
     return next((e for e in self.evaluations if e.model == model), None)
@@ -524,7 +507,7 @@ def load(workdir: str | os.PathLike[str]) -> Run:
     evaluations=read_evaluations(root),
     config=config,
     provenance=read_json(root / 'provenance.json') or {},
-    stages=_stages(root, config),
+    stages=_stages(root),
     architecture=_architecture(root),
     history=_read_arrays(root / 'search' / 'history.npz', *_HISTORY),
     attention=_read_arrays(
@@ -583,30 +566,26 @@ def _label(model: str) -> str:
 
 
 def _evaluation(saved: Json, arrays: Arrays) -> ModelEvaluation:
-  prefix = 'correct/'
-  model = saved['model']
+  fields = [field.name for field in dataclasses.fields(ModelEvaluation)]
+  attacks, curves = saved.get('attacks', ()), saved.get('curves', ())
+  warnings = [w for record in (saved, *attacks) for w in _warnings(record)]
   return ModelEvaluation(
-    model=model,
-    label=saved.get('label') or _label(model),
-    kind=saved.get('kind', 'student'),
-    dataset=saved.get('dataset', ''),
-    parameters=saved.get('parameters'),
-    macs=saved.get('macs'),
-    seconds=saved.get('seconds'),
-    order=saved.get('order', 1_000),
-    attacks=tuple(_attack(a) for a in saved.get('attacks', ())),
-    curves=tuple(_curve(c) for c in saved.get('curves', ()) if c['points']),
-    correct={
-      name.removeprefix(prefix): value.astype(bool)
-      for name, value in arrays.items()
-      if name.startswith(prefix)
-    },
-    own_warnings=_warnings(saved),
-    base=saved.get('base', ''),
+    **_present(saved, fields)
+    | {
+      'label': saved.get('label') or _label(saved['model']),
+      'attacks': tuple(_attack(a, arrays) for a in attacks),
+      'curves': tuple(_curve(c) for c in curves if c['points']),
+      'warnings': tuple(dict.fromkeys(warnings)),
+    }
   )
 
 
-def _attack(saved: Json) -> AttackResult:
+def _present(saved: Json, names: Sequence[str]) -> Json:
+  """The entries of these names that are there and not null."""
+  return {name: saved[name] for name in names if saved.get(name) is not None}
+
+
+def _attack(saved: Json, arrays: Arrays) -> AttackResult:
   """One record of `attacks`; a ValueError if a count is impossible."""
   images, correct = saved['images'], saved.get('correct')
   if correct is None:
@@ -616,20 +595,16 @@ def _attack(saved: Json) -> AttackResult:
       f'correct={correct} of images={images} for attack '
       f'{saved["attack"]!r}; must be a count of at least one image'
     )
+  right = arrays.get(f'correct/{saved["attack"]}', np.empty(0)).astype(bool)
+  is_known = right.shape == (images,) and right.sum() == correct
   return AttackResult(
-    attack=saved['attack'],
-    label=saved.get('label') or saved['attack'],
-    epsilon=saved.get('epsilon') or 0.0,
-    steps=saved.get('steps'),
-    step_size=saved.get('step_size'),
-    images=images,
-    correct=correct,
-    norm=saved.get('norm') or LINF,
-    rejected=saved.get('rejected') or 0,
-    adversarial=saved.get('adversarial'),
-    num_classes=saved.get('num_classes'),
-    members=tuple(_member(m, images) for m in saved.get('members') or ()),
-    warnings=_warnings(saved),
+    **_present(saved, AttackResult._fields)
+    | {
+      'label': saved.get('label') or saved['attack'],
+      'correct': correct,
+      'members': tuple(_member(m, images) for m in saved.get('members') or ()),
+      'right': right if is_known else None,
+    }
   )
 
 
@@ -643,10 +618,10 @@ def _member(saved: Json, images: int) -> MemberResult:
   return member
 
 
-def _warnings(saved: Json) -> tuple[AttackWarning, ...]:
+def _warnings(saved: Json) -> list[AttackWarning]:
   """The `warnings` of a record or of a whole file, if it has any."""
   records: Sequence[Json] = saved.get('warnings') or ()
-  return tuple(AttackWarning(r['kind'], r['message']) for r in records)
+  return [AttackWarning(r['kind'], r['message']) for r in records]
 
 
 def _curve(saved: Json) -> Curve:
@@ -659,9 +634,6 @@ def _curve(saved: Json) -> Curve:
 
 def read_layer_scores(path: pathlib.Path) -> TeacherScores | None:
   """Reads evaluation/robustness.json.
-
-  Args:
-    path: of the file.
 
   Returns:
     The scores; None where there are none, or only those of a former version,
@@ -699,7 +671,7 @@ def _architecture(root: pathlib.Path) -> Json | None:
   return {**saved, 'tutors': []}
 
 
-def _stages(root: pathlib.Path, config: Json) -> tuple[StageMetrics, ...]:
+def _stages(root: pathlib.Path) -> tuple[StageMetrics, ...]:
   """Finds metrics.jsonl of teachers, of the search, and of every student."""
   folders = [('teacher', root / model) for model in _TEACHERS]
   folders.append(('search', root / 'search'))
@@ -716,19 +688,10 @@ def _stages(root: pathlib.Path, config: Json) -> tuple[StageMetrics, ...]:
       folder.name,
       _records(folder / 'metrics.jsonl'),
       read_json(folder / 'stage.json') or {},
-      _regime(config, group, folder.name),
     )
     for group, folder in folders
   ]
   return tuple(stage for stage in stages if stage.records)
-
-
-def _regime(config: Json, group: str, model: str) -> str:
-  """The method that a stage trained with, '' if the run does not say."""
-  section = config.get(model if group == 'teacher' else group) or {}
-  if group == 'adversarial':
-    section = section.get('students', {}).get(model, {})
-  return section.get('regime', {}).get('name', '')
 
 
 def _records(path: pathlib.Path) -> tuple[Json, ...]:

@@ -100,16 +100,6 @@ def fewer_notes(run: Run) -> list[str]:
   return list(dict.fromkeys(notes))
 
 
-def percent(share: float) -> str:
-  """'43.7 %'."""
-  return f'{100 * share:.1f} %'
-
-
-def points(difference: float) -> str:
-  """'+6.8', '-0.8', '0.0' of a difference in points; never '-0.0'."""
-  return f'{difference:+z.1f}'.replace('+0.0', '0.0')
-
-
 def count(number: int | None) -> str:
   """'6,512' below a million, '2.96M' from there on, a dash for None."""
   if number is None:

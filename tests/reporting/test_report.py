@@ -1,11 +1,10 @@
 import json
 import re
 
-import numpy as np
 import pytest
 from scipy import stats
 
-from rnascl_jax.reporting import figures, report, results, statistics, tables
+from rnascl_jax.reporting import figures, report, results, tables
 from rnascl_jax.reporting.report import (
   comparison,
   model_table,
@@ -95,31 +94,6 @@ def test_the_terminal_table_is_the_same_table_in_aligned_columns(workdir):
   assert lines[0].index('AutoAttack') > lines[1].index('CW-20')
   ends = {len(line) for line in lines[1:9]}
   assert len(ends) == 1 and max(map(len, lines)) <= max(*ends, 72)
-
-
-@pytest.mark.parametrize(
-  ('correct', 'images'), [(0, 10), (10, 10), (226, 517), (1, 10_000)]
-)
-def test_wilson_interval_equals_scipy(correct, images):
-  expected = stats.binomtest(correct, images).proportion_ci(method='wilson')
-  np.testing.assert_allclose(
-    statistics.wilson(correct, images), expected, atol=1e-12
-  )
-
-
-@pytest.mark.parametrize(
-  'pair', [(0, 0), (3, 3), (12, 3), (0, 40), (2000, 1900)]
-)
-def test_mcnemar_is_the_exact_sign_test(pair):
-  expected = stats.binomtest(pair[0], sum(pair)).pvalue if sum(pair) else 1.0
-  # lgamma of 4000 loses a few digits to cancellation.
-  np.testing.assert_allclose(statistics.mcnemar(*pair), expected, rtol=1e-9)
-
-
-def test_newcombe_interval_is_the_published_one():
-  # Newcombe, Statistics in Medicine 1998, table II (a): 56/70 against 48/80.
-  low, high = statistics.newcombe(56, 70, 48, 80)
-  np.testing.assert_allclose([low, high], [0.0524, 0.3339], atol=5e-5)
 
 
 def test_report_holds_table_sentences_architecture_and_figures(workdir):

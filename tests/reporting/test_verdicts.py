@@ -1,6 +1,5 @@
 """What the report says the numbers of a run show: its table and verdicts."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -68,13 +67,13 @@ def test_a_distinct_gain_is_said_and_turns_round_with_the_numbers(workdir):
     ['43.7', '15.5', '+28.2', interval, '146 : 0', p_value, 'first']
   )
   assert rows['Clean'][2:3] + rows['Clean'][4:] == (
-    ['0.0', '0 : 0', '1', 'no difference']
+    ['+0.0', '0 : 0', '1', 'no difference']
   )
   assert _said(workdir, f'{gain} better.')
   _replace(workdir, 'rnas_cl', 60)
   row = _rows(workdir, STUDENT, BASELINE)[PGD]
   assert row[2] == '-3.9' and row[4:] == ['0 : 20', '1.9e-06', 'second']
-  assert _said(workdir, f'{gain} less.')
+  assert _said(workdir, f'{gain} less well.')
 
 
 def test_a_gain_that_may_be_chance_is_not_called_one(workdir):
@@ -85,18 +84,19 @@ def test_a_gain_that_may_be_chance_is_not_called_one(workdir):
 
 
 def test_discordant_images_decide_when_they_are_saved(workdir):
-  rng = np.random.default_rng(0)
-  run = results.load(workdir)
-  first, second = run.evaluation('rnas_cl'), run.evaluation('ce_kl')
-  nested = comparison.compare(first, second, 'pgd20')
-  assert nested.only == (35, 0)
-  shuffled = dict(first.correct, pgd20=rng.permutation(first.correct['pgd20']))
-  first = dataclasses.replace(first, correct=shuffled)
-  compared = comparison.compare(first, second, 'pgd20')
-  ours, theirs = shuffled['pgd20'], second.correct['pgd20']
-  assert compared.only == (np.sum(ours & ~theirs), np.sum(theirs & ~ours))
-  assert compared.only[0] - compared.only[1] == 35
-  assert compared.p_value > nested.p_value
+  sides = STUDENT, 'CE + KL student'
+  assert _rows(workdir, *sides)[PGD][4] == '35 : 0'
+  path = workdir / 'evaluation' / 'rnas_cl.npz'
+  with np.load(path) as saved:
+    arrays = dict(saved)
+  ours = np.random.default_rng(0).permutation(arrays['correct/pgd20'])
+  np.savez(path, **arrays | {'correct/pgd20': ours})
+  theirs = results.load(workdir).evaluation('ce_kl').under('pgd20').right
+  only = np.sum(ours & ~theirs), np.sum(theirs & ~ours)
+  p_value = stats.binomtest(only[0], sum(only)).pvalue
+  assert only[0] - only[1] == 35 and p_value > 1e-3
+  row = _rows(workdir, *sides)[PGD]
+  assert row[4:6] == [f'{only[0]} : {only[1]}', f'{p_value:.2g}']
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_students_are_compared_under_autoattack_on_the_same_images(workdir):
   saved_run.write_auto_attack(workdir, 'ce', more, images=517)
   run = results.load(workdir)
   ours, theirs = (
-    run.evaluation(model).correct['autoattack'][:64]
+    run.evaluation(model).under('autoattack').right[:64]
     for model in ('rnas_cl', 'ce')
   )
   assert theirs.sum() != round(70 / 517 * 64)
@@ -142,6 +142,16 @@ def test_students_are_compared_under_autoattack_on_the_same_images(workdir):
   assert row[4] == f'{np.sum(ours & ~theirs)} : 0'
   saved_run.write_auto_attack(workdir, 'ce', more, images=517, per_image=False)
   assert list(_rows(workdir, STUDENT, BASELINE)) == ['Clean', PGD]
+
+
+def test_without_pgd_students_are_compared_under_autoattack(workdir):
+  for model in ('rnas_cl', 'ce'):
+    path = workdir / 'evaluation' / f'{model}.json'
+    saved = json.loads(path.read_text())
+    saved['attacks'] = [a for a in saved['attacks'] if a['label'] != 'PGD-20']
+    path.write_text(json.dumps(saved))
+  rows = _rows(workdir, STUDENT, BASELINE)
+  assert list(rows) == ['Clean', f'AutoAttack, {FEW}']
 
 
 def test_what_pgd_overestimates_is_counted_on_the_same_images(workdir):
@@ -208,6 +218,22 @@ def test_students_on_the_floor_are_not_told_apart(workdir):
   assert _said(workdir, floor)
   saved_run.write_fine_tuned(workdir)
   assert _said(workdir, floor)
+
+
+def test_the_strongest_attack_is_found_on_the_same_images(workdir, monkeypatch):
+  # The first images are easy: AutoAttack leaves 90.6 % of them, more than any
+  # attack leaves of all images, though every other one leaves all of them.
+  monkeypatch.setattr(saved_run, 'RANKS', np.arange(saved_run.IMAGES))
+  saved_run.write_auto_attack(workdir, 'rnas_cl', (64, 60, 58, 58, 58))
+  few, every = _said(workdir, f'{STUDENT} is robust on at most')
+  assert '90.6 %' in few and 'of the first 64 of 517 test images' in few
+  assert 'AutoAttack leaves no more' in few
+  assert '42.7 %' in every and 'all 517 test images: CW-20 leaves no' in every
+  # Without results per image nothing else is known of these images.
+  saved_run.write_auto_attack(
+    workdir, 'rnas_cl', (64, 1, 1, 1, 1), per_image=False
+  )
+  assert _said(workdir, f'{STUDENT} is robust on at most') == [every]
 
 
 def test_one_seed_is_never_passed_off_as_more(workdir):

@@ -56,7 +56,7 @@ _CURVES = {
 def training_curves(run: Run) -> Figure | None:
   """Loss and accuracy of every stage over epochs, one column per stage."""
   groups = [g for g in _TITLES if any(s.group == g for s in run.stages)]
-  rows = [r for r in _ROWS if any(_has(s, r[0]) for s in run.stages)]
+  rows = [r for r in _ROWS if any(_has(run, s, r[0]) for s in run.stages)]
   if not groups or not rows:
     return None
   looks = style.looks(run.models)
@@ -73,11 +73,11 @@ def training_curves(run: Run) -> Figure | None:
   for column, group in zip(panels.T, groups, strict=True):
     stages = [s for s in run.stages if s.group == group]
     for axes, (metric, label, share) in zip(column, rows, strict=True):
-      if not any(_has(s, metric) for s in stages):
+      if not any(_has(run, s, metric) for s in stages):
         axes.remove()
         continue
       for stage in stages:
-        _draw(axes, stage, looks[stage.model], metric, 100.0 if share else 1.0)
+        _draw(axes, run, stage, metric, 100.0 if share else 1.0)
       style.epochs(axes)
       axes.grid(True, axis='y')
       axes.set_xlim(left=0)
@@ -90,25 +90,26 @@ def training_curves(run: Run) -> Figure | None:
 
 
 def _series(
-  stage: StageMetrics, metric: str, split: str
+  run: Run, stage: StageMetrics, metric: str, split: str
 ) -> tuple[np.ndarray, np.ndarray]:
   """Epochs and values of a row's metric, wherever the stage has them."""
-  if split == 'train' and stage.regime in _ON_ATTACKED:
+  if split == 'train' and run.regime(stage.model, stage.group) in _ON_ATTACKED:
     metric = _TRAINED_ON_ATTACKED.get(metric, metric)
   return stage.series(metric, split)
 
 
-def _has(stage: StageMetrics, metric: str) -> bool:
+def _has(run: Run, stage: StageMetrics, metric: str) -> bool:
   splits = ('train', 'validation')
-  return any(len(_series(stage, metric, split)[0]) for split in splits)
+  return any(len(_series(run, stage, metric, split)[0]) for split in splits)
 
 
 def _draw(
-  axes: Axes, stage: StageMetrics, look: style.Look, metric: str, scale: float
+  axes: Axes, run: Run, stage: StageMetrics, metric: str, scale: float
 ) -> None:
   """A thin line of training and a thick one of validation."""
+  look = style.looks(run.models)[stage.model]
   for split, width, alpha in (('train', 0.9, 0.6), ('validation', 2.0, 1.0)):
-    epochs, values = _series(stage, metric, split)
+    epochs, values = _series(run, stage, metric, split)
     is_point = split == 'validation' and len(epochs) == 1
     axes.plot(
       epochs,

@@ -66,10 +66,7 @@ CAPTIONS = {
 
 
 def table(workdir: Path) -> str:
-  """The results as a Markdown table, with its notes below.
-
-  Args:
-    workdir: the run's directory.
+  """The results of a run's directory as a Markdown table, its notes below.
 
   Returns:
     A row per evaluated model in the order of its `order`, a column per attack.
@@ -81,17 +78,7 @@ def table(workdir: Path) -> str:
 
 
 def terminal_table(workdir: Path) -> str:
-  """The same table as aligned plain text, for a console, and AutoAttack's.
-
-  Args:
-    workdir: the run's directory.
-
-  Returns:
-    Lines without a trailing newline.
-
-  Raises:
-    ValueError: a file of the run is broken.
-  """
+  """The same table as aligned plain text, for a console, and AutoAttack's."""
   run = results.load(workdir)
   if not run.evaluations:
     return _EMPTY
@@ -116,25 +103,21 @@ def write(workdir: Path) -> pathlib.Path:
   """
   folder = paths.local(workdir, 'workdir')
   with lock.hold(folder):
-    return _write(folder)
-
-
-def _write(workdir: pathlib.Path) -> pathlib.Path:
-  drawn = figures.draw(workdir)
-  run = results.load(workdir)
-  sections = [
-    f'# RNAS-CL on {run.dataset or "an unnamed data set"}',
-    run_facts.section(run),
-    f'## Results\n\n{_table(run)}',
-    auto_attack.section(run),
-    _comparisons(run),
-    _architecture(run),
-    teacher_layers.section(run),
-    _pictures(drawn, run.workdir),
-    run_facts.footer(run),
-  ]
-  path = run.workdir / 'report.md'
-  files.write_atomically(path, '\n\n'.join(filter(None, sections)) + '\n')
+    drawn = figures.draw(folder)
+    run = results.load(folder)
+    sections = [
+      f'# RNAS-CL on {run.dataset or "an unnamed data set"}',
+      run_facts.section(run),
+      f'## Results\n\n{_table(run)}',
+      auto_attack.section(run),
+      _comparisons(run),
+      _architecture(run),
+      teacher_layers.section(run),
+      _pictures(drawn, folder),
+      run_facts.footer(run),
+    ]
+    path = folder / 'report.md'
+    files.write_atomically(path, '\n\n'.join(filter(None, sections)) + '\n')
   return path
 
 
@@ -181,24 +164,23 @@ def _architecture(run: Run) -> str:
     if saved.get(key) is not None
   ]
   space = saved.get('space')
-  source = f'Search space `{space}`. ' if isinstance(space, str) else ''
-  cost = f'{", ".join(sizes)}. ' if sizes else ''
-  rows = tables.markdown(model_table.architecture(saved), left=5)
-  tutors = (
+  texts = [
+    f'Search space `{space}`.' if isinstance(space, str) else '',
+    f'{", ".join(sizes)}.' if sizes else '',
     'A tutor is the teacher layer, its index in brackets, whose attention maps '
     'a student layer was taught.'
     if saved['tutors']
-    else 'No tutors were searched (config.search.gamma is 0).'
-  )
-  return f'## The architecture found\n\n{source}{cost}{tutors}\n\n{rows}'
+    else 'No tutors were searched (config.search.gamma is 0).',
+  ]
+  rows = tables.markdown(model_table.architecture(saved), left=5)
+  about = ' '.join(filter(None, texts))
+  return f'## The architecture found\n\n{about}\n\n{rows}'
 
 
-def _pictures(drawn: tuple[pathlib.Path, ...], workdir: pathlib.Path) -> str:
-  if not drawn:
-    return ''
-  parts = ['## Figures']
-  for path in drawn:
-    caption = CAPTIONS[path.stem]
-    link = path.relative_to(workdir).as_posix()
-    parts.append(f'![{path.stem}]({link})\n\n*{caption}*')
-  return '\n\n'.join(parts)
+def _pictures(drawn: Sequence[pathlib.Path], workdir: pathlib.Path) -> str:
+  parts = [
+    f'![{path.stem}]({path.relative_to(workdir).as_posix()})\n\n'
+    f'*{CAPTIONS[path.stem]}*'
+    for path in drawn
+  ]
+  return '\n\n'.join(['## Figures', *parts]) if parts else ''

@@ -37,20 +37,18 @@ _BLACK_BOX_SHARE = 500
 def findings(run: Run) -> list[str]:
   """Every sign of gradient masking, or that the checks found none.
 
-  Args:
-    run: the saved results.
-
   Returns:
     Sentences; empty where there is nothing to check.
   """
   pairs = [
-    (e, *same)
+    (e, weak, strong)
     for e in run.evaluations
     for weaker in e.attacks
     for stronger in e.attacks
     if _is_weaker(weaker, stronger)
-    and not _known_by_image(e, weaker, stronger)
-    and (same := e.on_same(weaker, stronger)) is not None
+    and not any(other is weaker for other, _ in _others(e, stronger))
+    and (weak := weaker.on_first(min(weaker.images, stronger.images)))
+    and (strong := stronger.on_first(min(weaker.images, stronger.images)))
   ]
   curves = [(e, c) for e in run.evaluations for c in e.curves]
   attacked = [a for group in run.auto_attacked() for a in group]
@@ -135,43 +133,39 @@ def _rising(model: ModelEvaluation, curve: Curve, dataset: str) -> str:
 def _others(
   model: ModelEvaluation, ensemble: AttackResult
 ) -> list[tuple[AttackResult, np.ndarray]]:
-  """Other attacks with the same radius, on at least the same images."""
+  """Other attacks with the same radius, and what they left of the same images.
+
+  They are those that AutoAttack is compared with image by image.
+  """
+  if not ensemble.members or ensemble.right is None:
+    return []
   return [
-    (result, right[: ensemble.images])
+    (result, result.right[: ensemble.images])
     for result in model.attacks
     if result.attack != ensemble.attack
     and result.same_ball(ensemble)
-    and (right := model.per_image(result)) is not None
-    and len(right) >= ensemble.images
+    and result.right is not None
+    and result.images >= ensemble.images
   ]
-
-
-def _known_by_image(
-  model: ModelEvaluation, other: AttackResult, ensemble: AttackResult
-) -> bool:
-  """Whether `_escaped` compares AutoAttack with another attack by image."""
-  if not ensemble.members or model.per_image(ensemble) is None:
-    return False
-  return any(result is other for result, _ in _others(model, ensemble))
 
 
 def _escaped(model: ModelEvaluation, ensemble: AttackResult, run: Run) -> str:
   """Images that AutoAttack left right though another attack broke them."""
-  left = model.per_image(ensemble)
-  if left is None:
+  if ensemble.right is None:
     return ''
-  others = _others(model, ensemble)
-  broke = {o.label: int(np.sum(left & ~right)) for o, right in others}
-  named = [f'{label} {count}' for label, count in broke.items() if count]
+  every, named = ensemble.right, []
+  for other, right in _others(model, ensemble):
+    count = int(np.sum(ensemble.right & ~right))
+    named += [f'{other.label} {count}'] * (count > 0)
+    every = every & right
   if not named:
     return ''
-  every = np.logical_and.reduce([left, *(right for _, right in others)])
   return (
     f'{model.label}: of {results.which_images(ensemble, run.images)}, '
-    f'{ensemble.label} left {int(left.sum() - every.sum())} right that another '
-    f'attack with the same ε broke ({", ".join(named)}): it was too weak on '
-    'this model, or random draws decide. Under all attacks together at most '
-    f'{100 * every.mean():.1f} % of these images are robust, not '
+    f'{ensemble.label} left {ensemble.correct - int(every.sum())} right that '
+    f'another attack with the same ε broke ({", ".join(named)}): it was too '
+    'weak on this model, or random draws decide. Under all attacks together at '
+    f'most {100 * every.mean():.1f} % of these images are robust, not '
     f'{100 * ensemble.accuracy:.1f} %.'
   )
 

@@ -11,33 +11,30 @@ _HEADINGS = (
   'Attack',
   'Attacked',
   'Broken',
-  'Accuracy after it (%)',
+  'Accuracy (%)',
   'Seconds',
-  'Forward passes',
-  'Backward passes',
+  'Forward',
+  'Backward',
 )
 _HOW = (
   'An attack sees the images that those before it left right, and an image is '
   'robust if none broke it. Row "none": without an attack, and the images that '
-  'are wrong then. Passes through the network of all images together: an '
-  'attack on an image ends when it is broken. Seconds include compilation.'
+  'are wrong then. Accuracy: after the attack. Forward, Backward: passes '
+  'through the network of all images together; an attack on an image ends when '
+  'it is broken. Seconds include compilation.'
 )
 
 
 def section(run: Run) -> str:
   """The section of report.md; '' where no AutoAttack was run."""
-  groups = run.auto_attacked()
-  if not groups:
-    return ''
   parts = ['## AutoAttack: which attack broke how many']
-  for group in groups:
-    parts.append(f'{_title(run, group)}. {_HOW} {_left_out(group)}'.strip())
-    parts.append(tables.markdown(cells(group), left=2))
-  return '\n\n'.join(parts)
+  for group in run.auto_attacked():
+    parts += [_about(run, group), tables.markdown(cells(group), left=2)]
+  return '\n\n'.join(parts) if len(parts) > 1 else ''
 
 
 def plain(run: Run, width: int) -> list[str]:
-  """Lines for a console: the accuracy after each attack.
+  """The same tables for a console, and how many warnings there are.
 
   Args:
     run: the saved results.
@@ -48,19 +45,12 @@ def plain(run: Run, width: int) -> list[str]:
   """
   lines = []
   for group in run.auto_attacked():
-    text = (
-      f'{_title(run, group)}: accuracy in % after each attack (of the images '
-      f'left by those before it, how many it broke). {_left_out(group)}'
-    )
-    lines += ['', textwrap.fill(text.strip(), width), '']
-    lines.append(tables.plain(compact(group)))
+    lines += ['', textwrap.fill(_about(run, group), width), '']
+    lines.append(tables.plain(cells(group)))
   number = len({w for e in run.evaluations for w in e.warnings})
   if number:
-    plural = 's' * (number > 1)
-    lines += [
-      '',
-      f'{number} warning{plural} about models and attacks: see report.md.',
-    ]
+    warnings = '1 warning' if number == 1 else f'{number} warnings'
+    lines += ['', f'{warnings} about models and attacks: see report.md.']
   return lines
 
 
@@ -78,7 +68,7 @@ def cells(group: Sequence[AutoAttacked]) -> list[list[str]]:
     right = result.members[0].attacked
     wrong = [f'{result.images:,}', f'{result.images - right:,}']
     none = [*wrong, _share(right, result), *[tables.NOTHING] * 3]
-    rows.append([f'**{model.label}**', 'none', *none])
+    rows.append([model.label, 'none', *none])
     for member in result.members:
       row = ['left out', *[tables.NOTHING] * 5]
       if member.num_trials:
@@ -86,7 +76,7 @@ def cells(group: Sequence[AutoAttacked]) -> list[list[str]]:
           f'{member.attacked:,}',
           f'{member.broken:,}',
           _share(member.robust, result),
-          _seconds(member.seconds),
+          f'{member.seconds:.{int(member.seconds < 10)}f}',
           tables.count(member.forward),
           tables.count(member.backward),
         ]
@@ -94,29 +84,11 @@ def cells(group: Sequence[AutoAttacked]) -> list[list[str]]:
   return rows
 
 
-def compact(group: Sequence[AutoAttacked]) -> list[list[str]]:
-  """A row a model: the accuracy after each attack, and what it broke."""
-  labels = [member.label for member in group[0].result.members]
-  rows = [['Model', 'Clean', *labels, 'Seconds']]
-  for model, result in group:
-    row = [model.label, _share(result.members[0].attacked, result)]
-    for m in result.members:
-      share = f'{_share(m.robust, result)} ({m.broken:,})'
-      row.append(share if m.num_trials else 'left out')
-    rows.append([*row, _seconds(sum(m.seconds for m in result.members))])
-  return rows
-
-
-def _title(run: Run, group: Sequence[AutoAttacked]) -> str:
-  """'AutoAttack, L∞, ε = 0.1, on the first 64 of 517 test images'."""
-  result = group[0].result
-  radius = results.epsilon_text(result.epsilon, run.dataset)
-  images = results.which_images(result, run.images)
-  return f'{result.label}, {result.norm}, ε = {radius}, on {images}'
-
-
-def _left_out(group: Sequence[AutoAttacked]) -> str:
-  """Why members were not run, of all models."""
+def _about(run: Run, group: Sequence[AutoAttacked]) -> str:
+  """What was attacked, how to read it, and why members were not run."""
+  first = group[0].result
+  radius = results.epsilon_text(first.epsilon, run.dataset)
+  images = results.which_images(first, run.images)
   reasons = {
     f'{member.label} is left out: not defined for '
     f'{result.num_classes or "so few"} classes.'
@@ -124,12 +96,9 @@ def _left_out(group: Sequence[AutoAttacked]) -> str:
     for member in result.members
     if not member.num_trials
   }
-  return ' '.join(sorted(reasons))
+  title = f'{first.label}, {first.norm}, ε = {radius}, on {images}.'
+  return ' '.join([title, _HOW, *sorted(reasons)])
 
 
 def _share(images: int, result: AttackResult) -> str:
   return f'{100 * images / result.images:.1f}'
-
-
-def _seconds(seconds: float) -> str:
-  return f'{seconds:.1f}' if seconds < 10 else f'{seconds:,.0f}'

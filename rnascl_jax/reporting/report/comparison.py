@@ -53,7 +53,7 @@ class Comparison(NamedTuple):
       None where the images are not paired.
   """
 
-  names: tuple[str, str]
+  names: tuple[str, ...]
   under: str
   results: tuple[AttackResult, AttackResult]
   only: tuple[int, int] | None
@@ -108,47 +108,34 @@ def compare(
   """
   if first is None or second is None:
     return None
-  sides = first.under(attack), second.under(attack)
-  if sides[0] is None or sides[1] is None:
-    return None
-  if not sides[0].same_attack(sides[1]):
+  pair = first.under(attack), second.under(attack)
+  if pair[0] is None or pair[1] is None or not pair[0].same_attack(pair[1]):
     return None
   names = first.label, second.label
-  pair = (first, sides[0]), (second, sides[1])
-  return _compare(names, sides[0].label, pair, images)
-
-
-def compare_attacks(
-  model: ModelEvaluation, first: AttackResult, second: AttackResult
-) -> Comparison | None:
-  """Compares two attacks on one model, on the images that both attacked."""
-  names = f'{model.label}, {first.label}', f'{model.label}, {second.label}'
-  return _compare(names, '', ((model, first), (model, second)), None)
+  return _compare(names, pair[0].label, pair[0], pair[1], images)
 
 
 def _compare(
-  names: tuple[str, str],
+  names: tuple[str, ...],
   under: str,
-  sides: tuple[tuple[ModelEvaluation, AttackResult], ...],
-  images: int | None,
+  first: AttackResult,
+  second: AttackResult,
+  images: int | None = None,
 ) -> Comparison | None:
-  images = images or min(result.images for _, result in sides)
-  reached = [model.on_first(result, images) for model, result in sides]
-  if reached[0] is None or reached[1] is None:
+  """Compares two results on the images that both have."""
+  images = images or min(first.images, second.images)
+  pair = first.on_first(images), second.on_first(images)
+  if pair[0] is None or pair[1] is None:
     return None
-  right = [model.per_image(result) for model, result in sides]
   only = None
-  if right[0] is not None and right[1] is not None:
-    first, second = right[0][:images], right[1][:images]
-    only = int(np.sum(first & ~second)), int(np.sum(~first & second))
-  return Comparison(names, under, (reached[0], reached[1]), only)
+  if pair[0].right is not None and pair[1].right is not None:
+    left, right = pair[0].right, pair[1].right
+    only = int(np.sum(left & ~right)), int(np.sum(~left & right))
+  return Comparison(names, under, (pair[0], pair[1]), only)
 
 
 def cells(run: Run) -> list[list[str]]:
   """Headings, then a row for each comparison of a run.
-
-  Args:
-    run: the saved results.
 
   Returns:
     Text: RNAS-CL against students without tutors, students against their
@@ -162,7 +149,9 @@ def cells(run: Run) -> list[list[str]]:
     for model, result in group:
       other = model.under(run.headline_attack)
       if other is not None and other.same_ball(result):
-        compared = compare_attacks(model, other, result)
+        labels = other.label, result.label
+        names = tuple(f'{model.label}, {label}' for label in labels)
+        compared = _compare(names, '', other, result)
         # Of counts alone nothing is known of the same images.
         if compared is not None and compared.only is not None:
           rows.append(_row(run, compared))
@@ -182,13 +171,6 @@ def from_scratch(run: Run, model: str) -> ModelEvaluation | None:
   """A model's evaluation; None of one that was fine-tuned."""
   evaluation = run.evaluation(model)
   return None if evaluation is None or evaluation.base else evaluation
-
-
-def regime(run: Run, tuned: ModelEvaluation) -> str:
-  """The training method of a fine-tuned student, '' if the run is silent."""
-  section = run.config.get('adversarial') or {}
-  saved = section.get('students', {}).get(tuned.model, {})
-  return saved.get('regime', {}).get('name', '')
 
 
 def controls(
@@ -213,8 +195,8 @@ def _pairs(
   for tuned, base in fine_tuned(run):
     yield tuned, base
     for other in run.evaluations:
-      is_plain = other.base == tuned.base and regime(run, other) == PLAIN
-      if is_plain and regime(run, tuned) != PLAIN:
+      is_plain = other.base == tuned.base and run.regime(other.model) == PLAIN
+      if is_plain and run.regime(tuned.model) != PLAIN:
         yield tuned, other
 
 
@@ -227,18 +209,14 @@ def _comparisons(
   images too.
   """
   headline = compare(first, second, run.headline_attack)
-  if headline is None:
-    return []
   compared = [compare(first, second, 'clean'), headline]
   for result in first.attacks if first else ():
     if result.members:
       strongest = compare(first, second, result.attack)
       compared.append(strongest)
-      if strongest is not None:
-        images = strongest.results[0].images
-        same = compare(first, second, run.headline_attack, images)
-        if same is not None and images < headline.results[0].images:
-          compared.append(same)
+      images = strongest.results[0].images if strongest else run.images
+      if headline and images < headline.results[0].images:
+        compared.append(compare(first, second, run.headline_attack, images))
   return [c for c in compared if c is not None]
 
 
@@ -259,7 +237,7 @@ def _row(run: Run, compared: Comparison) -> list[str]:
     under,
     f'{100 * first.accuracy:.1f}',
     f'{100 * second.accuracy:.1f}',
-    tables.points(compared.points),
+    f'{compared.points:+z.1f}',
     f'{low:+.1f} to {high:+.1f}',
     alone,
     p_value,

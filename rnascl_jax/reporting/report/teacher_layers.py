@@ -61,9 +61,6 @@ def cells(run: Run, measured: TeacherScores) -> list[list[str]]:
 def findings(run: Run) -> list[str]:
   """What the scores say of the tutors, and of the teachers.
 
-  Args:
-    run: the saved results.
-
   Returns:
     Paragraphs; empty where no scores were saved, or there is nothing to
     compare them with.

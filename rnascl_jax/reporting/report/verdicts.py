@@ -7,7 +7,7 @@ Reference:
   Nath et al., RNAS-CL, IJCV 2024, sections 3.5 and 4.6 (fine-tuning).
 """
 
-from rnascl_jax.reporting import results, tables
+from rnascl_jax.reporting import results
 from rnascl_jax.reporting.report import attack_checks, comparison
 from rnascl_jax.reporting.report.comparison import Comparison
 from rnascl_jax.reporting.results import ModelEvaluation, Run
@@ -20,9 +20,6 @@ _FLOOR = 0.05
 def verdicts(run: Run) -> list[str]:
   """Everything that can be said of a run, in Markdown.
 
-  Args:
-    run: the saved results.
-
   Returns:
     One or more sentences each; empty where nothing was evaluated.
   """
@@ -34,6 +31,7 @@ def verdicts(run: Run) -> list[str]:
     *_inheritance(run),
     *(_fine_tuned(run, *pair) for pair in comparison.fine_tuned(run)),
     *attack_checks.findings(run),
+    *_strongest(run),
     _scope(run),
   ]
 
@@ -75,7 +73,7 @@ def _gains(run: Run) -> list[str]:
     f'**{c.names[0]} against {c.names[1]}**: '
     + {
       1: f'it withstands {c.under} better.',
-      -1: f'it withstands {c.under} less.',
+      -1: f'it withstands {c.under} less well.',
       0: f'this run does not show a difference under {c.under}.',
     }[c.sign]
     for c in compared
@@ -126,7 +124,7 @@ def _control(run: Run, student: str, control: str, compared: Comparison) -> str:
     return text
   return (
     f'{text} What the control gained over {gain.names[1]}, '
-    f'{tables.points(gain.points)} points, came without one.'
+    f'{gain.points:+.1f} points, came without one.'
   )
 
 
@@ -154,7 +152,7 @@ def _fine_tuned(run: Run, tuned: ModelEvaluation, base: ModelEvaluation) -> str:
   further = 'further training'
   if epochs:
     further = f'{epochs} further epoch{"s" * (epochs > 1)}'
-  regime = comparison.regime(run, tuned)
+  regime = run.regime(tuned.model)
   how = f'on attacks (`{regime}`)' if regime else 'on attacks'
   if regime == comparison.PLAIN:
     how = 'without attacks'
@@ -175,6 +173,31 @@ def _fine_tuned(run: Run, tuned: ModelEvaluation, base: ModelEvaluation) -> str:
   else:
     verdict = 'it is shown neither to help nor to cost clean accuracy'
   return f'{text} In this run, {verdict}.'
+
+
+def _strongest(run: Run) -> list[str]:
+  """The attack that leaves RNAS-CL the least, for each number of images.
+
+  Attacks on different numbers of images are compared on those that all of them
+  attacked, and those on most images among themselves.
+  """
+  student = run.evaluation(comparison.STUDENT)
+  attacks = (
+    [a for a in student.attacks if a.attack != 'clean'] if student else []
+  )
+  texts = []
+  for images in sorted({a.images for a in attacks}):
+    same = [r for a in attacks if (r := a.on_first(images)) is not None]
+    if student is not None and len(same) > 1:
+      worst = min(reversed(same), key=lambda r: r.correct)
+      low, high = (100 * end for end in worst.interval)
+      texts.append(
+        f'{student.label} is robust on at most {100 * worst.accuracy:.1f} % '
+        f'(95 % interval {low:.1f} to {high:.1f} %) of '
+        f'{results.which_images(worst, run.images)}: {worst.label} leaves no '
+        f'more at ε = {results.epsilon_text(worst.epsilon, run.dataset)}.'
+      )
+  return texts
 
 
 def _scope(run: Run) -> str:
