@@ -220,44 +220,6 @@ def test_every_number_that_the_paper_prints_is_there_in_its_place(key):
   assert all(len(line.printed) == len(columns) for line in table.lines)
 
 
-def test_rows_of_the_sweep_are_where_its_configs_put_them():
-  found = {
-    data: {
-      (source.row, source.model)
-      for table in tables.values()
-      for source in table.sources
-    }
-    for data, tables in paper.TABLES.items()
-  }
-
-  assert {
-    ('s7_ce', 'ce_eq6'),
-    ('s7_wrn34_ce_icc', 'ce_icc_eq6'),
-    ('m2_wrn34', 'rnas_cl_eq6'),
-    ('s5_wrn34_layerwise_kl', 'layerwise_kl'),
-    ('s3_wrn34_rkd', 'rkd'),
-    ('s3_wrn34_kd', 'crd'),
-    ('s3_wrn34_objective', 'trades_cac'),
-    ('s5_vulnerable_resnet50', 'rnas_cl'),
-    ('teacher_deit', 'teacher'),
-    ('il_wrn50_fast_cac', 'rnas_cl'),
-    ('i_resnet18', 'rnas_cl_trades'),
-    ('s3_wrn34_gamma', 'only_gamma_700'),
-  } <= found['cifar10']
-  assert {
-    ('digits_ce', 'ce_eq6'),
-    ('digits_small_layerwise_kl', 'layerwise_kl'),
-    ('digits_small_pkt', 'pkt'),
-    ('digits_vulnerable_small', 'rnas_cl'),
-    ('teacher_vulnerable_small', 'teacher'),
-    ('digits_small_objective', 'cac'),
-    ('digits_small_kd', 'kd'),
-    ('digits_small_gamma', 'gamma_0'),
-    ('digits_small_gamma_700', 'rnas_cl'),
-  } <= found['digits']
-  assert all('wrn34' not in row for row, _ in found['digits'])
-
-
 SAVED = {
   'key': '4',
   'title': 'A table',

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
-from rnascl_jax.reporting import results, statistics, style
+from rnascl_jax.reporting import results, style
 from rnascl_jax.reporting.paper import comparison, measures, picture
 from rnascl_jax.reporting.paper.definition import Source, Table
 from rnascl_jax.reporting.paper.picture import Picture
@@ -14,8 +14,8 @@ from rnascl_jax.reporting.results import Curve, ModelEvaluation
 
 # Up to so many ε, each has its tick.
 _MOST_TICKS = 9
-# What is compared, and the end of the name of its row: a model is one that was
-# searched with its own objective, and cross-entropy has no teacher.
+# What is compared, and its row of the sweep: each was searched with its own
+# objective, and cross-entropy has no teacher.
 _MODELS = {
   'rnas_cl': ('RNAS-CL', '{space}_{teacher}'),
   'ce_kl': ('KL', '{space}_{teacher}_ce_kl'),
@@ -99,8 +99,9 @@ def _models(sweep: SweepRuns, space: str, teacher: str) -> _Panel:
 
 
 def _curve(evaluation: ModelEvaluation) -> Curve | None:
-  curves = {curve.attack: curve for curve in evaluation.curves}
-  return curves.get(picture.ROBUST)
+  return next(
+    (c for c in evaluation.curves if c.attack == picture.ROBUST), None
+  )
 
 
 def _draw_panel(axes: Axes, panel: _Panel) -> None:
@@ -171,8 +172,5 @@ def _draw_series(
     thin = look.style(marker='', lw=0.7, alpha=0.55)
     axes.plot(list(line), list(line.values()), **thin)
   if by_place:
-    means = [
-      statistics.mean_and_deviation(list(values.values()))[0]
-      for values in by_place.values()
-    ]
+    means = [np.mean(list(values.values())) for values in by_place.values()]
     axes.plot(list(by_place), means, **look.style(ms=5, lw=2.2))

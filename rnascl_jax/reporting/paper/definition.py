@@ -23,18 +23,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 # Measures that are no accuracies.
-_OTHERS = (
-  'parameters',
-  'kiloparameters',
-  'macs',
-  'gigamacs',
-  'hours',
-  'devices',
-)
+_SIZES = ('parameters', 'kiloparameters', 'macs', 'gigamacs')
+_OTHERS = (*_SIZES, 'hours', 'devices')
 # A number, with a star where the paper calls it approximate, or a dash.
 _PRINTED = re.compile(r'\d+(\.\d+)?\*?|[—–]')
 
@@ -147,7 +140,8 @@ def read(
   Args:
     saved: the tables in order, with the fields of `Table`. A row of `rows` has
       `labels`, and optionally `ours` ('row/model'), and either `printed`
-      (numbers with blanks between them) or `printed_of`.
+      (numbers with blanks between them) or `printed_of`. `pairs` has the first
+      of two sources, and a list of all that are subtracted from it.
     shown: tables by key; `printed_of` is the source of a row in that of the
       same key, whose printed numbers a row shows.
 
@@ -177,7 +171,7 @@ def _table(
   *,
   rows: Sequence[Mapping[str, Any]],
   columns: Sequence[Sequence],
-  pairs: Mapping[str, Sequence[str]] = MappingProxyType({}),
+  pairs: Mapping[str, Sequence[str]] | None = None,
   headings: Sequence[str],
   notes: Sequence[str] = (),
   **others: Any,
@@ -198,8 +192,8 @@ def _table(
   lines = table.sources
   paired = tuple(
     (lines[_source(first)], lines[_source(second)])
-    for first, others in pairs.items()
-    for second in others
+    for first, seconds in (pairs or {}).items()
+    for second in seconds
   )
   for first, second in paired:
     if first.labels[:-1] != second.labels[:-1] or first == second:
