@@ -24,8 +24,8 @@ def draw(root, data: str, key: str):
 
 def texts(figure) -> set[str]:
   """All text of a figure that is not empty."""
-  found = figure.findobj(matplotlib.text.Text)
-  return {item.get_text() for item in found if item.get_text()}
+  items = figure.findobj(matplotlib.text.Text)
+  return {item.get_text() for item in items if item.get_text()}
 
 
 def write(root, seed, row, models, **options):
@@ -50,12 +50,12 @@ def test_figure_1_has_the_competitors_the_paper_and_ours(tmp_path):
   for seed in (0, 1):
     write(tmp_path, seed, 's3_wrn34', ['rnas_cl', 'rnas_cl_eq6'])
   picture = draw(tmp_path, 'cifar10', '1')
-  found = texts(picture.figure)
+  written = texts(picture.figure)
 
-  assert 'DARTS (3.3M, 500M*)' in found
-  assert 'Hydra ResNet 18 (0.11M, 37.63M)' in found
-  assert 'RNAS-CL-S3-WRT-34, ours (0.0065M, 0.313M)' in found
-  assert {'1', '29', 'S3', 'M2'} <= found
+  assert 'DARTS (3.3M, 500M*)' in written
+  assert 'Hydra ResNet 18 (0.11M, 37.63M)' in written
+  assert 'RNAS-CL-S3-WRT-34, ours (0.0065M, 0.313M)' in written
+  assert {'1', '29', 'S3', 'M2'} <= written
   left, right = picture.figure.axes
   # Markers of others and of the paper's RNAS-CL, and ours.
   assert len(left.collections) >= 7 + 5 + 1
@@ -225,16 +225,16 @@ def page(tmp_path_factory):
 
 def test_every_figure_is_a_png_with_a_caption_on_the_page(page):
   text = (page / 'tables.md').read_text()
-  found = sorted(path.name for path in page.glob('*.png'))
+  names = sorted(path.name for path in page.glob('*.png'))
 
-  assert found == [
+  assert names == [
     'fig3_digits.png',
     'fig6_digits.png',
     'fig8_digits.png',
     'gamma_digits.png',
     'table7_digits.png',
   ]
-  for name in found:
+  for name in names:
     pixels = image.imread(page / name)
     assert min(pixels.shape[:2]) > 300
     assert pixels[..., :3].std() > 0.02

@@ -392,11 +392,11 @@ def test_differences_are_taken_seed_by_seed(root):
 
   clean = [100 * (480 - SHARES[seed]) / 517 for seed in (0, 2)]
   robust = [100 * (150 - 100 - seed) / 517 for seed in (0, 2)]
-  for found, positive, printed in (
+  for points, positive, printed in (
     (clean, '0 of 2', '-0.22'),
     (robust, '2 of 2', '+17.0'),
   ):
-    text = f'{statistics.mean(found):+.1f} ± {statistics.stdev(found):.1f}'
+    text = f'{statistics.mean(points):+.1f} ± {statistics.stdev(points):.1f}'
     assert f'{text} | {positive} | {printed}' in line
   # Of these, no seed has both.
   assert '(CE + ICC) − CE' not in section
@@ -616,8 +616,8 @@ def test_the_command_prints_tables_and_needs_no_jax(root):
     'try:\n'
     '  runpy.run_module("experiments.tables", run_name="__main__")\n'
     'finally:\n'
-    '  found = {"jax", "flax", "tensorflow", "matplotlib.pyplot"}\n'
-    '  print(found & sys.modules.keys())\n'
+    '  heavy = {"jax", "flax", "tensorflow", "matplotlib.pyplot"}\n'
+    '  print(heavy & sys.modules.keys())\n'
   )
   done = subprocess.run(
     [sys.executable, '-c', code, f'--workdir={root}', '--table=7'],

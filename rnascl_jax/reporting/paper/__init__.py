@@ -58,8 +58,8 @@ def write(
     The tables as text, without a trailing newline.
 
   Raises:
-    ValueError: for a key that there is not, a folder that is no sweep, a file
-      that is broken, and seeds that were trained or attacked otherwise.
+    ValueError: if a key is unknown, the folder is no sweep, or seeds were
+      trained or attacked otherwise.
     HeldError: another process is writing in the output.
     DiskError: the output cannot be written.
   """
@@ -69,7 +69,7 @@ def write(
   sweep = sweep_runs.load(root, seeds)
   folder = paths.local(output or sweep.root / 'tables', 'output')
   asked = bool(tables or figures)
-  # Everything before a file: seeds that do not agree leave nothing behind.
+  # All is drawn before a file is written: an error leaves nothing behind.
   parts = [
     page.Part(
       [
@@ -82,7 +82,7 @@ def write(
     for kind in kinds
   ]
   if not asked and not data:
-    # Of data of which there is nothing, nothing is said.
+    # Data without any run are not mentioned, unless there are no others.
     parts = [part for part in parts if not part.is_empty] or parts
   with lock.hold(folder):
     lock.remove_temporary(folder)
