@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from rnascl_jax.reporting import report, results
-from rnascl_jax.reporting.report import (
-  attack_checks,
-)
+from rnascl_jax.reporting.report import attack_checks
 from tests import saved_auto_attack, saved_run
 
 STUDENT, BASELINE = 'RNAS-CL student', 'CE student'

@@ -9,9 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from rnascl_jax.reporting import report, results, style
-from rnascl_jax.reporting.figures import (
-  auto_attack,
-)
+from rnascl_jax.reporting.figures import auto_attack
 from rnascl_jax.reporting.report import model_table
 from tests import saved_auto_attack, saved_run
 

@@ -15,9 +15,7 @@ from rnascl_jax.evaluation import classification
 from rnascl_jax.models import networks
 from rnascl_jax.reporting import results, statistics
 from rnascl_jax.reporting.figures import architecture
-from rnascl_jax.reporting.report import (
-  teacher_layers,
-)
+from rnascl_jax.reporting.report import teacher_layers
 from rnascl_jax.runtime import files
 from rnascl_jax.stages import inspection, models
 from tests import saved_run, tiny

@@ -7,9 +7,7 @@ import pytest
 
 from rnascl_jax import stages
 from rnascl_jax.reporting import results
-from rnascl_jax.reporting.report import (
-  run_facts,
-)
+from rnascl_jax.reporting.report import run_facts
 from rnascl_jax.runtime import files
 from tests import tiny
 

@@ -23,12 +23,7 @@ def cells(run: Run) -> list[list[str]]:
     rows.append(
       [
         model.label,
-        *(
-          f'{100 * reached[column].accuracy:.1f}'
-          if column in reached
-          else tables.NOTHING
-          for column in columns
-        ),
+        *(tables.mean_accuracy([reached], column) for column in columns),
         tables.count(model.parameters),
         tables.count(model.macs),
         tables.NOTHING if seconds is None else f'{seconds:,.0f}',
@@ -46,15 +41,13 @@ def notes(run: Run) -> list[str]:
     f'training{", or of fine-tuning" if further else ""}.'
   ]
   attacks = [a for e in run.evaluations for a in e.attacks]
-  settings = [
+  settings = dict.fromkeys(
     tables.attack_settings(a, run.dataset)
     for a in attacks
     if a.attack != 'clean'
-  ]
+  )
   if settings:
-    lines.append(
-      f'Attacks (L∞, ε in pixel values): {"; ".join(dict.fromkeys(settings))}.'
-    )
+    lines.append(f'Attacks (L∞, ε in pixel values): {"; ".join(settings)}.')
   lines += tables.fewer_notes(run)
   return lines + [
     _interval_note(images) for images in sorted({a.images for a in attacks})

@@ -65,10 +65,6 @@ def _against(run: Run, first: str, second: str) -> Comparison | None:
 
 def _gains(run: Run) -> list[str]:
   """Whether RNAS-CL withstands the attack better than without tutors."""
-  compared = [
-    _against(run, comparison.STUDENT, baseline)
-    for baseline in comparison.BASELINES
-  ]
   return [
     f'**{c.names[0]} against {c.names[1]}**: '
     + {
@@ -76,27 +72,27 @@ def _gains(run: Run) -> list[str]:
       -1: f'it withstands {c.under} less well.',
       0: f'this run does not show a difference under {c.under}.',
     }[c.sign]
-    for c in compared
-    if c is not None
+    for c in _over_baselines(run)
   ]
+
+
+def _over_baselines(run: Run) -> list[Comparison]:
+  compared = [
+    _against(run, comparison.STUDENT, baseline)
+    for baseline in comparison.BASELINES
+  ]
+  return [c for c in compared if c is not None]
 
 
 def _inheritance(run: Run) -> list[str]:
   """Every student that has a control against it; or that there is none."""
-  compared = [
-    (student.model, control.model, c)
+  controls = [
+    _control(run, control.model, c)
     for student, control in comparison.controls(run)
     if (c := comparison.compare(student, control, run.headline_attack))
-    and student is not None
   ]
-  if compared:
-    return [_control(run, *pair) for pair in compared]
-  gains = [
-    _against(run, comparison.STUDENT, baseline)
-    for baseline in comparison.BASELINES
-  ]
-  if not any(g is not None and g.points > 0 for g in gains):
-    return []
+  if controls or all(c.points <= 0 for c in _over_baselines(run)):
+    return controls
   return [
     'No control student, taught by a teacher trained without attacks, was '
     'evaluated beside it: a gain may come from distillation as such, and '
@@ -104,13 +100,14 @@ def _inheritance(run: Run) -> list[str]:
   ]
 
 
-def _control(run: Run, student: str, control: str, compared: Comparison) -> str:
+def _control(run: Run, control: str, compared: Comparison) -> str:
   """One student against its control, with the plain conclusion."""
   text = (
     f'**Control.** {compared.names[1]} was taught by a teacher trained without '
     f'attacks. It has the architecture of {compared.names[0]}, and where it '
     'uses them the tutors, that were searched with the robust teacher. '
   )
+  student = control.removeprefix(comparison.CONTROL)
   baseline = comparison.BASELINES[0]
   doubt = _doubt(run, compared, _against(run, student, baseline))
   if doubt:
