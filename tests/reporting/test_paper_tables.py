@@ -1,5 +1,6 @@
 """The paper's tables beside the means of a sweep."""
 
+import configparser
 import json
 import pathlib
 import re
@@ -264,6 +265,13 @@ def test_a_table_that_is_wrong_is_refused_by_name(row, fields, message):
 
   with pytest.raises(ValueError, match=f"(?s)'A table' is no table.*{message}"):
     definition.read([SAVED | {'rows': rows} | fields], {})
+
+
+def test_an_installed_package_has_the_numbers():
+  setup = configparser.ConfigParser()
+  setup.read(pathlib.Path(__file__).parents[2] / 'setup.cfg')
+
+  assert setup['options.package_data'][paper.__name__] == '*.json'
 
 
 def test_two_tables_of_one_key_are_refused():

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
@@ -104,9 +103,10 @@ def terms(sweep: SweepRuns, table: Table, with_paper: bool) -> Picture | None:
     Patch(color=color, label=training)
     for training, color in picture.TRAINING_COLORS.items()
   ]
-  handles.append(_handle('a seed', 'o', 3.5))
+  seed, paper = (style.Look(style.BLACK, '', marker) for marker in 'o_')
+  handles.append(seed.handle('a seed', ms=3.5, mew=1.4))
   if with_paper:
-    handles.append(_handle('the paper', '_', 9))
+    handles.append(paper.handle('the paper', ms=9, mew=1.4))
   figure.legend(handles=handles, loc='outside lower center', ncols=len(handles))
   models = [row.models for row in filled.rows if row.models]
   caption = (
@@ -115,11 +115,6 @@ def terms(sweep: SweepRuns, table: Table, with_paper: bool) -> Picture | None:
   )
   absent = [': '.join(line.labels) for line in filled.missing]
   return Picture(figure, caption + picture.lacking(absent))
-
-
-def _handle(label: str, marker: str, size: float) -> Line2D:
-  look: dict[str, Any] = {'ls': '', 'mew': 1.4, 'color': style.BLACK}
-  return Line2D([], [], label=label, marker=marker, ms=size, **look)
 
 
 def _draw_terms(

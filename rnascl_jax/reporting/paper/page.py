@@ -92,16 +92,13 @@ def _sections(
   wrap: Callable[[str], str],
   bullet: str = '',
 ) -> list[str]:
-  """A table with its warning, notes and differences.
+  """A table with its warning, notes and differences, as far as it has them.
 
   Args:
     filled: with at least one row that was run.
     write: makes a table of rows and of the number of label columns.
     wrap: breaks a sentence into lines.
     bullet: what stands before a note.
-
-  Returns:
-    Those that there are.
   """
   labels = len(filled.table.headings)
   lines = [wrap(f'{bullet}{note}') for note in notes.notes(filled)]

@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
@@ -26,14 +25,14 @@ _REFERENCE = 'RNAS-CL'
 _DEVIATION = ' with standard deviation'
 # By the second label of a row.
 _METHODS = {
-  'RNAS-CL': (style.BLUE, 'o'),
-  'Similarity': (style.ORANGE, 's'),
-  'VID': (style.GREEN, '^'),
-  'RKD': (style.RED, 'v'),
-  'CRD': (style.PURPLE, 'D'),
-  'PKT': (style.SKY, 'P'),
-  'AT': (style.BLACK, 'X'),
-  'KD': (style.GREY, 'h'),
+  'RNAS-CL': style.Look(style.BLUE, '', 'o'),
+  'Similarity': style.Look(style.ORANGE, '', 's'),
+  'VID': style.Look(style.GREEN, '', '^'),
+  'RKD': style.Look(style.RED, '', 'v'),
+  'CRD': style.Look(style.PURPLE, '', 'D'),
+  'PKT': style.Look(style.SKY, '', 'P'),
+  'AT': style.Look(style.BLACK, '', 'X'),
+  'KD': style.Look(style.GREY, '', 'h'),
 }
 # Directions from a marker, and how far from its edge; the first of equal ones.
 _DIRECTIONS = np.array(
@@ -171,8 +170,8 @@ def _printed_marks(table: Table) -> list[_Mark]:
     text = _space(line) if line.source else f'{number}'
     sizes = _sizes(printed['parameters'], printed['macs'])
     label = f'{line.labels[1].split(" (")[0]} {sizes}'
-    accuracies = (float(printed[key]) for key in ('clean', picture.ROBUST))
-    pair = AccuracyPair(*([accuracy] for accuracy in accuracies))
+    clean, robust = float(printed['clean']), float(printed[picture.ROBUST])
+    pair = AccuracyPair([clean], [robust])
     millions = float(printed['parameters'])
     marks.append(_Mark(text, label, pair, millions, line, is_ours=False))
   return marks
@@ -223,11 +222,10 @@ def _entry(mark: _Mark) -> Line2D:
   path = TextPath((0.0, 0.0), mark.text)
   box = path.get_extents()
   middle = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
-  written: Path = path.transformed(Affine2D().translate(-middle[0], -middle[1]))
+  written = path.transformed(Affine2D().translate(-middle[0], -middle[1]))
+  look = style.Look(mark.color or style.BLACK, '', '')
   size = 4 + 2 * len(mark.text)
-  color = mark.color or style.BLACK
-  look: dict[str, Any] = {'ls': '', 'marker': written, 'mew': 0.3, 'ms': size}
-  return Line2D([], [], color=color, label=mark.label, **look)
+  return look.handle(mark.label, marker=written, ms=size, mew=0.3)
 
 
 def _draw_marks(axes: Axes, marks: Sequence[_Mark]) -> None:
@@ -304,11 +302,12 @@ def figure_3(sweep: SweepRuns, name: str, table: Table) -> Picture | None:
   axes = figure.subplots()
   for line, pair in pairs.items():
     space, method = line.labels
-    color, marker = _METHODS[method]
-    pair.draw(axes, color=color, s=areas[space], marker=marker, alpha=0.85)
+    look = _METHODS[method]
+    options = {'marker': look.marker, 's': areas[space], 'alpha': 0.85}
+    pair.draw(axes, color=look.color, **options)
   handles = [
-    Line2D([], [], ls='', color=color, marker=marker, label=method)
-    for method, (color, marker) in _METHODS.items()
+    look.handle(method)
+    for method, look in _METHODS.items()
     if method in methods
   ]
   hollow: dict[str, Any] = {'marker': 'o', 'mfc': 'none', 'mec': style.GREY}
