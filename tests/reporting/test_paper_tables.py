@@ -177,7 +177,6 @@ PRINTED = {
 SHARES = (500, 510, 490)
 CE = ('digits_ce', 'ce')
 KL = ('digits_small_ce_kl', 'ce_kl')
-ICC = ('digits_small_ce_icc', 'ce_icc')
 
 
 def counts(clean: int, robust: int) -> tuple[int, ...]:
@@ -217,8 +216,6 @@ def test_every_number_that_the_paper_prints_is_there_in_its_place(key):
   assert [' '.join(line.printed) for line in table.lines] == [
     row.strip() for row in PRINTED[key].strip().splitlines()
   ]
-  columns = [column for column in table.columns if column.printed]
-  assert all(len(line.printed) == len(columns) for line in table.lines)
 
 
 SAVED = {

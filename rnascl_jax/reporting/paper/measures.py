@@ -42,7 +42,7 @@ def values(models: Models, key: str) -> dict[int, float]:
 
 def _value(run: Run, evaluation: ModelEvaluation, key: str) -> float | None:
   if key == 'hours':
-    return hours(run, evaluation)
+    return _hours(run, evaluation)
   if key in _SCALES:
     macs = key.endswith('macs')
     count = evaluation.macs if macs else evaluation.parameters
@@ -51,15 +51,10 @@ def _value(run: Run, evaluation: ModelEvaluation, key: str) -> float | None:
   return None if result is None else 100 * result.accuracy
 
 
-def hours(run: Run, evaluation: ModelEvaluation) -> float | None:
-  """Device hours of search, training, and training on attacks.
+def _hours(run: Run, evaluation: ModelEvaluation) -> float | None:
+  """Device hours of search, training, and training on attacks of a student.
 
-  Args:
-    run: with the seconds of its stages.
-    evaluation: that of a student.
-
-  Returns:
-    Summed over stages, times the devices of each; None unless all are known.
+  They are the hours of each stage times its devices; None unless all are known.
   """
   seconds = run.provenance.get('seconds', {})
   stages = _stages(evaluation)

@@ -120,7 +120,7 @@ def load(root: str | os.PathLike[str], only: Collection[int] = ()) -> SweepRuns:
       f'{", ".join(map(str, sorted(seeds)))}: choose among these.'
     )
   runs: dict[str, dict[int, Run]] = {}
-  for seed in sorted(only and set(only) or seeds):
+  for seed in sorted(set(only) or seeds):
     for run in sorted(p for p in seeds[seed].iterdir() if p.is_dir()):
       try:
         runs.setdefault(run.name, {})[seed] = results.load(run)
