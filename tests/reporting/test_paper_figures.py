@@ -6,7 +6,7 @@ import pytest
 from matplotlib import image
 
 from rnascl_jax.reporting import paper, style
-from rnascl_jax.reporting.paper import drawing, studies, sweep_results
+from rnascl_jax.reporting.paper import definition, drawing, sweep_runs
 from tests import saved_sweep
 
 LAYERS = 31
@@ -14,7 +14,7 @@ LAYERS = 31
 
 def draw(root, data: str, key: str):
   """The figure, drawn, and its caption; None where there is none."""
-  sweep = sweep_results.load(root)
+  sweep = sweep_runs.load(root)
   with matplotlib.rc_context(style.SETTINGS):
     picture = drawing.FIGURES[data][key](sweep)
     if picture is not None:
@@ -24,8 +24,8 @@ def draw(root, data: str, key: str):
 
 def texts(figure) -> set[str]:
   """All text of a figure that is not empty."""
-  found = figure.findobj(matplotlib.text.Text)
-  return {item.get_text() for item in found if item.get_text()}
+  items = figure.findobj(matplotlib.text.Text)
+  return {item.get_text() for item in items if item.get_text()}
 
 
 def write(root, seed, row, models, **options):
@@ -50,12 +50,12 @@ def test_figure_1_has_the_competitors_the_paper_and_ours(tmp_path):
   for seed in (0, 1):
     write(tmp_path, seed, 's3_wrn34', ['rnas_cl', 'rnas_cl_eq6'])
   picture = draw(tmp_path, 'cifar10', '1')
-  found = texts(picture.figure)
+  written = texts(picture.figure)
 
-  assert 'DARTS (3.3M, 500M*)' in found
-  assert 'Hydra ResNet 18 (0.11M, 37.63M)' in found
-  assert 'RNAS-CL-S3-WRT-34, ours (0.0065M, 0.313M)' in found
-  assert {'1', '29', 'S3', 'M2'} <= found
+  assert 'DARTS (3.3M, 500M*)' in written
+  assert 'Hydra ResNet 18 (0.11M, 37.63M)' in written
+  assert 'RNAS-CL-S3-WRT-34, ours (0.0065M, 0.313M)' in written
+  assert {'1', '29', 'S3', 'M2'} <= written
   left, right = picture.figure.axes
   # Markers of others and of the paper's RNAS-CL, and ours.
   assert len(left.collections) >= 7 + 5 + 1
@@ -80,13 +80,14 @@ def test_markers_of_figure_1_grow_with_the_number_of_parameters(tmp_path):
 
 
 def test_figure_3_draws_every_method_and_larger_spaces_larger(tmp_path):
-  methods = [m for m in studies.METHODS if m != 'rnas_cl']
+  lines = definition.TABLES['cifar10']['fig3'].lines
+  methods = [line.source.model for line in lines[1:8]]
   for space in ('s3', 's7'):
     write(tmp_path, 0, f'{space}_wrn34', ['rnas_cl'])
     write(tmp_path, 0, f'{space}_wrn34_kd', methods)
   picture = draw(tmp_path, 'cifar10', '3')
 
-  assert set(studies.METHODS.values()) <= texts(picture.figure)
+  assert {line.labels[1] for line in lines} <= texts(picture.figure)
   assert {'S3', 'S5', 'S7', 'Clean accuracy (%)'} <= texts(picture.figure)
   sizes = [c.get_sizes()[0] for c in picture.figure.axes[0].collections]
   assert sorted(set(sizes)) == [36, 36 * 3.6]
@@ -147,7 +148,7 @@ def test_figure_8_counts_the_layers_that_each_teacher_layer_teaches(tmp_path):
   for axes, layers in zip(panels, (1 + 3 * 9, 1 + 3 * 17), strict=True):
     heights = [bar.get_height() for bar in axes.patches]
     assert len(heights) == LAYERS and np.isclose(sum(heights), layers)
-  runs = sweep_results.load(tmp_path).row('s3_wrn34').values()
+  runs = sweep_runs.load(tmp_path).runs['s3_wrn34'].values()
   counts = np.mean([run.tutor_counts for run in runs], 0)
   assert [bar.get_height() for bar in panels[0].patches] == list(counts)
   assert 'Not run: RNAS-CL-S5, RNAS-CL-S7' in picture.caption
@@ -224,16 +225,16 @@ def page(tmp_path_factory):
 
 def test_every_figure_is_a_png_with_a_caption_on_the_page(page):
   text = (page / 'tables.md').read_text()
-  found = sorted(path.name for path in page.glob('*.png'))
+  names = sorted(path.name for path in page.glob('*.png'))
 
-  assert found == [
+  assert names == [
     'fig3_digits.png',
     'fig6_digits.png',
     'fig8_digits.png',
     'gamma_digits.png',
     'table7_digits.png',
   ]
-  for name in found:
+  for name in names:
     pixels = image.imread(page / name)
     assert min(pixels.shape[:2]) > 300
     assert pixels[..., :3].std() > 0.02

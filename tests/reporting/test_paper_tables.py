@@ -1,5 +1,6 @@
 """The paper's tables beside the means of a sweep."""
 
+import configparser
 import json
 import pathlib
 import re
@@ -10,8 +11,7 @@ import sys
 import pytest
 
 from rnascl_jax.reporting import paper
-from rnascl_jax.reporting.paper import differences, rendering, sweep_results
-from rnascl_jax.reporting.paper.definition import Source
+from rnascl_jax.reporting.paper import comparison, definition, sweep_runs
 from rnascl_jax.runtime import files
 from tests import saved_sweep
 
@@ -177,7 +177,6 @@ PRINTED = {
 SHARES = (500, 510, 490)
 CE = ('digits_ce', 'ce')
 KL = ('digits_small_ce_kl', 'ce_kl')
-ICC = ('digits_small_ce_icc', 'ce_icc')
 
 
 def counts(clean: int, robust: int) -> tuple[int, ...]:
@@ -217,55 +216,64 @@ def test_every_number_that_the_paper_prints_is_there_in_its_place(key):
   assert [' '.join(line.printed) for line in table.lines] == [
     row.strip() for row in PRINTED[key].strip().splitlines()
   ]
-  columns = [column for column in table.columns if column.printed]
-  assert all(len(line.printed) == len(columns) for line in table.lines)
 
 
-def test_rows_of_the_sweep_are_where_its_configs_put_them():
-  found = {
-    data: {
-      (source.row, source.model)
-      for table in tables.values()
-      for source in table.sources
-    }
-    for data, tables in paper.TABLES.items()
-  }
-
-  assert {
-    ('s7_ce', 'ce_eq6'),
-    ('s7_wrn34_ce_icc', 'ce_icc_eq6'),
-    ('m2_wrn34', 'rnas_cl_eq6'),
-    ('s5_wrn34_layerwise_kl', 'layerwise_kl'),
-    ('s3_wrn34_rkd', 'rkd'),
-    ('s3_wrn34_kd', 'crd'),
-    ('s3_wrn34_objective', 'trades_cac'),
-    ('s5_vulnerable_resnet50', 'rnas_cl'),
-    ('teacher_deit', 'teacher'),
-    ('il_wrn50_fast_cac', 'rnas_cl'),
-    ('i_resnet18', 'rnas_cl_trades'),
-    ('s3_wrn34_gamma', 'only_gamma_700'),
-  } <= found['cifar10']
-  assert {
-    ('digits_ce', 'ce_eq6'),
-    ('digits_small_layerwise_kl', 'layerwise_kl'),
-    ('digits_small_pkt', 'pkt'),
-    ('digits_vulnerable_small', 'rnas_cl'),
-    ('teacher_vulnerable_small', 'teacher'),
-    ('digits_small_objective', 'cac'),
-    ('digits_small_kd', 'kd'),
-    ('digits_small_gamma', 'gamma_0'),
-    ('digits_small_gamma_700', 'rnas_cl'),
-  } <= found['digits']
-  assert all('wrn34' not in row for row, _ in found['digits'])
+SAVED = {
+  'key': '4',
+  'title': 'A table',
+  'headings': ['Method', 'Objective'],
+  'columns': [['clean', 'Clean'], ['parameters', 'Params', False]],
+  'rows': [
+    {'labels': ['A', 'CE'], 'printed': '90.1', 'ours': 'a_ce/ce'},
+    {'labels': ['A', 'KL'], 'printed': '90.2*', 'ours': 'a_kl/kl'},
+    {'labels': ['B', 'KL'], 'printed': '—'},
+  ],
+  'pairs': {'a_kl/kl': ['a_ce/ce']},
+}
 
 
-def test_rows_of_a_pair_share_all_labels_but_the_last():
-  for tables in paper.TABLES.values():
-    for table in tables.values():
-      for first, second in table.pairs:
-        labels = table.line(first).labels, table.line(second).labels
-        assert labels[0][:-1] == labels[1][:-1], table.title
-        assert labels[0][-1] != labels[1][-1]
+def test_a_table_is_read_from_its_fields():
+  table = definition.read([SAVED], {})['4']
+
+  assert table.pairs == ((table.lines[1], table.lines[0]),)
+  assert table.lines[1].printed == ('90.2*',)
+  assert list(table.sources.values()) == list(table.lines[:2])
+
+
+@pytest.mark.parametrize(
+  ('row', 'fields', 'message'),
+  [
+    ({}, {'radius': 8}, 'radius'),
+    ({}, {'rows': []}, 'a_kl'),
+    ({}, {'pairs': {'a_kl/kl': ['a_kl/kl']}}, 'differ in the last label'),
+    ({'labels': ['B', 'CE']}, {}, 'differ in the last label'),
+    ({'labels': ['CE']}, {}, '2 labels, 1 numbers'),
+    ({'printed': '90.1 1.2'}, {}, '2 labels, 1 numbers'),
+    ({'printed': ''}, {}, '2 labels, 1 numbers'),
+    ({'printed': '9O.1'}, {}, "'9O.1'.* is no number"),
+    ({'ours': 'a_kl/kl'}, {}, 'one source'),
+    ({'printed_of': 'a_ce/ce'}, {}, 'numbers of its own'),
+    ({'print': '90.1'}, {}, 'print'),
+  ],
+  ids=str,
+)
+def test_a_table_that_is_wrong_is_refused_by_name(row, fields, message):
+  rows = [SAVED['rows'][0] | row, *SAVED['rows'][1:]]
+
+  with pytest.raises(ValueError, match=f"(?s)'A table' is no table.*{message}"):
+    definition.read([SAVED | {'rows': rows} | fields], {})
+
+
+def test_an_installed_package_has_the_numbers():
+  setup = configparser.ConfigParser()
+  setup.read(pathlib.Path(__file__).parents[2] / 'setup.cfg')
+
+  assert setup['options.package_data'][paper.__name__] == '*.json'
+
+
+def test_two_tables_of_one_key_are_refused():
+  with pytest.raises(ValueError, match='key is that of another'):
+    definition.read([SAVED, SAVED], {})
 
 
 def test_ours_are_mean_and_deviation_over_seeds_beside_the_papers(root):
@@ -389,11 +397,11 @@ def test_differences_are_taken_seed_by_seed(root):
 
   clean = [100 * (480 - SHARES[seed]) / 517 for seed in (0, 2)]
   robust = [100 * (150 - 100 - seed) / 517 for seed in (0, 2)]
-  for found, positive, printed in (
+  for points, positive, printed in (
     (clean, '0 of 2', '-0.22'),
     (robust, '2 of 2', '+17.0'),
   ):
-    text = f'{statistics.mean(found):+.1f} ± {statistics.stdev(found):.1f}'
+    text = f'{statistics.mean(points):+.1f} ± {statistics.stdev(points):.1f}'
     assert f'{text} | {positive} | {printed}' in line
   # Of these, no seed has both.
   assert '(CE + ICC) − CE' not in section
@@ -403,9 +411,9 @@ def test_a_pair_without_common_seeds_has_no_difference(tmp_path):
   saved_sweep.write_row(tmp_path, 0, CE[0], {'ce': counts(500, 100)})
   saved_sweep.write_row(tmp_path, 1, KL[0], {'ce_kl': counts(500, 100)})
   table = paper.TABLES['digits']['7']
-  filled = rendering.fill(table, sweep_results.load(tmp_path))
+  filled = comparison.fill(table, sweep_runs.load(tmp_path))
 
-  assert not differences.section(filled)
+  assert not comparison.difference_cells(filled)
 
 
 def test_digits_say_above_the_table_that_they_do_not_compare(root):
@@ -607,19 +615,14 @@ def test_an_unknown_table_or_folder_is_the_users_to_mend(root, tmp_path):
     paper.write(tmp_path / 'empty')
 
 
-def test_a_source_that_a_table_lacks_is_an_error():
-  with pytest.raises(KeyError):
-    paper.TABLES['cifar10']['7'].line(Source('s3', '', 'ce', 'ce'))
-
-
 def test_the_command_prints_tables_and_needs_no_jax(root):
   code = (
     'import runpy, sys; sys.argv[1:] = sys.argv[1:]\n'
     'try:\n'
     '  runpy.run_module("experiments.tables", run_name="__main__")\n'
     'finally:\n'
-    '  found = {"jax", "flax", "tensorflow", "matplotlib.pyplot"}\n'
-    '  print(found & sys.modules.keys())\n'
+    '  heavy = {"jax", "flax", "tensorflow", "matplotlib.pyplot"}\n'
+    '  print(heavy & sys.modules.keys())\n'
   )
   done = subprocess.run(
     [sys.executable, '-c', code, f'--workdir={root}', '--table=7'],

@@ -21,40 +21,16 @@ import os
 from collections.abc import Mapping, Sequence
 
 from rnascl_jax.reporting.paper import (
-  ablations,
-  cifar10,
-  digits,
+  comparison,
+  definition,
   drawing,
-  imagenet,
-  pages,
-  rendering,
-  studies,
-  sweep_results,
-  teachers,
+  page,
+  sweep_runs,
 )
-from rnascl_jax.reporting.paper.definition import Table
 from rnascl_jax.runtime import files, lock, paths
 
 Path = str | os.PathLike[str]
-
-_PRINTED = (
-  *cifar10.TABLES,
-  *imagenet.TABLES,
-  *ablations.TABLES,
-  *teachers.TABLES,
-)
-# By data ('cifar10' stands for all that the paper has) and by key, in order.
-TABLES: dict[str, dict[str, Table]] = {
-  'cifar10': {
-    table.key: table
-    for table in (
-      *sorted(_PRINTED, key=lambda table: int(table.key)),
-      studies.FIGURE_3,
-      studies.GAMMA,
-    )
-  },
-  'digits': {table.key: table for table in digits.TABLES},
-}
+TABLES = definition.TABLES
 
 
 def write(
@@ -82,22 +58,22 @@ def write(
     The tables as text, without a trailing newline.
 
   Raises:
-    ValueError: for a key that there is not, a folder that is no sweep, a file
-      that is broken, and seeds that were trained or attacked otherwise.
+    ValueError: if a key is unknown, the folder is no sweep, or seeds were
+      trained or attacked otherwise.
     HeldError: another process is writing in the output.
     DiskError: the output cannot be written.
   """
   kinds = _kinds(data)
   _check(kinds, tables, TABLES)
   _check(kinds, figures, drawing.FIGURES)
-  sweep = sweep_results.load(root, seeds)
+  sweep = sweep_runs.load(root, seeds)
   folder = paths.local(output or sweep.root / 'tables', 'output')
   asked = bool(tables or figures)
-  # Everything before a file: seeds that do not agree leave nothing behind.
+  # All is drawn before a file is written: an error leaves nothing behind.
   parts = [
-    pages.Part(
+    page.Part(
       [
-        rendering.fill(table, sweep)
+        comparison.fill(table, sweep)
         for key, table in TABLES[kind].items()
         if key in tables or not asked
       ],
@@ -106,15 +82,15 @@ def write(
     for kind in kinds
   ]
   if not asked and not data:
-    # Of data of which there is nothing, nothing is said.
+    # Data without any run are not mentioned, unless there are no others.
     parts = [part for part in parts if not part.is_empty] or parts
   with lock.hold(folder):
     lock.remove_temporary(folder)
     for part in parts:
       drawing.save(part.drawn, folder)
-    page = pages.markdown(parts, asked=asked)
-    files.write_atomically(folder / 'tables.md', page)
-  return pages.plain(parts, folder, asked=asked)
+    text = page.markdown(parts, asked=asked)
+    files.write_atomically(folder / 'tables.md', text)
+  return page.plain(parts, folder, asked=asked)
 
 
 def _kinds(data: str) -> tuple[str, ...]:

@@ -1,179 +1,176 @@
-"""Figures 4 and 6: robust accuracy against the size of the perturbation."""
+"""Figures 4 and 6, robust accuracy against ε; and accuracy against γ."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from rnascl_jax.reporting import results, style
-from rnascl_jax.reporting.paper import picture
-from rnascl_jax.reporting.paper.definition import Source
+from rnascl_jax.reporting.paper import comparison, measures, picture
+from rnascl_jax.reporting.paper.definition import Source, Table
 from rnascl_jax.reporting.paper.picture import Picture
-from rnascl_jax.reporting.paper.sweep_results import Evaluated, Sweep
-from rnascl_jax.reporting.results import Curve
+from rnascl_jax.reporting.paper.sweep_runs import EvaluatedModel, SweepRuns
+from rnascl_jax.reporting.results import Curve, ModelEvaluation
 
 # Up to so many ε, each has its tick.
 _MOST_TICKS = 9
-_KINDS = {'rnas_cl': 'RNAS-CL', 'ce_kl': 'KL', 'ce': 'Standard'}
-
-
-class Panel(NamedTuple):
-  """Models of one space and teacher.
-
-  Attributes:
-    title: above it.
-    sources: of each kind of model.
-  """
-
-  title: str
-  sources: Mapping[str, Source]
-
-
-def panel(title: str, space: str, teacher: str) -> Panel:
-  """RNAS-CL, KL-X-T and Standard of a space; the last has no teacher."""
-  return Panel(
-    title,
-    {
-      'rnas_cl': Source(space, teacher, '', 'rnas_cl'),
-      'ce_kl': Source(space, teacher, 'ce_kl', 'ce_kl'),
-      'ce': Source(space, '', 'ce', 'ce'),
-    },
-  )
-
-
-FIGURE_4 = tuple(
-  panel(f'I, {name}', 'i', teacher)
-  for teacher, name in (
-    ('resnet18', 'R-18'),
-    ('resnet50', 'R-50'),
-    ('wrn50', 'WRT-50'),
-  )
-)
-FIGURE_6 = tuple(
-  panel(f'{space.upper()}, WRT-34', space, 'wrn34')
-  for space in ('s3', 's5', 's7')
-)
-DIGITS = (panel('Digits, small teacher', 'digits', 'small'),)
+# What is compared, and its row of the sweep: each was searched with its own
+# objective, and cross-entropy has no teacher.
+_MODELS = {
+  'rnas_cl': ('RNAS-CL', '{space}_{teacher}'),
+  'ce_kl': ('KL', '{space}_{teacher}_ce_kl'),
+  'ce': ('Standard', '{space}_ce'),
+}
+# Series of the study of γ, by the first label of a row.
+_SERIES = {
+  'CE + KL + γ ICC': style.Look(style.BLUE, '-', 'o'),
+  'CE + γ ICC': style.Look(style.ORANGE, '--', 's'),
+  'CE + KL + γ ICC, own search': style.Look(style.GREEN, ':', '^'),
+}
+# By model key and seed.
+_Panel = Mapping[str, Mapping[int, EvaluatedModel]]
 
 
 def epsilon_curves(
-  sweep: Sweep, name: str, panels: Sequence[Panel]
+  sweep: SweepRuns, name: str, panels: Mapping[str, tuple[str, str]]
 ) -> Picture | None:
   """Accuracy under PGD-20 against ε, a panel for each space or teacher.
 
   Args:
     sweep: the results.
     name: 'Fig. 6: CIFAR-10', how the caption begins.
-    panels: to draw; one of which nothing was run is left out.
+    panels: space and teacher by title; one of which nothing was run is left
+      out.
 
   Returns:
     None where nothing was run.
   """
-  found = {panel.title: _curves(sweep, panel) for panel in panels}
-  drawn = [panel for panel in panels if found[panel.title]]
+  by_title = {
+    title: _models(sweep, space, teacher)
+    for title, (space, teacher) in panels.items()
+  }
+  drawn = {title: models for title, models in by_title.items() if models}
   if not drawn:
     return None
   figure = style.figure(0.9 + 3.4 * len(drawn), 3.7)
   grid = figure.subplots(1, len(drawn), squeeze=False, sharey=True)[0]
-  for axes, shown in zip(grid, drawn, strict=True):
-    _draw(axes, found[shown.title])
+  for axes, (title, models) in zip(grid, drawn.items(), strict=True):
+    _draw_panel(axes, models)
     style.percent(axes, 'PGD-20 accuracy (%)' if axes is grid[0] else '')
-    axes.set_title(shown.title)
-  handles = [_handle(kind) for kind in _KINDS]
+    axes.set_title(title)
+  looks = style.looks(tuple(_MODELS))
+  handles = [looks[m].handle(label, ms=4) for m, (label, _) in _MODELS.items()]
   figure.legend(handles=handles, loc='outside lower center', ncols=3)
+  seeds = [seeds for models in drawn.values() for seeds in models.values()]
+  spread = '; shaded from the lowest to the highest'
+  caption = f'{name}: accuracy against ε, {picture.averaged(seeds, spread)}.'
+  fewer = {
+    curve.images
+    for models in seeds
+    for _, evaluation in models.values()
+    if (curve := _curve(evaluation)) is not None
+    and 0 < curve.images < evaluation.images
+  }
+  if fewer:
+    counts = ' or '.join(map(str, sorted(fewer)))
+    caption += f' On the first {counts} test images.'
   absent = [
-    f'{_KINDS[kind]} ({panel.title})'
-    for panel in panels
-    for kind in _KINDS
-    if kind not in found[panel.title]
+    f'{label} ({title})'
+    for title, models in by_title.items()
+    for model, (label, _) in _MODELS.items()
+    if model not in models
   ]
-  models = [seeds for shown in drawn for seeds in found[shown.title].values()]
-  caption = (
-    f'{name}: accuracy against ε, '
-    f'{picture.averaged(models, "; shaded from the lowest to the highest")}.'
-    f'{_fewer(models)}'
-  )
   return Picture(figure, caption + picture.lacking(absent))
 
 
-def _curves(sweep: Sweep, shown: Panel) -> dict[str, dict[int, Evaluated]]:
-  """For each kind the models by seed that have a curve."""
-  found = {}
-  for kind, source in shown.sources.items():
-    models = {
+def _models(sweep: SweepRuns, space: str, teacher: str) -> _Panel:
+  """The models that have a curve, by model and seed."""
+  panel = {}
+  for model, (_, row) in _MODELS.items():
+    source = Source(row.format(space=space, teacher=teacher), model)
+    by_seed = {
       seed: evaluated
       for seed, evaluated in sweep.models(source).items()
-      if _curve(evaluated) is not None
+      if _curve(evaluated.evaluation) is not None
     }
-    if models:
-      found[kind] = models
-  return found
+    if by_seed:
+      panel[model] = by_seed
+  return panel
 
 
-def _fewer(models: Sequence[Mapping[int, Evaluated]]) -> str:
-  """Says if a curve is of fewer images than the tables."""
-  counts = sorted(
-    {
-      curve.images
-      for seeds in models
-      for evaluated in seeds.values()
-      if (curve := _curve(evaluated)) is not None
-      and 0 < curve.images < evaluated.found.images
-    }
-  )
-  if not counts:
-    return ''
-  return f' On the first {" or ".join(map(str, counts))} test images.'
-
-
-def _curve(evaluated: Evaluated) -> Curve | None:
+def _curve(evaluation: ModelEvaluation) -> Curve | None:
   return next(
-    (c for c in evaluated.found.curves if c.attack == picture.ROBUST), None
+    (c for c in evaluation.curves if c.attack == picture.ROBUST), None
   )
 
 
-def _draw(axes: Axes, found: Mapping[str, dict[int, Evaluated]]) -> None:
-  looks = style.looks(tuple(_KINDS))
+def _draw_panel(axes: Axes, panel: _Panel) -> None:
+  looks = style.looks(tuple(_MODELS))
   # RNAS-CL is drawn last, so that nothing hides it.
-  for kind, models in reversed(list(found.items())):
-    dataset = next(iter(models.values())).found.dataset
-    scale, unit = results.epsilon_unit(dataset)
-    curves = [c for e in models.values() if (c := _curve(e)) is not None]
+  for model, by_seed in reversed(list(panel.items())):
+    evaluations = [evaluation for _, evaluation in by_seed.values()]
+    scale, unit = results.epsilon_unit(evaluations[0].dataset)
+    curves = [c for e in evaluations if (c := _curve(e)) is not None]
     epsilons = scale * curves[0].epsilons  # [P]
     shares = 100 * np.stack([c.accuracies for c in curves])  # [seeds, P]
-    look = looks[kind]
-    axes.fill_between(
-      epsilons,
-      shares.min(0),
-      shares.max(0),
-      color=look.color,
-      alpha=0.2,
-      lw=0,
-    )
-    axes.plot(
-      epsilons,
-      shares.mean(0),
-      look.line,
-      color=look.color,
-      marker=look.marker,
-      ms=4,
-      label=_KINDS[kind],
-    )
+    look, label = looks[model], _MODELS[model][0]
+    band = shares.min(0), shares.max(0)
+    axes.fill_between(epsilons, *band, color=look.color, alpha=0.2, lw=0)
+    axes.plot(epsilons, shares.mean(0), label=label, **look.style(ms=4))
     if len(epsilons) <= _MOST_TICKS:
       axes.set_xticks(epsilons, [f'{value:.3g}' for value in epsilons])
     axes.set_xlabel(f'ε ({unit})')
 
 
-def _handle(kind: str) -> Line2D:
-  look = style.looks(tuple(_KINDS))[kind]
-  return Line2D(
-    [],
-    [],
-    color=look.color,
-    ls=look.line,
-    marker=look.marker,
-    ms=4,
-    label=_KINDS[kind],
+def gamma(sweep: SweepRuns, table: Table) -> Picture | None:
+  """Accuracy against γ, with and without KL: seeds thin, their mean thick.
+
+  Args:
+    sweep: the results.
+    table: the study.
+
+  Returns:
+    None where no row of the study but those that others share was run.
+  """
+  filled = comparison.fill(table, sweep)
+  if filled.is_empty:
+    return None
+  gammas = list(dict.fromkeys(line.labels[1] for line in table.lines))
+  figure = style.figure(9.0, 3.8)
+  panels = figure.subplots(1, len(table.accuracies))
+  for axes, column in zip(panels, table.accuracies, strict=True):
+    for series, look in _SERIES.items():
+      by_place = {
+        gammas.index(row.line.labels[1]): values
+        for row in filled.rows
+        if row.line.labels[0] == series
+        and (values := measures.values(row.models, column.key))
+      }
+      _draw_series(axes, by_place, look)
+    axes.set_xticks(range(len(gammas)), gammas)
+    axes.set(xlabel='γ, weight of the attention loss', title=column.heading)
+    axes.set_ylabel('Accuracy (%)')
+    axes.grid(axis='y')
+  handles = [look.handle(s, ms=4, lw=2.2) for s, look in _SERIES.items()]
+  figure.legend(handles=handles, loc='outside lower center', ncols=3)
+  models = [row.models for row in filled.rows if row.models]
+  caption = (
+    f'{table.title}: thin lines are seeds, thick ones their mean '
+    f'({picture.averaged(models)}). PGD-20 at '
+    f'ε = {picture.radius(models)}; γ is not to scale.'
   )
+  absent = [': γ = '.join(line.labels) for line in filled.missing]
+  return Picture(figure, caption + picture.lacking(absent))
+
+
+def _draw_series(
+  axes: Axes, by_place: Mapping[int, Mapping[int, float]], look: style.Look
+) -> None:
+  """Draws accuracies in % by place on the x axis and by seed."""
+  for seed in sorted({seed for values in by_place.values() for seed in values}):
+    line = {x: values[seed] for x, values in by_place.items() if seed in values}
+    thin = look.style(marker='', lw=0.7, alpha=0.55)
+    axes.plot(list(line), list(line.values()), **thin)
+  if by_place:
+    means = [np.mean(list(values.values())) for values in by_place.values()]
+    axes.plot(list(by_place), means, **look.style(ms=5, lw=2.2))

@@ -1,52 +1,47 @@
 """What a table of the paper is: columns, and rows with the printed numbers.
 
-A row that this library can make names the place of its own numbers: a row of a
-sweep, `ROOT/seed<N>/<row>/`, and a model in it. All other rows are the paper's
-alone.
+`cifar10.json` holds all tables that the paper prints, those of ImageNet too,
+and two that it does not print: the numbers of Fig. 3 and our study of γ.
+`digits.json` holds those that anyone can make on a CPU, with rows of
+handwritten digits beside the paper's numbers of CIFAR-10. Numbers are exactly
+as printed: Tables 8 and 9 have 90.64 where Tables 1, 7 and 10 have 90.62.
+
+A row that this library can make names the place of its own numbers, 'row/model'
+for the folder `ROOT/seed<N>/<row>/` of a sweep and a model in it. All other
+rows are the paper's alone.
 
 Example:
   >>> from rnascl_jax.reporting.paper import definition
-  >>> source = definition.Source('s7', 'wrn34', 'ce_kl', 'ce_kl_eq6')
-  >>> source.row
-  's7_wrn34_ce_kl'
-  >>> definition.Source('', 'wrn34', '', 'teacher').row
-  'teacher_wrn34'
+  >>> line = definition.TABLES['cifar10']['7'].lines[5]
+  >>> line.labels, line.printed
+  (('With adversarial training', 'CE + KL'), ('85.07', '41.63'))
+  >>> line.source
+  Source(row='s7_wrn34_ce_kl', model='ce_kl_eq6')
 """
 
-from typing import NamedTuple
+import json
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any, NamedTuple
+
+# Measures that are no accuracies.
+_SIZES = ('parameters', 'kiloparameters', 'macs', 'gigamacs')
+_OTHERS = (*_SIZES, 'hours', 'devices')
+# A number, with a star where the paper calls it approximate, or a dash.
+_PRINTED = re.compile(r'\d+(\.\d+)?\*?|[—–]')
 
 
 class Source(NamedTuple):
   """Where numbers of ours come from.
 
   Attributes:
-    space: of the search, 's7'; '' for a teacher by itself.
-    teacher: 'wrn34'; '' for none.
-    variant: what else the name of the row ends in, 'ce_kl'; '' for nothing.
+    row: a row of the sweep, which is a folder in that of a seed.
     model: key of the model in that run.
   """
 
-  space: str
-  teacher: str
-  variant: str
+  row: str
   model: str
-
-  @property
-  def row(self) -> str:
-    """Name of the sweep's row, a folder in that of a seed."""
-    parts = (self.space or 'teacher', self.teacher, self.variant)
-    return '_'.join(part for part in parts if part)
-
-
-# Measures that are no accuracies.
-_OTHERS = (
-  'parameters',
-  'kiloparameters',
-  'macs',
-  'gigamacs',
-  'hours',
-  'devices',
-)
 
 
 class Column(NamedTuple):
@@ -76,7 +71,7 @@ class Line(NamedTuple):
     labels: one for each of the table's label columns.
     printed: for each column that the paper has, exactly what it prints; empty
       for a row that the paper does not have.
-    source: of our numbers, None where there can be none.
+    source: the place of our numbers, None where there can be none.
   """
 
   labels: tuple[str, ...]
@@ -90,16 +85,16 @@ class Table(NamedTuple):
   Attributes:
     key: how a command names it: '7', 'gamma'.
     title: 'Table 7' and what it shows.
-    headings: of the label columns.
+    headings: those of the label columns.
     columns: measures, in order.
     lines: rows, in order.
+    pairs: two rows whose difference, first minus second, says something.
     notes: what the paper says below it, and what is to be said of it here.
-    radius_255: of the paper's attacks, in 1/255.
-    pairs: sources whose difference, first minus second, says something.
     warning: what stands above it, '' for nothing.
-    needs: how the variant of a row begins that is the table's own; '' where it
-      shares none with others.
     paper: what the columns of printed numbers are called.
+    radius_255: the radius of the paper's attacks, in 1/255.
+    needs: what a row has in its name that is the table's own; '' where the
+      table shares no row with others.
   """
 
   key: str
@@ -107,12 +102,12 @@ class Table(NamedTuple):
   headings: tuple[str, ...]
   columns: tuple[Column, ...]
   lines: tuple[Line, ...]
+  pairs: tuple[tuple[Line, Line], ...] = ()
   notes: tuple[str, ...] = ()
-  radius_255: float = 8.0
-  pairs: tuple[tuple[Source, Source], ...] = ()
   warning: str = ''
-  needs: str = ''
   paper: str = 'paper'
+  radius_255: float = 8.0
+  needs: str = ''
 
   @property
   def accuracies(self) -> tuple[Column, ...]:
@@ -120,9 +115,9 @@ class Table(NamedTuple):
     return tuple(column for column in self.columns if column.is_accuracy)
 
   @property
-  def sources(self) -> tuple[Source, ...]:
-    """Of all rows that have one, in order."""
-    return tuple(line.source for line in self.lines if line.source is not None)
+  def sources(self) -> dict[Source, Line]:
+    """The rows that have a source, by it, in order."""
+    return {line.source: line for line in self.lines if line.source}
 
   @property
   def name(self) -> str:
@@ -136,28 +131,108 @@ class Table(NamedTuple):
     """Whether the paper has the table."""
     return any(line.printed for line in self.lines)
 
-  def line(self, source: Source) -> Line:
-    """The first row of a source.
 
-    Raises:
-      KeyError: if the table has none.
-    """
-    for found in self.lines:
-      if found.source == source:
-        return found
-    raise KeyError(source)
+def read(
+  saved: Sequence[Mapping[str, Any]], shown: Mapping[str, Table]
+) -> dict[str, Table]:
+  """Makes tables from the content of a file, and checks them.
+
+  Args:
+    saved: the tables in order, with the fields of `Table`. A row of `rows` has
+      `labels`, and optionally `ours` ('row/model'), and either `printed`
+      (numbers with blanks between them) or `printed_of`. `pairs` has the first
+      of two sources, and a list of all that are subtracted from it.
+    shown: tables by key; `printed_of` is the source of a row in that of the
+      same key, whose printed numbers a row shows.
+
+  Returns:
+    The tables by key.
+
+  Raises:
+    ValueError: if a field is missing or unknown, a row has not one label for
+      each heading or one number for each column that is printed, two rows have
+      one source, or a pair names no rows that differ in their last label only.
+  """
+  tables: dict[str, Table] = {}
+  for fields in saved:
+    try:
+      table = _table(shown, **fields)
+      if table.key in tables:
+        raise ValueError('the key is that of another table')
+    except (KeyError, TypeError, ValueError) as error:
+      name = fields.get('title')
+      raise ValueError(f'{name!r} is no table: {error!r}.') from error
+    tables[table.key] = table
+  return tables
 
 
-CLEAN = Column('clean', 'Clean')
-PGD20 = Column('pgd20', 'PGD-20')
-# Rows with a search of their own are not of one size.
-SIZE = Column('parameters', 'Params (M)', printed=False)
-SMALL_SIZE = Column('kiloparameters', 'Params (k)', printed=False)
+def _table(
+  shown: Mapping[str, Table],
+  *,
+  rows: Sequence[Mapping[str, Any]],
+  columns: Sequence[Sequence],
+  pairs: Mapping[str, Sequence[str]] | None = None,
+  headings: Sequence[str],
+  notes: Sequence[str] = (),
+  **others: Any,
+) -> Table:
+  table = Table(
+    headings=tuple(headings),
+    columns=tuple(Column(*column) for column in columns),
+    lines=tuple(_line(shown.get(others['key']), **row) for row in rows),
+    notes=tuple(notes),
+    **others,
+  )
+  count = sum(column.printed for column in table.columns) * table.is_printed
+  for line in table.lines:
+    if len(line.labels) != len(headings) or len(line.printed) != count:
+      raise ValueError(f'{line} needs {len(headings)} labels, {count} numbers')
+  if len(table.sources) < sum(line.source is not None for line in table.lines):
+    raise ValueError('two rows have one source')
+  lines = table.sources
+  paired = tuple(
+    (lines[_source(first)], lines[_source(second)])
+    for first, seconds in (pairs or {}).items()
+    for second in seconds
+  )
+  for first, second in paired:
+    if first.labels[:-1] != second.labels[:-1] or first == second:
+      raise ValueError(f'{first} and {second} must differ in the last label')
+  return table._replace(pairs=paired)
 
 
-def line(
-  labels: str | tuple[str, ...], printed: str, source: Source | None = None
+def _line(
+  shown: Table | None,
+  *,
+  labels: Sequence[str],
+  ours: str = '',
+  printed: str = '',
+  printed_of: str = '',
 ) -> Line:
-  """A row from its printed numbers, with blanks between them."""
-  labels = (labels,) if isinstance(labels, str) else labels
-  return Line(labels, tuple(printed.split()), source)
+  numbers = tuple(printed.split())
+  if printed_of:
+    if shown is None or printed:
+      raise ValueError(f'{labels} has numbers of its own, or of no table')
+    numbers = shown.sources[_source(printed_of)].printed
+  for number in numbers:
+    if not _PRINTED.fullmatch(number):
+      raise ValueError(f'{number!r} of {labels} is no number')
+  return Line(tuple(labels), numbers, _source(ours) if ours else None)
+
+
+def _source(text: str) -> Source:
+  row, model = text.split('/')
+  return Source(row, model)
+
+
+def _saved(data: str) -> Any:
+  file = resources.files(__package__).joinpath(f'{data}.json')
+  return json.loads(file.read_text('utf-8'))
+
+
+_CIFAR10 = read(_saved('cifar10'), {})
+# By data ('cifar10' stands for all that the paper has) and by key, in order.
+TABLES: dict[str, dict[str, Table]] = {
+  'cifar10': _CIFAR10,
+  'digits': read(_saved('digits'), _CIFAR10),
+}

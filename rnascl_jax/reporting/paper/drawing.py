@@ -8,65 +8,75 @@ from typing import NamedTuple
 import matplotlib
 
 from rnascl_jax.reporting import style
-from rnascl_jax.reporting.paper import (
-  ablations,
-  bars,
-  competitors,
-  curves,
-  digits,
-  distillers,
-  studies,
-  tutors,
-)
+from rnascl_jax.reporting.paper import bars, curves, definition, scatter
 from rnascl_jax.reporting.paper.picture import Picture
-from rnascl_jax.reporting.paper.sweep_results import Sweep
+from rnascl_jax.reporting.paper.sweep_runs import SweepRuns
 from rnascl_jax.runtime import files
 
-_Draw = Callable[[Sweep], Picture | None]
 _partial = functools.partial
+_CIFAR10, _DIGITS = definition.TABLES['cifar10'], definition.TABLES['digits']
+
+
+def _title(space: str) -> str:
+  return f'RNAS-CL-{space.upper()}'
+
+
 # By data and by key, in order. A figure is None where nothing of it was run.
-FIGURES: dict[str, dict[str, _Draw]] = {
+FIGURES: dict[str, dict[str, Callable[[SweepRuns], Picture | None]]] = {
   'cifar10': {
-    '1': competitors.figure_1,
-    '3': _partial(distillers.figure_3, spaces=studies.SPACES),
+    '1': _partial(scatter.figure_1, table=_CIFAR10['1']),
+    '3': _partial(scatter.figure_3, name='Fig. 3', table=_CIFAR10['fig3']),
     '4': _partial(
       curves.epsilon_curves,
       name='Fig. 4: ImageNet-100, space I',
-      panels=curves.FIGURE_4,
+      panels={
+        'I, R-18': ('i', 'resnet18'),
+        'I, R-50': ('i', 'resnet50'),
+        'I, WRT-50': ('i', 'wrn50'),
+      },
     ),
     '6': _partial(
-      curves.epsilon_curves, name='Fig. 6: CIFAR-10', panels=curves.FIGURE_6
+      curves.epsilon_curves,
+      name='Fig. 6: CIFAR-10',
+      panels={f'{s.upper()}, WRT-34': (s, 'wrn34') for s in ('s3', 's5', 's7')},
     ),
     '8': _partial(
-      tutors.tutor_counts,
+      bars.tutor_counts,
       name='Fig. 8: CIFAR-10, WRT-34',
-      panels=tutors.FIGURE_8,
-      said=" The paper's are mostly layers 15 and 21.",
+      rows={_title(s): f'{s}_wrn34' for s in ('s3', 's5', 's7', 'm')},
+      of_paper=" The paper's are mostly layers 15 and 21.",
     ),
+    # Of the spaces of Table 14, IL is that of ImageNet.
     '10': _partial(
-      tutors.tutor_counts,
+      bars.tutor_counts,
       name='Fig. 10: ImageNet-100, WRT-50',
-      panels=tutors.FIGURE_10,
-      said=" The paper's are mostly layers 18, 32 and 40.",
+      rows={_title(s): f'{s}_wrn50' for s in ('is', 'im', 'i')},
+      of_paper=" The paper's are mostly layers 18, 32 and 40.",
     ),
-    'table7': _partial(bars.terms, table=ablations.TABLE_7, with_paper=True),
-    'gamma': _partial(bars.gamma, table=studies.GAMMA),
+    'table7': _partial(bars.terms, table=_CIFAR10['7'], with_paper=True),
+    'gamma': _partial(curves.gamma, table=_CIFAR10['gamma']),
   },
   'digits': {
-    '3': _partial(distillers.figure_3, spaces=('digits',), on_digits=True),
+    '3': _partial(
+      scatter.figure_3, name='Fig. 3 on digits', table=_DIGITS['fig3']
+    ),
     '6': _partial(
-      curves.epsilon_curves, name='Fig. 6 on digits', panels=curves.DIGITS
+      curves.epsilon_curves,
+      name='Fig. 6 on digits',
+      panels={'Digits, small teacher': ('digits', 'small')},
     ),
     '8': _partial(
-      tutors.tutor_counts, name='Fig. 8 on digits', panels=tutors.DIGITS
+      bars.tutor_counts,
+      name='Fig. 8 on digits',
+      rows={'RNAS-CL on digits': 'digits_small'},
     ),
-    'table7': _partial(bars.terms, table=digits.TABLE_7, with_paper=False),
-    'gamma': _partial(bars.gamma, table=studies.GAMMA_DIGITS),
+    'table7': _partial(bars.terms, table=_DIGITS['7'], with_paper=False),
+    'gamma': _partial(curves.gamma, table=_DIGITS['gamma']),
   },
 }
 
 
-class Drawn(NamedTuple):
+class DrawnFigure(NamedTuple):
   """A figure that was asked for.
 
   Attributes:
@@ -80,38 +90,37 @@ class Drawn(NamedTuple):
   picture: Picture | None
 
 
-def draw(sweep: Sweep, data: str, keys: Collection[str] | None) -> list[Drawn]:
+def draw(
+  sweep: SweepRuns, data: str, keys: Collection[str] | None
+) -> list[DrawnFigure]:
   """Draws figures of one kind of data.
 
   Args:
     sweep: the results.
     data: key of `FIGURES`.
-    keys: of the figures; None for all.
+    keys: those of the figures; None for all.
 
   Returns:
     All figures that were asked for, drawn or not.
   """
-  with matplotlib.rc_context(style.SETTINGS):
-    return [
-      _drawn(build(sweep), data, key)
-      for key, build in FIGURES[data].items()
-      if keys is None or key in keys
-    ]
+  drawn = []
+  for key, build in FIGURES[data].items():
+    if keys is not None and key not in keys:
+      continue
+    name = f'Fig. {key}' if key.isdigit() else f'the figure {key!r}'
+    file = f'fig{key}' if key.isdigit() else key
+    if data == 'digits':
+      name, file = f'{name} on digits', f'{file}_digits'
+    with matplotlib.rc_context(style.SETTINGS):
+      drawn.append(DrawnFigure(name, f'{file}.png', build(sweep)))
+  return drawn
 
 
-def _drawn(picture: Picture | None, data: str, key: str) -> Drawn:
-  name = f'Fig. {key}' if key.isdigit() else f'the figure {key!r}'
-  file = f'fig{key}' if key.isdigit() else key
-  if data == 'digits':
-    name, file = f'{name} on digits', f'{file}_digits'
-  return Drawn(name, f'{file}.png', picture)
-
-
-def save(drawn: Iterable[Drawn], folder: pathlib.Path) -> None:
+def save(drawn: Iterable[DrawnFigure], folder: pathlib.Path) -> None:
   """Writes PNG files of 150 dots per inch, each whole or not at all.
 
   Args:
-    drawn: of `draw`; what was not drawn is passed over.
+    drawn: what `draw` gave; what was not drawn is passed over.
     folder: for the files.
   """
   with matplotlib.rc_context(style.SETTINGS):

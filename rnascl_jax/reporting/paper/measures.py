@@ -1,22 +1,20 @@
-"""Numbers of a row: what each seed gave, their mean and deviation.
+"""Numbers of a row of a table: what each seed gave, and their mean as text.
 
 Example:
   >>> from rnascl_jax.reporting.paper import measures
-  >>> found = measures.Summary({0: 34.0, 1: 35.0, 2: 36.0})
-  >>> measures.text(found, decimals=1)
-  '35.0 ± 1.0'
-  >>> measures.text(measures.Summary({0: 6.64}))
+  >>> measures.text({0: 6.64})
   '6.64'
 """
 
 import math
-import statistics
 from collections.abc import Mapping
-from typing import NamedTuple
 
-from rnascl_jax.reporting.paper.sweep_results import Evaluated
+from rnascl_jax.reporting import statistics, tables
+from rnascl_jax.reporting.paper.sweep_runs import EvaluatedModel
 from rnascl_jax.reporting.results import Json, ModelEvaluation, Run
 
+# By seed.
+Models = Mapping[int, EvaluatedModel]
 # Images from which on an accuracy has two decimals, as the paper's have.
 _MANY = 10_000
 _SCALES = {
@@ -27,70 +25,39 @@ _SCALES = {
 }
 
 
-class Summary(NamedTuple):
-  """One measure over seeds.
-
-  Attributes:
-    values: by seed, at least one.
-  """
-
-  values: Mapping[int, float]
-
-  @property
-  def mean(self) -> float:
-    """Over seeds."""
-    return statistics.mean(self.values.values())
-
-  @property
-  def deviation(self) -> float | None:
-    """The sample's standard deviation; None of one seed."""
-    if len(self.values) < 2:
-      return None
-    return statistics.stdev(self.values.values())
-
-
-def summary(models: Mapping[int, Evaluated], key: str) -> Summary | None:
+def values(models: Models, key: str) -> dict[int, float]:
   """A measure of a row.
 
   Args:
     models: by seed.
-    key: of a column, but 'devices'.
+    key: that of a column, but 'devices'.
 
   Returns:
-    Of the seeds that have it; None where none has.
+    Accuracies in %, sizes in the unit of their column, or hours, of the seeds
+    that have them.
   """
-  values = {
-    seed: value
-    for seed, evaluated in models.items()
-    if (value := _value(evaluated, key)) is not None
-  }
-  return Summary(values) if values else None
+  by_seed = {seed: _value(*models[seed], key) for seed in models}
+  return {seed: value for seed, value in by_seed.items() if value is not None}
 
 
-def _value(evaluated: Evaluated, key: str) -> float | None:
-  """Accuracies in %, sizes in the unit of their column, hours."""
-  run, found = evaluated
+def _value(run: Run, evaluation: ModelEvaluation, key: str) -> float | None:
   if key == 'hours':
-    return hours(run, found)
+    return _hours(run, evaluation)
   if key in _SCALES:
-    count = found.macs if key.endswith('macs') else found.parameters
+    macs = key.endswith('macs')
+    count = evaluation.macs if macs else evaluation.parameters
     return None if count is None else count / _SCALES[key]
-  outcome = found.under(key)
-  return None if outcome is None else 100 * outcome.accuracy
+  result = evaluation.under(key)
+  return None if result is None else 100 * result.accuracy
 
 
-def hours(run: Run, found: ModelEvaluation) -> float | None:
-  """Device hours of search, training, and training on attacks.
+def _hours(run: Run, evaluation: ModelEvaluation) -> float | None:
+  """Device hours of search, training, and training on attacks of a student.
 
-  Args:
-    run: with the seconds of its stages.
-    found: a student.
-
-  Returns:
-    Summed over stages, times the devices of each; None unless all are known.
+  They are the hours of each stage times its devices; None unless all are known.
   """
   seconds = run.provenance.get('seconds', {})
-  stages = _stages(found)
+  stages = _stages(evaluation)
   if any(stage not in seconds for stage in stages):
     return None
   total = sum(
@@ -100,57 +67,52 @@ def hours(run: Run, found: ModelEvaluation) -> float | None:
   return total / 3600
 
 
-def devices(run: Run, found: ModelEvaluation) -> tuple[str, ...]:
-  """Kinds of the devices that a student was searched and trained on."""
+def devices(models: Models) -> list[str]:
+  """Kinds of the devices that students were searched and trained on."""
   kinds = [
     device['kind']
-    for stage in _stages(found)
+    for run, evaluation in models.values()
+    for stage in _stages(evaluation)
     for device in _devices(run, stage)
   ]
-  return tuple(dict.fromkeys(kinds))
+  return list(dict.fromkeys(kinds))
 
 
-def _stages(found: ModelEvaluation) -> tuple[str, ...]:
+def _stages(evaluation: ModelEvaluation) -> tuple[str, ...]:
   """Names under which a run keeps the stages that made a student."""
-  if found.base:
-    return ('search', f'train/{found.base}', f'adversarial/{found.model}')
-  return ('search', f'train/{found.model}')
+  model, base = evaluation.model, evaluation.base
+  if base:
+    return ('search', f'train/{base}', f'adversarial/{model}')
+  return ('search', f'train/{model}')
 
 
 def _devices(run: Run, stage: str) -> list[Json]:
   """Those of a stage; of the run where it does not say."""
   stages = run.provenance.get('stages', {})
-  found = stages.get(stage, run.provenance).get('devices')
-  return found or [{'kind': 'an unknown device', 'count': 1}]
+  saved = stages.get(stage, run.provenance).get('devices')
+  return saved or [{'kind': 'an unknown device', 'count': 1}]
 
 
-def decimals(models: Mapping[int, Evaluated], attack: str) -> int:
+def decimals(models: Models, attack: str) -> int:
   """Of accuracies in %: two where there are as many images as the paper has."""
-  outcomes = [e.found.under(attack) for e in models.values()]
-  images = [outcome.images for outcome in outcomes if outcome is not None]
+  results = [model.evaluation.under(attack) for model in models.values()]
+  images = [result.images for result in results if result is not None]
   return 2 if max(images, default=0) >= _MANY else 1
 
 
-def text(found: Summary, decimals: int | None = None) -> str:
+def text(by_seed: Mapping[int, float], decimals: int | None = None) -> str:
   """'35.0 ± 1.0', of one seed '35.0'.
 
   Args:
-    found: a measure.
-    decimals: of both numbers; None for three significant digits of the mean.
+    by_seed: a measure of at least one seed.
+    decimals: those of both numbers; None for three significant digits of the
+      mean.
 
   Returns:
     Text.
   """
+  numbers = list(by_seed.values())
   if decimals is None:
-    decimals = significant(found.mean)
-  written = f'{found.mean:,.{decimals}f}'
-  if found.deviation is not None:
-    written += f' ± {found.deviation:,.{decimals}f}'
-  return written
-
-
-def significant(value: float) -> int:
-  """Decimals with which a number has three significant digits."""
-  if not value:
-    return 0
-  return max(0, 2 - math.floor(math.log10(abs(value))))
+    mean, _ = statistics.mean_and_deviation(numbers)
+    decimals = max(0, 2 - math.floor(math.log10(abs(mean)))) if mean else 0
+  return tables.mean(numbers, decimals=decimals)

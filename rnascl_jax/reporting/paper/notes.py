@@ -1,21 +1,32 @@
-"""What stands below a table: how to read it, and what its numbers lack."""
+"""What stands below a table: how to read it, and what made its numbers."""
 
-import textwrap
+import re
+import shlex
+import statistics
+
+from absl import logging
 
 from rnascl_jax.reporting import results, tables
-from rnascl_jax.reporting.paper import agreement, measures, provenance
+from rnascl_jax.reporting.paper import measures, sweep_runs
+from rnascl_jax.reporting.paper.comparison import FilledTable
 from rnascl_jax.reporting.paper.definition import Line
-from rnascl_jax.reporting.paper.rendering import Filled
-from rnascl_jax.reporting.results import Run
+from rnascl_jax.reporting.results import Json, Run
+from rnascl_jax.runtime import files
 
 # Images in the test split of a data set, and in that of a class of ImageNet.
 _TEST_IMAGES = {'cifar10': 10_000, 'digits': 517}
 _IMAGENET, _PER_CLASS, _CLASSES = 'imagenet', 50, 1000
 # Points of deviation from which on a mean hides what the seeds are.
 _APART = 5.0
+# What a sweep leaves in the folder of a row that is finished.
+_MARKER = 'sweep.json'
+_SEED = re.compile(r'(--config\.seed=|ROOT/seed)\d+')
+# A row whose files a command names.
+_TAKEN = re.compile(r'=ROOT/seedN/(\w+)/')
+_STAGES = ('search', 'train', 'adversarial')
 
 
-def notes(filled: Filled) -> list[str]:
+def notes(filled: FilledTable) -> list[str]:
   """What a reader must know beside the table.
 
   Args:
@@ -27,17 +38,17 @@ def notes(filled: Filled) -> list[str]:
   """
   return [
     *filled.table.notes,
-    _how(filled),
+    _averages(filled),
     *_missing(filled),
     *_apart(filled),
     *_attacks(filled),
     *_fewer(filled),
-    *_otherwise(filled),
-    *provenance.facts(filled),
+    *_attacked_otherwise(filled),
+    _facts(filled),
   ]
 
 
-def _how(filled: Filled) -> str:
+def _averages(filled: FilledTable) -> str:
   seeds = ', '.join(map(str, filled.seeds))
   if len(filled.seeds) < 2:
     return f'Accuracies in %, of one seed ({seeds}).'
@@ -47,83 +58,76 @@ def _how(filled: Filled) -> str:
   )
 
 
-def _missing(filled: Filled) -> list[str]:
+def _missing(filled: FilledTable) -> list[str]:
   """Which rows lack which seeds."""
   lacking = []
   for row in filled.rows:
-    absent = [s for s in filled.seeds if s not in row.models]
+    absent = [f'{s}' for s in filled.seeds if s not in row.models]
     if row.models and absent:
-      seeds = ', '.join(map(str, absent))
-      lacking.append(f'{_name(row.line)} (seed {seeds})')
+      lacking.append(f'{_name(row.line)} (seed {", ".join(absent)})')
   if not lacking:
     return []
   return [f'Lacking, so that means are of other seeds: {"; ".join(lacking)}.']
 
 
-def _apart(filled: Filled) -> list[str]:
+def _apart(filled: FilledTable) -> list[str]:
   """Every seed of rows whose seeds are far apart."""
-  found = []
+  rows = []
   for row in filled.rows:
-    for column in filled.table.columns:
-      if not column.is_accuracy:
-        continue
-      reached = measures.summary(row.models, column.key)
-      if reached is not None and (reached.deviation or 0.0) > _APART:
-        values = ', '.join(
-          f'{value:.1f} (seed {seed})' for seed, value in reached.values.items()
-        )
-        found.append(f'{_name(row.line)}, {column.heading}: {values}')
-  return [f'Seeds that are far apart: {"; ".join(found)}.'] if found else []
+    for column in filled.table.accuracies:
+      values = measures.values(row.models, column.key)
+      if len(values) > 1 and statistics.stdev(values.values()) > _APART:
+        texts = [f'{value:.1f} (seed {seed})' for seed, value in values.items()]
+        rows.append(f'{_name(row.line)}, {column.heading}: {", ".join(texts)}')
+  return [f'Seeds that are far apart: {"; ".join(rows)}.'] if rows else []
 
 
 def _name(line: Line) -> str:
   return ': '.join(line.labels)
 
 
-def _attacks(filled: Filled) -> list[str]:
+def _attacks(filled: FilledTable) -> list[str]:
   """The settings of every attack of a column."""
   keys = [column.key for column in filled.table.columns]
-  found: dict[str, None] = {}
-  radii = set()
-  for _, e in filled.evaluated:
-    for outcome in e.attacks:
-      if outcome.attack in keys and outcome.attack != 'clean':
-        found[tables.attack_settings(outcome, e.dataset)] = None
-        radii.add((round(outcome.epsilon, 6), e.dataset))
-  if not found:
+  attacked = [
+    (result, evaluation.dataset)
+    for _, evaluation in filled.evaluated
+    for result in evaluation.attacks
+    if result.attack in keys and result.attack != 'clean'
+  ]
+  if not attacked:
     return []
-  text = f'Attacks (L∞, ε in pixel values): {"; ".join(found)}.'
-  paper = filled.table.radius_255 / 255
-  if filled.table.is_printed and any(abs(r - paper) > 1e-4 for r, _ in radii):
-    text += f' The paper has ε = {_paper_radius(filled)}.'
+  settings = dict.fromkeys(tables.attack_settings(*pair) for pair in attacked)
+  text = f'Attacks (L∞, ε in pixel values): {"; ".join(settings)}.'
+  radius = filled.table.radius_255
+  if filled.table.is_printed and any(
+    abs(result.epsilon - radius / 255) > 1e-4 for result, _ in attacked
+  ):
+    text += f' The paper has ε = {radius:g}/255.'
   return [text]
 
 
-def _paper_radius(filled: Filled) -> str:
-  return f'{filled.table.radius_255:g}/255'
-
-
-def _fewer(filled: Filled) -> list[str]:
+def _fewer(filled: FilledTable) -> list[str]:
   """Columns on fewer images than others, and fewer than there are."""
   keys = [column.key for column in filled.table.columns]
-  found: dict[str, None] = {}
-  for run, e in filled.evaluated:
-    for outcome in e.attacks:
-      if outcome.attack in keys and outcome.images < e.images:
-        which = results.which_images(outcome, e.images)
-        found[
-          f'{outcome.label} is on {which}: compare it with other columns on '
-          'the same images only.'
-        ] = None
-    there = test_images(run)
-    if there is not None and e.images < there:
-      found[
-        f'Evaluated on the first {e.images:,} of {there:,} test images.'
-      ] = None
-  return list(found)
+  texts = []
+  for run, evaluation in filled.evaluated:
+    images = evaluation.images
+    texts += [
+      f'{result.label} is on {results.which_images(result, images)}: compare '
+      'it with other columns on the same images only.'
+      for result in evaluation.attacks
+      if result.attack in keys and result.images < images
+    ]
+    in_split = _test_images(run)
+    if in_split is not None and images < in_split:
+      texts.append(
+        f'Evaluated on the first {images:,} of {in_split:,} test images.'
+      )
+  return list(dict.fromkeys(texts))
 
 
-def test_images(run: Run) -> int | None:
+def _test_images(run: Run) -> int | None:
   """Images in the test split of a run's data set, None if unknown."""
   if run.dataset != _IMAGENET:
     return _TEST_IMAGES.get(run.dataset)
@@ -131,26 +135,121 @@ def test_images(run: Run) -> int | None:
   return _PER_CLASS * (len(classes) or _CLASSES)
 
 
-def _otherwise(filled: Filled) -> list[str]:
+def _attacked_otherwise(filled: FilledTable) -> list[str]:
   """Columns whose rows were attacked in different ways."""
-  found = []
+  texts = []
   for column in filled.table.columns:
-    outcomes = [
-      outcome
-      for _, e in filled.evaluated
-      if (outcome := e.under(column.key)) is not None
+    attacked = [
+      result
+      for _, evaluation in filled.evaluated
+      if (result := evaluation.under(column.key)) is not None
     ]
-    if any(not agreement.is_alike(outcomes[0], other) for other in outcomes):
-      found.append(
+    if not all(sweep_runs.is_alike(attacked[0], other) for other in attacked):
+      texts.append(
         f'**{column.heading} does not compare across rows: they were attacked '
         'with other settings, or on other images.**'
       )
-  return found
+  return texts
 
 
-def wrapped(lines: list[str], width: int) -> str:
-  """Sentences for a console, each on lines of its own, without emphasis."""
-  return '\n'.join(
-    textwrap.fill(line.replace('**', ''), width, break_on_hyphens=False)
-    for line in lines
+def _facts(filled: FilledTable) -> str:
+  """Data, training, commits and devices, as far as the runs saved them."""
+  runs = _runs(filled)
+  facts: dict[str, list[str]] = {
+    'Data set': [run.dataset for run in runs],
+    'Test images': [f'{e.images:,}' for _, e in filled.evaluated],
+    'Training images': [
+      f'the first {count:,}'
+      for run in runs
+      if (count := (run.config.get('data') or {}).get('max_train'))
+    ],
+    'Epochs': [text for run in runs if (text := _epochs(run))],
+    'Commit': [run.provenance.get('commit') or 'not recorded' for run in runs],
+    'Devices': [
+      f'{device["count"]} × {device["kind"]}'
+      for run in runs
+      for stage in _stages(run)
+      for device in stage.get('devices', ())
+    ],
+  }
+  return ' '.join(
+    f'{name}: {"; ".join(dict.fromkeys(values))}.'
+    for name, values in facts.items()
+    if values
   )
+
+
+def _stages(run: Run) -> list[Json]:
+  """What is known of each stage, or of the run where it has no stages."""
+  stages = run.provenance.get('stages') or {'': run.provenance}
+  return list(stages.values())
+
+
+def _epochs(run: Run) -> str:
+  """'search 100, train 100, adversarial 20', of the stages that it has."""
+  texts = []
+  for name in _STAGES:
+    section = (run.config.get(name) or {}).get('optimization') or {}
+    epochs = section.get('epochs')
+    if epochs is not None and any(s.group == name for s in run.stages):
+      texts.append(f'{name} {epochs}')
+  return ', '.join(texts)
+
+
+def commands(filled: FilledTable) -> list[str]:
+  """The command lines of all rows, of a seed N.
+
+  Args:
+    filled: with at least one row that was run.
+
+  Returns:
+    Of a row of a sweep its commands, as `sweep.json` of any seed has them, and
+    before them those of rows that it takes from; of other runs the last one of
+    their workdir.
+  """
+  of_sweep: dict[str, list[str]] = {}
+  of_runs: dict[str, list[str]] = {}
+  for run in _runs(filled):
+    row, last = run.workdir.name, run.provenance.get('command')
+    of_sweep.setdefault(row, []).extend(_of_sweep(run))
+    of_runs.setdefault(row, []).extend([last] if last else [])
+  lines = [line for row in of_sweep for line in of_sweep[row] or of_runs[row]]
+  lines = [*_before(filled, lines, frozenset(of_sweep)), *lines]
+  return list(dict.fromkeys(lines))
+
+
+def _before(
+  filled: FilledTable, lines: list[str], known: frozenset[str]
+) -> list[str]:
+  """The commands of rows that these take from, in an order that works."""
+  taken = [name for line in lines for name in _TAKEN.findall(line)]
+  new = [name for name in dict.fromkeys(taken) if name not in known]
+  own = [
+    command
+    for name in new
+    for run in filled.sweep.runs.get(name, {}).values()
+    for command in _of_sweep(run)
+  ]
+  if not own:
+    return []
+  return [*_before(filled, own, known | set(new)), *own]
+
+
+def _of_sweep(run: Run) -> list[str]:
+  """The commands of a finished row of a sweep, none of any other run."""
+  path = run.workdir / _MARKER
+  try:
+    saved = results.read_json(path) or {}
+    with files.naming(path):
+      return [
+        _SEED.sub(r'\1N', shlex.join(words))
+        for words in saved.get('commands', ())
+      ]
+  except files.DamagedFileError as error:
+    logging.warning('The commands of a row are left out: %s', error)
+    return []
+
+
+def _runs(filled: FilledTable) -> list[Run]:
+  """Every run of the table, each once."""
+  return list({run.workdir: run for run, _ in filled.evaluated}.values())
