@@ -28,7 +28,7 @@ _LONG = (
   'test_student',
   'test_evaluation',
   'test_report_auto_attack',
-  'test_lanes',
+  'test_batch_slots',
   'test_torch_import',
   'test_loops',
   'test_teachers',

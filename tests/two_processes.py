@@ -117,10 +117,12 @@ def _without_data(folder: pathlib.Path) -> None:
 
 def _tell(folder: pathlib.Path) -> None:
   """What each process makes of arrays of its own and of all devices."""
-  own, over = jax.local_devices(), parallel.devices()
+  own, devices = jax.local_devices(), parallel.devices()
   numbers = np.arange(4) + 10 * jax.process_index()
   alone = parallel.fetch(parallel.put(numbers, own, split=True), own)
-  every = parallel.fetch(parallel.put(np.arange(4), over, split=True), over)
+  every = parallel.fetch(
+    parallel.put(np.arange(4), devices, split=True), devices
+  )
   files.write_json(
     folder / f'told-{jax.process_index()}.json',
     {

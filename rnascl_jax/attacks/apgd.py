@@ -43,48 +43,45 @@ from jax import lax
 from rnascl_jax import losses
 from rnascl_jax.attacks import (
   arguments,
-  ascent,
   norms,
+  prediction,
   randomized,
   step_size,
   stepwise,
 )
-from rnascl_jax.attacks.ascent import Point
 from rnascl_jax.attacks.norms import Norm
-from rnascl_jax.attacks.step_size import Schedule
-from rnascl_jax.attacks.stepwise import Passes, Problem
+from rnascl_jax.attacks.step_size import StepSchedule
+from rnascl_jax.attacks.stepwise import AttackInput, Candidate, NetworkPasses
 from rnascl_jax.base import Array, Key, LogitsFn
 
 # Share of the new direction in a step; the first one has no other.
 _NEW = 0.75
-# (key, image, epsilon) -> image, where an attack starts.
-StartFn = Callable[[Key, Array, Array], Array]
 
 
-class State(NamedTuple):
+class APGDState(NamedTuple):
   """The carry of the loop.
 
   Attributes:
     image: [H, W, C], the iterate.
     before: [H, W, C], the one before.
-    gradient: [H, W, C], at the iterate.
-    best: the image of the largest loss.
-    best_gradient: [H, W, C], there.
+    gradient: [H, W, C], of the loss at the iterate.
+    best: the iterate of the largest loss.
+    best_gradient: [H, W, C], of the loss at that one.
     adversarial: [H, W, C], the last iterate that fooled the classifier.
-    fooled: whether there was one.
-    target: the class to reach, -1 without one.
+    fooled: scalar bool, whether one fooled it.
+    target: scalar, the class to reach, -1 without one.
     schedule: of the step size.
   """
 
   image: Array
   before: Array
   gradient: Array
-  best: Point
+  best: Candidate
   best_gradient: Array
   adversarial: Array
   fooled: Array
   target: Array
-  schedule: Schedule
+  schedule: StepSchedule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,18 +89,20 @@ class APGD:
   """APGD in steps, see `stepwise`.
 
   Attributes:
-    loss: ([B, K], labels [B]) -> [B], what is climbed; with `targets`, (logits,
-      labels, targets) -> [B].
-    norm: of the ball.
+    loss: ([B, K], labels [B]) -> [B], which the attack maximises, such as
+      `losses.dlr`; with `targets` ([B, K], labels [B], targets [B]) -> [B],
+      such as `losses.targeted_dlr`.
+    norm: the norm of the ball.
     num_steps: N, at least 1.
     restarts: random starts, each with all steps.
     targets: the most classes that are tried as targets, likeliest first; 0
       for an attack without a target.
-    least_classes: with fewer the loss is not defined.
+    least_classes: the fewest classes for which the loss is defined.
     rho: share of rising steps up to which the step size is halved.
     draws: gradients averaged in each step (expectation over transformation);
       more than 1 are of use for a `randomized.Randomized` classifier only.
-    start: where to begin; None for noise of length epsilon.
+    start: (key, image, epsilon) -> the first iterate; None for noise of length
+      epsilon.
   """
 
   loss: Callable[..., Array] = losses.cross_entropy
@@ -114,7 +113,7 @@ class APGD:
   least_classes: int = 2
   rho: float = 0.75
   draws: int = 1
-  start: StartFn | None = None
+  start: Callable[[Key, Array, Array], Array] | None = None
 
   def __post_init__(self) -> None:
     arguments.check_counts(
@@ -127,9 +126,9 @@ class APGD:
   def segment(self) -> int:
     return 10
 
-  def passes(self, num_classes: int) -> tuple[Passes, Passes]:
+  def passes(self, num_classes: int) -> tuple[NetworkPasses, NetworkPasses]:
     del num_classes
-    step = Passes(self.draws, self.draws)
+    step = NetworkPasses(self.draws, self.draws)
     return step._replace(forward=self.draws + (self.targets > 0)), step
 
   def num_trials(self, num_classes: int) -> int:
@@ -137,73 +136,81 @@ class APGD:
       return 0
     return self.restarts * (min(self.targets, num_classes - 1) or 1)
 
-  def init(self, logits_fn: LogitsFn, problem: Problem, trial: Array) -> State:
+  def init(
+    self, logits_fn: LogitsFn, inputs: AttackInput, trial: Array
+  ) -> APGDState:
     target = jnp.full((), -1, jnp.int32)
     if self.targets:
-      logits = logits_fn(problem.image[None])[0]
+      logits = logits_fn(inputs.image[None])[0]
       rank = trial // self.restarts
-      target = stepwise.ranked_target(logits, problem.label, rank)
+      target = stepwise.ranked_target(logits, inputs.label, rank)
     start = self.start or self.norm.random_start
-    image = start(problem.key, problem.image, problem.epsilon)
+    image = start(inputs.key, inputs.image, inputs.epsilon)
     # The key of a step is folded with its index, from 1 on.
-    point, gradient = self._climbed(logits_fn, problem, image, target, 0)
-    return State(
+    candidate, gradient = self._evaluate(logits_fn, inputs, image, target, 0)
+    return APGDState(
       image=image,
       before=image,
       gradient=gradient,
-      best=point,
+      best=candidate,
       best_gradient=gradient,
       adversarial=image,
-      fooled=point.fooled,
+      fooled=candidate.fooled,
       target=target,
-      schedule=Schedule(
-        step_size=2 * problem.epsilon,
-        loss=jnp.zeros_like(point.loss),
+      schedule=StepSchedule(
+        step_size=2 * inputs.epsilon,
+        loss=jnp.zeros_like(candidate.loss),
         rises=jnp.zeros((), jnp.int32),
         halved=jnp.asarray(True),
-        best=point.loss,
+        best=candidate.loss,
       ),
     )
 
   def step(
-    self, logits_fn: LogitsFn, problem: Problem, state: State, index: Array
-  ) -> State:
-    image = self._moved(problem, state, index)
-    point, gradient = self._climbed(
-      logits_fn, problem, image, state.target, index + 1
+    self,
+    logits_fn: LogitsFn,
+    inputs: AttackInput,
+    state: APGDState,
+    index: Array,
+  ) -> APGDState:
+    image = self._next_image(inputs, state, index)
+    candidate, gradient = self._evaluate(
+      logits_fn, inputs, image, state.target, index + 1
     )
-    better = point.loss > state.best.loss
-    best, best_gradient = ascent.select(
-      better, (point, gradient), (state.best, state.best_gradient)
+    better = candidate.loss > state.best.loss
+    best, best_gradient = stepwise.select(
+      better, (candidate, gradient), (state.best, state.best_gradient)
     )
     window = jnp.asarray(step_size.windows(self.num_steps))[index]
     schedule, halved = step_size.next_schedule(
-      state.schedule, point.loss, best.loss, window, self.rho
+      state.schedule, candidate.loss, best.loss, window, self.rho
     )
-    next_image, next_gradient = ascent.select(
+    next_image, next_gradient = stepwise.select(
       halved, (best.image, best_gradient), (image, gradient)
     )
-    return State(
+    return APGDState(
       image=next_image,
       before=state.image,
       gradient=next_gradient,
       best=best,
       best_gradient=best_gradient,
-      adversarial=jnp.where(point.fooled, image, state.adversarial),
-      fooled=state.fooled | point.fooled,
+      adversarial=jnp.where(candidate.fooled, image, state.adversarial),
+      fooled=state.fooled | candidate.fooled,
       target=state.target,
       schedule=schedule,
     )
 
-  def found(self, problem: Problem, state: State) -> Point:
+  def candidate(self, inputs: AttackInput, state: APGDState) -> Candidate:
     image = jnp.where(state.fooled, state.adversarial, state.best.image)
-    return Point(image, state.best.loss, state.fooled)
+    return Candidate(image, state.best.loss, state.fooled)
 
-  def _moved(self, problem: Problem, state: State, index: Array) -> Array:
+  def _next_image(
+    self, inputs: AttackInput, state: APGDState, index: Array
+  ) -> Array:
     """One step with momentum."""
 
     def project(point: Array) -> Array:
-      return self.norm.project(problem.image, point, problem.epsilon)
+      return self.norm.project(inputs.image, point, inputs.epsilon)
 
     share = jnp.where(index > 0, _NEW, 1.0).astype(state.image.dtype)
     direction = self.norm.direction(state.gradient)
@@ -211,22 +218,25 @@ class APGD:
     momentum = (state.image - state.before) * (1 - share)
     return project(state.image + (moved - state.image) * share + momentum)
 
-  def _climbed(
+  def _evaluate(
     self,
     logits_fn: LogitsFn,
-    problem: Problem,
+    inputs: AttackInput,
     image: Array,
     target: Array,
     index: int | Array,
-  ) -> tuple[Point, Array]:
-    """Loss, verdict and gradient at an image; of several draws the mean."""
+  ) -> tuple[Candidate, Array]:
+    """The image with its loss and verdict, and the gradient [H, W, C] there.
+
+    Of several draws of a random classifier the gradients are averaged.
+    """
 
     def value(image: Array, draw: Array) -> tuple[Array, Array]:
-      key = jax.random.fold_in(jax.random.fold_in(problem.key, index), draw)
+      key = jax.random.fold_in(jax.random.fold_in(inputs.key, index), draw)
       logits = randomized.call(logits_fn, key, image[None])
-      classes = (problem.label[None], target[None])[: 2 if self.targets else 1]
+      classes = (inputs.label[None], target[None])[: 2 if self.targets else 1]
       loss = self.loss(logits, *classes)[0].astype(image.dtype)
-      return loss, stepwise.fools(logits[0], problem.label)
+      return loss, prediction.fooled(logits[0], inputs.label)
 
     def add(total: Array, draw: Array) -> tuple[Array, Any]:
       (loss, fooled), gradient = jax.value_and_grad(value, has_aux=True)(
@@ -236,11 +246,11 @@ class APGD:
 
     if self.draws == 1:
       gradient, (loss, fooled) = add(jnp.zeros_like(image), jnp.asarray(0))
-      return Point(image, loss, fooled), gradient
+      return Candidate(image, loss, fooled), gradient
     # As published, the loss and the verdict are those of the last draw.
     total, drawn = lax.scan(add, jnp.zeros_like(image), jnp.arange(self.draws))
     loss, fooled = jax.tree.map(lambda x: x[-1], drawn)
-    return Point(image, loss, fooled), total / self.draws
+    return Candidate(image, loss, fooled), total / self.draws
 
 
 def apgd(
@@ -250,11 +260,7 @@ def apgd(
   label: int | Array,
   *,
   epsilon: float | Array,
-  loss: Callable[..., Array] = losses.cross_entropy,
-  norm: Norm = norms.LINF,
-  num_steps: int = 100,
-  restarts: int = 1,
-  targets: int = 0,
+  **options: Any,
 ) -> Array:
   """APGD on one image.
 
@@ -264,12 +270,7 @@ def apgd(
     image: [H, W, C] in [0, 1].
     label: in [0, K).
     epsilon: radius, may be traced.
-    loss: as of `APGD`, such as `losses.dlr`, or with `targets`
-      `losses.targeted_dlr`.
-    norm: of the ball.
-    num_steps: at least 1, static.
-    restarts: random starts, static.
-    targets: most classes that are tried as targets, static; 0 for none.
+    **options: the fields of `APGD`, static.
 
   Returns:
     [H, W, C], in the ball and in [0, 1]: the last iterate that fools the
@@ -279,11 +280,5 @@ def apgd(
   Raises:
     ValueError: for fewer than one step or restart.
   """
-  attack = APGD(
-    loss=loss,
-    norm=norm,
-    num_steps=num_steps,
-    restarts=restarts,
-    targets=targets,
-  )
+  attack = APGD(**options)
   return stepwise.run(attack, logits_fn, key, image, label, epsilon=epsilon)

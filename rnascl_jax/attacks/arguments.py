@@ -1,4 +1,4 @@
-"""What attacks are given, checked on the host before anything is computed.
+"""Checks of what attacks are given, before anything is computed.
 
 Each function raises a ValueError that says what was given, what would do, and
 how to write it. Numbers that are traced are not looked at.
@@ -20,8 +20,6 @@ import numpy as np
 
 from rnascl_jax.base import Array, Key, LogitsFn
 
-# Where the channels of images are: [N, H, W, C] or [N, C, H, W].
-CHANNELS = ('last', 'first')
 # Indices are folded into keys as 32 bits.
 _END_OF_INDICES = 2**32
 # Channels that images have: grey, RGB, RGB and opacity.
@@ -38,8 +36,8 @@ def check_inputs(
 ) -> None:
   """Refuses inputs for which an attack's result would mean nothing.
 
-  Runs on the host and compiles nothing; `logits_fn` is only asked for the
-  shape of its result, after images and labels were found to be such.
+  Compiles nothing; `logits_fn` is only asked for the shape of its result, after
+  images and labels were found to be such.
 
   Args:
     logits_fn: [B, H, W, C] -> [B, K].
@@ -54,8 +52,16 @@ def check_inputs(
       of a floating-point type, and epsilon a number in [0, longest].
   """
   images, labels = np.asarray(images), np.asarray(labels)
-  check_images(images)
-  check_labels(labels, len(images))
+  _check_images(images)
+  if labels.shape != (len(images),):
+    raise ValueError(
+      f'labels must have shape ({len(images)},), not {labels.shape}.'
+    )
+  if not np.issubdtype(labels.dtype, np.integer):
+    raise ValueError(
+      f'labels must be integers, not {labels.dtype}; for one-hot labels take '
+      'the argmax.'
+    )
   num_classes = count_classes(logits_fn, images)
   # Out of range, indices clamp silently in JAX.
   if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
@@ -66,8 +72,7 @@ def check_inputs(
   check_length('epsilon', epsilon, longest)
 
 
-def check_images(images: np.ndarray) -> None:
-  """Raises ValueError unless images are [N, H, W, C] and floats in [0, 1]."""
+def _check_images(images: np.ndarray) -> None:
   if images.ndim != 4:
     raise ValueError(f'images must be [N, H, W, C], not {images.shape}.')
   if images.dtype not in (np.float32, np.float64):
@@ -86,7 +91,7 @@ def check_images(images: np.ndarray) -> None:
 
 def check_one(logits_fn: LogitsFn, image: Array) -> None:
   """Raises ValueError unless these are a classifier and one image of floats."""
-  check_classifier(logits_fn)
+  _check_classifier(logits_fn)
   if image.ndim != 3 or not jnp.issubdtype(image.dtype, jnp.floating):
     raise ValueError(
       f'image must be [H, W, C] of floats in [0, 1], not {image.dtype} '
@@ -95,8 +100,7 @@ def check_one(logits_fn: LogitsFn, image: Array) -> None:
     )
 
 
-def check_classifier(logits_fn: LogitsFn) -> None:
-  """Raises ValueError unless a classifier can be called."""
+def _check_classifier(logits_fn: LogitsFn) -> None:
   if not callable(logits_fn):
     raise ValueError(
       'logits_fn must be a function of images [B, H, W, C] that returns logits '
@@ -104,34 +108,14 @@ def check_classifier(logits_fn: LogitsFn) -> None:
     )
 
 
-def check_labels(labels: np.ndarray, num_images: int) -> None:
-  """Raises ValueError unless labels are integers, one for each image."""
-  if labels.shape != (num_images,):
-    raise ValueError(
-      f'labels must have shape ({num_images},), not {labels.shape}.'
-    )
-  if not np.issubdtype(labels.dtype, np.integer):
-    raise ValueError(
-      f'labels must be integers, not {labels.dtype}; for one-hot labels take '
-      'the argmax.'
-    )
-
-
 def count_classes(logits_fn: LogitsFn, images: np.ndarray | Array) -> int:
-  """K, from the shapes alone.
-
-  Args:
-    logits_fn: [B, H, W, C] -> [B, K].
-    images: [N, H, W, C].
-
-  Returns:
-    K.
+  """K, from the shapes alone, for images [N, H, W, C].
 
   Raises:
-    ValueError: unless there are at least two logits for each image, of a
-      floating-point type.
+    ValueError: unless `logits_fn` gives at least two logits for each image, of
+      a floating-point type.
   """
-  check_classifier(logits_fn)
+  _check_classifier(logits_fn)
   one = jnp.asarray(np.zeros((1, *images.shape[1:]), images.dtype))
   logits = jax.eval_shape(logits_fn, one)
   shape = getattr(logits, 'shape', None)
@@ -151,21 +135,21 @@ def count_classes(logits_fn: LogitsFn, images: np.ndarray | Array) -> int:
 
 
 def check_length(name: str, value: Any, longest: float = 1.0) -> None:
-  """Refuses what is no distance between pixels in [0, 1].
+  """Raises ValueError unless a radius or step is a number in [0, longest].
 
-  Args:
-    name: of the radius or the step.
-    value: anything; a traced number is not looked at.
-    longest: the largest distance that makes sense in the norm.
-
-  Raises:
-    ValueError: unless it is a number in [0, longest], and no bool.
+  A bool is no number here, and a traced value is not looked at.
   """
   if isinstance(value, jax.core.Tracer):
     return
   if value is None:
     raise ValueError(f'{name} is missing; images are in [0, 1], write 8 / 255.')
-  if not _is_number(value):
+  # A scalar of NumPy or JAX is one if its type is of numbers.
+  dtype = getattr(value, 'dtype', np.dtype(bool))
+  is_array = getattr(value, 'shape', None) == () and (
+    jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+  )
+  is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  if not is_number and not is_array:
     raise ValueError(
       f'{name}={value!r} must be a number, not of type {type(value).__name__}; '
       'images are in [0, 1], write 8 / 255.'
@@ -177,56 +161,27 @@ def check_length(name: str, value: Any, longest: float = 1.0) -> None:
     )
 
 
-def _is_number(value: Any) -> bool:
-  if isinstance(value, bool | np.bool_):
-    return False
-  if isinstance(value, numbers.Real):
-    return True
-  is_scalar = getattr(value, 'shape', None) == () and hasattr(value, 'dtype')
-  return is_scalar and (
-    jnp.issubdtype(value.dtype, jnp.floating)
-    or jnp.issubdtype(value.dtype, jnp.integer)
-  )
-
-
 def check_counts(**counts: Any) -> None:
-  """Refuses what does not count anything.
-
-  Args:
-    **counts: by their names.
-
-  Raises:
-    ValueError: unless all are integers of at least 1, and no bools.
-  """
+  """Raises ValueError unless all are integers of at least 1, and no bools."""
   for name, count in counts.items():
     is_integer = isinstance(count, int | np.integer)
     if not is_integer or isinstance(count, bool) or count < 1:
       raise ValueError(f'{name}={count!r} must be an integer of at least 1.')
 
 
-def check_flags(**values: Any) -> None:
-  """Refuses what is neither True nor False.
-
-  Args:
-    **values: by their names.
-
-  Raises:
-    ValueError: unless all are bools; a text such as 'no' would count as True.
-  """
-  for name, value in values.items():
-    if not isinstance(value, bool | np.bool_):
-      raise ValueError(f'{name}={value!r} must be True or False.')
+def check_flags(**flags: Any) -> None:
+  """Raises ValueError unless all are bools; the text 'no' would be true."""
+  for name, flag in flags.items():
+    if not isinstance(flag, bool | np.bool_):
+      raise ValueError(f'{name}={flag!r} must be True or False.')
 
 
 def check_key(key: Key, shape: tuple[int, ...] | None = ()) -> None:
-  """Refuses what is no typed random key.
+  """Raises ValueError unless it is a typed random key.
 
   Args:
     key: anything.
     shape: of the keys; None for any.
-
-  Raises:
-    ValueError: it says how a key is made.
   """
   dtype = getattr(key, 'dtype', None)
   if dtype is None or not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
@@ -272,13 +227,14 @@ def as_indices(
     raise ValueError(
       f'indices must have shape {labels.shape}, not {indices.shape}.'
     )
-  if indices.size:
-    check_indices(indices)
+  check_indices(indices)
   return indices.astype(np.uint32)
 
 
 def check_indices(indices: np.ndarray) -> None:
   """Raises ValueError unless indices are integers in [0, 2^32)."""
+  if not indices.size:
+    return
   if not np.issubdtype(indices.dtype, np.integer):
     raise ValueError(f'indices must be integers, not {indices.dtype}.')
   if not 0 <= indices.min() <= indices.max() < _END_OF_INDICES:
@@ -291,7 +247,7 @@ def check_indices(indices: np.ndarray) -> None:
 
 def check_channels(channels: str) -> None:
   """Raises ValueError unless it is 'last' or 'first'."""
-  if channels not in CHANNELS:
+  if channels not in ('last', 'first'):
     raise ValueError(
       f"channels={channels!r} must be 'last' for images [N, H, W, C], or "
       "'first' for [N, C, H, W]."
@@ -299,13 +255,10 @@ def check_channels(channels: str) -> None:
 
 
 def misplaced_channels(shape: tuple[int, ...]) -> str:
-  """What to say of images whose channels seem to be in another place.
-
-  Args:
-    shape: [N, H, W, C], as `channels` has it.
+  """A warning of images [N, H, W, C] whose channels seem to be elsewhere.
 
   Returns:
-    A message; empty if C is 1, 3 or 4, or if neither H nor W is 1 or 3.
+    The message; empty if C is 1, 3 or 4, or if neither H nor W is 1 or 3.
   """
   if shape[3] in _USUAL_CHANNELS or not {1, 3} & set(shape[1:3]):
     return ''

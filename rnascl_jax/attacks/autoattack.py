@@ -6,9 +6,9 @@ of `standard`, in this order: APGD on cross-entropy, APGD on the targeted DLR
 loss and FAB-T, both with the 9 likeliest wrong classes (fewer, if there are
 fewer), and the black-box Square attack with 5,000 queries.
 
-What is found is classified once more, in full float32, before it counts.
-Against the official code, `tests/attacks/test_autoattack.py` finds the same
-images broken, given the same random numbers. With our own an image's draws
+An adversarial image is classified once more, in full float32, before it counts.
+With the random numbers of the official code, the same images are broken as by
+that code (`tests/attacks/test_autoattack.py`). With our own an image's draws
 follow from its index, so batch size, devices and interruptions do not change
 them.
 
@@ -43,56 +43,45 @@ import numpy as np
 
 from rnascl_jax.attacks import (
   arguments,
+  attack_input,
+  batch_slots,
   compiled,
-  confirmation,
   ensembles,
-  lanes,
   lifting,
-  tasks,
+  prediction,
 )
-from rnascl_jax.attacks.ensembles import Member
-from rnascl_jax.attacks.lanes import Finished
+from rnascl_jax.attacks.attack_input import AutoAttackInput
+from rnascl_jax.attacks.batch_slots import AttackLog, Finished
+from rnascl_jax.attacks.ensembles import EnsembleMember
 from rnascl_jax.attacks.masking import (
   hindsight,
   logit_checks,
   of_ensembles,
 )
-from rnascl_jax.attacks.masking.suspicion import Suspicion
 from rnascl_jax.attacks.randomized import Randomized
-from rnascl_jax.attacks.result import MemberResult, Result
-from rnascl_jax.attacks.tally import Tally
-from rnascl_jax.attacks.tasks import Task
+from rnascl_jax.attacks.result import AutoAttackResult, MemberResult
 from rnascl_jax.base import Array, Key, LogitsFn
 from rnascl_jax.runtime import fingerprints, processes, progress
 
 
-class Journal(Protocol):
+class JournalLike(Protocol):
   """Where finished trials are kept, so that a run can be taken up again."""
 
   def start(
     self, identity: Mapping[str, Any], logits: np.ndarray
   ) -> Sequence[tuple[str, Finished, float]]:
-    """Opens the journal of an evaluation.
+    """Opens the journal of an evaluation; returns what was appended earlier.
 
     Args:
       identity: what the result depends on, as JSON.
       logits: [N, K] of the images without an attack.
-
-    Returns:
-      What earlier runs appended.
 
     Raises:
       ValueError: if it is the journal of another evaluation.
     """
 
   def append(self, member: str, finished: Finished, seconds: float) -> None:
-    """Keeps trials of a member, and the time that they took.
-
-    Args:
-      member: its name.
-      finished: the trials; often there is none, then there is nothing to keep.
-      seconds: that they took.
-    """
+    """Keeps trials of a member, perhaps none, and the seconds they took."""
 
 
 def auto_attack(
@@ -102,18 +91,18 @@ def auto_attack(
   labels: np.ndarray | Array,
   *,
   epsilon: float,
-  members: Sequence[Member] = ensembles.standard(),
+  members: Sequence[EnsembleMember] = ensembles.standard(),
   indices: np.ndarray | Array | None = None,
   batch_size: int = 256,
   channels: str = 'last',
   devices: Sequence[jax.Device] | None = None,
   stop_early: bool = True,
-  journal: Journal | None = None,
+  journal: JournalLike | None = None,
   checks: bool = True,
   verbose: bool = True,
   description: str = '',
-) -> Result:
-  """Which images an ensemble of attacks leaves classified correctly.
+) -> AutoAttackResult:
+  """Attacks images with an ensemble; tells which stay classified correctly.
 
   Args:
     logits_fn: [B, H, W, C] in [0, 1] -> logits [B, K], a pure function in
@@ -154,27 +143,27 @@ def auto_attack(
     The result; printed, it is a table with all warnings.
 
   Raises:
-    ValueError: as `arguments.check_inputs` and `tasks.check_members`, for
-      arguments of other types, logits that are NaN or infinite, a journal of
-      another evaluation, and, if `checks`, for a classifier that gives
-      probabilities; before any attack.
+    ValueError: before any attack, as `arguments.check_inputs` and
+      `attack_input.check_members`, for arguments of other types, logits that
+      are NaN or infinite, a journal of another evaluation, and, if `checks`,
+      for a classifier that gives probabilities.
   """
-  given = tasks.as_members(members)
+  asked_for = attack_input.as_members(members)
   arguments.check_key(key)
   arguments.check_counts(batch_size=batch_size)
   arguments.check_flags(stop_early=stop_early, checks=checks, verbose=verbose)
-  tasks.check_journal(journal)
+  attack_input.check_journal(journal)
   images, labels = np.asarray(images), np.asarray(labels)
   logits_fn, images = lifting.channels_last(logits_fn, images, channels)
   # The norm's radius is checked once the classes have told the norm.
   arguments.check_inputs(logits_fn, images, labels, epsilon=0.0)
-  images = tasks.as_floats(images)
+  images = attack_input.as_floats(images)
   num_classes = arguments.count_classes(logits_fn, images)
-  members = ensembles.for_classes(given, num_classes)
-  norm = tasks.check_members(members, logits_fn, num_classes)
+  members = ensembles.for_classes(asked_for, num_classes)
+  norm = attack_input.check_members(members, logits_fn, num_classes)
   longest = norm.longest(int(np.prod(images.shape[1:])))
   arguments.check_length('epsilon', epsilon, longest)
-  task = Task(
+  inputs = AutoAttackInput(
     logits_fn=compiled.as_argument(logits_fn),
     key=key,
     images=images,
@@ -183,7 +172,7 @@ def auto_attack(
     epsilon=float(epsilon),
     norm=norm,
     batch_size=batch_size,
-    over=tasks.as_devices(devices),
+    devices=attack_input.as_devices(devices),
     stop_early=stop_early and not isinstance(logits_fn, Randomized),
     description=f'{description}: ' if description else '',
     verbose=verbose,
@@ -191,10 +180,13 @@ def auto_attack(
   suspicions = of_ensembles.of_images(images.shape)
   if checks:
     suspicions += of_ensembles.beforehand(members, logits_fn, images, labels)
-  result = _run(task, members, num_classes, journal)
-  suspicions += of_ensembles.replaced(given, members)
-  suspicions += of_ensembles.afterwards(result, task.stop_early)
-  suspicions += _of_logits(task, result)
+  result = _run(inputs, members, num_classes, journal)
+  suspicions += of_ensembles.replaced(asked_for, members)
+  suspicions += of_ensembles.afterwards(result, inputs.stop_early)
+  rows = np.flatnonzero(result.broken_by >= 0)
+  suspicions += of_ensembles.infinite(
+    _logits(inputs, result.images[rows], rows)
+  )
   if checks and epsilon > 0 and result.robust.any():
     suspicions += hindsight.large_epsilon(
       logits_fn, images[result.robust], labels[result.robust]
@@ -205,165 +197,176 @@ def auto_attack(
   return dataclasses.replace(result, suspicions=suspicions)
 
 
-def _of_logits(task: Task, result: Result) -> tuple[Suspicion, ...]:
-  """What the logits of the adversarial images show."""
-  rows = np.flatnonzero(result.broken_by >= 0)
-  logits = confirmation.logits(task, result.images[rows], rows)
-  return of_ensembles.infinite(logits)
-
-
 def _run(
-  task: Task,
-  members: Sequence[Member],
+  inputs: AutoAttackInput,
+  members: Sequence[EnsembleMember],
   num_classes: int,
-  journal: Journal | None,
-) -> Result:
-  """Lets every member attack what the ones before it left."""
-  count = len(task.images)
-  logits = confirmation.logits(task, task.images, np.arange(count))
+  journal: JournalLike | None,
+) -> AutoAttackResult:
+  """Lets every member attack the images that the ones before it left."""
+  count = len(inputs.images)
+  logits = _logits(inputs, inputs.images, np.arange(count))
   logit_checks.refuse_infinite(logits)
-  correct = ~confirmation.fooled(logits, task.labels)
+  correct = ~prediction.fooled(logits, inputs.labels)
   earlier: Sequence[tuple[str, Finished, float]] = ()
   if journal is not None:
-    earlier = journal.start(_about(task, members), logits)
-  result = Result(
-    images=task.images.copy(),
+    earlier = journal.start(_identity(inputs, members), logits)
+  result = AutoAttackResult(
+    images=inputs.images.copy(),
     correct=correct,
     robust=correct.copy(),
     broken_by=np.full(count, -1),
     steps=np.zeros(count, np.int32),
     num_classes=num_classes,
-    epsilon=task.epsilon,
-    norm=task.norm.name,
+    epsilon=inputs.epsilon,
+    norm=inputs.norm.name,
     members=(),
     suspicions=(),
   )
   for member in members:
-    tally = Tally(count, member.attack, num_classes)
+    log = AttackLog(member.attack, count, num_classes)
     for name, finished, seconds in earlier:
       if name == member.name:
-        tally.add(finished, seconds)
-    result = _attacked(task, member, tally, result, journal)
+        log.add(finished, seconds)
+    so_far = (
+      *result.members,
+      _run_member(inputs, member, log, result, journal),
+    )
+    result = dataclasses.replace(result, members=so_far)
   return result
 
 
-def _attacked(
-  task: Task,
-  member: Member,
-  tally: Tally,
-  result: Result,
-  journal: Journal | None,
-) -> Result:
-  """The result after one more member, whose arrays it changes."""
+def _run_member(
+  inputs: AutoAttackInput,
+  member: EnsembleMember,
+  log: AttackLog,
+  result: AutoAttackResult,
+  journal: JournalLike | None,
+) -> MemberResult:
+  """Attacks the robust images, and writes those that break into the result."""
   rows, place = np.flatnonzero(result.robust), len(result.members)
-  num_trials = member.attack.num_trials(result.num_classes)
   broken = claimed = rows[:0]
-  if task.epsilon > 0 and num_trials and len(rows):
-    _attack(task, member, num_trials, rows, tally, journal)
-    claimed = rows[tally.fooled[rows]]
-    broken = _confirmed(task, tally, claimed, place)
+  if inputs.epsilon > 0 and log.num_trials and len(rows):
+    _attack(inputs, member, log, rows, journal)
+    claimed = rows[log.fooled[rows]]
+    broken = _confirmed(inputs, log, claimed, place)
     unsure = np.setdiff1d(claimed, broken)
-    if len(unsure) and task.stop_early:
-      # It stopped at what only low precision takes for broken: once more.
-      tally.begin_again(unsure)
+    if len(unsure) and inputs.stop_early:
+      # They stopped at what only low precision takes for broken: once more.
+      log.begin_again(unsure)
       with jax.default_matmul_precision('highest'):
-        _attack(task, member, num_trials, unsure, tally, journal)
-      sure = _confirmed(task, tally, unsure[tally.fooled[unsure]], place)
+        _attack(inputs, member, log, unsure, journal)
+      sure = _confirmed(inputs, log, unsure[log.fooled[unsure]], place)
       broken = np.union1d(broken, sure)
   if len(broken):
-    result.images[broken] = tally.images(broken)
+    result.images[broken] = log.images(broken)
   result.robust[broken], result.broken_by[broken] = False, place
-  result.steps[broken] = tally.steps[broken]
-  found = MemberResult(
+  result.steps[broken] = log.steps[broken]
+  return MemberResult(
     name=member.name,
     label=member.label,
     black_box=member.black_box,
     num_steps=member.attack.num_steps,
-    num_trials=num_trials,
+    num_trials=log.num_trials,
     attacked=len(rows),
     broken=len(broken),
     rejected=len(claimed) - len(broken),
     robust=int(result.robust.sum()),
-    seconds=tally.seconds,
-    passes=tally.passes,
+    seconds=log.seconds,
+    passes=log.passes,
   )
-  return dataclasses.replace(result, members=(*result.members, found))
 
 
 def _confirmed(
-  task: Task, tally: Tally, rows: np.ndarray, place: int
+  inputs: AutoAttackInput, log: AttackLog, rows: np.ndarray, place: int
 ) -> np.ndarray:
-  """The rows whose adversarial images do fool the classifier."""
+  """The rows whose images are misclassified, in [0, 1] and in the ball."""
   if not len(rows):
     return rows
-  images = tally.images(rows)
-  return rows[confirmation.confirmed(task, images, rows, stage=place + 1)]
+  images = log.images(rows)
+  logits = _logits(inputs, images, rows, stage=place + 1)
+  near = prediction.in_ball(
+    images, inputs.images[rows], epsilon=inputs.epsilon, norm=inputs.norm
+  )
+  return rows[near & prediction.fooled(logits, inputs.labels[rows])]
+
+
+def _logits(
+  inputs: AutoAttackInput,
+  images: np.ndarray,
+  rows: np.ndarray,
+  *,
+  stage: int = 0,
+) -> np.ndarray:
+  """Logits [n, K] of images [n, H, W, C] of these rows, in full float32.
+
+  A random classifier draws by the image's index and the stage.
+  """
+  devices = inputs.devices
+  sizes = batch_slots.sizes(inputs.batch_size, len(devices), len(inputs.images))
+  return prediction.logits(
+    inputs.logits_fn,
+    jax.random.fold_in(inputs.key, stage),
+    images,
+    inputs.indices[rows],
+    batch_size=sizes[-1],
+    devices=devices,
+  )
 
 
 def _attack(
-  task: Task,
-  member: Member,
-  num_trials: int,
+  inputs: AutoAttackInput,
+  member: EnsembleMember,
+  log: AttackLog,
   rows: np.ndarray,
-  tally: Tally,
-  journal: Journal | None,
+  journal: JournalLike | None,
 ) -> None:
-  """Attacks the images of these rows that were not attacked earlier."""
-
-  def is_over(row: int | np.ndarray) -> Any:
-    return tally.fooled[row] | (tally.trials[row] >= num_trials)
-
+  """Attacks those images of these rows whose trials are not all in the log."""
   stream = zlib.crc32(member.name.encode()) & 0x7FFFFFFF
-  attacked = lanes.run(
+  attacked = batch_slots.run(
     member.attack,
-    task.logits_fn,
-    jax.random.fold_in(task.key, stream),
-    task.images,
-    task.labels,
-    [(row, int(tally.trials[row])) for row in rows if not is_over(row)],
-    indices=task.indices,
-    num_trials=num_trials,
-    epsilon=task.epsilon,
-    batch_size=task.batch_size,
-    over=task.over,
-    stop_early=task.stop_early,
+    inputs,
+    jax.random.fold_in(inputs.key, stream),
+    [(row, int(log.trials[row])) for row in rows[~log.is_over(rows)]],
+    num_trials=log.num_trials,
   )
-  all_steps = num_trials * member.attack.num_steps
-  before = time.monotonic()
+  num_steps, before = member.attack.num_steps, time.monotonic()
   with progress.Progress(
     len(rows),
-    initial=int(is_over(rows).sum()),
-    description=task.description + member.label,
+    initial=int(log.is_over(rows).sum()),
+    description=inputs.description + member.label,
     unit='images',
-    is_main_process=task.verbose and processes.is_main(),
+    is_main_process=inputs.verbose and processes.is_main(),
   ) as bar:
-    for finished, under_way in attacked:
+    for finished, steps_under_way in attacked:
       seconds = 0.0
       if len(finished.rows):
         seconds, before = time.monotonic() - before, time.monotonic()
-        tally.add(finished, seconds)
+        log.add(finished, seconds)
       if journal is not None:
         journal.append(member.name, finished, seconds)
-      over = is_over(rows)
-      trials = int(tally.trials[rows[~over]].sum())
-      steps = trials * member.attack.num_steps + under_way
-      left = len(rows) - int(tally.fooled[rows].sum())
+      done = log.is_over(rows)
+      trials = int(log.trials[rows[~done]].sum())
+      images = (trials + steps_under_way / num_steps) / log.num_trials
+      left = len(rows) - int(log.fooled[rows].sum())
       bar.update(
-        int(over.sum() + steps / all_steps),
-        {'robust accuracy': left / len(task.images)},
+        int(done.sum() + images),
+        {'robust accuracy': left / len(inputs.images)},
       )
 
 
-def _about(task: Task, members: Sequence[Member]) -> dict[str, Any]:
-  """What the outcome depends on, as JSON."""
-  shape, dtype = task.images.shape[1:], task.images.dtype
+def _identity(
+  inputs: AutoAttackInput, members: Sequence[EnsembleMember]
+) -> dict[str, Any]:
+  """What the result depends on, as JSON."""
+  shape, dtype = inputs.images.shape[1:], inputs.images.dtype
   return {
-    'classifier': fingerprints.of_classifier(task.logits_fn, shape, dtype),
-    'images': fingerprints.digest(task.images),
-    'labels': fingerprints.digest(task.labels),
-    'indices': fingerprints.digest(task.indices),
-    'key': np.asarray(jax.random.key_data(task.key)).tolist(),
-    'epsilon': task.epsilon,
-    'stop_early': task.stop_early,
+    'classifier': fingerprints.of_classifier(inputs.logits_fn, shape, dtype),
+    'images': fingerprints.digest(inputs.images),
+    'labels': fingerprints.digest(inputs.labels),
+    'indices': fingerprints.digest(inputs.indices),
+    'key': np.asarray(jax.random.key_data(inputs.key)).tolist(),
+    'epsilon': inputs.epsilon,
+    'stop_early': inputs.stop_early,
     'members': [[m.name, fingerprints.describe(m.attack)] for m in members],
   }

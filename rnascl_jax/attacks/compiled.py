@@ -64,8 +64,8 @@ class _Rebuilt:
 
   def __call__(self, traced: list[Any], *args: Any, **kwargs: Any) -> Any:
     leaves = [
-      kept if given is None else given
-      for given, kept in zip(traced, self.static, strict=True)
+      static if leaf is None else leaf
+      for leaf, static in zip(traced, self.static, strict=True)
     ]
     return jax.tree.unflatten(self.structure, leaves)(*args, **kwargs)
 

@@ -1,8 +1,8 @@
-"""What AutoAttack consists of: `standard`, `plus`, `rand`, or your choice.
+"""The attacks of AutoAttack: `standard`, `plus`, `rand`, or your own choice.
 
-Budgets and order are those of the official code. A member of a choice of your
-own is made by the functions below, `square(num_steps=1000)`, or from any attack
-in steps.
+Budgets and order are those of the official code. The functions below make the
+members of your own choice, such as `square(num_steps=1000)`; any attack in
+steps can be one.
 
 Example:
   >>> from rnascl_jax.attacks import ensembles
@@ -29,12 +29,12 @@ from rnascl_jax.attacks.stepwise import Stepwise
 _TARGETS = 9
 
 
-class Member(NamedTuple):
+class EnsembleMember(NamedTuple):
   """An attack of the ensemble.
 
   Attributes:
-    name: in files; its random draws depend on it, and not on other members.
-    label: in tables.
+    name: the name in files; the random draws of the member depend on it.
+    label: the name in tables.
     attack: in steps.
     black_box: whether it uses no gradients.
   """
@@ -45,7 +45,7 @@ class Member(NamedTuple):
   black_box: bool = False
 
 
-def standard(norm: Norm = norms.LINF) -> tuple[Member, ...]:
+def standard(norm: Norm = norms.LINF) -> tuple[EnsembleMember, ...]:
   """The ensemble whose accuracies papers report."""
   return (
     apgd_ce(norm),
@@ -55,7 +55,7 @@ def standard(norm: Norm = norms.LINF) -> tuple[Member, ...]:
   )
 
 
-def plus(norm: Norm = norms.LINF) -> tuple[Member, ...]:
+def plus(norm: Norm = norms.LINF) -> tuple[EnsembleMember, ...]:
   """`standard` with restarts, and APGD and FAB without a target."""
   return (
     apgd_ce(norm, restarts=5),
@@ -67,33 +67,26 @@ def plus(norm: Norm = norms.LINF) -> tuple[Member, ...]:
   )
 
 
-def rand(norm: Norm = norms.LINF) -> tuple[Member, ...]:
+def rand(norm: Norm = norms.LINF) -> tuple[EnsembleMember, ...]:
   """For `Randomized` classifiers: gradients are means of 20 draws."""
   return apgd_ce(norm, draws=20), apgd_dlr(norm, draws=20)
 
 
 def for_classes(
-  members: Sequence[Member], num_classes: int
-) -> tuple[Member, ...]:
-  """The ensemble for a classifier of few classes.
+  members: Sequence[EnsembleMember], num_classes: int
+) -> tuple[EnsembleMember, ...]:
+  """The ensemble for a classifier of K classes, in the same order.
 
   The targeted DLR loss needs 4 logits and the DLR loss 3: with 3 classes
   APGD-DLR takes the place of APGD-T, unless it is in the ensemble already, with
   a start for each target that APGD-T would have had.
-
-  Args:
-    members: the ensemble.
-    num_classes: K.
-
-  Returns:
-    The members, in their order.
   """
   if num_classes != 3 or any(member.name == 'apgd_dlr' for member in members):
     return tuple(members)
   return tuple(map(_without_targets, members))
 
 
-def _without_targets(member: Member) -> Member:
+def _without_targets(member: EnsembleMember) -> EnsembleMember:
   attack = member.attack
   if not isinstance(attack, APGD) or attack.loss is not losses.targeted_dlr:
     return member
@@ -107,18 +100,18 @@ def _without_targets(member: Member) -> Member:
   )
 
 
-def apgd_ce(norm: Norm = norms.LINF, **options: Any) -> Member:
+def apgd_ce(norm: Norm = norms.LINF, **options: Any) -> EnsembleMember:
   """APGD on cross-entropy; options are those of `APGD`."""
-  return Member('apgd_ce', 'APGD-CE', APGD(norm=norm, **options))
+  return EnsembleMember('apgd_ce', 'APGD-CE', APGD(norm=norm, **options))
 
 
-def apgd_dlr(norm: Norm = norms.LINF, **options: Any) -> Member:
+def apgd_dlr(norm: Norm = norms.LINF, **options: Any) -> EnsembleMember:
   """APGD on the DLR loss, for 3 classes or more."""
   attack = APGD(loss=losses.dlr, least_classes=3, norm=norm, **options)
-  return Member('apgd_dlr', 'APGD-DLR', attack)
+  return EnsembleMember('apgd_dlr', 'APGD-DLR', attack)
 
 
-def apgd_t(norm: Norm = norms.LINF, **options: Any) -> Member:
+def apgd_t(norm: Norm = norms.LINF, **options: Any) -> EnsembleMember:
   """APGD on the targeted DLR loss, for 4 classes or more; see `for_classes`.
 
   Raises:
@@ -132,21 +125,23 @@ def apgd_t(norm: Norm = norms.LINF, **options: Any) -> Member:
     norm=norm,
     **{'targets': _TARGETS} | options,
   )
-  return Member('apgd_t', 'APGD-T', attack)
+  return EnsembleMember('apgd_t', 'APGD-T', attack)
 
 
-def fab(norm: Norm = norms.LINF, **options: Any) -> Member:
+def fab(norm: Norm = norms.LINF, **options: Any) -> EnsembleMember:
   """FAB without a target; options are those of `FAB`."""
-  return Member('fab', 'FAB', FAB(norm=norm, **{'targets': 0} | options))
+  return EnsembleMember(
+    'fab', 'FAB', FAB(norm=norm, **{'targets': 0} | options)
+  )
 
 
-def fab_t(norm: Norm = norms.LINF, **options: Any) -> Member:
+def fab_t(norm: Norm = norms.LINF, **options: Any) -> EnsembleMember:
   """FAB with targets."""
   attack = FAB(norm=norm, **{'targets': _TARGETS} | options)
-  return Member('fab_t', 'FAB-T', attack)
+  return EnsembleMember('fab_t', 'FAB-T', attack)
 
 
-def square(norm: Norm = norms.LINF, **options: Any) -> Member:
+def square(norm: Norm = norms.LINF, **options: Any) -> EnsembleMember:
   """The Square attack."""
   attack = searches.search_of(norm)(**options)
-  return Member('square', 'Square', attack, black_box=True)
+  return EnsembleMember('square', 'Square', attack, black_box=True)

@@ -39,32 +39,36 @@ References:
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rnascl_jax.attacks import arguments, hyperplane, norms, stepwise
-from rnascl_jax.attacks.ascent import Point
+from rnascl_jax.attacks import (
+  arguments,
+  hyperplane,
+  norms,
+  prediction,
+  stepwise,
+)
 from rnascl_jax.attacks.hyperplane import Plane
-from rnascl_jax.attacks.stepwise import Passes, Problem
+from rnascl_jax.attacks.stepwise import AttackInput, Candidate, NetworkPasses
 from rnascl_jax.base import Array, Key, LogitsFn
 
 # As published: a plane of zero gradient is far, but not infinitely far, away.
 _TINY = 1e-12
 # As published: two moves of no length have equal weights.
 _SHORTEST = 1e-8
-# Steps between looks at which images are done.
-_SEGMENT = 10
 
 
-class State(NamedTuple):
-  """What a trial knows.
+class FABState(NamedTuple):
+  """The carry of the loop.
 
   Attributes:
     point: [H, W, C] in [0, 1], the iterate.
     target: scalar, the class of the trial; unused without targets.
-    nearest: [H, W, C], of the images that fooled the classifier, or the image.
+    nearest: [H, W, C], the nearest iterate that fooled the classifier; the
+      image itself until one does.
     distance: scalar, from the image to `nearest`; infinite if none fooled it.
   """
 
@@ -79,7 +83,7 @@ class FAB:
   """FAB and FAB-T in steps; see `stepwise.Stepwise`. The default is FAB-T.
 
   Attributes:
-    norm: in which images are near, `norms.LINF` or `norms.L2`.
+    norm: the norm of distances, `norms.LINF` or `norms.L2`.
     num_steps: of a trial.
     restarts: trials of each target: the first starts at the image, others at
       random, epsilon / 2 away from it.
@@ -112,11 +116,11 @@ class FAB:
 
   @property
   def segment(self) -> int:
-    return min(_SEGMENT, self.num_steps)
+    return min(10, self.num_steps)
 
-  def passes(self, num_classes: int) -> tuple[Passes, Passes]:
+  def passes(self, num_classes: int) -> tuple[NetworkPasses, NetworkPasses]:
     planes = 1 if self.targets else num_classes - 1
-    return Passes(1, 0), Passes(2, planes)
+    return NetworkPasses(1, 0), NetworkPasses(2, planes)
 
   def num_trials(self, num_classes: int) -> int:
     if num_classes < 2:
@@ -124,47 +128,53 @@ class FAB:
     targets = min(self.targets, num_classes - 1) if self.targets else 1
     return targets * self.restarts
 
-  def init(self, logits_fn: LogitsFn, problem: Problem, trial: Array) -> State:
-    """An image that fools the classifier as it is, is its own nearest one."""
-    image = problem.image
+  def init(
+    self, logits_fn: LogitsFn, inputs: AttackInput, trial: Array
+  ) -> FABState:
+    """An image that is misclassified already has distance 0 to itself."""
+    image = inputs.image
     logits = logits_fn(image[None])[0]
     rank = trial // self.restarts if self.targets else jnp.zeros_like(trial)
     point = image
     if self.restarts > 1:
-      start = self.norm.random_start(problem.key, image, problem.epsilon / 2)
+      start = self.norm.random_start(inputs.key, image, inputs.epsilon / 2)
       point = jnp.where(trial % self.restarts > 0, start, image)
-    fooled = stepwise.fools(logits, problem.label)
-    return State(
+    fooled = prediction.fooled(logits, inputs.label)
+    return FABState(
       point=point,
-      target=stepwise.ranked_target(logits, problem.label, rank),
+      target=stepwise.ranked_target(logits, inputs.label, rank),
       nearest=image,
       distance=jnp.where(fooled, 0.0, jnp.inf).astype(image.dtype),
     )
 
   def step(
-    self, logits_fn: LogitsFn, problem: Problem, state: State, index: Array
-  ) -> State:
+    self,
+    logits_fn: LogitsFn,
+    inputs: AttackInput,
+    state: FABState,
+    index: Array,
+  ) -> FABState:
     del index  # All steps are alike.
-    plane = self._plane(logits_fn, problem.label, state)
-    point = self._cross(plane, problem.image, state.point)
-    fooled = stepwise.fools(logits_fn(point[None])[0], problem.label)
-    distance = self.norm.length(point - problem.image)
+    plane = self._plane(logits_fn, inputs.label, state)
+    point = self._cross(plane, inputs.image, state.point)
+    fooled = prediction.fooled(logits_fn(point[None])[0], inputs.label)
+    distance = self.norm.length(point - inputs.image)
     nearer = fooled & (distance < state.distance)
-    back = problem.image + self.beta * (point - problem.image)
-    return State(
+    back = inputs.image + self.beta * (point - inputs.image)
+    return FABState(
       point=jnp.where(fooled, back, point),
       target=state.target,
       nearest=jnp.where(nearer, point, state.nearest),
       distance=jnp.where(nearer, distance, state.distance),
     )
 
-  def found(self, problem: Problem, state: State) -> Point:
+  def candidate(self, inputs: AttackInput, state: FABState) -> Candidate:
     """The nearest adversarial image if in the ball; loss is -distance."""
-    fooled = state.distance <= problem.epsilon
-    image = jnp.where(fooled, state.nearest, problem.image)
-    return Point(image, -state.distance, fooled)
+    fooled = state.distance <= inputs.epsilon
+    image = jnp.where(fooled, state.nearest, inputs.image)
+    return Candidate(image, -state.distance, fooled)
 
-  def _plane(self, logits_fn: LogitsFn, label: Array, state: State) -> Plane:
+  def _plane(self, logits_fn: LogitsFn, label: Array, state: FABState) -> Plane:
     """The boundary to the target, or the nearest of all."""
     dual_length = hyperplane.geometry_of(self.norm).dual_length
     logits, pull_back = jax.vjp(
@@ -190,7 +200,7 @@ class FAB:
     geometry = hyperplane.geometry_of(self.norm)
     value = plane.value + jnp.sum(plane.normal * (image - point))
     # Both moves in one loop, which takes as long as the longer one.
-    moves = jax.vmap(
+    moves = jax.vmap(  # [2, H, W, C]
       lambda x, value: hyperplane.move(x, plane.normal, value, geometry)
     )(jnp.stack([point, image]), jnp.stack([plane.value, value]))
     lengths = jnp.maximum(jax.vmap(self.norm.length)(moves), _SHORTEST)
@@ -207,11 +217,8 @@ def fab(
   label: int | Array,
   *,
   epsilon: float | Array,
-  norm: norms.Norm = norms.LINF,
-  num_steps: int = 100,
-  restarts: int = 1,
-  targets: int = 9,
   unroll: int = 1,
+  **options: Any,
 ) -> Array:
   """FAB or FAB-T on one image: an adversarial image within epsilon.
 
@@ -221,22 +228,22 @@ def fab(
     image: [H, W, C] in [0, 1].
     label: in [0, K).
     epsilon: radius, may be traced.
-    norm: of the ball, `norms.LINF` or `norms.L2`.
-    num_steps: of each trial, static.
-    restarts: trials of each target, static.
-    targets: most classes to look at, static; 0 looks at all in every step.
     unroll: steps unrolled in the loop, static.
+    **options: the fields of `FAB`, static.
 
   Returns:
     [H, W, C]: the nearest adversarial image of the first trial that has one
-    within epsilon, or the very image. A constant.
+    within epsilon, or the image itself. A constant.
 
   Raises:
     ValueError: if an option is out of range, or K < 2.
   """
-  attack = FAB(
-    norm=norm, num_steps=num_steps, restarts=restarts, targets=targets
-  )
   return stepwise.run(
-    attack, logits_fn, key, image, label, epsilon=epsilon, unroll=unroll
+    FAB(**options),
+    logits_fn,
+    key,
+    image,
+    label,
+    epsilon=epsilon,
+    unroll=unroll,
   )

@@ -53,7 +53,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import arguments, ascent, linf, unrolling
+from rnascl_jax.attacks import arguments, linf, pgd_loop, stepwise, unrolling
+from rnascl_jax.attacks.stepwise import Candidate
 from rnascl_jax.base import Array, Key, LogitsFn, LossFn
 
 # A starting point of an attack: (key, image, epsilon) -> image.
@@ -121,17 +122,26 @@ def pgd(
   arguments.check_length('step_size', step_size, math.inf)
   if start is not None:
     arguments.check_key(key)
-  _check(num_steps, restarts, start, stop_when_fooled and target.ndim)
-  objective = ascent.objective(logits_fn, loss, target, targeted)
+  arguments.check_counts(num_steps=num_steps, restarts=restarts)
+  if restarts > 1 and start is None:
+    raise ValueError(
+      f'restarts={restarts} without a random start repeat one attack; give '
+      'start=linf.uniform_start.'
+    )
+  if stop_when_fooled and target.ndim:
+    raise ValueError(
+      'stop_when_fooled needs an integer label; the target is an array.'
+    )
+  objective = pgd_loop.objective(logits_fn, loss, target, targeted)
   if unroll is None:
     gradient_fn = jax.grad(objective, has_aux=True)
     unroll = unrolling.choose(gradient_fn, image, length=num_steps * restarts)
 
-  def run(index):
+  def run(restart: int | Array) -> Array:
     first = image
     if start is not None:
-      first = start(jax.random.fold_in(key, index), image, epsilon)
-    return ascent.climb(
+      first = start(jax.random.fold_in(key, restart), image, epsilon)
+    return pgd_loop.run(
       objective,
       image,
       first,
@@ -144,10 +154,17 @@ def pgd(
       unroll=unroll,
     )
 
+  def worse(worst: Candidate, restart: Array) -> tuple[Candidate, None]:
+    image_adv = run(restart)
+    candidate = Candidate(image_adv, *objective(image_adv))
+    return stepwise.worse_of(worst, candidate), None
+
   if restarts == 1:
     return lax.stop_gradient(run(0))
-  worst = _worst(run, objective, image, restarts=restarts, unroll=unroll)
-  return lax.stop_gradient(worst)
+  worst, _ = lax.scan(
+    worse, stepwise.nothing(image), jnp.arange(restarts), unroll=unroll is True
+  )
+  return lax.stop_gradient(worst.image)
 
 
 def fgsm(
@@ -156,42 +173,22 @@ def fgsm(
   image: Array,
   target: int | Array,
   *,
-  loss: LossFn = losses.cross_entropy,
   epsilon: float | Array,
-  targeted: bool = False,
+  **options: Any,
 ) -> Array:
   """The fast gradient sign method: one step of size epsilon from the image.
 
   x_adv = project(x + epsilon sign(grad loss(z(x), y)))
 
-  Args:
-    logits_fn: [1, H, W, C] -> [1, K], in evaluation mode.
-    key: unused; FGSM is deterministic.
-    image: [H, W, C] in [0, 1].
-    target: as in `pgd`.
-    loss: as in `pgd`.
-    epsilon: radius and step in [0, 1], may be traced.
-    targeted: descend the loss towards the target.
-
-  Returns:
-    [H, W, C], as of `pgd`.
+  Arguments and result are those of `pgd`; the key is unused, and of the options
+  `loss` and `targeted` have a meaning.
 
   Reference:
     Goodfellow et al., Explaining and harnessing adversarial examples, ICLR
     2015, section 4.
   """
-  return pgd(
-    logits_fn,
-    key,
-    image,
-    target,
-    loss=loss,
-    epsilon=epsilon,
-    step_size=epsilon,
-    num_steps=1,
-    start=None,
-    targeted=targeted,
-  )
+  options |= {'step_size': epsilon, 'num_steps': 1, 'start': None}
+  return pgd(logits_fn, key, image, target, epsilon=epsilon, **options)
 
 
 def mi_fgsm(
@@ -212,18 +209,8 @@ def mi_fgsm(
   A gradient that is zero everywhere adds nothing; the published division makes
   it NaN. (Foolbox accumulates signs instead: another attack.)
 
-  Args:
-    logits_fn: [1, H, W, C] -> [1, K], in evaluation mode.
-    key: unused; the attack is deterministic.
-    image: [H, W, C] in [0, 1].
-    target: as in `pgd`.
-    decay: the factor mu on what has accumulated.
-    **options: of `pgd`: epsilon, step_size and num_steps are needed (Dong et
-      al. have step_size = epsilon / num_steps); start and restarts are not
-      among them.
-
-  Returns:
-    [H, W, C], as of `pgd`.
+  Arguments and result are those of `pgd`, but for start and restarts; the key
+  is unused. Dong et al. have step_size = epsilon / num_steps.
 
   Reference:
     Dong et al., Boosting adversarial attacks with momentum, CVPR 2018,
@@ -250,47 +237,10 @@ def cw(
   not comparable with them. (Madry et al. have the hinge per image, with an
   offset of 50 that makes it all but inactive: the same attack as this.)
 
-  Args:
-    logits_fn: [1, H, W, C] -> [1, K], K >= 2, in evaluation mode.
-    key: typed random key.
-    image: [H, W, C] in [0, 1].
-    label: the label in [0, K), or the class to reach if `targeted`.
-    **options: of `pgd`, all but the loss: epsilon, step_size and num_steps are
-      needed.
-
-  Returns:
-    [H, W, C], as of `pgd`.
+  Arguments and result are those of `pgd`, but for the loss; K is at least 2.
 
   Reference:
     Carlini and Wagner, Towards evaluating the robustness of neural networks,
     S&P 2017, section V.
   """
   return pgd(logits_fn, key, image, label, loss=losses.cw_loss, **options)
-
-
-def _check(num_steps, restarts, start, lacks_label):
-  """Refuses options that make no sense together."""
-  arguments.check_counts(num_steps=num_steps, restarts=restarts)
-  if restarts > 1 and start is None:
-    raise ValueError(
-      f'restarts={restarts} without a random start repeat one attack; give '
-      'start=linf.uniform_start.'
-    )
-  if lacks_label:
-    raise ValueError(
-      'stop_when_fooled needs an integer label; the target is an array.'
-    )
-
-
-def _worst(run, objective, image, *, restarts, unroll):
-  """The worst of several runs, one after the other to save memory."""
-
-  def restart(worst, index):
-    image_adv = run(index)
-    point = ascent.Point(image_adv, *objective(image_adv))
-    return ascent.worse_of(worst, point), None
-
-  nothing = ascent.nothing(image)
-  indices = jnp.arange(restarts)
-  worst, _ = lax.scan(restart, nothing, indices, unroll=unroll is True)
-  return worst.image

@@ -41,15 +41,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnascl_jax.attacks import norms
+from rnascl_jax.attacks import norms, stepwise
 from rnascl_jax.base import Array
 
-# So many planes are computed side by side, in so many times the memory of one.
+# This many planes are computed side by side, in as many times the memory.
 _AT_ONCE = 16
 
 
 class Geometry(NamedTuple):
-  """What a norm makes of moves onto a hyperplane.
+  """The shortest moves onto a hyperplane in one norm.
 
   Attributes:
     speed: how fast each pixel of the shortest move moves, for a normal
@@ -85,16 +85,10 @@ class _Moving(NamedTuple):
 
 
 def geometry_of(norm: norms.Norm) -> Geometry:
-  """The geometry of a norm's length; a ball with other noise has the same.
-
-  Args:
-    norm: `norms.LINF` or `norms.L2`.
-
-  Returns:
-    Its geometry.
+  """The geometry that belongs to a norm's length, whatever its noise is.
 
   Raises:
-    ValueError: if the length is neither of both.
+    ValueError: unless the length is that of `norms.LINF` or `norms.L2`.
   """
   if norm.length not in _GEOMETRIES:
     raise ValueError(
@@ -119,17 +113,14 @@ def nearest(plane_of: Callable[[Array], Plane], indices: Array) -> Plane:
   at_once = -(-indices.size // num_rounds)
   # Rounds of equal size: the last plane is looked at again to fill the last.
   rows = jnp.minimum(jnp.arange(num_rounds * at_once), indices.size - 1)
-  rounds = indices[rows].reshape(num_rounds, at_once)
+  rounds = indices[rows].reshape(num_rounds, at_once)  # [rounds, at once]
 
   def look(best, round_indices):
     planes = jax.vmap(plane_of)(round_indices)
     first = jnp.argmin(planes.distance)
     plane = jax.tree.map(lambda x: x[first], planes)
     nearer = plane.distance < best.distance
-    best = jax.tree.map(
-      lambda new, old: jnp.where(nearer, new, old), plane, best
-    )
-    return best, None
+    return stepwise.select(nearer, plane, best), None
 
   shapes = jax.eval_shape(plane_of, indices[0])
   nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)

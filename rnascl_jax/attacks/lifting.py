@@ -27,14 +27,14 @@ Example:
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax.attacks import arguments, compiled
+from rnascl_jax.attacks import arguments, compiled, prediction
 from rnascl_jax.attacks.masking import gradient_checks
 from rnascl_jax.attacks.randomized import Randomized
 from rnascl_jax.base import Array, Key, LogitsFn
@@ -59,7 +59,7 @@ def image_keys(key: Key, indices: Array) -> Key:
     ValueError: for a raw key, and for NumPy's indices that are out of range.
   """
   arguments.check_key(key)
-  if isinstance(indices, np.ndarray) and indices.size:
+  if isinstance(indices, np.ndarray):
     arguments.check_indices(indices)
   return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices)
 
@@ -157,8 +157,9 @@ def perturb(
     looked_at = images[:_LOOKED_AT], labels[:_LOOKED_AT]
     for suspicion in gradient_checks.flat(logits_fn, *looked_at):
       warnings.warn(suspicion.message, stacklevel=2)
-  results = []
-  for rows, kept in padded_batches(len(images), batch_size):
+  parts = []
+  size = max(min(batch_size, len(images)), 1)
+  for rows, mask in prediction.padded_batches(len(images), size):
     batch = _perturb_batch(
       attack,
       logits_fn,
@@ -168,9 +169,11 @@ def perturb(
       traced,
       static=static,
     )
-    results.append(np.asarray(batch)[:kept])
-  found = np.concatenate(results) if results else images
-  return np.moveaxis(found, -1, 1) if channels == 'first' else found
+    parts.append(np.asarray(batch)[mask])
+  adversarial = np.concatenate(parts) if parts else images
+  if channels == 'first':
+    adversarial = np.moveaxis(adversarial, -1, 1)
+  return adversarial
 
 
 def channels_last(
@@ -179,22 +182,22 @@ def channels_last(
   """A classifier of channels first, and its images, with channels last.
 
   Args:
-    logits_fn: [B, C, H, W] -> [B, K]; or of [B, H, W, C], where they are last.
-    images: [N, C, H, W].
-    channels: 'first' or 'last'.
+    logits_fn: [B, C, H, W] -> [B, K], or [B, H, W, C] -> [B, K].
+    images: [N, C, H, W], or [N, H, W, C].
+    channels: 'first' or 'last', where the channels are.
 
   Returns:
     The classifier, [B, H, W, C] -> [B, K], and images [N, H, W, C].
 
   Raises:
-    ValueError: for anything else.
+    ValueError: for other `channels`.
   """
   arguments.check_channels(channels)
   if channels == 'last' or images.ndim != 4:
     return logits_fn, images
   images = np.ascontiguousarray(np.moveaxis(images, 1, -1))
   if not callable(logits_fn):
-    return logits_fn, images  # To be refused.
+    return logits_fn, images  # `check_inputs` refuses it.
   if isinstance(logits_fn, Randomized):
     moved = jax.tree_util.Partial(_of_channels_first, logits_fn.function)
     return Randomized(moved), images
@@ -205,17 +208,6 @@ def _of_channels_first(
   function: Callable[..., Array], images: Array, *key: Key
 ) -> Array:
   return function(jnp.moveaxis(images, -1, 1), *key)
-
-
-def padded_batches(
-  num_images: int, batch_size: int
-) -> Iterator[tuple[np.ndarray, int]]:
-  """Rows of each batch, all of one size, and how many of them count."""
-  batch_size = min(batch_size, num_images)
-  for begin in range(0, num_images, max(batch_size, 1)):
-    rows = np.arange(begin, begin + batch_size)
-    kept = min(batch_size, num_images - begin)
-    yield np.where(rows < num_images, rows, 0), kept
 
 
 @functools.partial(compiled.jit, kept=64)

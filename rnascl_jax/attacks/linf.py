@@ -31,7 +31,7 @@ from rnascl_jax.base import Array, Key
 
 
 def ball(image: Array, epsilon: float | Array) -> tuple[Array, Array]:
-  """The smallest and the largest image that an attack may return.
+  """The smallest and the largest image of the ball.
 
   Args:
     image: [H, W, C] or any other shape, floating point in [0, 1].

@@ -1,4 +1,4 @@
-"""The balls that APGD, FAB and Square attack in: L-infinity and L2.
+"""The norms of APGD, FAB and Square: L-infinity and L2, with their balls.
 
 A norm is a tuple of functions of one image or perturbation [H, W, C]. Both
 balls are intersected with [0, 1]:
@@ -32,7 +32,7 @@ class Norm(NamedTuple):
   """A norm of perturbations, and its ball around an image.
 
   Attributes:
-    name: what people read.
+    name: the name that people read.
     length: [H, W, C] -> scalar.
     direction: of steepest ascent for a gradient, [H, W, C] -> [H, W, C] of
       length 1, or 0 where the gradient is. A NaN does not move its pixel.
@@ -52,16 +52,7 @@ class Norm(NamedTuple):
   def random_start(
     self, key: Key, image: Array, epsilon: float | Array
   ) -> Array:
-    """APGD's start: noise scaled to the length epsilon, clamped to [0, 1].
-
-    Args:
-      key: typed random key.
-      image: [H, W, C] in [0, 1].
-      epsilon: scalar, may be traced.
-
-    Returns:
-      [H, W, C], in the ball and in [0, 1].
-    """
+    """APGD's start [H, W, C]: noise of length epsilon, clamped to [0, 1]."""
     noise = self.noise(key, image)
     unit = noise / (self.length(noise) + _TINY)
     start = image + jnp.asarray(epsilon, image.dtype) * unit

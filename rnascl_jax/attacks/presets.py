@@ -57,17 +57,17 @@ class Preset:
   argument of a jitted function.
 
   Attributes:
-    origin: where the setting comes from.
-    epsilon: radius, of pixels in [0, 1].
-    step_size: of pixels in [0, 1].
+    origin: the code or the paper that has these settings.
+    epsilon: radius of the ball, in [0, 1].
+    step_size: in [0, 1].
     num_steps: k.
-    start: where to begin; None for the image itself. `linf.uniform_start`
+    start: the first iterate; None for the image itself. `linf.uniform_start`
       clamps to [0, 1] before the first gradient, `unclamped_start` does not.
-    loss: what is climbed.
+    loss: the loss that the attack maximises.
     decay: momentum of MI-FGSM, or None.
     restarts: random restarts, of which the worst case counts.
-    keep_best: whether the iterate of the largest loss is the result. If not,
-      the last one is.
+    keep_best: whether the iterate of the largest loss is the result, and not
+      the last one.
     stop_when_fooled: whether an image stays where it first fools the
       classifier.
   """
@@ -84,16 +84,10 @@ class Preset:
   stop_when_fooled: bool = False
 
   def scaled(self, epsilon: float | Array) -> 'Preset':
-    """The same attack at another epsilon, of equal step / epsilon.
-
-    Args:
-      epsilon: in [0, 1].
-
-    Returns:
-      A preset whose step is in proportion.
+    """The same attack at another epsilon, with the same step / epsilon.
 
     Raises:
-      ValueError: if epsilon, not traced, is not such.
+      ValueError: if epsilon, unless it is traced, is not in [0, 1].
     """
     arguments.check_length('epsilon', epsilon)
     # In this order the step is unchanged, to the bit, at the same epsilon.
@@ -123,21 +117,15 @@ class Preset:
     Returns:
       [H, W, C], as of `gradient.pgd`.
     """
-    chosen = self if epsilon is None else self.scaled(epsilon)
-    fields = dataclasses.fields(chosen)
-    settings = {field.name: getattr(chosen, field.name) for field in fields}
+    preset = self if epsilon is None else self.scaled(epsilon)
+    names = [field.name for field in dataclasses.fields(preset)]
+    settings = {name: getattr(preset, name) for name in names}
     del settings['origin']
     return gradient.pgd(logits_fn, key, image, target, **settings | options)
 
 
 def by_name(name: str) -> Preset:
-  """The preset of a config's name.
-
-  Args:
-    name: a key of `PRESETS`.
-
-  Returns:
-    The preset.
+  """The preset of this name, a key of `PRESETS`.
 
   Raises:
     ValueError: if there is none; the message lists the names.

@@ -1,4 +1,4 @@
-"""What AutoAttack found, image by image and member by member."""
+"""The result of AutoAttack, image by image and member by member."""
 
 import dataclasses
 from typing import NamedTuple
@@ -6,23 +6,23 @@ from typing import NamedTuple
 import numpy as np
 
 from rnascl_jax.attacks.masking.suspicion import Suspicion
-from rnascl_jax.attacks.stepwise import Passes
+from rnascl_jax.attacks.stepwise import NetworkPasses
 
 
 class MemberResult(NamedTuple):
   """One attack of the ensemble.
 
   Attributes:
-    name: of the member.
-    label: what people read.
+    name: the member's name.
+    label: the name that people read.
     black_box: whether it uses no gradients.
-    num_steps: of a trial.
-    num_trials: of an image; 0 if it is not defined for so few classes.
-    attacked: images that were classified correctly until then.
-    broken: of these.
-    rejected: images that fooled the classifier in the attack, but not when
-      they were classified again in full float32, or that left the ball.
-    robust: images of all that no member has broken up to here.
+    num_steps: steps of a trial.
+    num_trials: trials of an image; 0 if it is not defined for so few classes.
+    attacked: number of images that all members before it left.
+    broken: how many of these it broke.
+    rejected: how many fooled the classifier in the attack, but not when they
+      were classified again in full float32, or left the ball.
+    robust: number of images that no member has broken up to here.
     seconds: wall clock, compilation included.
     passes: through the network, of all images together.
   """
@@ -37,24 +37,25 @@ class MemberResult(NamedTuple):
   rejected: int
   robust: int
   seconds: float
-  passes: Passes
+  passes: NetworkPasses
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
-  """The outcome of AutoAttack; printed, a table with all warnings.
+class AutoAttackResult:
+  """What AutoAttack found; printed, it is a table with all warnings.
 
   Attributes:
-    images: [N, H, W, C], adversarial where an image is broken, else the image.
+    images: [N, H, W, C], the adversarial image where one was found, else the
+      image itself.
     correct: [N] bool, classified correctly without an attack.
-    robust: [N] bool, and under every attack.
+    robust: [N] bool, classified correctly under every attack.
     broken_by: [N] integers, the member that broke the image; -1 where none did,
-      also where it was wrong before.
-    steps: [N] integers, the step at which it broke, of the member's trial.
+      also where the image was misclassified without an attack.
+    steps: [N] integers, steps of the member's trial that broke the image.
     num_classes: K.
-    epsilon: radius.
-    norm: its norm.
-    members: in their order.
+    epsilon: radius of the ball.
+    norm: name of the ball's norm.
+    members: results of the members, in their order.
     suspicions: reasons to doubt the result.
   """
 
@@ -97,7 +98,7 @@ class Result:
         f'{member.label:10} {accuracy:7.2f}% {member.broken:7} '
         f'{member.attacked:6} {member.seconds:8.1f}'
       )
-    lines += [f'Warning: {found.message}' for found in self.suspicions]
+    lines += [f'Warning: {reason.message}' for reason in self.suspicions]
     return '\n'.join(lines)
 
 

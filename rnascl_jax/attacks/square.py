@@ -6,8 +6,8 @@ square by +-2 epsilon in each channel and projects,
   x' = project(x_best + 2 epsilon signs [inside the square]),
 
 and keeps x' if the margin z_y - max_other z falls, until it is not positive. A
-classifier that hides its gradients gains nothing against it, which is why it
-ends AutoAttack. `square_search` has the search, `square_l2` its version in L2.
+classifier that hides its gradients gains nothing against it; therefore it ends
+AutoAttack. The search is in `square_search`, the attack in L2 in `square_l2`.
 
 Every image has squares of its own, so that results do not depend on the batch.
 (The official code has all images of a batch share them.) As in the official
@@ -36,7 +36,7 @@ Reference:
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -48,10 +48,11 @@ from rnascl_jax.attacks import (
   square_search,
   stepwise,
 )
+from rnascl_jax.attacks.stepwise import AttackInput
 from rnascl_jax.base import Array, Key, LogitsFn
 
 
-class Draw(NamedTuple):
+class SquareDraw(NamedTuple):
   """The random numbers of one query.
 
   Attributes:
@@ -65,32 +66,19 @@ class Draw(NamedTuple):
   signs: Array
 
 
-def random_draw(key: Key, index: Array, channels: int) -> Draw:
-  """The random numbers of the query of a step.
+def random_draw(key: Key, index: Array, channels: int) -> SquareDraw:
+  """The random numbers of a step's query.
 
-  Args:
-    key: typed random key of the image and the trial.
-    index: scalar integer, the step.
-    channels: C.
-
-  Returns:
-    Numbers that depend on nothing else.
+  They depend on nothing but the arguments: the key of the image and the trial,
+  the step, and the number of channels.
   """
   bits = square_search.random_bits(key, index, (2 + channels,))
   row, column = square_search.uniforms(bits[:2])
-  return Draw(row, column, square_search.signs(bits[2:]))
+  return SquareDraw(row, column, square_search.signs(bits[2:]))
 
 
 def random_stripes(key: Key, shape: tuple[int, ...]) -> Array:
-  """Signs of the stripes that the attack starts from.
-
-  Args:
-    key: typed random key of the image and the trial.
-    shape: (1, W, C).
-
-  Returns:
-    Of this shape, -1 or 1.
-  """
+  """Signs, -1 or 1, of the stripes (1, W, C) that the attack starts from."""
   return square_search.signs(square_search.random_bits(key, -1, shape))
 
 
@@ -99,11 +87,11 @@ class SquareLinf(square_search.RandomSearch):
   """Square in L-infinity, in steps.
 
   Attributes:
-    draw: (key, step, C) -> `Draw`. The key is only passed on.
+    draw: (key, step, C) -> `SquareDraw`. The key is only passed on.
     stripes: (key, (1, W, C)) -> signs of this shape.
   """
 
-  draw: Callable[[Key, Array, int], Draw] = random_draw
+  draw: Callable[[Key, Array, int], SquareDraw] = random_draw
   stripes: Callable[[Key, tuple[int, ...]], Array] = random_stripes
 
   @property
@@ -117,24 +105,24 @@ class SquareLinf(square_search.RandomSearch):
     )
     return square_search.sides(shares, shape)
 
-  def start(self, problem: stepwise.Problem) -> Array:
-    image = problem.image
-    signs = self.stripes(problem.key, (1, *image.shape[1:]))
-    stripes = problem.epsilon * signs.astype(image.dtype)
+  def start(self, inputs: AttackInput) -> Array:
+    image = inputs.image
+    signs = self.stripes(inputs.key, (1, *image.shape[1:]))
+    stripes = inputs.epsilon * signs.astype(image.dtype)
     return jnp.clip(image + stripes, 0.0, 1.0)
 
   def propose(
-    self, problem: stepwise.Problem, image_adv: Array, index: Array
+    self, inputs: AttackInput, image_adv: Array, index: Array
   ) -> Array:
     height, width, channels = shape = image_adv.shape
     side = jnp.asarray(self.sides(shape))[index]
-    draw = self.draw(problem.key, index, channels)
+    draw = self.draw(inputs.key, index, channels)
     row = square_search.position(draw.row, height, side)
     column = square_search.position(draw.column, width, side)
     inside = square_search.window(row, column, side, shape)
     signs = draw.signs.astype(image_adv.dtype).reshape(1, 1, channels)
-    moved = image_adv + jnp.where(inside, 2.0 * problem.epsilon * signs, 0.0)
-    return linf.project(moved, *linf.ball(problem.image, problem.epsilon))
+    moved = image_adv + jnp.where(inside, 2.0 * inputs.epsilon * signs, 0.0)
+    return linf.project(moved, *linf.ball(inputs.image, inputs.epsilon))
 
 
 _SEARCHES: dict[norms.Norm, type[square_search.RandomSearch]] = {
@@ -165,9 +153,8 @@ def square(
   *,
   epsilon: float | Array,
   norm: norms.Norm = norms.LINF,
-  num_steps: int = 5000,
-  restarts: int = 1,
   unroll: int = 1,
+  **options: Any,
 ) -> Array:
   """The Square attack on one image, with AutoAttack's schedule.
 
@@ -179,9 +166,8 @@ def square(
     label: in [0, K).
     epsilon: radius, may be traced.
     norm: of the ball, `norms.LINF` or `norms.L2`.
-    num_steps: queries of a restart after the first, static.
-    restarts: random restarts, one after the other, static.
     unroll: steps unrolled in the loop, static.
+    **options: the fields of `square_search.RandomSearch`, static.
 
   Returns:
     [H, W, C] in the ball and in [0, 1]: the first image that fooled the
@@ -192,8 +178,7 @@ def square(
     ValueError: for another norm, for num_steps or restarts below 1, and for
       fewer than two classes.
   """
-  image = jnp.asarray(image)
-  search = search_of(norm)(num_steps=num_steps, restarts=restarts)
+  search = search_of(norm)(**options)
   return stepwise.run(
     search, logits_fn, key, image, label, epsilon=epsilon, unroll=unroll
   )

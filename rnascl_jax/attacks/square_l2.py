@@ -26,7 +26,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax.attacks import norms, square_search, stepwise
+from rnascl_jax.attacks import norms, square_search
+from rnascl_jax.attacks.stepwise import AttackInput
 from rnascl_jax.base import Array, Key
 
 # Windows have at least this side, so that a pyramid has a top and a slope.
@@ -37,7 +38,7 @@ _TILES = 5
 _TINY = 1e-12
 
 
-class Draw(NamedTuple):
+class SquareL2Draw(NamedTuple):
   """The random numbers of one query.
 
   Attributes:
@@ -66,24 +67,16 @@ class Tiles(NamedTuple):
   signs: Array
 
 
-def random_draw(key: Key, index: Array, channels: int) -> Draw:
-  """The random numbers of the query of a step, as `square.random_draw`."""
+def random_draw(key: Key, index: Array, channels: int) -> SquareL2Draw:
+  """The random numbers of a step's query, as `square.random_draw`."""
   bits = square_search.random_bits(key, index, (5 + channels,))
   places = square_search.uniforms(bits[:4])
   signs = square_search.signs(bits[4:])
-  return Draw(places[:2], places[2:], signs[0] > 0, signs[1:])
+  return SquareL2Draw(places[:2], places[2:], signs[0] > 0, signs[1:])
 
 
 def random_tiles(key: Key, shape: tuple[int, int, int]) -> Tiles:
-  """The random numbers of the start.
-
-  Args:
-    key: typed random key of the image and the trial.
-    shape: (rows, columns, C) of the grid of tiles.
-
-  Returns:
-    Numbers that depend on nothing else.
-  """
+  """The random numbers of the start, for (rows, columns, C) of the tiles."""
   rows, columns, channels = shape
   bits = square_search.random_bits(key, -1, (rows, columns, 1 + channels))
   signs = square_search.signs(bits)
@@ -120,10 +113,10 @@ def _channel_lengths(delta: Array) -> Array:
   return jnp.sqrt(jnp.sum(delta**2, axis=(0, 1), keepdims=True))
 
 
-def _on_sphere(problem: stepwise.Problem, delta: Array) -> Array:
+def _on_sphere(inputs: AttackInput, delta: Array) -> Array:
   """The image moved by epsilon in this direction, clamped to [0, 1]."""
   unit = delta / (norms.L2.length(delta) + _TINY)
-  return jnp.clip(problem.image + unit * problem.epsilon, 0.0, 1.0)
+  return jnp.clip(inputs.image + unit * inputs.epsilon, 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,11 +124,11 @@ class SquareL2(square_search.RandomSearch):
   """Square in L2, in steps.
 
   Attributes:
-    draw: (key, step, C) -> `Draw`. The key is only passed on.
+    draw: (key, step, C) -> `SquareL2Draw`. The key is only passed on.
     tiles: (key, (rows, columns, C)) -> `Tiles`.
   """
 
-  draw: Callable[[Key, Array, int], Draw] = random_draw
+  draw: Callable[[Key, Array, int], SquareL2Draw] = random_draw
   tiles: Callable[[Key, tuple[int, int, int]], Tiles] = random_tiles
 
   @property
@@ -150,13 +143,14 @@ class SquareL2(square_search.RandomSearch):
     sides = square_search.sides(shares, shape, smallest=_SMALLEST)
     return np.minimum(sides // 2 * 2 + 1, min(shape[:2]))
 
-  def start(self, problem: stepwise.Problem) -> Array:
-    height, width, channels = problem.image.shape
+  def start(self, inputs: AttackInput) -> Array:
+    height, width, channels = inputs.image.shape
     shorter = min(height, width)
     side = max(shorter // _TILES, 1)
     grid = (height // side, width // side)
-    tiles = self.tiles(problem.key, (*grid, channels))
-    above = jnp.asarray(pyramid(side), problem.image.dtype)
+    tiles = self.tiles(inputs.key, (*grid, channels))
+    above = jnp.asarray(pyramid(side), inputs.image.dtype)  # [side, side]
+    # [rows, columns, side, side], then [rows, columns, side, side, C].
     delta = jnp.where(tiles.transposed[:, :, None, None], above.T, above)
     delta = delta[..., None] * tiles.signs[:, :, None, None].astype(delta.dtype)
     delta = delta.swapaxes(1, 2)  # [rows, side, columns, side, C]
@@ -164,15 +158,15 @@ class SquareL2(square_search.RandomSearch):
     # As published, five tiles are centred, and more are cut at the far edge.
     margin = max((shorter - side * _TILES) // 2, 0)
     delta = jnp.pad(delta, ((margin, side), (margin, side), (0, 0)))
-    return _on_sphere(problem, delta[:height, :width])
+    return _on_sphere(inputs, delta[:height, :width])
 
   def propose(
-    self, problem: stepwise.Problem, image_adv: Array, index: Array
+    self, inputs: AttackInput, image_adv: Array, index: Array
   ) -> Array:
     height, width, channels = shape = image_adv.shape
     sides = self.sides(shape)
     side = jnp.asarray(sides)[index]
-    draw = self.draw(problem.key, index, channels)
+    draw = self.draw(inputs.key, index, channels)
     row, emptied_row = square_search.position(draw.rows, height, side)
     column, emptied_column = square_search.position(draw.columns, width, side)
     grown = square_search.window(row, column, side, shape)
@@ -183,9 +177,9 @@ class SquareL2(square_search.RandomSearch):
     edges = ((0, height - len(added)), (0, width - len(added)))
     added = jnp.roll(jnp.pad(added, edges), (row, column), axis=(0, 1))
     added = added[:, :, None] * signs
-    delta = image_adv - problem.image
-    moved = _moved(delta, added, grown, emptied, problem.epsilon)
-    return _on_sphere(problem, moved)
+    delta = image_adv - inputs.image
+    moved = _moved(delta, added, grown, emptied, inputs.epsilon)
+    return _on_sphere(inputs, moved)
 
 
 def _pyramid(sides, index, transposed, dtype):
@@ -198,24 +192,25 @@ def _pyramid(sides, index, transposed, dtype):
     dtype: of the images.
 
   Returns:
-    [S, S] with S the largest of the sides; 0 outside of the step's own side.
+    [side, side] of the largest side; 0 outside of the step's own side.
   """
   distinct, which = np.unique(sides, return_inverse=True)
   padded = [np.pad(pyramid(side), (0, max(sides) - side)) for side in distinct]
-  table = jnp.asarray(np.stack(padded), dtype)
-  chosen = table[jnp.asarray(which)[index]]
-  return jnp.where(transposed, chosen.T, chosen)
+  table = jnp.asarray(np.stack(padded), dtype)  # [distinct, side, side]
+  above = table[jnp.asarray(which)[index]]
+  return jnp.where(transposed, above.T, above)
 
 
 def _moved(delta, added, grown, emptied, epsilon):
-  """The perturbation after one window's length was spent in another one.
+  """Moves the length of a perturbation from one window to another.
 
   Args:
-    delta: [H, W, C].
-    added: [H, W, C], to the direction in the window that grows; 0 elsewhere.
+    delta: [H, W, C], the perturbation.
+    added: [H, W, C], is added to the direction in the window that grows; 0
+      elsewhere.
     grown: [H, W, 1], bool.
-    emptied: [H, W, 1], bool; where both are, the window grows.
-    epsilon: scalar; what `delta` lacks to this length is spent as well.
+    emptied: [H, W, 1], bool; where both windows are, the perturbation grows.
+    epsilon: scalar; the length that `delta` lacks to it is spent as well.
 
   Returns:
     [H, W, C].

@@ -1,11 +1,10 @@
-"""What the Square attacks in L-infinity and in L2 share: the random search.
+"""The random search that the Square attacks in L-infinity and in L2 share.
 
 A query proposes an image: the best one so far, changed inside of a square at a
-random place. It is kept if the margin z_y - max_other z falls. Once that is not
-positive the search is over, and the image does not change any more. Only logits
-are needed, and one forward pass a step. The squares shrink with the
-number of queries: first they cover `initial_share` of the image, then a half, a
-quarter, ... of that.
+random place. The search keeps it if the margin z_y - max_other z falls, and
+ends once that is not positive. It needs logits only, and one forward pass a
+step. The squares shrink with the number of queries: first they cover
+`initial_share` of the image, then a half, a quarter, ... of that.
 
 Example:
   >>> from rnascl_jax.attacks import square_search
@@ -28,7 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import arguments, ascent, norms, stepwise
+from rnascl_jax.attacks import arguments, norms, prediction, stepwise
+from rnascl_jax.attacks.stepwise import AttackInput, Candidate, NetworkPasses
 from rnascl_jax.base import Array, Key, LogitsFn
 
 # The share of the image that a square covers halves after these queries.
@@ -62,9 +62,9 @@ def sides(
   """Sides of the squares that cover these shares of an image.
 
   Args:
-    shares: [num_steps], of `shares`.
+    shares: [num_steps], from `shares`.
     shape: (H, W, C).
-    smallest: the shortest side where the image is not shorter itself.
+    smallest: the shortest side, unless the image is shorter itself.
 
   Returns:
     [num_steps], int32 in [1, min(H, W)].
@@ -82,12 +82,12 @@ def position(uniform: Array, length: int, side: Array) -> Array:
   or column of the image.
 
   Args:
-    uniform: numbers in [0, 1), of any shape.
-    length: of the image, H or W.
+    uniform: [...], numbers in [0, 1).
+    length: H or W of the image.
     side: scalar integer in [1, length].
 
   Returns:
-    int32 of the same shape, in [0, max(length - side - 1, 0)].
+    [...], int32 in [0, max(length - side - 1, 0)].
   """
   return jnp.floor((length - side) * uniform).astype(jnp.int32)
 
@@ -95,19 +95,12 @@ def position(uniform: Array, length: int, side: Array) -> Array:
 def window(
   row: Array, column: Array, side: Array, shape: tuple[int, ...]
 ) -> Array:
-  """A mask of the square with this first row and column.
+  """A mask [H, W, 1] of the square with this first row, column and side.
 
-  Args:
-    row: scalar integer.
-    column: scalar integer.
-    side: scalar integer.
-    shape: (H, W, C).
-
-  Returns:
-    [H, W, 1], bool.
+  The shape is (H, W, C); all else are scalar integers, which may be traced.
   """
-  rows = jnp.arange(shape[0])[:, None, None]
-  columns = jnp.arange(shape[1])[None, :, None]
+  rows = jnp.arange(shape[0])[:, None, None]  # [H, 1, 1]
+  columns = jnp.arange(shape[1])[None, :, None]  # [1, W, 1]
   inside_rows = (rows >= row) & (rows < row + side)
   return inside_rows & (columns >= column) & (columns < column + side)
 
@@ -131,36 +124,30 @@ def random_bits(key: Key, index: int | Array, shape: tuple[int, ...]) -> Array:
 
 
 def query(
-  logits_fn: LogitsFn, problem: stepwise.Problem, image_adv: Array
-) -> ascent.Point:
-  """One forward pass.
+  logits_fn: LogitsFn, inputs: AttackInput, image_adv: Array
+) -> Candidate:
+  """An image [H, W, C] with minus its margin, by one forward pass.
 
-  Args:
-    logits_fn: [1, H, W, C] -> [1, K].
-    problem: of which the label is needed.
-    image_adv: [H, W, C].
-
-  Returns:
-    The image with minus its margin. Where the margin is NaN, the loss is
-    infinite if the logits count as wrong, and minus infinity if they do not
-    (two infinite ones): a NaN is either a success or no progress at all.
+  Where the margin is NaN, the loss is infinite if the logits count as wrong,
+  and minus infinity if they do not (two are infinite): a NaN is either a
+  success or no progress at all.
   """
   logits = logits_fn(image_adv[None])
-  loss = -losses.margin(logits, problem.label[None])[0]
-  fooled = stepwise.fools(logits[0], problem.label)
+  loss = -losses.margin(logits, inputs.label[None])[0]
+  fooled = prediction.fooled(logits[0], inputs.label)
   loss = jnp.where(jnp.isnan(loss), jnp.where(fooled, jnp.inf, -jnp.inf), loss)
-  return ascent.Point(image_adv, loss.astype(image_adv.dtype), fooled)
+  return Candidate(image_adv, loss.astype(image_adv.dtype), fooled)
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomSearch(abc.ABC):
-  """A Square attack, in steps; the norms differ in what is proposed.
+  """A Square attack in steps; norms differ in the images they propose.
 
-  The state is the best point so far, of loss -margin.
+  The state is the best image so far, whose loss is -margin.
 
   Attributes:
     num_steps: queries of a trial after the first.
-    initial_share: of the image, that the first squares cover; in (0, 1].
+    initial_share: share of the image that the first squares cover, in (0, 1].
     rescale: whether the schedule of 10,000 queries is stretched to num_steps.
       AutoAttack does not; the attack by itself does, as published.
     restarts: trials of an image.
@@ -186,57 +173,53 @@ class RandomSearch(abc.ABC):
   @property
   @abc.abstractmethod
   def norm(self) -> norms.Norm:
-    """Of the ball."""
+    """The norm of the ball."""
 
   @abc.abstractmethod
-  def start(self, problem: stepwise.Problem) -> Array:
+  def start(self, inputs: AttackInput) -> Array:
     """The image [H, W, C] of the first query, in the ball and in [0, 1]."""
 
   @abc.abstractmethod
   def propose(
-    self, problem: stepwise.Problem, image_adv: Array, index: Array
+    self, inputs: AttackInput, image_adv: Array, index: Array
   ) -> Array:
-    """The image of the next query, in the ball and in [0, 1].
+    """The image [H, W, C] of the next query, in the ball and in [0, 1].
 
     Args:
-      problem: the image under attack.
+      inputs: the image under attack.
       image_adv: [H, W, C], the best image so far.
       index: scalar, the step.
-
-    Returns:
-      [H, W, C].
     """
 
-  def passes(self, num_classes: int) -> tuple[stepwise.Passes, stepwise.Passes]:
+  def passes(self, num_classes: int) -> tuple[NetworkPasses, NetworkPasses]:
     del num_classes
-    query = stepwise.Passes(forward=1, backward=0)
+    query = NetworkPasses(forward=1, backward=0)
     return query, query
 
   def num_trials(self, num_classes: int) -> int:
     return self.restarts if num_classes > 1 else 0
 
   def init(
-    self, logits_fn: LogitsFn, problem: stepwise.Problem, trial: Array
-  ) -> ascent.Point:
+    self, logits_fn: LogitsFn, inputs: AttackInput, trial: Array
+  ) -> Candidate:
     del trial  # The key is the trial's.
-    return query(logits_fn, problem, self.start(problem))
+    return query(logits_fn, inputs, self.start(inputs))
 
   def step(
     self,
     logits_fn: LogitsFn,
-    problem: stepwise.Problem,
-    state: ascent.Point,
+    inputs: AttackInput,
+    state: Candidate,
     index: Array,
-  ) -> ascent.Point:
-    proposal = self.propose(problem, state.image, index)
-    point = query(logits_fn, problem, proposal)
-    # A margin of 0 ends the search, as published, though `fools` may not count
-    # it: that depends on which of the two classes comes first.
-    improves = (state.loss < 0) & (point.loss > state.loss)
-    return ascent.select(improves, point, state)
+  ) -> Candidate:
+    proposal = query(
+      logits_fn, inputs, self.propose(inputs, state.image, index)
+    )
+    # A margin of 0 ends the search, as published, although it counts as wrong
+    # only if the other class comes first.
+    improves = (state.loss < 0) & (proposal.loss > state.loss)
+    return stepwise.select(improves, proposal, state)
 
-  def found(
-    self, problem: stepwise.Problem, state: ascent.Point
-  ) -> ascent.Point:
-    del problem
+  def candidate(self, inputs: AttackInput, state: Candidate) -> Candidate:
+    del inputs
     return state

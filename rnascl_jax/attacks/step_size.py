@@ -13,7 +13,7 @@ import numpy as np
 from rnascl_jax.base import Array
 
 
-class Schedule(NamedTuple):
+class StepSchedule(NamedTuple):
   """What the step size depends on, since the last checkpoint.
 
   Attributes:
@@ -32,10 +32,7 @@ class Schedule(NamedTuple):
 
 
 def windows(num_steps: int) -> np.ndarray:
-  """Where the checkpoints are.
-
-  Args:
-    num_steps: N, at least 1.
+  """Where the checkpoints of N >= 1 steps are.
 
   Returns:
     [N] integers: at a step that ends in a checkpoint the number of steps since
@@ -43,18 +40,18 @@ def windows(num_steps: int) -> np.ndarray:
   """
   length = max(int(0.22 * num_steps), 1)
   least, shorter = (max(int(s * num_steps), 1) for s in (0.06, 0.03))
-  found, step = np.zeros(num_steps, np.int32), length - 1
+  lengths, step = np.zeros(num_steps, np.int32), length - 1
   while step < num_steps:
-    found[step] = length
+    lengths[step] = length
     length = max(length - shorter, least)
     step += length
-  return found
+  return lengths
 
 
 def next_schedule(
-  schedule: Schedule, loss: Array, best: Array, window: Array, rho: float
-) -> tuple[Schedule, Array]:
-  """The rule of the step size.
+  schedule: StepSchedule, loss: Array, best: Array, window: Array, rho: float
+) -> tuple[StepSchedule, Array]:
+  """Halves the step size at a checkpoint where the loss did not rise enough.
 
   Args:
     schedule: before the step.
@@ -71,7 +68,7 @@ def next_schedule(
   oscillates = rises <= rho * window
   stuck = ~schedule.halved & (schedule.best >= best)
   halve = is_checkpoint & (oscillates | stuck)
-  return Schedule(
+  return StepSchedule(
     step_size=jnp.where(halve, schedule.step_size / 2, schedule.step_size),
     loss=loss,
     rises=jnp.where(is_checkpoint, 0, rises),

@@ -2,10 +2,10 @@
 
 APGD, FAB and Square are given as three pure functions of one image: `init`
 begins a trial (a random restart or a target class), `step` does one step, and
-`found` says what the attack has so far. `run` puts them into one loop: an
-attack on one image like any other, to be lifted by `vmap`. `lanes` runs the
-same functions on a data set, and gives the place of an image that is done to
-the next one.
+`candidate` gives the best image of the trial so far. `run` puts them into one
+loop: an attack on one image like any other, to be lifted by `vmap`.
+`batch_slots` runs the same functions on a data set, and gives the place of an
+image that is done to the next one.
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -14,13 +14,26 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnascl_jax.attacks import arguments, ascent
-from rnascl_jax.attacks.ascent import Point
+from rnascl_jax.attacks import arguments
 from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.base import Array, Key, LogitsFn, PyTree
 
 
-class Problem(NamedTuple):
+class Candidate(NamedTuple):
+  """An image with what the classifier makes of it.
+
+  Attributes:
+    image: [H, W, C].
+    loss: scalar.
+    fooled: scalar bool; always false where the target is not a label.
+  """
+
+  image: Array
+  loss: Array
+  fooled: Array
+
+
+class AttackInput(NamedTuple):
   """One image under attack; the same in all steps of a trial.
 
   Attributes:
@@ -36,7 +49,7 @@ class Problem(NamedTuple):
   epsilon: Array
 
 
-class Passes(NamedTuple):
+class NetworkPasses(NamedTuple):
   """How often an attack goes through the network for one image.
 
   Attributes:
@@ -66,7 +79,7 @@ class Stepwise(Protocol):
   def norm(self) -> Norm:
     """Of the ball."""
 
-  def passes(self, num_classes: int) -> tuple[Passes, Passes]:
+  def passes(self, num_classes: int) -> tuple[NetworkPasses, NetworkPasses]:
     """What `init` and one `step` cost, for a classifier of K classes."""
 
   def num_trials(self, num_classes: int) -> int:
@@ -76,24 +89,40 @@ class Stepwise(Protocol):
       0 where the attack is not defined for so few classes.
     """
 
-  def init(self, logits_fn: LogitsFn, problem: Problem, trial: Array) -> PyTree:
+  def init(
+    self, logits_fn: LogitsFn, inputs: AttackInput, trial: Array
+  ) -> PyTree:
     """The state before the first step of a trial, a traced scalar."""
 
   def step(
-    self, logits_fn: LogitsFn, problem: Problem, state: PyTree, index: Array
+    self, logits_fn: LogitsFn, inputs: AttackInput, state: PyTree, index: Array
   ) -> PyTree:
     """The state after one more step; index is traced and counts from 0."""
 
-  def found(self, problem: Problem, state: PyTree) -> Point:
-    """An adversarial image in the ball, or the worst that was found."""
+  def candidate(self, inputs: AttackInput, state: PyTree) -> Candidate:
+    """An adversarial image in the ball, or the one of the largest loss."""
 
 
-def fools(logits: Array, label: Array) -> Array:
-  """Whether logits [K] are wrong: another class is largest, or one is NaN.
+def nothing(image: Array) -> Candidate:
+  """The clean image [H, W, C] as a candidate that every other one replaces."""
+  loss = jnp.asarray(-jnp.inf, image.dtype)
+  return Candidate(image, loss, jnp.asarray(False))
 
-  Of equal logits the first counts as the largest.
+
+def select(condition: Array, one: Any, other: Any) -> Any:
+  """One of two candidates, or any pytrees of arrays, by a scalar condition."""
+  return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
+
+
+def worse_of(one: Candidate, other: Candidate) -> Candidate:
+  """The candidate that is worse for the classifier.
+
+  That is the one that fools it; if both do or none does, the one of the larger
+  loss. The first is kept in a tie, and where the other's loss is NaN.
   """
-  return (jnp.argmax(logits) != label) | jnp.any(jnp.isnan(logits))
+  as_fooled = other.fooled == one.fooled
+  gains = other.fooled & ~one.fooled
+  return select(gains | (as_fooled & (other.loss > one.loss)), other, one)
 
 
 def ranked_target(logits: Array, label: Array, rank: Array) -> Array:
@@ -134,8 +163,8 @@ def run(
     unroll: steps unrolled in the loop, static.
 
   Returns:
-    [H, W, C] in the ball: what the first trial found that fools the classifier,
-    or the worst of all trials if none does. A constant.
+    [H, W, C] in the ball: the image of the first trial that fools the
+    classifier, or that of the largest loss if none does. A constant.
 
   Raises:
     ValueError: if the attack is not defined for so few classes, for a raw key,
@@ -150,8 +179,8 @@ def run(
   if num_trials < 1:
     raise ValueError(f'{attack} is not defined for {num_classes} classes.')
 
-  def try_once(best: Point, trial: Array) -> tuple[Point, None]:
-    problem = Problem(
+  def try_once(best: Candidate, trial: Array) -> tuple[Candidate, None]:
+    inputs = AttackInput(
       key=jax.random.fold_in(key, trial),
       image=image,
       label=label,
@@ -159,14 +188,14 @@ def run(
     )
 
     def step(state: Any, index: Array) -> tuple[Any, None]:
-      return attack.step(logits_fn, problem, state, index), None
+      return attack.step(logits_fn, inputs, state, index), None
 
-    state = attack.init(logits_fn, problem, trial)
+    state = attack.init(logits_fn, inputs, trial)
     state, _ = lax.scan(
       step, state, jnp.arange(attack.num_steps), unroll=unroll
     )
-    point = ascent.worse_of(best, attack.found(problem, state))
-    return ascent.select(best.fooled, best, point), None
+    point = worse_of(best, attack.candidate(inputs, state))
+    return select(best.fooled, best, point), None
 
-  best, _ = lax.scan(try_once, ascent.nothing(image), jnp.arange(num_trials))
+  best, _ = lax.scan(try_once, nothing(image), jnp.arange(num_trials))
   return lax.stop_gradient(best.image)

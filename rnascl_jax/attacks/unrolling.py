@@ -80,8 +80,8 @@ def is_slow_in_loops(
   """
   if (platform or jax.default_backend()) != 'cpu':
     return False
-  found = jaxprs.equations(jaxprs.trace(function, *arguments))
-  return sum(map(_is_slow, found)) >= _MIN_CONVOLUTIONS
+  equations = jaxprs.equations(jaxprs.trace(function, *arguments))
+  return sum(map(_is_slow, equations)) >= _MIN_CONVOLUTIONS
 
 
 def _is_slow(equation: Any) -> bool:

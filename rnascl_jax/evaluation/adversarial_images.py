@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnascl_jax.attacks import confirmation
+from rnascl_jax.attacks import prediction
 from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.runtime import files, paths
 
@@ -150,7 +150,7 @@ def confirmed(
     )
   if not len(rows):
     return np.zeros(0, bool)
-  near = confirmation.in_ball(
+  near = prediction.in_ball(
     images, originals[rows], epsilon=adversarial.epsilon, norm=norm
   )
-  return near & confirmation.fooled(classify(images), labels[rows])
+  return near & prediction.fooled(classify(images), labels[rows])

@@ -60,7 +60,7 @@ def robustness_scores(
   images: np.ndarray,
   labels: np.ndarray,
   attack: Callable[..., Array],
-  over: Sequence[jax.Device],
+  devices: Sequence[jax.Device],
   *,
   epsilon: float,
   seed: int,
@@ -79,7 +79,7 @@ def robustness_scores(
     images: [N, H, W, C], uint8, or float32 in [0, 1]; N >= 1.
     labels: [N], integers in [0, K).
     attack: for one image, taking `epsilon`, as a preset does.
-    over: devices.
+    devices: devices.
     epsilon: radius in [0, 1].
     seed: of the attack's random draws.
     batch_size: images at once, rounded up to a multiple of the devices.
@@ -99,15 +99,15 @@ def robustness_scores(
       f'{count} images and {len(labels)} labels: at least one image, and one '
       'label for each, are needed.'
     )
-  function = _program(net, attack, tuple(over))
+  function = _program(net, attack, tuple(devices))
   constants = parallel.replicate(
-    (variables, np.uint32(seed), np.float32(epsilon)), over
+    (variables, np.uint32(seed), np.float32(epsilon)), devices
   )
   found = []
-  for rows, mask in classification.rounds(count, batch_size, len(over)):
-    own = parallel.share(rows, over)
-    given = classification.floats(images, rows, over), labels[own], own
-    changes = parallel.fetch(function(*constants, *given), over)
+  for rows, mask in classification.rounds(count, batch_size, len(devices)):
+    own = parallel.share(rows, devices)
+    given = classification.floats(images, rows, devices), labels[own], own
+    changes = parallel.fetch(function(*constants, *given), devices)
     found.append(changes.reshape(-1, changes.shape[-1])[mask])
   return _summary(np.concatenate(found).astype(np.float64))
 
@@ -123,7 +123,7 @@ def _summary(changes: np.ndarray) -> Scores:
 
 @functools.lru_cache(maxsize=4)
 def _program(
-  net: nn.Module, attack: Callable[..., Array], over: tuple[jax.Device, ...]
+  net: nn.Module, attack: Callable[..., Array], devices: tuple[jax.Device, ...]
 ) -> Callable:
   """Maps over devices: attacks images, and compares their activations."""
 
@@ -142,7 +142,7 @@ def _program(
     )
     return layer_changes(net, variables, images, perturbed)
 
-  return parallel.pmap(compare, over)
+  return parallel.pmap(compare, devices)
 
 
 def layer_changes(

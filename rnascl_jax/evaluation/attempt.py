@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnascl_jax.attacks import confirmation, norms
+from rnascl_jax.attacks import norms, prediction
 from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Split
 from rnascl_jax.evaluation.classification import Clean
@@ -60,7 +60,7 @@ class Attempt:
     if not len(rows):
       return
     originals = np.asarray(batches.to_float(self._split.images[rows]))
-    valid = confirmation.in_ball(
+    valid = prediction.in_ball(
       finished.images, originals, epsilon=self._epsilon, norm=norms.LINF
     )
     self._broken[rows[valid]] = True

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from rnascl_jax.attacks import confirmation
+from rnascl_jax.attacks import prediction
 from rnascl_jax.base import Array, LogitsFn, PyTree
 from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Split
@@ -73,15 +73,15 @@ def exactly(net: nn.Module, variables: PyTree, images: Array) -> Array:
 
 
 @functools.lru_cache(maxsize=16)
-def _mapped(net: nn.Module, over: tuple[jax.Device, ...]) -> Callable:
-  return parallel.pmap(functools.partial(exactly, net), over)
+def _mapped(net: nn.Module, devices: tuple[jax.Device, ...]) -> Callable:
+  return parallel.pmap(functools.partial(exactly, net), devices)
 
 
 def logits(
   net: nn.Module,
   variables: PyTree,
   images: np.ndarray,
-  over: Sequence[jax.Device],
+  devices: Sequence[jax.Device],
   *,
   batch_size: int,
 ) -> np.ndarray:
@@ -91,32 +91,32 @@ def logits(
     net: the network.
     variables: replicated over the devices.
     images: [N, H, W, C], uint8, or float32 in [0, 1].
-    over: devices.
+    devices: devices.
     batch_size: images at once, rounded up to a multiple of the devices.
 
   Returns:
     [N, K], in full float32.
   """
-  function, found = _mapped(net, tuple(over)), []
-  for rows, mask in rounds(len(images), batch_size, len(over)):
+  function, found = _mapped(net, tuple(devices)), []
+  for rows, mask in rounds(len(images), batch_size, len(devices)):
     given = parallel.fetch(
-      function(variables, floats(images, rows, over)), over
+      function(variables, floats(images, rows, devices)), devices
     )
     found.append(given.reshape(-1, given.shape[-1])[mask])
   return np.concatenate(found)
 
 
 def floats(
-  images: np.ndarray, rows: np.ndarray, over: Sequence[jax.Device]
+  images: np.ndarray, rows: np.ndarray, devices: Sequence[jax.Device]
 ) -> np.ndarray:
   """Some images in [0, 1], [devices here, B, H, W, C].
 
   Args:
     images: [N, H, W, C], uint8, or float32 in [0, 1].
     rows: of a batch over all devices.
-    over: devices.
+    devices: devices.
   """
-  own = parallel.share(rows, over)  # [devices here, B]
+  own = parallel.share(rows, devices)  # [devices here, B]
   part = images[own.reshape(-1)]
   if part.dtype == np.uint8:
     part = np.asarray(batches.to_float(part))
@@ -127,14 +127,14 @@ def clean(
   net: nn.Module,
   variables: PyTree,
   split: Split,
-  over: Sequence[jax.Device],
+  devices: Sequence[jax.Device],
   *,
   batch_size: int,
 ) -> Clean:
   """Which images of a split are classified correctly; arguments as `logits`."""
   started = time.monotonic()
-  found = logits(net, variables, split.images, over, batch_size=batch_size)
-  wrong = confirmation.fooled(found, split.labels)
+  found = logits(net, variables, split.images, devices, batch_size=batch_size)
+  wrong = prediction.fooled(found, split.labels)
   return Clean(found, ~wrong, time.monotonic() - started)
 
 

@@ -22,7 +22,7 @@ logits of the images without an attack.
 Example:
   >>> import tempfile
   >>> import numpy as np
-  >>> from rnascl_jax.attacks.lanes import Finished
+  >>> from rnascl_jax.attacks.batch_slots import Finished
   >>> from rnascl_jax.evaluation.journal import Journal
   >>> folder, logits = tempfile.mkdtemp(), np.eye(3)
   >>> finished = Finished(
@@ -50,7 +50,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from rnascl_jax.attacks.lanes import Finished
+from rnascl_jax.attacks.batch_slots import Finished
 from rnascl_jax.runtime import files, lock, paths, processes
 
 SECONDS_BETWEEN_PARTS = 5.0

@@ -18,8 +18,8 @@ import jax
 import numpy as np
 
 from rnascl_jax import attacks
-from rnascl_jax.attacks import Preset, confirmation, norms
-from rnascl_jax.attacks.lanes import Finished
+from rnascl_jax.attacks import Preset, norms, prediction
+from rnascl_jax.attacks.batch_slots import Finished
 from rnascl_jax.base import Array, PyTree
 from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Split, StoredImages
@@ -33,25 +33,25 @@ from rnascl_jax.training import eval_step
 
 
 @functools.lru_cache(maxsize=4)
-def _evaluator(net: nn.Module, over: tuple[jax.Device, ...]) -> Callable:
-  return parallel.pmap(eval_step.make_eval_step(net), over)
+def _evaluator(net: nn.Module, devices: tuple[jax.Device, ...]) -> Callable:
+  return parallel.pmap(eval_step.make_eval_step(net), devices)
 
 
 @functools.lru_cache(maxsize=32)
 def _attacker(
   net: nn.Module,
   attack: Callable[..., Array],
-  over: tuple[jax.Device, ...],
+  devices: tuple[jax.Device, ...],
 ) -> Callable:
   """Maps an attack over devices: which images fool the network, and images."""
-  return parallel.pmap(_perturbation(net, attack), over)
+  return parallel.pmap(_perturbation(net, attack), devices)
 
 
 @functools.lru_cache(maxsize=8)
 def _judge(
   net: nn.Module,
   attack: Callable[..., Array],
-  over: tuple[jax.Device, ...],
+  devices: tuple[jax.Device, ...],
 ) -> Callable:
   """Maps an attack over devices: which images it breaks."""
   perturb = _perturbation(net, attack)
@@ -70,9 +70,9 @@ def _judge(
     deltas = perturbed - batches.to_float(images)
     lengths = jax.vmap(norms.LINF.length)(deltas)
     inside = ((perturbed >= 0) & (perturbed <= 1)).all((1, 2, 3))
-    return fooled & inside & (lengths <= epsilon + confirmation.TOLERANCE)
+    return fooled & inside & (lengths <= epsilon + prediction.TOLERANCE)
 
-  return parallel.pmap(judge, over)
+  return parallel.pmap(judge, devices)
 
 
 def _perturbation(
@@ -103,7 +103,7 @@ def mean_metrics(
   net: nn.Module,
   variables: PyTree,
   split: Split,
-  over: Sequence[jax.Device],
+  devices: Sequence[jax.Device],
   *,
   batch_size: int,
 ) -> dict[str, float]:
@@ -113,19 +113,19 @@ def mean_metrics(
     net: the network.
     variables: replicated over the devices.
     split: uint8 images and labels.
-    over: devices.
+    devices: devices.
     batch_size: images at once, rounded up to a multiple of the devices.
 
   Returns:
     `loss` and `accuracy`.
   """
-  step = _evaluator(net, tuple(over))
+  step = _evaluator(net, tuple(devices))
   totals: dict[str, Any] = {}
   for rows, mask in classification.rounds(
-    len(split.labels), batch_size, len(over)
+    len(split.labels), batch_size, len(devices)
   ):
-    shares = _shares(split, rows, over)
-    shares.append(parallel.share(mask, over))
+    shares = _shares(split, rows, devices)
+    shares.append(parallel.share(mask, devices))
     sums = parallel.unreplicate(step(variables, *shares))
     totals = metrics.add(totals, sums) if totals else sums
   return metrics.means(totals)
@@ -136,7 +136,7 @@ def attacked(
   variables: PyTree,
   split: Split,
   attack: Preset | Callable[..., Array],
-  over: Sequence[jax.Device],
+  devices: Sequence[jax.Device],
   *,
   epsilon: float,
   seed: int,
@@ -154,7 +154,7 @@ def attacked(
     variables: replicated over the devices.
     split: uint8 images and labels.
     attack: for one image, taking `epsilon`; a preset scales its step with it.
-    over: devices.
+    devices: devices.
     epsilon: radius in [0, 1].
     seed: of the random draws.
     batch_size: images at once, rounded up to a multiple of the devices.
@@ -172,7 +172,7 @@ def attacked(
   """
   if clean is None:
     clean = classification.clean(
-      net, variables, split, over, batch_size=batch_size
+      net, variables, split, devices, batch_size=batch_size
     )
   attempt = Attempt(clean, split, epsilon)
   if journal is not None:
@@ -183,20 +183,22 @@ def attacked(
     }
     for entry in journal.start(name, clean.logits):
       attempt.add(entry)
-  function = _attacker(net, attack, tuple(over))
+  function = _attacker(net, attack, tuple(devices))
   constants = parallel.replicate(
-    (np.uint32(seed), np.float32(epsilon)), list(over)
+    (np.uint32(seed), np.float32(epsilon)), list(devices)
   )
 
   def perturb(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    indices = parallel.share(rows.astype(np.int32), over)
-    shares = (*_shares(split, rows, over), indices)
+    indices = parallel.share(rows.astype(np.int32), devices)
+    shares = (*_shares(split, rows, devices), indices)
     fooled, images = function(variables, *shares, *constants)
-    images = parallel.fetch(images, over).reshape(-1, *split.images.shape[1:])
-    return parallel.fetch(fooled, over).reshape(-1), images
+    images = parallel.fetch(images, devices).reshape(
+      -1, *split.images.shape[1:]
+    )
+    return parallel.fetch(fooled, devices).reshape(-1), images
 
   rows = np.flatnonzero(~attempt.over)
-  rounds = classification.rounds(len(rows), batch_size, len(over))
+  rounds = classification.rounds(len(rows), batch_size, len(devices))
   with attempt.progress(description) as bar:
     for entry in _attack(perturb, rows, rounds):
       attempt.add(entry)
@@ -211,7 +213,7 @@ def accuracy_under_attack(
   variables: PyTree,
   split: Split,
   attack: Callable[..., Array],
-  over: Sequence[jax.Device],
+  devices: Sequence[jax.Device],
   *,
   epsilon: float,
   seed: int,
@@ -226,27 +228,27 @@ def accuracy_under_attack(
     makes of them; an image that is not in the ball breaks nothing.
   """
   clean = classification.clean(
-    net, variables, split, over, batch_size=batch_size
+    net, variables, split, devices, batch_size=batch_size
   )
-  function = _judge(net, attack, tuple(over))
+  function = _judge(net, attack, tuple(devices))
   constants = parallel.replicate(
-    (np.uint32(seed), np.float32(epsilon)), list(over)
+    (np.uint32(seed), np.float32(epsilon)), list(devices)
   )
   rows = np.flatnonzero(clean.correct)
   left = len(rows)
-  for part, mask in classification.rounds(len(rows), batch_size, len(over)):
-    indices = parallel.share(rows[part].astype(np.int32), over)
-    shares = (*_shares(split, rows[part], over), indices)
-    broken = parallel.fetch(function(variables, *shares, *constants), over)
+  for part, mask in classification.rounds(len(rows), batch_size, len(devices)):
+    indices = parallel.share(rows[part].astype(np.int32), devices)
+    shares = (*_shares(split, rows[part], devices), indices)
+    broken = parallel.fetch(function(variables, *shares, *constants), devices)
     left -= int((broken.reshape(-1) & mask).sum())
   return left / len(split.labels)
 
 
 def _shares(
-  split: Split, rows: np.ndarray, over: Sequence[jax.Device]
+  split: Split, rows: np.ndarray, devices: Sequence[jax.Device]
 ) -> list[np.ndarray]:
   """Images and labels of some rows, for the devices of this process."""
-  own = parallel.share(rows, over)  # [devices here, B]
+  own = parallel.share(rows, devices)  # [devices here, B]
   images = split.images[own.reshape(-1)]
   return [images.reshape(*own.shape, *images.shape[1:]), split.labels[own]]
 

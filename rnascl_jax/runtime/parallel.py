@@ -69,30 +69,30 @@ def devices(count: int = 0) -> list[jax.Device]:
   return chosen
 
 
-def here(over: Sequence[jax.Device]) -> list[jax.Device]:
+def here(devices: Sequence[jax.Device]) -> list[jax.Device]:
   """Those of the devices that this process drives."""
-  return [d for d in over if d.process_index == jax.process_index()]
+  return [d for d in devices if d.process_index == jax.process_index()]
 
 
 def pmap(
-  function: Callable, over: Sequence[jax.Device], *, donate: tuple = ()
+  function: Callable, devices: Sequence[jax.Device], *, donate: tuple = ()
 ) -> Callable:
   """Maps a function of one device's arrays over devices.
 
   Args:
     function: may reduce over `AXIS`.
-    over: the devices.
+    devices: the devices.
     donate: positions of arguments whose memory is reused for results.
 
   Returns:
     The mapped function; arrays have a leading axis of one entry per device.
   """
   return jax.pmap(
-    function, axis_name=AXIS, devices=list(over), donate_argnums=donate
+    function, axis_name=AXIS, devices=list(devices), donate_argnums=donate
   )
 
 
-def split(function: Callable, over: Sequence[jax.Device]) -> Callable:
+def split(function: Callable, devices: Sequence[jax.Device]) -> Callable:
   """Compiles a function whose arrays are split over devices.
 
   Unlike with `pmap`, arrays keep their shape; each device gets its part of the
@@ -101,15 +101,15 @@ def split(function: Callable, over: Sequence[jax.Device]) -> Callable:
   Args:
     function: (shared, arrays) -> arrays, both any pytrees; `arrays` and all
       results have the leading axis that is split. It must not reduce over it.
-    over: the devices, whose number divides the axis.
+    devices: the devices, whose number divides the axis.
 
   Returns:
     The compiled function; its arguments are to be `put`. The memory of `arrays`
     is not reused.
   """
-  if len(over) == 1:
+  if len(devices) == 1:
     return jax.jit(function)
-  mesh = Mesh(np.array(over), (AXIS,))
+  mesh = Mesh(np.array(devices), (AXIS,))
   mapped = jax.shard_map(
     function,
     mesh=mesh,
@@ -121,17 +121,17 @@ def split(function: Callable, over: Sequence[jax.Device]) -> Callable:
 
 
 def put(
-  tree: PyTree, over: Sequence[jax.Device], *, split: bool = False
+  tree: PyTree, devices: Sequence[jax.Device], *, split: bool = False
 ) -> PyTree:
   """Copies arrays to all devices, or splits their leading axis over them.
 
   All processes have the same arrays.
   """
-  if len(over) == 1:
-    return jax.device_put(tree, over[0])
+  if len(devices) == 1:
+    return jax.device_put(tree, devices[0])
   spec = PartitionSpec(AXIS) if split else PartitionSpec()
-  sharding = NamedSharding(Mesh(np.array(over), (AXIS,)), spec)
-  if len(here(over)) == len(over):
+  sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), spec)
+  if len(here(devices)) == len(devices):
     return jax.device_put(tree, sharding)
   return jax.tree.map(lambda x: _put_own_parts(x, sharding), tree)
 
@@ -147,18 +147,18 @@ def _put_own_parts(x: Array, sharding: NamedSharding) -> Array:
   )
 
 
-def fetch(array: Array, over: Sequence[jax.Device]) -> np.ndarray:
+def fetch(array: Array, devices: Sequence[jax.Device]) -> np.ndarray:
   """Results of all devices, on the host of every process that has some of them.
 
   Args:
     array: of a mapped function, [devices here, ...], or of one that was
       compiled by `split`, [N, ...].
-    over: the devices of that function.
+    devices: the devices of that function.
 
   Returns:
     [devices, ...] or [N, ...].
   """
-  if len(here(over)) == len(over):
+  if len(here(devices)) == len(devices):
     return np.asarray(array)
   if array.is_fully_addressable:
     return processes.gather(np.asarray(array))
@@ -166,7 +166,7 @@ def fetch(array: Array, over: Sequence[jax.Device]) -> np.ndarray:
   return processes.gather(np.concatenate([np.asarray(p.data) for p in parts]))
 
 
-def replicate(tree: PyTree, over: Sequence[jax.Device]) -> PyTree:
+def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
   """Copies every array to every device, behind a new leading axis.
 
   Arrays in a `PerImage` are split instead. All processes have the same arrays.
@@ -176,10 +176,10 @@ def replicate(tree: PyTree, over: Sequence[jax.Device]) -> PyTree:
   """
 
   def copy(x):
-    return place([np.asarray(x)] * len(here(over)), over)
+    return place([np.asarray(x)] * len(here(devices)), devices)
 
   def divide(x):
-    return place([*share(np.asarray(x), over)], over)
+    return place([*share(np.asarray(x), devices)], devices)
 
   def distribute(node):
     if isinstance(node, PerImage):
@@ -190,16 +190,17 @@ def replicate(tree: PyTree, over: Sequence[jax.Device]) -> PyTree:
 
 
 def unreplicate(
-  tree: PyTree, over: Sequence[jax.Device] | None = None
+  tree: PyTree, devices: Sequence[jax.Device] | None = None
 ) -> PyTree:
   """The first device's copy of every array, on the host.
 
   Args:
     tree: replicated.
-    over: the devices, by default those of this process. Arrays in a `PerImage`
-      are put together from all of them, and all processes are to call this.
+    devices: the devices, by default those of this process. Arrays in a
+      `PerImage` are put together from all of them, and all processes are to
+      call this.
   """
-  devices_of_all = jax.local_devices() if over is None else over
+  devices_of_all = jax.local_devices() if devices is None else devices
 
   def first(x):
     return np.asarray(x.addressable_shards[0].data)[0]
@@ -218,14 +219,16 @@ def _is_per_image(node: PyTree) -> bool:
   return isinstance(node, PerImage)
 
 
-def place(parts: Sequence[np.ndarray], over: Sequence[jax.Device]) -> jax.Array:
+def place(
+  parts: Sequence[np.ndarray], devices: Sequence[jax.Device]
+) -> jax.Array:
   """One array of parts, each on its device, behind a new leading axis.
 
   Args:
     parts: one for each device of this process.
-    over: all devices.
+    devices: all devices.
   """
-  own = here(over)
+  own = here(devices)
   shards = [
     jax.device_put(part[None], device)
     for part, device in zip(parts, own, strict=True)
@@ -238,13 +241,13 @@ def place(parts: Sequence[np.ndarray], over: Sequence[jax.Device]) -> jax.Array:
 
 
 def share(
-  batch: np.ndarray, over: Sequence[jax.Device], axis: int = 0
+  batch: np.ndarray, devices: Sequence[jax.Device], axis: int = 0
 ) -> np.ndarray:
   """Splits an axis evenly over devices, and takes the parts of those here.
 
   Args:
     batch: [..., B, ...], the same on all processes.
-    over: all devices.
+    devices: all devices.
     axis: the one to split.
 
   Returns:
@@ -253,17 +256,17 @@ def share(
   Raises:
     ValueError: if the axis is not a multiple of the number of devices.
   """
-  if batch.shape[axis] % len(over):
+  if batch.shape[axis] % len(devices):
     raise ValueError(
       f'A batch of {batch.shape[axis]} images cannot be split evenly over '
-      f'{len(over)} devices; use a multiple of {len(over)}.'
+      f'{len(devices)} devices; use a multiple of {len(devices)}.'
     )
-  parts = np.split(batch, len(over), axis=axis)
+  parts = np.split(batch, len(devices), axis=axis)
   own = jax.process_index()
   return np.stack(
     [
       part
-      for part, device in zip(parts, over, strict=True)
+      for part, device in zip(parts, devices, strict=True)
       if device.process_index == own
     ]
   )

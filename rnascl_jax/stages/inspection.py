@@ -98,7 +98,7 @@ def _robustness(run: Run, teachers: Sequence[Model]) -> dict[str, Any]:
       test.labels[: spec.scored_images],
       # Not the trial's preset: programs are shared between values of epsilon.
       resolve.attack(trial.name),
-      run.over,
+      run.devices,
       epsilon=float(trial.preset.epsilon),
       seed=run.settings.seed,
       batch_size=min(spec.batch_size, len(images)),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from rnascl_jax.attacks.masking.suspicion import Suspicion
-from rnascl_jax.attacks.result import MemberResult, Result
+from rnascl_jax.attacks.result import AutoAttackResult, MemberResult
 from rnascl_jax.evaluation.attempt import Outcome
 from rnascl_jax.evaluation.classification import Clean
 from rnascl_jax.stages.trials import Ensemble, Trial
@@ -62,7 +62,7 @@ def attack(
 
 def auto_attack(
   ensemble: Ensemble,
-  result: Result,
+  result: AutoAttackResult,
   broken_by: np.ndarray,
   adversarial: str | None,
   known: Collection[Suspicion],
@@ -105,7 +105,7 @@ def warnings(suspicions: Iterable[Suspicion]) -> list[Record]:
   return [{'kind': s.kind, 'message': s.message} for s in suspicions]
 
 
-def _members(result: Result, broken_by: np.ndarray) -> list[Record]:
+def _members(result: AutoAttackResult, broken_by: np.ndarray) -> list[Record]:
   """Members with what is confirmed of their claims."""
   lost = (result.broken_by != broken_by).astype(int)
   found, lost_so_far = [], 0

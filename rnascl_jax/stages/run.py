@@ -30,13 +30,13 @@ class Run(NamedTuple):
     settings: of the run.
     folder: the workdir.
     data: images.
-    over: devices of all processes.
+    devices: devices of all processes.
   """
 
   settings: settings.Settings
   folder: pathlib.Path
   data: Dataset
-  over: list[jax.Device]
+  devices: list[jax.Device]
 
 
 @contextlib.contextmanager
@@ -63,11 +63,11 @@ def open_run(config: Mapping[str, Any], path: str) -> Iterator[Run]:
   folder = paths.local(path, 'workdir')
   everything = processes.together(settings.parse, config)
   _check_agreement(everything, path)
-  data, over = processes.together(_check, everything)
+  data, devices = processes.together(_check, everything)
   todo = processes.from_main(_to_be_taken(everything, folder))
   processes.together(_check_given, everything, data, todo)
   with workdir.open_workdir(folder, everything):
-    yield Run(everything, folder, data, over)
+    yield Run(everything, folder, data, devices)
 
 
 def _check_agreement(everything: settings.Settings, path: str) -> None:
@@ -82,10 +82,10 @@ def _check(
   everything: settings.Settings,
 ) -> tuple[Dataset, list[jax.Device]]:
   """The data and the devices of a run, if they fit together."""
-  over = parallel.devices(everything.devices)
+  devices = parallel.devices(everything.devices)
   data = resolve.dataset(everything.data)
-  checks.check(everything, data, len(over))
-  return data, over
+  checks.check(everything, data, len(devices))
+  return data, devices
 
 
 def _to_be_taken(
@@ -165,13 +165,13 @@ def make_validate(
   Returns:
     A function of a replicated state.
   """
-  split, over = run.data.validation, run.over
+  split, devices = run.data.validation, run.devices
   size = min(batch_size, len(split.labels))
   attack = resolve.validation_attack(method)
 
   def validate(state: train_state.TrainState) -> dict[str, float]:
     found = under_attack.mean_metrics(
-      net, state.variables, split, over, batch_size=size
+      net, state.variables, split, devices, batch_size=size
     )
     found['selection'] = found['accuracy']
     if attack is not None:
@@ -180,7 +180,7 @@ def make_validate(
         state.variables,
         split,
         attack,
-        over,
+        devices,
         epsilon=float(attack.epsilon),
         seed=run.settings.seed,
         batch_size=size,
@@ -293,7 +293,7 @@ def fit(
   )
   data_loader = make_loader(run, seed)
   logging.info('%s: %d epochs of %d steps', name, spec.epochs, epoch)
-  result = loop.run(stage, state, given, data_loader, run.over)
+  result = loop.run(stage, state, given, data_loader, run.devices)
   select = 'best' if result.collapse else spec.select
   chosen = loop.restore(folder, result.state, select)
   summary = {
@@ -333,7 +333,7 @@ def finish(
 
 def record(run: Run, stage: str, seconds: float) -> None:
   """Adds a stage to the run's provenance."""
-  seed, devices = run.settings.seed, len(run.over)
+  seed, devices = run.settings.seed, len(run.devices)
   workdir.record(run.folder, seed, devices, stage, seconds)
 
 

@@ -116,7 +116,7 @@ def _search(run: Run, folder: pathlib.Path) -> None:
   parts = checks.split_batch(
     chosen.optimization.batch_size,
     chosen.arch_share,
-    len(run.over),
+    len(run.devices),
     chosen.optimization.accumulate,
   )
   weights = train_state.init_state(

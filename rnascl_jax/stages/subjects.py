@@ -19,9 +19,9 @@ from absl import logging
 
 from rnascl_jax import attacks
 from rnascl_jax.attacks import masking, norms
-from rnascl_jax.attacks.lanes import Finished
+from rnascl_jax.attacks.batch_slots import Finished
 from rnascl_jax.attacks.masking.suspicion import Suspicion
-from rnascl_jax.attacks.result import Result
+from rnascl_jax.attacks.result import AutoAttackResult
 from rnascl_jax.base import Array, LogitsFn, Variables
 from rnascl_jax.config import resolve
 from rnascl_jax.data import batches
@@ -118,7 +118,7 @@ class Subject:
   @functools.cached_property
   def variables(self) -> Variables:
     """Replicated over the devices."""
-    return parallel.replicate(self.model.variables, self.run.over)
+    return parallel.replicate(self.model.variables, self.run.devices)
 
   @property
   def images(self) -> '_Floats':
@@ -132,7 +132,7 @@ class Subject:
       self.model.net,
       self.variables,
       self.split,
-      self.run.over,
+      self.run.devices,
       batch_size=self.batch_size,
     )
 
@@ -178,7 +178,7 @@ class Subject:
         self.variables,
         part,
         preset,
-        self.run.over,
+        self.run.devices,
         epsilon=epsilon,
         seed=self.run.settings.seed,
         batch_size=self.batch_size,
@@ -187,7 +187,7 @@ class Subject:
         description=f'{self.model.name}: {trial.label} at ε = {epsilon:.4f}',
       )
 
-  def auto_attack(self, ensemble: Ensemble, count: int = 0) -> Result:
+  def auto_attack(self, ensemble: Ensemble, count: int = 0) -> AutoAttackResult:
     """The same for AutoAttack."""
     count = count or len(self.split.labels)
     name, members, epsilon = ensemble.key, ensemble.members, ensemble.epsilon
@@ -200,7 +200,7 @@ class Subject:
         epsilon=epsilon,
         members=members,
         batch_size=self.batch_size,
-        devices=self.run.over,
+        devices=self.run.devices,
         journal=journal,
         description=self.model.name,
       )
@@ -241,7 +241,7 @@ class Subject:
       self.model.net,
       self.variables,
       images,
-      self.run.over,
+      self.run.devices,
       batch_size=self.batch_size,
     )
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from rnascl_jax import losses
 from rnascl_jax.attacks import Preset
-from rnascl_jax.attacks.ensembles import Member
+from rnascl_jax.attacks.ensembles import EnsembleMember
 from rnascl_jax.config import resolve, settings
 
 # The radius at which AutoAttack's accuracies are published for CIFAR-10.
@@ -46,7 +46,7 @@ class Ensemble(NamedTuple):
   key: str
   label: str
   names: tuple[str, ...]
-  members: tuple[Member, ...]
+  members: tuple[EnsembleMember, ...]
   epsilon: float
   origin: str
 

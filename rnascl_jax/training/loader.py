@@ -69,11 +69,11 @@ class BatchSchedule:
         epoch, order = now, self.order(now)
       yield count, order[offset : offset + count]
 
-  def positions(self, over: Sequence[jax.Device]) -> np.ndarray:
+  def positions(self, devices: Sequence[jax.Device]) -> np.ndarray:
     """Places in a global batch of this process's images, part by part."""
     positions, offset = [], 0
     for part in self.parts:
-      own = parallel.share(np.arange(offset, offset + part), over)
+      own = parallel.share(np.arange(offset, offset + part), devices)
       positions.append(own.reshape(-1))
       offset += part
     return np.concatenate(positions)
@@ -104,7 +104,10 @@ class Loader(Protocol):
     ...
 
   def dispatches(
-    self, schedule: BatchSchedule, first_step: int, over: Sequence[jax.Device]
+    self,
+    schedule: BatchSchedule,
+    first_step: int,
+    devices: Sequence[jax.Device],
   ) -> Generator[Dispatch, None, None]:
     """Yields dispatches from a step to the end; to be closed."""
     ...
@@ -131,12 +134,18 @@ class Resident:
     return data.images[rows], data.labels[rows], rows
 
   def dispatches(
-    self, schedule: BatchSchedule, first_step: int, over: Sequence[jax.Device]
+    self,
+    schedule: BatchSchedule,
+    first_step: int,
+    devices: Sequence[jax.Device],
   ) -> Generator[Dispatch, None, None]:
     bounds = np.cumsum(schedule.parts)[:-1]
     for count, rows in schedule.rows(first_step):
       parts = np.split(rows, bounds, axis=1)
-      yield count, tuple(parallel.share(part, over, axis=1) for part in parts)
+      yield (
+        count,
+        tuple(parallel.share(part, devices, axis=1) for part in parts),
+      )
 
 
 class Streamed:
@@ -172,7 +181,10 @@ class Streamed:
     return rows
 
   def dispatches(
-    self, schedule: BatchSchedule, first_step: int, over: Sequence[jax.Device]
+    self,
+    schedule: BatchSchedule,
+    first_step: int,
+    devices: Sequence[jax.Device],
   ) -> Generator[Dispatch, None, None]:
     from rnascl_jax.data import streaming  # Not every run has Grain to start.
 
@@ -182,10 +194,10 @@ class Streamed:
       steps_per_epoch=schedule.steps_per_epoch,
       epochs=schedule.epochs,
       first_step=first_step,
-      positions=schedule.positions(over),
+      positions=schedule.positions(devices),
       **self._options,
     ) as stream:
-      placed = _placed(stream, schedule, first_step, over)
+      placed = _placed(stream, schedule, first_step, devices)
       with contextlib.closing(_ahead(placed, _AHEAD)) as ahead:
         for dispatch, waited in ahead:
           self.waited += waited
@@ -196,12 +208,12 @@ def _placed(
   stream: Iterator[Split],
   schedule: BatchSchedule,
   first_step: int,
-  over: Sequence[jax.Device],
+  devices: Sequence[jax.Device],
 ) -> Iterator[Dispatch]:
   """Puts the batches of each dispatch onto this process's devices."""
-  devices = len(over) // len(parallel.here(over))
-  bounds = np.cumsum([part // devices for part in schedule.parts])[:-1]
-  own = schedule.positions(over)
+  num_processes = len(devices) // len(parallel.here(devices))
+  bounds = np.cumsum([part // num_processes for part in schedule.parts])[:-1]
+  own = schedule.positions(devices)
   for count, rows in schedule.rows(first_step):
     # So named in profiles.
     with jax.profiler.TraceAnnotation('data_loader'):
@@ -209,17 +221,17 @@ def _placed(
       arrays = [np.stack(x) for x in zip(*batches, strict=True)]
       arrays.append(rows[:, own].astype(np.int32))
       parts = zip(*(np.split(x, bounds, axis=1) for x in arrays), strict=True)
-      dispatch = tuple(_split(part, over) for part in parts)
+      dispatch = tuple(_split(part, devices) for part in parts)
     yield count, dispatch
 
 
 def _split(
-  part: tuple[np.ndarray, ...], over: Sequence[jax.Device]
+  part: tuple[np.ndarray, ...], devices: Sequence[jax.Device]
 ) -> tuple[jax.Array, ...]:
   """Arrays [n, B here, ...] as [devices here, n, B / devices, ...]."""
-  here = len(parallel.here(over))
+  here = len(parallel.here(devices))
   return tuple(
-    parallel.place(np.split(array, here, axis=1), over) for array in part
+    parallel.place(np.split(array, here, axis=1), devices) for array in part
   )
 
 

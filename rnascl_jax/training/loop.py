@@ -103,7 +103,7 @@ class TrainingResult(NamedTuple):
 @functools.lru_cache(maxsize=8)
 def make_dispatch(
   step: Callable[..., Any],
-  over: tuple[jax.Device, ...],
+  devices: tuple[jax.Device, ...],
   read: Callable[..., tuple[Array, Array, Array]] = loader.Resident.read,
 ) -> Callable[..., Any]:
   """Maps steps over devices: (state, context, data, rows) -> (state, sums).
@@ -112,7 +112,7 @@ def make_dispatch(
 
   Args:
     step: for one device.
-    over: devices.
+    devices: devices.
     read: of a data_loader, whose data and dispatches the program is given.
   """
 
@@ -123,7 +123,7 @@ def make_dispatch(
         images, labels, indices = read(data, part)
         where = offset + parallel.positions(labels.shape[0])
         batches.append(Batch(images, labels, where, indices))
-        offset += labels.shape[0] * len(over)
+        offset += labels.shape[0] * len(devices)
       return step(state, context, *batches)
 
     if jax.tree.leaves(rows)[0].shape[0] > 1:
@@ -131,7 +131,7 @@ def make_dispatch(
     state, sums = one(state, jax.tree.map(lambda x: x[0], rows))
     return state, jax.tree.map(lambda x: x[None], sums)
 
-  return parallel.pmap(run, over, donate=(0,))
+  return parallel.pmap(run, devices, donate=(0,))
 
 
 def run(
@@ -139,7 +139,7 @@ def run(
   state: PyTree,
   context: PyTree,
   data_loader: Loader,
-  over: Sequence[jax.Device],
+  devices: Sequence[jax.Device],
 ) -> TrainingResult:
   """Runs a stage to its end, from its last checkpoint if there is one.
 
@@ -148,7 +148,7 @@ def run(
     state: at step 0, on one device or the host; it has an attribute `step`.
     context: what the step uses and does not change, not replicated.
     data_loader: of the images.
-    over: devices.
+    devices: devices.
 
   Returns:
     The final state, and what is to be said of it. A stage that ended because
@@ -159,27 +159,27 @@ def run(
       last good checkpoint, which the message names.
     Interrupted: after SIGTERM or SIGINT, when everything is saved.
   """
-  over, schedule = tuple(over), stage.schedule
-  dispatch = make_dispatch(stage.step, over, data_loader.read)
-  context = parallel.replicate(context, over)
-  data = parallel.replicate(data_loader.data, over)
+  devices, schedule = tuple(devices), stage.schedule
+  dispatch = make_dispatch(stage.step, devices, data_loader.read)
+  context = parallel.replicate(context, devices)
+  data = parallel.replicate(data_loader.data, devices)
   with contextlib.ExitStack() as opened:
-    record = opened.enter_context(contextlib.closing(_Record(stage, over)))
+    record = opened.enter_context(contextlib.closing(_Record(stage, devices)))
     stop = opened.enter_context(signals.stop_on_signal())
-    state = parallel.replicate(record.restore(state), over)
+    state = parallel.replicate(record.restore(state), devices)
     step, collapse = record.step, None
     dispatches = opened.enter_context(
-      contextlib.closing(data_loader.dispatches(schedule, step, over))
+      contextlib.closing(data_loader.dispatches(schedule, step, devices))
     )
     # The host waits for older dispatches while the newest ones run.
     waiting: collections.deque = collections.deque()
     while step < schedule.steps and not collapse:
       steps, rows = next(dispatches)
       state, sums = dispatch(state, context, data, rows)
-      waiting.append((steps, sums, _vote(stop, over)))
+      waiting.append((steps, sums, _vote(stop, devices)))
       step += steps
       epoch, within = divmod(step, schedule.steps_per_epoch)
-      while len(waiting) > (_in_flight(over) if within else 0):
+      while len(waiting) > (_in_flight(devices) if within else 0):
         record.collect(*waiting.popleft())
       if not within:
         collapse = record.finish_epoch(state, epoch)
@@ -187,7 +187,7 @@ def run(
         while waiting:
           record.collect(*waiting.popleft())
         record.save_and_exit(state, stop)
-    final = parallel.unreplicate(state, over)
+    final = parallel.unreplicate(state, devices)
     result = TrainingResult(final, record.seconds, data_loader.waited, collapse)
     # One that came after the last vote.
     if processes.any_true(stop.signum is not None):
@@ -195,24 +195,24 @@ def run(
     return result
 
 
-def _in_flight(over: tuple[jax.Device, ...]) -> int:
+def _in_flight(devices: tuple[jax.Device, ...]) -> int:
   """Dispatches that may run before the host waits for the oldest."""
   # Collectives of several virtual CPU devices deadlock if they pile up.
-  return 0 if len(over) > 1 and over[0].platform == 'cpu' else _IN_FLIGHT
+  return 0 if len(devices) > 1 and devices[0].platform == 'cpu' else _IN_FLIGHT
 
 
 @functools.lru_cache(maxsize=2)
-def _ballot(over: tuple[jax.Device, ...]) -> Callable[..., Any]:
+def _ballot(devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
   """Counts devices whose process was asked to stop."""
-  return parallel.pmap(parallel.psum, over)
+  return parallel.pmap(parallel.psum, devices)
 
 
-def _vote(stop: signals.Stop, over: tuple[jax.Device, ...]) -> Array | None:
+def _vote(stop: signals.Stop, devices: tuple[jax.Device, ...]) -> Array | None:
   """Tells the other processes, if there are any, whether to stop."""
   if processes.count() == 1:
     return None
-  own = parallel.here(over)
-  return _ballot(over)(np.full(len(own), stop.signum is not None, np.int32))
+  own = parallel.here(devices)
+  return _ballot(devices)(np.full(len(own), stop.signum is not None, np.int32))
 
 
 def _interrupted(stop: signals.Stop) -> signals.Interrupted:
@@ -234,8 +234,8 @@ class _Record:
     step: steps done whose metrics were read.
   """
 
-  def __init__(self, stage: Stage, over: tuple[jax.Device, ...]):
-    self._stage, self._over = stage, over
+  def __init__(self, stage: Stage, devices: tuple[jax.Device, ...]):
+    self._stage, self._devices = stage, devices
     self.step = 0
     # Metrics of the open epoch, and the best `adversarial_accuracy` so far.
     self._sums: dict[str, list[float]] = {}
@@ -382,7 +382,7 @@ class _Record:
     processes.on_main(self._writer.write, self.step, values, split=split)
 
   def _save(self, state: PyTree, selection: float | None) -> None:
-    host = parallel.unreplicate(state, self._over)
+    host = parallel.unreplicate(state, self._devices)
     # The last update may have broken what the loss before it did not show.
     if not all(_is_finite(leaf) for leaf in jax.tree.leaves(host)):
       self._fail(self.step, 'the state is not finite')

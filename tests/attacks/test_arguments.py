@@ -12,11 +12,12 @@ import pytest
 
 from rnascl_jax import attacks
 from rnascl_jax.attacks import (
+  batch_slots,
   compiled,
-  confirmation,
   ensembles,
-  lane_programs,
   lifting,
+  norms,
+  prediction,
   square,
 )
 
@@ -82,15 +83,40 @@ REFUSED = (
   ({'images': IMAGES[0]}, r'must be \[N, H, W, C\]'),
   ({'images': IMAGES[:, :3]}, 'asked with other images'),
   ({'images': IMAGES.astype(str)}, 'divide 8-bit images'),
+  ({'images': 255 * IMAGES}, r'not in \[0, 1\]'),
+  ({'images': IMAGES - 1}, r'not in \[0, 1\]'),
+  ({'images': IMAGES * np.nan}, 'images contain NaN'),
+  ({'images': IMAGES.astype(np.float16)}, '16 bits do not resolve'),
   ({'labels': LABELS.astype(str)}, 'labels must be integers'),
+  ({'labels': LABELS.astype(float)}, 'labels must be integers'),
+  ({'labels': LABELS[1:]}, r'labels must have shape \(6,\)'),
+  ({'labels': LABELS[:, None]}, r'labels must have shape \(6,\)'),
+  ({'labels': LABELS - CLASSES}, r'must lie in \[0, 3\]'),
+  ({'labels': LABELS + CLASSES}, r'must lie in \[0, 3\]'),
+  ({'epsilon': 8}, r'epsilon=8 .* images are in \[0, 1\], write 8 / 255'),
+  ({'epsilon': -0.1}, 'epsilon=-0.1 must lie in'),
+  ({'epsilon': float('nan')}, 'epsilon=nan must lie in'),
+  ({'epsilon': None}, 'epsilon is missing'),
+  ({'batch_size': 0}, 'batch_size=0 must be an integer'),
+  ({'indices': np.arange(3)}, 'indices must have shape'),
+  ({'logits_fn': lambda x: x.mean((1, 2, 3))}, 'K >= 2'),
+  ({'logits_fn': lambda x: x.mean((1, 2, 3))[:, None]}, 'K >= 2'),
+  ({'logits_fn': lambda x: (x.mean((2, 3)), ())}, 'K >= 2'),
 )
+
+
+def traced(images):
+  assert isinstance(images, jax.core.Tracer), 'computed'
+  return linear(images)
 
 
 @BOTH
 @pytest.mark.parametrize(('options', 'message'), REFUSED)
-def test_what_means_nothing_is_refused_in_words(entry, options, message):
+def test_what_means_nothing_is_refused_before_any_computation(
+  entry, options, message
+):
   with pytest.raises((ValueError, AssertionError), match=message):
-    entry(**options)
+    entry(**{'logits_fn': traced} | options)
 
 
 @pytest.mark.parametrize(
@@ -98,12 +124,23 @@ def test_what_means_nothing_is_refused_in_words(entry, options, message):
   (
     ({'members': 'standard'}, r"'standard' is a name.*ensembles.standard\(\)"),
     ({'members': ensembles.apgd_ce()}, r'one attack, apgd_ce.*\[member\]'),
-    ({'members': [ensembles.apgd_ce().attack]}, 'no ensembles.Member'),
-    ({'members': None}, 'no ensembles.Member'),
+    ({'members': [ensembles.apgd_ce().attack]}, 'no ensembles.EnsembleMember'),
+    ({'members': None}, 'no ensembles.EnsembleMember'),
     ({'journal': '/tmp/runs'}, r"Journal\('/tmp/runs'\)"),
     ({'journal': pathlib.Path('runs')}, r"Journal\('runs'\)"),
     ({'journal': 7}, 'not of type int'),
     ({'devices': 'cpu'}, "devices='cpu' are no devices"),
+    ({'devices': 1}, 'devices=1 are no devices'),
+    ({'devices': jax.devices()[0]}, 'are no devices: give a list'),
+    ({'stop_early': 'no'}, "stop_early='no' must be True or False"),
+    ({'checks': 'no'}, "checks='no' must be True or False"),
+    ({'members': ()}, 'members must be one or more'),
+    (
+      {'members': [ensembles.apgd_ce(norms.L2), ensembles.apgd_ce()]},
+      'of one norm',
+    ),
+    ({'members': [ensembles.square(), ensembles.square()]}, 'square, square'),
+    ({'members': ensembles.rand()}, 'Randomized'),
   ),
 )
 def test_auto_attack_says_what_it_takes(options, message):
@@ -119,20 +156,27 @@ def test_an_attack_must_be_a_function(attack):
     attacks.batched(attack)
 
 
+def one_pgd(**options):
+  attack = functools.partial(attacks.pgd, step_size=0.1, epsilon=0.1)
+  key, image = jax.random.key(0), jnp.asarray(IMAGES[0])
+  return attack(linear, key, image, 0, **{'num_steps': 1} | options)
+
+
 @pytest.mark.parametrize(
-  'make',
+  ('make', 'names'),
   (
-    lambda count: attacks.apgd.APGD(num_steps=count),
-    lambda count: attacks.fab.FAB(restarts=count),
-    lambda count: square.SquareLinf(num_steps=count),
-    lambda count: attacks.apgd.APGD(targets=count),
-    lambda count: perturb(attack=attacks.pgd, num_steps=count, step_size=0.1),
+    (attacks.apgd.APGD, ('num_steps', 'restarts', 'draws', 'targets')),
+    (attacks.fab.FAB, ('num_steps', 'restarts', 'targets')),
+    (square.SquareLinf, ('num_steps', 'restarts', 'segment')),
+    (one_pgd, ('num_steps', 'restarts')),
   ),
 )
-@pytest.mark.parametrize('count', ('10', 2.5, True, -1))
-def test_what_counts_is_an_integer(make, count):
-  with pytest.raises(ValueError, match='must be an integer of at least 1|pgd'):
-    make(count)
+def test_what_counts_is_an_integer_of_at_least_1(make, names):
+  for name in names:
+    # No targets are an attack without a target.
+    for count in ('10', 2.5, True, -1, *(() if name == 'targets' else (0,))):
+      with pytest.raises(ValueError, match=f'{name}=.* integer of at least 1'):
+        make(**{name: count})
 
 
 SINGLE = {
@@ -251,8 +295,8 @@ def executables():
 def few_kept(monkeypatch):
   """Two classifiers' programs are kept instead of dozens."""
   for module, name in (
-    (lane_programs, 'programs'),
-    (confirmation, '_classifier'),
+    (batch_slots, '_programs'),
+    (prediction, '_classifier'),
   ):
     function = getattr(module, name).__wrapped__
     monkeypatch.setattr(module, name, functools.lru_cache(maxsize=2)(function))
@@ -366,20 +410,6 @@ def test_only_such_axes_are_suspicious(shape, suspicious):
 
 
 @pytest.mark.parametrize(
-  ('options', 'message'),
-  (
-    ({'devices': 1}, 'devices=1 are no devices'),
-    ({'devices': jax.devices()[0]}, 'are no devices: give a list'),
-    ({'stop_early': 'no'}, "stop_early='no' must be True or False"),
-    ({'checks': 'no'}, "checks='no' must be True or False"),
-  ),
-)
-def test_options_of_another_type_are_refused(options, message):
-  with pytest.raises(ValueError, match=message):
-    auto_attack(**options)
-
-
-@pytest.mark.parametrize(
   ('logits_fn', 'image', 'message'),
   (
     (linear, (255 * IMAGES[0]).astype(np.uint8), 'not uint8 .*divide 8-bit'),
@@ -387,16 +417,9 @@ def test_options_of_another_type_are_refused(options, message):
     ('linear', IMAGES[0], 'logits_fn must be a function.*not of type str'),
   ),
 )
-@pytest.mark.parametrize('attack', (attacks.pgd, attacks.fgsm, 'square'))
+@pytest.mark.parametrize('name', ('pgd', 'square'))
 def test_an_attack_on_one_image_refuses_what_is_none(
-  attack, logits_fn, image, message
+  name, logits_fn, image, message
 ):
-  if attack == 'square':
-    attack = functools.partial(square.square, num_steps=1)
-  else:
-    attack = functools.partial(attack, **_HYPER[attack])
   with pytest.raises(ValueError, match=message):
-    attack(logits_fn, jax.random.key(0), image, 0, epsilon=0.1)
-
-
-_HYPER = {attacks.pgd: {'step_size': 0.1, 'num_steps': 1}, attacks.fgsm: {}}
+    SINGLE[name](logits_fn, jax.random.key(0), image, 0, epsilon=0.1)

@@ -1,4 +1,4 @@
-"""The contract that every gradient attack and every preset must fulfil."""
+"""The contract of every attack on one image and every preset."""
 
 import functools
 import inspect
@@ -10,11 +10,11 @@ import pytest
 
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import (
-  ascent,
   gradient,
   lifting,
   linf,
   presets,
+  stepwise,
   unrolling,
 )
 
@@ -59,6 +59,12 @@ CASES = {
   'pgd with restarts': _at_ratio(functools.partial(_PGD, restarts=3), 0.3),
   'cw': _at_ratio(functools.partial(attacks.cw, num_steps=5), 0.3),
 } | dict(attacks.PRESETS)
+# Attacks in steps, whose own tests say what they climb.
+STEPWISE = {
+  'apgd': functools.partial(attacks.apgd.apgd, num_steps=5),
+  'fab': functools.partial(attacks.fab.fab, num_steps=5, targets=2, restarts=2),
+  'square': functools.partial(attacks.square.square, num_steps=20),
+}
 
 
 def _structure(name):
@@ -72,15 +78,13 @@ def _structure(name):
 # Presets of one structure differ in numbers alone, which other tests compare
 # with what is published: one of them stands for all.
 _FIRST = {_structure(name): name for name in reversed(attacks.PRESETS)}
-every_attack = pytest.mark.parametrize(
-  'name',
-  [
-    name
-    if name not in attacks.PRESETS or name in _FIRST.values()
-    else pytest.param(name, marks=pytest.mark.slow)
-    for name in CASES
-  ],
-)
+_NAMES = [
+  name
+  if name not in attacks.PRESETS or name in _FIRST.values()
+  else pytest.param(name, marks=pytest.mark.slow)
+  for name in CASES
+]
+every_attack = pytest.mark.parametrize('name', [*_NAMES, *STEPWISE])
 
 
 def _logits(params, images):
@@ -129,7 +133,7 @@ class _Lifted:
 
 @functools.cache
 def _lifted(name):
-  return _Lifted(CASES[name])
+  return _Lifted((CASES | STEPWISE)[name])
 
 
 def _loss(name):
@@ -160,7 +164,7 @@ def test_epsilon_zero_returns_the_very_image(name):
   np.testing.assert_array_equal(result, images)
 
 
-@every_attack
+@pytest.mark.parametrize('name', _NAMES)
 def test_loss_increases_on_every_image(name):
   params, images, labels = _data()
   loss = _loss(name)
@@ -209,14 +213,16 @@ def test_result_depends_on_the_index_and_not_on_batch_or_order(name):
 
 # The presets differ from these in numbers alone.
 @pytest.mark.parametrize(
-  'name', [*sorted(CASES.keys() - attacks.PRESETS), 'mi_fgsm10_dong']
+  'name',
+  [*sorted(CASES.keys() - attacks.PRESETS), 'mi_fgsm10_dong', *STEPWISE],
 )
 def test_jit_and_vmap_give_what_the_plain_function_gives(name):
   params, images, labels = _data()
   whole = _lifted(name)(params, images, labels)
   keys = attacks.image_keys(jax.random.key(1), jnp.arange(COUNT))
   logits_fn = functools.partial(_logits, params)
-  alone = CASES[name](logits_fn, keys[2], images[2], labels[2], epsilon=EPSILON)
+  attack = (CASES | STEPWISE)[name]
+  alone = attack(logits_fn, keys[2], images[2], labels[2], epsilon=EPSILON)
   np.testing.assert_allclose(alone, whole[2], atol=1e-6)
 
 
@@ -294,14 +300,14 @@ def test_a_fooled_restart_beats_a_larger_loss():
   image = jnp.zeros((1, 1, 1))
 
   def point(loss, fooled):
-    return ascent.Point(image + loss, jnp.float32(loss), jnp.bool(fooled))
+    return stepwise.Candidate(image + loss, jnp.float32(loss), jnp.bool(fooled))
 
   calm, loud, fooled = point(1.0, False), point(3.0, False), point(0.5, True)
   for worse, better in ((loud, calm), (fooled, loud), (fooled, calm)):
-    assert ascent.worse_of(better, worse).loss == worse.loss
-    assert ascent.worse_of(worse, better).loss == worse.loss
+    assert stepwise.worse_of(better, worse).loss == worse.loss
+    assert stepwise.worse_of(worse, better).loss == worse.loss
   nan = point(jnp.nan, False)
-  assert ascent.worse_of(calm, nan).loss == calm.loss
+  assert stepwise.worse_of(calm, nan).loss == calm.loss
 
 
 @pytest.mark.parametrize(
@@ -478,18 +484,10 @@ def test_a_pixel_without_a_finite_gradient_does_not_stop_the_others():
       np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-  ('options', 'message'),
-  [
-    ({'num_steps': 0}, 'num_steps=0'),
-    ({'restarts': 0}, 'restarts=0'),
-    ({'restarts': 2, 'start': None}, 'repeat one attack'),
-  ],
-)
-def test_senseless_options_are_refused(options, message):
-  with pytest.raises(ValueError, match=message):
-    params, images, _ = _data()
-    _pgd_of(params, images[0], **options)
+def test_restarts_without_a_random_start_are_refused():
+  params, images, _ = _data()
+  with pytest.raises(ValueError, match='repeat one attack'):
+    _pgd_of(params, images[0], restarts=2, start=None)
 
 
 # CW and the hinge of a batch.
@@ -623,74 +621,6 @@ def test_any_callable_is_a_classifier():
   np.testing.assert_allclose(
     result, np.clip(images + 0.1 * sign, 0, 1), atol=1e-6
   )
-
-
-_IMAGES = np.full((2, 4, 4, 1), 0.5, np.float32)
-
-
-@pytest.mark.parametrize(
-  ('images', 'labels', 'epsilon', 'message'),
-  [
-    (_IMAGES[0], [0, 1], 0.1, r'\[N, H, W, C\]'),
-    (_IMAGES.astype(np.uint8), [0, 1], 0.1, 'divide 8-bit images by 255'),
-    (_IMAGES.astype(np.float16), [0, 1], 0.1, '16 bits do not resolve'),
-    (_IMAGES * np.nan, [0, 1], 0.1, 'NaN'),
-    (_IMAGES * 255, [0, 1], 0.1, r'not in \[0, 1\]'),
-    (_IMAGES - 1, [0, 1], 0.1, r'not in \[0, 1\]'),
-    (_IMAGES, [0, 3], 0.1, r'must lie in \[0, 2\]'),
-    (_IMAGES, [-1, 2], 0.1, r'must lie in \[0, 2\]'),
-    (_IMAGES, [0.0, 1.0], 0.1, 'must be integers'),
-    (_IMAGES, [0, 1, 2], 0.1, r'shape \(2,\)'),
-    (_IMAGES, [[0], [1]], 0.1, r'shape \(2,\)'),
-    (_IMAGES, [0, 1], 8, r'images are in \[0, 1\], write 8 / 255'),
-    (_IMAGES, [0, 1], -0.1, 'must lie in'),
-    (_IMAGES, [0, 1], float('nan'), 'must lie in'),
-    (_IMAGES, [0, 1], None, 'epsilon is missing'),
-  ],
-)
-def test_wrong_inputs_are_refused_before_any_computation(
-  images, labels, epsilon, message
-):
-  def logits_fn(images):
-    assert isinstance(images, jax.core.Tracer), 'computed'
-    return jnp.zeros((len(images), CLASSES)) + images.mean((1, 2, 3))[:, None]
-
-  with pytest.raises(ValueError, match=message):
-    attacks.perturb(
-      attacks.fgsm,
-      logits_fn,
-      jax.random.key(0),
-      images,
-      labels,
-      epsilon=epsilon,
-    )
-
-
-def test_a_step_in_grey_levels_is_refused():
-  with pytest.raises(ValueError, match='step_size=2 must lie'):
-    attacks.perturb(
-      attacks.pgd,
-      lambda x: x.mean((1, 2)),
-      jax.random.key(0),
-      np.zeros((1, 4, 4, 3), np.float32),
-      [0],
-      epsilon=8 / 255,
-      step_size=2,
-      num_steps=1,
-    )
-
-
-@pytest.mark.parametrize(
-  'logits_fn',
-  [
-    lambda x: x.mean((1, 2, 3)),
-    lambda x: x.mean((1, 2, 3))[:, None],
-    lambda x: (x.mean((2, 3)), ()),
-  ],
-)
-def test_what_is_no_classifier_is_refused(logits_fn):
-  with pytest.raises(ValueError, match='K >= 2'):
-    attacks.check_inputs(logits_fn, _IMAGES, [0, 1], epsilon=0.1)
 
 
 # Presets.

@@ -16,6 +16,7 @@ import pytest
 
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import presets
+from tests import attack_networks as nets
 
 OPTIMIZED = True
 
@@ -28,58 +29,16 @@ both_types = pytest.mark.parametrize('dtype', [np.float32, np.float64])
 
 
 @functools.cache
-def _weights():
-  """Two convolutions with BatchNorm in evaluation mode, and a linear head."""
-  rng = np.random.default_rng(0)
-  layers = []
-  for features, inputs in ((8, 3), (12, 8)):
-    kernel = rng.normal(size=(features, inputs, 3, 3)) * (2 / inputs / 9) ** 0.5
-    mean, bias = rng.normal(size=(2, features)) * 0.1
-    variance, scale = rng.uniform(0.5, 1.5, size=(2, features))
-    layers.append((kernel, mean, variance, scale, bias))
-  return layers, rng.normal(size=(12, CLASSES))
-
-
-@functools.cache
 def _data():
   """Images, labels of which a few are wrong, and noise in [-1, 1]."""
   rng = np.random.default_rng(1)
   images = rng.uniform(size=(COUNT, SIDE, SIDE, 3))
   images[0], images[1] = 0, 1
   noise = rng.uniform(-1, 1, size=images.shape)
-  logits = _torch_model(_to_torch(images, np.float64))
+  logits = nets.torch_plain(nets.to_torch(images, np.float64))
   labels = logits.argmax(dim=1).numpy()
   labels[-2:] = (labels[-2:] + 1) % CLASSES
   return images, labels, noise
-
-
-def _jax_model(images):
-  """Images [B, H, W, C] -> logits [B, K], in the images' type."""
-  layers, head = jax.tree.map(
-    lambda x: jnp.asarray(x, images.dtype), _weights()
-  )
-  x = images
-  for kernel, mean, variance, scale, bias in layers:
-    x = jax.lax.conv_general_dilated(
-      x, kernel, (2, 2), 'VALID', dimension_numbers=('NHWC', 'OIHW', 'NHWC')
-    )
-    factor = scale * jax.lax.rsqrt(variance + 1e-5)
-    shape = (1, 1, 1, -1)
-    x = (x - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
-    x = jax.nn.relu(x)
-  return x.mean(axis=(1, 2)) @ head
-
-
-def _torch_model(images):
-  """Images [B, C, H, W] -> logits [B, K], in the images' type."""
-  layers, head = _weights()
-  x = images
-  for layer in layers:
-    kernel, *statistics = (torch.tensor(w, dtype=images.dtype) for w in layer)
-    x = torch.nn.functional.conv2d(x, kernel, stride=2)
-    x = torch.nn.functional.batch_norm(x, *statistics, eps=1e-5)
-    x = torch.relu(x)
-  return x.mean(dim=(2, 3)) @ torch.tensor(head, dtype=images.dtype)
 
 
 def _torch_margin(logits, labels):
@@ -109,7 +68,7 @@ def _torch_attack(
   x, velocity = first.clone(), torch.zeros_like(first)
   for _ in range(num_steps):
     x.requires_grad_()
-    logits = _torch_model(x)
+    logits = nets.torch_plain(x)
     (gradient,) = torch.autograd.grad(sign * loss(logits, labels), x)
     x = x.detach()
     if decay is not None:
@@ -123,20 +82,16 @@ def _torch_attack(
   return x
 
 
-def _to_torch(images, dtype):
-  return torch.tensor(np.moveaxis(np.asarray(images, dtype), -1, 1))
-
-
 def _expected(dtype, first, **options):
   """The PyTorch loop's result, [B, H, W, C]."""
   images, labels, _ = _data()
   result = _torch_attack(
-    _to_torch(images, dtype),
+    nets.to_torch(images, dtype),
     torch.tensor(labels).long(),
-    _to_torch(first, dtype),
+    nets.to_torch(first, dtype),
     **options,
   )
-  return np.moveaxis(result.numpy(), 1, -1)
+  return nets.from_torch(result)
 
 
 def _ours(dtype, first, attack=attacks.pgd, **options):
@@ -148,7 +103,7 @@ def _ours(dtype, first, attack=attacks.pgd, **options):
     if attack is attacks.pgd:
       start['start'] = lambda key, image, epsilon: first
     return attack(
-      _jax_model, jax.random.key(0), image, label, **start, **options
+      nets.plain, jax.random.key(0), image, label, **start, **options
     )
 
   with jax.enable_x64(dtype == np.float64):
@@ -180,14 +135,14 @@ def _first(start):
 @both_types
 def test_logits_and_input_gradients_agree(dtype):
   images, labels, _ = _data()
-  x = _to_torch(images, dtype).requires_grad_()
-  logits = _torch_model(x)
+  x = nets.to_torch(images, dtype).requires_grad_()
+  logits = nets.torch_plain(x)
   loss = _torch_cross_entropy(logits, torch.tensor(labels).long())
   expected = torch.autograd.grad(loss, x)[0].movedim(1, -1).numpy()
   with jax.enable_x64(dtype == np.float64):
-    ours = _jax_model(jnp.asarray(images, dtype))
+    ours = nets.plain(jnp.asarray(images, dtype))
     gradient = jax.grad(
-      lambda x: losses.cross_entropy(_jax_model(x), labels).sum()
+      lambda x: losses.cross_entropy(nets.plain(x), labels).sum()
     )(jnp.asarray(images, dtype))
   tolerance = 1e-12 if dtype == np.float64 else 1e-5
   np.testing.assert_allclose(ours, logits.detach(), atol=tolerance)
@@ -328,15 +283,15 @@ def foolbox():
 def _foolbox(foolbox, attack, epsilon):
   images, labels, _ = _data()
   model = torch.nn.Module()
-  model.forward = _torch_model
+  model.forward = nets.torch_plain
   model = foolbox.PyTorchModel(model.eval(), bounds=(0, 1), device='cpu')
   result, _, _ = attack(
     model,
-    _to_torch(images, np.float64),
+    nets.to_torch(images, np.float64),
     torch.tensor(labels).long(),
     epsilons=epsilon,
   )
-  return np.moveaxis(result.numpy(), 1, -1)
+  return nets.from_torch(result)
 
 
 def test_fgsm_is_that_of_foolbox(foolbox):
@@ -352,7 +307,7 @@ def test_pgd_is_that_of_foolbox_from_the_same_start(foolbox, monkeypatch):
 
   def injected(x0, epsilon):
     del epsilon
-    return type(x0)(_to_torch(first, np.float64))
+    return type(x0)(nets.to_torch(first, np.float64))
 
   monkeypatch.setattr(attack, 'get_random_start', injected)
   ours = _ours(np.float64, first, epsilon=EPSILON, step_size=STEP, num_steps=10)

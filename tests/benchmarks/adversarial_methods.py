@@ -125,7 +125,7 @@ def _recipe(net, method: settings.AdversarialTraining) -> train_state.Recipe:
 
 
 def _step(
-  net, variables, method: settings.AdversarialTraining, over
+  net, variables, method: settings.AdversarialTraining, devices
 ) -> Callable[[], Any]:
   """A whole training step."""
   recipe = _recipe(net, method)
@@ -134,11 +134,13 @@ def _step(
   zero = jnp.float32(0)
   context = train_state.Context(jnp.uint32(0), (), (), zero, zero)
   data = DeviceData(*_images(np.uint8))
-  dispatch = loop.make_dispatch(train_step.make_train_step(recipe), tuple(over))
+  dispatch = loop.make_dispatch(
+    train_step.make_train_step(recipe), tuple(devices)
+  )
   rows = np.arange(_BATCH.value, dtype=np.int32)[None]
-  rows = (parallel.share(rows, over, axis=1),)
-  held = [parallel.replicate(state, over)]
-  context, data = (parallel.replicate(x, over) for x in (context, data))
+  rows = (parallel.share(rows, devices, axis=1),)
+  held = [parallel.replicate(state, devices)]
+  context, data = (parallel.replicate(x, devices) for x in (context, data))
 
   def run():
     held[0], sums = dispatch(held[0], context, data, rows)
@@ -155,14 +157,14 @@ def _images(dtype) -> tuple[np.ndarray, np.ndarray]:
   return images.astype(dtype), np.arange(_BATCH.value, dtype=np.int32) % 10
 
 
-def _passes(net, variables, over) -> dict[_Program, Callable[[], Any]]:
+def _passes(net, variables, devices) -> dict[_Program, Callable[[], Any]]:
   """Programs of one pass and of `_MANY`, for each kind of pass."""
   moves = _moves(networks.functional(net))
   images, labels = (
-    jax.device_put(parallel.share(x, over)) for x in _images(np.float32)
+    jax.device_put(parallel.share(x, devices)) for x in _images(np.float32)
   )
   params, stats = (
-    parallel.replicate(variables[name], over)
+    parallel.replicate(variables[name], devices)
     for name in ('params', 'batch_stats')
   )
 
@@ -176,7 +178,7 @@ def _passes(net, variables, over) -> dict[_Program, Callable[[], Any]]:
       unroll = unrolling.choose(move, state, labels, length=length)
       return lax.scan(one, tuple(state), length=length, unroll=unroll)[0]
 
-    mapped = parallel.pmap(run, over)
+    mapped = parallel.pmap(run, devices)
     return functools.partial(mapped, params, images, stats, labels)
 
   return {
@@ -250,7 +252,7 @@ def _further(times: dict[Any, float], kind: str) -> float:
 def main(argv) -> None:
   """Prints both tables."""
   del argv
-  over = parallel.devices(_DEVICES.value)
+  devices = parallel.devices(_DEVICES.value)
   net = _network()
   shape = (1, _SIDE.value, _SIDE.value, 3)
   variables = jax.jit(lambda k: net.init(k, jnp.zeros(shape), train=False))(
@@ -258,13 +260,15 @@ def main(argv) -> None:
   )
   methods = _regimes()
   whole = {
-    name: _step(net, variables, method, over)
+    name: _step(net, variables, method, devices)
     for name, (method, _) in methods.items()
   }
-  times = _fastest(_passes(net, variables, over) | whole)
+  times = _fastest(_passes(net, variables, devices) | whole)
   print(
-    f'{_NETWORK.value or _SPACE.value}, batch {_BATCH.value}, {len(over)} x '
-    f'{over[0].device_kind}, JAX {jax.__version__}, fastest of {_REPEATS.value}'
+    f'{_NETWORK.value or _SPACE.value}, batch {_BATCH.value}, '
+    f'{len(devices)} x '
+    f'{devices[0].device_kind}, JAX {jax.__version__}, '
+    f'fastest of {_REPEATS.value}'
   )
   print(f'\n{"pass, ms":27}  by itself  each more')
   for kind in (_FORWARD, _IN_EVALUATION, _IN_TRAINING, _WEIGHTS, _BOTH):

@@ -204,9 +204,11 @@ def _training(size: Size, variant: Variant, method: str) -> tuple[Any, ...]:
 def _measure(given: argparse.Namespace, variant: Variant) -> dict[str, float]:
   make = _searching if given.stage == 'search' else _training
   step, state, *rest = make(_size(given), variant, given.adversarial_training)
-  over = parallel.devices(1)
-  state, *rest = (parallel.replicate(tree, over) for tree in (state, *rest))
-  program = parallel.pmap(step, over, donate=(0,)).lower(state, *rest).compile()
+  devices = parallel.devices(1)
+  state, *rest = (parallel.replicate(tree, devices) for tree in (state, *rest))
+  program = (
+    parallel.pmap(step, devices, donate=(0,)).lower(state, *rest).compile()
+  )
   planned = program.memory_analysis().temp_size_in_bytes
   seconds = []
   for _ in range(given.repeats + 1):
@@ -214,9 +216,9 @@ def _measure(given: argparse.Namespace, variant: Variant) -> dict[str, float]:
     state, sums = program(state, *rest)
     jax.block_until_ready((state, sums))
     seconds.append(time.perf_counter() - start)
-  used = over[0].memory_stats() or {}
+  used = devices[0].memory_stats() or {}
   return {
-    'device': over[0].device_kind,
+    'device': devices[0].device_kind,
     'planned': planned,
     'used': used.get('peak_bytes_in_use', 0),
     'seconds': min(seconds[1:]),

@@ -71,7 +71,7 @@ def _recipe(fields: dict) -> train_state.Recipe:
   )
 
 
-def _step(fields: dict, over) -> tuple[Callable[[], None], int]:
+def _step(fields: dict, devices) -> tuple[Callable[[], None], int]:
   """Makes a step, and says how many numbers the method adds to the state."""
   recipe = _recipe(fields)
   teacher = recipe.distillation.teacher
@@ -97,10 +97,12 @@ def _step(fields: dict, over) -> tuple[Callable[[], None], int]:
   added = sum(
     x.size for x in jax.tree.leaves((state.projections, state.memory))
   )
-  held = [parallel.replicate(state, over)]
-  context, data = (parallel.replicate(t, over) for t in (context, data))
-  rows = (parallel.share(np.arange(_BATCH.value)[None], over, axis=1),)
-  dispatch = loop.make_dispatch(train_step.make_train_step(recipe), tuple(over))
+  held = [parallel.replicate(state, devices)]
+  context, data = (parallel.replicate(t, devices) for t in (context, data))
+  rows = (parallel.share(np.arange(_BATCH.value)[None], devices, axis=1),)
+  dispatch = loop.make_dispatch(
+    train_step.make_train_step(recipe), tuple(devices)
+  )
 
   def run() -> None:
     held[0], sums = dispatch(held[0], context, data, rows)
@@ -112,12 +114,12 @@ def _step(fields: dict, over) -> tuple[Callable[[], None], int]:
 def main(argv) -> None:
   """Prints the numbers."""
   del argv
-  over = parallel.devices()
+  devices = parallel.devices()
   print(
-    f'{len(over)} x {over[0].device_kind}, JAX {jax.__version__}, '
+    f'{len(devices)} x {devices[0].device_kind}, JAX {jax.__version__}, '
     f'{_SPACE.value}, {_TEACHER.value}, batch {_BATCH.value}'
   )
-  made = {name: _step(fields, over) for name, fields in _VARIANTS.items()}
+  made = {name: _step(fields, devices) for name, fields in _VARIANTS.items()}
   fastest = dict.fromkeys(made, float('inf'))
   for timed in [False] + [True] * _REPEATS.value:
     for name, (run, _) in made.items():

@@ -65,7 +65,7 @@ class _Training:
   """A training step and its state on the devices."""
 
   def __init__(self, given: argparse.Namespace, data: datasets.Dataset):
-    self.over = parallel.devices(1)
+    self.devices = parallel.devices(1)
     net = build.network(
       build.from_text(given.network),
       num_classes=data.num_classes,
@@ -83,12 +83,14 @@ class _Training:
     state = train_state.init_state(
       recipe, jax.random.key(0), data.image_shape, given.batch_size
     )
-    self._state = parallel.replicate(state, self.over)
+    self._state = parallel.replicate(state, self.devices)
     zero = jnp.float32(0)
     context = train_state.Context(jnp.uint32(0), (), (), zero, zero)
-    self._context = parallel.replicate(context, self.over)
+    self._context = parallel.replicate(context, self.devices)
     self._dispatch = loop.make_dispatch(
-      train_step.make_train_step(recipe), tuple(self.over), loader.Streamed.read
+      train_step.make_train_step(recipe),
+      tuple(self.devices),
+      loader.Streamed.read,
     )
 
   def step(self, rows: Any) -> None:
@@ -111,7 +113,7 @@ def _loops(
   given: argparse.Namespace, split: datasets.Split, training: _Training
 ) -> dict[str, Callable[[], float]]:
   """Seconds of a step, for each loop; the last also says how long it waited."""
-  schedule, over = _schedule(given, len(split.labels)), training.over
+  schedule, devices = _schedule(given, len(split.labels)), training.devices
   options = {
     'seed': _SEED,
     'min_crop': _MIN_CROP,
@@ -126,10 +128,10 @@ def _loops(
       steps_per_epoch=schedule.steps_per_epoch,
       epochs=schedule.epochs,
       first_step=0,
-      positions=schedule.positions(over),
+      positions=schedule.positions(devices),
       **(options | {'workers': 0}),
     ) as stream:
-      yield loader._placed(stream, schedule, 0, over)
+      yield loader._placed(stream, schedule, 0, devices)
 
   def timed(
     dispatches: Iterator[loader.Dispatch], use: Callable[[Any], Any]
@@ -157,7 +159,7 @@ def _loops(
 
   def ahead() -> float:
     with contextlib.closing(
-      data_loader.dispatches(schedule, 0, over)
+      data_loader.dispatches(schedule, 0, devices)
     ) as dispatches:
       first = next(dispatches)
       data_loader.waited = 0.0

@@ -55,7 +55,7 @@ def _teacher():
   )
 
 
-def _search_step(over) -> float:
+def _search_step(devices) -> float:
   """Seconds of one search step."""
   space = spaces.CIFAR_SPACES[_SPACE.value]
   net, teacher = student.Student(space, 10, axis_name=parallel.AXIS), _teacher()
@@ -74,7 +74,7 @@ def _search_step(over) -> float:
     steps_per_epoch=390,
     reference=search_step.uniform_macs(space, tables),
   )
-  part = round(_BATCH.value * 0.8 / len(over)) * len(over)
+  part = round(_BATCH.value * 0.8 / len(devices)) * len(devices)
   weights = train_state.init_state(recipe, jax.random.key(0), _SHAPE, part)
   arch = arch_params.init_arch_params(
     space, len(net.tap_names), len(teacher.tap_names)
@@ -88,18 +88,18 @@ def _search_step(over) -> float:
     gamma=jnp.float32(1),
   )
   dispatch = loop.make_dispatch(
-    search_step.make_search_step(recipe, search), tuple(over)
+    search_step.make_search_step(recipe, search), tuple(devices)
   )
   data = DeviceData(
     np.zeros((1024, *_SHAPE), np.uint8), np.zeros(1024, np.int32)
   )
   many = _DISPATCH.value or (1 if jax.default_backend() == 'cpu' else 10)
   rows = tuple(
-    parallel.share(np.zeros((many, size), np.int32), over, axis=1)
+    parallel.share(np.zeros((many, size), np.int32), devices, axis=1)
     for size in (part, _BATCH.value - part)
   )
-  context, data = (parallel.replicate(t, over) for t in (context, data))
-  state = parallel.replicate(state, over)
+  context, data = (parallel.replicate(t, devices) for t in (context, data))
+  state = parallel.replicate(state, devices)
   times = []
   for _ in range(_REPEATS.value + 1):
     start = time.perf_counter()
@@ -155,8 +155,8 @@ def _mask_cost() -> float:
 def main(argv) -> None:
   """Prints the numbers."""
   del argv
-  over = parallel.devices()
-  print(f'{len(over)} x {over[0].device_kind}, JAX {jax.__version__}')
+  devices = parallel.devices()
+  print(f'{len(devices)} x {devices[0].device_kind}, JAX {jax.__version__}')
   seconds, macs = _teacher_seconds()
   rate = _BATCH.value / seconds
   print(
@@ -165,7 +165,7 @@ def main(argv) -> None:
   if _PEAK.value:
     share = 2 * macs * rate / (_PEAK.value * 1e12)
     print(f'teacher: {100 * share:.1f} % of {_PEAK.value:.0f} TFLOP/s')
-  step = _search_step(over)
+  step = _search_step(devices)
   print(f'search step {_SPACE.value}: {_BATCH.value / step:.0f} images/s')
   print(f'teacher / search step: {100 * seconds / step:.0f} % of the time')
   print(f'supernet / plain network: {_mask_cost():.2f} times the time')

@@ -95,15 +95,15 @@ def _start(recipe: train_state.Recipe, size: int = _BATCH):
 
 def _run(step, state, context, devices: int, parts=(_BATCH,), count: int = 2):
   """The state after each step and its sums, on the host."""
-  over = tuple(parallel.devices(devices))
-  mapped = loop.make_dispatch(step, over)
+  devices = tuple(parallel.devices(devices))
+  mapped = loop.make_dispatch(step, devices)
   state, context, data = (
-    parallel.replicate(tree, over) for tree in (state, context, _data())
+    parallel.replicate(tree, devices) for tree in (state, context, _data())
   )
   history = []
   for rows in _orders()[:count]:
     shares = tuple(
-      parallel.share(part[None], over, axis=1)
+      parallel.share(part[None], devices, axis=1)
       for part in np.split(rows, np.cumsum(parts)[:-1])
     )
     state, sums = mapped(state, context, data, shares)
@@ -341,7 +341,7 @@ def test_a_config_makes_methods_that_see_the_global_batch(name):
   keys = jax.random.split(jax.random.key(1), 6)
   images = methods.Images(keys, labels, np.arange(6, dtype=np.int32))
   whole, _ = plain.loss(projections, memory, student, teacher, images)
-  over = parallel.devices(2)
+  devices = parallel.devices(2)
   made = resolve.METHODS[name](spec)
 
   def loss(*given):
@@ -350,7 +350,7 @@ def test_a_config_makes_methods_that_see_the_global_batch(name):
   halves = jax.tree.map(
     lambda x: x.reshape(2, 3, *x.shape[1:]), (student, teacher, images)
   )
-  found = np.asarray(parallel.pmap(loss, over)(*halves)).reshape(-1)
+  found = np.asarray(parallel.pmap(loss, devices)(*halves)).reshape(-1)
   np.testing.assert_allclose(found, whole, rtol=1e-5)
 
 

@@ -159,14 +159,16 @@ def test_a_gradient_reaches_what_is_compared_and_every_projection(found, name):
 
 
 def test_two_devices_do_what_one_does(found):
-  over = parallel.devices(2)
-  mapped = parallel.pmap(functools.partial(_run, axis_name=parallel.AXIS), over)
+  devices = parallel.devices(2)
+  mapped = parallel.pmap(
+    functools.partial(_run, axis_name=parallel.AXIS), devices
+  )
   halves = jax.tree.map(
     lambda x: x.reshape(2, -1, *x.shape[1:]), (STUDENT, TEACHER, INDICES)
   )
   given = {name: _first(name) for name in MAKERS}
 
-  two = mapped(*halves, parallel.replicate(given, over))
+  two = mapped(*halves, parallel.replicate(given, devices))
 
   def close(part, whole, places):
     part = np.asarray(part)

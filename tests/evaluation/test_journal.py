@@ -7,7 +7,7 @@ import pytest
 
 from rnascl_jax import attacks
 from rnascl_jax.attacks import ensembles
-from rnascl_jax.attacks.lanes import Finished
+from rnascl_jax.attacks.batch_slots import Finished
 from rnascl_jax.evaluation.journal import Journal
 from rnascl_jax.runtime import files, fingerprints, signals
 from rnascl_jax.stages import subjects

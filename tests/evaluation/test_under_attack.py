@@ -16,7 +16,7 @@ from configs import cifar10
 from configs import digits as digits_config
 from rnascl_jax import attacks, stages
 from rnascl_jax.attacks import ensembles, norms
-from rnascl_jax.attacks.lanes import Finished
+from rnascl_jax.attacks.batch_slots import Finished
 from rnascl_jax.config import checks, resolve, settings
 from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Split
@@ -68,10 +68,15 @@ def nearest(digits):
 
 def _attacked(nearest, attack=_PGD, devices=1, **options):
   net, variables, split = nearest
-  over = parallel.devices(devices)
+  devices = parallel.devices(devices)
   options = {'epsilon': 0.1, 'seed': 0, 'batch_size': 8} | options
   return under_attack.attacked(
-    net, parallel.replicate(variables, over), split, attack, over, **options
+    net,
+    parallel.replicate(variables, devices),
+    split,
+    attack,
+    devices,
+    **options,
   )
 
 
@@ -91,8 +96,8 @@ def calls(monkeypatch):
 
   found = Calls()
 
-  def counting(net, attack, over):
-    function = compile_attack(net, attack, over)
+  def counting(net, attack, devices):
+    function = compile_attack(net, attack, devices)
 
     def call(variables, images, labels, rows, seed, epsilon):
       result = function(variables, images, labels, rows, seed, epsilon)
@@ -280,8 +285,8 @@ def test_accuracy_under_attack_is_that_of_the_images_it_makes(
   """A random start depends on an image's row; what is foul breaks nothing."""
   net, variables, split = nearest
   attack = globals()[kind]
-  over = parallel.devices(devices)
-  options = {'attack': attack, 'devices': devices, 'batch_size': 16}
+  devices = parallel.devices(devices)
+  options = {'attack': attack, 'devices': len(devices), 'batch_size': 16}
   outcome = _attacked(nearest, **options)
   # The first image fills up the last batch: a weak one, and with a seed with
   # which it is broken in the first row too.
@@ -292,15 +297,15 @@ def test_accuracy_under_attack_is_that_of_the_images_it_makes(
     if kind != '_START' or 0 in outcome.rows:
       break
   clean = classification.clean(
-    net, parallel.replicate(variables, over), moved, over, batch_size=16
+    net, parallel.replicate(variables, devices), moved, devices, batch_size=16
   )
   assert clean.correct.sum() % 16
   found = under_attack.accuracy_under_attack(
     net,
-    parallel.replicate(variables, over),
+    parallel.replicate(variables, devices),
     moved,
     attack,
-    over,
+    devices,
     epsilon=0.1,
     seed=seed,
     batch_size=16,

@@ -155,14 +155,14 @@ def test_the_first_normalisers_are_those_of_the_global_batch(float64):
   slopes, (values, memory_update) = _run(
     weights, memory, student, teacher, BATCH, others
   )
-  over = parallel.devices(2)
+  devices = parallel.devices(2)
   mapped = parallel.pmap(
-    functools.partial(_run.__wrapped__, axis_name=parallel.AXIS), over
+    functools.partial(_run.__wrapped__, axis_name=parallel.AXIS), devices
   )
 
   two = mapped(
     weights.reshape(2, 2),
-    parallel.replicate(memory, over),
+    parallel.replicate(memory, devices),
     *(
       np.asarray(x).reshape(2, 2, *np.shape(x)[1:])
       for x in (student, teacher, BATCH, others)

@@ -375,8 +375,10 @@ def test_two_devices_have_the_pairs_of_the_global_batch(name):
     (_, values), slope = jax.value_and_grad(mean, has_aux=True)(kernel)
     return values, slope
 
-  over = parallel.devices(2)
-  mapped = parallel.pmap(functools.partial(run, axis_name=parallel.AXIS), over)
+  devices = parallel.devices(2)
+  mapped = parallel.pmap(
+    functools.partial(run, axis_name=parallel.AXIS), devices
+  )
   values, slopes = mapped(
     np.stack([kernel] * 2), *(x.reshape(2, 3, -1) for x in (images, teacher))
   )

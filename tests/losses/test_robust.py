@@ -332,9 +332,9 @@ def test_confident_images_are_counted_on_all_devices():
     (_, values), slope = jax.value_and_grad(mean, has_aux=True)(views)
     return values, slope
 
-  over = parallel.devices(2)
+  devices = parallel.devices(2)
   mapped = parallel.pmap(
-    lambda views: value_and_grad(parallel.AXIS, views), over
+    lambda views: value_and_grad(parallel.AXIS, views), devices
   )
   values, slope = mapped(views.reshape(2, 2, 4, 4).swapaxes(0, 1))
   expected, expected_slope = value_and_grad(None, jnp.asarray(views))

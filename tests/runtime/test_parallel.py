@@ -14,8 +14,8 @@ def test_replicated_trees_come_back_with_the_same_bits(count):
     'a': np.arange(6, dtype=np.float32).reshape(2, 3) / 7,
     'b': (jnp.uint32(5), np.array([True, False])),
   }
-  over = parallel.devices(count)
-  copies = parallel.replicate(tree, over)
+  devices = parallel.devices(count)
+  copies = parallel.replicate(tree, devices)
   assert copies['a'].shape == (count, 2, 3)
   back = parallel.unreplicate(copies)
   np.testing.assert_array_equal(back['a'], tree['a'])
@@ -36,12 +36,12 @@ def _state_of_images(size: int):
 @pytest.mark.parametrize('count', [1, 2])
 def test_entries_of_images_are_split_and_put_together_again(count):
   state = _state_of_images(4)
-  over = parallel.devices(count)
-  copies = parallel.replicate(state, over)
+  devices = parallel.devices(count)
+  copies = parallel.replicate(state, devices)
   delta = copies['images'].arrays['delta']
   assert copies['params']['w'].shape == (count, 3)
   assert delta.shape == (count, 4 // count, 2)
-  for shard, device in zip(delta.addressable_shards, over, strict=True):
+  for shard, device in zip(delta.addressable_shards, devices, strict=True):
     assert shard.device == device and shard.data.shape == (1, 4 // count, 2)
   back = parallel.unreplicate(copies)
   assert jax.tree.structure(back) == jax.tree.structure(state)
@@ -54,7 +54,7 @@ def test_entries_of_images_are_split_and_put_together_again(count):
 
 def test_a_device_has_the_entries_of_the_images_that_it_has():
   """And what each of them makes of its own comes back in one order."""
-  over = parallel.devices(2)
+  devices = parallel.devices(2)
 
   def step(state, batch):
     (images,) = jax.tree.leaves(state)
@@ -62,9 +62,9 @@ def test_a_device_has_the_entries_of_the_images_that_it_has():
     return parallel.PerImage(images + 10 * batch + 100 * where)
 
   state = parallel.PerImage(np.arange(6))
-  mapped = parallel.pmap(step, over)
+  mapped = parallel.pmap(step, devices)
   found = mapped(
-    parallel.replicate(state, over), parallel.share(np.arange(6), over)
+    parallel.replicate(state, devices), parallel.share(np.arange(6), devices)
   )
   back = parallel.unreplicate(found)
   np.testing.assert_array_equal(back.arrays, 111 * np.arange(6))
@@ -76,10 +76,10 @@ def test_entries_of_images_that_do_not_split_are_refused():
 
 
 def test_shards_are_contiguous_and_positions_number_the_whole_batch():
-  over = parallel.devices(2)
-  shards = parallel.share(np.arange(8), over)
+  devices = parallel.devices(2)
+  shards = parallel.share(np.arange(8), devices)
   np.testing.assert_array_equal(shards, [[0, 1, 2, 3], [4, 5, 6, 7]])
-  numbers = parallel.pmap(lambda x: parallel.positions(x.shape[0]), over)(
+  numbers = parallel.pmap(lambda x: parallel.positions(x.shape[0]), devices)(
     shards
   )
   np.testing.assert_array_equal(numbers, shards)

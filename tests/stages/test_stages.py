@@ -179,12 +179,12 @@ def test_broken_logits_are_never_right(digits):
   )
   variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)
   broken = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), variables)
-  over = parallel.devices(1)
+  devices = parallel.devices(1)
   outcome = classification.clean(
     net,
-    parallel.replicate(broken, over),
+    parallel.replicate(broken, devices),
     datasets.Split(digits.test.images[:8], np.zeros(8, np.int32)),
-    over,
+    devices,
     batch_size=8,
   )
   assert not outcome.correct.any()
@@ -455,13 +455,13 @@ def test_robust_accuracy_does_not_depend_on_batches_or_devices(
   data = datasets.load(
     'digits', validation_size=32, limit=datasets.Limit(128, 40)
   )
-  over = parallel.devices(devices)
+  devices = parallel.devices(devices)
   outcome = under_attack.attacked(
     model.net,
-    parallel.replicate(model.variables, over),
+    parallel.replicate(model.variables, devices),
     data.test,
     attacks.PRESETS['pgd20_rnascl'],
-    over,
+    devices,
     epsilon=16 / 255,
     seed=0,
     batch_size=batch_size,

@@ -615,14 +615,14 @@ def _updates(recipe):
     context = train_state.Context(0, (), (), 0.0, 0.0)
     return train_step.train_step(recipe, state, context, batch)
 
-  over = parallel.devices(1)
-  mapped = parallel.pmap(update, over)
+  devices = parallel.devices(1)
+  mapped = parallel.pmap(update, devices)
 
   def run(state, batch):
     batch = jax.tree.map(lambda x: x[None], batch)
     with pytest.MonkeyPatch.context() as patch:
       patch.setattr(train_step, 'prepare', prepare)
-      after = mapped(parallel.replicate(state, over), batch)
+      after = mapped(parallel.replicate(state, devices), batch)
     return parallel.unreplicate(after)
 
   return run

@@ -66,10 +66,10 @@ def _read(
   devices: int,
 ):
   """What each step gets: of each part, images, labels, indices by device."""
-  over = parallel.devices(devices)
+  devices = parallel.devices(devices)
   found = []
   with contextlib.closing(
-    data_loader.dispatches(schedule, first, over)
+    data_loader.dispatches(schedule, first, devices)
   ) as stream:
     for count, parts in stream:
       for step in range(count):
@@ -78,7 +78,7 @@ def _read(
           given = jax.tree.map(lambda x, s=step: np.asarray(x)[:, s], part)
           read = [
             data_loader.read(data_loader.data, _of(given, d))
-            for d in range(devices)
+            for d in range(len(devices))
           ]
           of_step.append([tuple(map(np.asarray, own)) for own in read])
         found.append(of_step)
@@ -142,9 +142,9 @@ def test_a_process_takes_the_places_of_its_devices_in_each_part(
   """Two processes of two devices; parts of eight and four images."""
   schedule = loader.BatchSchedule(_order, (8, 4), 1, 1, 1)
   monkeypatch.setattr(jax, 'process_index', lambda: process)
-  over = [_Device(0), _Device(0), _Device(1), _Device(1)]
+  devices = [_Device(0), _Device(0), _Device(1), _Device(1)]
   expected = ([0, 1, 2, 3, 8, 9], [4, 5, 6, 7, 10, 11])[process]
-  assert schedule.positions(over).tolist() == expected
+  assert schedule.positions(devices).tolist() == expected
 
 
 def test_what_fails_in_the_thread_fails_in_the_loop_and_the_thread_ends():

@@ -98,10 +98,10 @@ def _run(
   step, state, context, devices, parts, count, per_dispatch=1, orders=None
 ):
   """States after each dispatch, on the host; `orders` [steps, 16] of images."""
-  over = tuple(parallel.devices(devices))
-  mapped = loop.make_dispatch(step, over)
+  devices = tuple(parallel.devices(devices))
+  mapped = loop.make_dispatch(step, devices)
   state, context, data = (
-    parallel.replicate(tree, over) for tree in (state, context, _data())
+    parallel.replicate(tree, devices) for tree in (state, context, _data())
   )
   if orders is None:
     orders = [batches.batch_order(0, epoch, 64, 16) for epoch in range(4)]
@@ -110,7 +110,7 @@ def _run(
   for first in range(0, count, per_dispatch):
     rows = orders[first : first + per_dispatch]
     shares = tuple(
-      parallel.share(part, over, axis=1)
+      parallel.share(part, devices, axis=1)
       for part in np.split(rows, np.cumsum(parts)[:-1], axis=1)
     )
     state, sums = mapped(state, context, data, shares)

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from rnascl_jax.attacks import arguments, randomized
-from rnascl_jax.attacks.ensembles import Member
+from rnascl_jax.attacks.ensembles import EnsembleMember
 from rnascl_jax.attacks.masking import before, hindsight, jaxpr_lint
 from rnascl_jax.attacks.masking.hindsight import Tried
 from rnascl_jax.attacks.masking.suspicion import Suspicion
-from rnascl_jax.attacks.result import Result
+from rnascl_jax.attacks.result import AutoAttackResult
 from rnascl_jax.base import LogitsFn
 
 
 def beforehand(
-  members: Sequence[Member],
+  members: Sequence[EnsembleMember],
   logits_fn: LogitsFn,
   images: np.ndarray,
   labels: np.ndarray,
@@ -40,7 +40,7 @@ def of_images(shape: tuple[int, ...]) -> tuple[Suspicion, ...]:
 
 
 def replaced(
-  given: Sequence[Member], members: Sequence[Member]
+  given: Sequence[EnsembleMember], members: Sequence[EnsembleMember]
 ) -> tuple[Suspicion, ...]:
   """Which members took the place of others, see `ensembles.for_classes`."""
   return tuple(
@@ -74,7 +74,9 @@ def infinite(logits: np.ndarray) -> tuple[Suspicion, ...]:
   )
 
 
-def afterwards(result: Result, stop_early: bool) -> tuple[Suspicion, ...]:
+def afterwards(
+  result: AutoAttackResult, stop_early: bool
+) -> tuple[Suspicion, ...]:
   """What was left out, what was not confirmed, and what members show."""
   return (
     *(_left_out(m, result) for m in result.members if not m.num_trials),
@@ -107,7 +109,9 @@ def _rejected(member):
   )
 
 
-def _together(result: Result, stop_early: bool) -> tuple[Suspicion, ...]:
+def _together(
+  result: AutoAttackResult, stop_early: bool
+) -> tuple[Suspicion, ...]:
   """What the members that ran show together."""
   ran = [i for i, member in enumerate(result.members) if member.num_trials]
   places = np.full(len(result.members) + 1, -1)  # The last for those unbroken.

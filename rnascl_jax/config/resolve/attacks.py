@@ -5,7 +5,7 @@ from typing import Any
 
 from rnascl_jax import attacks
 from rnascl_jax.attacks import ensembles
-from rnascl_jax.attacks.ensembles import Member
+from rnascl_jax.attacks.ensembles import EnsembleMember
 from rnascl_jax.config.resolve.names import pick
 
 # What AutoAttack may consist of: whole ensembles, and single members.
@@ -29,7 +29,7 @@ def attack(name: str, where: str = 'evaluation.attacks') -> Any:
   return pick(attacks.PRESETS, name, where)
 
 
-def ensemble(names: Sequence[str]) -> tuple[Member, ...]:
+def ensemble(names: Sequence[str]) -> tuple[EnsembleMember, ...]:
   """The members of AutoAttack that ensembles, or they themselves, name.
 
   Args:
@@ -42,10 +42,10 @@ def ensemble(names: Sequence[str]) -> tuple[Member, ...]:
     ValueError: for an unknown name, and for a member that is named twice.
   """
   where = 'evaluation.auto_attack'
-  found: list[Member] = []
+  found: list[EnsembleMember] = []
   for name in names:
     made = pick(ENSEMBLES | MEMBERS, name, where)()
-    found += [made] if isinstance(made, Member) else made
+    found += [made] if isinstance(made, EnsembleMember) else made
   members = [member.name for member in found]
   for member in members:
     if members.count(member) > 1:

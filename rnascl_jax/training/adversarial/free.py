@@ -14,7 +14,7 @@ Reference:
 
 import jax.numpy as jnp
 
-from rnascl_jax.attacks import ascent
+from rnascl_jax.attacks import norms
 from rnascl_jax.base import Array
 from rnascl_jax.training.adversarial.method import (
   AdversarialMethod,
@@ -63,7 +63,7 @@ def free(
   def next_state(delta: Array, images: Array, gradient: Array) -> Array:
     moved = images + delta
     inside = (moved >= 0.0) & (moved <= 1.0)
-    direction = ascent.sign(jnp.where(inside, gradient, 0.0))
+    direction = norms.LINF.direction(jnp.where(inside, gradient, 0.0))
     return jnp.clip(delta + step * direction, -epsilon, epsilon)
 
   return AdversarialMethod(

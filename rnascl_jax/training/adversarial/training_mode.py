@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnascl_jax.attacks import ascent, linf, unrolling
+from rnascl_jax.attacks import linf, norms, unrolling
 from rnascl_jax.base import Array, PyTree
 from rnascl_jax.training.adversarial.method import Classifier
 
@@ -58,7 +58,7 @@ def pgd(
   def step(carry, _):
     adversarial, batch_stats = carry
     gradient, batch_stats = gradient_fn(adversarial, batch_stats)
-    moved = adversarial + step_size * ascent.sign(gradient)
+    moved = adversarial + step_size * norms.LINF.direction(gradient)
     return (linf.project(moved, lower, upper), batch_stats), None
 
   unroll = unrolling.choose(gradient_fn, start, batch_stats, length=num_steps)

@@ -3,40 +3,26 @@
   v_{i+1} = decay v_i + g_i / mean|g_i|,   g_i = grad objective(x_i)
   x_{i+1} = project(x_i + step_size sign(v_{i+1}))
 
-with v = g where there is no decay. `gradient` assembles the named attacks from
-it; this module has no opinion on losses, starts or step sizes.
+with v = g where there is no decay. `gradient` makes the named attacks of it.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnascl_jax.attacks import linf
+from rnascl_jax.attacks import linf, norms, stepwise
+from rnascl_jax.attacks.stepwise import Candidate
 from rnascl_jax.base import Array, LogitsFn, LossFn
 
 # What an attack climbs: image [H, W, C] -> (loss, fooled), both scalars.
 Objective = Callable[[Array], tuple[Array, Array]]
 
 
-class Point(NamedTuple):
-  """An image with what the classifier makes of it.
-
-  Attributes:
-    image: [H, W, C].
-    loss: scalar.
-    fooled: scalar bool; always false where the target is not a label.
-  """
-
-  image: Array
-  loss: Array
-  fooled: Array
-
-
-class Ascent(NamedTuple):
+class PGDState(NamedTuple):
   """The carry of the loop.
 
   Attributes:
@@ -47,7 +33,7 @@ class Ascent(NamedTuple):
 
   image: Array
   velocity: Array | None
-  best: Point | None
+  best: Candidate | None
 
 
 def objective(
@@ -79,7 +65,7 @@ def objective(
   return value
 
 
-def climb(
+def run(
   objective: Objective,
   image: Array,
   first: Array,
@@ -92,18 +78,18 @@ def climb(
   stop_when_fooled: bool = False,
   unroll: int | bool = 1,
 ) -> Array:
-  """One ascent on one image; the arguments are those of `gradient.pgd`.
+  """PGD on one image from one start.
 
   Args:
     objective: image -> (loss, fooled).
     image: [H, W, C], the centre of the ball.
     first: [H, W, C], the first iterate; may lie outside of the ball.
-    epsilon: the ball's radius.
+    epsilon: the ball's radius; all other arguments are as of `gradient.pgd`.
     step_size: scalar.
     num_steps: static.
-    decay: of the momentum, or None for the plain gradient.
-    keep_best: return the iterate of the largest loss, not the last.
-    stop_when_fooled: stay at the first iterate that fools the classifier.
+    decay: of the momentum, or None.
+    keep_best: whether the iterate of the largest loss is returned.
+    stop_when_fooled: whether to stay where the classifier is fooled first.
     unroll: steps unrolled in the loop; True for all.
 
   Returns:
@@ -116,7 +102,7 @@ def climb(
   def step(state, _):
     (loss, fooled), gradient = gradient_fn(state.image)
     velocity = _accumulate(state.velocity, gradient, decay)
-    image_adv = state.image + step_size * sign(velocity)
+    image_adv = state.image + step_size * norms.LINF.direction(velocity)
     image_adv = linf.project(image_adv, lower, upper)
     # A start need not be clamped; outside of the ball it is no result.
     inside = jnp.all((state.image >= lower) & (state.image <= upper))
@@ -125,56 +111,25 @@ def climb(
     best = None
     if keep_best:
       loss = jnp.where(inside, loss, -jnp.inf)
-      best = _larger(state.best, Point(state.image, loss, fooled))
-    return Ascent(image_adv, None if decay is None else velocity, best), None
+      best = _larger(state.best, Candidate(state.image, loss, fooled))
+    return PGDState(image_adv, None if decay is None else velocity, best), None
 
-  state = Ascent(
+  state = PGDState(
     image=first,
     velocity=None if decay is None else jnp.zeros_like(image),
-    best=nothing(image) if keep_best else None,
+    best=stepwise.nothing(image) if keep_best else None,
   )
   state, _ = lax.scan(step, state, length=num_steps, unroll=unroll)
   if not keep_best:
     return state.image
-  return _larger(state.best, Point(state.image, *objective(state.image))).image
+  return _larger(
+    state.best, Candidate(state.image, *objective(state.image))
+  ).image
 
 
-def nothing(image: Array) -> Point:
-  """The clean image as a point that every attacked one replaces.
-
-  Args:
-    image: [H, W, C].
-
-  Returns:
-    A point whose loss is minus infinity and that fools nobody.
-  """
-  loss = jnp.asarray(-jnp.inf, image.dtype)
-  return Point(image, loss, jnp.asarray(False))
-
-
-def worse_of(point: Point, other: Point) -> Point:
-  """The point that is worse for the classifier: fooled first, then the loss.
-
-  Args:
-    point: kept in a tie, and where the other's loss is NaN.
-    other: the other one.
-
-  Returns:
-    One of both.
-  """
-  as_fooled = other.fooled == point.fooled
-  gains = other.fooled & ~point.fooled
-  return select(gains | (as_fooled & (other.loss > point.loss)), other, point)
-
-
-def _larger(point, other):
-  """The point of the larger loss."""
-  return select(other.loss > point.loss, other, point)
-
-
-def select(condition: Array, point: Any, other: Any) -> Any:
-  """One of two points, or any pytrees of arrays, by a scalar condition."""
-  return jax.tree.map(lambda a, b: jnp.where(condition, a, b), point, other)
+def _larger(one, other):
+  """The candidate of the larger loss."""
+  return stepwise.select(other.loss > one.loss, other, one)
 
 
 def _accumulate(velocity, gradient, decay):
@@ -188,8 +143,3 @@ def _accumulate(velocity, gradient, decay):
   # No 1e-12 is added: gradients of confident networks are smaller than that.
   unit = jnp.where(scale > 0, gradient / jnp.where(scale > 0, scale, 1.0), 0.0)
   return jnp.asarray(decay, gradient.dtype) * velocity + unit
-
-
-def sign(x: Array) -> Array:
-  """Signs of numbers, 0 for NaN; JAX has NaN for it, which would stay."""
-  return jnp.where(jnp.isnan(x), 0.0, jnp.sign(x))

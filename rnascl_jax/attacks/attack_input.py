@@ -1,4 +1,4 @@
-"""What an ensemble is asked to do, checked before anything is computed."""
+"""What AutoAttack is given, checked before anything is computed."""
 
 import dataclasses
 import os
@@ -9,13 +9,13 @@ import jax
 import numpy as np
 
 from rnascl_jax.attacks import randomized
-from rnascl_jax.attacks.ensembles import Member
+from rnascl_jax.attacks.ensembles import EnsembleMember
 from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.base import Array, Key, LogitsFn
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class AutoAttackInput:
   """A classifier, images, and how they are attacked.
 
   Attributes:
@@ -24,12 +24,12 @@ class Task:
     images: [N, H, W, C] in [0, 1].
     labels: [N], int32.
     indices: [N], int32, in the data set; from 2^31 on they are negative.
-    epsilon: radius.
-    norm: its norm.
+    epsilon: radius of the ball.
+    norm: the ball's norm.
     batch_size: images at once over all devices.
-    over: the devices.
-    stop_early: whether an attack on an image ends when it is broken.
-    description: in front of the name of what is under way.
+    devices: the devices.
+    stop_early: whether an attack on an image ends when the image is broken.
+    description: stands in front of the attack's name in the progress.
     verbose: whether progress is shown.
   """
 
@@ -41,13 +41,13 @@ class Task:
   epsilon: float
   norm: Norm
   batch_size: int
-  over: tuple[jax.Device, ...]
-  stop_early: bool
-  description: str
-  verbose: bool
+  devices: tuple[jax.Device, ...]
+  stop_early: bool = True
+  description: str = ''
+  verbose: bool = False
 
 
-def as_members(members: Sequence[Member]) -> tuple[Member, ...]:
+def as_members(members: Sequence[EnsembleMember]) -> tuple[EnsembleMember, ...]:
   """An ensemble as a tuple.
 
   Raises:
@@ -58,22 +58,22 @@ def as_members(members: Sequence[Member]) -> tuple[Member, ...]:
       f'members={members!r} is a name; give the attacks themselves, such as '
       'ensembles.standard() or ensembles.plus().'
     )
-  if isinstance(members, Member):
+  if isinstance(members, EnsembleMember):
     raise ValueError(
       f'members is one attack, {members.name}; give a sequence: [member].'
     )
-  found = tuple(members) if isinstance(members, Iterable) else (members,)
-  for member in found:
-    if not isinstance(member, Member):
+  checked = tuple(members) if isinstance(members, Iterable) else (members,)
+  for member in checked:
+    if not isinstance(member, EnsembleMember):
       raise ValueError(
-        f'members has {member!r}, which is no ensembles.Member: make one with '
-        'ensembles.apgd_ce(...) and the like.'
+        f'members has {member!r}, which is no ensembles.EnsembleMember: make '
+        'one with ensembles.apgd_ce(...) and the like.'
       )
-  return found
+  return checked
 
 
 def check_members(
-  members: Sequence[Member], logits_fn: LogitsFn, num_classes: int
+  members: Sequence[EnsembleMember], logits_fn: LogitsFn, num_classes: int
 ) -> Norm:
   """The norm of an ensemble that can attack a classifier.
 
@@ -115,14 +115,11 @@ def check_journal(journal: Any) -> None:
       f'journal={str(journal)!r} is a path; give '
       f'rnascl_jax.evaluation.journal.Journal({str(journal)!r}).'
     )
-  if journal is not None and not (
-    callable(getattr(journal, 'start', None))
-    and callable(getattr(journal, 'append', None))
-  ):
+  methods = (getattr(journal, name, None) for name in ('start', 'append'))
+  if journal is not None and not all(map(callable, methods)):
     raise ValueError(
       'journal must be a rnascl_jax.evaluation.journal.Journal(folder) or '
-      'None, not of '
-      f'type {type(journal).__name__}.'
+      f'None, not of type {type(journal).__name__}.'
     )
 
 

@@ -1,0 +1,180 @@
+"""Attacks on data sets: batch slots change when a step is done, never what."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnascl_jax import attacks, losses
+from rnascl_jax.attacks import apgd, batch_slots, ensembles, norms
+from rnascl_jax.attacks.attack_input import AutoAttackInput
+from tests import attack_networks as nets
+
+COUNT = 22
+EPSILON = 8 / 255
+
+
+@functools.cache
+def classifier():
+  return jax.tree_util.Partial(nets.plain)
+
+
+def run(
+  attack, queue, *, num_trials=1, epsilon=EPSILON, dtype=np.float32, **options
+):
+  images, labels = nets.data()
+  settings = {'batch_size': COUNT, 'devices': tuple(jax.devices()[:1])}
+  inputs = AutoAttackInput(
+    logits_fn=classifier(),
+    key=jax.random.key(3),
+    images=images.astype(dtype),
+    labels=labels,
+    indices=np.arange(len(images)),
+    epsilon=epsilon,
+    norm=norms.LINF,
+    **settings | options,
+  )
+  return batch_slots.run(
+    attack, inputs, inputs.key, queue, num_trials=num_trials
+  )
+
+
+def collect(attack, *, queue=None, **options):
+  """Every image's last trial, steps, verdict and adversarial image."""
+  queue = [(row, 0) for row in range(COUNT)] if queue is None else queue
+  result, order = {}, []
+  for finished, _ in run(attack, queue, **options):
+    kept = iter(finished.images)
+    for row, trial, steps, fooled in zip(
+      finished.rows,
+      finished.trials,
+      finished.steps,
+      finished.fooled,
+      strict=True,
+    ):
+      image = next(kept) if fooled else None
+      result[int(row)] = (int(trial), int(steps), bool(fooled), image)
+      order.append((int(row), int(trial)))
+  return result, order
+
+
+def assert_same(result, expected, exact=True):
+  assert result.keys() == expected.keys()
+  for row, (*facts, image) in result.items():
+    *other, other_image = expected[row]
+    assert facts == other
+    if image is not None:
+      np.testing.assert_allclose(image, other_image, atol=0 if exact else 1e-12)
+
+
+def per_image(attack, dtype=np.float32):
+  """Each image by itself, in one loop: the image, and whether it fools."""
+  images, labels = nets.data()
+  images = jnp.asarray(images[:COUNT], dtype)
+  keys = attacks.image_keys(jax.random.key(3), jnp.arange(COUNT))
+  run = functools.partial(
+    attacks.stepwise.run, attack, nets.plain, epsilon=EPSILON
+  )
+  result = jax.jit(jax.vmap(run))(keys, images, labels[:COUNT])
+  return result, np.asarray(nets.plain(result).argmax(-1) != labels[:COUNT])
+
+
+def test_batch_slots_break_what_the_attack_on_one_image_breaks():
+  attack = apgd.APGD(num_steps=20)
+
+  result, _ = collect(attack, batch_size=8)
+  _, fooled = per_image(attack)
+
+  assert [result[row][2] for row in range(COUNT)] == fooled.tolist()
+  assert 0 < fooled.sum() < COUNT
+
+
+def test_without_an_early_stop_the_images_are_those_of_the_whole_attack():
+  attack = apgd.APGD(num_steps=20)
+
+  with jax.enable_x64(True):
+    result, _ = collect(
+      attack, stop_early=False, dtype=np.float64, batch_size=8
+    )
+    images, fooled = per_image(attack, np.float64)
+
+  for row in np.flatnonzero(fooled):
+    np.testing.assert_allclose(result[row][3], images[row], atol=1e-12)
+    assert result[row][1] == 20
+
+
+def test_going_on_at_a_later_trial_gives_the_same():
+  attack = apgd.APGD(
+    loss=losses.targeted_dlr, least_classes=4, targets=3, num_steps=12
+  )
+  collect_some = functools.partial(collect, attack, num_trials=3, batch_size=5)
+  expected, order = collect_some()
+  late = [row for row, (trial, *_) in expected.items() if trial == 2]
+
+  result, _ = collect_some(queue=[(row, 2) for row in late])
+
+  assert late
+  assert_same(result, {row: expected[row] for row in late}, exact=False)
+  assert len(order) == sum(trial + 1 for trial, *_ in expected.values())
+
+
+def test_trials_of_an_image_come_in_order_and_end_with_its_fall():
+  attack = apgd.APGD(
+    loss=losses.targeted_dlr, least_classes=4, targets=3, num_steps=12
+  )
+
+  result, order = collect(attack, num_trials=3, batch_size=5)
+
+  for row, (last, _, fooled, _) in result.items():
+    trials = [trial for other, trial in order if other == row]
+    assert trials == list(range(last + 1))
+    assert fooled or last == 2
+
+
+def test_an_image_that_falls_in_a_step_takes_no_further_one():
+  result, _ = collect(apgd.APGD(num_steps=20), batch_size=8)
+
+  steps = [steps for _, steps, fooled, _ in result.values() if fooled]
+
+  assert min(steps) <= 2
+  assert {s for _, s, fooled, _ in result.values() if not fooled} == {20}
+
+
+def test_steps_under_way_are_told_between_ends():
+  """So that progress and a request to stop do not wait for 5,000 queries."""
+  attack = ensembles.square(num_steps=150).attack
+  # Nothing breaks these images.
+  attacked = run(attack, [(0, 0), (2, 0)], epsilon=EPSILON / 8, batch_size=8)
+  told = [(len(finished.rows), under_way) for finished, under_way in attacked]
+
+  assert told == [(0, 100), (0, 200), (2, 0)]
+
+
+def test_no_images_are_no_work():
+  assert collect(apgd.APGD(), queue=[]) == ({}, [])
+
+
+def test_batches_have_few_sizes_and_no_place_for_more_than_all_images():
+  assert batch_slots.sizes(256, 1, 999) == [32, 64, 128, 256]
+  assert batch_slots.sizes(100, 8, 999) == [16, 32, 56, 104]
+  assert batch_slots.sizes(8, 1, 999) == [8]
+  assert batch_slots.sizes(3, 1, 999) == [3]
+  assert batch_slots.sizes(1, 2, 999) == [2]
+  assert batch_slots.sizes(256, 1, 4) == [4]
+  assert batch_slots.sizes(256, 1, 100) == [32, 64, 100]
+  assert batch_slots.sizes(256, 2, 3) == [4]
+  assert batch_slots.sizes(256, 1, 0) == [1]
+
+
+def test_slow_loops_and_fast_ones_find_the_same(monkeypatch):
+  """A loop on the device, and a call for every step, are one program."""
+  attack = apgd.APGD(num_steps=20)
+  stepped, _ = collect(attack, batch_size=8)
+  monkeypatch.setattr(
+    batch_slots.unrolling, 'is_slow_in_loops', lambda *_, platform: False
+  )
+
+  looped, _ = collect(attack, batch_size=8)
+
+  assert_same(looped, stepped, exact=False)
