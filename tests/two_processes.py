@@ -15,7 +15,6 @@ import numpy as np
 from rnascl_jax import stages
 from rnascl_jax.config import resolve
 from rnascl_jax.runtime import files, lock, parallel, processes, signals
-from rnascl_jax.stages import workdir
 from rnascl_jax.training import loop
 from tests import tiny
 
@@ -89,7 +88,7 @@ def _apart(folder: pathlib.Path) -> None:
   own = folder / f'apart-{jax.process_index()}'
   own.mkdir()
   os.chdir(own)
-  workdir.SECONDS_TO_APPEAR = 0.5
+  processes.SECONDS_TO_APPEAR = 0.5
   try:
     tiny.opened(config(), 'run')
   except (ValueError, processes.OtherProcessError) as error:

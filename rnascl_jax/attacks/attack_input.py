@@ -113,13 +113,13 @@ def check_journal(journal: Any) -> None:
   if isinstance(journal, str | os.PathLike):
     raise ValueError(
       f'journal={str(journal)!r} is a path; give '
-      f'rnascl_jax.evaluation.journal.Journal({str(journal)!r}).'
+      f'rnascl_jax.evaluation.attack_journal.AttackJournal({str(journal)!r}).'
     )
   methods = (getattr(journal, name, None) for name in ('start', 'append'))
   if journal is not None and not all(map(callable, methods)):
     raise ValueError(
-      'journal must be a rnascl_jax.evaluation.journal.Journal(folder) or '
-      f'None, not of type {type(journal).__name__}.'
+      'journal must be a rnascl_jax.evaluation.attack_journal.'
+      f'AttackJournal(folder) or None, not of type {type(journal).__name__}.'
     )
 
 

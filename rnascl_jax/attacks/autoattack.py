@@ -126,9 +126,9 @@ def auto_attack(
       published it goes on to the end and finds another adversarial image of
       the same image; it breaks the same ones, later. With a random classifier
       it always goes on: what fools it once may not do so again.
-    journal: where finished trials are kept, such as a
-      `rnascl_jax.evaluation.journal.Journal(folder)`; a run that was killed
-      goes on there.
+    journal: where finished trials are kept, such as an `AttackJournal(folder)`
+      of `rnascl_jax.evaluation.attack_journal`; a run that was killed goes on
+      there.
     checks: whether the classifier is checked for what makes results unreliable
       and refused if it gives probabilities. Switch it off for logits that look
       like probabilities.

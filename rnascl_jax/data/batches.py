@@ -7,9 +7,6 @@ Example:
   >>> from rnascl_jax.data import batches
   >>> batches.batch_order(0, epoch=3, num_examples=1152, batch_size=128).shape
   (9, 128)
-  >>> indices, mask = batches.evaluation_batches(5, batch_size=2)
-  >>> indices.tolist(), mask[-1].tolist()
-  ([[0, 1], [2, 3], [4, 0]], [True, False])
 """
 
 import jax
@@ -106,32 +103,6 @@ def batch_order(
   steps = num_examples // batch_size
   order = epoch_order(seed, epoch, num_examples)
   return order[: steps * batch_size].reshape(steps, batch_size)
-
-
-def evaluation_batches(
-  num_examples: int, batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """Batches in which every example appears exactly once.
-
-  Args:
-    num_examples: at least 0.
-    batch_size: at least 1.
-
-  Returns:
-    indices: [steps, batch_size], int32, in order; the last batch is filled up
-      with index 0.
-    mask: [steps, batch_size], bool, False where filled up.
-  """
-  if num_examples < 0 or batch_size < 1:
-    raise ValueError(
-      f'num_examples={num_examples} must be at least 0 and '
-      f'batch_size={batch_size} at least 1.'
-    )
-  steps = -(-num_examples // batch_size)
-  position = np.arange(steps * batch_size, dtype=np.int32)
-  mask = position < num_examples
-  shape = (steps, batch_size)
-  return np.where(mask, position, 0).reshape(shape), mask.reshape(shape)
 
 
 def to_float(images: Array | np.ndarray) -> Array:

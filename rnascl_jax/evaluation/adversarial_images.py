@@ -1,8 +1,8 @@
-"""Adversarial images in files, and whether they are what they claim to be.
+"""Adversarial images: in files, and confirmed by what is in the file.
 
 An attack's own verdict depends on the precision it computed in and on images
-that no one has seen. So what it broke is saved, read again from the file, and
-counts if the image there is in the ball and in [0, 1] and is misclassified in
+that no one has seen. So the images it claims are saved and read again from the
+file. An image counts if it is in the ball and in [0, 1] and is misclassified in
 full float32.
 
 Example:
@@ -18,7 +18,7 @@ Example:
   ...   rows=np.array([0, 2]), images=images, labels=labels[[0, 2]],
   ...   epsilon=.1, norm='L∞'))
   >>> adversarial_images.confirmed(
-  ...   adversarial_images.load(path), originals, labels,
+  ...   adversarial_images.load(path), originals[[0, 2]], labels[[0, 2]],
   ...   lambda images: images.reshape(-1, 2), norms.LINF).tolist()
   [True, False]
 """
@@ -26,24 +26,26 @@ Example:
 import pathlib
 import shutil
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from rnascl_jax.attacks import prediction
+from rnascl_jax.attacks import norms, prediction
 from rnascl_jax.attacks.norms import Norm
-from rnascl_jax.runtime import files, paths
+from rnascl_jax.data.datasets import Split
+from rnascl_jax.evaluation import classification
+from rnascl_jax.runtime import files, paths, processes
 
 
 class Adversarial(NamedTuple):
-  """Images that an attack broke; the names in the file are those here.
+  """Adversarial images; arrays of the file have the names of the attributes.
 
   Attributes:
     rows: [n] integers, positions in the split.
     images: [n, H, W, C], float32.
     labels: [n] integers, the right classes.
-    epsilon: radius.
-    norm: its name, such as 'L∞'.
+    epsilon: radius of the ball.
+    norm: name of the ball's norm, such as 'L∞'.
   """
 
   rows: np.ndarray
@@ -53,7 +55,7 @@ class Adversarial(NamedTuple):
   norm: str
 
   def only(self, kept: np.ndarray) -> 'Adversarial':
-    """Of these images alone; kept is [n] bool."""
+    """Keeps the images where `kept`, [n] bool, is true."""
     return self._replace(
       rows=self.rows[kept],
       images=self.images[kept],
@@ -65,15 +67,14 @@ def save(path: files.Path, adversarial: Adversarial) -> None:
   """Writes images as a compressed .npz file, atomically.
 
   Raises:
-    ValueError: if they are not float32.
+    ValueError: if the images are not float32.
   """
   if adversarial.images.dtype != np.float32:
     raise ValueError(
       f'images are {adversarial.images.dtype}, must be float32: what is '
       'checked is what is saved.'
     )
-  with files.replacing(path) as file:
-    np.savez_compressed(file, **adversarial._asdict())
+  files.write_npz(path, adversarial._asdict())
 
 
 def load(path: files.Path) -> Adversarial:
@@ -81,7 +82,7 @@ def load(path: files.Path) -> Adversarial:
 
   Raises:
     FileNotFoundError: there is no such file.
-    DamagedFileError: it is not what was saved; the message names it.
+    DamagedFileError: the file is not what was saved; the message names it.
   """
   path = paths.local(path)
   saved = files.read_npz(path, *Adversarial._fields)
@@ -95,62 +96,92 @@ def load(path: files.Path) -> Adversarial:
     )
 
 
-def replace(folder: files.Path, by: files.Path) -> None:
+def replace(folder: files.Path, new: files.Path) -> None:
   """Puts a folder of images in the place of another one.
 
   Args:
-    folder: the other one, deleted; or none.
-    by: the folder, on the same disk; or none, or without files: then there is
-      none afterwards.
+    folder: the place; what is there is deleted.
+    new: the folder to be moved, on the same disk. If it is missing or empty,
+      nothing is at the place afterwards.
   """
-  folder, by = pathlib.Path(folder), pathlib.Path(by)
-  old = by.with_name(f'{by.name}.old')
+  folder, new = pathlib.Path(folder), pathlib.Path(new)
+  old = new.with_name(f'{new.name}.old')
   shutil.rmtree(old, ignore_errors=True)
   files.make_folder(old.parent)
   # Renamed, not deleted file by file: a kill leaves all of them or none.
   if folder.exists():
     folder.rename(old)
-  if by.exists() and any(by.iterdir()):
+  if new.exists() and any(new.iterdir()):
     files.make_folder(folder.parent)
-    by.rename(folder)
+    new.rename(folder)
   shutil.rmtree(old, ignore_errors=True)
 
 
 def confirmed(
   adversarial: Adversarial,
-  originals: Any,
+  originals: np.ndarray,
   labels: np.ndarray,
   classify: Callable[[np.ndarray], np.ndarray],
   norm: Norm,
 ) -> np.ndarray:
-  """Which adversarial images are such.
+  """Says which images are adversarial.
 
   Args:
-    adversarial: as loaded from a file.
-    originals: [N, H, W, C], all images of the split, or what gives those of
-      some rows when it is indexed by them.
-    labels: [N], theirs.
+    adversarial: the images, as loaded from a file.
+    originals: [n, H, W, C], float32 in [0, 1], the images they were made of.
+    labels: [n], the labels of the originals.
     classify: images [n, H, W, C] -> logits [n, K], in full float32.
-    norm: of the ball.
+    norm: the ball's norm.
 
   Returns:
-    [n] bool: the image is in the ball around the original of its row and in
-    [0, 1], and misclassified.
+    [n] bool: the image is in the ball around its original and in [0, 1], and
+    misclassified.
 
   Raises:
     ValueError: if the images are of another split or norm.
   """
-  rows, images = adversarial.rows, adversarial.images
-  if (
-    adversarial.norm != norm.name or (labels[rows] != adversarial.labels).any()
-  ):
+  if adversarial.norm != norm.name or (labels != adversarial.labels).any():
     raise ValueError(
       f'the images were made for the norm {adversarial.norm} and other labels '
       f'than these of {norm.name}.'
     )
-  if not len(rows):
+  if not len(labels):
     return np.zeros(0, bool)
+  images = adversarial.images
   near = prediction.in_ball(
-    images, originals[rows], epsilon=adversarial.epsilon, norm=norm
+    images, originals, epsilon=adversarial.epsilon, norm=norm
   )
-  return near & prediction.fooled(classify(images), labels[rows])
+  return near & prediction.fooled(classify(images), labels)
+
+
+def confirm(
+  rows: np.ndarray,
+  images: np.ndarray,
+  split: Split,
+  classify: Callable[[np.ndarray], np.ndarray],
+  *,
+  epsilon: float,
+  file: pathlib.Path | None = None,
+) -> Adversarial:
+  """Keeps of the images that an L-infinity attack claims the confirmed ones.
+
+  Args:
+    rows: [n], positions of the images in the split.
+    images: [n, H, W, C], float32, what the attack calls adversarial.
+    split: the images that were attacked.
+    classify: as in `confirmed`; all processes call it.
+    epsilon: radius of the ball.
+    file: where the images are saved and read again before they are checked; in
+      the end it holds the confirmed ones. Without a file nothing is saved.
+  """
+  labels = split.labels[rows]
+  claimed = Adversarial(rows, images, labels, epsilon, norms.LINF.name)
+  if file is not None:
+    processes.on_main(save, file, claimed)
+    claimed = processes.together(load, file)
+  originals = classification.as_floats(split.images[claimed.rows])
+  labels = split.labels[claimed.rows]
+  kept = confirmed(claimed, originals, labels, classify, norms.LINF)
+  if file is not None and not kept.all():
+    processes.on_main(save, file, claimed.only(kept))
+  return claimed.only(kept)

@@ -1,18 +1,12 @@
-"""What a trained pair of student and teacher looks at, and how steadily.
+"""Where trained models look, and how far attacks move a teacher's layers.
 
-The robustness score of a network's layers (RNAS-CL, section 5.1), the number of
-student layers that each teacher layer teaches (Figs. 7, 8), and the attention
-maps of Figs. 2, 5, 9 and 11.
-
-Example:
-  >>> from rnascl_jax.evaluation import analysis
-  >>> analysis.tutor_histogram((1, 3, 1), 4).tolist()
-  [0, 2, 0, 1]
+The attention maps of Figs. 2, 5, 9 and 11 of RNAS-CL, and the robustness score
+of a network's layers (section 5.1, Fig. 7).
 """
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -22,27 +16,113 @@ import numpy as np
 
 from rnascl_jax import attacks
 from rnascl_jax.base import Array, Variables
-from rnascl_jax.evaluation import classification
+from rnascl_jax.config import resolve
+from rnascl_jax.data import batches
+from rnascl_jax.evaluation import attack_specs, classification, results
+from rnascl_jax.evaluation.target import EvaluationTarget
 from rnascl_jax.losses import attention
 from rnascl_jax.models import networks
-from rnascl_jax.runtime import parallel
+from rnascl_jax.runtime import files, parallel, processes
+
+# Fields of `config.evaluation` on which maps and scores depend.
+_FIELDS = ('attacks', 'epsilon_255', 'map_images', 'scored_images', 'teachers')
 
 
-def tutor_histogram(tutors: Sequence[int], teacher_layers: int) -> np.ndarray:
-  """How many student layers each teacher layer teaches (Fig. 8).
+def analyze(targets: Sequence[EvaluationTarget]) -> bool:
+  """Saves attention maps of some test images, and robustness scores.
+
+  They go to `attention.npz` and `robustness.json`, which has an entry for each
+  teacher that is attacked.
 
   Args:
-    tutors: for each student layer the index of its teacher layer.
-    teacher_layers: T.
+    targets: all trained models of a run, at least one.
 
   Returns:
-    [T], integers that sum to the number of student layers.
+    Whether there was something to do: a teacher, and no results of these models
+    under these settings.
   """
-  return np.bincount(np.asarray(tutors, np.int64), minlength=teacher_layers)
+  target, wanted = targets[0], _key(targets)
+  path = target.folder / 'robustness.json'
+  has_teacher = any(t.model.name == 'teacher' for t in targets)
+  if not has_teacher or results.is_saved(path, wanted):
+    return False
+  maps_path = target.folder / 'attention.npz'
+  processes.on_main(files.write_npz, maps_path, _all_maps(targets))
+  processes.on_main(
+    files.write_json, path, {**_robustness(targets), 'key': wanted}
+  )
+  return True
 
 
-class Scores(NamedTuple):
-  """Robustness scores of a network's layers: lower is more robust.
+def _key(targets: Sequence[EvaluationTarget]) -> Any:
+  """What the maps and the scores depend on, as JSON."""
+  spec = targets[0].settings.evaluation
+  return files.to_json(
+    {
+      'evaluation': {name: getattr(spec, name) for name in _FIELDS},
+      'stages': {t.model.name: t.model.summary for t in targets},
+    }
+  )
+
+
+def _all_maps(targets: Sequence[EvaluationTarget]) -> dict[str, np.ndarray]:
+  """Some test images, and what the teacher and all students attend to."""
+  config, test = targets[0].settings, targets[0].data.test
+  side, count = config.distillation.map_size, config.evaluation.map_images
+  images = batches.to_float(np.asarray(test.images[:count]))
+  names = {'teacher': 'teacher_maps'}
+  for model in (target.model for target in targets):
+    if model.kind == 'student':
+      names[model.name] = f'maps/{model.name}'
+  return {
+    'images': np.asarray(images),
+    'labels': test.labels[:count],
+    **{
+      names[model.name]: maps(model.net, model.variables, images, (side, side))
+      for model in (target.model for target in targets)
+      if model.name in names
+    },
+  }
+
+
+def _robustness(targets: Sequence[EvaluationTarget]) -> dict[str, Any]:
+  """Scores of all layers of each teacher under an attack on this teacher.
+
+  The attack is the first PGD of the config, or else its first one.
+  """
+  config, data = targets[0].settings.evaluation, targets[0].data
+  specs = attack_specs.attack_specs(config.attacks, config.epsilon_255)
+  spec = max(specs, key=lambda spec: spec.key.startswith('pgd'))
+  images = np.asarray(data.test.images[: config.scored_images])
+  teachers: dict[str, Any] = {}
+  for target in targets:
+    model = target.model
+    if model.kind != 'teacher' or not config.teachers:
+      continue
+    scores = robustness_scores(
+      model.net,
+      model.variables,
+      images,
+      data.test.labels[: config.scored_images],
+      # Not the spec's preset: programs are shared between values of epsilon.
+      resolve.attack(spec.name),
+      target.devices,
+      epsilon=spec.epsilon,
+      seed=target.settings.seed,
+      batch_size=min(config.batch_size, len(images)),
+    )
+    layers = list(model.net.tap_names)
+    teachers[model.name] = {'layers': layers, **scores._asdict()}
+  return {
+    'teachers': teachers,
+    'attack': spec.label,
+    'epsilon': spec.epsilon,
+    'images': len(images),
+  }
+
+
+class RobustnessScores(NamedTuple):
+  """Robustness scores of a network's layers; a lower one is more robust.
 
   Attributes:
     scores: [T], non-negative, means over images.
@@ -65,7 +145,7 @@ def robustness_scores(
   epsilon: float,
   seed: int,
   batch_size: int,
-) -> Scores:
+) -> RobustnessScores:
   """How far an attack on a network moves each of its layers (section 5.1).
 
   Images are attacked, and their activations compared, batch by batch in one
@@ -75,13 +155,13 @@ def robustness_scores(
 
   Args:
     net: any network with taps.
-    variables: of the network.
+    variables: the network's variables.
     images: [N, H, W, C], uint8, or float32 in [0, 1]; N >= 1.
     labels: [N], integers in [0, K).
     attack: for one image, taking `epsilon`, as a preset does.
-    devices: devices.
+    devices: the devices.
     epsilon: radius in [0, 1].
-    seed: of the attack's random draws.
+    seed: seed of the attack's random draws.
     batch_size: images at once, rounded up to a multiple of the devices.
 
   Returns:
@@ -103,22 +183,18 @@ def robustness_scores(
   constants = parallel.replicate(
     (variables, np.uint32(seed), np.float32(epsilon)), devices
   )
-  found = []
-  for rows, mask in classification.rounds(count, batch_size, len(devices)):
-    own = parallel.share(rows, devices)
-    given = classification.floats(images, rows, devices), labels[own], own
-    changes = parallel.fetch(function(*constants, *given), devices)
-    found.append(changes.reshape(-1, changes.shape[-1])[mask])
-  return _summary(np.concatenate(found).astype(np.float64))
-
-
-def _summary(changes: np.ndarray) -> Scores:
-  """Of [N, T], float64."""
-  count = len(changes)
+  parts = []
+  for rows, mask in classification.padded_batches(count, batch_size, devices):
+    own = parallel.share(rows.astype(np.int32), devices)
+    floats = classification.share_floats(images, rows, devices)
+    part = function(*constants, floats, labels[own], own)
+    part = parallel.fetch(part, devices)
+    parts.append(part.reshape(-1, part.shape[-1])[mask])
+  changes = np.concatenate(parts).astype(np.float64)  # [N, T]
   errors = np.full(changes.shape[1], np.nan)
   if count > 1:
     errors = changes.std(0, ddof=1) / np.sqrt(count)
-  return Scores(changes.mean(0), errors)
+  return RobustnessScores(changes.mean(0), errors)
 
 
 @functools.lru_cache(maxsize=4)
@@ -156,7 +232,7 @@ def layer_changes(
 
   Args:
     net: any network with taps.
-    variables: of the network.
+    variables: the network's variables.
     images: [B, H, W, C] in [0, 1].
     perturbed: [B, H, W, C], the images after an attack on the network.
 
@@ -186,7 +262,7 @@ def maps(
 
   Args:
     net: a student or a teacher.
-    variables: of the network.
+    variables: the network's variables.
     images: [B, H, W, C] in [0, 1].
     size: (h, w).
 

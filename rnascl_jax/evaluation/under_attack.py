@@ -9,9 +9,10 @@ the ball and in [0, 1] and misclassified in full float32.
 """
 
 import functools
+import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -23,112 +24,80 @@ from rnascl_jax.attacks.batch_slots import Finished
 from rnascl_jax.base import Array, PyTree
 from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Split, StoredImages
-from rnascl_jax.evaluation import classification
-from rnascl_jax.evaluation.attempt import Attempt, Outcome
+from rnascl_jax.evaluation import adversarial_images, classification
+from rnascl_jax.evaluation.attack_journal import AttackJournal, Entry
 from rnascl_jax.evaluation.classification import Clean
-from rnascl_jax.evaluation.journal import Entry, Journal
 from rnascl_jax.models import networks
-from rnascl_jax.runtime import fingerprints, metrics, parallel
-from rnascl_jax.training import eval_step
+from rnascl_jax.runtime import fingerprints, parallel, processes, progress
 
 
-@functools.lru_cache(maxsize=4)
-def _evaluator(net: nn.Module, devices: tuple[jax.Device, ...]) -> Callable:
-  return parallel.pmap(eval_step.make_eval_step(net), devices)
+class AttackResult(NamedTuple):
+  """What an attack left of a classifier.
 
-
-@functools.lru_cache(maxsize=32)
-def _attacker(
-  net: nn.Module,
-  attack: Callable[..., Array],
-  devices: tuple[jax.Device, ...],
-) -> Callable:
-  """Maps an attack over devices: which images fool the network, and images."""
-  return parallel.pmap(_perturbation(net, attack), devices)
-
-
-@functools.lru_cache(maxsize=8)
-def _judge(
-  net: nn.Module,
-  attack: Callable[..., Array],
-  devices: tuple[jax.Device, ...],
-) -> Callable:
-  """Maps an attack over devices: which images it breaks."""
-  perturb = _perturbation(net, attack)
-
-  def judge(
-    variables: PyTree,
-    images: Array,
-    labels: Array,
-    indices: Array,
-    seed: Array,
-    epsilon: Array,
-  ) -> Array:
-    fooled, perturbed = perturb(
-      variables, images, labels, indices, seed, epsilon
-    )
-    deltas = perturbed - batches.to_float(images)
-    lengths = jax.vmap(norms.LINF.length)(deltas)
-    inside = ((perturbed >= 0) & (perturbed <= 1)).all((1, 2, 3))
-    return fooled & inside & (lengths <= epsilon + prediction.TOLERANCE)
-
-  return parallel.pmap(judge, devices)
-
-
-def _perturbation(
-  net: nn.Module, attack: Callable[..., Array]
-) -> Callable[..., tuple[Array, Array]]:
-  """Attacks images on one device: which [B] fool the network, and images."""
-
-  def perturb(
-    variables: PyTree,
-    images: Array,
-    labels: Array,
-    indices: Array,
-    seed: Array,
-    epsilon: Array,
-  ) -> tuple[Array, Array]:
-    logits_fn = networks.logits_fn(net, variables)
-    keys = attacks.image_keys(jax.random.key(seed), indices)
-    perturbed = attacks.batched(attack)(
-      logits_fn, keys, batches.to_float(images), labels, epsilon=epsilon
-    )
-    logits = classification.exactly(net, variables, perturbed)
-    return metrics.accuracy(logits, labels) == 0, perturbed
-
-  return perturb
-
-
-def mean_metrics(
-  net: nn.Module,
-  variables: PyTree,
-  split: Split,
-  devices: Sequence[jax.Device],
-  *,
-  batch_size: int,
-) -> dict[str, float]:
-  """Loss and accuracy on every image of a split.
-
-  Args:
-    net: the network.
-    variables: replicated over the devices.
-    split: uint8 images and labels.
-    devices: devices.
-    batch_size: images at once, rounded up to a multiple of the devices.
-
-  Returns:
-    `loss` and `accuracy`.
+  Attributes:
+    correct: [N] bool, images still classified correctly.
+    rows: [n] integers, images that the attack broke.
+    images: [n, H, W, C], float32, the adversarial images.
+    rejected: how many images the attack claims that are not confirmed.
+    seconds: wall clock, with that of earlier runs.
   """
-  step = _evaluator(net, tuple(devices))
-  totals: dict[str, Any] = {}
-  for rows, mask in classification.rounds(
-    len(split.labels), batch_size, len(devices)
-  ):
-    shares = _shares(split, rows, devices)
-    shares.append(parallel.share(mask, devices))
-    sums = parallel.unreplicate(step(variables, *shares))
-    totals = metrics.add(totals, sums) if totals else sums
-  return metrics.means(totals)
+
+  correct: np.ndarray
+  rows: np.ndarray
+  images: np.ndarray
+  rejected: int
+  seconds: float
+
+  @property
+  def accuracy(self) -> float:
+    return float(self.correct.mean())
+
+
+class AttackProgress:
+  """What an attack has claimed so far.
+
+  Attributes:
+    done: [N] bool, images that are not to be attacked any more: they are wrong
+      without an attack, or were attacked.
+    seconds: wall clock, with that of earlier runs.
+  """
+
+  def __init__(self, clean: Clean, image_shape: tuple[int, ...]):
+    self._clean, self._image_shape = clean, image_shape
+    self.done = ~clean.correct
+    self.seconds = 0.0
+    self._images: dict[int, np.ndarray] = {}  # Adversarial ones, by row.
+
+  def add(self, entry: Entry) -> None:
+    _, finished, seconds = entry
+    self.done[finished.rows] = True
+    self.seconds += seconds
+    rows = finished.rows[finished.fooled].tolist()
+    self._images.update(zip(rows, finished.images, strict=True))
+
+  @property
+  def accuracy(self) -> float:
+    """The accuracy that the images attacked so far let expect."""
+    attacked = int((self.done & self._clean.correct).sum())
+    return self._clean.accuracy * (1 - len(self._images) / max(attacked, 1))
+
+  def claimed(self) -> tuple[np.ndarray, np.ndarray]:
+    """Rows [n] of images that fooled the network, and adversarial images."""
+    rows = np.array(sorted(self._images), np.int64)
+    images = np.zeros((len(rows), *self._image_shape), np.float32)
+    for place, row in enumerate(rows.tolist()):
+      images[place] = self._images[row]
+    return rows, images
+
+  def bar(self, description: str) -> progress.Progress:
+    """A progress bar of the images; without a description it shows nothing."""
+    return progress.Progress(
+      len(self.done),
+      initial=int(self.done.sum()),
+      description=description,
+      unit='images',
+      is_main_process=processes.is_main() and bool(description),
+    )
 
 
 def attacked(
@@ -142,30 +111,32 @@ def attacked(
   seed: int,
   batch_size: int,
   clean: Clean | None = None,
-  journal: Journal | None = None,
+  journal: AttackJournal | None = None,
+  file: pathlib.Path | None = None,
   description: str = '',
-) -> Outcome:
-  """Which images an attack leaves classified correctly.
+) -> AttackResult:
+  """Attacks the images of a split that are classified correctly.
 
   An image that is wrong without an attack is not attacked and stays wrong.
 
   Args:
     net: the network.
-    variables: replicated over the devices.
+    variables: its variables, replicated over the devices.
     split: uint8 images and labels.
     attack: for one image, taking `epsilon`; a preset scales its step with it.
-    devices: devices.
-    epsilon: radius in [0, 1].
-    seed: of the random draws.
+    devices: the devices.
+    epsilon: radius in [0, 1] of the L-infinity ball.
+    seed: seed of the random draws.
     batch_size: images at once, rounded up to a multiple of the devices.
-    clean: what `classification.clean` found, if it is known.
+    clean: the result of `classification.clean`, if it is known.
     journal: where finished batches are kept; a run that was killed goes on
       there.
-    description: what the progress, with the accuracy so far, is called; empty
-      shows none.
+    file: where adversarial images are saved, and read from to be confirmed.
+    description: name of the progress bar, which shows the accuracy so far;
+      empty shows none.
 
   Returns:
-    The outcome of every image.
+    The result of every image.
 
   Raises:
     ValueError: if it is the journal of another evaluation.
@@ -174,38 +145,58 @@ def attacked(
     clean = classification.clean(
       net, variables, split, devices, batch_size=batch_size
     )
-  attempt = Attempt(clean, split, epsilon)
+  done = AttackProgress(clean, split.images.shape[1:])
   if journal is not None:
-    name = {
+    identity = {
       'network': fingerprints.describe(net),
       'weights': fingerprints.digest(parallel.unreplicate(variables)),
-      **_identity(split, attack, epsilon, seed),
+      'images': _fingerprint(split.images),
+      'labels': fingerprints.digest(split.labels),
+      'attack': fingerprints.describe(attack),
+      'epsilon': epsilon,
+      'seed': seed,
     }
-    for entry in journal.start(name, clean.logits):
-      attempt.add(entry)
-  function = _attacker(net, attack, tuple(devices))
-  constants = parallel.replicate(
-    (np.uint32(seed), np.float32(epsilon)), list(devices)
+    for entry in journal.start(identity, clean.logits):
+      done.add(entry)
+  attacked_batches = _attack(
+    net,
+    variables,
+    split,
+    attack,
+    devices,
+    np.flatnonzero(~done.done),
+    epsilon=epsilon,
+    seed=seed,
+    batch_size=batch_size,
   )
-
-  def perturb(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    indices = parallel.share(rows.astype(np.int32), devices)
-    shares = (*_shares(split, rows, devices), indices)
-    fooled, images = function(variables, *shares, *constants)
-    images = parallel.fetch(images, devices).reshape(
-      -1, *split.images.shape[1:]
-    )
-    return parallel.fetch(fooled, devices).reshape(-1), images
-
-  rows = np.flatnonzero(~attempt.over)
-  rounds = classification.rounds(len(rows), batch_size, len(devices))
-  with attempt.progress(description) as bar:
-    for entry in _attack(perturb, rows, rounds):
-      attempt.add(entry)
+  with done.bar(description) as bar:
+    before = time.monotonic()
+    for batch, mask, outputs in attacked_batches:
+      finished = _finished(batch, mask, outputs, devices)
+      now = time.monotonic()
+      entry = 'attack', finished, now - before
+      before = now
+      done.add(entry)
       if journal is not None:
         journal.append(*entry)
-      bar.update(int(attempt.over.sum()), {'accuracy': attempt.accuracy})
-  return attempt.outcome()
+      bar.update(int(done.done.sum()), {'accuracy': done.accuracy})
+  rows, images = done.claimed()
+  adversarial = adversarial_images.confirm(
+    rows,
+    images,
+    split,
+    lambda images: classification.logits(
+      net, variables, images, devices, batch_size=batch_size
+    ),
+    epsilon=epsilon,
+    file=file,
+  )
+  correct = clean.correct.copy()
+  correct[adversarial.rows] = False
+  rejected = len(rows) - len(adversarial.rows)
+  return AttackResult(
+    correct, adversarial.rows, adversarial.images, rejected, done.seconds
+  )
 
 
 def accuracy_under_attack(
@@ -230,70 +221,109 @@ def accuracy_under_attack(
   clean = classification.clean(
     net, variables, split, devices, batch_size=batch_size
   )
-  function = _judge(net, attack, tuple(devices))
-  constants = parallel.replicate(
-    (np.uint32(seed), np.float32(epsilon)), list(devices)
+  attacked_batches = _attack(
+    net,
+    variables,
+    split,
+    attack,
+    devices,
+    np.flatnonzero(clean.correct),
+    epsilon=epsilon,
+    seed=seed,
+    batch_size=batch_size,
   )
-  rows = np.flatnonzero(clean.correct)
-  left = len(rows)
-  for part, mask in classification.rounds(len(rows), batch_size, len(devices)):
-    indices = parallel.share(rows[part].astype(np.int32), devices)
-    shares = (*_shares(split, rows[part], devices), indices)
-    broken = parallel.fetch(function(variables, *shares, *constants), devices)
-    left -= int((broken.reshape(-1) & mask).sum())
-  return left / len(split.labels)
+  robust = int(clean.correct.sum())
+  for _, mask, outputs in attacked_batches:
+    fooled, inside = (parallel.fetch(x, devices) for x in outputs[:2])
+    robust -= int(((fooled & inside).reshape(-1) & mask).sum())
+  return robust / len(split.labels)
 
 
-def _shares(
-  split: Split, rows: np.ndarray, devices: Sequence[jax.Device]
-) -> list[np.ndarray]:
-  """Images and labels of some rows, for the devices of this process."""
-  own = parallel.share(rows, devices)  # [devices here, B]
-  images = split.images[own.reshape(-1)]
-  return [images.reshape(*own.shape, *images.shape[1:]), split.labels[own]]
+# Which images [devices here, B] fool the network, which are in the ball and in
+# [0, 1], and the images, all on the devices.
+_Attacked = tuple[Array, Array, Array]
 
 
-def _identity(
-  split: Split, attack: Callable[..., Array], epsilon: float, seed: int
-) -> dict[str, Any]:
-  """What the outcome depends on, but for the network."""
-  return {
-    'images': _name(split.images),
-    'labels': fingerprints.digest(split.labels),
-    'attack': fingerprints.describe(attack),
-    'epsilon': epsilon,
-    'seed': seed,
-  }
+def _attack(
+  net: nn.Module,
+  variables: PyTree,
+  split: Split,
+  attack: Callable[..., Array],
+  devices: Sequence[jax.Device],
+  rows: np.ndarray,
+  *,
+  epsilon: float,
+  seed: int,
+  batch_size: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray, _Attacked]]:
+  """Attacks images batch by batch; yields a batch's rows, mask and outputs."""
+  function = _attacker(net, attack, tuple(devices))
+  constants = parallel.replicate(
+    (np.uint32(seed), np.float32(epsilon)), devices
+  )
+  for places, mask in classification.padded_batches(
+    len(rows), batch_size, devices
+  ):
+    batch = rows[places]
+    indices = parallel.share(batch.astype(np.int32), devices)
+    images = classification.share_images(split.images, batch, devices)
+    labels = split.labels[indices]
+    yield batch, mask, function(variables, images, labels, indices, *constants)
 
 
-def _name(images: np.ndarray | StoredImages) -> str:
+@functools.lru_cache(maxsize=32)
+def _attacker(
+  net: nn.Module,
+  attack: Callable[..., Array],
+  devices: tuple[jax.Device, ...],
+) -> Callable[..., _Attacked]:
+  """Maps an attack on images over devices."""
+
+  def perturb(
+    variables: PyTree,
+    images: Array,
+    labels: Array,
+    indices: Array,
+    seed: Array,
+    epsilon: Array,
+  ) -> _Attacked:
+    originals = batches.to_float(images)
+    logits_fn = networks.logits_fn(net, variables)
+    keys = attacks.image_keys(jax.random.key(seed), indices)
+    perturbed = attacks.batched(attack)(
+      logits_fn, keys, originals, labels, epsilon=epsilon
+    )
+    logits = classification.exactly(net, variables, perturbed)
+    inside = prediction.in_ball(
+      perturbed, originals, epsilon=epsilon, norm=norms.LINF
+    )
+    return prediction.fooled(logits, labels), inside, perturbed
+
+  return parallel.pmap(perturb, devices)
+
+
+def _finished(
+  rows: np.ndarray,
+  mask: np.ndarray,
+  outputs: _Attacked,
+  devices: Sequence[jax.Device],
+) -> Finished:
+  """A batch on the host, as trials of one attack."""
+  fooled = parallel.fetch(outputs[0], devices).reshape(-1)
+  images = parallel.fetch(outputs[2], devices)
+  images = images.reshape(-1, *images.shape[2:])
+  zeros = np.zeros_like(rows[mask])
+  return Finished(
+    rows=rows[mask],
+    trials=zeros,
+    steps=zeros,
+    fooled=fooled[mask],
+    images=images[fooled & mask],
+  )
+
+
+def _fingerprint(images: np.ndarray | StoredImages) -> Any:
   """Tells images from others; those on disk without decoding them."""
   if isinstance(images, StoredImages):
     return images.fingerprint()
   return fingerprints.digest(images)
-
-
-def _attack(
-  perturb: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-  rows: np.ndarray,
-  rounds: Sequence[tuple[np.ndarray, np.ndarray]],
-) -> Iterator[Entry]:
-  """Attacks images batch by batch, each in one trial."""
-  before = time.monotonic()
-  for part, mask in rounds:
-    fooled, images = perturb(rows[part])
-    attacked_rows = rows[part][mask]
-    nothing = np.zeros_like(attacked_rows)
-    now = time.monotonic()
-    yield (
-      'attack',
-      Finished(
-        rows=attacked_rows,
-        trials=nothing,
-        steps=nothing,
-        fooled=fooled[mask],
-        images=images[fooled & mask],
-      ),
-      now - before,
-    )
-    before = now

@@ -209,6 +209,12 @@ def read_config(folder: Path, *, remedy: str = REMEDY) -> dict[str, Any]:
   return config
 
 
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+  """Writes arrays as a compressed .npz file, atomically."""
+  with replacing(path) as file:
+    np.savez_compressed(file, **arrays)
+
+
 def read_npz(
   path: Path, *keys: str, remedy: str = REMEDY
 ) -> dict[str, np.ndarray]:

@@ -14,12 +14,16 @@ Example:
 """
 
 import json
+import pathlib
+import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
 
+# A network file system may show a new file late to other hosts.
+SECONDS_TO_APPEAR = 90.0
 # Seconds that a process which ends waits for the others.
 _SHUTDOWN = 10
 
@@ -189,6 +193,23 @@ def on_main(
       function(*arguments, **named)
 
   together(call)
+
+
+def wait_for(path: pathlib.Path) -> None:
+  """Waits for a file that another process wrote.
+
+  Raises:
+    ValueError: if it does not appear for `SECONDS_TO_APPEAR`.
+  """
+  ends = time.monotonic() + SECONDS_TO_APPEAR
+  while not path.exists():
+    if time.monotonic() > ends:
+      raise ValueError(
+        f'process {jax.process_index()} of {count()} does not see '
+        f'what process 0 writes to {path.parent}: name a --workdir in a file '
+        'system that all hosts share.'
+      )
+    time.sleep(0.1)
 
 
 def check_agreement(what: str, text: str) -> None:

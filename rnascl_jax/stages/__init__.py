@@ -3,6 +3,10 @@
 `pipeline` runs them all: teacher, search, train, adversarial, evaluate, report.
 A stage that is complete in the workdir is not run again; one that was
 interrupted goes on from its last checkpoint.
+
+All of them check the config and open the workdir before anything is computed,
+and raise what `run.open_run` raises; FileNotFoundError if an earlier stage that
+they need is not complete.
 """
 
 from collections.abc import Mapping
@@ -10,23 +14,75 @@ from typing import Any
 
 from rnascl_jax.reporting import report as reports
 from rnascl_jax.runtime import paths, processes
+from rnascl_jax.search.architecture import Architecture
+from rnascl_jax.stages import evaluations, searches, students, teachers, workdir
 from rnascl_jax.stages import run as runs
-from rnascl_jax.stages import workdir
-from rnascl_jax.stages.adversarial_stage import adversarial
-from rnascl_jax.stages.evaluate_stage import evaluate
-from rnascl_jax.stages.search_stage import search
-from rnascl_jax.stages.teacher_stage import teacher
-from rnascl_jax.stages.train_stage import train
 
-__all__ = [
-  'adversarial',
-  'evaluate',
-  'pipeline',
-  'report',
-  'search',
-  'teacher',
-  'train',
-]
+
+def teacher(config: Mapping[str, Any], path: str) -> None:
+  """Trains the teacher, and the control if the config asks for it.
+
+  Args:
+    config: see `settings`.
+    path: the workdir; the teacher is left in `teacher/`, the control in
+      `vulnerable_teacher/`.
+  """
+  with runs.open_run(config, path) as run:
+    teachers.train(run)
+
+
+def search(config: Mapping[str, Any], path: str) -> Architecture:
+  """Searches an architecture and its tutors, with the trained teacher.
+
+  Args:
+    config: see `settings`.
+    path: the workdir, with a complete `teacher/`; the search is left in
+      `search/` and its result in `architecture.json`, which is that of another
+      run if the config names one.
+
+  Returns:
+    The architecture.
+  """
+  with runs.open_run(config, path) as run:
+    return searches.search(run)
+
+
+def train(config: Mapping[str, Any], path: str) -> None:
+  """Trains every student of the config in the architecture that was found.
+
+  Args:
+    config: see `settings`.
+    path: the workdir, with a complete search; students are left in
+      `train/<name>/`.
+  """
+  with runs.open_run(config, path) as run:
+    students.train(run)
+
+
+def adversarial(config: Mapping[str, Any], path: str) -> None:
+  """Fine-tunes trained students on attacks, once for each entry of the config.
+
+  Args:
+    config: see `settings`.
+    path: the workdir, in which the students are trained; results are left in
+      `adversarial/<name>/`.
+  """
+  with runs.open_run(config, path) as run:
+    students.fine_tune(run)
+
+
+def evaluate(config: Mapping[str, Any], path: str) -> None:
+  """Attacks all trained models of a workdir.
+
+  Args:
+    config: see `settings`.
+    path: the workdir; results are left in `evaluation/`.
+
+  Raises:
+    Interrupted: after SIGTERM or SIGINT, when everything finished is saved.
+  """
+  with runs.open_run(config, path) as run:
+    evaluations.evaluate(run)
 
 
 def report(path: str) -> str:
@@ -60,17 +116,11 @@ def pipeline(config: Mapping[str, Any], path: str) -> str:
 
   Returns:
     The table, for a terminal.
-
-  Raises:
-    ValueError: if the config is not valid or the workdir is of another one.
-    HeldError: if another run is writing in the workdir.
-    DiskError: if the workdir cannot be written to, or was deleted.
   """
-  # No other run can begin between two stages.
-  with runs.open_run(config, path):
-    teacher(config, path)
-    search(config, path)
-    train(config, path)
-    adversarial(config, path)
-    evaluate(config, path)
+  with runs.open_run(config, path) as run:
+    teachers.train(run)
+    searches.search(run)
+    students.train(run)
+    students.fine_tune(run)
+    evaluations.evaluate(run)
     return report(path)

@@ -17,9 +17,9 @@ from rnascl_jax.config import checks, resolve, settings
 from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Dataset
 from rnascl_jax.distillation import compare
-from rnascl_jax.evaluation import under_attack
+from rnascl_jax.evaluation import classification, under_attack
 from rnascl_jax.runtime import checkpoints, files, parallel, paths, processes
-from rnascl_jax.stages import given, given_architecture, workdir
+from rnascl_jax.stages import pretrained, workdir
 from rnascl_jax.training import loader, loop, train_state
 
 
@@ -61,85 +61,57 @@ def open_run(config: Mapping[str, Any], path: str) -> Iterator[Run]:
     OtherProcessError: if another process cannot open the run.
   """
   folder = paths.local(path, 'workdir')
-  everything = processes.together(settings.parse, config)
-  _check_agreement(everything, path)
-  data, devices = processes.together(_check, everything)
-  todo = processes.from_main(_to_be_taken(everything, folder))
-  processes.together(_check_given, everything, data, todo)
-  with workdir.open_workdir(folder, everything):
-    yield Run(everything, folder, data, devices)
-
-
-def _check_agreement(everything: settings.Settings, path: str) -> None:
-  """Raises if processes were started with different commands."""
-  fields = workdir.flat(dataclasses.asdict(everything))
+  parsed = processes.together(settings.parse, config)
+  fields = workdir.flat(dataclasses.asdict(parsed))
   facts = [f'config.{name}={value!r}' for name, value in fields.items()]
-  facts.append(f'workdir={path!r}')
-  processes.check_agreement('config', '\n'.join(facts))
+  # All processes must have been started with the same command.
+  processes.check_agreement('config', '\n'.join([*facts, f'workdir={path!r}']))
+  data, devices = processes.together(_check, parsed)
+  sources = processes.from_main(_open_sources(parsed, folder))
+  processes.together(_check_sources, parsed, data, sources)
+  with workdir.open_workdir(folder, parsed):
+    yield Run(parsed, folder, data, devices)
 
 
-def _check(
-  everything: settings.Settings,
-) -> tuple[Dataset, list[jax.Device]]:
+def _check(config: settings.Settings) -> tuple[Dataset, list[jax.Device]]:
   """The data and the devices of a run, if they fit together."""
-  devices = parallel.devices(everything.devices)
-  data = resolve.dataset(everything.data)
-  checks.check(everything, data, len(devices))
+  devices = parallel.devices(config.devices)
+  data = resolve.dataset(config.data)
+  checks.check(config, data, len(devices))
   return data, devices
 
 
-def _to_be_taken(
-  everything: settings.Settings, folder: pathlib.Path
-) -> list[str]:
-  """What the run takes from elsewhere, unless it did already."""
-  named = {
-    'teacher': everything.teacher.checkpoint,
-    'vulnerable_teacher': everything.controls
-    and everything.vulnerable_teacher.checkpoint,
-    'search': everything.search.architecture,
+def _open_sources(config: settings.Settings, folder: pathlib.Path) -> list[str]:
+  """Stages whose result the run takes from elsewhere and has not taken yet."""
+  sources = {
+    'teacher': config.teacher.checkpoint,
+    'vulnerable_teacher': config.controls
+    and config.vulnerable_teacher.checkpoint,
+    'search': config.search.architecture,
   }
   return [
     stage
-    for stage, source in named.items()
+    for stage, source in sources.items()
     if source and not (folder / stage / 'stage.json').exists()
   ]
 
 
-def _check_given(
-  everything: settings.Settings, data: Dataset, stages: Sequence[str]
+def _check_sources(
+  config: settings.Settings, data: Dataset, stages: Sequence[str]
 ) -> None:
   """Compares what is from elsewhere with the config."""
-  for name in stages:
-    if name != 'search':
-      given.check(getattr(everything, name), name, data)
-      continue
-    teacher = resolve.teacher_network(data, everything.teacher.network)
-    given_architecture.load(everything, teacher.tap_names)
+  for stage in stages:
+    if stage == 'search':
+      teacher = resolve.teacher_network(data, config.teacher.network)
+      pretrained.load_architecture(config, teacher.tap_names)
+    else:
+      pretrained.check_teacher(getattr(config, stage), stage, data)
 
 
 def stage_seed(seed: int, stage: str) -> int:
   """A seed for each kind of stage, so that they do not share draws."""
   words = [seed, *stage.encode()]
   return int(np.random.SeedSequence(words).generate_state(1)[0])
-
-
-def dispatch_size(run: Run) -> int:
-  """Training steps in one program."""
-  if run.settings.steps_per_dispatch:
-    return run.settings.steps_per_dispatch
-  # Steps on streamed images are long, and a dispatch holds all their images.
-  short = isinstance(run.data.train.images, np.ndarray)
-  return 10 if short and jax.default_backend() != 'cpu' else 1
-
-
-def make_loader(run: Run, seed: int) -> loader.Loader:
-  """How training images come to the devices."""
-  train, spec = run.data.train, run.settings.data
-  if isinstance(train.images, np.ndarray):
-    return loader.Resident(train)
-  return loader.Streamed(
-    train, seed=seed, min_crop=spec.min_crop, workers=spec.workers
-  )
 
 
 def epoch_steps(run: Run, spec: settings.Optimization) -> int:
@@ -170,10 +142,10 @@ def make_validate(
   attack = resolve.validation_attack(method)
 
   def validate(state: train_state.TrainState) -> dict[str, float]:
-    found = under_attack.mean_metrics(
+    metrics = classification.mean_metrics(
       net, state.variables, split, devices, batch_size=size
     )
-    found['selection'] = found['accuracy']
+    metrics['selection'] = metrics['accuracy']
     if attack is not None:
       robust = under_attack.accuracy_under_attack(
         net,
@@ -185,8 +157,8 @@ def make_validate(
         seed=run.settings.seed,
         batch_size=size,
       )
-      found['adversarial_accuracy'] = found['selection'] = robust
-    return found
+      metrics['adversarial_accuracy'] = metrics['selection'] = robust
+    return metrics
 
   return validate
 
@@ -232,13 +204,12 @@ def context(
 
 def fit(
   run: Run,
-  name: str,
-  folder: pathlib.Path,
+  place: str,
   spec: settings.Optimization,
   method: settings.AdversarialTraining,
   step: Callable[..., Any],
   state: PyTree,
-  given: train_state.Context,
+  context: train_state.Context,
   *,
   order_stage: str,
   parts: tuple[int, ...],
@@ -249,13 +220,12 @@ def fit(
 
   Args:
     run: the run.
-    name: of the stage, for people.
-    folder: of the stage.
+    place: folder of the stage in the workdir, such as 'train/ce'.
     spec: how long and how fast.
     method: on which images.
-    step: a step of `steps` or `search_steps`.
-    state: at step 0.
-    given: the step's context.
+    step: a step of `train_step` or `search_step`.
+    state: the state at step 0.
+    context: what the step uses and does not change.
     order_stage: decides the order of the images.
     parts: sizes of the parts of a batch.
     validate: measures a replicated state.
@@ -268,7 +238,16 @@ def fit(
   updates = epoch * resolve.replays(method)
   rate = resolve.schedule(spec, updates)
   seed = stage_seed(run.settings.seed, order_stage)
-  examples = len(run.data.train.labels)
+  train = run.data.train
+  in_memory = isinstance(train.images, np.ndarray)
+  data_loader: loader.Loader = loader.Resident(train)
+  if not in_memory:
+    data = run.settings.data
+    data_loader = loader.Streamed(
+      train, seed=seed, min_crop=data.min_crop, workers=data.workers
+    )
+  # Steps on streamed images are long, and a dispatch holds all their images.
+  at_once = 10 if in_memory and jax.default_backend() != 'cpu' else 1
 
   def describe(state: PyTree, done: int) -> dict[str, float]:
     # The rate of the epoch's last update.
@@ -276,47 +255,48 @@ def fit(
     return values | (annotate(state, done) if annotate else {})
 
   stage = loop.Stage(
-    name=name,
-    directory=folder,
+    name=place,
+    directory=run.folder / place,
     step=step,
     schedule=loader.BatchSchedule(
-      order=lambda done: batches.batch_order(seed, done, examples, sum(parts)),
+      order=lambda done: batches.batch_order(
+        seed, done, len(train.labels), sum(parts)
+      ),
       parts=parts,
       epochs=spec.epochs,
       steps_per_epoch=epoch,
-      steps_per_dispatch=dispatch_size(run),
+      steps_per_dispatch=run.settings.steps_per_dispatch or at_once,
     ),
     checkpoint_every=spec.checkpoint_every,
     validate=validate,
     annotate=describe,
     max_drop=resolve.max_drop(method),
   )
-  data_loader = make_loader(run, seed)
-  logging.info('%s: %d epochs of %d steps', name, spec.epochs, epoch)
-  result = loop.run(stage, state, given, data_loader, run.devices)
+  logging.info('%s: %d epochs of %d steps', place, spec.epochs, epoch)
+  result = loop.run(stage, state, context, data_loader, run.devices)
   select = 'best' if result.collapse else spec.select
-  chosen = loop.restore(folder, result.state, select)
+  selected = loop.restore(stage.directory, result.state, select)
   summary = {
     'seconds': round(result.seconds, 2),
     'epochs': spec.epochs,
-    'selected_step': chosen.step,
+    'selected_step': selected.step,
   }
-  if isinstance(data_loader, loader.Streamed):
+  if not in_memory:
     summary['waited_for_images'] = round(result.waited, 2)
   if result.collapse:
     summary['collapse'] = result.collapse
-  return chosen.state, summary
+  return selected.state, summary
 
 
 def finish(
   run: Run,
-  folder: pathlib.Path,
-  name: str,
+  place: str,
   summary: dict[str, Any],
   variables: Variables,
   metadata: dict[str, Any],
 ) -> None:
   """Exports a trained network and marks its stage as complete."""
+  folder = run.folder / place
   export = {
     'dataset': run.data.name,
     'num_classes': run.data.num_classes,
@@ -328,7 +308,7 @@ def finish(
   }
   checkpoints.save_variables(folder / 'model', variables, export)
   workdir.finish(folder, summary)
-  record(run, name, summary['seconds'])
+  record(run, place, summary['seconds'])
 
 
 def record(run: Run, stage: str, seconds: float) -> None:
@@ -359,13 +339,3 @@ def exported(folder: pathlib.Path) -> pathlib.Path:
 def load_variables(folder: pathlib.Path) -> Variables:
   """The exported variables of a complete stage; raises as `exported` does."""
   return checkpoints.load_variables(exported(folder))[0]
-
-
-def save_arrays(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
-  """Writes an .npz file atomically, on the main process."""
-
-  def write() -> None:
-    with files.replacing(path) as file:
-      np.savez_compressed(file, **arrays)
-
-  processes.on_main(write)

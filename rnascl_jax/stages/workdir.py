@@ -16,7 +16,6 @@ import platform
 import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,8 +26,6 @@ from rnascl_jax.runtime import disk, files, lock, processes
 
 # Fields that do not change what earlier stages computed.
 _FREE = ('evaluation', 'devices', 'data.data_dir', 'data.workers')
-# A network file system may show a new file late to other hosts.
-SECONDS_TO_APPEAR = 90.0
 _PACKAGES = (
   'jax',
   'jaxlib',
@@ -123,26 +120,9 @@ def _check_shared(folder: pathlib.Path) -> None:
   token = folder / f'.seen.{processes.from_main(secrets.token_hex(4))}.tmp'
   processes.on_main(token.touch)
   try:
-    processes.together(wait_for, token)
+    processes.together(processes.wait_for, token)
   finally:
     processes.on_main(token.unlink, missing_ok=True)
-
-
-def wait_for(path: pathlib.Path) -> None:
-  """Waits for a file that another process wrote.
-
-  Raises:
-    ValueError: if it does not appear for `SECONDS_TO_APPEAR`.
-  """
-  ends = time.monotonic() + SECONDS_TO_APPEAR
-  while not path.exists():
-    if time.monotonic() > ends:
-      raise ValueError(
-        f'process {jax.process_index()} of {processes.count()} does not see '
-        f'what process 0 writes to {path.parent}: name a --workdir in a file '
-        'system that all hosts share.'
-      )
-    time.sleep(0.1)
 
 
 def _may_change(folder: pathlib.Path, name: str) -> bool:

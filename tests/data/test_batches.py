@@ -82,20 +82,6 @@ def test_batch_size_out_of_range_is_refused(batch_size):
     batches.batch_order(0, 0, 23, batch_size)
 
 
-@pytest.mark.parametrize('num_examples', [0, 1, 4, 5, 6, 23])
-def test_evaluation_sees_every_example_exactly_once(num_examples):
-  indices, mask = batches.evaluation_batches(num_examples, 5)
-  assert indices.shape == mask.shape == (-(-num_examples // 5), 5)
-  assert (indices.dtype, mask.dtype) == (np.int32, np.bool_)
-  np.testing.assert_array_equal(indices[mask], np.arange(num_examples))
-  assert not indices[~mask].any()
-
-
-def test_evaluation_refuses_empty_batches():
-  with pytest.raises(ValueError, match='batch_size=0'):
-    batches.evaluation_batches(10, 0)
-
-
 def test_holdout_gives_every_class_its_share():
   labels = np.repeat([0, 1, 3], [60, 30, 11])
   chosen = batches.stratified_holdout(labels, 20)

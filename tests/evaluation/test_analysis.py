@@ -20,11 +20,6 @@ def _net():
   return net, net.init(jax.random.key(0), images, train=False), images
 
 
-def test_histogram_counts_students_of_every_teacher_layer():
-  counts = analysis.tutor_histogram((1, 3, 1, 0), 5)
-  np.testing.assert_array_equal(counts, [1, 2, 0, 1, 0])
-
-
 class Affine(nn.Module):
   """Its layers are the image, five times the image, and a constant."""
 

@@ -8,9 +8,9 @@ import pytest
 from rnascl_jax import attacks
 from rnascl_jax.attacks import ensembles
 from rnascl_jax.attacks.batch_slots import Finished
-from rnascl_jax.evaluation.journal import Journal
+from rnascl_jax.evaluation import attack_journal
+from rnascl_jax.evaluation.attack_journal import AttackJournal
 from rnascl_jax.runtime import files, fingerprints, signals
-from rnascl_jax.stages import subjects
 
 _LOGITS = np.array([[1.0, -2.0], [0.5, 3.0]])
 _ABOUT = {'epsilon': 0.1, 'members': {'square': {'num_steps': 5}}}
@@ -35,7 +35,7 @@ def _finished(row: int, fooled: bool = True) -> Finished:
 
 
 def _entries(folder) -> list:
-  return Journal(folder).start(_ABOUT, _LOGITS)
+  return AttackJournal(folder).start(_ABOUT, _LOGITS)
 
 
 def _rows(folder) -> list[int]:
@@ -45,7 +45,7 @@ def _rows(folder) -> list[int]:
 def test_what_was_appended_comes_back_in_order_and_bit_for_bit(tmp_path):
   given = [('a', _finished(0), 1.5), ('b', _finished(2, False), 0.25)]
   for entry in given:  # Each in a run of its own.
-    with Journal(tmp_path) as journal:
+    with AttackJournal(tmp_path) as journal:
       journal.start(_ABOUT, _LOGITS)
       journal.append(*entry)
   found = _entries(tmp_path)
@@ -57,7 +57,7 @@ def test_what_was_appended_comes_back_in_order_and_bit_for_bit(tmp_path):
 
 def test_a_kill_costs_what_was_finished_in_the_last_five_seconds(tmp_path):
   clock = _Clock()
-  with Journal(tmp_path, clock=clock) as journal:
+  with AttackJournal(tmp_path, clock=clock) as journal:
     journal.start(_ABOUT, _LOGITS)
     journal.append('a', _finished(0), 0.0)
     assert _rows(tmp_path) == [0]
@@ -70,7 +70,7 @@ def test_a_kill_costs_what_was_finished_in_the_last_five_seconds(tmp_path):
 
 
 def test_an_exception_costs_nothing(tmp_path):
-  with pytest.raises(KeyboardInterrupt), Journal(tmp_path) as journal:
+  with pytest.raises(KeyboardInterrupt), AttackJournal(tmp_path) as journal:
     journal.start(_ABOUT, _LOGITS)
     for row in range(3):
       journal.append('a', _finished(row), 0.0)
@@ -81,7 +81,7 @@ def test_an_exception_costs_nothing(tmp_path):
 def test_a_part_interrupted_between_file_and_memory_is_there_once(
   tmp_path, monkeypatch
 ):
-  with pytest.raises(KeyboardInterrupt), Journal(tmp_path) as journal:
+  with pytest.raises(KeyboardInterrupt), AttackJournal(tmp_path) as journal:
     journal.start(_ABOUT, _LOGITS)
 
     def interrupted():
@@ -94,7 +94,7 @@ def test_a_part_interrupted_between_file_and_memory_is_there_once(
 
 
 def test_without_a_with_statement_everything_is_written_at_once(tmp_path):
-  journal = Journal(tmp_path, clock=_Clock())
+  journal = AttackJournal(tmp_path, clock=_Clock())
   journal.start(_ABOUT, _LOGITS)
   for row in range(3):
     journal.append('a', _finished(row), 0.0)
@@ -103,7 +103,7 @@ def test_without_a_with_statement_everything_is_written_at_once(tmp_path):
 
 @pytest.mark.parametrize('kept', [0, 100, 0.5, 0.99])
 def test_a_part_that_is_cut_off_is_not_there_and_harms_no_other(tmp_path, kept):
-  journal = Journal(tmp_path)
+  journal = AttackJournal(tmp_path)
   journal.start(_ABOUT, _LOGITS)
   for row in range(3):
     journal.append('a', _finished(row), 0.0)
@@ -112,7 +112,7 @@ def test_a_part_that_is_cut_off_is_not_there_and_harms_no_other(tmp_path, kept):
   part.write_bytes(content[: kept if kept >= 1 else int(kept * len(content))])
   (tmp_path / '.part-000003.npz.0f0f.tmp').write_bytes(b'half')
   assert _rows(tmp_path) == [0, 2]
-  journal = Journal(tmp_path)
+  journal = AttackJournal(tmp_path)
   journal.start(_ABOUT, _LOGITS)
   journal.append('a', _finished(4), 0.0)
   part.unlink()
@@ -131,23 +131,23 @@ def test_a_part_that_is_cut_off_is_not_there_and_harms_no_other(tmp_path, kept):
 def test_the_journal_of_another_evaluation_is_refused(
   tmp_path, change, message
 ):
-  Journal(tmp_path).start(_ABOUT, _LOGITS)
+  AttackJournal(tmp_path).start(_ABOUT, _LOGITS)
   with pytest.raises(ValueError, match=f'{message}.*Delete the folder'):
-    Journal(tmp_path).start(_ABOUT | change, _LOGITS)
+    AttackJournal(tmp_path).start(_ABOUT | change, _LOGITS)
 
 
 def test_the_journal_of_another_network_is_refused(tmp_path):
-  Journal(tmp_path, {'weights': 'a'}).start(_ABOUT, _LOGITS)
-  Journal(tmp_path, {'weights': 'a'}).start(_ABOUT, _LOGITS)
+  AttackJournal(tmp_path, {'weights': 'a'}).start(_ABOUT, _LOGITS)
+  AttackJournal(tmp_path, {'weights': 'a'}).start(_ABOUT, _LOGITS)
   with pytest.raises(ValueError, match="weights: 'a' there, 'b' here"):
-    Journal(tmp_path, {'weights': 'b'}).start(_ABOUT, _LOGITS)
+    AttackJournal(tmp_path, {'weights': 'b'}).start(_ABOUT, _LOGITS)
 
 
 def test_the_journal_of_an_older_format_is_refused(tmp_path):
-  Journal(tmp_path).start(_ABOUT, _LOGITS)
+  AttackJournal(tmp_path).start(_ABOUT, _LOGITS)
   files.write_json(tmp_path / 'identity.json', _ABOUT)
   with pytest.raises(ValueError, match=r'\(format: None there, 2 here\)'):
-    Journal(tmp_path).start(_ABOUT, _LOGITS)
+    AttackJournal(tmp_path).start(_ABOUT, _LOGITS)
 
 
 def test_the_journal_of_a_classifier_with_another_gradient_is_refused(tmp_path):
@@ -162,26 +162,26 @@ def test_the_journal_of_a_classifier_with_another_gradient_is_refused(tmp_path):
     identity_of,
     (jnp.tanh, lambda x: jax.lax.stop_gradient(jnp.tanh(x)), jnp.tanh),
   )
-  Journal(tmp_path).start(_ABOUT | {'classifier': plain}, _LOGITS)
-  Journal(tmp_path).start(_ABOUT | {'classifier': again}, _LOGITS)
+  AttackJournal(tmp_path).start(_ABOUT | {'classifier': plain}, _LOGITS)
+  AttackJournal(tmp_path).start(_ABOUT | {'classifier': again}, _LOGITS)
   with pytest.raises(ValueError, match=r'evaluation \(classifier\.program: '):
-    Journal(tmp_path).start(_ABOUT | {'classifier': masked}, _LOGITS)
+    AttackJournal(tmp_path).start(_ABOUT | {'classifier': masked}, _LOGITS)
 
 
 def test_logits_may_differ_by_rounding_and_no_more(tmp_path):
   logits = np.array([[1.0, -200.0], [np.nan, np.inf]])
-  Journal(tmp_path).start(_ABOUT, logits)
-  Journal(tmp_path).start(_ABOUT, logits + 0.19)
+  AttackJournal(tmp_path).start(_ABOUT, logits)
+  AttackJournal(tmp_path).start(_ABOUT, logits + 0.19)
   for other in (logits + 0.21, np.nan_to_num(logits)):
     with pytest.raises(ValueError, match='logits of [12] of 2 images'):
-      Journal(tmp_path).start(_ABOUT, other)
+      AttackJournal(tmp_path).start(_ABOUT, other)
   with pytest.raises(ValueError, match=r'\(2, 2\) there, \(1, 2\) here'):
-    Journal(tmp_path).start(_ABOUT, logits[:1])
+    AttackJournal(tmp_path).start(_ABOUT, logits[:1])
 
 
 @pytest.mark.parametrize('name', ['identity.json', 'logits.npz'])
 def test_a_journal_that_does_not_say_of_what_it_is_is_refused(tmp_path, name):
-  journal = Journal(tmp_path)
+  journal = AttackJournal(tmp_path)
   journal.start(_ABOUT, _LOGITS)
   journal.append('a', _finished(0), 0.0)
   path = tmp_path / name
@@ -195,11 +195,11 @@ def test_a_journal_that_does_not_say_of_what_it_is_is_refused(tmp_path, name):
   'name', ['identity.json', 'logits.npz', 'part-000000.npz']
 )
 def test_a_flipped_bit_in_a_journal_becomes_no_result(tmp_path, name, at):
-  journal = Journal(tmp_path)
+  journal = AttackJournal(tmp_path)
   journal.start(_ABOUT, _LOGITS)
   for row in (0, 2):
     journal.append('a', _finished(row), 0.0)
-  expected = Journal(tmp_path).start(_ABOUT, _LOGITS)
+  expected = AttackJournal(tmp_path).start(_ABOUT, _LOGITS)
   path = tmp_path / name
   content = bytearray(path.read_bytes())
   content[int(at * len(content))] ^= 8
@@ -215,19 +215,19 @@ def test_a_flipped_bit_in_a_journal_becomes_no_result(tmp_path, name, at):
 
 def test_nothing_is_appended_to_a_journal_that_was_not_started(tmp_path):
   with pytest.raises(ValueError, match='start'):
-    Journal(tmp_path).append('a', _finished(0), 0.0)
+    AttackJournal(tmp_path).append('a', _finished(0), 0.0)
   assert not list(tmp_path.iterdir())
 
 
 def test_the_identity_is_json_for_people(tmp_path):
-  Journal(tmp_path, {'model': 'ce'}).start(
+  AttackJournal(tmp_path, {'model': 'ce'}).start(
     {'epsilon': np.float32(0.5)}, _LOGITS
   )
   saved = files.read_json(tmp_path / 'identity.json')
   assert saved == {'format': 2, 'epsilon': 0.5, 'model': 'ce'}
 
 
-class _Dying(Journal):
+class _Dying(AttackJournal):
   """Dies after some entries."""
 
   def __init__(self, folder, entries: int):
@@ -274,7 +274,7 @@ def test_auto_attack_goes_on_from_its_journal_to_the_same_images(tmp_path):
   for entries in (1, 1, 2):
     with pytest.raises(KeyboardInterrupt), _Dying(tmp_path, entries) as journal:
       run(journal)
-  with Journal(tmp_path) as journal:
+  with AttackJournal(tmp_path) as journal:
     resumed = run(journal)
   np.testing.assert_array_equal(resumed.images, straight.images)
   np.testing.assert_array_equal(resumed.broken_by, straight.broken_by)
@@ -282,7 +282,7 @@ def test_auto_attack_goes_on_from_its_journal_to_the_same_images(tmp_path):
   assert passes[0] == passes[1]
   with pytest.raises(ValueError, match=r'epsilon: 0\.05 there, 0\.06 here'):
     options['epsilon'] = 0.06
-    run(Journal(tmp_path))
+    run(AttackJournal(tmp_path))
 
 
 class _OtherProcess:
@@ -306,6 +306,9 @@ class _OtherProcess:
   def check_agreement(self, what, text):
     assert what == 'journal' and text.startswith('entries=')
 
+  def wait_for(self, path):
+    assert path.exists()
+
   def any_true(self, flag):
     return flag or self._asked
 
@@ -316,13 +319,13 @@ def test_another_process_reads_the_journal_writes_none_and_stops_with_all(
 ):
   def make():
     stop = signals.Stop()
-    return subjects._StoppableJournal(tmp_path, {'weights': 'w'}, stop)
+    return attack_journal.SharedAttackJournal(tmp_path, {'weights': 'w'}, stop)
 
   with make() as journal:
     journal.start(_ABOUT, _LOGITS)
     journal.append('a', _finished(0), 1.0)
   before = {p: p.read_bytes() for p in tmp_path.iterdir()}
-  monkeypatch.setattr(subjects, 'processes', _OtherProcess(asked))
+  monkeypatch.setattr(attack_journal, 'processes', _OtherProcess(asked))
   with make() as journal:
     (entry,) = journal.start(_ABOUT, _LOGITS)
     assert entry[0] == 'a' and entry[1].rows.tolist() == [0, 1]

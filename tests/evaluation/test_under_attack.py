@@ -22,13 +22,13 @@ from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Split
 from rnascl_jax.evaluation import (
   adversarial_images,
-  attempt,
+  attack_journal,
   classification,
+  model_evaluation,
   under_attack,
 )
-from rnascl_jax.evaluation.journal import Journal
+from rnascl_jax.evaluation.attack_journal import AttackJournal
 from rnascl_jax.runtime import files, fingerprints, parallel, signals
-from rnascl_jax.stages import evaluate_stage, subjects
 from tests import tiny
 
 _PGD = attacks.PRESETS['pgd20_rnascl']
@@ -114,6 +114,16 @@ def calls(monkeypatch):
   return found
 
 
+@pytest.mark.parametrize('num_examples', [0, 1, 4, 5, 6, 23])
+def test_evaluation_sees_every_example_exactly_once(num_examples):
+  padded = [*classification.padded_batches(num_examples, 4, range(5))]
+  assert len(padded) == -(-num_examples // 5)
+  for rows, mask in padded:
+    assert rows.shape == mask.shape == (5,) and not rows[~mask].any()
+  seen = [row for rows, mask in padded for row in rows[mask]]
+  assert seen == list(range(num_examples))
+
+
 def test_a_killed_attack_repeats_no_finished_batch(nearest, calls, tmp_path):
   straight = _attacked(nearest)
   assert 0 < straight.correct.sum() < 50
@@ -127,17 +137,17 @@ def test_a_killed_attack_repeats_no_finished_batch(nearest, calls, tmp_path):
         raise KeyboardInterrupt
 
     calls.after = die
-    with pytest.raises(KeyboardInterrupt), Journal(tmp_path) as journal:
+    with pytest.raises(KeyboardInterrupt), AttackJournal(tmp_path) as journal:
       _attacked(nearest, journal=journal)
     assert calls == expected[:killed_in]
     del expected[: killed_in - 1]  # The batch it died in is not finished.
   calls.clear()
   calls.after = lambda count: None
-  with Journal(tmp_path) as journal:
+  with AttackJournal(tmp_path) as journal:
     resumed = _attacked(nearest, journal=journal)
   assert calls == expected
   _assert_same(resumed, straight)
-  with Journal(tmp_path) as journal:
+  with AttackJournal(tmp_path) as journal:
     _assert_same(_attacked(nearest, journal=journal), straight)
   assert calls == expected
 
@@ -153,12 +163,12 @@ def test_a_journal_goes_on_with_other_batches_and_devices(
 
   calls.clear()
   calls.after = die
-  with pytest.raises(KeyboardInterrupt), Journal(tmp_path) as journal:
+  with pytest.raises(KeyboardInterrupt), AttackJournal(tmp_path) as journal:
     _attacked(nearest, journal=journal)
   done = {row for *_, rows in calls[:3] for row in rows}
   calls.clear()
   calls.after = lambda count: None
-  with Journal(tmp_path) as journal:
+  with AttackJournal(tmp_path) as journal:
     resumed = _attacked(nearest, journal=journal, devices=2, batch_size=13)
   assert not done & {row for *_, rows in calls for row in rows}
   assert (resumed.correct == straight.correct).mean() >= 0.99
@@ -169,20 +179,20 @@ def test_a_journal_goes_on_with_other_batches_and_devices(
   [{'seed': 1}, {'epsilon': 0.2}, {'attack': attacks.PRESETS['fgsm']}],
 )
 def test_the_journal_of_another_attack_is_refused(nearest, tmp_path, change):
-  _attacked(nearest, journal=Journal(tmp_path))
+  _attacked(nearest, journal=AttackJournal(tmp_path))
   with pytest.raises(ValueError, match='Delete the folder to start afresh'):
-    _attacked(nearest, journal=Journal(tmp_path), **change)
+    _attacked(nearest, journal=AttackJournal(tmp_path), **change)
 
 
 def test_the_journal_of_other_weights_is_refused(nearest, tmp_path):
-  _attacked(nearest, journal=Journal(tmp_path))
+  _attacked(nearest, journal=AttackJournal(tmp_path))
   net, variables, split = nearest
   other = jax.tree.map(lambda x: 1.01 * x, variables)
   with pytest.raises(ValueError, match='logits of 60 of 60 images'):
-    _attacked((net, other, split), journal=Journal(tmp_path))
+    _attacked((net, other, split), journal=AttackJournal(tmp_path))
   other = jax.tree.map(lambda x: np.float32(1 + 2e-7) * x, variables)
   with pytest.raises(ValueError, match=r"evaluation \(weights: '[^;]*$"):
-    _attacked((net, other, split), journal=Journal(tmp_path))
+    _attacked((net, other, split), journal=AttackJournal(tmp_path))
 
 
 def test_images_that_are_wrong_anyhow_are_not_attacked(nearest, calls):
@@ -331,19 +341,38 @@ def test_only_what_is_in_the_file_counts(tmp_path):
   adversarial_images.save(path, found)
   sure = adversarial_images.confirmed(
     adversarial_images.load(path),
-    originals,
-    labels,
+    originals[:5],
+    labels[:5],
     lambda x: x.reshape(-1, 2),
     norms.LINF,
   )
   assert sure.tolist() == [True, False, False, False, False]
 
 
-def test_only_broken_images_are_converted_and_kept(nearest, monkeypatch):
-  _, _, split = nearest
+def test_only_broken_images_are_kept():
   clean = classification.Clean(np.zeros((60, 10)), np.arange(60) != 4, 0.0)
-  found = attempt.Attempt(clean, split, 0.1)
-  made = np.asarray(batches.to_float(split.images[[41, 7]])) * 0.95
+  progress = under_attack.AttackProgress(clean, (8, 8, 1))
+  images = np.random.default_rng(0).random((2, 8, 8, 1)).astype(np.float32)
+  for rows, fooled, image in (
+    ([2, 41], [False, True], images[:1]),
+    ([7, 9], [True, False], images[1:]),
+  ):
+    zeros = np.zeros(2, int)
+    finished = Finished(np.array(rows), zeros, zeros, np.array(fooled), image)
+    progress.add(('attack', finished, 0.5))
+  assert progress.accuracy == 0.5 * 59 / 60 and progress.seconds == 1
+  assert np.flatnonzero(progress.done).tolist() == [2, 4, 7, 9, 41]
+  rows, claimed = progress.claimed()
+  assert rows.tolist() == [7, 41]
+  np.testing.assert_array_equal(claimed, images[::-1])
+  rows, claimed = under_attack.AttackProgress(clean, (8, 8, 1)).claimed()
+  assert claimed.shape == (0, 8, 8, 1) and not len(rows)
+
+
+def test_only_broken_images_are_converted(nearest, monkeypatch):
+  _, _, split = nearest
+  rows = np.array([7, 41])
+  images = np.asarray(batches.to_float(split.images[rows])) * 0.95
   converted = []
   to_float = batches.to_float
 
@@ -351,24 +380,12 @@ def test_only_broken_images_are_converted_and_kept(nearest, monkeypatch):
     converted.append(len(images))
     return to_float(images)
 
+  def wrong(images):
+    return np.eye(10)[(split.labels[rows] + 1) % 10]
+
   monkeypatch.setattr(batches, 'to_float', counting)
-  for rows, fooled, images in (
-    ([2, 41], [False, True], made[:1]),
-    ([7, 9], [True, False], made[1:]),
-  ):
-    nothing = np.zeros(2, int)
-    finished = Finished(
-      np.array(rows), nothing, nothing, np.array(fooled), images
-    )
-    found.add(('attack', finished, 0.5))
-  outcome = found.outcome()
-  assert converted == [1, 1] and found.accuracy == 0.5 * 59 / 60
-  assert outcome.rows.tolist() == [7, 41] and outcome.seconds == 1
-  np.testing.assert_array_equal(outcome.images, made[::-1])
-  assert np.flatnonzero(~outcome.correct).tolist() == [4, 7, 41]
-  nobody = attempt.Attempt(clean, split, 0.1).outcome()
-  assert nobody.images.shape == (0, *split.images.shape[1:])
-  assert nobody.correct.sum() == 59
+  kept = adversarial_images.confirm(rows, images, split, wrong, epsilon=0.1)
+  assert converted == [2] and kept.rows.tolist() == [7, 41]
 
 
 def test_a_folder_of_images_takes_the_place_of_another(tmp_path):
@@ -437,7 +454,7 @@ def test_an_evaluation_killed_by_sigterm_goes_on_to_the_same_results(
   folder = tmp_path / 'copy'
   shutil.copytree(tiny_run, folder)
   shutil.rmtree(folder / 'evaluation')
-  append = subjects._StoppableJournal.append
+  append = attack_journal.SharedAttackJournal.append
 
   def append_and_stop(self, member, finished, seconds):
     if killed_in in (len(calls), member):
@@ -445,7 +462,7 @@ def test_an_evaluation_killed_by_sigterm_goes_on_to_the_same_results(
     append(self, member, finished, seconds)
 
   with monkeypatch.context() as patch:
-    patch.setattr(subjects._StoppableJournal, 'append', append_and_stop)
+    patch.setattr(attack_journal.SharedAttackJournal, 'append', append_and_stop)
     with pytest.raises(signals.Interrupted) as stopped:
       stages.evaluate(tiny.config(), str(folder))
   assert stopped.value.code == 128 + signal.SIGTERM
@@ -471,7 +488,7 @@ def test_a_killed_evaluation_leaves_the_one_before_with_all_its_files(
     raise KeyboardInterrupt
 
   with monkeypatch.context() as patch:
-    patch.setattr(evaluate_stage, '_curves', die)
+    patch.setattr(model_evaluation, '_curves', die)
     with pytest.raises(KeyboardInterrupt):
       stages.evaluate(config, str(folder))
   unfinished = folder / 'evaluation' / 'journal' / 'teacher' / 'adversarial'

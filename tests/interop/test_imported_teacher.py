@@ -16,7 +16,7 @@ from rnascl_jax.interop.normalization import Normalization
 from rnascl_jax.losses import attention
 from rnascl_jax.models import networks
 from rnascl_jax.models.teachers import build, class_subset, published
-from rnascl_jax.stages import teacher_stage
+from rnascl_jax.stages import teachers
 from tests import tiny
 
 SPEC = {
@@ -99,7 +99,7 @@ def test_a_run_uses_the_checkpoints_normalisation_and_classes(
   np.testing.assert_array_equal(here.logits_fn(images), wanted)
   # As a guide of students, too, with the taps of the network.
   run = tiny.opened(_config(twelve, CLASSES), str(tmp_path / 'run'))
-  guide = teacher_stage.network(run, 'teacher', guides=True)
+  guide = teachers.network(run, 'teacher', guides=True)
   logits, taps = networks.apply(guide, here.variables, images)
   np.testing.assert_array_equal(logits, wanted)
   assert len(taps) == len(guide.tap_names) == len(there.net.tap_names)
@@ -130,7 +130,7 @@ def test_a_subset_of_a_data_set_has_its_logits_of_a_teacher_of_all(
   # Others, where the config names them.
   other = _config(every, CLASSES[::-1])
   run = tiny.opened(other, str(tmp_path / 'other'))
-  assert teacher_stage.network(run, 'teacher').classes == CLASSES[::-1]
+  assert teachers.network(run, 'teacher').classes == CLASSES[::-1]
 
 
 def test_a_finished_run_needs_its_checkpoint_no_more(twelve, tmp_path):
@@ -139,7 +139,7 @@ def test_a_finished_run_needs_its_checkpoint_no_more(twelve, tmp_path):
   stages.teacher(config, str(tmp_path / 'run'))
   (tmp_path / 'copy').rename(tmp_path / 'moved')
   run = tiny.opened(config, str(tmp_path / 'run'))
-  assert teacher_stage.network(run, 'teacher').net.mean == OTHER.mean
+  assert teachers.network(run, 'teacher').net.mean == OTHER.mean
 
 
 def test_a_student_learns_from_the_logits_of_its_classes(twelve, digits):

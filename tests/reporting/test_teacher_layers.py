@@ -11,13 +11,14 @@ from scipy import stats
 
 from rnascl_jax import attacks, stages
 from rnascl_jax.data import batches
-from rnascl_jax.evaluation import classification
+from rnascl_jax.evaluation import analysis, classification
+from rnascl_jax.evaluation.target import EvaluationTarget
 from rnascl_jax.models import networks
 from rnascl_jax.reporting import results, statistics
 from rnascl_jax.reporting.figures import architecture
 from rnascl_jax.reporting.report import teacher_layers
-from rnascl_jax.runtime import files
-from rnascl_jax.stages import inspection, models
+from rnascl_jax.runtime import files, signals
+from rnascl_jax.stages import models
 from tests import saved_run, tiny
 
 # As in the paper's Fig. 7: a teacher of 31 layers, of which few teach.
@@ -249,8 +250,16 @@ def test_every_teacher_is_scored_under_an_attack_on_itself(tiny_run, tmp_path):
     name='vulnerable_teacher',
     variables=jax.tree.map(lambda x: 1.5 * x, teacher.variables),
   )
-  assert inspection.inspect(run, [teacher, other], tmp_path)
-  measured = results.read_layer_scores(tmp_path / 'robustness.json')
+  targets = [
+    EvaluationTarget(
+      model, run.settings, run.data, run.devices, tmp_path, signals.Stop()
+    )
+    for model in (teacher, other)
+  ]
+  assert analysis.analyze(targets)
+  measured = results.read_layer_scores(
+    tmp_path / 'evaluation' / 'robustness.json'
+  )
   assert measured[1:] == ('PGD-20', 16 / 255, 40)
   for scored, model in zip(measured.teachers, (teacher, other), strict=True):
     assert scored.model == model.name
@@ -258,7 +267,7 @@ def test_every_teacher_is_scored_under_an_attack_on_itself(tiny_run, tmp_path):
     scores, errors = _expected(model, run.data.test)
     np.testing.assert_allclose(scored.scores, scores, rtol=1e-3)
     np.testing.assert_allclose(scored.errors, errors, rtol=1e-3)
-  assert not inspection.inspect(run, [teacher, other], tmp_path)
+  assert not analysis.analyze(targets)
 
 
 def test_a_teacher_alone_is_scored_and_drawn(tiny_run, tmp_path):

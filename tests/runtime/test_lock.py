@@ -15,7 +15,7 @@ import pytest
 
 from rnascl_jax import stages
 from rnascl_jax.evaluation import adversarial_images
-from rnascl_jax.evaluation.journal import Journal
+from rnascl_jax.evaluation.attack_journal import AttackJournal
 from rnascl_jax.runtime import checkpoints, files, lock, metrics
 from rnascl_jax.stages import run as runs
 from tests import tiny
@@ -172,7 +172,7 @@ def test_checkpoints_that_another_process_saves_are_only_read(tmp_path):
 
 def test_a_journal_has_one_writer(tmp_path):
   with _another_process(tmp_path):
-    with pytest.raises(lock.HeldError, match=_WHO), Journal(tmp_path):
+    with pytest.raises(lock.HeldError, match=_WHO), AttackJournal(tmp_path):
       pass
 
 

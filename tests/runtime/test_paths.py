@@ -8,12 +8,12 @@ import pytest
 import rnascl_jax
 from rnascl_jax import stages
 from rnascl_jax.data import classes, datasets
-from rnascl_jax.evaluation import adversarial_images, journal
+from rnascl_jax.evaluation import adversarial_images, attack_journal
 from rnascl_jax.interop import export, torch_import
 from rnascl_jax.interop import files as torch_files
 from rnascl_jax.reporting import figures, paper, report
 from rnascl_jax.runtime import checkpoints, files, paths
-from rnascl_jax.stages import given, given_architecture
+from rnascl_jax.stages import pretrained
 from rnascl_jax.stages import run as runs
 from tests import tiny
 
@@ -88,7 +88,7 @@ _ENTRIES = {
   'seeds': lambda path: report.seeds_table([path, path]),
   'figures': figures.draw,
   'paper': paper.write,
-  'journal': journal.Journal,
+  'journal': attack_journal.AttackJournal,
   'checkpoints': checkpoints.Checkpoints,
   'adversarial images': adversarial_images.load,
   'export': lambda path: export.write(None, f'{path}.safetensors'),
@@ -123,11 +123,12 @@ def test_home_is_found_wherever_a_path_enters(home):
   with pytest.raises(FileNotFoundError, match=f'{home}/none has no trained'):
     rnascl_jax.load('~/none')
   (home / 'teacher' / 'model').mkdir(parents=True)
-  chosen = runs.settings.Teacher(checkpoint='~/teacher')
-  assert given.folder(chosen, 'teacher') == home / 'teacher' / 'model'
-  about = given_architecture.about('~/one/a.json')
+  teacher = runs.settings.Teacher(checkpoint='~/teacher')
+  model = home / 'teacher' / 'model'
+  assert pretrained.teacher_folder(teacher, 'teacher') == model
+  about = pretrained.about_architecture('~/one/a.json')
   assert about['source']['file'] == f'{home}/one/a.json'
-  with journal.Journal('~/two') as found:
+  with attack_journal.AttackJournal('~/two') as found:
     assert found._folder == home / 'two'
   assert not os.listdir()
 

@@ -12,7 +12,7 @@ from jax import test_util
 from rnascl_jax.config import resolve, settings
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import arch_params, gumbel, spaces
-from rnascl_jax.stages import search_stage
+from rnascl_jax.stages import searches
 from rnascl_jax.training import search_step
 
 LOGITS = (1.0, 0.0, -1.0, 0.5)
@@ -218,7 +218,7 @@ def test_the_logged_temperature_is_that_of_the_draws(searched, tmp_path):
   state = types.SimpleNamespace(
     arch=parallel.replicate(_arch(), parallel.devices(1))
   )
-  with search_stage._History(tmp_path / 'arch.jsonl', searched, 2) as history:
+  with searches._History(tmp_path / 'arch.jsonl', searched, 2) as history:
     for done in (1, 2, 3):
       logged = history.annotate(state, done)['temperature']
       for step in ((done - 1) * STEPS, done * STEPS - 1):

@@ -38,9 +38,9 @@ def fits(monkeypatch):
   """The arguments of every training, none of which is carried out."""
   found = {}
 
-  def fit(run, name, folder, spec, method, step, state, given, **options):
-    del run, name
-    found[folder.name] = (step, state, given, options)
+  def fit(run, place, spec, method, step, state, context, **options):
+    del run
+    found[place.split('/')[-1]] = (step, state, context, options)
     return state, {'seconds': 0.0, 'epochs': spec.epochs, 'selected_step': 0}
 
   monkeypatch.setattr(runs, 'fit', fit)
@@ -86,23 +86,25 @@ def test_a_student_goes_on_with_its_teacher_tutors_and_weights(trained, fits):
   config.students.rnas_cl.kl_weight = 3.0
   config.students.rnas_cl.gamma = 5.0
   stages.adversarial(config, str(trained))
-  _, state, given, options = fits['mine']
+  _, state, context, options = fits['mine']
   base = checkpoints.load_variables(trained / 'train/rnas_cl/model')[0]
   _assert_equal(state.variables, base)
   assert not any(np.any(x) for x in jax.tree.leaves(state.opt_state))
   teacher = checkpoints.load_variables(trained / 'teacher/model')[0]
-  _assert_equal(given.teacher, teacher)
+  _assert_equal(context.teacher, teacher)
   found = architecture.from_dict(files.read_json(trained / 'architecture.json'))
-  np.testing.assert_array_equal(given.tutors, architecture.tutor_weights(found))
-  assert (float(given.kl_weight), float(given.gamma)) == (3.0, 5.0)
-  assert int(given.seed) == runs.stage_seed(0, 'adversarial')
+  np.testing.assert_array_equal(
+    context.tutors, architecture.tutor_weights(found)
+  )
+  assert (float(context.kl_weight), float(context.gamma)) == (3.0, 5.0)
+  assert int(context.seed) == runs.stage_seed(0, 'adversarial')
   assert options['order_stage'] == 'adversarial'
-  _, state, given, _ = fits['alone']
+  _, state, context, _ = fits['alone']
   _assert_equal(
     state.variables, checkpoints.load_variables(trained / 'train/ce/model')[0]
   )
-  assert given.teacher == given.tutors == ()
-  assert (float(given.kl_weight), float(given.gamma)) == (0.0, 0.0)
+  assert context.teacher == context.tutors == ()
+  assert (float(context.kl_weight), float(context.gamma)) == (0.0, 0.0)
 
 
 def test_equal_regimes_and_kinds_of_teacher_share_the_step(trained, fits):

@@ -15,7 +15,11 @@ import rnascl_jax
 from rnascl_jax import attacks, stages
 from rnascl_jax.config import settings
 from rnascl_jax.data import batches, datasets
-from rnascl_jax.evaluation import classification, under_attack
+from rnascl_jax.evaluation import (
+  classification,
+  model_evaluation,
+  under_attack,
+)
 from rnascl_jax.models import networks
 from rnascl_jax.models.teachers import resnet
 from rnascl_jax.reporting import report
@@ -277,7 +281,8 @@ def test_models_are_evaluated_again_for_what_changes_their_results(
   found = set()
   for model in models.trained_models(run):
     saved = files.read_json(tiny_run / 'evaluation' / f'{model.name}.json')
-    if saved['key'] != models.key(run, model):
+    wanted = model_evaluation.key(run.settings.evaluation, model)
+    if saved['key'] != wanted:
       found.add(model.name)
   assert found == expected
 
@@ -288,7 +293,10 @@ def test_every_field_of_an_evaluation_is_in_the_key_or_known_not_to_matter(
   run = tiny.opened(tiny.config(), str(tiny_run))
   (model,) = (m for m in models.trained_models(run) if m.name == 'ce')
   fields = {f.name for f in dataclasses.fields(settings.Evaluation)}
-  left_out = fields - models.key(run, model)['evaluation'].keys()
+  left_out = (
+    fields
+    - model_evaluation.key(run.settings.evaluation, model)['evaluation'].keys()
+  )
   assert left_out == {
     'batch_size',
     'map_images',

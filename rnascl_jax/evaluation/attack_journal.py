@@ -23,17 +23,17 @@ Example:
   >>> import tempfile
   >>> import numpy as np
   >>> from rnascl_jax.attacks.batch_slots import Finished
-  >>> from rnascl_jax.evaluation.journal import Journal
+  >>> from rnascl_jax.evaluation.attack_journal import AttackJournal
   >>> folder, logits = tempfile.mkdtemp(), np.eye(3)
   >>> finished = Finished(
   ...   rows=np.array([2]), trials=np.array([0]), steps=np.array([7]),
   ...   fooled=np.array([False]), images=np.zeros((0, 8, 8, 1)))
-  >>> with Journal(folder) as journal:
+  >>> with AttackJournal(folder) as journal:
   ...   journal.start({'epsilon': .1}, logits)
   ...   journal.append('square', finished, 1.5)
   []
-  >>> for member, finished, seconds in Journal(folder).start(
-  ...     {'epsilon': .1}, logits):
+  >>> entries = AttackJournal(folder).start({'epsilon': .1}, logits)
+  >>> for member, finished, seconds in entries:
   ...   print(member, finished.rows, finished.steps, seconds)
   square [2] [7] 1.5
 """
@@ -43,6 +43,7 @@ import math
 import os
 import pathlib
 import reprlib
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -51,7 +52,8 @@ import numpy as np
 from absl import logging
 
 from rnascl_jax.attacks.batch_slots import Finished
-from rnascl_jax.runtime import files, lock, paths, processes
+from rnascl_jax.runtime import files, fingerprints, lock, paths, processes
+from rnascl_jax.runtime.signals import Interrupted, Stop
 
 SECONDS_BETWEEN_PARTS = 5.0
 # Of what attacks say of themselves, see `fingerprints`.
@@ -64,7 +66,7 @@ _ROUNDING = 1e-3
 Entry = tuple[str, Finished, float]
 
 
-class Journal(contextlib.AbstractContextManager):
+class AttackJournal(contextlib.AbstractContextManager):
   """What one evaluation has finished, for `attacks.auto_attack` and others.
 
   Within a `with` statement entries are gathered for a few seconds, and no other
@@ -87,7 +89,7 @@ class Journal(contextlib.AbstractContextManager):
       clock: seconds; for tests.
     """
     self._folder = paths.local(folder, 'journal')
-    self._given = dict(identity or {})
+    self._identity = dict(identity or {})
     self._clock, self._written = clock, -math.inf
     self._gathers, self._number = False, -1
     self._waiting: list[Entry] = []
@@ -112,7 +114,7 @@ class Journal(contextlib.AbstractContextManager):
         another one, or its logits differ by more than 0.001 of the largest one.
         The message says in what, and how to start afresh.
     """
-    about = files.to_json({'format': _FORMAT, **identity, **self._given})
+    about = files.to_json({'format': _FORMAT, **identity, **self._identity})
     logits = np.asarray(logits)
     if self._parts() or (self._folder / 'identity.json').exists():
       self._check(about, logits)
@@ -152,7 +154,7 @@ class Journal(contextlib.AbstractContextManager):
     self._number, self._waiting = self._number + 1, []
     self._written = self._clock()
 
-  def __enter__(self) -> 'Journal':
+  def __enter__(self) -> 'AttackJournal':
     if processes.is_main():
       self._held.enter_context(lock.hold(self._folder))
     self._gathers = True
@@ -176,13 +178,72 @@ class Journal(contextlib.AbstractContextManager):
     known = files.read_npz(
       self._folder / 'logits.npz', 'logits', remedy=remedy
     )['logits']
-    found = [*_differences('', before, identity), *_distance(known, logits)]
-    if found:
+    different = [
+      *_differences('', before, identity),
+      *_distance(known, logits),
+    ]
+    if different:
       raise ValueError(
         f'{self._folder} is the journal of another evaluation ('
-        + '; '.join(found[:8])
+        + '; '.join(different[:8])
         + '). Delete the folder to start afresh, or choose another one.'
       )
+
+
+class SharedAttackJournal(AttackJournal):
+  """The journal of several processes, after whose entries a run may be stopped.
+
+  All processes have the same entries; the main one writes them.
+  """
+
+  def __init__(
+    self, folder: files.Path, identity: Mapping[str, Any], stop: Stop
+  ):
+    super().__init__(folder, identity)
+    self._stop = stop
+
+  def start(
+    self, identity: Mapping[str, Any], logits: np.ndarray
+  ) -> list[Entry]:
+    entries: list[Entry] = []
+    begin = super().start
+
+    def on_main() -> None:
+      entries.extend(begin(identity, logits))
+
+    def elsewhere() -> None:
+      if not processes.is_main():
+        processes.wait_for(self._folder / 'identity.json')
+        entries.extend(begin(identity, logits))
+
+    # The others find what the main process begins.
+    processes.on_main(on_main)
+    processes.together(elsewhere)
+    processes.check_agreement('journal', f'entries={_digest(entries)}')
+    return entries
+
+  def append(self, member: str, finished: Finished, seconds: float) -> None:
+    processes.on_main(super().append, member, finished, seconds)
+    if processes.any_true(self._stop.signum is not None):
+      self.flush()
+      raise stopped(self._stop)
+
+
+def stopped(stop: Stop) -> Interrupted:
+  """The exception of a run that was stopped and has saved what it finished."""
+  logging.warning(
+    'The evaluation was stopped; what it finished is saved and the same '
+    'command goes on.'
+  )
+  # Another process may be the one that was asked.
+  return Interrupted(128 + (stop.signum or signal.SIGTERM))
+
+
+def _digest(entries: list[Entry]) -> str:
+  """A hash of what was finished; one process compares it with nobody."""
+  if processes.count() == 1:
+    return ''
+  return fingerprints.digest([finished for _, finished, _ in entries])
 
 
 def _number(part: os.PathLike[str]) -> int:

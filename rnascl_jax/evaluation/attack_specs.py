@@ -15,14 +15,14 @@ _VERSIONS: dict[tuple[str, ...], str] = {
 }
 
 
-class Trial(NamedTuple):
+class AttackSpec(NamedTuple):
   """An attack of the config.
 
   Attributes:
     key: short name in files and tables, such as 'pgd20'.
-    label: 'PGD-20'.
-    name: of the preset.
-    preset: at the config's epsilon.
+    label: name that people read, such as 'PGD-20'.
+    name: the preset's name in the config.
+    preset: the attack at the config's epsilon.
   """
 
   key: str
@@ -30,15 +30,19 @@ class Trial(NamedTuple):
   name: str
   preset: Preset
 
+  @property
+  def epsilon(self) -> float:
+    return float(self.preset.epsilon)
 
-class Ensemble(NamedTuple):
+
+class AutoAttackSpec(NamedTuple):
   """AutoAttack, as the config has it.
 
   Attributes:
     key: short name in files and tables.
-    label: 'AutoAttack'; with its members if they are of one's own choice.
-    names: of ensembles and members, as in the config.
-    members: in their order.
+    label: 'AutoAttack'; with its members if the config chooses them.
+    names: ensembles and members, as in the config.
+    members: the attacks in their order.
     epsilon: radius.
     origin: where the setting comes from.
   """
@@ -51,44 +55,44 @@ class Ensemble(NamedTuple):
   origin: str
 
 
-def ensemble(spec: settings.Evaluation) -> Ensemble | None:
-  """The config's AutoAttack, if it has one."""
+def auto_attack_spec(spec: settings.Evaluation) -> AutoAttackSpec:
+  """The AutoAttack of a config that has one."""
   names = spec.auto_attack
   members = resolve.ensemble(names)
-  if not members:
-    return None
-  chosen = ', '.join(member.label for member in members)
-  return Ensemble(
+  labels = ', '.join(member.label for member in members)
+  version = 'as published' if names in _VERSIONS else f'only {labels}'
+  return AutoAttackSpec(
     key='autoattack',
-    label=_VERSIONS.get(names, f'AutoAttack ({chosen})'),
+    label=_VERSIONS.get(names, f'AutoAttack ({labels})'),
     names=names,
     members=members,
     epsilon=spec.epsilon_255 / 255 or _PUBLISHED,
-    origin='Croce and Hein (2020), '
-    + ('as published' if names in _VERSIONS else f'only {chosen}'),
+    origin=f'Croce and Hein (2020), {version}',
   )
 
 
-def trials(names: tuple[str, ...], epsilon_255: float) -> list[Trial]:
+def attack_specs(
+  names: tuple[str, ...], epsilon_255: float
+) -> list[AttackSpec]:
   """The attacks of a config, with names that are short where they are unique.
 
   Args:
-    names: of presets.
+    names: names of presets.
     epsilon_255: radius in 1/255; 0 leaves every preset as published.
 
   Returns:
-    One trial for each name.
+    One specification for each name.
   """
-  found: list[Trial] = []
+  specs: list[AttackSpec] = []
   for name in names:
     preset = resolve.attack(name)
     if epsilon_255:
       preset = preset.scaled(epsilon_255 / 255)
     key, label = _short_name(preset)
-    if any(key == other.key for other in found):
+    if any(key == other.key for other in specs):
       key, label = name, f'{label} ({name})'
-    found.append(Trial(key, label, name, preset))
-  return found
+    specs.append(AttackSpec(key, label, name, preset))
+  return specs
 
 
 def _short_name(preset: Preset) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,40 +15,27 @@ from rnascl_jax.runtime import files, parallel, processes
 from rnascl_jax.search import arch_params, architecture, flops, gumbel
 from rnascl_jax.search.arch_params import ArchParams
 from rnascl_jax.search.architecture import Architecture
-from rnascl_jax.stages import given_architecture, workdir
+from rnascl_jax.stages import pretrained, teachers, workdir
 from rnascl_jax.stages import run as runs
-from rnascl_jax.stages import teacher_stage as teachers
 from rnascl_jax.stages.run import Run
 from rnascl_jax.training import search_step, train_state
 from rnascl_jax.training.search_step import Search
 
 
-def search(config: Mapping[str, Any], path: str) -> Architecture:
-  """Searches an architecture and its tutors, with the trained teacher.
-
-  Args:
-    config: see `settings`.
-    path: the workdir, with a complete `teacher/`; the search is left in
-      `search/` and its result in `architecture.json`, which is that of another
-      run if the config names one.
-
-  Returns:
-    The architecture.
+def search(run: Run) -> Architecture:
+  """Searches an architecture and its tutors, or takes it from elsewhere.
 
   Raises:
-    ValueError: if the config is not valid or the workdir is of another one.
     FileNotFoundError: if the teacher was not trained yet.
   """
-  with runs.open_run(config, path) as run:
-    folder = run.folder / 'search'
-    if not workdir.is_done(folder):
-      if run.settings.search.architecture:
-        _take(run, folder)
-      else:
-        _search(run, folder)
-    else:
-      logging.info('search is complete: %s', folder)
-    return load(run)
+  folder = run.folder / 'search'
+  if workdir.is_done(folder):
+    logging.info('search is complete: %s', folder)
+  elif run.settings.search.architecture:
+    _take(run, folder)
+  else:
+    _search(run, folder)
+  return load(run)
 
 
 def load(run: Run) -> Architecture:
@@ -85,74 +71,72 @@ def _take(run: Run, folder: pathlib.Path) -> None:
   """Takes an architecture that was searched elsewhere."""
   path = run.settings.search.architecture
   layers = teachers.network(run, 'teacher').tap_names
-  found = given_architecture.load(run.settings, layers)
-  _write(run, found, **given_architecture.about(path))
+  found = pretrained.load_architecture(run.settings, layers)
+  _write(run, found, **pretrained.about_architecture(path))
   workdir.finish(folder, {'seconds': 0.0, 'architecture': path})
   runs.record(run, 'search', 0.0)
 
 
 def _search(run: Run, folder: pathlib.Path) -> None:
-  chosen = run.settings.search
-  space = resolve.space(run.settings.space)
-  spec = run.settings.space
+  config, spec = run.settings.search, run.settings.space
+  optimization, method = config.optimization, config.adversarial_training
+  space = resolve.space(spec)
   net = resolve.student_network(run.data, space, spec.layers, trained=spec)
   teacher_net = teachers.network(run, 'teacher', guides=True)
   _, teacher = teachers.load(run, 'teacher')
-  epoch = runs.epoch_steps(run, chosen.optimization)
-  taught = chosen.kl_weight > 0 or chosen.gamma > 0
-  how = resolve.distill(
+  taught = config.kl_weight > 0 or config.gamma > 0
+  distillation = resolve.distill(
     run.settings.distillation,
     teacher_net if taught else None,
-    resolve.distillation_spec(chosen, 'search'),
+    resolve.distillation_spec(config, 'search'),
   )
-  recipe = runs.make_recipe(
-    run, net, chosen.optimization, chosen.adversarial_training, how
-  )
-  searched = resolve.search(chosen, run.data, space, epoch)
+  recipe = runs.make_recipe(run, net, optimization, method, distillation)
+  epoch = runs.epoch_steps(run, optimization)
+  searched = resolve.search(config, run.data, space, epoch)
   arch = arch_params.init_arch_params(
     space, len(net.tap_names), len(teacher_net.tap_names)
   )
   key = jax.random.key(runs.stage_seed(run.settings.seed, 'search'))
   parts = checks.split_batch(
-    chosen.optimization.batch_size,
-    chosen.arch_share,
+    optimization.batch_size,
+    config.arch_share,
     len(run.devices),
-    chosen.optimization.accumulate,
+    optimization.accumulate,
   )
   weights = train_state.init_state(
     recipe, key, run.data.image_shape, parts[0], run.data.train.labels
   )
-  epochs = chosen.optimization.epochs
-  with _History(folder / 'arch.jsonl', searched, epochs) as history:
+  with _History(
+    folder / 'arch.jsonl', searched, optimization.epochs
+  ) as history:
     state, summary = runs.fit(
       run,
       'search',
-      folder,
-      dataclasses.replace(chosen.optimization, select='last'),
-      chosen.adversarial_training,
+      dataclasses.replace(optimization, select='last'),
+      method,
       search_step.make_search_step(recipe, searched),
       search_step.init_search_state(weights, arch, searched.optimizer),
       runs.context(
         run,
         'search',
         teacher=teacher,
-        kl_weight=chosen.kl_weight,
-        gamma=chosen.gamma,
+        kl_weight=config.kl_weight,
+        gamma=config.gamma,
       ),
       order_stage='search',
       parts=parts,
       validate=lambda state: {'selection': 0.0},
       annotate=history.annotate,
     )
-    history.export(folder / 'history.npz')
+    processes.on_main(history.export, folder / 'history.npz')
   found = architecture.derive(
     space,
     state.arch,
     teacher_net.tap_names,
-    blocks_only=run.settings.space.layers == 'block',
+    blocks_only=spec.layers == 'block',
   )
   # Without the attention loss nothing moves them, and all are the first layer.
-  _write(run, found, tutors_searched=chosen.gamma > 0)
+  _write(run, found, tutors_searched=config.gamma > 0)
   workdir.finish(folder, summary)
   runs.record(run, 'search', summary['seconds'])
 
@@ -222,21 +206,18 @@ class _History(contextlib.AbstractContextManager):
     step = done * self._epoch
     # A resumed run writes an epoch again that it had written before the break.
     log.truncate_after(step - 1)
-    chosen = arch_params.probabilities(arch)
+    probabilities = arch_params.probabilities(arch)
     log.write(
       {
         'step': step,
         'epoch': done,
-        'channels': [np.asarray(c).tolist() for c in chosen.channels],
-        'tutors': np.asarray(chosen.tutors).tolist(),
+        'channels': [np.asarray(c).tolist() for c in probabilities.channels],
+        'tutors': np.asarray(probabilities.tutors).tolist(),
       }
     )
 
   def export(self, path: pathlib.Path) -> None:
     """Writes all epochs as arrays; ragged filter choices padded with NaN."""
-    processes.on_main(self._export, path)
-
-  def _export(self, path: pathlib.Path) -> None:
     lines = files.read_json_lines(self._path)
     if len(lines) < self._epochs:
       logging.warning(
@@ -253,10 +234,9 @@ class _History(contextlib.AbstractContextManager):
     for e, line in enumerate(lines):
       for b, block in enumerate(line['channels']):
         channels[e, b, : len(block)] = block
-    with files.replacing(path) as file:
-      np.savez_compressed(
-        file,
-        epochs=np.array([line['epoch'] for line in lines]),
-        channel_probabilities=channels,
-        tutor_probabilities=np.array([line['tutors'] for line in lines]),
-      )
+    arrays = {
+      'epochs': np.array([line['epoch'] for line in lines]),
+      'channel_probabilities': channels,
+      'tutor_probabilities': np.array([line['tutors'] for line in lines]),
+    }
+    files.write_npz(path, arrays)
