@@ -170,12 +170,14 @@ class _Trainings:
     run, teacher = self._run, None
     if student.teacher:
       _, teacher = teachers.load(run, student.teacher)
-    tutors = architecture.tutor_weights(self._architecture)
+    tutors: Any = ()
+    if attends:
+      tutors = np.asarray(architecture.tutor_weights(self._architecture))
     return runs.context(
       run,
       self._stage,
       teacher=teacher,
-      tutors=np.asarray(tutors) if attends else (),
+      tutors=tutors,
       kl_weight=student.kl_weight,
       gamma=student.gamma,
     )
