@@ -187,6 +187,6 @@ def one_epoch(config: ml_collections.ConfigDict) -> None:
   """Gives all stages one epoch, and further training attacks of two steps."""
   for name in ('teacher', 'search', 'train', 'adversarial'):
     config[name].optimization.epochs = 1
-  for hardened in config.adversarial.students.values():
-    hardened.adversarial_training.num_steps = 2
-    hardened.adversarial_training.validation_steps = 2
+  for tuned in config.adversarial.students.values():
+    tuned.adversarial_training.num_steps = 2
+    tuned.adversarial_training.validation_steps = 2

@@ -15,7 +15,7 @@ from rnascl_jax import sweeps
 ROBUST = {'cifar10': 'wrn34', 'digits': 'small'}
 # Terms of Tables 1, 5 and 7, which have further training on attacks.
 _TABLE_7 = ('rnas_cl', 'ce', 'ce_kl', 'ce_icc')
-_HARDENED = {
+_FINE_TUNED = {
   'cifar10': _TABLE_7,
   'digits': _TABLE_7,
   'imagenet100': ('rnas_cl',),
@@ -87,7 +87,7 @@ def students(of: Setting, terms: Sequence[str]) -> list[sweeps.Row]:
 
 
 def student(
-  of: Setting, terms: str = 'rnas_cl', *, hardened: bool = True
+  of: Setting, terms: str = 'rnas_cl', *, fine_tuned: bool = True
 ) -> sweeps.Row:
   """Makes the row of a search and a training with the same terms.
 
@@ -95,10 +95,10 @@ def student(
     of: the setting of the student.
     terms: the key of the objective in configs/ablations/terms.py. 'ce' has no
       teacher, and is one row for all teachers.
-    hardened: whether it is trained further on attacks if a table has that.
+    fine_tuned: whether it is trained further on attacks if a table has that.
   """
   values = {'terms': terms}
-  if not hardened or terms not in _HARDENED[of.data]:
+  if not fine_tuned or terms not in _FINE_TUNED[of.data]:
     values['adversarial'] = 'no'
   if terms == 'ce':
     config = of._replace(teacher='').config('ablations/terms', **values)

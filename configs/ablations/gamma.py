@@ -89,7 +89,7 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
 
 def _searched(of: rows.Setting, gamma: int) -> sweeps.Row:
   """Makes the row of RNAS-CL with another gamma, in its search too."""
-  row = rows.student(of, 'rnas_cl', hardened=False)
+  row = rows.student(of, 'rnas_cl', fine_tuned=False)
   fields = 'search.gamma', 'students.rnas_cl.gamma'
   weights = dict.fromkeys(fields, float(gamma))
   return dataclasses.replace(

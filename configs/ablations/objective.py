@@ -38,8 +38,8 @@ and on digits, at epsilon 0.1, minutes on a CPU:
 
 `rows=all` adds CAC as in the authors' code, TRADES + CAC with their mean,
 PGD-AT, FastAT and Free, both with and without CAC, and a control: as many
-epochs without attacks, so that what hardening gives is not taken for what more
-epochs give. All rows have one radius, on CIFAR-10 the 0.031 of the authors'
+epochs without attacks, so that what fine-tuning gives is not taken for what
+more epochs give. All rows have one radius, on CIFAR-10 the 0.031 of the authors'
 code. Free replays each batch 8 times: it makes 8 times as many updates as the
 others, in 8 passes through the network where PGD-AT needs 11.
 
@@ -88,7 +88,7 @@ _SOME = {'cifar10': 1000, 'digits': 64}
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
-  """Makes a student, and hardened students that differ in their objective.
+  """Makes a student, and fine-tuned students that differ in their objective.
 
   Args:
     argument: `space=` and `teacher=` (of configs/cifar10.py; digits have
@@ -122,9 +122,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     for name, (label, method) in rows.items()
   }
   if values['smoke']:
-    for hardened in config.adversarial.students.values():
-      hardened.adversarial_training.num_steps = (
-        hardened.adversarial_training.validation_steps
+    for tuned in config.adversarial.students.values():
+      tuned.adversarial_training.num_steps = (
+        tuned.adversarial_training.validation_steps
       ) = 2
     return config
   _auto_attack(config, values)

@@ -175,6 +175,6 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
 
 def _rows(of: rows.Setting, terms: Sequence[str]) -> list[sweeps.Row]:
   alone = [rows.student(of, name) for name in terms]
-  # Other tables harden the students of their own teacher.
+  # Other tables fine-tune the students of their own teacher.
   robust = of.teacher == rows.ROBUST[of.data]
-  return [*alone, rows.teacher(of), rows.student(of, hardened=robust)]
+  return [*alone, rows.teacher(of), rows.student(of, fine_tuned=robust)]

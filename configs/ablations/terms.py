@@ -161,12 +161,12 @@ def _rename_hardened(
 ) -> None:
   """'rnas_cl_eq6', RNAS-CL + eq. (6), becomes 'ce_eq6', CE + eq. (6)."""
   config.adversarial.students = {
-    key.replace('rnas_cl', name): hardened
-    for key, hardened in config.adversarial.students.items()
+    key.replace('rnas_cl', name): tuned
+    for key, tuned in config.adversarial.students.items()
   }
-  for hardened in config.adversarial.students.values():
-    hardened.student = name
-    hardened.label = hardened.label.replace('RNAS-CL', label)
+  for tuned in config.adversarial.students.values():
+    tuned.student = name
+    tuned.label = tuned.label.replace('RNAS-CL', label)
 
 
 def _without_teacher(config: ml_collections.ConfigDict) -> None:

@@ -186,9 +186,9 @@ def stages(
       of_student(
         'adversarial',
         run.adversarial.optimization,
-        hardened.adversarial_training,
+        tuned.adversarial_training,
       )
-      for hardened in run.adversarial.students.values()
-      if hardened.student == student
+      for tuned in run.adversarial.students.values()
+      if tuned.student == student
     ),
   ]

@@ -52,7 +52,7 @@ def fine_tune(run: Run) -> None:
   """
   config = run.settings.adversarial
   if not config.students:
-    logging.info('config.adversarial.students is empty: nothing to harden.')
+    logging.info('config.adversarial.students is empty: nothing to fine-tune.')
     return
   for tuned in config.students.values():
     workdir.summary(run.folder / 'train' / tuned.student)

@@ -43,9 +43,9 @@ def test_the_digits_configs_build_every_network(argument):
 @pytest.mark.parametrize('argument', [None, 'smoke'])
 def test_the_digits_configs_harden_rnas_cl_with_equation_6(argument):
   parsed = settings.parse(digits.get_config(argument))
-  ((name, hardened),) = parsed.adversarial.students.items()
-  assert (name, hardened.student) == ('rnas_cl_eq6', 'rnas_cl')
-  method = hardened.adversarial_training
+  ((name, tuned),) = parsed.adversarial.students.items()
+  assert (name, tuned.student) == ('rnas_cl_eq6', 'rnas_cl')
+  method = tuned.adversarial_training
   assert (method.name, method.beta, method.cac_weight) == ('trades', 6.0, 1.0)
   assert method.epsilon_255 == digits.EPSILON_255
   small = argument == 'smoke'
@@ -367,9 +367,9 @@ def test_students_whose_names_differ_in_case_alone_are_refused():
 )
 def test_a_student_cannot_have_the_name_of_something_else(name):
   config = tiny.config().to_dict()
-  hardened = config['adversarial']['students']
+  tuned = config['adversarial']['students']
   for students, entry in (
-    (hardened, hardened['rnas_cl_eq6']),
+    (tuned, tuned['rnas_cl_eq6']),
     (config['students'], config['students']['ce']),
   ):
     students[name] = entry
