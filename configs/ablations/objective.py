@@ -39,9 +39,9 @@ and on digits, at epsilon 0.1, minutes on a CPU:
 `rows=all` adds CAC as in the authors' code, TRADES + CAC with their mean,
 PGD-AT, FastAT and Free, both with and without CAC, and a control: as many
 epochs without attacks, so that what fine-tuning gives is not taken for what
-more epochs give. All rows have one radius, on CIFAR-10 the 0.031 of the authors'
-code. Free replays each batch 8 times: it makes 8 times as many updates as the
-others, in 8 passes through the network where PGD-AT needs 11.
+more epochs give. All rows have one radius, on CIFAR-10 the 0.031 of the
+authors' code. Free replays each batch 8 times: it makes 8 times as many updates
+as the others, in 8 passes through the network where PGD-AT needs 11.
 
 Table 4 has no attack beyond PGD-20. A loss that compares predictions, as CAC
 does, can flatten the surface that PGD climbs: `autoattack=` asks AutoAttack

@@ -112,7 +112,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   student = config.students.rnas_cl
   student.update(fields, label=label)
   config.students = {name: student}
-  _rename_hardened(config, name, label)
+  _rename_fine_tuned(config, name, label)
   if arguments.pick(values, 'adversarial', ('yes', 'no')) == 'no':
     config.adversarial.students = {}
   config.evaluation.auto_attack_models = (name, *config.adversarial.students)
@@ -156,7 +156,7 @@ def start(values: dict[str, str]) -> ml_collections.ConfigDict:
   return config
 
 
-def _rename_hardened(
+def _rename_fine_tuned(
   config: ml_collections.ConfigDict, name: str, label: str
 ) -> None:
   """'rnas_cl_eq6', RNAS-CL + eq. (6), becomes 'ce_eq6', CE + eq. (6)."""

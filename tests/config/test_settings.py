@@ -379,7 +379,7 @@ def test_a_student_cannot_have_the_name_of_something_else(name):
   settings.parse(config)
 
 
-def test_a_hardened_student_cannot_have_the_name_of_a_student():
+def test_a_fine_tuned_student_cannot_have_the_name_of_a_student():
   config = tiny.config()
   config.adversarial.students.ce = config.adversarial.students.rnas_cl_eq6
   with pytest.raises(ValueError, match='choose another, such as ce_hardened'):
@@ -395,7 +395,7 @@ def test_a_stage_that_is_left_out_needs_nothing():
   _check(settings.parse(config))
 
 
-def test_autoattack_may_be_asked_of_a_hardened_student():
+def test_autoattack_may_be_asked_a_fine_tuned_student_student():
   models = ('rnas_cl_eq6', 'ce')
   _check(settings.parse(_changed('evaluation.auto_attack_models', models)))
 

@@ -212,7 +212,7 @@ def test_a_missing_stage_is_named_with_its_command(tmp_path, stage, command):
     workdir.summary(tmp_path / 'train' / stage)
 
 
-def test_a_loaded_hardened_student_has_the_accuracy_evaluated(tiny_run):
+def test_a_loaded_fine_tuned_student_has_the_accuracy_evaluated(tiny_run):
   model = rnascl_jax.load(tiny_run, 'rnas_cl_eq6')
   saved = files.read_json(tiny_run / 'evaluation' / 'rnas_cl_eq6.json')
   data = datasets.load(
@@ -228,7 +228,7 @@ def test_a_loaded_hardened_student_has_the_accuracy_evaluated(tiny_run):
   assert any(before[name].tobytes() != after[name].tobytes() for name in before)
 
 
-def test_a_hardened_student_stands_behind_its_student(tiny_run, trained):
+def test_a_fine_tuned_student_stands_behind_its_student(tiny_run, trained):
   config = tiny.config()
   found = list(models.trained_models(tiny.opened(config, str(tiny_run))))
   names = ['teacher', 'rnas_cl', 'rnas_cl_eq6', 'ce']
@@ -281,7 +281,7 @@ def test_trainings_may_be_added_to_a_workdir_but_not_changed(
   tiny.opened(config, str(folder))
 
 
-def test_the_report_of_a_run_has_the_hardened_student(tiny_run):
+def test_the_report_of_a_run_has_the_fine_tuned_student(tiny_run):
   text = (tiny_run / 'report.md').read_text()
   assert '**RNAS-CL + eq. (6)** is RNAS-CL after 1 further epoch' in text
   assert 'epoch on attacks (`trades`). In this run, ' in text
