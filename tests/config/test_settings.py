@@ -382,7 +382,7 @@ def test_a_student_cannot_have_the_name_of_something_else(name):
 def test_a_fine_tuned_student_cannot_have_the_name_of_a_student():
   config = tiny.config()
   config.adversarial.students.ce = config.adversarial.students.rnas_cl_eq6
-  with pytest.raises(ValueError, match='choose another, such as ce_hardened'):
+  with pytest.raises(ValueError, match='choose another, such as ce_fine_tuned'):
     settings.parse(config)
 
 

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from rnascl_jax.config import resolve, settings
-from rnascl_jax.config.settings import contradictions
+from rnascl_jax.config import contradictions, resolve, settings
 from rnascl_jax.models import convolutions, student
 from rnascl_jax.search import flops, space_tables, spaces
 from rnascl_jax.stages import run as runs

@@ -2,13 +2,13 @@
 
 import math
 import re
-from collections.abc import Mapping
 
-from rnascl_jax.config.settings.inputs import Data, Network, Space
-from rnascl_jax.config.settings.run import Settings
-from rnascl_jax.config.settings.stages import (
+from rnascl_jax.config.schema import (
+  Data,
   FineTuning,
   Search,
+  Settings,
+  Space,
   Student,
   Teacher,
 )
@@ -54,13 +54,26 @@ def check(settings: Settings) -> None:
       f'config.students={tuple(settings.students)} must not be empty.'
     )
   _check_names(settings)
-  for name, student in settings.students.items():
-    _check_teacher(student, f'config.students.{name}', settings.controls)
   for where in ('teacher', 'vulnerable_teacher'):
     teacher = getattr(settings, where)
-    _check_classes(teacher, where)
-    _check_network(teacher.network, where)
-  _check_adversarial(settings)
+    _check_teacher(teacher, f'config.{where}')
+    _check_label(teacher, f'config.{where}')
+  for name, student in settings.students.items():
+    where = f'config.students.{name}'
+    _check_student(student, where, settings.controls)
+    _check_label(student, where)
+  for name, fine_tuning in settings.adversarial.students.items():
+    where = f'config.adversarial.students.{name}'
+    _check_label(fine_tuning, where)
+    start = fine_tuning.student
+    if start not in settings.students:
+      hint = spelling.did_you_mean(start, settings.students)
+      raise ValueError(
+        f'{where}.student={start!r} is not a student of this '
+        f'config.{hint} Choose one of: '
+        f'{", ".join(map(repr, settings.students))}; or leave the entry out of '
+        'config.adversarial.students.'
+      )
 
 
 def _check_data(data: Data) -> None:
@@ -95,11 +108,7 @@ def _check_space(space: Space) -> None:
         f"config.space.name='custom' needs config.space.{name}, one entry for "
         'each stage.'
       )
-  if sum(space.depths) > _MOST_BLOCKS:
-    raise ValueError(
-      f'config.space.depths={space.depths} has {sum(space.depths)} blocks; '
-      f'compiling more than {_MOST_BLOCKS} takes hours: use fewer.'
-    )
+  _check_blocks(space.depths, 'config.space.depths')
   for widths in space.choices:
     if len(widths) > _MOST_CHOICES:
       raise ValueError(
@@ -115,7 +124,6 @@ def _check_search(search: Search) -> None:
       'loss by n_f(G): it would search for the most expensive network. Choose '
       'another method, or kl_weight=0; students may have it.'
     )
-
   coldest = search.temperature * math.exp(
     -search.temperature_decay * (search.optimization.epochs - 1)
   )
@@ -128,71 +136,71 @@ def _check_search(search: Search) -> None:
     )
 
 
-def _check_network(network: Network, where: str) -> None:
-  if sum(network.stage_sizes) > _MOST_BLOCKS:
+def _check_teacher(teacher: Teacher, where: str) -> None:
+  _check_blocks(teacher.network.stage_sizes, f'{where}.network.stage_sizes')
+  if teacher.classes and not teacher.checkpoint:
     raise ValueError(
-      f'config.{where}.network.stage_sizes={network.stage_sizes} has '
-      f'{sum(network.stage_sizes)} blocks; compiling more than {_MOST_BLOCKS} '
-      'takes hours: use fewer.'
+      f'{where}.classes names {len(teacher.classes)} classes of a checkpoint, '
+      f'but {where}.checkpoint is empty: name one, or leave classes empty.'
+    )
+
+
+def _check_blocks(stages: tuple[int, ...], where: str) -> None:
+  if sum(stages) > _MOST_BLOCKS:
+    raise ValueError(
+      f'{where}={stages} has {sum(stages)} blocks; compiling more than '
+      f'{_MOST_BLOCKS} takes hours: use fewer.'
     )
 
 
 def _check_names(settings: Settings) -> None:
-  """Names of students are folders, and their labels lines of tables."""
-  hardened = settings.adversarial.students
+  """Raises for a name of a student that cannot be a folder of its own."""
   taken: dict[str, str] = {name: name for name in _RESERVED}
-  for section, students in (
-    ('students', settings.students),
-    ('adversarial.students', hardened),
-  ):
-    for name in students:
-      where = f'config.{section}.{name}'
-      if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(
-          f'config.{section} has {name!r}, which cannot be the name of a '
-          'student: it is a folder. Use at most 64 ASCII letters, digits and '
-          '_, with a letter in front.'
-        )
-      if name in settings.students and students is hardened:
-        raise ValueError(
-          f'{where} has the name of the student config.students.{name}, and '
-          'both are rows of one table: choose another, such as '
-          f'{name}_hardened.'
-        )
-      if name.lower() in taken:
-        raise ValueError(
-          f'{where} cannot be the name of a student: {taken[name.lower()]!r} '
-          'has its folder, on some systems whatever the case of letters. '
-          'Choose another.'
-        )
-      taken[name.lower()] = name
-  _check_labels(
-    {
-      'teacher': settings.teacher,
-      'vulnerable_teacher': settings.vulnerable_teacher,
-      **{f'students.{n}': s for n, s in settings.students.items()},
-      **{f'adversarial.students.{n}': s for n, s in hardened.items()},
-    }
+  sections = (
+    *(('students', name) for name in settings.students),
+    *(('adversarial.students', name) for name in settings.adversarial.students),
   )
-
-
-def _check_labels(
-  labelled: Mapping[str, Teacher | Student | FineTuning],
-) -> None:
-  for where, found in labelled.items():
-    # Matplotlib leaves labels with a _ in front out of a legend.
-    fine = found.label.strip() and not found.label.startswith('_')
-    if not (
-      fine and found.label.isprintable() and len(found.label) <= _LONGEST
-    ):
+  for section, name in sections:
+    where = f'config.{section}.{name}'
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
       raise ValueError(
-        f'config.{where}.label={found.label[:_LONGEST]!r} has '
-        f'{len(found.label)} characters and heads a row of tables: use one '
-        f'line of 1 to {_LONGEST} printable characters, without a _ in front.'
+        f'config.{section} has {name!r}, which cannot be the name of a '
+        'student: it is a folder. Use at most 64 ASCII letters, digits and '
+        '_, with a letter in front.'
       )
+    if section == 'adversarial.students' and name in settings.students:
+      raise ValueError(
+        f'{where} has the name of the student config.students.{name}, and '
+        'both are rows of one table: choose another, such as '
+        f'{name}_fine_tuned.'
+      )
+    if name.lower() in taken:
+      raise ValueError(
+        f'{where} cannot be the name of a student: {taken[name.lower()]!r} '
+        'has its folder, on some systems whatever the case of letters. '
+        'Choose another.'
+      )
+    taken[name.lower()] = name
 
 
-def _check_teacher(student: Student, where: str, controls: bool) -> None:
+def _check_label(model: Teacher | Student | FineTuning, where: str) -> None:
+  """Raises for a label that would break a row of a table."""
+  label = model.label
+  # Matplotlib leaves labels with a _ in front out of a legend.
+  if (
+    not label.strip()
+    or label.startswith('_')
+    or not label.isprintable()
+    or len(label) > _LONGEST
+  ):
+    raise ValueError(
+      f'{where}.label={label[:_LONGEST]!r} has {len(label)} characters and '
+      f'heads a row of tables: use one line of 1 to {_LONGEST} printable '
+      'characters, without a _ in front.'
+    )
+
+
+def _check_student(student: Student, where: str, controls: bool) -> None:
   if student.teacher not in ('', 'teacher', 'vulnerable_teacher'):
     raise ValueError(
       f'{where}.teacher={student.teacher!r} must be "teacher", '
@@ -208,26 +216,3 @@ def _check_teacher(student: Student, where: str, controls: bool) -> None:
       f'{where}.teacher is the control, which is not trained: set '
       'config.controls=True.'
     )
-
-
-def _check_classes(teacher: Teacher, where: str) -> None:
-  if teacher.classes and not teacher.checkpoint:
-    raise ValueError(
-      f'config.{where}.classes names {len(teacher.classes)} classes of a '
-      f'checkpoint, but config.{where}.checkpoint is empty: name one, or leave '
-      'classes empty.'
-    )
-
-
-def _check_adversarial(settings: Settings) -> None:
-  """Trainings on attacks start from a student."""
-  students = settings.students
-  for name, hardened in settings.adversarial.students.items():
-    where = f'config.adversarial.students.{name}'
-    if hardened.student not in students:
-      hint = spelling.did_you_mean(hardened.student, students)
-      raise ValueError(
-        f'{where}.student={hardened.student!r} is not a student of this '
-        f'config.{hint} Choose one of: {", ".join(map(repr, students))}; or '
-        'leave the entry out of config.adversarial.students.'
-      )

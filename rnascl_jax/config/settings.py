@@ -1,10 +1,10 @@
 """The settings of a run: what a config may hold, with types and bounds.
 
 A config is an `ml_collections.ConfigDict` of numbers, strings, booleans and
-tuples. `parse` turns it into the frozen dataclasses below and complains, before
-anything is computed, of unknown and missing fields and of values out of bounds.
-`template` is a config with every field at the paper's value for CIFAR-10, for
-config files to change. Names are turned into functions in `resolve` alone.
+tuples. `parse` turns it into the frozen dataclasses of `schema` and raises,
+before anything is computed, for unknown and missing fields and for values out
+of bounds. `template` is a config with every field, for config files to change.
+Names are turned into functions in `resolve` alone.
 
 Example:
   >>> from rnascl_jax.config import settings
@@ -22,45 +22,22 @@ from typing import Any
 
 import ml_collections
 
-from rnascl_jax.config import fields
-from rnascl_jax.config.settings import contradictions
-from rnascl_jax.config.settings.evaluation import Evaluation
-from rnascl_jax.config.settings.inputs import Data, Network, Space
-from rnascl_jax.config.settings.run import Settings
-from rnascl_jax.config.settings.stages import (
-  Adversarial,
-  FineTuning,
-  Search,
-  Student,
-  Teacher,
-  Train,
-)
-from rnascl_jax.config.settings.training import (
-  AdversarialTraining,
-  Distillation,
-  Optimization,
-)
-
-__all__ = [
-  'Adversarial',
-  'Data',
-  'Distillation',
-  'Evaluation',
-  'FineTuning',
-  'Network',
-  'Optimization',
-  'AdversarialTraining',
-  'Search',
-  'Settings',
-  'Space',
-  'Student',
-  'Teacher',
-  'Train',
-  'fine_tuning_template',
-  'parse',
-  'student_template',
-  'template',
-]
+from rnascl_jax.config import contradictions, fields
+from rnascl_jax.config.schema import Adversarial as Adversarial
+from rnascl_jax.config.schema import AdversarialTraining as AdversarialTraining
+from rnascl_jax.config.schema import Data as Data
+from rnascl_jax.config.schema import Distillation as Distillation
+from rnascl_jax.config.schema import Evaluation as Evaluation
+from rnascl_jax.config.schema import FineTuning as FineTuning
+from rnascl_jax.config.schema import Network as Network
+from rnascl_jax.config.schema import Optimization as Optimization
+from rnascl_jax.config.schema import Search as Search
+from rnascl_jax.config.schema import Settings as Settings
+from rnascl_jax.config.schema import Space as Space
+from rnascl_jax.config.schema import Student as Student
+from rnascl_jax.config.schema import Teacher as Teacher
+from rnascl_jax.config.schema import TeacherTerms as TeacherTerms
+from rnascl_jax.config.schema import Train as Train
 
 
 def template() -> ml_collections.ConfigDict:
@@ -90,7 +67,7 @@ def parse(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Settings:
   """Reads and checks a config.
 
   Args:
-    config: nested fields, named as the dataclasses of this module.
+    config: nested fields, named as the dataclasses of `schema`.
 
   Returns:
     The settings.

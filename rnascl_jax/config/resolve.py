@@ -1,0 +1,534 @@
+"""Turns the names in settings into functions: the border of the library.
+
+Every name that a config may hold stands in one of the dicts of this module (or
+in those of `datasets`, `teachers`, `attacks` and `spaces`); the rest of the
+library takes functions and knows no names.
+"""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from rnascl_jax import attacks, losses
+from rnascl_jax.attacks import Preset, ensembles
+from rnascl_jax.attacks.ensembles import EnsembleMember
+from rnascl_jax.config import settings
+from rnascl_jax.data import batches, datasets
+from rnascl_jax.data.datasets import Dataset
+from rnascl_jax.distillation import compare, methods
+from rnascl_jax.distillation.compare import LayerLoss
+from rnascl_jax.distillation.methods import Method
+from rnascl_jax.models import student, teachers
+from rnascl_jax.models.teachers import build
+from rnascl_jax.runtime import parallel, spelling
+from rnascl_jax.search import flops, gumbel, spaces
+from rnascl_jax.search.spaces import SearchSpace
+from rnascl_jax.training import adversarial, search_step, train_state
+from rnascl_jax.training.adversarial import AdversarialMethod, RobustTerm
+
+
+def pick(table: Mapping[str, Any], name: str, where: str) -> Any:
+  """The entry of a table.
+
+  Args:
+    table: names and what they mean.
+    name: as written in a config.
+    where: the config's field.
+
+  Raises:
+    ValueError: if there is no such name; it lists those there are.
+  """
+  if name in table:
+    return table[name]
+  raise ValueError(
+    f'config.{where}={name!r} is unknown.{spelling.did_you_mean(name, table)} '
+    f'Choose one of: {", ".join(map(repr, table))}.'
+  )
+
+
+SHORTCUTS = {shortcut.value: shortcut for shortcut in spaces.Shortcut}
+_SPACES = {**spaces.CIFAR_SPACES, **spaces.IMAGENET_SPACES, 'custom': None}
+
+
+@functools.lru_cache(maxsize=2)
+def dataset(spec: settings.Data) -> Dataset:
+  """The data set, read once for all stages of a process."""
+  pick(datasets.DATASETS, spec.name, 'data.name')
+  limit = None
+  if spec.max_train or spec.max_test:
+    most = 10**9  # More images than any data set has.
+    limit = datasets.Limit(spec.max_train or most, spec.max_test or most)
+  return datasets.load(
+    spec.name,
+    data_dir=spec.data_dir or None,
+    validation_size=spec.validation_size,
+    limit=limit,
+    image_size=spec.image_size,
+    classes=spec.classes,
+  )
+
+
+def augmentation(spec: settings.Data) -> train_state.Augment:
+  """Random crop and flip of one image, on a device.
+
+  Images of 'imagenet' were cropped before they came there: its padding is 0.
+  """
+  return functools.partial(
+    batches.augment, padding=spec.padding, flip=spec.flip
+  )
+
+
+def space(spec: settings.Space) -> SearchSpace:
+  """The search space."""
+  published = pick(_SPACES, spec.name, 'space.name')
+  shortcut = pick(SHORTCUTS, spec.shortcut, 'space.shortcut')
+  if published:
+    return dataclasses.replace(published, shortcut=shortcut)
+  return spaces.from_stages(
+    spec.depths,
+    spec.choices,
+    spec.strides,
+    stem_features=spec.stem_features,
+    stem_stride=spec.stem_stride,
+    expansion=spec.expansion,
+    shortcut=shortcut,
+    squeeze_excite=spec.squeeze_excite,
+    head_features=spec.head_features,
+  )
+
+
+def student_network(
+  data: Dataset,
+  blocks: SearchSpace,
+  layers: str,
+  *,
+  trained: settings.Space | None = None,
+) -> student.Student:
+  """The student for a space, supernet or derived.
+
+  Args:
+    data: decides classes and normalisation.
+    blocks: the space.
+    layers: which are compared with tutors: every 'conv' or every 'block'.
+    trained: how a network that is trained computes: its fields `bfloat16` and
+      `remat`. None computes in float32: for evaluation, which takes the same
+      variables.
+
+  Raises:
+    ValueError: if the images do not fit the space.
+  """
+  spaces.check_image(blocks, data.image_shape)
+  return student.Student(
+    space=blocks,
+    num_classes=data.num_classes,
+    mean=data.mean,
+    std=data.std,
+    blocks_only=layers == 'block',
+    axis_name=parallel.AXIS,
+    dtype=_compute_type(trained.bfloat16) if trained else None,
+    remat=trained.remat if trained else False,
+  )
+
+
+def _compute_type(bfloat16: str) -> Any:
+  """bfloat16, or None for float32, as 'always' or 'accelerators' say."""
+  accelerated = jax.default_backend() != 'cpu'
+  narrow = bfloat16 == 'always' or (bfloat16 == 'accelerators' and accelerated)
+  return jnp.bfloat16 if narrow else None
+
+
+class TrainedFor(NamedTuple):
+  """The inputs and classes of a trained teacher, whatever a run's data set.
+
+  Attributes:
+    num_classes: how many classes it tells apart.
+    mean: of its inputs, per channel.
+    std: of its inputs, per channel.
+    classes: those whose logits are used, empty for all.
+  """
+
+  num_classes: int
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  classes: tuple[int, ...] = ()
+
+
+def teacher_spec(network: settings.Network) -> dict[str, Any]:
+  """The fields of a teacher's network that are set, for `teachers.build`."""
+  values = dataclasses.asdict(network).items()
+  return {name: value for name, value in values if value}
+
+
+def teacher_network(
+  data: Dataset,
+  spec: settings.Network,
+  *,
+  where: str = 'teacher',
+  guides: bool = False,
+  trained: TrainedFor | None = None,
+) -> nn.Module:
+  """A teacher's network.
+
+  Args:
+    data: decides classes and normalisation where `trained` does not.
+    spec: the network.
+    where: the config's section, for messages.
+    guides: whether it only guides a student, and may compute in bfloat16.
+      Teachers are trained and evaluated in float32.
+    trained: what a checkpoint was trained for; None for a new network.
+
+  Raises:
+    ValueError: for an unknown network, or a shape that it does not take.
+  """
+  pick(teachers.TEACHERS, spec.name, f'{where}.network.name')
+  trained = trained or TrainedFor(data.num_classes, data.mean, data.std)
+  try:
+    net = build.network(
+      teacher_spec(spec),
+      dtype=_compute_type(spec.bfloat16) if guides else None,
+      axis_name=parallel.AXIS,
+      **trained._replace(classes=())._asdict(),
+    )
+  except ValueError as error:
+    raise ValueError(f'config.{where}.network: {error}') from error
+  try:
+    return build.some_classes(net, trained.num_classes, trained.classes)
+  except ValueError as error:
+    raise ValueError(f'config.{where}.{error}') from error
+
+
+def _piecewise(spec: settings.Optimization, total: int) -> optax.Schedule:
+  bounds = {int(share * total): 0.1 for share in spec.milestones}
+  return optax.piecewise_constant_schedule(spec.learning_rate, bounds)
+
+
+def _cyclic(spec: settings.Optimization, total: int) -> optax.Schedule:
+  peak = max(2 * total // 5, 1)
+  return optax.join_schedules(
+    [
+      optax.linear_schedule(0.0, spec.learning_rate, peak),
+      optax.linear_schedule(spec.learning_rate, 0.0, max(total - peak, 1)),
+    ],
+    [peak],
+  )
+
+
+SCHEDULES: Mapping[
+  str, Callable[[settings.Optimization, int], optax.Schedule]
+] = {
+  'piecewise': _piecewise,
+  'cosine': lambda spec, total: optax.cosine_decay_schedule(
+    spec.learning_rate, total
+  ),
+  'cyclic': _cyclic,
+  'constant': lambda spec, _: optax.constant_schedule(spec.learning_rate),
+}
+NOISES = {'gumbel': jax.random.gumbel, 'normal': jax.random.normal}
+ARCH_OPTIMIZERS = {'adam': optax.adam, 'sgd': optax.sgd}
+PENALTIES = {
+  'power': losses.search_objective,
+  'log': losses.log_search_objective,
+}
+
+
+def schedule(
+  spec: settings.Optimization, steps_per_epoch: int, where: str = 'train'
+) -> optax.Schedule:
+  """Step -> learning rate."""
+  total = spec.epochs * steps_per_epoch
+  make = pick(SCHEDULES, spec.schedule, f'{where}.optimization.schedule')
+  rate = make(spec, total)
+  rising = int(spec.warmup * total)
+  if not rising:
+    return rate
+  return lambda step: rate(step) * jnp.minimum((step + 1) / rising, 1.0)
+
+
+def optimizer(
+  spec: settings.Optimization, steps_per_epoch: int
+) -> optax.GradientTransformation:
+  """SGD with momentum and L2 regularisation of all parameters."""
+  return optax.chain(
+    optax.add_decayed_weights(spec.weight_decay),
+    optax.sgd(schedule(spec, steps_per_epoch), momentum=spec.momentum),
+  )
+
+
+def search(
+  spec: settings.Search, data: Dataset, blocks: SearchSpace, epoch_steps: int
+) -> search_step.Search:
+  """How filters and tutors are searched."""
+  tables = flops.costs(blocks, data.image_shape, data.num_classes)
+  make = pick(ARCH_OPTIMIZERS, spec.arch_optimizer, 'search.arch_optimizer')
+  penalty = pick(PENALTIES, spec.penalty, 'search.penalty')
+  absolute = spec.penalty == 'log'
+  extra = {'alpha': spec.log_alpha} if absolute else {}
+  uniform = search_step.uniform_macs(blocks, tables)
+  return search_step.Search(
+    space=blocks,
+    tables=tables,
+    optimizer=make(spec.arch_learning_rate),
+    steps_per_epoch=epoch_steps,
+    reference=1.0 if absolute else uniform,
+    temperature=functools.partial(
+      gumbel.temperature,
+      initial=spec.temperature,
+      decay=spec.temperature_decay,
+    ),
+    objective=functools.partial(penalty, exponent=spec.flops_exponent, **extra),
+    noise=pick(NOISES, spec.noise, 'search.noise'),
+    hard=spec.hard,
+    warmup_epochs=spec.arch_warmup_epochs,
+    weigh_cost=spec.weigh_cost,
+    accumulate=search_step.arch_parts(
+      spec.optimization.accumulate, spec.arch_share
+    ),
+  )
+
+
+DIVERGENCES = {
+  'student_teacher': losses.kl_student_teacher,
+  'teacher_student': losses.kl_teacher_student,
+}
+
+
+def _kl(spec: settings.Distillation) -> Method:
+  divergence = pick(DIVERGENCES, spec.direction, 'distillation.direction')
+  return methods.kl(functools.partial(divergence, temperature=spec.temperature))
+
+
+def _crd(spec: settings.Distillation) -> Method:
+  return methods.crd(
+    features=spec.crd_features,
+    num_negatives=spec.crd_negatives,
+    axis_name=parallel.AXIS,
+  )
+
+
+METHODS: Mapping[str, Callable[[settings.Distillation], Method]] = {
+  'kl': _kl,
+  'at': lambda _: methods.attention_transfer(),
+  'sp': lambda _: methods.similarity(axis_name=parallel.AXIS),
+  'vid': lambda _: methods.vid(),
+  'rkd': lambda _: methods.rkd(axis_name=parallel.AXIS),
+  'pkt': lambda _: methods.pkt(axis_name=parallel.AXIS),
+  'crd': _crd,
+}
+LAYER_LOSSES: Mapping[str, LayerLoss] = {
+  'attention': compare.ATTENTION,
+  'layerwise_kl': compare.LAYERWISE_KL,
+}
+
+
+class DistillationSpec(NamedTuple):
+  """What a student takes from a teacher; equal ones are one program.
+
+  Attributes:
+    method: in `METHODS`.
+    layer_loss: in `LAYER_LOSSES`.
+    attends: whether layers are compared.
+  """
+
+  method: str
+  layer_loss: str
+  attends: bool
+
+
+def distillation_spec(
+  stage: settings.TeacherTerms, where: str
+) -> DistillationSpec:
+  """What a stage takes from a teacher.
+
+  Args:
+    stage: its methods and their weights; a term of weight 0 is not used.
+    where: the config's section, for messages.
+
+  Raises:
+    ValueError: for an unknown name.
+  """
+  pick(METHODS, stage.method, f'{where}.method')
+  pick(LAYER_LOSSES, stage.layer_loss, f'{where}.layer_loss')
+  attends = stage.gamma > 0
+  return DistillationSpec(
+    stage.method if stage.kl_weight else 'kl',
+    stage.layer_loss if attends else 'attention',
+    attends,
+  )
+
+
+def distill(
+  spec: settings.Distillation, teacher: nn.Module | None, used: DistillationSpec
+) -> compare.Distillation:
+  """How a student learns from a teacher.
+
+  Args:
+    spec: what all stages of a run have in common.
+    teacher: the network, or None.
+    used: what is taken from it.
+
+  Raises:
+    ValueError: for an unknown direction of the divergence.
+  """
+  return compare.Distillation(
+    teacher=teacher,
+    map_size=(spec.map_size, spec.map_size),
+    method=METHODS[used.method](spec),
+    layer_loss=LAYER_LOSSES[used.layer_loss],
+    attends=used.attends,
+  )
+
+
+# Each method, the published step of its attack as a share of the radius, and
+# the settings that it alone has.
+ADVERSARIAL_METHODS: Mapping[
+  str, tuple[Callable[..., AdversarialMethod], float, tuple[str, ...]]
+] = {
+  'standard': (adversarial.standard, 0.0, ()),
+  'pgd': (adversarial.pgd_training, 0.25, ('num_steps',)),
+  'fast': (adversarial.fast, 1.25, ()),
+  'free': (adversarial.free, 1.0, ('replays',)),
+  'trades': (adversarial.trades, 0.0078 / 0.031, ('num_steps',)),
+}
+# Methods that attack in a single step, and may overfit to it.
+_SINGLE_STEP = ('fast', 'free')
+# Steps of the attack under which checkpoints are compared, as that share.
+_VALIDATION_STEP = 0.25
+
+
+def adversarial_method(
+  spec: settings.AdversarialTraining, where: str = 'train'
+) -> AdversarialMethod:
+  """Makes the adversarial training method.
+
+  Args:
+    spec: its name and numbers.
+    where: the config's section, for messages.
+
+  Raises:
+    ValueError: for an unknown name, and for settings that the method does not
+      have.
+  """
+  field = f'{where}.adversarial_training'
+  make, share, own = pick(ADVERSARIAL_METHODS, spec.name, f'{field}.name')
+  if spec.name == 'standard':
+    if spec.cac_weight:
+      raise ValueError(
+        f'config.{field}.cac_weight={spec.cac_weight} compares an image with '
+        "its adversarial view, and name='standard' has none: set it to 0, or "
+        'choose another method.'
+      )
+    return make()
+  if spec.name == 'free' and spec.attack_mode == 'evaluation':
+    raise ValueError(
+      f"config.{field}.attack_mode='evaluation' is not possible with "
+      "name='free': one pass serves the attack and the weights."
+    )
+  trades = spec.name == 'trades'
+  attack_mode, distill_on = spec.attack_mode, spec.distill_on
+  if attack_mode == 'published':
+    attack_mode = 'evaluation' if trades else 'training'
+  if distill_on == 'published':
+    distill_on = 'clean' if trades else 'adversarial'
+  step_size_255 = spec.step_size_255 or share * spec.epsilon_255
+  options = {name: getattr(spec, name) for name in own}
+  if spec.name != 'free':
+    options['in_training_mode'] = attack_mode == 'training'
+  return make(
+    epsilon=spec.epsilon_255 / 255,
+    step_size=step_size_255 / 255,
+    distill_on=distill_on,
+    robust_term=_robust_term(spec),
+    **options,
+  )
+
+
+def validation_attack(spec: settings.AdversarialTraining) -> Preset | None:
+  """The attack under which checkpoints are compared, if any."""
+  if spec.name == 'standard':
+    return None
+  epsilon = spec.epsilon_255 / 255
+  return Preset(
+    origin='the validation of an adversarial training method',
+    epsilon=epsilon,
+    step_size=_VALIDATION_STEP * epsilon,
+    num_steps=spec.validation_steps,
+    start=attacks.linf.uniform_start,
+  )
+
+
+def max_drop(spec: settings.AdversarialTraining) -> float:
+  """The drop of robust accuracy that ends a training; 0 for none."""
+  return spec.max_drop if spec.name in _SINGLE_STEP else 0.0
+
+
+def replays(spec: settings.AdversarialTraining) -> int:
+  """Updates of the weights on each batch."""
+  return spec.replays if spec.name == 'free' else 1
+
+
+def _robust_term(spec: settings.AdversarialTraining) -> RobustTerm | None:
+  """TRADES' divergence and CAC; None where neither has a part."""
+  beta = spec.beta if spec.name == 'trades' else 0.0
+  if spec.name != 'trades' and not spec.cac_weight:
+    return None
+  return functools.partial(
+    losses.robust_term,
+    beta=beta,
+    cac_weight=spec.cac_weight,
+    temperature=spec.cac_temperature,
+    threshold=spec.cac_threshold,
+    only_confident=spec.cac_mean == 'confident',
+    axis_name=parallel.AXIS,
+  )
+
+
+# What AutoAttack may consist of: whole ensembles, and single members.
+ENSEMBLES = {
+  'standard': ensembles.standard,
+  'plus': ensembles.plus,
+  'rand': ensembles.rand,
+}
+MEMBERS = {
+  'apgd_ce': ensembles.apgd_ce,
+  'apgd_dlr': ensembles.apgd_dlr,
+  'apgd_t': ensembles.apgd_t,
+  'fab': ensembles.fab,
+  'fab_t': ensembles.fab_t,
+  'square': ensembles.square,
+}
+
+
+def attack(name: str, where: str = 'evaluation.attacks') -> Any:
+  """A preset of an attack."""
+  return pick(attacks.PRESETS, name, where)
+
+
+def ensemble(names: Sequence[str]) -> tuple[EnsembleMember, ...]:
+  """All members of AutoAttack that `names` stand for, in order.
+
+  Args:
+    names: keys of `ENSEMBLES` and `MEMBERS`.
+
+  Raises:
+    ValueError: for an unknown name, and for a member that is named twice.
+  """
+  where = 'evaluation.auto_attack'
+  members: list[EnsembleMember] = []
+  for name in names:
+    made = pick(ENSEMBLES | MEMBERS, name, where)()
+    members += [made] if isinstance(made, EnsembleMember) else made
+  counts = collections.Counter(member.name for member in members)
+  for member, count in counts.items():
+    if count > 1:
+      raise ValueError(
+        f'config.{where}={tuple(names)} has {member} twice: name an ensemble, '
+        'or members of your choice.'
+      )
+  return tuple(members)

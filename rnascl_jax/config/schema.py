@@ -1,0 +1,491 @@
+"""All fields that a config may hold, with their types, bounds and defaults.
+
+The defaults are the paper's values for CIFAR-10.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+from rnascl_jax.config import fields
+
+# Layers or blocks, channels of a layer and pixels of a step, at most.
+_DEEPEST, _WIDEST, _STRIDE = 256, 65536, 64
+# More images than any data set has.
+_MOST_IMAGES = 1_000_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """Images and their augmentation.
+
+  Attributes:
+    name: of the data set, see `datasets.DATASETS`.
+    data_dir: of TensorFlow Datasets; empty means TFDS_DATA_DIR or its default.
+    validation_size: images held out of the training set to choose checkpoints.
+    max_train: most images to train on; 0 means all.
+    max_test: most images to test on; 0 means all.
+    padding: pixels added on every side before a random crop; 0 of 'imagenet',
+      which is cropped before it is resized.
+    flip: whether images are mirrored at random.
+    image_size: side in pixels of images that are resized ('imagenet'); 0 is the
+      data set's own, 224.
+    classes: names of the classes of 'imagenet' to tell apart, in the order of
+      their labels; empty for all.
+    min_crop: least area of a random-resized crop, a share of the image's
+      ('imagenet').
+    workers: processes that decode images ('imagenet'): 0 for threads of the
+      main one, -1 for one for each core but one.
+  """
+
+  name: str = 'cifar10'
+  data_dir: str = ''
+  validation_size: int = fields.bounded(1000, 1, _MOST_IMAGES)
+  max_train: int = fields.bounded(0, 0, _MOST_IMAGES)
+  max_test: int = fields.bounded(0, 0, _MOST_IMAGES)
+  padding: int = fields.bounded(4, 0, 1024)
+  flip: bool = True
+  image_size: int = fields.bounded(0, 0, 4096)
+  classes: tuple[str, ...] = ()
+  min_crop: float = fields.bounded(0.08, 0.001, 1)
+  workers: int = fields.bounded(-1, -1, 1024)
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+  """The search space.
+
+  Attributes:
+    name: a space of Table 13 ('s3', 's5', 's7', 'm', 'm2', 'l') or of Table 14
+      ('is', 'im', 'i', 'il'), or 'custom'.
+    depths: blocks of each stage (custom only, as are the next seven).
+    choices: filter choices of each stage.
+    strides: stride of each stage.
+    stem_features: filters of the stem.
+    stem_stride: stride of the stem.
+    expansion: inner over input width of a block.
+    squeeze_excite: hidden units of every block's squeeze-excite as a share of
+      its inside; 0 for none.
+    head_features: of the pooled head before the classifier; 0 for none.
+    shortcut: what a residual does where widths differ: 'pad', 'drop' or
+      'project'.
+    layers: which student layers are compared with tutors: every 'conv' or every
+      'block'.
+    bfloat16: whether students and supernet compute in bfloat16 where they are
+      trained: 'never', 'always' or on 'accelerators' only. Parameters, logits
+      and losses are float32; so is all evaluation.
+    remat: whether gradients compute the insides of blocks anew instead of
+      keeping them: less memory for more work, where they are trained.
+  """
+
+  name: str = 's3'
+  depths: tuple[int, ...] = fields.bounded((), 1, _DEEPEST)
+  choices: tuple[tuple[int, ...], ...] = fields.bounded((), 1, _WIDEST)
+  strides: tuple[int, ...] = fields.bounded((), 1, _STRIDE)
+  stem_features: int = fields.bounded(16, 1, _WIDEST)
+  stem_stride: int = fields.bounded(2, 1, _STRIDE)
+  expansion: int = fields.bounded(6, 1, 64)
+  squeeze_excite: float = fields.bounded(0.0, 0, 1)
+  head_features: int = fields.bounded(0, 0, _WIDEST)
+  shortcut: str = 'pad'
+  layers: str = fields.one_of('conv', 'block')
+  bfloat16: str = fields.one_of('never', 'always', 'accelerators')
+  remat: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+  """A teacher network; 0, False and () leave a field at the network's own.
+
+  Attributes:
+    name: see `teachers.TEACHERS`.
+    depth: of a 'wide_resnet' or a 'vit'.
+    width: of a 'wide_resnet', its widening factor; of a 'vit', of its tokens.
+    features: of a 'small_resnet', filters of each stage.
+    stage_sizes: of a 'small_resnet', blocks of each stage.
+    strides: of a 'small_resnet', stride of each stage.
+    shortcut_activated: of a 'preact_resnet18', see `preact_resnet`.
+    final_norm: of a 'preact_resnet18', see `preact_resnet`.
+    patch_size: of all transformers, side of a patch in pixels: 4 at 32x32
+      pixels, 16 at 224x224.
+    heads: of a 'vit'.
+    mlp_ratio: of a 'vit', see there, as are the next two.
+    attention_scale: of a 'vit' or a 'vit_small_8'.
+    norm_epsilon: of a 'vit'.
+    bfloat16: whether to compute in bfloat16: 'never', 'always' or on
+      'accelerators' only.
+  """
+
+  name: str = 'wide_resnet34_10'
+  depth: int = fields.bounded(0, 0, _DEEPEST)
+  width: int = fields.bounded(0, 0, _WIDEST)
+  features: tuple[int, ...] = fields.bounded((), 1, _WIDEST)
+  stage_sizes: tuple[int, ...] = fields.bounded((), 1, _DEEPEST)
+  strides: tuple[int, ...] = fields.bounded((), 1, _STRIDE)
+  shortcut_activated: bool = False
+  final_norm: bool = False
+  patch_size: int = fields.bounded(0, 0, 4096)
+  heads: int = fields.bounded(0, 0, 1024)
+  mlp_ratio: float = fields.bounded(0.0, 0, 64)
+  attention_scale: float = fields.bounded(0.0, 0, 1e3)
+  norm_epsilon: float = fields.bounded(0.0, 0, 1)
+  bfloat16: str = fields.one_of('accelerators', 'never', 'always')
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimization:
+  """Stochastic gradient descent and its schedule.
+
+  Attributes:
+    epochs: how long.
+    batch_size: images of a step, over all devices.
+    accumulate: parts of each device's share of a batch that go through the
+      networks one after another, for want of memory; see `accumulation`.
+    learning_rate: the highest.
+    schedule: 'piecewise', 'cosine', 'cyclic' (up, then down) or 'constant'.
+    milestones: 'piecewise' divides the rate by 10 after these shares of the
+      training; the paper has 0.75 and 0.9.
+    warmup: share of the training in which the rate rises linearly.
+    momentum: of SGD.
+    weight_decay: added to the gradient for every parameter, as in PyTorch.
+    checkpoint_every: epochs between checkpoints and validations.
+    select: which checkpoint is used afterwards: the 'last' or the 'best' on the
+      validation images.
+  """
+
+  epochs: int = fields.bounded(100, 1, 100_000)
+  batch_size: int = fields.bounded(128, 1, 1_000_000)
+  accumulate: int = fields.bounded(1, 1, 1_000_000)
+  learning_rate: float = fields.bounded(0.1, 0, 1e3)
+  schedule: str = 'piecewise'
+  milestones: tuple[float, ...] = fields.bounded((0.75, 0.9), 0, 1)
+  warmup: float = fields.bounded(0.0, 0, 1)
+  momentum: float = fields.bounded(0.9, 0, 1)
+  weight_decay: float = fields.bounded(2e-4, 0, 1e3)
+  checkpoint_every: int = fields.bounded(5, 1, 100_000)
+  select: str = fields.one_of('last', 'best')
+
+
+@dataclasses.dataclass(frozen=True)
+class AdversarialTraining:
+  """On which images to train, see `adversarial`.
+
+  Attributes:
+    name: 'standard', 'pgd', 'fast', 'free' or 'trades'.
+    epsilon_255: radius of the L-infinity ball, in 1/255.
+    step_size_255: step of the attack, in 1/255; 0 is the published share of the
+      radius: 1/4 for 'pgd', 5/4 for 'fast', all of it for 'free', 0.0078/0.031
+      for 'trades'.
+    num_steps: of the attack of 'pgd' and 'trades'.
+    attack_mode: of BatchNorm under the attack; 'published' is 'training' for
+      all but 'trades'. 'free' has no other.
+    replays: of 'free', updates of the weights on each batch. An epoch has that
+      many times the updates; the authors divide the epochs by it.
+    beta: weight of the divergence of 'trades'.
+    cac_weight: of the consistency (eq. 5) in any method that attacks; eq. (6)
+      is 'trades' with 1, Table 4's "CAC" has beta=0 besides.
+    cac_temperature: tau of eq. (5).
+    cac_threshold: gamma of eq. (5).
+    cac_mean: over 'all' images (eq. 5), or over 'confident' ones alone; the
+      authors' code has that and cac_weight=3.
+    distill_on: the images whose predictions and maps are compared with a
+      teacher's; 'published' is 'clean' for 'trades' (eq. 6), else
+      'adversarial', as the cross-entropy.
+    validation_steps: of PGD with steps of a quarter of the radius, under which
+      checkpoints are compared on the validation images.
+    max_drop: of 'fast' and 'free', which may overfit catastrophically: training
+      ends, and its best checkpoint is used, where the accuracy under that PGD
+      falls by more than this share below the best so far. Looked at with every
+      checkpoint, never at the first. 0 never ends it.
+  """
+
+  name: str = 'standard'
+  epsilon_255: float = fields.bounded(8.0, 0, 255)
+  step_size_255: float = fields.bounded(0.0, 0, 255)
+  num_steps: int = fields.bounded(10, 1, 10_000)
+  attack_mode: str = fields.one_of('published', 'evaluation', 'training')
+  replays: int = fields.bounded(8, 1, 10_000)
+  beta: float = fields.bounded(6.0, 0, 1e6)
+  cac_weight: float = fields.bounded(0.0, 0, 1e6)
+  cac_temperature: float = fields.bounded(0.1, 1e-3, 1)
+  cac_threshold: float = fields.bounded(0.2, 0, 1)
+  cac_mean: str = fields.one_of('all', 'confident')
+  distill_on: str = fields.one_of('published', 'clean', 'adversarial')
+  validation_steps: int = fields.bounded(10, 1, 10_000)
+  max_drop: float = fields.bounded(0.2, 0, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Distillation:
+  """What students take from a teacher's logits and maps.
+
+  Attributes:
+    direction: 'student_teacher' is the paper's KL(p, q) with p the student.
+    temperature: divides the logits in the divergence.
+    map_size: side of the common attention maps.
+    crd_features: length of the embeddings that 'crd' compares.
+    crd_negatives: images of other classes that 'crd' compares each image with,
+      drawn with replacement; its authors have 16384. An image takes
+      crd_negatives + min(training images, crd_negatives * crd_features) numbers
+      of memory.
+  """
+
+  direction: str = 'student_teacher'
+  temperature: float = fields.bounded(1.0, 1e-6, 1e6)
+  map_size: int = fields.bounded(8, 1, 1024)
+  crd_features: int = fields.bounded(128, 1, 65536)
+  crd_negatives: int = fields.bounded(4096, 1, 1_000_000)
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+  """A teacher and how it is trained.
+
+  Attributes:
+    network: its architecture.
+    adversarial_training: on which images it is trained.
+    optimization: how long and how fast.
+    label: what tables call it.
+    checkpoint: folder of a trained teacher (`teacher/` of another workdir, or
+      what `experiments.import_teacher` wrote) to use instead of training one;
+      empty to train.
+    classes: of a checkpoint with more classes than the data set, the indices of
+      the data set's classes in it, in their order; empty if they are the same.
+  """
+
+  network: Network = Network()
+  adversarial_training: AdversarialTraining = AdversarialTraining('pgd')
+  optimization: Optimization = Optimization(
+    epochs=200,
+    milestones=(0.5, 0.75),
+    weight_decay=5e-4,
+    select='best',
+  )
+  label: str = 'Robust teacher'
+  checkpoint: str = ''
+  classes: tuple[int, ...] = fields.bounded((), 0, 1_000_000)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherTerms:
+  """The terms of a loss that compare a network with a teacher.
+
+  Attributes:
+    kl_weight: weight of the divergence, 1 in eqs. (2) and (4); of another
+      method it multiplies the method's published weight.
+    gamma: weight of the layer losses, gamma_s of eq. (2), gamma_t of eq. (4).
+    method: what stands in the place of KL: 'kl' itself, or 'at', 'sp', 'vid',
+      'rkd', 'pkt' or 'crd' (section 4.11, Table 9, Fig. 3).
+    layer_loss: what compares a layer with its tutor: 'attention', the loss of
+      eq. (1), or 'layerwise_kl' (section 4.10, Table 8).
+  """
+
+  kl_weight: float = fields.bounded(1.0, 0, 1e6)
+  gamma: float = fields.bounded(1.0, 0, 1e6)
+  method: str = 'kl'
+  layer_loss: str = 'attention'
+
+
+@dataclasses.dataclass(frozen=True)
+class Search(TeacherTerms):
+  """The search of filters and tutors (section 4.1).
+
+  Its `method` cannot be 'vid', which can be negative.
+
+  Attributes:
+    architecture: an `architecture.json` of another run to take instead of
+      searching: of the same space, and of a teacher with the same layers. Empty
+      to search.
+    optimization: of the supernet's weights.
+    adversarial_training: on which images the weights are trained.
+    arch_optimizer: of the architecture parameters: 'adam' or 'sgd'.
+    arch_learning_rate: of the architecture parameters.
+    arch_share: share of each batch that moves the architecture parameters.
+    arch_warmup_epochs: epochs before they move.
+    temperature: of the Gumbel-Softmax at the start.
+    temperature_decay: rate at which it falls per epoch.
+    noise: 'gumbel' or 'normal'.
+    hard: whether draws are one-hot, with the gradient of soft ones.
+    penalty: how the cost enters: 'power' multiplies the loss by
+      (n_f / n_ref)^exponent, 'log' by alpha log(n_f)^exponent (FBNet).
+    flops_exponent: the exponent; FBNet's log penalty has 0.6.
+    log_alpha: alpha of the 'log' penalty.
+    weigh_cost: whether the weights' step has the cost as a constant factor.
+  """
+
+  architecture: str = ''
+  optimization: Optimization = Optimization()
+  adversarial_training: AdversarialTraining = AdversarialTraining()
+  arch_optimizer: str = 'adam'
+  arch_learning_rate: float = fields.bounded(0.01, 0, 1e3)
+  arch_share: float = fields.bounded(0.2, 0, 1)
+  arch_warmup_epochs: int = fields.bounded(0, 0, 100_000)
+  temperature: float = fields.bounded(5.0, 1e-6, 1e6)
+  temperature_decay: float = fields.bounded(0.045, 0, 1e3)
+  noise: str = 'gumbel'
+  hard: bool = False
+  penalty: str = 'power'
+  flops_exponent: float = fields.bounded(1.0, -10, 10)
+  log_alpha: float = fields.bounded(0.2, 0, 1e6)
+  weigh_cost: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Student(TeacherTerms):
+  """One training of the derived architecture.
+
+  Attributes:
+    label: what tables call it.
+    teacher: 'teacher', 'vulnerable_teacher' or '' to learn from labels alone.
+  """
+
+  label: str = 'RNAS-CL'
+  teacher: str = 'teacher'
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+  """Training of the derived architecture from scratch.
+
+  Attributes:
+    optimization: how long and how fast.
+    adversarial_training: on which images.
+  """
+
+  optimization: Optimization = Optimization()
+  adversarial_training: AdversarialTraining = AdversarialTraining()
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuning:
+  """Further training of a student with an adversarial method.
+
+  It learns from the same teacher as before, with the same weights of the terms.
+
+  Attributes:
+    label: what tables call it.
+    student: the name of the trained student to start from.
+    adversarial_training: on which images; eq. (6) by default, with the radius
+      and the step of the authors' code.
+  """
+
+  label: str = 'RNAS-CL + eq. (6)'
+  student: str = 'rnas_cl'
+  adversarial_training: AdversarialTraining = AdversarialTraining(
+    'trades', epsilon_255=0.031 * 255, cac_weight=1.0
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Adversarial:
+  """Adversarial fine-tuning of trained students (section 3.5).
+
+  Attributes:
+    optimization: how long and how fast: 20 epochs (section 4.2) at the learning
+      rate of the authors' config.
+    students: trainings of it, by name; none leaves the stage out.
+  """
+
+  optimization: Optimization = Optimization(epochs=20, learning_rate=0.004)
+  students: Mapping[str, FineTuning] = dataclasses.field(
+    default_factory=lambda: {'rnas_cl_eq6': FineTuning()}
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """Attacks on trained models.
+
+  Attributes:
+    teachers: whether teachers are attacked too; several runs that take the same
+      teacher need that once.
+    attacks: presets, see `attacks.PRESETS`.
+    auto_attack: ensembles of AutoAttack, 'standard' or 'plus', or members of
+      it, see `resolve.ENSEMBLES` and `resolve.MEMBERS`; empty for none.
+    auto_attack_models: which models it attacks: 'teacher',
+      'vulnerable_teacher' and names of students; empty for all.
+    auto_attack_images: most test images to attack with it; 0 means all.
+    epsilon_255: radius of the L-infinity ball in 1/255; each preset keeps the
+      ratio of its step to its radius. 0 leaves presets as published, and
+      AutoAttack at 8.
+    curve_attacks: presets whose accuracy is drawn against epsilon.
+    curve_epsilons_255: radii of the curves, in 1/255.
+    max_images: most test images to attack; 0 means all.
+    curve_images: most test images for the curves; 0 means all.
+    batch_size: images attacked at once, over all devices.
+    save_images: whether adversarial images are kept, for each model and attack
+      those that it broke, as float32: 12 kB an image of CIFAR-10. They are
+      written and checked in any case.
+    map_images: test images whose attention maps are saved.
+    scored_images: test images over which the robustness scores of teacher
+      layers are averaged.
+  """
+
+  teachers: bool = True
+  attacks: tuple[str, ...] = (
+    'fgsm',
+    'pgd20_rnascl',
+    'mi_fgsm20_rnascl',
+    'cw20_rnascl',
+  )
+  auto_attack: tuple[str, ...] = ('standard',)
+  auto_attack_models: tuple[str, ...] = ()
+  auto_attack_images: int = fields.bounded(0, 0, _MOST_IMAGES)
+  epsilon_255: float = fields.bounded(0.0, 0, 255)
+  curve_attacks: tuple[str, ...] = ('fgsm', 'pgd20_rnascl')
+  curve_epsilons_255: tuple[float, ...] = fields.bounded(
+    (1.0, 2.0, 4.0, 8.0, 16.0, 32.0), 0, 255
+  )
+  max_images: int = fields.bounded(0, 0, _MOST_IMAGES)
+  curve_images: int = fields.bounded(1000, 0, _MOST_IMAGES)
+  batch_size: int = fields.bounded(256, 1, 100_000)
+  save_images: bool = True
+  map_images: int = fields.bounded(6, 1, 10_000)
+  scored_images: int = fields.bounded(128, 1, _MOST_IMAGES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """All settings of a run.
+
+  Attributes:
+    seed: decides every random draw.
+    devices: how many to use of each process; 0 means all.
+    steps_per_dispatch: training steps in one program; 0 picks 1 on a CPU and 10
+      elsewhere, where starting a program costs as much as a small step.
+    data: images.
+    space: filter choices.
+    distillation: what is taken from teachers.
+    teacher: the robust one.
+    vulnerable_teacher: a control, trained without attacks (Table 11).
+    controls: whether the control is trained, with the students that learn from
+      it.
+    search: of filters and tutors.
+    train: of the derived architecture.
+    students: trainings of the derived architecture, by name.
+    adversarial: further training of students on attacks.
+    evaluation: attacks on the results.
+  """
+
+  seed: int = fields.bounded(0, 0, 2**32 - 1)
+  devices: int = fields.bounded(0, 0, 65536)
+  steps_per_dispatch: int = fields.bounded(0, 0, 10_000)
+  data: Data = Data()
+  space: Space = Space()
+  distillation: Distillation = Distillation()
+  teacher: Teacher = Teacher()
+  vulnerable_teacher: Teacher = Teacher(
+    adversarial_training=AdversarialTraining('standard'),
+    label='Teacher without attacks',
+  )
+  controls: bool = False
+  search: Search = Search()
+  train: Train = Train()
+  students: Mapping[str, Student] = dataclasses.field(
+    default_factory=lambda: {
+      'rnas_cl': Student(),
+      'ce_kl': Student('CE + KL', gamma=0.0),
+      'ce': Student('CE', '', kl_weight=0.0, gamma=0.0),
+    }
+  )
+  adversarial: Adversarial = Adversarial()
+  evaluation: Evaluation = Evaluation()
