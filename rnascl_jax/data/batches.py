@@ -19,19 +19,21 @@ from rnascl_jax.base import Array, Key
 _SPLIT_KEY = 0xD1CE
 
 
-def random_order(key: tuple[int, int], size: int) -> np.ndarray:
+def random_order(seed: int, epoch: int, size: int) -> np.ndarray:
   """A permutation that no version of NumPy, platform or process changes.
 
   It sorts the raw words of Philox, a stream that NumPy keeps for good, which it
   does not promise of `Generator.permutation`.
 
   Args:
-    key: two integers in [0, 2^64).
+    seed: in [0, 2^64).
+    epoch: in [0, 2^64).
     size: at least 0.
 
   Returns:
     [size], int32.
   """
+  key = (seed, epoch)
   if not all(0 <= word < 2**64 for word in key):
     raise ValueError(f'a seed or epoch of {key} is outside [0, 2^64).')
   words = np.random.Philox(key=np.array(key, np.uint64)).random_raw(size)
@@ -56,26 +58,12 @@ def stratified_holdout(labels: np.ndarray, size: int) -> np.ndarray:
   # What rounding down left over goes to the largest remainders.
   left_over = size - shares.sum()
   shares[np.argsort(-remainders, kind='stable')[:left_over]] += 1
-  chosen = np.zeros(len(labels), bool)
+  held_out = np.zeros(len(labels), bool)
   for label, share in enumerate(shares):
     members = np.flatnonzero(labels == label)
-    order = random_order((_SPLIT_KEY, label), len(members))
-    chosen[members[order[:share]]] = True
-  return chosen
-
-
-def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
-  """A random order of all examples, the same on every platform and process.
-
-  Args:
-    seed: in [0, 2^64).
-    epoch: in [0, 2^64).
-    num_examples: at least 1.
-
-  Returns:
-    [num_examples], int32, a permutation.
-  """
-  return random_order((seed, epoch), num_examples)
+    order = random_order(_SPLIT_KEY, label, len(members))
+    held_out[members[order[:share]]] = True
+  return held_out
 
 
 def batch_order(
@@ -101,7 +89,7 @@ def batch_order(
       'training examples.'
     )
   steps = num_examples // batch_size
-  order = epoch_order(seed, epoch, num_examples)
+  order = random_order(seed, epoch, num_examples)
   return order[: steps * batch_size].reshape(steps, batch_size)
 
 

@@ -1,8 +1,6 @@
 """Images with labels: the digits and CIFAR-10 in memory, ImageNet on disk.
 
-The splits are fixed, whatever the seed of a run. `batches` says in which order
-a run visits the images, and how they are augmented on the device; `streaming`
-makes training batches of images on disk.
+The splits are fixed: they depend on no seed, and are stratified by class.
 
 Example:
   >>> from rnascl_jax.data import datasets
@@ -52,8 +50,6 @@ def load(
 ) -> Dataset:
   """Loads a data set by its name.
 
-  The splits are fixed: they depend on no seed, and are stratified by class.
-
   Args:
     name: a key of `DATASETS`.
     data_dir: where TFDS keeps its data; by default the environment variable
@@ -78,14 +74,15 @@ def load(
   bounds = None if limit is None else Limit(*limit)
   if bounds is not None and min(bounds) < 1:
     raise ValueError(f'limit={tuple(bounds)} must be positive numbers.')
-  options: dict[str, Any] = {}
-  if image_size:
-    options['image_size'] = image_size
-  if classes:
-    options['classes'] = tuple(classes)
+  options: dict[str, Any] = {
+    'image_size': image_size,
+    'classes': tuple(classes),
+  }
+  if name in RESIZED:
+    return DATASETS[name](data_dir, validation_size, bounds, **options)
   for option, value in options.items():
-    if name not in RESIZED:
+    if value:
       raise ValueError(
         f'{option}={value} is for {RESIZED} only: leave it out for {name!r}.'
       )
-  return DATASETS[name](data_dir, validation_size, bounds, **options)
+  return DATASETS[name](data_dir, validation_size, bounds)

@@ -42,26 +42,26 @@ def load(
   """
   size = image_size or _IMAGE_SIZE
   train, test = (_source(split, data_dir) for split in ('train', 'validation'))
-  names = tuple(train.dataset_info.features['label'].names)
-  subset = class_subset.indices(classes, names) if classes else ()
-  chosen = tuple(classes) or names
+  all_names = tuple(train.dataset_info.features['label'].names)
+  subset = class_subset.indices(classes, all_names) if classes else ()
+  names = tuple(classes) or all_names
   if validation_size is None:
-    validation_size = _HELD_OUT * len(chosen)
+    validation_size = _HELD_OUT * len(names)
   pool_size = test_size = None
   if limit is not None:
     pool_size = limit.train + min(validation_size, limit.test)
     test_size = limit.test
   return splits.assemble(
-    _split(train, size, subset, len(names), pool_size),
-    _split(test, size, subset, len(names), test_size),
+    _split(train, size, subset, len(all_names), pool_size),
+    _split(test, size, subset, len(all_names), test_size),
     validation_size=validation_size,
     limit=limit,
     name='imagenet',
-    class_names=chosen,
+    class_names=names,
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
     subset=subset,
-    full_classes=len(names) if subset else 0,
+    full_classes=len(all_names) if subset else 0,
   )
 
 
@@ -89,12 +89,13 @@ def _split(
 ) -> splits.Split:
   """The images of some classes, at least the first `most` of them."""
 
-  def rows(found: np.ndarray) -> np.ndarray:
-    return class_subset.relabelled(found, subset, full_classes)[0]
+  def relabelled(read: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return class_subset.relabelled(read, subset, full_classes)
 
-  enough = None if most is None else lambda found: len(rows(found)) >= most
-  found = labels.read(source, enough)
-  records, new = class_subset.relabelled(found, subset, full_classes)
+  def enough(read: np.ndarray) -> bool:
+    return most is not None and len(relabelled(read)[0]) >= most
+
+  records, new = relabelled(labels.read(source, enough))
   images = StoredImages(
     source,
     records,

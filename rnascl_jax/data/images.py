@@ -73,16 +73,7 @@ def decode(encoded: bytes) -> Image.Image:
 def training_image(
   encoded: bytes, side: int, draws: Sequence[float], *, min_area: float
 ) -> np.ndarray:
-  """A random-resized crop.
-
-  Args:
-    encoded: the image.
-    side: of the result in pixels, at least 1.
-    draws: see `random_crop`.
-    min_area: see `random_crop`.
-
-  Returns:
-    [side, side, 3], uint8.
+  """A crop by `random_crop` of an encoded image, [side, side, 3] uint8.
 
   Raises:
     NotAnImageError: see `decode`.
@@ -93,14 +84,9 @@ def training_image(
 
 
 def evaluation_image(encoded: bytes, side: int) -> np.ndarray:
-  """The centre of an image whose shorter side is resized to 256/224 of `side`.
+  """The centre of an encoded image, [side, side, 3] uint8.
 
-  Args:
-    encoded: the image.
-    side: of the result in pixels, at least 1.
-
-  Returns:
-    [side, side, 3], uint8.
+  It is cut out when the shorter side is resized to 256/224 of `side`.
 
   Raises:
     NotAnImageError: see `decode`.

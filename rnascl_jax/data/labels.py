@@ -7,11 +7,11 @@ is read (ImageNet: 148 GB), without decoding an image. The copy is in
 """
 
 import contextlib
+import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from typing import Any
 
 import numpy as np
 import tqdm
@@ -28,14 +28,14 @@ _PROBES = 8
 
 
 def read(
-  source: prepared.Source, enough: Callable[[np.ndarray], bool] | None = None
+  source: prepared.Source, enough: Callable[[np.ndarray], bool]
 ) -> np.ndarray:
   """Labels of a split in the order of its records.
 
   Args:
     source: see `prepared.source`; examples have a feature 'label'.
-    enough: whether the labels of the first records suffice; by default only all
-      do. A scan that ends early is not kept.
+    enough: whether the labels of the first records suffice. A scan that ends
+      early is not kept.
 
   Returns:
     [N], int32, or [n], n <= N, those of the first records.
@@ -44,7 +44,7 @@ def read(
   labels = _kept(path, source)
   if labels is not None:
     return labels
-  labels = _scan(source, enough or (lambda labels: False))
+  labels = _scan(source, enough)
   if len(labels) == len(source):
     try:
       with files.replacing(path) as file:
@@ -59,12 +59,8 @@ def _path(source: prepared.Source) -> pathlib.Path:
   home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
   info = source.dataset_info
   name = f'{info.name}-{info.version}-{source.split}'
-  return (
-    paths.local(home, 'XDG_CACHE_HOME')
-    / 'rnascl_jax'
-    / 'labels'
-    / f'{name}-{prepared.fingerprint(source)}.npz'
-  )
+  folder = paths.local(home, 'XDG_CACHE_HOME') / 'rnascl_jax' / 'labels'
+  return folder / f'{name}-{prepared.fingerprint(source)}.npz'
 
 
 def _kept(path: pathlib.Path, source: prepared.Source) -> np.ndarray | None:
@@ -76,8 +72,8 @@ def _kept(path: pathlib.Path, source: prepared.Source) -> np.ndarray | None:
   except (OSError, files.DamagedFileError):
     labels = np.zeros(0)
   if labels.dtype == np.int32 and labels.shape == (len(source),):
-    probes = np.linspace(0, len(source) - 1, _PROBES).astype(int)
-    if _some(source, probes) == labels[probes].tolist():
+    probes = np.linspace(0, len(source) - 1, _PROBES).astype(int).tolist()
+    if _labels(source, probes) == labels[probes].tolist():
       return labels
   logging.warning(
     '%s is damaged or has the labels of another copy of the data: the labels '
@@ -87,10 +83,8 @@ def _kept(path: pathlib.Path, source: prepared.Source) -> np.ndarray | None:
   return None
 
 
-def _some(source: prepared.Source, records: Any) -> list[int]:
-  """Labels of some records."""
-  rows = [int(record) for record in records]
-  return source.labels(rows, source.__getitems__(rows))
+def _labels(source: prepared.Source, records: Sequence[int]) -> list[int]:
+  return source.labels(records, source.__getitems__(list(records)))
 
 
 def _scan(
@@ -116,12 +110,12 @@ def _scan(
 @contextlib.contextmanager
 def _chunks(source: prepared.Source) -> Iterator[Iterator[list[int]]]:
   """Labels in order, a chunk at a time; what is not wanted is not read."""
-  ranges = [
-    range(start, min(start + _CHUNK, len(source)))
-    for start in range(0, len(source), _CHUNK)
+  records = range(len(source))
+  chunks = [
+    records[start : start + _CHUNK] for start in range(0, len(records), _CHUNK)
   ]
   with futures.ThreadPoolExecutor(_THREADS) as pool:
-    results = pool.map(lambda rows: _some(source, rows), ranges)
+    results = pool.map(functools.partial(_labels, source), chunks)
     try:
       yield results
     finally:

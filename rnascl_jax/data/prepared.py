@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from rnascl_jax.data import file_limit
 from rnascl_jax.runtime import files, paths
 
 _REMEDY = 'Prepare the data set again, or use another copy.'
 # Files that are opened at once to count their records.
 _THREADS = 16
+# Files that a process has open apart from shards: libraries, sockets, metrics.
+_OTHER_FILES = 512
 
 
 class Source:
@@ -30,42 +31,42 @@ class Source:
     split: its name, as TFDS knows it.
   """
 
-  def __init__(self, found: Any):
-    self._found = found
-    self.dataset_info = found.dataset_info
-    self.split: str = found.split
+  def __init__(self, source: Any):
+    self._source = source
+    self.dataset_info = source.dataset_info
+    self.split: str = source.split
 
   def __len__(self) -> int:
-    return len(self._found)
+    return len(self._source)
 
   def __getitems__(self, records: Sequence[int]) -> list[dict[str, Any]]:
-    """Reads examples.
+    """Reads the features of examples.
 
     Args:
       records: places in the split.
-
-    Returns:
-      The features of each.
 
     Raises:
       DamagedFileError: a record cannot be read; the message has its file.
     """
     try:
-      return self._found.__getitems__(records)
+      return self._source.__getitems__(records)
     # What a reader raises depends on where it finds the file damaged.
     except Exception as error:
       if len(records) > 1:
         return [self.__getitems__([record])[0] for record in records]
       raise files.DamagedFileError(
-        f'{self.file_of(records[0])}: record {records[0]} of '
-        f'{self.dataset_info.name} {self.split} cannot be read: '
-        f'{_one_line(error)}. {_REMEDY}'
+        f'{self._named(records[0])} cannot be read: {_one_line(error)}. '
+        f'{_REMEDY}'
       ) from error
 
-  def file_of(self, record: int) -> str:
-    """The path of the file that has a record."""
-    paths, counts = zip(*shards(self), strict=True)
-    return paths[int(np.searchsorted(np.cumsum(counts), record, side='right'))]
+  def _named(self, record: int) -> str:
+    """A record, and the path of the file that has it."""
+    shard_paths, counts = zip(*shards(self), strict=True)
+    shard = int(np.searchsorted(np.cumsum(counts), record, side='right'))
+    return (
+      f'{shard_paths[shard]}: record {record} of {self.dataset_info.name} '
+      f'{self.split}'
+    )
 
   def labels(
     self, records: Sequence[int], examples: Sequence[dict[str, Any]]
@@ -88,9 +89,8 @@ class Source:
     for record, label in zip(records, labels, strict=True):
       if label is None or not 0 <= label < classes:
         raise files.DamagedFileError(
-          f'{self.file_of(record)}: record {record} of '
-          f'{self.dataset_info.name} {self.split} has the label {label}, which '
-          f'is none of {classes} classes. {_REMEDY}'
+          f'{self._named(record)} has the label {label}, which is none of '
+          f'{classes} classes. {_REMEDY}'
         )
     return [int(label) for label in labels]
 
@@ -106,14 +106,11 @@ def source(
   """A random-access source of a data set that TFDS has prepared.
 
   Args:
-    name: of the data set, as TFDS knows it.
-    split: as TFDS knows it.
+    name: the data set, as TFDS knows it.
+    split: the split, as TFDS knows it.
     data_dir: where TFDS keeps its data; None for its default.
     first: what has to be done before preparing, for the message.
-    **options: of `tfds.data_source`.
-
-  Returns:
-    `source.__getitems__([3, 5])` are dictionaries with the examples' features.
+    **options: passed to `tfds.data_source`.
 
   Raises:
     FileNotFoundError: the data is not prepared; the message says how to.
@@ -126,7 +123,7 @@ def source(
   try:
     # TFDS tells from where it loads, and what its copy of a text says.
     logging.set_verbosity(min(verbosity, logging.WARNING))
-    found = tfds.data_source(
+    tfds_source = tfds.data_source(
       name, split=split, data_dir=directory, download=False, **options
     )
   except (
@@ -154,10 +151,32 @@ def source(
     ) from error
   finally:
     logging.set_verbosity(verbosity)
-  file_limit.allow(len(shards(found)))
-  _check_files(found)
-  _check_names(found)
-  return Source(found)
+  allow_open_files(len(shards(tfds_source)))
+  _check_files(tfds_source)
+  _check_names(tfds_source)
+  return Source(tfds_source)
+
+
+def allow_open_files(count: int) -> None:
+  """Raises this process's limit of open files if more may not fit in it.
+
+  ImageNet has 1,088 shards, and Linux allows 1,024 files by default, where a
+  process may allow itself more. Workers inherit the limit. Nothing happens
+  where it is high enough, cannot be raised, or does not exist (on Windows).
+
+  Args:
+    count: how many more files are to be open.
+  """
+  try:
+    import resource
+  except ModuleNotFoundError:
+    return
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  limit = 2 * count + _OTHER_FILES
+  if hard != resource.RLIM_INFINITY:
+    limit = min(limit, hard)
+  if soft != resource.RLIM_INFINITY and soft < limit:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _one_line(error: Exception) -> str:
@@ -232,15 +251,9 @@ def shards(source: Any) -> list[tuple[str, int]]:
 
 
 def fingerprint(source: Any) -> str:
-  """Tells a copy of a split from others by its files' names and lengths.
-
-  Returns:
-    16 hexadecimal digits; bytes of the files enter as numbers only, so it is
-    found without reading them.
-  """
+  """16 hexadecimal digits of the names and lengths of a split's files."""
   info = source.dataset_info
-  found = hashlib.sha256(f'{info.name} {info.version} {source.split}'.encode())
+  text = f'{info.name} {info.version} {source.split}'
   for path, records in shards(source):
-    name, size = os.path.basename(path), os.path.getsize(path)
-    found.update(f' {name} {records} {size}'.encode())
-  return found.hexdigest()[:16]
+    text += f' {os.path.basename(path)} {records} {os.path.getsize(path)}'
+  return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -117,8 +117,8 @@ def assemble(
         limit.test,
       )
     validation_size = min(validation_size, limit.test)
-    pool = _first(pool, limit.train + validation_size)
-    test = _first(test, limit.test)
+    pool = _rows(pool, slice(limit.train + validation_size))
+    test = _rows(test, slice(limit.test))
   if not 0 <= validation_size < len(pool.labels):
     raise ValueError(
       f'validation_size={validation_size} must lie in '
@@ -133,11 +133,7 @@ def assemble(
   )
 
 
-def _first(split: Split, count: int) -> Split:
-  return Split(split.images[:count], split.labels[:count])
-
-
-def _rows(split: Split, rows: np.ndarray) -> Split:
+def _rows(split: Split, rows: slice | np.ndarray) -> Split:
   """Some images of a split; those on disk stay there."""
   if isinstance(split.images, StoredImages):
     return Split(split.images.select(rows), split.labels[rows])

@@ -30,6 +30,7 @@ Example:
   [(2, 16, 16, 3), (2, 16, 16, 3)]
 """
 
+import dataclasses
 import gc
 import os
 import signal
@@ -106,8 +107,13 @@ def training_batches(
     )
   if not 0 <= first_step <= steps:
     raise ValueError(f'first_step={first_step} must lie in [0, {steps}].')
-  _check(seed, min_crop, workers)
-  source = Batches(
+  if not 0 <= seed < 2**64:
+    raise ValueError(f'seed={seed} must lie in [0, 2^64).')
+  if not 0 < min_crop <= 1:
+    raise ValueError(f'min_crop={min_crop} must lie in (0, 1], such as 0.08.')
+  if workers < -1:
+    raise ValueError(f'workers={workers} must be at least -1, one a core.')
+  source = _Batches(
     split,
     order,
     steps_per_epoch=steps_per_epoch,
@@ -120,76 +126,56 @@ def training_batches(
   return Stream(source, min(number_of_workers(workers), len(source)))
 
 
-def _check(seed: int, min_crop: float, workers: int) -> None:
-  if not 0 <= seed < 2**64:
-    raise ValueError(f'seed={seed} must lie in [0, 2^64).')
-  if not 0 < min_crop <= 1:
-    raise ValueError(f'min_crop={min_crop} must lie in (0, 1], such as 0.08.')
-  if workers < -1:
-    raise ValueError(f'workers={workers} must be at least -1, one a core.')
-
-
 def number_of_workers(workers: int) -> int:
   """How many processes decode; -1 stands for one for each core but one."""
   return stored_images.cores() - 1 if workers == -1 else workers
 
 
-class Batches:
-  """Batches by their number, for Grain."""
+@dataclasses.dataclass(eq=False, repr=False)
+class _Batches:
+  """Batches by their number, for Grain; see `training_batches`."""
 
-  def __init__(
-    self,
-    split: Split,
-    order: Order,
-    *,
-    steps_per_epoch: int,
-    steps: range,
-    positions: np.ndarray,
-    seed: int,
-    min_crop: float,
-    threads: bool,
-  ):
-    self._split = split
-    self._order = order
-    self._steps_per_epoch = steps_per_epoch
-    self._steps = steps
-    self._positions = positions
-    self._seed = seed
-    self._min_crop = min_crop
-    self._threads = threads
-    self._epoch: tuple[int, np.ndarray] | None = None
+  split: Split
+  order: Order
+  steps_per_epoch: int
+  steps: range
+  positions: np.ndarray
+  seed: int
+  min_crop: float
+  threads: bool
+  # The last epoch that was asked for, and its order.
+  last_order: tuple[int, np.ndarray] | None = None
 
   def __len__(self) -> int:
-    return len(self._steps)
+    return len(self.steps)
 
   def __getitem__(self, index: int) -> Split:
-    step = self._steps[index]
+    step = self.steps[index]
     rows = self._rows(step)
-    images = self._split.images
-    side = images.shape[1]
+    images = self.split.images
 
     def crop(encoded: bytes, place: int) -> np.ndarray:
-      draws = pixels.uniforms(self._seed, step, int(self._positions[place]))
+      draws = pixels.uniforms(self.seed, step, int(self.positions[place]))
       return pixels.training_image(
-        encoded, side, draws, min_area=self._min_crop
+        encoded, images.shape[1], draws, min_area=self.min_crop
       )
 
-    decoded = images.decode(rows, crop, threads=self._threads)
-    return Split(decoded, self._split.labels[rows])
+    decoded = images.decode(rows, crop, threads=self.threads)
+    return Split(decoded, self.split.labels[rows])
 
   def _rows(self, step: int) -> np.ndarray:
     """Rows of the split that this process wants at a step."""
-    epoch, place = divmod(step, self._steps_per_epoch)
-    known = self._epoch
-    if known is None or known[0] != epoch:
-      known = self._epoch = epoch, self._order(epoch)
-    return known[1][place][self._positions]
+    epoch, place = divmod(step, self.steps_per_epoch)
+    last = self.last_order
+    if last is None or last[0] != epoch:
+      last = self.last_order = epoch, self.order(epoch)
+    return last[1][place][self.positions]
 
 
 class Stream:
   """An iterator over batches that ends its workers when it is closed."""
 
-  def __init__(self, source: Batches, workers: int):
+  def __init__(self, source: _Batches, workers: int):
     data = grain.MapDataset.source(source).to_iter_dataset(
       grain.ReadOptions(
         num_threads=1, prefetch_buffer_size=1 if workers else _AHEAD_OF_THREADS

@@ -1,18 +1,14 @@
 """Saving and restoring with Orbax: the last steps and the best of a stage.
 
 A checkpoint is a nested dict of host arrays with JSON beside it, in a folder
-named after its step, with the SHA-256 of every file in it. It appears under
-that name only when all of it is written: a run killed while saving goes on from
-the checkpoint before. Saving returns when the files are there: 0.1 s for 300
-small arrays, most of it per array.
-
-Digests are compared before anything is read, so a flipped bit never becomes
-another number. Of a run whose last checkpoint is damaged, the one before is
-taken, and what comes after it is computed again.
+named after its step, with the SHA-256 of every file in it. It gets that name
+when all of it is written, so a run killed while saving goes on from the one
+before. Digests are compared before anything is read, so a flipped bit never
+becomes another number; if the last checkpoint of a run is damaged, the one
+before is taken. Saving 300 small arrays takes 0.1 s.
 
 On several hosts every process calls the same functions on a shared file system,
-with one replica of its state, and the first process writes. The replicas are
-equal, so there are no global arrays to assemble from pmapped ones.
+with one replica of its state, and the first process writes.
 
 Example:
   >>> import tempfile
@@ -38,6 +34,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 from flax import traverse_util
@@ -76,18 +73,15 @@ class Restored(NamedTuple):
 
 
 class Checkpoints(contextlib.AbstractContextManager):
-  """The last two checkpoints in a folder and the best; others may be in it."""
+  """The last two checkpoints in a folder and the best one."""
 
-  # Of the names of steps; other files in the folder are not seen.
+  # The names of steps begin with it; other files in the folder are not seen.
   _prefix = ''
   # With the last two, there is one to go on from where the last is damaged.
   _keep = 2
 
   def __init__(
-    self,
-    directory: str | os.PathLike[str],
-    *,
-    read_only: bool = False,
+    self, directory: str | os.PathLike[str], *, read_only: bool = False
   ):
     """Opens a folder.
 
@@ -109,12 +103,11 @@ class Checkpoints(contextlib.AbstractContextManager):
     with contextlib.ExitStack() as held:
       if not read_only:
         self._change(self._prepare, held)
+      elif self._directory.is_dir():
+        self._steps = self._list()
+      else:
+        raise FileNotFoundError(f'there is no directory {self._directory}.')
       self._held = held.pop_all()
-    if not read_only:
-      return
-    if not self._directory.is_dir():
-      raise FileNotFoundError(f'there is no directory {self._directory}.')
-    self._steps = self._list()
 
   def save(
     self,
@@ -124,14 +117,13 @@ class Checkpoints(contextlib.AbstractContextManager):
     metric: float | None = None,
     extra: Mapping[str, Any] | None = None,
   ) -> None:
-    """Saves a step; afterwards only the last ones and the best are kept.
+    """Saves a step; afterwards only the last two and the best are kept.
 
     Args:
       step: greater than the last one.
-      state: any nesting of containers, see `named_arrays.from_state`; one
-        replica of a replicated state.
-      metric: what chooses the best step, higher is better, of equals the later.
-        None or NaN: this step cannot be the best.
+      state: see `named_arrays.from_state`; one replica of a replicated state.
+      metric: the step with the highest is the best, of equals the later. None
+        or NaN: this step cannot be the best.
       extra: JSON to keep with it.
 
     Raises:
@@ -164,8 +156,7 @@ class Checkpoints(contextlib.AbstractContextManager):
       DamagedFileError: the metric of a step cannot be read.
     """
     metrics = {step: self._metric(step) for step in self._steps}
-    # Of equals the later.
-    best = max(self._steps, key=lambda s: (metrics[s], s), default=None)
+    best = _best(metrics) if metrics else None
     return None if best is None or metrics[best] == _NO_METRIC else best
 
   def restore_last(self, template: PyTree) -> Restored:
@@ -181,8 +172,7 @@ class Checkpoints(contextlib.AbstractContextManager):
       FileNotFoundError: nothing was saved.
       DamagedFileError: every step is damaged; or the best of those before the
         last one, without which the run would come to another result.
-      ValueError: it is of another architecture; the message names the first
-        leaf that differs, with both shapes.
+      ValueError: see `named_arrays.into_template`.
     """
     if self._read_only:
       return self._restore(self.last_step(), template)
@@ -211,15 +201,14 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   def _list(self) -> list[int]:
     """All steps in the folder, increasing."""
-    names = [
+    steps = [
       path.name.removeprefix(self._prefix)
-      for path in self._directory.iterdir()
-      if path.name.startswith(self._prefix)
+      for path in self._directory.glob(f'{self._prefix}*')
     ]
-    return sorted(int(name) for name in names if name.isdecimal())
+    return sorted(int(step) for step in steps if step.isdecimal())
 
   def _folder(self, step: int | None) -> pathlib.Path:
-    """Of a step; `step` is None if there is no such one."""
+    """The folder of a step; `step` is None if there is no such one."""
     if step is None:
       raise FileNotFoundError(f'no such checkpoint in {self._directory}.')
     return self._directory / f'{self._prefix}{step}'
@@ -252,7 +241,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     lock.check(self._directory)
     metrics = {other: self._metric(other) for other in self._steps}
     metrics[step] = metric
-    best = max(metrics, key=lambda s: (metrics[s], s))
+    best = _best(metrics)
     folder = self._folder(step)
     unfinished = folder.with_name(f'{folder.name}{_UNFINISHED}')
     _hide_closed_loops()
@@ -272,11 +261,11 @@ class Checkpoints(contextlib.AbstractContextManager):
       self._steps.append(step)
     finally:
       _remove(unfinished)
-    kept = {best, *self._steps[-self._keep :]}
-    for other in sorted({*self._steps} - kept):
-      with disk.explained(self._folder(other)):
-        _delete(self._folder(other))
-      self._steps.remove(other)
+    for other in self._steps[: -self._keep]:
+      if other != best:
+        with disk.explained(self._folder(other)):
+          _delete(self._folder(other))
+        self._steps.remove(other)
 
   def _set_damaged_aside(self) -> None:
     """Renames damaged steps; raises if what is left is not enough to go on."""
@@ -289,31 +278,32 @@ class Checkpoints(contextlib.AbstractContextManager):
       except files.DamagedFileError as error:
         damaged[step] = error
     whole = [step for step in self._steps if step not in damaged]
-    needed = self._best_until(whole[-1]) if whole else self.last_step()
+    # The best step when the last whole one was saved.
+    needed = self.last_step()
+    if whole:
+      needed = self._json(whole[-1], _METRICS).get('best')
     if needed in damaged:
       digests.check(self._folder(needed), remedy=self._remedy)
-    for step, found in damaged.items():
+    for step, damage in damaged.items():
       _remove(aside[step])
       self._folder(step).rename(aside[step])
-      absl_logging.warning('%s Step %d is gone on from.', found, whole[-1])
+      absl_logging.warning('%s Step %d is gone on from.', damage, whole[-1])
     self._steps = whole
 
   def _metric(self, step: int) -> float:
     return self._json(step, _METRICS)['metric']
 
-  def _best_until(self, step: int) -> int | None:
-    """The best step when this one was saved, None if that was not noted."""
-    return self._json(step, _METRICS).get('best')
-
   def _restore(self, step: int | None, template: PyTree) -> Restored:
     restored = self._read(step)
-    arrays = traverse_util.flatten_dict(restored.state)
-    source = f'step {step} in {self._directory}'
-    state = named_arrays.into_template(template, arrays, source=source)
+    state = named_arrays.into_template(
+      template,
+      traverse_util.flatten_dict(restored.state),
+      source=f'step {step} in {self._directory}',
+    )
     return restored._replace(state=state)
 
   def _read(self, step: int | None) -> Restored:
-    """The state as nested dicts; `step` is None if there is no such one."""
+    """The state as nested dicts."""
     folder, extra = self._folder(step), self._json(step, _EXTRA)
     # Orbax reads arrays side by side: of damaged ones it would raise one error,
     # and print others from threads that outlive the call.
@@ -325,7 +315,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     return Restored(step or 0, state, extra)
 
   def _json(self, step: int | None, name: str) -> dict[str, Any]:
-    """The JSON beside a state; `step` is None if there is no such one."""
+    """The JSON beside a state."""
     content = digests.read(self._folder(step), name, remedy=self._remedy)
     return files.from_json(json.loads(content))
 
@@ -359,7 +349,8 @@ def save_variables(
   """Exports a network's variables in place of an earlier export.
 
   Args:
-    directory: created if missing. Killed while saving, it has the old export.
+    directory: created if missing. If the process is killed while saving, it has
+      the earlier export.
     variables: nested dicts with strings as keys and NumPy or JAX arrays, none
       empty. A dict without arrays is not kept.
     metadata: JSON, for example what it takes to build the network.
@@ -367,7 +358,13 @@ def save_variables(
   Raises:
     ValueError: a container is not a dict, or a leaf is not an array of numbers.
   """
-  named_arrays.check_nested_dicts(variables)
+  for name, leaf in traverse_util.flatten_dict(variables).items():
+    plain = jax.tree_util.all_leaves([leaf]) and np.size(leaf)
+    if not plain or not all(isinstance(part, str) for part in name):
+      raise ValueError(
+        f'the leaf at {name} must be an array that is not empty, in dicts with '
+        'strings as keys.'
+      )
   with _Exports(directory) as exports:
     last = exports.last_step()
     step = 0 if last is None else last + 1
@@ -403,6 +400,11 @@ def load_metadata(directory: str | os.PathLike[str]) -> dict[str, Any]:
     return exports._json(exports.last_step(), _EXTRA)
 
 
+def _best(metrics: Mapping[int, float]) -> int:
+  """The step with the highest metric, of equals the later."""
+  return max(metrics, key=lambda step: (metrics[step], step))
+
+
 def _delete(folder: pathlib.Path) -> None:
   """Deletes a step: renamed first, so a kill leaves all of it or none."""
   unfinished = folder.with_name(f'{folder.name}{_UNFINISHED}')
@@ -429,30 +431,23 @@ def _orbax() -> Iterator[ocp.Checkpointer]:
       active_processes={own},
       barrier_sync_key_prefix=f'alone{own}',
     )
-  with _quiet_orbax():
-    handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
-    with ocp.Checkpointer(handler, multiprocessing_options=options) as found:
-      yield found
-
-
-@contextlib.contextmanager
-def _quiet_orbax() -> Iterator[None]:
-  """Holds back Orbax's reports, a dozen a save, but no warnings of it.
-
-  Nor are exceptions of its threads shown, which are raised here as well.
-  """
-
-  def keep(record: logging.LogRecord) -> bool:
-    chatty = f'{os.sep}orbax{os.sep}' in record.pathname
-    warns = record.levelno >= logging.WARNING and not record.exc_info
-    return warns or not chatty
-
   logger = logging.getLogger('absl')
-  logger.addFilter(keep)
+  logger.addFilter(_is_shown)
   try:
-    yield
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
+    with ocp.Checkpointer(handler, multiprocessing_options=options) as orbax:
+      yield orbax
   finally:
-    logger.removeFilter(keep)
+    logger.removeFilter(_is_shown)
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+  """Whether a line is not one of the dozen that Orbax reports of each save.
+
+  Its warnings are shown; exceptions of its threads are raised here as well.
+  """
+  warns = record.levelno >= logging.WARNING and not record.exc_info
+  return warns or f'{os.sep}orbax{os.sep}' not in record.pathname
 
 
 @functools.cache
@@ -465,8 +460,8 @@ def _hide_closed_loops() -> None:
   """
   shown = sys.unraisablehook
 
-  def show(found: Any) -> None:
-    if str(found.exc_value) != 'Event loop is closed':
-      shown(found)
+  def show(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      shown(unraisable)
 
   sys.unraisablehook = show

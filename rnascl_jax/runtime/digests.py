@@ -41,23 +41,14 @@ def check(folder: pathlib.Path, *, remedy: str) -> None:
   """
   expected = _expected(folder, remedy)
   for name in sorted({*expected, *_names(folder)}):
-    with files.naming(folder / name, remedy):
-      found = _digest(folder / name) if (folder / name).exists() else ''
-    _compare(folder / name, found, expected.get(name, ''), remedy)
+    path = folder / name
+    with files.naming(path, remedy):
+      digest = _digest(path) if path.exists() else ''
+    _compare(path, digest, expected.get(name, ''), remedy)
 
 
 def read(folder: pathlib.Path, name: str, *, remedy: str) -> bytes:
-  """Reads one file of a folder, and checks this file alone.
-
-  Args:
-    folder: for which `write` was called.
-    name: of the file, relative to the folder.
-    remedy: what the user can do if it is damaged, a whole sentence.
-
-  Raises:
-    DamagedFileError: the file is missing or another one; or there are no
-      digests. The message names the file.
-  """
+  """Reads one file of a folder, and checks this file alone, as `check` does."""
   expected = _expected(folder, remedy).get(name, '')
   path = folder / name
   with files.naming(path, remedy):
@@ -106,11 +97,11 @@ def _expected(folder: pathlib.Path, remedy: str) -> dict[str, str]:
 
 
 def _compare(
-  path: pathlib.Path, found: str, expected: str, remedy: str
+  path: pathlib.Path, digest: str, expected: str, remedy: str
 ) -> None:
   if not expected:
     raise files.damaged(path, f'{NAME} does not name it', remedy)
-  if not found:
+  if not digest:
     raise files.damaged(path, 'it is missing', remedy)
-  if found != expected:
+  if digest != expected:
     raise files.damaged(path, f'its SHA-256 is not that in {NAME}', remedy)

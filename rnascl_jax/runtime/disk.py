@@ -1,8 +1,7 @@
 """What a disk refuses, told in one sentence; and files left by a killed writer.
 
-A disk may be full, read-only, or closed to the user. Whatever the library
-writes is written inside `explained`, which makes one `DiskError` of the many
-exceptions of Python, NumPy, tensorstore and PyTorch.
+Whatever the library writes is written inside `explained`, which makes one
+`DiskError` of the many exceptions of Python, NumPy, tensorstore and PyTorch.
 
 Example:
   >>> import errno
@@ -30,11 +29,11 @@ Path = str | os.PathLike[str]
 _NUMBER = re.compile(r"os_error_code='(\d+)'")
 _SHORT = re.compile(r'\d+ requested and \d+ written')
 _TEMPORARY = re.compile(r'\..+\.[0-9a-f]{8}\.tmp')
-_OTHER_FOLDER = 'Name a folder that you may write to'
 _REMEDIES = {
-  errno.EROFS: _OTHER_FOLDER,
-  errno.EACCES: _OTHER_FOLDER,
-  errno.EPERM: _OTHER_FOLDER,
+  **dict.fromkeys(
+    (errno.EROFS, errno.EACCES, errno.EPERM),
+    'Name a folder that you may write to',
+  ),
   errno.EDQUOT: 'Delete files of yours there, or have your quota raised',
 }
 # Numbers of errors that nothing but writing has.

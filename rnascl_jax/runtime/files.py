@@ -31,13 +31,9 @@ from rnascl_jax.runtime import disk, lock, paths
 
 Path = str | os.PathLike[str]
 
-_NON_FINITE = {
-  'NaN': math.nan,
-  'Infinity': math.inf,
-  '-Infinity': -math.inf,
-}
+_NON_FINITE = {name: float(name) for name in ('NaN', 'Infinity', '-Infinity')}
 
-# Of the workdirs that this version writes, and who wrote the earlier ones.
+# The format of the workdirs that this version writes, and who wrote others.
 WORKDIR_FORMAT = 2
 _VERSIONS = {1: 'version 0.1'}
 # What to do about a file that the next run writes again.
@@ -64,13 +60,7 @@ class DamagedFileError(ValueError):
 
 
 def damaged(path: Path, what: str, remedy: str = REMEDY) -> DamagedFileError:
-  """Makes the error that names a damaged file.
-
-  Args:
-    path: the file or folder.
-    what: is wrong with it.
-    remedy: what the user can do, a whole sentence.
-  """
+  """The error for a path, what is wrong with it, and what the user can do."""
   return DamagedFileError(f'{os.fspath(path)} is damaged: {what}. {remedy}')
 
 
@@ -103,9 +93,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
   Missing folders are created. If the body raises, `path` stays what it was.
 
-  Args:
-    path: the destination.
-
   Yields:
     A file open for writing bytes, for example for `np.savez`.
 
@@ -113,7 +100,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     DiskError: it cannot be written, or a folder that this process has locked
       was deleted.
   """
-  # Of a link, what it points to: the link stays.
+  # Where the path is a link, it stays and the file that it names is replaced.
   path = pathlib.Path(os.path.realpath(paths.local(path)))
   make_folder(path.parent)
   temporary = disk.temporary(path)
@@ -148,15 +135,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-  """Writes a value as indented JSON, atomically.
-
-  Args:
-    path: the destination.
-    value: what `to_json` accepts.
-  """
-  write_atomically(
-    path, json.dumps(to_json(value), indent=2, allow_nan=False) + '\n'
-  )
+  """Writes what `to_json` accepts as indented JSON, atomically."""
+  text = json.dumps(to_json(value), indent=2, allow_nan=False)
+  write_atomically(path, f'{text}\n')
 
 
 def read_json(path: Path, *keys: str, remedy: str = REMEDY) -> dict[str, Any]:
@@ -165,17 +146,14 @@ def read_json(path: Path, *keys: str, remedy: str = REMEDY) -> dict[str, Any]:
   Args:
     path: the file.
     *keys: names that the object must have.
-    remedy: what the user can do if the file is damaged, a whole sentence.
+    remedy: see `naming`.
 
   Raises:
     FileNotFoundError: there is no such file.
-    DamagedFileError: the file is not a JSON object with these names; the
-      message has its path.
+    DamagedFileError: the file is not a JSON object with these names.
   """
   with naming(path, remedy):
-    value = from_json(json.loads(pathlib.Path(path).read_bytes()))
-    _check_names(value, keys)
-  return value
+    return _json_object(pathlib.Path(path).read_bytes(), keys)
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
@@ -188,19 +166,15 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 def read_config(folder: Path, *, remedy: str = REMEDY) -> dict[str, Any]:
   """Reads a run's config.json, without the format of its workdir.
 
-  Args:
-    folder: the workdir.
-    remedy: as in `read_json`.
-
   Raises:
     FileNotFoundError: there is no such file.
-    DamagedFileError: it is damaged.
+    DamagedFileError: the file is damaged.
     ValueError: the workdir is of another format.
   """
   config = read_json(pathlib.Path(folder) / 'config.json', remedy=remedy)
-  found = config.pop('format', 1)
-  if found != WORKDIR_FORMAT:
-    version = _VERSIONS.get(found, 'a newer version')
+  written_format = config.pop('format', 1)
+  if written_format != WORKDIR_FORMAT:
+    version = _VERSIONS.get(written_format, 'a newer version')
     raise ValueError(
       f'{os.fspath(folder)} was made by {version} of rnascl_jax, whose fields '
       'and checkpoints have other names: read it or go on with that version, '
@@ -223,12 +197,11 @@ def read_npz(
   Args:
     path: the file.
     *keys: names of arrays that must be there.
-    remedy: what the user can do if the file is damaged, a whole sentence.
+    remedy: see `naming`.
 
   Raises:
     FileNotFoundError: there is no such file.
-    DamagedFileError: the file is not what was written; the message has its
-      path.
+    DamagedFileError: the file is not what was written.
   """
   with naming(path, remedy), open(path, 'rb') as file:
     with zipfile.ZipFile(file) as archive:
@@ -243,11 +216,17 @@ def read_npz(
   return arrays
 
 
-def _check_names(value: Any, keys: Sequence[str]) -> None:
-  """Raises unless a value is a mapping with these keys."""
+def _json_object(text: bytes, keys: Sequence[str]) -> dict[str, Any]:
+  """The JSON object in a text; raises unless it has these keys."""
+  value = from_json(json.loads(text))
   if not isinstance(value, dict):
     raise ValueError(f'it holds a {type(value).__name__}, not an object')
-  missing = [key for key in keys if key not in value]
+  _check_names(value, keys)
+  return value
+
+
+def _check_names(mapping: Mapping[str, Any], keys: Sequence[str]) -> None:
+  missing = [key for key in keys if key not in mapping]
   if missing:
     raise ValueError(f'it lacks {", ".join(missing)}')
 
@@ -268,7 +247,7 @@ def to_json(value: Any) -> Any:
     TypeError: the value holds something else; the message names its type.
   """
   if isinstance(value, float):
-    return _finite_or_name(float(value))
+    return float(value) if math.isfinite(value) else json.dumps(float(value))
   if value is None or isinstance(value, bool | int | str):
     return value
   if isinstance(value, os.PathLike):
@@ -329,12 +308,8 @@ class JsonLines(contextlib.AbstractContextManager):
     """Drops, atomically, the lines with a step greater than this one."""
     self._file.close()
     lines = _whole_lines(self._path).splitlines(keepends=True)
-    records = read_json_lines(self._path)
-    kept = [
-      line
-      for line, record in zip(lines, records, strict=True)
-      if record['step'] <= step
-    ]
+    records = zip(lines, read_json_lines(self._path), strict=True)
+    kept = [line for line, record in records if record['step'] <= step]
     write_atomically(self._path, b''.join(kept))
     self._file = open(self._path, 'ab', buffering=0)
 
@@ -357,20 +332,11 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
   for number, line in enumerate(_whole_lines(path).splitlines(), start=1):
     remedy = 'Restore the file from a copy, or delete this line.'
     with naming(f'{os.fspath(path)}:{number}', remedy):
-      record = from_json(json.loads(line))
-      _check_names(record, ['step'])
+      record = _json_object(line, ['step'])
       if not isinstance(record['step'], int):
         raise ValueError(f'the step is {record["step"]!r}')
     records.append(record)
   return records
-
-
-def _finite_or_name(value: float) -> float | str:
-  if math.isfinite(value):
-    return value
-  if math.isnan(value):
-    return 'NaN'
-  return 'Infinity' if value > 0 else '-Infinity'
 
 
 def _whole_lines(path: Path) -> bytes:

@@ -2,14 +2,12 @@
 
 The operating system holds the lock (flock) on an open file of the folder, until
 the file is closed or the process ends, in whatever way. What a killed process
-leaves blocks nobody: neither its file, nor an empty one, nor a process id that
-another process has by now. The file says who the writer is, for others.
+leaves blocks nobody. The file says who the writer is.
 
 A file system that cannot lock files is named in a warning, and writing goes on.
 Some network file systems keep locks to each host and do not tell (NFS with
 `nolock` or `local_lock`, Lustre with `localflock`, many of FUSE). On these a
-warning is all that a writer on another host gets, if the file names a host that
-is not its own.
+writer on another host gets a warning, if the file names another host.
 
 Example:
   >>> import tempfile
@@ -81,18 +79,14 @@ class Lock(contextlib.AbstractContextManager):
     it go. The command must not have it handed in turn.
     """
     number = self._descriptor
-    return {
-      'pass_fds': (number,),
-      'env': {**os.environ, _HANDED: str(number)},
-    }
+    return {'pass_fds': (number,), 'env': {**os.environ, _HANDED: f'{number}'}}
 
   def release(self) -> None:
     """Lets another writer have the folder; nothing happens the second time."""
     if _held.get(self._path) is not self:
       return
     del _held[self._path]
-    # A lock that was handed is its first owner's to let go.
-    if self._handed:
+    if self._handed:  # It is its first owner's to let go.
       return
     # Deleted while it is locked: whoever has opened it looks for a new one.
     if self.is_there():
@@ -121,10 +115,8 @@ def hold(folder: disk.Path) -> Iterator[None]:
     DiskError: the folder cannot be written to.
   """
   place = _real(folder)
-  if any(_is_mine(above) for above in (place, *place.parents)):
-    yield
-    return
-  with take(place):
+  mine = any(_is_mine(above) for above in (place, *place.parents))
+  with contextlib.nullcontext() if mine else take(place):
     yield
 
 
@@ -147,16 +139,16 @@ def take(folder: disk.Path) -> Lock:
   for above in folder.parents:
     if _is_mine(above):
       break
-    _check_free(above / NAME)
+    if not _is_free(above / NAME):
+      raise _refusal(above / NAME)
   check(folder)
   if path in _held:
     raise _refusal(path)
   with disk.explained(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = _handed(path)
-    handed = descriptor is not None
-    if descriptor is None:
-      descriptor = _open(path)
+    number = os.environ.get(_HANDED, '')
+    handed = number.isdecimal() and _is_at(int(number), path)
+    descriptor = int(number) if handed else _open(path)
     lock = Lock(path, descriptor, handed=handed)
     if _held.setdefault(path, lock) is not lock:
       raise _refusal(path)
@@ -178,7 +170,7 @@ def check(path: disk.Path) -> None:
     GoneError: a folder that it is in was deleted or moved, or its lock was.
   """
   place = _real(path)
-  for lock in list(_held.values()):
+  for lock in [*_held.values()]:
     if place.is_relative_to(lock.folder) and not lock.is_there():
       raise GoneError(
         f'{lock.folder} or the file {NAME} in it was deleted or moved while '
@@ -233,31 +225,15 @@ def _open(path: pathlib.Path) -> int:
     os.close(descriptor)
 
 
-def _handed(path: pathlib.Path) -> int | None:
-  """The open file of a lock that the parent process holds for this one."""
-  number = os.environ.get(_HANDED, '')
-  if number.isdecimal() and _is_at(int(number), path):
-    return int(number)
-  return None
-
-
-def _check_free(path: pathlib.Path) -> None:
-  """Raises if there is a lock and it is held."""
-  if not _is_free(path):
-    raise _refusal(path)
-
-
 def _is_free(path: pathlib.Path) -> bool:
   """Whether there is no lock, or nobody holds it."""
   try:
-    descriptor = os.open(path, os.O_RDONLY)
+    file = open(path, 'rb')
   except OSError:
     # There is none, or this user may not even read it.
     return True
-  try:
-    return _locked(descriptor, path, fcntl.LOCK_SH)
-  finally:
-    os.close(descriptor)
+  with file:
+    return _locked(file.fileno(), path, fcntl.LOCK_SH)
 
 
 def _locked(descriptor: int, path: pathlib.Path, kind: int) -> bool:
@@ -280,10 +256,9 @@ def _locked(descriptor: int, path: pathlib.Path, kind: int) -> bool:
 
 def _is_at(descriptor: int, path: pathlib.Path) -> bool:
   """Whether an open file is the one at a path."""
-  try:
+  with contextlib.suppress(OSError):
     return os.path.samestat(os.fstat(descriptor), os.stat(path))
-  except OSError:
-    return False
+  return False
 
 
 def _sign(descriptor: int) -> None:
@@ -302,10 +277,10 @@ def _sign(descriptor: int) -> None:
 def _owner(path: pathlib.Path) -> dict[str, Any]:
   """What `_sign` has written; {} if that is not there."""
   try:
-    found = json.loads(path.read_bytes())
+    owner = json.loads(path.read_bytes())
   except (OSError, ValueError):
     return {}
-  return found if isinstance(found, dict) else {}
+  return owner if isinstance(owner, dict) else {}
 
 
 def _refusal(path: pathlib.Path) -> HeldError:

@@ -1,9 +1,9 @@
 """Metrics: exact means over examples, and where they are written.
 
 A step returns masked sums and a count; sums of steps and devices are added, and
-divided once at the end, so every example weighs the same. Means go to lines of
-JSON and to TensorBoard. A run that was killed and goes on drops what it had
-written after its checkpoint, so its file is that of an uninterrupted run.
+divided once at the end, so every example weighs the same. A run that was killed
+and goes on drops what it had written after its checkpoint, so its file is that
+of an uninterrupted run.
 
 Example:
   >>> import tempfile
@@ -134,14 +134,12 @@ class TensorBoard(contextlib.AbstractContextManager):
     from tensorboardX import event_file_writer
     from tensorboardX.proto import event_pb2, summary_pb2
 
-    self._path = directory
+    self._path = os.path.join(directory, 'events')
     self._event, self._summary = event_pb2.Event, summary_pb2.Summary
     first_step = 0 if last_step is None else last_step + 1
     start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
     with disk.explained(directory):
-      self._file = event_file_writer.EventsWriter(
-        os.path.join(directory, 'events')
-      )
+      self._file = event_file_writer.EventsWriter(self._path)
     self._append(first_step, session_log=start)
 
   def write(self, record: Mapping[str, Any]) -> None:
@@ -151,11 +149,10 @@ class TensorBoard(contextlib.AbstractContextManager):
     for name, value in record.items():
       array = np.asarray(value)
       # Kind V is bfloat16; strings, None and lists are no scalars.
-      if name == 'step' or array.ndim or array.dtype.kind not in 'biufV':
-        continue
-      if math.isfinite(float(array)):
+      scalar = not array.ndim and array.dtype.kind in 'biufV'
+      if name != 'step' and scalar and math.isfinite(number := float(array)):
         points.append(
-          self._summary.Value(tag=prefix + name, simple_value=float(array))
+          self._summary.Value(tag=prefix + name, simple_value=number)
         )
     self._append(record['step'], summary=self._summary(value=points))
 
@@ -165,19 +162,15 @@ class TensorBoard(contextlib.AbstractContextManager):
       self._file.write_event(event)
       self._file.flush()
 
-  def close(self) -> None:
+  def __exit__(self, *error: object) -> None:
     with disk.explained(self._path):
       self._file.close()
-
-  def __exit__(self, *error: object) -> None:
-    self.close()
 
 
 class Writer(contextlib.AbstractContextManager):
   """Writes every record to all of its sinks, which may be none."""
 
   def __init__(self, sinks: Sequence[_Sink], opened: contextlib.ExitStack):
-    """Takes the sinks, and what is to be closed in the end."""
     self._sinks, self._opened = sinks, opened
 
   def write(
@@ -226,11 +219,9 @@ def open_writer(
     if is_main_process:
       opened.enter_context(lock.take(directory))
       lines = files.JsonLines(pathlib.Path(directory) / 'metrics.jsonl')
-      opened.callback(lines.close)
+      sinks.append(opened.enter_context(lines))
       lines.truncate_after(-1 if last_step is None else last_step)
-      sinks.append(lines)
     if is_main_process and tensorboard:
       events = TensorBoard(directory, last_step=last_step)
-      opened.callback(events.close)
-      sinks.append(events)
+      sinks.append(opened.enter_context(events))
     return Writer(sinks, opened.pop_all())

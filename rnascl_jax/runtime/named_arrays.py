@@ -1,9 +1,8 @@
 """Any state as a flat dict of named host arrays, and back.
 
-This is what is saved of a training state: its leaves under the names of the
-containers around them, without the containers. So a checkpoint can be read
-without the classes of the program that wrote it, and a state of another
-architecture is recognised by the names and shapes of its leaves.
+A training state is saved as its leaves under the names of the containers around
+them. So a checkpoint can be read without the classes that it was made of, and
+another architecture is recognised by the names and shapes of its leaves.
 
 Example:
   >>> import numpy as np
@@ -75,12 +74,12 @@ def into_template(
   leaves = _leaves(template)
   kinds = {name: _kind(name, leaf) for name, leaf in leaves.items()}
   expected = {name: kind for name, kind in kinds.items() if 0 not in kind[0]}
-  found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
-  for name in [*expected, *found]:
-    if expected.get(name) != found.get(name):
+  saved = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+  for name in [*expected, *saved]:
+    if expected.get(name) != saved.get(name):
       raise ValueError(
         f'{source} is a checkpoint of another architecture: '
-        f'{"/".join(name)} is {_describe(found.get(name))} in it, but '
+        f'{"/".join(name)} is {_describe(saved.get(name))} in it, but '
         f'{_describe(expected.get(name))} is expected.'
       )
 
@@ -94,25 +93,6 @@ def into_template(
 
   filled = [restored(name, leaf) for name, leaf in leaves.items()]
   return jax.tree.unflatten(jax.tree.structure(template), filled)
-
-
-def check_nested_dicts(tree: PyTree) -> None:
-  """Checks that `from_state` keeps all there is to know of a tree.
-
-  Raises:
-    ValueError: a container is not a dict with strings as keys, or a leaf is
-      empty.
-  """
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    plain = all(
-      isinstance(part, jax.tree_util.DictKey) and isinstance(part.key, str)
-      for part in path
-    )
-    if not plain or not np.size(leaf):
-      raise ValueError(
-        f'the leaf at {jax.tree_util.keystr(path)} must be an array that is '
-        'not empty, in dicts with strings as keys.'
-      )
 
 
 def _leaves(tree: PyTree) -> dict[Name, Any]:
@@ -147,10 +127,7 @@ def _kind(name: Name, leaf: Any) -> _Kind:
     leaf = jax.eval_shape(jax.random.key_data, leaf)
   if isinstance(leaf, bool | int | float | complex):
     return (), np.dtype(jax.dtypes.result_type(leaf))
-  if not any(
-    hasattr(leaf, 'dtype') and jax.dtypes.issubdtype(leaf.dtype, numbers)
-    for numbers in (np.number, np.bool_)
-  ):
+  if not _is_of(leaf, np.number) and not _is_of(leaf, np.bool_):
     raise ValueError(
       f'{"/".join(name)} is {type(leaf).__name__}, not an array of numbers.'
     )
@@ -158,9 +135,12 @@ def _kind(name: Name, leaf: Any) -> _Kind:
 
 
 def _is_random_key(leaf: Any) -> bool:
-  return hasattr(leaf, 'dtype') and jax.dtypes.issubdtype(
-    leaf.dtype, jax.dtypes.prng_key
-  )
+  return _is_of(leaf, jax.dtypes.prng_key)
+
+
+def _is_of(leaf: Any, kind: type) -> bool:
+  """Whether a leaf is an array whose dtype is of a kind."""
+  return hasattr(leaf, 'dtype') and jax.dtypes.issubdtype(leaf.dtype, kind)
 
 
 def _describe(kind: _Kind | None) -> str:

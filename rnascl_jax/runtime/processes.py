@@ -1,9 +1,8 @@
 """Several processes, one on each host: what they agree on and wait for.
 
 All of them run the same program on the same config; each drives the devices of
-its host. What a stage computes is the same on all of them, so that the main
-process alone writes files, in a folder that all of them see. With one process
-everything here does nothing but call what it is given.
+its host. What a stage computes is the same on all of them, so the main process
+alone writes files, in a folder that all of them see.
 
 Example:
   >>> from rnascl_jax.runtime import processes
@@ -57,28 +56,29 @@ def connect(
       'without the address of a coordinator: give all three, or none on a TPU '
       'pod.'
     )
-  # JAX would take SIGTERM for itself; `driver` has the processes agree on it.
-  jax.config.update('jax_enable_preemption_service', False)
-  if not coordinator:
-    try:
-      jax.distributed.initialize(shutdown_timeout_seconds=_SHUTDOWN)
-    except ValueError as error:
-      raise ValueError(
-        f'JAX does not find the other processes by itself ({error}): give the '
-        'address of the first one, how many there are, and which this is.'
-      ) from error
-    return
-  if ':' not in coordinator or not 0 <= process_id < num_processes:
+  if coordinator and not (
+    ':' in coordinator and 0 <= process_id < num_processes
+  ):
     raise ValueError(
       f'coordinator={coordinator!r} must be host:port, and process_id='
       f'{process_id} must lie in [0, num_processes), which is {num_processes}.'
     )
-  jax.distributed.initialize(
-    coordinator,
-    num_processes,
-    process_id,
-    shutdown_timeout_seconds=_SHUTDOWN,
-  )
+  # JAX would take SIGTERM for itself; the processes agree on it by themselves.
+  jax.config.update('jax_enable_preemption_service', False)
+  try:
+    jax.distributed.initialize(
+      coordinator or None,
+      num_processes or None,
+      process_id if coordinator else None,
+      shutdown_timeout_seconds=_SHUTDOWN,
+    )
+  except ValueError as error:
+    if coordinator:
+      raise
+    raise ValueError(
+      f'JAX does not find the other processes by itself ({error}): give the '
+      'address of the first one, how many there are, and which this is.'
+    ) from error
 
 
 def count() -> int:
@@ -143,20 +143,16 @@ def together(
 ) -> T:
   """Calls a function on all processes; what fails on one fails on all.
 
-  Without this the others would wait for one that has ended.
-
-  Args:
-    function: must not communicate.
-    *arguments: of it.
-    **named: of it.
+  Without this the others would wait for one that has ended. The function must
+  not communicate.
 
   Returns:
-    Its result on this process.
+    The function's result on this process.
 
   Raises:
-    OtherProcessError: if it raised on other processes; it names them and what
-      they say.
-    Exception: what it raised on this one.
+    OtherProcessError: the function raised on other processes; the message says
+      what.
+    Exception: what the function raised on this one.
   """
   if count() == 1:
     return function(*arguments, **named)
@@ -166,15 +162,14 @@ def together(
     result = function(*arguments, **named)
   except Exception as caught:
     error = caught
-  found = texts('' if error is None else f'{error}' or repr(error))
+  errors = texts('' if error is None else f'{error}' or repr(error))
   if error is not None:
     raise error
-  failed = {index: text for index, text in enumerate(found) if text}
+  failed = [index for index, text in enumerate(errors) if text]
   if failed:
-    index, text = next(iter(failed.items()))
     raise OtherProcessError(
-      f'{len(failed)} of {count()} processes cannot go on; process {index}: '
-      f'{text}'
+      f'{len(failed)} of {count()} processes cannot go on; process '
+      f'{failed[0]}: {errors[failed[0]]}'
     )
   return result
 
@@ -216,25 +211,25 @@ def check_agreement(what: str, text: str) -> None:
   """Raises unless all processes have the same text.
 
   Args:
-    what: it is, for the message.
-    text: of this process, one fact on each line.
+    what: what the text is, for the message.
+    text: this process's text, one fact on each line.
 
   Raises:
     ValueError: on all processes; it names those that differ from the main one,
       and of the first of them the lines that do.
   """
-  found = texts(text)
-  others = [index for index, other in enumerate(found) if other != found[0]]
+  all_texts = [own.splitlines() for own in texts(text)]
+  main = all_texts[0]
+  others = [index for index, own in enumerate(all_texts) if own != main]
   if not others:
     return
-  first = others[0]
-  there, here = found[0].splitlines(), found[first].splitlines()
+  first = all_texts[others[0]]
   lines = [
-    *(f'{line} (process 0)' for line in there if line not in here),
-    *(f'{line} (process {first})' for line in here if line not in there),
+    *(f'{line} (process 0)' for line in main if line not in first),
+    *(f'{line} (process {others[0]})' for line in first if line not in main),
   ]
   raise ValueError(
-    f'{len(others)} of {len(found)} processes were started with another {what} '
+    f'{len(others)} of {count()} processes were started with another {what} '
     f'than process 0: {others}; {"; ".join(lines[:8])}. Start all of them with '
     'the same command.'
   )

@@ -47,22 +47,21 @@ class Progress(contextlib.AbstractContextManager):
     """
     self._total, self._done, self._shown = total, initial, initial
     self._description, self._unit = description, unit
-    self._stream = sys.stderr if stream is None else stream
+    self._stream = stream or sys.stderr
     self._clock, self._metrics = clock, ''
     self._is_main_process = is_main_process
     self._last_line = clock()
     self._start = (initial, self._last_line)
     self._first_update: tuple[int, float] | None = None
-    self._bar = None
-    if is_main_process and self._stream.isatty():
-      self._bar = tqdm.tqdm(
-        total=total,
-        initial=initial,
-        desc=description,
-        unit=f' {unit}',
-        file=self._stream,
-        dynamic_ncols=True,
-      )
+    self._bar = tqdm.tqdm(
+      total=total,
+      initial=initial,
+      desc=description,
+      unit=f' {unit}',
+      file=self._stream,
+      dynamic_ncols=True,
+      disable=not (is_main_process and self._stream.isatty()),
+    )
 
   def update(self, done: int, metrics: Mapping[str, Any] | None = None) -> None:
     """Tells how far the stage is.
@@ -76,7 +75,7 @@ class Progress(contextlib.AbstractContextManager):
       self._metrics = ' '.join(
         f'{k}={float(v):.4g}' for k, v in metrics.items()
       )
-    if self._bar is not None:
+    if not self._bar.disable:
       self._bar.set_postfix_str(self._metrics, refresh=False)
       self._bar.update(done - self._bar.n)
       return
@@ -88,7 +87,7 @@ class Progress(contextlib.AbstractContextManager):
 
   def close(self) -> None:
     """Shows the final state."""
-    if self._bar is not None:
+    if not self._bar.disable:
       self._bar.close()
     elif self._done > self._shown:
       self._print_line(self._clock())

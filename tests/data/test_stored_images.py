@@ -3,8 +3,6 @@
 import io
 import math
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -114,15 +112,12 @@ def test_the_first_try_that_fits_is_taken():
   assert crop == (0, 29, 71, 71)
 
 
-def test_draws_are_the_recorded_ones():
+def test_draws_are_the_recorded_ones_of_seed_step_and_position():
   # Origin: this code, NumPy 2.4.6, x86-64. NumPy guarantees Philox's stream.
   draws = images.uniforms(3, 70000, 255)
   assert len(draws) == 40
   assert all(0 <= u < 1 for u in draws)
   assert draws[:2] == [0.9880236362475094, 0.8266499701154307]
-
-
-def test_draws_differ_by_seed_step_and_position():
   places = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1)]
   draws = [u for place in places for u in images.uniforms(*place)]
   assert len(set(draws)) == len(draws)
@@ -140,32 +135,14 @@ def test_a_training_image_is_the_resized_crop():
   )
 
 
-def test_images_are_decoded_without_jax():
-  code = (
-    'import sys; from rnascl_jax.data import images; '
-    "print([m for m in ('jax', 'tensorflow') if m in sys.modules])"
-  )
-  other = subprocess.run(
-    [sys.executable, '-c', code], capture_output=True, text=True, check=True
-  )
-  assert other.stdout.strip() == '[]'
-
-
 def test_indexing_is_that_of_an_array(monkeypatch):
   encoded = tiny_imagenet.photographs(6)
   lazy = stored(encoded)
   array = np.stack([images.evaluation_image(e, 32) for e in encoded])
   assert (lazy.shape, lazy.dtype, lazy.ndim) == (array.shape, array.dtype, 4)
   assert (len(lazy), lazy.nbytes) == (6, array.nbytes)
-  for index in (
-    np.array([3, 0, -1]),
-    array[:, 0, 0, 0] > 100,
-    np.array([[1, 2], [5, 5]]),
-    [2, 4],
-    [],
-    4,
-    -2,
-  ):
+  mask = array[:, 0, 0, 0] > 100
+  for index in ([3, 0, -1], np.array([[1, 2], [5, 5]]), mask, [], 4, -2):
     np.testing.assert_array_equal(lazy[index], array[index])
   np.testing.assert_array_equal(np.asarray(lazy), array)
   # More images than are read at a call.
@@ -182,12 +159,8 @@ def test_slices_stay_on_disk_and_only_what_is_indexed_is_read():
   assert lazy.source.reads == []
   assert part[np.array([2, 0])].shape == (2, 32, 32, 3)
   assert lazy.source.reads == [3, 1]
-
-
-def test_images_that_were_pickled_are_the_same():
-  lazy = stored(tiny_imagenet.photographs(3))
-  other = pickle.loads(pickle.dumps(lazy[1:]))
-  np.testing.assert_array_equal(np.asarray(other), np.asarray(lazy)[1:])
+  other = pickle.loads(pickle.dumps(part))
+  np.testing.assert_array_equal(np.asarray(other), np.asarray(lazy)[1:4])
 
 
 def test_images_are_told_apart_without_reading_them():

@@ -51,18 +51,11 @@ def test_a_folder_that_is_read_only_is_said_to_be_that(
   for write in (
     lambda: files.write_json(tmp_path / 'a' / 'b.json', 1),
     lambda: files.JsonLines(tmp_path / 'a' / 'b.jsonl'),
-    lambda: lock.take(tmp_path / 'a'),
     lambda: metrics.open_writer(tmp_path / 'a', last_step=None),
     lambda: checkpoints.Checkpoints(tmp_path / 'a'),
   ):
-    with pytest.raises(
-      disk.DiskError, match='Name a folder that you may write'
-    ):
+    with pytest.raises(disk.DiskError, match='Name a folder that you may wri'):
       write()
-
-
-def _save(file):
-  np.savez(file, **{str(i): np.ones(99) for i in range(9)})
 
 
 def _torch_save(file):
@@ -78,7 +71,12 @@ def _figure(file):
 
 @pytest.mark.parametrize(
   'write',
-  [_save, _torch_save, _figure, lambda file: np.save(file, np.ones(9999))],
+  [
+    lambda file: np.savez(file, *np.ones((9, 99))),
+    lambda file: np.save(file, np.ones(9999)),
+    _torch_save,
+    _figure,
+  ],
 )
 def test_whatever_writes_a_file_it_is_whole_or_not_there(write, tmp_path):
   said = 'File too large|9999 requested and .* written. Free some space'
@@ -129,14 +127,9 @@ def test_what_is_not_the_disk_s_fault_stays_what_it_is(tmp_path):
       with disk.explained(tmp_path):
         raise error
     assert caught.value is error
-
-
-def test_an_error_of_another_kind_is_not_said_to_be_a_full_disk(tmp_path):
-  with (
-    pytest.raises(disk.DiskError, match='cannot be written: odd.$'),
-    disk.explained(tmp_path),
-  ):
-    raise OSError('odd')
+  with pytest.raises(disk.DiskError, match='cannot be written: odd.$'):
+    with disk.explained(tmp_path):
+      raise OSError('odd')
 
 
 def test_a_step_that_was_saved_counts_where_an_older_one_cannot_be_deleted(

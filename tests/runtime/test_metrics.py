@@ -36,35 +36,17 @@ def test_masked_means_are_those_of_the_examples_that_count(lift):
   [
     (jnp.bfloat16, jnp.float32),
     (jnp.float32, jnp.float32),
+    (jnp.float64, jnp.float64),
     (jnp.bool_, jnp.int32),
     (jnp.uint8, jnp.int32),
   ],
 )
 def test_narrow_values_are_summed_wide(dtype, expected):
-  values = {'x': jnp.ones(1000, dtype)}
-  sums = metrics.masked_sums(values, jnp.ones(1000, bool))
+  with jax.enable_x64(dtype == jnp.float64):
+    values = {'x': jnp.ones(1000, dtype)}
+    sums = metrics.masked_sums(values, jnp.ones(1000, bool))
   assert sums['x'].dtype == expected
   assert metrics.means(sums) == {'x': 1.0}
-
-
-def test_float64_stays_float64():
-  with jax.enable_x64(True):
-    sums = metrics.masked_sums(
-      {'x': jnp.full(3, 0.1, jnp.float64)}, jnp.ones(3, bool)
-    )
-    assert sums['x'].dtype == jnp.float64
-
-
-def test_sums_over_devices_give_the_sums_over_the_batch():
-  values = {'x': jnp.arange(8.0)}
-  mask = jnp.arange(8) < 5
-  parts = [
-    metrics.masked_sums({'x': values['x'][i : i + 4]}, mask[i : i + 4])
-    for i in (0, 4)
-  ]
-  whole = metrics.masked_sums(values, mask)
-  assert metrics.means(metrics.add(*parts)) == metrics.means(whole)
-  assert metrics.means(whole) == {'x': 2.0}
 
 
 def test_misuse_of_sums_is_refused():
@@ -81,18 +63,13 @@ def test_misuse_of_sums_is_refused():
 
 
 def test_accuracy_is_one_where_the_label_has_the_largest_logit():
+  """With NaN among the logits it is zero, whatever the label."""
   logits = jnp.array([[1.0, 2.0, 0.0], [3.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
-  labels = jnp.array([1, 1, 0])
-  result = metrics.accuracy(logits, labels)
+  result = metrics.accuracy(logits, jnp.array([1, 1, 0]))
   assert result.dtype == jnp.float32
   assert result.tolist() == [1.0, 0.0, 1.0]
-
-
-@pytest.mark.parametrize('label', [0, 1, 2])
-def test_logits_with_nan_are_wrong_whatever_the_label(label):
-  logits = jnp.array([[0.0, jnp.nan, 0.0], [jnp.nan] * 3])
-  labels = jnp.full(2, label)
-  assert metrics.accuracy(logits, labels).tolist() == [0.0, 0.0]
+  broken = jnp.array(3 * [[0.0, jnp.nan, 0.0]] + 3 * [3 * [jnp.nan]])
+  assert not metrics.accuracy(broken, jnp.arange(6) % 3).any()
 
 
 def _events(folder):
@@ -156,20 +133,16 @@ def test_a_resumed_run_leaves_what_an_uninterrupted_one_does(tmp_path):
 
 
 def test_a_run_from_the_start_drops_everything_of_a_killed_one(tmp_path):
-  for _ in range(2):
-    with metrics.open_writer(
-      tmp_path, last_step=None, tensorboard=False
-    ) as writer:
+  """Events are written where they are wanted, by the main process alone."""
+
+  def run(**options):
+    with metrics.open_writer(tmp_path, last_step=None, **options) as writer:
       writer.write(0, {'loss': 1.0})
-  assert files.read_json_lines(tmp_path / 'metrics.jsonl') == [
-    {'step': 0, 'loss': 1.0}
-  ]
-  assert not list(tmp_path.glob('events*'))
 
-
-def test_only_the_main_process_writes(tmp_path):
-  with metrics.open_writer(
-    tmp_path, last_step=None, is_main_process=False
-  ) as writer:
-    writer.write(0, {'loss': 1.0})
+  run(is_main_process=False)
   assert not list(tmp_path.iterdir())
+  for _ in range(2):
+    run(tensorboard=False)
+  (line,) = files.read_json_lines(tmp_path / 'metrics.jsonl')
+  assert line == {'step': 0, 'loss': 1.0}
+  assert not list(tmp_path.glob('events*'))

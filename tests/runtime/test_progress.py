@@ -33,12 +33,8 @@ def _run(updates, total=1000, **kwargs):
 def test_a_line_comes_at_most_every_ten_seconds_and_at_the_end():
   updates = [(1.0, done, None) for done in range(1, 36)]
   lines = _run(updates, total=35)
-  assert [line.split(' ')[0] for line in lines] == [
-    '10/35',
-    '20/35',
-    '30/35',
-    '35/35',
-  ]
+  done = [line.split('/')[0] for line in lines]
+  assert done == ['10', '20', '30', '35']
 
 
 def test_rate_and_time_left_leave_out_the_steps_that_were_compiled():
@@ -57,13 +53,9 @@ def test_the_last_metrics_stay_until_there_are_newer_ones():
   assert [line.split(' | ')[1] for line in lines] == ['loss=1.235 n=2'] * 2
 
 
-def test_a_single_update_has_a_rate_and_no_time_left():
-  assert _run([(2, 8, None)], total=8, unit='images') == [
-    '8/8 (100 %), 4 images/s'
-  ]
-
-
-def test_nothing_done_prints_nothing():
+def test_a_line_says_no_more_than_is_known():
+  one_update = _run([(2, 8, None)], total=8, unit='images')
+  assert one_update == ['8/8 (100 %), 4 images/s']
   assert _run([]) == []
   assert _run([(100, 500, None)], initial=500) == ['500/1000 (50 %)']
 
@@ -86,11 +78,8 @@ def test_a_terminal_gets_a_bar():
   ) as bar:
     bar.update(6, {'loss': 0.5})
     bar.update(10, {'loss': 0.25})
-  shown = stream.getvalue()
-  assert '\r' in shown
-  assert 'train' in shown
-  assert '10/10' in shown
-  assert 'loss=0.25' in shown
+  for part in ('\r', 'train', '10/10', 'loss=0.25'):
+    assert part in stream.getvalue()
 
 
 @pytest.mark.parametrize('stream_type', [io.StringIO, _Terminal])
