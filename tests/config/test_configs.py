@@ -154,8 +154,8 @@ def test_a_smoke_run_has_one_epoch_of_each_stage(name, argument):
   assert [stage.optimization.epochs for stage in stages] == [1] * len(stages)
   assert 0 < parsed.data.max_train <= 1024
   assert not parsed.teacher.checkpoint
-  for hardened in parsed.adversarial.students.values():
-    assert hardened.adversarial_training.num_steps == 2
+  for fine_tuned in parsed.adversarial.students.values():
+    assert fine_tuned.adversarial_training.num_steps == 2
 
 
 @pytest.mark.parametrize(
@@ -397,8 +397,8 @@ def test_without_a_teacher_no_stage_learns_from_one(data):
   assert (parsed.search.kl_weight, parsed.search.gamma) == (0.0, 0.0)
   alone = settings.Student('CE', '', kl_weight=0.0, gamma=0.0)
   assert parsed.students == {'ce': alone}
-  (hardened,) = parsed.adversarial.students.values()
-  assert hardened.student == 'ce'
+  (fine_tuned,) = parsed.adversarial.students.values()
+  assert fine_tuned.student == 'ce'
   assert not parsed.teacher.checkpoint
   assert parsed.teacher.network.features == (4,)
   # Nobody asks how robust the network is that stands in.
@@ -432,10 +432,10 @@ def test_a_row_of_terms_is_searched_and_trained_by_the_same_objective(
   assert dataclasses.replace(parsed.search, **like_base) == base.search
   same = ('data', 'space', 'train', 'distillation', 'seed')
   assert all(getattr(parsed, f) == getattr(base, f) for f in same)
-  ((hardened_key, hardened),) = parsed.adversarial.students.items()
-  assert (hardened_key, hardened.student) == (f'{name}_eq6', name)
+  ((fine_tuned_key, fine_tuned),) = parsed.adversarial.students.items()
+  assert (fine_tuned_key, fine_tuned.student) == (f'{name}_eq6', name)
   assert (
-    hardened.adversarial_training
+    fine_tuned.adversarial_training
     == base.adversarial.students['rnas_cl_eq6'].adversarial_training
   )
   assert not parsed.controls
@@ -565,9 +565,9 @@ def test_the_imagenet_configs_are_the_papers_section_4_1():
 def test_table_5_has_trades_without_consistency():
   parsed = _parsed('imagenet100', '')
   assert parsed.space.name == 'i'
-  ((name, hardened),) = parsed.adversarial.students.items()
-  assert (name, hardened.student) == ('rnas_cl_trades', 'rnas_cl')
-  method = hardened.adversarial_training
+  ((name, fine_tuned),) = parsed.adversarial.students.items()
+  assert (name, fine_tuned.student) == ('rnas_cl_trades', 'rnas_cl')
+  method = fine_tuned.adversarial_training
   assert (method.name, method.beta, method.cac_weight) == ('trades', 6.0, 0.0)
   spec = parsed.evaluation
   assert 'pgd20_rnascl' in spec.attacks and spec.epsilon_255 == 8.0
