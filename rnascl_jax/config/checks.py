@@ -13,62 +13,62 @@ import jax
 import jax.numpy as jnp
 
 from rnascl_jax.base import Taps
-from rnascl_jax.config import resolve, settings
-from rnascl_jax.config.settings import Settings
+from rnascl_jax.config import resolve
+from rnascl_jax.config.schema import (
+  Data,
+  Optimization,
+  Search,
+  Settings,
+  Teacher,
+  Train,
+)
 from rnascl_jax.data.datasets import Dataset
 from rnascl_jax.training import search_step
 
-# Parameters of a network at most: with gradients and momentum, 12 GB of them.
+# Parameters of a network at most: 12 GB with their gradients and momentum.
 _MOST_PARAMETERS = 10**9
-# Bytes at most of what the layers of a batch give on one device.
+# Bytes at most of the outputs of all layers, for the images of one device.
 _MOST_BYTES = 2**40
 # The counter of steps is a 32-bit integer.
 _MOST_STEPS = 2**31
 
 
-def check(everything: Settings, data: Dataset, devices: int) -> None:
+def check(settings: Settings, data: Dataset, devices: int) -> None:
   """Raises for the first thing that does not exist or does not fit.
 
   Args:
-    everything: the settings of a run.
+    settings: the settings of a run.
     data: its data set.
-    devices: how many there are to divide batches among.
+    devices: the number of devices to divide batches among.
 
   Raises:
     ValueError: it says which field, its value and what would do.
   """
-  taught = _teachers(everything)
-  _check_padding(everything.data, data)
-  _check_networks(everything, data, taught, devices)
-  _check_trainings(everything, taught, data, devices)
-  space = resolve.space(everything.space)
-  resolve.search(everything.search, data, space, 1)
+  teachers = {'teacher': settings.teacher}
+  if settings.controls:
+    teachers['vulnerable_teacher'] = settings.vulnerable_teacher
+  _check_padding(settings.data, data)
+  _check_networks(settings, data, teachers, devices)
+  _check_trainings(settings, teachers, data, devices)
+  search = settings.search
+  resolve.search(search, data, resolve.space(settings.space), 1)
   split_batch(
-    everything.search.optimization.batch_size,
-    everything.search.arch_share,
+    search.optimization.batch_size,
+    search.arch_share,
     devices,
-    everything.search.optimization.accumulate,
+    search.optimization.accumulate,
   )
-  _check_lessons(everything, data)
-  for name in everything.evaluation.attacks:
-    resolve.attack(name)
-  for name in everything.evaluation.curve_attacks:
-    resolve.attack(name, 'evaluation.curve_attacks')
-  _check_auto_attack(everything, taught)
+  _check_distillation(settings, data)
+  _check_attacks(settings, teachers)
 
 
-def _check_lessons(everything: Settings, data: Dataset) -> None:
-  """What is learned from teachers."""
-  learners: dict[str, settings.Student | settings.Search] = {
-    'search': everything.search
-  }
-  for name, student in everything.students.items():
-    learners[f'students.{name}'] = student
-  for where, learner in learners.items():
-    used = resolve.distillation_spec(learner, where)
-    resolve.distill(everything.distillation, None, used)
-    labels = data.train.labels
-    if used.method == 'crd' and (labels == labels[0]).all():
+def _check_distillation(settings: Settings, data: Dataset) -> None:
+  students = {f'students.{n}': s for n, s in settings.students.items()}
+  labels = data.train.labels
+  for where, stage in {'search': settings.search, **students}.items():
+    spec = resolve.distillation_spec(stage, where)
+    resolve.distill(settings.distillation, None, spec)
+    if spec.method == 'crd' and (labels == labels[0]).all():
       raise ValueError(
         f"config.{where}.method='crd' compares images with those of other "
         f'classes, and all {len(labels)} training images are of class '
@@ -86,8 +86,8 @@ def split_batch(
     batch_size: images of the whole batch.
     arch_share: share of the part that moves the architecture parameters.
     devices: among which both parts are split evenly.
-    accumulate: into how many a device divides its share for the weights;
-      `search_step.arch_parts` says it of the other one.
+    accumulate: the parts into which a device divides its share for the
+      weights; `search_step.arch_parts` gives those of the other share.
 
   Returns:
     Images for the weights and for the architecture parameters.
@@ -111,40 +111,43 @@ def split_batch(
 
 
 def _check_trainings(
-  everything: Settings,
-  taught: Mapping[str, settings.Teacher],
+  settings: Settings,
+  teachers: Mapping[str, Teacher],
   data: Dataset,
   devices: int,
 ) -> None:
-  stages: dict[str, settings.Teacher | settings.Search | settings.Train] = {
-    **taught,
-    'search': everything.search,
-    'train': everything.train,
+  stages: dict[str, Teacher | Search | Train] = {
+    **teachers,
+    'search': settings.search,
+    'train': settings.train,
   }
-  chosen = {name: stage.optimization for name, stage in stages.items()}
-  methods = {name: stage.adversarial_training for name, stage in stages.items()}
-  hardened = everything.adversarial.students
-  if hardened:
-    chosen['adversarial'] = everything.adversarial.optimization
-  for name, student in hardened.items():
-    methods[f'adversarial.students.{name}'] = student.adversarial_training
-  for name, optimization in chosen.items():
+  trainings = {
+    name: (stage.optimization, {name: stage.adversarial_training})
+    for name, stage in stages.items()
+  }
+  if settings.adversarial.students:
+    trainings['adversarial'] = (
+      settings.adversarial.optimization,
+      {
+        f'adversarial.students.{name}': student.adversarial_training
+        for name, student in settings.adversarial.students.items()
+      },
+    )
+  for name, (optimization, methods) in trainings.items():
     resolve.schedule(optimization, 1, name)
     _check_batch(optimization, data, devices, name)
-    replays = [
-      resolve.replays(method)
-      for where, method in methods.items()
-      if where.split('.')[0] == name
-    ]
-    _check_steps(optimization, max(replays), data, name)
-  for name, method in methods.items():
-    resolve.adversarial_method(method, name)
+    replays = max(resolve.replays(method) for method in methods.values())
+    _check_steps(optimization, replays, data, name)
+    for where, method in methods.items():
+      resolve.adversarial_method(method, where)
 
 
-def _check_auto_attack(
-  everything: Settings, taught: Mapping[str, settings.Teacher]
-) -> None:
-  spec = everything.evaluation
+def _check_attacks(settings: Settings, teachers: Mapping[str, Teacher]) -> None:
+  spec = settings.evaluation
+  for name in spec.attacks:
+    resolve.attack(name)
+  for name in spec.curve_attacks:
+    resolve.attack(name, 'evaluation.curve_attacks')
   resolve.ensemble(spec.auto_attack)
   if 'rand' in spec.auto_attack:
     raise ValueError(
@@ -152,64 +155,50 @@ def _check_auto_attack(
       'draw random numbers; the networks of a run do not: use "standard".'
     )
   models = {
-    **(taught if spec.teachers else {}),
-    **everything.students,
-    **everything.adversarial.students,
+    **(teachers if spec.teachers else {}),
+    **settings.students,
+    **settings.adversarial.students,
   }
   for name in spec.auto_attack_models:
     resolve.pick(models, name, 'evaluation.auto_attack_models')
 
 
-def _teachers(everything: Settings) -> dict[str, settings.Teacher]:
-  """The teachers of a run, by their sections."""
-  found = {'teacher': everything.teacher}
-  if everything.controls:
-    found['vulnerable_teacher'] = everything.vulnerable_teacher
-  return found
-
-
 def _check_networks(
-  everything: Settings,
+  settings: Settings,
   data: Dataset,
-  taught: dict[str, settings.Teacher],
+  teachers: Mapping[str, Teacher],
   devices: int,
 ) -> None:
-  space = resolve.space(everything.space)
-  nets = {
+  networks = {
     name: resolve.teacher_network(data, spec.network, where=name)
-    for name, spec in taught.items()
+    for name, spec in teachers.items()
   }
-  names = {name: net.tap_names for name, net in nets.items()}
-  guided = [s for s in everything.students.values() if s.gamma > 0]
-  for student in guided:
-    if names[student.teacher] != names['teacher']:
+  layers = {name: net.tap_names for name, net in networks.items()}
+  for student in settings.students.values():
+    if student.gamma > 0 and layers[student.teacher] != layers['teacher']:
       raise ValueError(
-        f'config.{student.teacher}.network has {len(names[student.teacher])} '
-        f'layers and config.teacher.network {len(names["teacher"])}: tutors '
+        f'config.{student.teacher}.network has {len(layers[student.teacher])} '
+        f'layers and config.teacher.network {len(layers["teacher"])}: tutors '
         'that were searched with the one are layers of that one alone. Give '
         'both the same network, or set gamma=0 for its students.'
       )
-  net = resolve.student_network(data, space, everything.space.layers)
-  shapes = {
-    **{f'{name}.network': _shapes(found, data) for name, found in nets.items()},
-    'space': _shapes(net, data),
-  }
-  batches = {
-    f'{name}.network': spec.optimization for name, spec in taught.items()
-  }
-  batches['space'] = everything.search.optimization
-  for where, found in shapes.items():
-    _check_size(*found, batches[where], devices, where)
-  side = everything.distillation.map_size
-  maps = {name: shapes[name][0] for name in ('teacher.network', 'space')}
-  largest = max(max(tap.shape[1:3]) for taps in maps.values() for tap in taps)
-  if side > largest:
-    raise ValueError(
-      f'config.distillation.map_size={side} is larger than every map of the '
-      f'teacher and of the students: choose {largest} or a divisor of it.'
+  taps = {}
+  for name, network in networks.items():
+    where = f'{name}.network'
+    taps[where], params = _shapes(network, data)
+    _check_size(
+      taps[where], params, teachers[name].optimization, devices, where
     )
-  for where, taps in maps.items():
-    _check_maps(taps, side, where)
+  space = resolve.space(settings.space)
+  network = resolve.student_network(data, space, settings.space.layers)
+  taps['space'], params = _shapes(network, data)
+  _check_size(
+    taps['space'], params, settings.search.optimization, devices, 'space'
+  )
+  _check_maps(
+    {name: taps[name] for name in ('teacher.network', 'space')},
+    settings.distillation.map_size,
+  )
 
 
 def _shapes(net: nn.Module, data: Dataset) -> tuple[Taps, Any]:
@@ -226,7 +215,7 @@ def _shapes(net: nn.Module, data: Dataset) -> tuple[Taps, Any]:
 def _check_size(
   taps: Taps,
   params: Any,
-  spec: settings.Optimization,
+  spec: Optimization,
   devices: int,
   where: str,
 ) -> None:
@@ -248,7 +237,7 @@ def _check_size(
     )
 
 
-def _check_padding(spec: settings.Data, data: Dataset) -> None:
+def _check_padding(spec: Data, data: Dataset) -> None:
   side = min(data.image_shape[:2])
   if spec.padding >= side:
     raise ValueError(
@@ -258,7 +247,7 @@ def _check_padding(spec: settings.Data, data: Dataset) -> None:
 
 
 def _check_steps(
-  spec: settings.Optimization, replays: int, data: Dataset, name: str
+  spec: Optimization, replays: int, data: Dataset, name: str
 ) -> None:
   steps = spec.epochs * (len(data.train.labels) // spec.batch_size) * replays
   if steps >= _MOST_STEPS:
@@ -269,19 +258,29 @@ def _check_steps(
     )
 
 
-def _check_maps(taps: Taps, side: int, where: str) -> None:
+def _check_maps(taps: Mapping[str, Taps], side: int) -> None:
   """Raises unless all maps can be brought to the common size."""
-  for tap in taps:
-    for have in tap.shape[1:3]:
-      if have > side and have % side:
+  sides = {
+    where: [size for tap in maps for size in tap.shape[1:3]]
+    for where, maps in taps.items()
+  }
+  largest = max(map(max, sides.values()))
+  if side > largest:
+    raise ValueError(
+      f'config.distillation.map_size={side} is larger than every map of the '
+      f'teacher and of the students: choose {largest} or a divisor of it.'
+    )
+  for where, sizes in sides.items():
+    for size in sizes:
+      if size > side and size % side:
         raise ValueError(
-          f'config.distillation.map_size={side} does not divide {have}, the '
-          f'side of a map of config.{where}: choose a divisor of {have}.'
+          f'config.distillation.map_size={side} does not divide {size}, the '
+          f'side of a map of config.{where}: choose a divisor of {size}.'
         )
 
 
 def _check_batch(
-  spec: settings.Optimization, data: Dataset, devices: int, name: str
+  spec: Optimization, data: Dataset, devices: int, name: str
 ) -> None:
   size, images = spec.batch_size, len(data.train.labels)
   where = f'config.{name}.optimization'

@@ -22,8 +22,8 @@ _CONFIGS = {
 }
 
 
-def _check(everything: settings.Settings, devices: int = 1):
-  checks.check(everything, resolve.dataset(everything.data), devices)
+def _check(parsed: settings.Settings, devices: int = 1):
+  checks.check(parsed, resolve.dataset(parsed.data), devices)
 
 
 @pytest.mark.parametrize('name', _CONFIGS)
@@ -41,11 +41,11 @@ def test_the_digits_configs_build_every_network(argument):
 
 
 @pytest.mark.parametrize('argument', [None, 'smoke'])
-def test_the_digits_configs_harden_rnas_cl_with_equation_6(argument):
+def test_the_digits_configs_fine_tune_rnas_cl_with_equation_6(argument):
   parsed = settings.parse(digits.get_config(argument))
-  ((name, tuned),) = parsed.adversarial.students.items()
-  assert (name, tuned.student) == ('rnas_cl_eq6', 'rnas_cl')
-  method = tuned.adversarial_training
+  ((name, fine_tuned),) = parsed.adversarial.students.items()
+  assert (name, fine_tuned.student) == ('rnas_cl_eq6', 'rnas_cl')
+  method = fine_tuned.adversarial_training
   assert (method.name, method.beta, method.cac_weight) == ('trades', 6.0, 1.0)
   assert method.epsilon_255 == digits.EPSILON_255
   small = argument == 'smoke'
@@ -367,9 +367,9 @@ def test_students_whose_names_differ_in_case_alone_are_refused():
 )
 def test_a_student_cannot_have_the_name_of_something_else(name):
   config = tiny.config().to_dict()
-  tuned = config['adversarial']['students']
+  fine_tuned = config['adversarial']['students']
   for students, entry in (
-    (tuned, tuned['rnas_cl_eq6']),
+    (fine_tuned, fine_tuned['rnas_cl_eq6']),
     (config['students'], config['students']['ce']),
   ):
     students[name] = entry
@@ -395,7 +395,7 @@ def test_a_stage_that_is_left_out_needs_nothing():
   _check(settings.parse(config))
 
 
-def test_autoattack_may_be_asked_a_fine_tuned_student_student():
+def test_autoattack_may_be_asked_of_a_fine_tuned_student():
   models = ('rnas_cl_eq6', 'ce')
   _check(settings.parse(_changed('evaluation.auto_attack_models', models)))
 
@@ -489,13 +489,13 @@ def test_a_search_by_what_can_be_negative_is_refused():
 def test_contrasting_images_of_one_class_is_refused_before_anything():
   config = tiny.config()
   config.students.rnas_cl.method = 'crd'
-  everything = settings.parse(config)
-  data = resolve.dataset(everything.data)
-  checks.check(everything, data, 1)
+  parsed = settings.parse(config)
+  data = resolve.dataset(parsed.data)
+  checks.check(parsed, data, 1)
   alike = data.train._replace(labels=np.full_like(data.train.labels, 3))
   alike = dataclasses.replace(data, train=alike)
   with pytest.raises(ValueError, match=r"rnas_cl\.method='crd'.*class 3"):
-    checks.check(everything, alike, 1)
+    checks.check(parsed, alike, 1)
 
 
 def test_autoattack_on_a_teacher_that_is_not_attacked_is_refused():
