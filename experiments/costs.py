@@ -11,12 +11,12 @@ from experiments import launcher
 from rnascl_jax.config import settings
 from rnascl_jax.reporting.report import tables
 from rnascl_jax.stages import costs
-from rnascl_jax.stages.costs import Images
+from rnascl_jax.stages.costs import DatasetFacts
 
-CIFAR10 = Images(50_000, (32, 32, 3), 10)
+CIFAR10 = DatasetFacts(50_000, (32, 32, 3), 10)
 # Section 4.1: "about 130k images".
-IMAGENET100 = Images(130_000, (224, 224, 3), 100)
-IMAGENET = Images(1_281_167, (224, 224, 3), 1000)
+IMAGENET100 = DatasetFacts(130_000, (224, 224, 3), 100)
+IMAGENET = DatasetFacts(1_281_167, (224, 224, 3), 1000)
 _ALL = ('search', 'train', 'adversarial')
 # Name, config, its argument, images, and the stages of it that the run has.
 RUNS = (

@@ -132,7 +132,7 @@ def _check_flags() -> None:
 
 def _check_fields(spec: Mapping[str, Any]) -> None:
   """Raises for a network that no config could name afterwards."""
-  known = {field.name for field in dataclasses.fields(settings.Network)}
+  known = {field.name for field in dataclasses.fields(settings.NetworkSettings)}
   unknown = sorted(set(spec) - known)
   if unknown:
     raise ValueError(

@@ -17,7 +17,7 @@ from rnascl_jax.config import resolve
 from rnascl_jax.config.schema import (
   Data,
   Optimization,
-  Search,
+  SearchSettings,
   Settings,
   Teacher,
   Train,
@@ -116,7 +116,7 @@ def _check_trainings(
   data: Dataset,
   devices: int,
 ) -> None:
-  stages: dict[str, Teacher | Search | Train] = {
+  stages: dict[str, Teacher | SearchSettings | Train] = {
     **teachers,
     'search': settings.search,
     'train': settings.train,

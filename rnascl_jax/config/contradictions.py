@@ -6,10 +6,10 @@ import re
 from rnascl_jax.config.schema import (
   Data,
   FineTuning,
-  Search,
+  SearchSettings,
   Settings,
   Space,
-  Student,
+  StudentSettings,
   Teacher,
 )
 from rnascl_jax.runtime import spelling
@@ -117,7 +117,7 @@ def _check_space(space: Space) -> None:
       )
 
 
-def _check_search(search: Search) -> None:
+def _check_search(search: SearchSettings) -> None:
   if search.method == 'vid' and search.kl_weight:
     raise ValueError(
       "config.search.method='vid' can be negative, and eq. (2) multiplies the "
@@ -183,7 +183,9 @@ def _check_names(settings: Settings) -> None:
     taken[name.lower()] = name
 
 
-def _check_label(model: Teacher | Student | FineTuning, where: str) -> None:
+def _check_label(
+  model: Teacher | StudentSettings | FineTuning, where: str
+) -> None:
   """Raises for a label that would break a row of a table."""
   label = model.label
   # Matplotlib leaves labels with a _ in front out of a legend.
@@ -200,7 +202,9 @@ def _check_label(model: Teacher | Student | FineTuning, where: str) -> None:
     )
 
 
-def _check_student(student: Student, where: str, controls: bool) -> None:
+def _check_student(
+  student: StudentSettings, where: str, controls: bool
+) -> None:
   if student.teacher not in ('', 'teacher', 'vulnerable_teacher'):
     raise ValueError(
       f'{where}.teacher={student.teacher!r} must be "teacher", '

@@ -160,7 +160,7 @@ class TrainedFor(NamedTuple):
   classes: tuple[int, ...] = ()
 
 
-def teacher_spec(network: settings.Network) -> dict[str, Any]:
+def teacher_spec(network: settings.NetworkSettings) -> dict[str, Any]:
   """The fields of a teacher's network that are set, for `teachers.build`."""
   values = dataclasses.asdict(network).items()
   return {name: value for name, value in values if value}
@@ -168,7 +168,7 @@ def teacher_spec(network: settings.Network) -> dict[str, Any]:
 
 def teacher_network(
   data: Dataset,
-  spec: settings.Network,
+  spec: settings.NetworkSettings,
   *,
   where: str = 'teacher',
   guides: bool = False,
@@ -262,7 +262,10 @@ def optimizer(
 
 
 def search(
-  spec: settings.Search, data: Dataset, blocks: SearchSpace, epoch_steps: int
+  spec: settings.SearchSettings,
+  data: Dataset,
+  blocks: SearchSpace,
+  epoch_steps: int,
 ) -> search_step.Search:
   """How filters and tutors are searched."""
   tables = flops.costs(blocks, data.image_shape, data.num_classes)
@@ -299,12 +302,12 @@ DIVERGENCES = {
 }
 
 
-def _kl(spec: settings.Distillation) -> Method:
+def _kl(spec: settings.DistillationSettings) -> Method:
   divergence = pick(DIVERGENCES, spec.direction, 'distillation.direction')
   return methods.kl(functools.partial(divergence, temperature=spec.temperature))
 
 
-def _crd(spec: settings.Distillation) -> Method:
+def _crd(spec: settings.DistillationSettings) -> Method:
   return methods.crd(
     features=spec.crd_features,
     num_negatives=spec.crd_negatives,
@@ -312,7 +315,7 @@ def _crd(spec: settings.Distillation) -> Method:
   )
 
 
-METHODS: Mapping[str, Callable[[settings.Distillation], Method]] = {
+METHODS: Mapping[str, Callable[[settings.DistillationSettings], Method]] = {
   'kl': _kl,
   'at': lambda _: methods.attention_transfer(),
   'sp': lambda _: methods.similarity(axis_name=parallel.AXIS),
@@ -342,7 +345,7 @@ class DistillationSpec(NamedTuple):
 
 
 def distillation_spec(
-  stage: settings.TeacherTerms, where: str
+  stage: settings.TeacherWeights, where: str
 ) -> DistillationSpec:
   """What a stage takes from a teacher.
 
@@ -364,7 +367,9 @@ def distillation_spec(
 
 
 def distill(
-  spec: settings.Distillation, teacher: nn.Module | None, used: DistillationSpec
+  spec: settings.DistillationSettings,
+  teacher: nn.Module | None,
+  used: DistillationSpec,
 ) -> compare.Distillation:
   """How a student learns from a teacher.
 

@@ -93,7 +93,7 @@ class Space:
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class NetworkSettings:
   """A teacher network; 0, False and () leave a field at the network's own.
 
   Attributes:
@@ -215,7 +215,7 @@ class AdversarialTraining:
 
 
 @dataclasses.dataclass(frozen=True)
-class Distillation:
+class DistillationSettings:
   """What students take from a teacher's logits and maps.
 
   Attributes:
@@ -252,7 +252,7 @@ class Teacher:
       the data set's classes in it, in their order; empty if they are the same.
   """
 
-  network: Network = Network()
+  network: NetworkSettings = NetworkSettings()
   adversarial_training: AdversarialTraining = AdversarialTraining('pgd')
   optimization: Optimization = Optimization(
     epochs=200,
@@ -266,7 +266,7 @@ class Teacher:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherTerms:
+class TeacherWeights:
   """The terms of a loss that compare a network with a teacher.
 
   Attributes:
@@ -286,7 +286,7 @@ class TeacherTerms:
 
 
 @dataclasses.dataclass(frozen=True)
-class Search(TeacherTerms):
+class SearchSettings(TeacherWeights):
   """The search of filters and tutors (section 4.1).
 
   Its `method` cannot be 'vid', which can be negative.
@@ -330,7 +330,7 @@ class Search(TeacherTerms):
 
 
 @dataclasses.dataclass(frozen=True)
-class Student(TeacherTerms):
+class StudentSettings(TeacherWeights):
   """One training of the derived architecture.
 
   Attributes:
@@ -376,7 +376,7 @@ class FineTuning:
 
 
 @dataclasses.dataclass(frozen=True)
-class Adversarial:
+class AdversarialSettings:
   """Adversarial fine-tuning of trained students (section 3.5).
 
   Attributes:
@@ -392,7 +392,7 @@ class Adversarial:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class EvaluationSettings:
   """Attacks on trained models.
 
   Attributes:
@@ -471,21 +471,21 @@ class Settings:
   steps_per_dispatch: int = fields.bounded(0, 0, 10_000)
   data: Data = Data()
   space: Space = Space()
-  distillation: Distillation = Distillation()
+  distillation: DistillationSettings = DistillationSettings()
   teacher: Teacher = Teacher()
   vulnerable_teacher: Teacher = Teacher(
     adversarial_training=AdversarialTraining('standard'),
     label='Teacher without attacks',
   )
   controls: bool = False
-  search: Search = Search()
+  search: SearchSettings = SearchSettings()
   train: Train = Train()
-  students: Mapping[str, Student] = dataclasses.field(
+  students: Mapping[str, StudentSettings] = dataclasses.field(
     default_factory=lambda: {
-      'rnas_cl': Student(),
-      'ce_kl': Student('CE + KL', gamma=0.0),
-      'ce': Student('CE', '', kl_weight=0.0, gamma=0.0),
+      'rnas_cl': StudentSettings(),
+      'ce_kl': StudentSettings('CE + KL', gamma=0.0),
+      'ce': StudentSettings('CE', '', kl_weight=0.0, gamma=0.0),
     }
   )
-  adversarial: Adversarial = Adversarial()
-  evaluation: Evaluation = Evaluation()
+  adversarial: AdversarialSettings = AdversarialSettings()
+  evaluation: EvaluationSettings = EvaluationSettings()

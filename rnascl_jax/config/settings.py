@@ -23,20 +23,22 @@ from typing import Any
 import ml_collections
 
 from rnascl_jax.config import contradictions, fields
-from rnascl_jax.config.schema import Adversarial as Adversarial
+from rnascl_jax.config.schema import AdversarialSettings as AdversarialSettings
 from rnascl_jax.config.schema import AdversarialTraining as AdversarialTraining
 from rnascl_jax.config.schema import Data as Data
-from rnascl_jax.config.schema import Distillation as Distillation
-from rnascl_jax.config.schema import Evaluation as Evaluation
+from rnascl_jax.config.schema import (
+  DistillationSettings as DistillationSettings,
+)
+from rnascl_jax.config.schema import EvaluationSettings as EvaluationSettings
 from rnascl_jax.config.schema import FineTuning as FineTuning
-from rnascl_jax.config.schema import Network as Network
+from rnascl_jax.config.schema import NetworkSettings as NetworkSettings
 from rnascl_jax.config.schema import Optimization as Optimization
-from rnascl_jax.config.schema import Search as Search
+from rnascl_jax.config.schema import SearchSettings as SearchSettings
 from rnascl_jax.config.schema import Settings as Settings
 from rnascl_jax.config.schema import Space as Space
-from rnascl_jax.config.schema import Student as Student
+from rnascl_jax.config.schema import StudentSettings as StudentSettings
 from rnascl_jax.config.schema import Teacher as Teacher
-from rnascl_jax.config.schema import TeacherTerms as TeacherTerms
+from rnascl_jax.config.schema import TeacherWeights as TeacherWeights
 from rnascl_jax.config.schema import Train as Train
 
 
@@ -47,7 +49,9 @@ def template() -> ml_collections.ConfigDict:
 
 def student_template(**changes: Any) -> ml_collections.ConfigDict:
   """A student's fields, for `config.students.<name>`."""
-  return ml_collections.ConfigDict(dataclasses.asdict(Student(**changes)))
+  return ml_collections.ConfigDict(
+    dataclasses.asdict(StudentSettings(**changes))
+  )
 
 
 def fine_tuning_template(**changes: Any) -> ml_collections.ConfigDict:

@@ -14,7 +14,7 @@ Example:
   >>> labels = np.zeros(3, int)
   >>> path = os.path.join(tempfile.mkdtemp(), 'pgd20.npz')
   >>> images = np.array([[.0, .1], [.0, .2]], np.float32).reshape(2, 1, 1, 2)
-  >>> adversarial_images.save(path, adversarial_images.Adversarial(
+  >>> adversarial_images.save(path, adversarial_images.AdversarialImages(
   ...   rows=np.array([0, 2]), images=images, labels=labels[[0, 2]],
   ...   epsilon=.1, norm='L∞'))
   >>> adversarial_images.confirmed(
@@ -37,7 +37,7 @@ from rnascl_jax.evaluation import classification
 from rnascl_jax.runtime import files, paths, processes
 
 
-class Adversarial(NamedTuple):
+class AdversarialImages(NamedTuple):
   """Adversarial images; arrays of the file have the names of the attributes.
 
   Attributes:
@@ -54,7 +54,7 @@ class Adversarial(NamedTuple):
   epsilon: float
   norm: str
 
-  def only(self, kept: np.ndarray) -> 'Adversarial':
+  def only(self, kept: np.ndarray) -> 'AdversarialImages':
     """Keeps the images where `kept`, [n] bool, is true."""
     return self._replace(
       rows=self.rows[kept],
@@ -63,7 +63,7 @@ class Adversarial(NamedTuple):
     )
 
 
-def save(path: files.Path, adversarial: Adversarial) -> None:
+def save(path: files.Path, adversarial: AdversarialImages) -> None:
   """Writes images as a compressed .npz file, atomically.
 
   Raises:
@@ -77,7 +77,7 @@ def save(path: files.Path, adversarial: Adversarial) -> None:
   files.write_npz(path, adversarial._asdict())
 
 
-def load(path: files.Path) -> Adversarial:
+def load(path: files.Path) -> AdversarialImages:
   """Reads what `save` wrote.
 
   Raises:
@@ -85,9 +85,9 @@ def load(path: files.Path) -> Adversarial:
     DamagedFileError: the file is not what was saved; the message names it.
   """
   path = paths.local(path)
-  saved = files.read_npz(path, *Adversarial._fields)
+  saved = files.read_npz(path, *AdversarialImages._fields)
   with files.naming(path):
-    return Adversarial(
+    return AdversarialImages(
       rows=saved['rows'],
       images=saved['images'],
       labels=saved['labels'],
@@ -118,7 +118,7 @@ def replace(folder: files.Path, new: files.Path) -> None:
 
 
 def confirmed(
-  adversarial: Adversarial,
+  adversarial: AdversarialImages,
   originals: np.ndarray,
   labels: np.ndarray,
   classify: Callable[[np.ndarray], np.ndarray],
@@ -162,7 +162,7 @@ def confirm(
   *,
   epsilon: float,
   file: pathlib.Path | None = None,
-) -> Adversarial:
+) -> AdversarialImages:
   """Keeps of the images that an L-infinity attack claims the confirmed ones.
 
   Args:
@@ -175,7 +175,7 @@ def confirm(
       the end it holds the confirmed ones. Without a file nothing is saved.
   """
   labels = split.labels[rows]
-  claimed = Adversarial(rows, images, labels, epsilon, norms.LINF.name)
+  claimed = AdversarialImages(rows, images, labels, epsilon, norms.LINF.name)
   if file is not None:
     processes.on_main(save, file, claimed)
     claimed = processes.together(load, file)

@@ -55,7 +55,7 @@ class AutoAttackSpec(NamedTuple):
   origin: str
 
 
-def auto_attack_spec(spec: settings.Evaluation) -> AutoAttackSpec:
+def auto_attack_spec(spec: settings.EvaluationSettings) -> AutoAttackSpec:
   """The AutoAttack of a config that has one."""
   names = spec.auto_attack
   members = resolve.ensemble(names)

@@ -92,7 +92,7 @@ def evaluate(target: EvaluationTarget) -> bool:
   return True
 
 
-def key(spec: settings.Evaluation, model: Model) -> Any:
+def key(spec: settings.EvaluationSettings, model: Model) -> Any:
   """What is left of a model's evaluation depends on this, as JSON.
 
   Equal keys mean equal numbers and files. How many images are attacked at once,
@@ -105,7 +105,7 @@ def key(spec: settings.Evaluation, model: Model) -> Any:
   return files.to_json({'evaluation': evaluation, 'stage': model.summary})
 
 
-def _under_auto_attack(spec: settings.Evaluation, model: Model) -> bool:
+def _under_auto_attack(spec: settings.EvaluationSettings, model: Model) -> bool:
   named = spec.auto_attack_models
   return bool(spec.auto_attack) and (not named or model.name in named)
 

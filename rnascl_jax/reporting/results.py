@@ -55,7 +55,7 @@ _TEACHERS = ('teacher', 'vulnerable_teacher')
 _EQUAL = 1e-6
 
 
-class AttackWarning(NamedTuple):
+class SavedWarning(NamedTuple):
   """A reason to doubt an evaluation.
 
   Attributes:
@@ -67,7 +67,7 @@ class AttackWarning(NamedTuple):
   message: str
 
 
-class MemberResult(NamedTuple):
+class SavedMember(NamedTuple):
   """One attack of AutoAttack on one model.
 
   Attributes:
@@ -100,7 +100,7 @@ class MemberResult(NamedTuple):
   backward: int
 
 
-class AttackResult(NamedTuple):
+class SavedAttack(NamedTuple):
   """One attack on one model.
 
   Attributes:
@@ -132,7 +132,7 @@ class AttackResult(NamedTuple):
   rejected: int = 0
   adversarial: str | None = None
   num_classes: int | None = None
-  members: tuple[MemberResult, ...] = ()
+  members: tuple[SavedMember, ...] = ()
   right: np.ndarray | None = None
 
   @property
@@ -146,17 +146,17 @@ class AttackResult(NamedTuple):
     return statistics.wilson(self.correct, self.images)
 
   @property
-  def defined(self) -> tuple[MemberResult, ...]:
+  def defined(self) -> tuple[SavedMember, ...]:
     """The members that are defined for the number of classes."""
     return tuple(m for m in self.members if m.num_trials)
 
-  def same_ball(self, other: 'AttackResult') -> bool:
+  def same_ball(self, other: 'SavedAttack') -> bool:
     """Whether both may change an image by equally much."""
     return self.norm == other.norm and math.isclose(
       self.epsilon, other.epsilon, abs_tol=_EQUAL
     )
 
-  def same_attack(self, other: 'AttackResult') -> bool:
+  def same_attack(self, other: 'SavedAttack') -> bool:
     """Whether both came from one attack with the same settings."""
     step_sizes = self.step_size or 0.0, other.step_size or 0.0
     return (
@@ -165,7 +165,7 @@ class AttackResult(NamedTuple):
       and math.isclose(*step_sizes, abs_tol=_EQUAL)
     )
 
-  def on_first(self, images: int) -> 'AttackResult | None':
+  def on_first(self, images: int) -> 'SavedAttack | None':
     """The result on the first images only; None where that was not saved.
 
     It has no members, as their counts are of all images.
@@ -225,9 +225,9 @@ class ModelEvaluation:
 
   model: str
   label: str
-  attacks: tuple[AttackResult, ...]
+  attacks: tuple[SavedAttack, ...]
   curves: tuple[Curve, ...]
-  warnings: tuple[AttackWarning, ...]
+  warnings: tuple[SavedWarning, ...]
   kind: str = 'student'
   dataset: str = ''
   parameters: int | None = None
@@ -241,7 +241,7 @@ class ModelEvaluation:
     """The most images that an attack was run on."""
     return max((a.images for a in self.attacks), default=0)
 
-  def under(self, attack: str | None) -> AttackResult | None:
+  def under(self, attack: str | None) -> SavedAttack | None:
     """The first result of an attack, None where it was not run."""
     return next((a for a in self.attacks if a.attack == attack), None)
 
@@ -250,7 +250,7 @@ class AutoAttacked(NamedTuple):
   """A model under AutoAttack, and the result of AutoAttack on it."""
 
   model: ModelEvaluation
-  result: AttackResult
+  result: SavedAttack
 
 
 class LayerScores(NamedTuple):
@@ -332,7 +332,7 @@ class StageMetrics(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class SavedRun:
   """Everything a run left behind; None or empty where it is not there (yet).
 
   Attributes:
@@ -479,14 +479,14 @@ def epsilon_text(epsilon: float, dataset: str) -> str:
   return f'{epsilon:.4g}'
 
 
-def which_images(result: AttackResult, images: int) -> str:
+def which_images(result: SavedAttack, images: int) -> str:
   """'the first 64 of 517 test images', or 'all 517 test images'."""
   if result.images < images:
     return f'the first {result.images:,} of {images:,} test images'
   return f'all {images:,} test images'
 
 
-def load(workdir: str | os.PathLike[str]) -> Run:
+def load(workdir: str | os.PathLike[str]) -> SavedRun:
   """Reads a run.
 
   Args:
@@ -503,7 +503,7 @@ def load(workdir: str | os.PathLike[str]) -> Run:
   root = paths.local(workdir, 'workdir')
   config = root / 'config.json'
   stages = {name: read_json(root / name / 'stage.json') for name in _TEACHERS}
-  return Run(
+  return SavedRun(
     workdir=root,
     evaluations=read_evaluations(root),
     config=files.read_config(root) if config.exists() else {},
@@ -586,7 +586,7 @@ def _present(saved: Json, names: Sequence[str]) -> Json:
   return {name: saved[name] for name in names if saved.get(name) is not None}
 
 
-def _attack(saved: Json, arrays: Arrays) -> AttackResult:
+def _attack(saved: Json, arrays: Arrays) -> SavedAttack:
   """One record of `attacks`; a ValueError if a count is impossible."""
   images, correct = saved['images'], saved.get('correct')
   if correct is None:
@@ -598,8 +598,8 @@ def _attack(saved: Json, arrays: Arrays) -> AttackResult:
     )
   right = arrays.get(f'correct/{saved["attack"]}', np.empty(0)).astype(bool)
   is_known = right.shape == (images,) and right.sum() == correct
-  return AttackResult(
-    **_present(saved, AttackResult._fields)
+  return SavedAttack(
+    **_present(saved, SavedAttack._fields)
     | {
       'label': saved.get('label') or saved['attack'],
       'correct': correct,
@@ -609,8 +609,8 @@ def _attack(saved: Json, arrays: Arrays) -> AttackResult:
   )
 
 
-def _member(saved: Json, images: int) -> MemberResult:
-  member = MemberResult(**{name: saved[name] for name in MemberResult._fields})
+def _member(saved: Json, images: int) -> SavedMember:
+  member = SavedMember(**{name: saved[name] for name in SavedMember._fields})
   if not 0 <= member.broken <= member.attacked <= images:
     raise ValueError(
       f'broken={member.broken} of attacked={member.attacked} of '
@@ -619,10 +619,10 @@ def _member(saved: Json, images: int) -> MemberResult:
   return member
 
 
-def _warnings(saved: Json) -> list[AttackWarning]:
+def _warnings(saved: Json) -> list[SavedWarning]:
   """The `warnings` of a record or of a whole file, if it has any."""
   records: Sequence[Json] = saved.get('warnings') or ()
-  return [AttackWarning(r['kind'], r['message']) for r in records]
+  return [SavedWarning(r['kind'], r['message']) for r in records]
 
 
 def _curve(saved: Json) -> Curve:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rnascl_jax.reporting import results, statistics
-from rnascl_jax.reporting.results import AttackResult, ModelEvaluation, Run
+from rnascl_jax.reporting.results import ModelEvaluation, SavedAttack, SavedRun
 
 # The order of the columns, by how a key starts; all other attacks follow.
 _ATTACKS = ('clean', 'fgsm', 'pgd', 'mi_fgsm', 'cw', 'autoattack')
@@ -43,12 +43,12 @@ class AttackColumn(NamedTuple):
   images: int
 
 
-def by_column(evaluation: ModelEvaluation) -> dict[AttackColumn, AttackResult]:
+def by_column(evaluation: ModelEvaluation) -> dict[AttackColumn, SavedAttack]:
   """A model's results by their column."""
   return {_column(result): result for result in evaluation.attacks}
 
 
-def columns(run: Run) -> dict[AttackColumn, str]:
+def columns(run: SavedRun) -> dict[AttackColumn, str]:
   """The columns of a run's attacks, in order, with their headings."""
   labels = {_column(a): a.label for e in run.evaluations for a in e.attacks}
   seen = list(dict.fromkeys(column.attack for column in labels))
@@ -69,11 +69,11 @@ def columns(run: Run) -> dict[AttackColumn, str]:
   return headings
 
 
-def _column(result: AttackResult) -> AttackColumn:
+def _column(result: SavedAttack) -> AttackColumn:
   return AttackColumn(result.attack, round(result.epsilon, 6), result.images)
 
 
-def attack_settings(result: AttackResult, dataset: str) -> str:
+def attack_settings(result: SavedAttack, dataset: str) -> str:
   """'PGD-20 ε = 8/255, 20 steps of 0.00784', as notes below a table have it."""
   text = f'{result.label} ε = {results.epsilon_text(result.epsilon, dataset)}'
   if result.norm != results.LINF:
@@ -88,7 +88,7 @@ def attack_settings(result: AttackResult, dataset: str) -> str:
   return text
 
 
-def fewer_notes(run: Run) -> list[str]:
+def fewer_notes(run: SavedRun) -> list[str]:
   """Which attacks were run on fewer images than others, and on which."""
   notes = [
     f'{a.label} is on {results.which_images(a, run.images)}: compare it with '
@@ -135,7 +135,7 @@ def mean(
 
 
 def mean_accuracy(
-  reached: Sequence[Mapping[AttackColumn, AttackResult]], column: AttackColumn
+  reached: Sequence[Mapping[AttackColumn, SavedAttack]], column: AttackColumn
 ) -> str:
   """'43.2 ± 0.4' of one attack's accuracies in %, each of another seed."""
   results = [of_seed.get(column) for of_seed in reached]

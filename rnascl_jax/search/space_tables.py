@@ -42,7 +42,7 @@ Example:
 from typing import NamedTuple
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
   """A row of Table 13 or 14.
 
   Attributes:
@@ -57,14 +57,18 @@ class Row(NamedTuple):
 _SMALL = ((16, 12), (32, 28, 24, 20), (64, 60, 56, 52))
 
 CIFAR = {
-  's3': Row((3, 3, 3), _SMALL),
-  's5': Row((5, 5, 5), _SMALL),
-  's7': Row((7, 7, 7), _SMALL),
-  'm': Row((9, 7, 1), ((80, 76), (160, 156, 152, 148), (128, 124, 120, 116))),
-  'm2': Row(
+  's3': TableRow((3, 3, 3), _SMALL),
+  's5': TableRow((5, 5, 5), _SMALL),
+  's7': TableRow((7, 7, 7), _SMALL),
+  'm': TableRow(
+    (9, 7, 1), ((80, 76), (160, 156, 152, 148), (128, 124, 120, 116))
+  ),
+  'm2': TableRow(
     (9, 7, 1), ((112, 108), (224, 220, 216, 212), (180, 176, 172, 168))
   ),
-  'l': Row((9, 7, 1), ((160, 156), (320, 316, 312, 308), (256, 252, 248, 244))),
+  'l': TableRow(
+    (9, 7, 1), ((160, 156), (320, 316, 312, 308), (256, 252, 248, 244))
+  ),
 }
 
 _STAGES = (
@@ -76,8 +80,8 @@ _STAGES = (
 )
 
 IMAGENET = {
-  'is': Row((3, 3, 3), _STAGES[:3]),
-  'im': Row((3, 3, 3, 4), _STAGES[:4]),
-  'i': Row((3, 3, 3, 4, 4), _STAGES),
-  'il': Row((1, 2, 2, 4, 3), _STAGES),
+  'is': TableRow((3, 3, 3), _STAGES[:3]),
+  'im': TableRow((3, 3, 3, 4), _STAGES[:4]),
+  'i': TableRow((3, 3, 3, 4, 4), _STAGES),
+  'il': TableRow((1, 2, 2, 4, 3), _STAGES),
 }

@@ -64,7 +64,7 @@ def training(
   return steps * by_images + (1 + both_views) * by_weights
 
 
-def searching(spec: settings.Search, *, remat: bool = False) -> float:
+def searching(spec: settings.SearchSettings, *, remat: bool = False) -> float:
   """Counts the supernet's work on an image in a search step.
 
   The architecture's half of a batch needs the gradient by masks, which is as
@@ -81,7 +81,7 @@ def searching(spec: settings.Search, *, remat: bool = False) -> float:
   return (1 - spec.arch_share) * weights + spec.arch_share * (2 + remat)
 
 
-class Images(NamedTuple):
+class DatasetFacts(NamedTuple):
   """What is known of a data set before it is there.
 
   Attributes:
@@ -95,7 +95,7 @@ class Images(NamedTuple):
   classes: int
 
 
-class Stage(NamedTuple):
+class StageWork(NamedTuple):
   """The work of a stage of training.
 
   Attributes:
@@ -123,7 +123,7 @@ class Stage(NamedTuple):
     return 2 * self.images * self.macs
 
 
-def _teacher_macs(spec: settings.Network, images: Images) -> int:
+def _teacher_macs(spec: settings.NetworkSettings, images: DatasetFacts) -> int:
   """MACs of a forward pass of the teacher; nothing is computed."""
   net = build.network(resolve.teacher_spec(spec), num_classes=images.classes)
   batch = jax.ShapeDtypeStruct((1, *images.shape), jnp.float32)
@@ -136,8 +136,8 @@ def _teacher_macs(spec: settings.Network, images: Images) -> int:
 
 
 def stages(
-  run: Settings, images: Images, student: str = 'rnas_cl'
-) -> list[Stage]:
+  run: Settings, images: DatasetFacts, student: str = 'rnas_cl'
+) -> list[StageWork]:
   """Lists the stages of a run that one student needs; its teacher is given.
 
   The supernet computes its widest network. What the search will derive is not
@@ -168,11 +168,13 @@ def stages(
 
   def of_student(
     name: str, spec: settings.Optimization, method: settings.AdversarialTraining
-  ) -> Stage:
+  ) -> StageWork:
     passes = training(method, remat=remat)
-    return Stage(name, visits(spec), derived, teacher if taught else 0, passes)
+    return StageWork(
+      name, visits(spec), derived, teacher if taught else 0, passes
+    )
 
-  search = Stage(
+  search = StageWork(
     'search',
     visits(run.search.optimization),
     widest.macs,

@@ -43,7 +43,7 @@ def _students(
         yield name, tuned.label, 'adversarial', place, base
 
 
-def _place(student: settings.Student) -> tuple[bool, ...]:
+def _place(student: settings.StudentSettings) -> tuple[bool, ...]:
   """Students of the robust teacher before controls, full losses first."""
   control = student.teacher == 'vulnerable_teacher'
   return control, student.gamma == 0, student.kl_weight == 0

@@ -105,7 +105,7 @@ class _Trainings:
   def train(
     self,
     name: str,
-    student: settings.Student,
+    student: settings.StudentSettings,
     method: settings.AdversarialTraining,
     *,
     base: str = '',
@@ -165,7 +165,7 @@ class _Trainings:
     return train_state.start_from(recipe, variables, *facts, key, labels)
 
   def _context(
-    self, student: settings.Student, attends: bool
+    self, student: settings.StudentSettings, attends: bool
   ) -> train_state.Context:
     run, teacher = self._run, None
     if student.teacher:

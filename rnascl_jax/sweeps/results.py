@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from absl import logging
 
 from rnascl_jax.reporting import results, tables
-from rnascl_jax.reporting.results import Run
+from rnascl_jax.reporting.results import SavedRun
 from rnascl_jax.sweeps.jobs import Job
 from rnascl_jax.sweeps.runner import FINISHED, States
 
 DAMAGED = 'damaged'
 # For each (seed, row) that is finished what its folder holds.
-Runs = dict[tuple[int, str], Run]
+Runs = dict[tuple[int, str], SavedRun]
 
 
 def load(jobs: Sequence[Job], states: States) -> tuple[Runs, States]:

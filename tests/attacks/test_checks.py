@@ -15,8 +15,8 @@ from rnascl_jax.attacks.checks import (
   post_attack,
   pre_attack,
 )
-from rnascl_jax.attacks.result import MemberResult, Result
-from rnascl_jax.attacks.stepwise import Passes
+from rnascl_jax.attacks.result import AutoAttackResult, MemberResult
+from rnascl_jax.attacks.stepwise import NetworkPasses
 from rnascl_jax.models import networks, teachers
 from tests import attack_networks
 
@@ -320,7 +320,7 @@ def outcome(count, broken, members=MEMBERS):
     broken_by[begin : begin + len(taken)] = place
     steps[begin : begin + len(taken)] = taken
     begin += len(taken)
-  return Result(
+  return AutoAttackResult(
     images=np.zeros((count, 1, 1, 1)),
     correct=np.ones(count, bool),
     robust=broken_by < 0,
@@ -341,7 +341,7 @@ def outcome(count, broken, members=MEMBERS):
         rejected=0,
         robust=0,
         seconds=0.0,
-        passes=Passes(0, 0),
+        passes=NetworkPasses(0, 0),
       )
       for place, (name, num_steps) in enumerate(members)
     ),

@@ -52,7 +52,7 @@ def _recipe(fields: dict) -> train_state.Recipe:
   teacher = teachers.TEACHERS[_TEACHER.value](
     num_classes=_CLASSES, dtype=jnp.bfloat16 if narrow else None
   )
-  taught = settings.Student(**{'gamma': 0.0} | fields)
+  taught = settings.StudentSettings(**{'gamma': 0.0} | fields)
   return train_state.Recipe(
     net=student.Student(
       spaces.widest(spaces.CIFAR_SPACES[_SPACE.value]),
@@ -63,7 +63,7 @@ def _recipe(fields: dict) -> train_state.Recipe:
     optimizer=optax.sgd(1e-6, momentum=0.9),
     adversarial=adversarial.standard(),
     distillation=resolve.distill(
-      settings.Distillation(crd_negatives=_NEGATIVES.value),
+      settings.DistillationSettings(crd_negatives=_NEGATIVES.value),
       teacher,
       resolve.distillation_spec(taught, 'students.benchmark'),
     ),

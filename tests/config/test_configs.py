@@ -329,7 +329,7 @@ def test_a_vulnerable_teacher_has_a_search_of_its_own(data):
 def test_without_a_teacher_no_stage_learns_from_one(data):
   parsed = _parsed('terms', f'data={data},terms=ce')
   assert (parsed.search.kl_weight, parsed.search.gamma) == (0.0, 0.0)
-  alone = settings.Student('CE', '', kl_weight=0.0, gamma=0.0)
+  alone = settings.StudentSettings('CE', '', kl_weight=0.0, gamma=0.0)
   assert parsed.students == {'ce': alone}
   (tuned,) = parsed.adversarial.students.values()
   assert tuned.student == 'ce'

@@ -426,7 +426,7 @@ def test_a_wrong_name_is_reported_with_the_section_it_is_in():
 
 
 def test_bfloat16_is_for_guiding_alone(digits):
-  spec = settings.Network(
+  spec = settings.NetworkSettings(
     'small_resnet',
     features=(4,),
     stage_sizes=(1,),

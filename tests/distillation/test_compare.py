@@ -325,7 +325,7 @@ def test_the_view_that_is_taught_is_the_one_that_is_remembered():
 @pytest.mark.parametrize('name', ['sp', 'rkd', 'pkt', 'crd'])
 def test_a_config_makes_methods_that_see_the_global_batch(name):
   """And CRD with the numbers of the config."""
-  spec = settings.Distillation(crd_features=_FEATURES, crd_negatives=5)
+  spec = settings.DistillationSettings(crd_features=_FEATURES, crd_negatives=5)
   plain = {
     'sp': methods.similarity(),
     'rkd': methods.rkd(),
@@ -377,7 +377,7 @@ def _terms(method, **options) -> compare.TeacherTerms:
 def test_every_method_has_a_term(name, monkeypatch):
   """Without devices to reduce over; all else is the same."""
   monkeypatch.setattr(parallel, 'AXIS', None)
-  spec = settings.Distillation(crd_features=_FEATURES, crd_negatives=6)
+  spec = settings.DistillationSettings(crd_features=_FEATURES, crd_negatives=6)
   method = resolve.METHODS[name](spec)
   terms = _terms(method, attends=False)
   assert terms.kl.shape == (5,)
@@ -421,13 +421,13 @@ def test_layer_wise_kl_compares_probabilities_of_positions():
 )
 def test_what_has_no_weight_is_not_computed(fields, expected):
   assert (
-    resolve.distillation_spec(settings.Student(**fields), 'students.x')
+    resolve.distillation_spec(settings.StudentSettings(**fields), 'students.x')
     == expected
   )
 
 
 @pytest.mark.parametrize('field', ['method', 'layer_loss'])
 def test_an_unknown_name_is_refused_and_the_known_ones_are_listed(field):
-  wrong = settings.Student(**{field: 'rdk'})
+  wrong = settings.StudentSettings(**{field: 'rdk'})
   with pytest.raises(ValueError, match=rf'students\.x\.{field}.*rdk.*Choose'):
     resolve.distillation_spec(wrong, 'students.x')

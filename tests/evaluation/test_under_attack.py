@@ -334,7 +334,7 @@ def test_only_what_is_in_the_file_counts(tmp_path):
   originals[2] = 0.01
   dark = (-0.01, 0.05)
   images = np.array([good, far, dark, sane, (np.nan, 0.6)], np.float32)
-  found = adversarial_images.Adversarial(
+  found = adversarial_images.AdversarialImages(
     np.arange(5), images.reshape(5, 1, 1, 2), labels[:5], 0.1, norms.LINF.name
   )
   path = tmp_path / 'a.npz'
@@ -405,7 +405,7 @@ def test_a_folder_of_images_takes_the_place_of_another(tmp_path):
 
 def test_images_of_other_labels_or_types_are_refused(tmp_path):
   images = np.zeros((1, 1, 1, 2), np.float32)
-  found = adversarial_images.Adversarial(
+  found = adversarial_images.AdversarialImages(
     np.array([0]), images, np.array([1]), 0.1, norms.LINF.name
   )
   with pytest.raises(ValueError, match='other labels'):

@@ -267,10 +267,12 @@ def test_a_variant_with_the_same_shapes_is_refused(tmp_path, digits):
 
 def test_every_network_has_a_section_of_a_config():
   """What is published can be written in config.teacher.network."""
-  fields = {field.name for field in dataclasses.fields(settings.Network)}
+  fields = {
+    field.name for field in dataclasses.fields(settings.NetworkSettings)
+  }
   for known in published.PUBLISHED.values():
     assert set(known.network) <= fields
-    spec = settings.Network(**known.network)
+    spec = settings.NetworkSettings(**known.network)
     trained = resolve.TrainedFor(known.num_classes, (0.5,), (0.5,))
     net = resolve.teacher_network(None, spec, trained=trained)
     assert net.num_classes == known.num_classes

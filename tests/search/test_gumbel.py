@@ -183,7 +183,7 @@ STEPS = 5
 def searched(digits) -> search_step.Search:
   """A search of one block as configs have it by default, but for the noise."""
   blocks = spaces.from_stages([1], [(8, 6, 4, 2)], [2], stem_features=4)
-  found = resolve.search(settings.Search(), digits, blocks, STEPS)
+  found = resolve.search(settings.SearchSettings(), digits, blocks, STEPS)
   return dataclasses.replace(
     found, noise=lambda key, shape, dtype: jnp.broadcast_to(NOISE, shape)
   )

@@ -241,7 +241,7 @@ def test_students_are_trained_as_settings_say_and_validated_in_float32(
   monkeypatch.setattr(students.resolve, 'distill', lambda *_, **__: None)
   monkeypatch.setattr(students.train_step, 'make_train_step', lambda _: None)
   monkeypatch.setattr(students._Trainings, '_start', lambda *_: None)
-  student = settings.Student('CE', teacher='', kl_weight=0.0, gamma=0.0)
+  student = settings.StudentSettings('CE', teacher='', kl_weight=0.0, gamma=0.0)
   with pytest.raises(Seen):
     students._Trainings(run, 'train', settings.Optimization()).train(
       'ce', student, settings.AdversarialTraining()

@@ -180,7 +180,7 @@ def test_the_passes_of_a_search_are_those_of_its_step(countable):
   macs = _traced(step, state, _context(recipe), _batch(6), _batch(2)) / 8
   widest = student.Student(spaces.widest(space), 10, **grey)
   passes = costs.searching(
-    settings.Search(adversarial_training=method, arch_share=0.25)
+    settings.SearchSettings(adversarial_training=method, arch_share=0.25)
   )
   expected = passes * _forward(widest) + _forward(_resnet(6))
   assert macs == pytest.approx(expected, rel=0.02)
@@ -190,7 +190,7 @@ def test_recomputed_blocks_add_a_forward_pass_to_every_gradient():
   method = _method('trades')
   again = costs.training(method, remat=True) - costs.training(method)
   assert again == 3 + 2
-  search = settings.Search(adversarial_training=method, arch_share=0.25)
+  search = settings.SearchSettings(adversarial_training=method, arch_share=0.25)
   again = costs.searching(search, remat=True) - costs.searching(search)
   assert again == 0.75 * (3 + 2) + 0.25
 

@@ -292,7 +292,7 @@ def test_every_field_of_an_evaluation_is_in_the_key_or_known_not_to_matter(
 ):
   run = tiny.opened(tiny.config(), str(tiny_run))
   (model,) = (m for m in models.trained_models(run) if m.name == 'ce')
-  fields = {f.name for f in dataclasses.fields(settings.Evaluation)}
+  fields = {f.name for f in dataclasses.fields(settings.EvaluationSettings)}
   left_out = (
     fields
     - model_evaluation.key(run.settings.evaluation, model)['evaluation'].keys()

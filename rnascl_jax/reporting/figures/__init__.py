@@ -31,7 +31,7 @@ from rnascl_jax.runtime import files
 
 # File name to figure, in the order in which a reader wants them. A figure is
 # None where the run has no data for it.
-FIGURES: dict[str, Callable[[results.Run], Figure | None]] = {
+FIGURES: dict[str, Callable[[results.SavedRun], Figure | None]] = {
   'epsilon_curves': robustness.epsilon_curves,
   'clean_vs_robust': robustness.clean_vs_robust,
   'auto_attack': auto_attack.auto_attack,

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from rnascl_jax.reporting import results, statistics, style
-from rnascl_jax.reporting.results import LayerScores, Run, TeacherScores
+from rnascl_jax.reporting.results import LayerScores, SavedRun, TeacherScores
 
 # Inches: of a layer, of a panel, of all panels together, of what is beside.
 _LAYER, _NARROWEST, _WIDEST, _TOGETHER, _BESIDE = 0.17, 3.4, 7.5, 15.0, 0.8
@@ -18,7 +18,7 @@ _LAYER, _NARROWEST, _WIDEST, _TOGETHER, _BESIDE = 0.17, 3.4, 7.5, 15.0, 0.8
 _TITLE_LETTERS = 12
 
 
-def filters(run: Run) -> Figure | None:
+def filters(run: SavedRun) -> Figure | None:
   """Filters of every block against its choices, and their probabilities.
 
   One row per choice: on the left a bar as long as its number of filters, on
@@ -89,7 +89,7 @@ def _edges(centres: np.ndarray) -> np.ndarray:
   return np.concatenate([[first], middles, [last]])
 
 
-def tutor_map(run: Run) -> Figure | None:
+def tutor_map(run: SavedRun) -> Figure | None:
   """Final probability of every teacher layer as tutor of a student layer."""
   history = (run.history or {}).get('tutor_probabilities')  # [E, S, T]
   tutors = (run.architecture or {}).get('tutors')
@@ -128,7 +128,7 @@ def tutor_map(run: Run) -> Figure | None:
   return figure
 
 
-def teacher_layers(run: Run) -> Figure | None:
+def teacher_layers(run: SavedRun) -> Figure | None:
   """Student layers taught by each teacher layer, beside the layers' scores.
 
   One panel for the tutors, if the run searched any, and one for each teacher,
@@ -164,7 +164,7 @@ def teacher_layers(run: Run) -> Figure | None:
 
 
 def _draw_scores(
-  axes: Axes, run: Run, teacher: LayerScores, inches: float
+  axes: Axes, run: SavedRun, teacher: LayerScores, inches: float
 ) -> None:
   """A teacher's scores from the lowest, with 95 % intervals."""
   order, counts = teacher.order, run.students_of(teacher)
@@ -187,7 +187,7 @@ def _draw_scores(
   axes.set_title('\n'.join(lines), fontsize=9)
 
 
-def _note(run: Run, measured: TeacherScores) -> str:
+def _note(run: SavedRun, measured: TeacherScores) -> str:
   radius = results.epsilon_text(measured.epsilon, run.dataset)
   attacked = 'each teacher' if len(measured.teachers) > 1 else 'the teacher'
   text = (

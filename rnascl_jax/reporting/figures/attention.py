@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rnascl_jax.reporting import style
-from rnascl_jax.reporting.results import Arrays, Json, Run
+from rnascl_jax.reporting.results import Arrays, Json, SavedRun
 
 _IMAGES = 4
 _LAYERS = 4
@@ -59,7 +59,7 @@ class _Maps(NamedTuple):
     return self.arrays['teacher_maps'][:, layer]
 
 
-def attention_maps(run: Run) -> Figure | None:
+def attention_maps(run: SavedRun) -> Figure | None:
   """Test images and maps: baseline, RNAS-CL and tutor of some student layers.
 
   The maps of one layer and image share a colour scale from 0 to their largest
@@ -82,7 +82,7 @@ def attention_maps(run: Run) -> Figure | None:
   return _draw(saved.arrays['images'], panels)
 
 
-def chosen_layers(run: Run) -> Figure | None:
+def chosen_layers(run: SavedRun) -> Figure | None:
   """Maps of the teacher layers with most students, beside those of students.
 
   Of the student layers that a teacher layer teaches, a few at regular
@@ -110,7 +110,7 @@ def chosen_layers(run: Run) -> Figure | None:
   return _draw(saved.arrays['images'], panels)
 
 
-def _saved(run: Run) -> _Maps | None:
+def _saved(run: SavedRun) -> _Maps | None:
   """Maps and tutors; None where a part is missing."""
   saved, tutors = run.attention, (run.architecture or {}).get('tutors')
   if saved is None or not tutors:

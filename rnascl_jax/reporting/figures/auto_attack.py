@@ -10,7 +10,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.text import Text
 
 from rnascl_jax.reporting import results, style
-from rnascl_jax.reporting.results import AttackResult, Run
+from rnascl_jax.reporting.results import SavedAttack, SavedRun
 
 # Of members in the order in which they come first; without gradients: black.
 _COLORS = (style.RED, style.ORANGE, style.PURPLE, style.SKY, style.GREEN)
@@ -30,7 +30,7 @@ _THIN = 5
 _Part = tuple[Rectangle, Text, tuple[str, ...]]
 
 
-def auto_attack(run: Run) -> Figure | None:
+def auto_attack(run: SavedRun) -> Figure | None:
   """A bar of all images per model: wrong, broken by each member, robust."""
   groups = run.auto_attacked()
   if not groups:
@@ -74,7 +74,7 @@ def auto_attack(run: Run) -> Figure | None:
   return figure
 
 
-def _palette(attacked: list[AttackResult]) -> dict[str, str]:
+def _palette(attacked: list[SavedAttack]) -> dict[str, str]:
   """Colour of every part of a bar, in the order of the parts."""
   members = {
     m.label: m.black_box for result in attacked for m in result.defined
@@ -88,7 +88,7 @@ def _palette(attacked: list[AttackResult]) -> dict[str, str]:
 
 
 def _bar(
-  axes: Axes, row: int, result: AttackResult, palette: dict[str, str]
+  axes: Axes, row: int, result: SavedAttack, palette: dict[str, str]
 ) -> list[_Part]:
   """One model: its parts with their counts, and what they come to."""
   counts = {

@@ -8,7 +8,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from rnascl_jax.reporting import results, style
-from rnascl_jax.reporting.results import AttackResult, ModelEvaluation, Run
+from rnascl_jax.reporting.results import ModelEvaluation, SavedAttack, SavedRun
 
 # Up to this many epsilons, each has its tick.
 _MOST_TICKS = 9
@@ -18,7 +18,7 @@ _IN_COLUMN = 8
 _LEGEND_TITLE, _CAPTION, _LINE = 0.4, 0.15, 0.14
 
 
-def epsilon_curves(run: Run) -> Figure | None:
+def epsilon_curves(run: SavedRun) -> Figure | None:
   """Accuracy of every model against epsilon, one panel per attack."""
   attacks = {c.attack: c.label for e in run.evaluations for c in e.curves}
   if not attacks:
@@ -50,7 +50,7 @@ def epsilon_curves(run: Run) -> Figure | None:
   return figure
 
 
-def clean_vs_robust(run: Run) -> Figure | None:
+def clean_vs_robust(run: SavedRun) -> Figure | None:
   """Clean accuracy against PGD-20; a student's marker grows with its size."""
   points = [
     (model, clean, robust)
@@ -92,9 +92,9 @@ def clean_vs_robust(run: Run) -> Figure | None:
 
 def _point(
   axes: Axes,
-  run: Run,
+  run: SavedRun,
   model: ModelEvaluation,
-  reached: tuple[AttackResult, AttackResult],
+  reached: tuple[SavedAttack, SavedAttack],
   largest: int,
 ) -> PathCollection:
   """One model with its intervals; a student's area grows with its size."""
@@ -115,7 +115,7 @@ def _point(
   )
 
 
-def _bars(result: AttackResult) -> np.ndarray:
+def _bars(result: SavedAttack) -> np.ndarray:
   """Lengths below and above, [2, 1], of a 95 % interval in points."""
   low, high = result.interval
   lengths = [[result.accuracy - low], [high - result.accuracy]]

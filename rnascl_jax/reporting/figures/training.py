@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
 from rnascl_jax.reporting import style
-from rnascl_jax.reporting.results import Run, StageMetrics
+from rnascl_jax.reporting.results import SavedRun, StageMetrics
 
 _TITLES = {
   'teacher': 'Teachers',
@@ -53,7 +53,7 @@ _CURVES = {
 }
 
 
-def training_curves(run: Run) -> Figure | None:
+def training_curves(run: SavedRun) -> Figure | None:
   """Loss and accuracy of every stage over epochs, one column per stage."""
   groups = [g for g in _TITLES if any(s.group == g for s in run.stages)]
   rows = [r for r in _ROWS if any(_has(run, s, r[0]) for s in run.stages)]
@@ -90,7 +90,7 @@ def training_curves(run: Run) -> Figure | None:
 
 
 def _series(
-  run: Run, stage: StageMetrics, metric: str, split: str
+  run: SavedRun, stage: StageMetrics, metric: str, split: str
 ) -> tuple[np.ndarray, np.ndarray]:
   """Epochs and values of a row's metric, wherever the stage has them."""
   if (
@@ -101,13 +101,13 @@ def _series(
   return stage.series(metric, split)
 
 
-def _has(run: Run, stage: StageMetrics, metric: str) -> bool:
+def _has(run: SavedRun, stage: StageMetrics, metric: str) -> bool:
   splits = ('train', 'validation')
   return any(len(_series(run, stage, metric, split)[0]) for split in splits)
 
 
 def _draw(
-  axes: Axes, run: Run, stage: StageMetrics, metric: str, scale: float
+  axes: Axes, run: SavedRun, stage: StageMetrics, metric: str, scale: float
 ) -> None:
   """A thin line of training and a thick one of validation."""
   look = style.looks(run.models)[stage.model]
@@ -126,7 +126,7 @@ def _draw(
     )
 
 
-def search(run: Run) -> Figure | None:
+def search(run: SavedRun) -> Figure | None:
   """Temperature, entropies, expected MACs and loss terms of the search."""
   stage = next((s for s in run.stages if s.group == 'search'), None)
   panels = [

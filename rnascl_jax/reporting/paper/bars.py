@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from rnascl_jax.reporting import style
 from rnascl_jax.reporting.paper import comparison, measures, picture
 from rnascl_jax.reporting.paper.comparison import FilledTable
-from rnascl_jax.reporting.paper.definition import Source, Table
+from rnascl_jax.reporting.paper.definition import RowSource, Table
 from rnascl_jax.reporting.paper.picture import Picture
 from rnascl_jax.reporting.paper.sweep_runs import SweepRuns
 
@@ -59,7 +59,7 @@ def tutor_counts(
 
 def _counts(sweep: SweepRuns, row: str) -> np.ndarray:
   """Student layers taught, [seeds, T]; of no seeds where none has tutors."""
-  models = sweep.models(Source(row, 'rnas_cl')).values()
+  models = sweep.models(RowSource(row, 'rnas_cl')).values()
   counts = [c for run, _ in models if (c := run.tutor_counts) is not None]
   return np.stack(counts) if counts else np.zeros((0, 0), int)
 

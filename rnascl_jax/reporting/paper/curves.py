@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from rnascl_jax.reporting import results, style
 from rnascl_jax.reporting.paper import comparison, measures, picture
-from rnascl_jax.reporting.paper.definition import Source, Table
+from rnascl_jax.reporting.paper.definition import RowSource, Table
 from rnascl_jax.reporting.paper.picture import Picture
 from rnascl_jax.reporting.paper.sweep_runs import EvaluatedModel, SweepRuns
 from rnascl_jax.reporting.results import Curve, ModelEvaluation
@@ -87,7 +87,7 @@ def _models(sweep: SweepRuns, space: str, teacher: str) -> _Panel:
   """The models that have a curve, by model and seed."""
   panel = {}
   for model, (_, row) in _MODELS.items():
-    source = Source(row.format(space=space, teacher=teacher), model)
+    source = RowSource(row.format(space=space, teacher=teacher), model)
     by_seed = {
       seed: evaluated
       for seed, evaluated in sweep.models(source).items()

@@ -16,7 +16,7 @@ Example:
   >>> line.labels, line.printed
   (('With adversarial training', 'CE + KL'), ('85.07', '41.63'))
   >>> line.source
-  Source(row='s7_wrn34_ce_kl', model='ce_kl_eq6')
+  RowSource(row='s7_wrn34_ce_kl', model='ce_kl_eq6')
 """
 
 import json
@@ -32,7 +32,7 @@ _OTHERS = (*_SIZES, 'hours', 'devices')
 _PRINTED = re.compile(r'\d+(\.\d+)?\*?|[—–]')
 
 
-class Source(NamedTuple):
+class RowSource(NamedTuple):
   """Where numbers of ours come from.
 
   Attributes:
@@ -76,7 +76,7 @@ class Line(NamedTuple):
 
   labels: tuple[str, ...]
   printed: tuple[str, ...] = ()
-  source: Source | None = None
+  source: RowSource | None = None
 
 
 class Table(NamedTuple):
@@ -115,7 +115,7 @@ class Table(NamedTuple):
     return tuple(column for column in self.columns if column.is_accuracy)
 
   @property
-  def sources(self) -> dict[Source, Line]:
+  def sources(self) -> dict[RowSource, Line]:
     """The rows that have a source, by it, in order."""
     return {line.source: line for line in self.lines if line.source}
 
@@ -220,9 +220,9 @@ def _line(
   return Line(tuple(labels), numbers, _source(ours) if ours else None)
 
 
-def _source(text: str) -> Source:
+def _source(text: str) -> RowSource:
   row, model = text.split('/')
-  return Source(row, model)
+  return RowSource(row, model)
 
 
 def _saved(data: str) -> Any:

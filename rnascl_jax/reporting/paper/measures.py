@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from rnascl_jax.reporting import statistics, tables
 from rnascl_jax.reporting.paper.sweep_runs import EvaluatedModel
-from rnascl_jax.reporting.results import Json, ModelEvaluation, Run
+from rnascl_jax.reporting.results import Json, ModelEvaluation, SavedRun
 
 # By seed.
 Models = Mapping[int, EvaluatedModel]
@@ -40,7 +40,9 @@ def values(models: Models, key: str) -> dict[int, float]:
   return {seed: value for seed, value in by_seed.items() if value is not None}
 
 
-def _value(run: Run, evaluation: ModelEvaluation, key: str) -> float | None:
+def _value(
+  run: SavedRun, evaluation: ModelEvaluation, key: str
+) -> float | None:
   if key == 'hours':
     return _hours(run, evaluation)
   if key in _SCALES:
@@ -51,7 +53,7 @@ def _value(run: Run, evaluation: ModelEvaluation, key: str) -> float | None:
   return None if result is None else 100 * result.accuracy
 
 
-def _hours(run: Run, evaluation: ModelEvaluation) -> float | None:
+def _hours(run: SavedRun, evaluation: ModelEvaluation) -> float | None:
   """Device hours of search, training, and training on attacks of a student.
 
   They are the hours of each stage times its devices; None unless all are known.
@@ -86,7 +88,7 @@ def _stages(evaluation: ModelEvaluation) -> tuple[str, ...]:
   return ('search', f'train/{model}')
 
 
-def _devices(run: Run, stage: str) -> list[Json]:
+def _devices(run: SavedRun, stage: str) -> list[Json]:
   """Those of a stage; of the run where it does not say."""
   stages = run.provenance.get('stages', {})
   saved = stages.get(stage, run.provenance).get('devices')

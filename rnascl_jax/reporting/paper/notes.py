@@ -10,7 +10,7 @@ from rnascl_jax.reporting import results, tables
 from rnascl_jax.reporting.paper import measures, sweep_runs
 from rnascl_jax.reporting.paper.comparison import FilledTable
 from rnascl_jax.reporting.paper.definition import Line
-from rnascl_jax.reporting.results import Json, Run
+from rnascl_jax.reporting.results import Json, SavedRun
 from rnascl_jax.runtime import files
 
 # Images in the test split of a data set, and in that of a class of ImageNet.
@@ -127,7 +127,7 @@ def _fewer(filled: FilledTable) -> list[str]:
   return list(dict.fromkeys(texts))
 
 
-def _test_images(run: Run) -> int | None:
+def _test_images(run: SavedRun) -> int | None:
   """Images in the test split of a run's data set, None if unknown."""
   if run.dataset != _IMAGENET:
     return _TEST_IMAGES.get(run.dataset)
@@ -179,13 +179,13 @@ def _facts(filled: FilledTable) -> str:
   )
 
 
-def _stages(run: Run) -> list[Json]:
+def _stages(run: SavedRun) -> list[Json]:
   """What is known of each stage, or of the run where it has no stages."""
   stages = run.provenance.get('stages') or {'': run.provenance}
   return list(stages.values())
 
 
-def _epochs(run: Run) -> str:
+def _epochs(run: SavedRun) -> str:
   """'search 100, train 100, adversarial 20', of the stages that it has."""
   texts = []
   for name in _STAGES:
@@ -235,7 +235,7 @@ def _before(
   return [*_before(filled, own, known | set(new)), *own]
 
 
-def _of_sweep(run: Run) -> list[str]:
+def _of_sweep(run: SavedRun) -> list[str]:
   """The commands of a finished row of a sweep, none of any other run."""
   path = run.workdir / _MARKER
   try:
@@ -250,6 +250,6 @@ def _of_sweep(run: Run) -> list[str]:
     return []
 
 
-def _runs(filled: FilledTable) -> list[Run]:
+def _runs(filled: FilledTable) -> list[SavedRun]:
   """Every run of the table, each once."""
   return list({run.workdir: run for run, _ in filled.evaluated}.values())

@@ -25,8 +25,8 @@ import numpy as np
 from absl import logging
 
 from rnascl_jax.reporting import results
-from rnascl_jax.reporting.paper.definition import Source
-from rnascl_jax.reporting.results import AttackResult, ModelEvaluation, Run
+from rnascl_jax.reporting.paper.definition import RowSource
+from rnascl_jax.reporting.results import ModelEvaluation, SavedAttack, SavedRun
 from rnascl_jax.runtime import files, paths
 
 _SEED = re.compile(r'seed(\d+)')
@@ -47,7 +47,7 @@ class EvaluatedModel(NamedTuple):
     evaluation: how it did.
   """
 
-  run: Run
+  run: SavedRun
   evaluation: ModelEvaluation
 
 
@@ -60,9 +60,9 @@ class SweepRuns(NamedTuple):
   """
 
   root: pathlib.Path
-  runs: Mapping[str, Mapping[int, Run]]
+  runs: Mapping[str, Mapping[int, SavedRun]]
 
-  def models(self, source: Source | None) -> dict[int, EvaluatedModel]:
+  def models(self, source: RowSource | None) -> dict[int, EvaluatedModel]:
     """A model of every seed in which it was evaluated.
 
     Args:
@@ -119,7 +119,7 @@ def load(root: str | os.PathLike[str], only: Collection[int] = ()) -> SweepRuns:
       f'--seeds names {lacking[0]}, and {folder} has the seeds '
       f'{", ".join(map(str, sorted(seeds)))}: choose among these.'
     )
-  runs: dict[str, dict[int, Run]] = {}
+  runs: dict[str, dict[int, SavedRun]] = {}
   for seed in sorted(set(only) or seeds):
     for run in sorted(p for p in seeds[seed].iterdir() if p.is_dir()):
       try:
@@ -131,7 +131,7 @@ def load(root: str | os.PathLike[str], only: Collection[int] = ()) -> SweepRuns:
   return SweepRuns(folder, runs)
 
 
-def _check_config(first: Run, second: Run) -> None:
+def _check_config(first: SavedRun, second: SavedRun) -> None:
   before, now = _flat(first.config), _flat(second.config)
   # A field that only one of them has came with another version of the code.
   differ = [
@@ -188,12 +188,12 @@ def _check_evaluation(first: EvaluatedModel, second: EvaluatedModel) -> None:
       )
 
 
-def is_alike(first: AttackResult, second: AttackResult) -> bool:
+def is_alike(first: SavedAttack, second: SavedAttack) -> bool:
   """Whether two results are of one attack on as many images."""
   return first.same_attack(second) and first.images == second.images
 
 
-def _settings(result: AttackResult) -> str:
+def _settings(result: SavedAttack) -> str:
   text = f'{result.label} at ε = {result.epsilon:.6g}'
   if result.norm:
     text += f' ({result.norm})'

@@ -25,7 +25,7 @@ from rnascl_jax.reporting.report import (
   teacher_layers,
   verdicts,
 )
-from rnascl_jax.reporting.results import Run
+from rnascl_jax.reporting.results import SavedRun
 from rnascl_jax.runtime import files, lock, paths
 
 Path = str | os.PathLike[str]
@@ -136,14 +136,14 @@ def seeds_table(workdirs: Sequence[Path]) -> str:
   return model_table.over_seeds([results.load(w) for w in workdirs])
 
 
-def _table(run: Run) -> str:
+def _table(run: SavedRun) -> str:
   if not run.evaluations:
     return _EMPTY
   rows = tables.markdown(model_table.cells(run))
   return '\n\n'.join([rows, '  \n'.join(model_table.notes(run))])
 
 
-def _comparisons(run: Run) -> str:
+def _comparisons(run: SavedRun) -> str:
   if not run.evaluations:
     return ''
   parts = ['## What the numbers say']
@@ -154,7 +154,7 @@ def _comparisons(run: Run) -> str:
   return '\n\n'.join(parts)
 
 
-def _architecture(run: Run) -> str:
+def _architecture(run: SavedRun) -> str:
   saved = run.architecture
   if saved is None:
     return ''

@@ -13,11 +13,11 @@ import numpy as np
 
 from rnascl_jax.reporting import results
 from rnascl_jax.reporting.results import (
-  AttackResult,
-  AttackWarning,
   Curve,
   ModelEvaluation,
-  Run,
+  SavedAttack,
+  SavedRun,
+  SavedWarning,
 )
 
 _MASKING = 'a possible sign of gradient masking, or of an attack set too weak'
@@ -34,7 +34,7 @@ _STRONGER = 'black-box attack is stronger'
 _BLACK_BOX_SHARE = 500
 
 
-def findings(run: Run) -> list[str]:
+def findings(run: SavedRun) -> list[str]:
   """Every sign of gradient masking, or that the checks found none.
 
   Returns:
@@ -71,9 +71,9 @@ def findings(run: Run) -> list[str]:
   return [*warnings, *signs, *_rejected(run), *_unbroken(run)]
 
 
-def _warnings(run: Run) -> list[str]:
+def _warnings(run: SavedRun) -> list[str]:
   """What was noticed as the models were attacked, each once."""
-  labels: dict[AttackWarning, list[str]] = {}
+  labels: dict[SavedWarning, list[str]] = {}
   for e in run.evaluations:
     for warning in e.warnings:
       labels.setdefault(warning, []).append(e.label)
@@ -83,7 +83,7 @@ def _warnings(run: Run) -> list[str]:
   ]
 
 
-def _is_weaker(weaker: AttackResult, stronger: AttackResult) -> bool:
+def _is_weaker(weaker: SavedAttack, stronger: SavedAttack) -> bool:
   """Whether the second attack must do at least as much as the first."""
   first, second = weaker.attack, stronger.attack
   if first == second:
@@ -101,7 +101,10 @@ def _is_weaker(weaker: AttackResult, stronger: AttackResult) -> bool:
 
 
 def _inverted(
-  model: ModelEvaluation, weaker: AttackResult, stronger: AttackResult, run: Run
+  model: ModelEvaluation,
+  weaker: SavedAttack,
+  stronger: SavedAttack,
+  run: SavedRun,
 ) -> str:
   """An attack that left more images right than a weaker one."""
   if stronger.correct <= weaker.correct:
@@ -131,8 +134,8 @@ def _rising(model: ModelEvaluation, curve: Curve, dataset: str) -> str:
 
 
 def _others(
-  model: ModelEvaluation, ensemble: AttackResult
-) -> list[tuple[AttackResult, np.ndarray]]:
+  model: ModelEvaluation, ensemble: SavedAttack
+) -> list[tuple[SavedAttack, np.ndarray]]:
   """Other attacks with the same radius, and what they left of the same images.
 
   They are those that AutoAttack is compared with image by image.
@@ -149,7 +152,9 @@ def _others(
   ]
 
 
-def _escaped(model: ModelEvaluation, ensemble: AttackResult, run: Run) -> str:
+def _escaped(
+  model: ModelEvaluation, ensemble: SavedAttack, run: SavedRun
+) -> str:
   """Images that AutoAttack left right though another attack broke them."""
   if ensemble.right is None:
     return ''
@@ -170,7 +175,7 @@ def _escaped(model: ModelEvaluation, ensemble: AttackResult, run: Run) -> str:
   )
 
 
-def _black_box(model: ModelEvaluation, ensemble: AttackResult) -> str:
+def _black_box(model: ModelEvaluation, ensemble: SavedAttack) -> str:
   """An attack without gradients that broke what those with them left."""
   if any(warning.kind == _STRONGER for warning in model.warnings):
     return ''
@@ -186,7 +191,7 @@ def _black_box(model: ModelEvaluation, ensemble: AttackResult) -> str:
   return ''
 
 
-def _rejected(run: Run) -> list[str]:
+def _rejected(run: SavedRun) -> list[str]:
   """Images that an attack claimed and that were not confirmed."""
   sentences = []
   for model in run.evaluations:
@@ -208,7 +213,7 @@ def _rejected(run: Run) -> list[str]:
   return sentences
 
 
-def _unbroken(run: Run) -> list[str]:
+def _unbroken(run: SavedRun) -> list[str]:
   """Curves that end before the accuracy is near 0, which decides nothing."""
   curves = [
     (e, c)

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 
 from rnascl_jax.reporting import results, tables
-from rnascl_jax.reporting.results import AttackResult, AutoAttacked, Run
+from rnascl_jax.reporting.results import AutoAttacked, SavedAttack, SavedRun
 
 _HEADINGS = (
   'Model',
@@ -25,7 +25,7 @@ _HOW = (
 )
 
 
-def section(run: Run) -> str:
+def section(run: SavedRun) -> str:
   """The section of report.md; '' where no AutoAttack was run."""
   parts = ['## AutoAttack: which attack broke how many']
   for group in run.auto_attacked():
@@ -33,7 +33,7 @@ def section(run: Run) -> str:
   return '\n\n'.join(parts) if len(parts) > 1 else ''
 
 
-def plain(run: Run, width: int) -> list[str]:
+def plain(run: SavedRun, width: int) -> list[str]:
   """The same tables for a console, and how many warnings there are.
 
   Args:
@@ -84,7 +84,7 @@ def cells(group: Sequence[AutoAttacked]) -> list[list[str]]:
   return rows
 
 
-def _about(run: Run, group: Sequence[AutoAttacked]) -> str:
+def _about(run: SavedRun, group: Sequence[AutoAttacked]) -> str:
   """What was attacked, how to read it, and why members were not run."""
   first = group[0].result
   radius = results.epsilon_text(first.epsilon, run.dataset)
@@ -100,5 +100,5 @@ def _about(run: Run, group: Sequence[AutoAttacked]) -> str:
   return ' '.join([title, _HOW, *sorted(reasons)])
 
 
-def _share(images: int, result: AttackResult) -> str:
+def _share(images: int, result: SavedAttack) -> str:
   return f'{100 * images / result.images:.1f}'

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rnascl_jax.reporting import results, statistics, tables
-from rnascl_jax.reporting.results import AttackResult, ModelEvaluation, Run
+from rnascl_jax.reporting.results import ModelEvaluation, SavedAttack, SavedRun
 
 STUDENT = 'rnas_cl'
 BASELINES = ('ce', 'ce_kl')
@@ -55,7 +55,7 @@ class Comparison(NamedTuple):
 
   names: tuple[str, ...]
   under: str
-  results: tuple[AttackResult, AttackResult]
+  results: tuple[SavedAttack, SavedAttack]
   only: tuple[int, int] | None
 
   @property
@@ -118,8 +118,8 @@ def compare(
 def _compare(
   names: tuple[str, ...],
   under: str,
-  first: AttackResult,
-  second: AttackResult,
+  first: SavedAttack,
+  second: SavedAttack,
   images: int | None = None,
 ) -> Comparison | None:
   """Compares two results on the images that both have."""
@@ -134,7 +134,7 @@ def _compare(
   return Comparison(names, under, (pair[0], pair[1]), only)
 
 
-def cells(run: Run) -> list[list[str]]:
+def cells(run: SavedRun) -> list[list[str]]:
   """Headings, then a row for each comparison of a run.
 
   Returns:
@@ -158,7 +158,7 @@ def cells(run: Run) -> list[list[str]]:
   return rows
 
 
-def fine_tuned(run: Run) -> list[tuple[ModelEvaluation, ModelEvaluation]]:
+def fine_tuned(run: SavedRun) -> list[tuple[ModelEvaluation, ModelEvaluation]]:
   """Every fine-tuned student with what it was before, if both are there."""
   return [
     (tuned, base)
@@ -167,14 +167,14 @@ def fine_tuned(run: Run) -> list[tuple[ModelEvaluation, ModelEvaluation]]:
   ]
 
 
-def from_scratch(run: Run, model: str) -> ModelEvaluation | None:
+def from_scratch(run: SavedRun, model: str) -> ModelEvaluation | None:
   """A model's evaluation; None of one that was fine-tuned."""
   evaluation = run.evaluation(model)
   return None if evaluation is None or evaluation.base else evaluation
 
 
 def controls(
-  run: Run,
+  run: SavedRun,
 ) -> list[tuple[ModelEvaluation | None, ModelEvaluation]]:
   """Every student with its control, taught by a teacher without attacks."""
   return [
@@ -185,7 +185,7 @@ def controls(
 
 
 def _pairs(
-  run: Run,
+  run: SavedRun,
 ) -> Iterator[tuple[ModelEvaluation | None, ModelEvaluation | None]]:
   for baseline in BASELINES:
     yield from_scratch(run, STUDENT), from_scratch(run, baseline)
@@ -204,7 +204,7 @@ def _pairs(
 
 
 def _comparisons(
-  run: Run, first: ModelEvaluation | None, second: ModelEvaluation | None
+  run: SavedRun, first: ModelEvaluation | None, second: ModelEvaluation | None
 ) -> list[Comparison]:
   """Without an attack, under the headline attack, and under AutoAttack.
 
@@ -223,7 +223,7 @@ def _comparisons(
   return [c for c in compared if c is not None]
 
 
-def _row(run: Run, compared: Comparison) -> list[str]:
+def _row(run: SavedRun, compared: Comparison) -> list[str]:
   first, second = compared.results
   under = compared.under or 'both'
   if second.epsilon:

@@ -7,13 +7,13 @@ the randomness of training does.
 from collections.abc import Sequence
 
 from rnascl_jax.reporting import statistics, tables
-from rnascl_jax.reporting.results import Json, Run
+from rnascl_jax.reporting.results import Json, SavedRun
 
 # Shares at which the table's note states the interval's half-width.
 _NOTED_SHARES = (0.5, 0.9, 0.99)
 
 
-def cells(run: Run) -> list[list[str]]:
+def cells(run: SavedRun) -> list[list[str]]:
   """The results as text: a row of headings, then one row a model, in order."""
   columns = tables.columns(run)
   rows = [['Model', *columns.values(), 'Params', 'MACs', 'Seconds']]
@@ -32,7 +32,7 @@ def cells(run: Run) -> list[list[str]]:
   return rows
 
 
-def notes(run: Run) -> list[str]:
+def notes(run: SavedRun) -> list[str]:
   """What a reader must know beside the table: units, attacks, intervals."""
   further = any(e.base for e in run.evaluations)
   lines = [
@@ -65,7 +65,7 @@ def _interval_note(images: int) -> str:
   )
 
 
-def over_seeds(runs: Sequence[Run]) -> str:
+def over_seeds(runs: Sequence[SavedRun]) -> str:
   """Mean and standard deviation of every accuracy, as a Markdown table.
 
   Args:
@@ -109,7 +109,7 @@ def over_seeds(runs: Sequence[Run]) -> str:
   return f'{tables.markdown(rows)}\n\n{" ".join(note)}'
 
 
-def _settings(run: Run) -> dict[tuple[str, str], set[tuple]]:
+def _settings(run: SavedRun) -> dict[tuple[str, str], set[tuple]]:
   """The settings of every attack on every model of a run."""
   if not run.evaluations:
     raise ValueError(f'{run.workdir} has no evaluated model.')

@@ -2,10 +2,10 @@
 
 import posixpath
 
-from rnascl_jax.reporting.results import Json, Run
+from rnascl_jax.reporting.results import Json, SavedRun
 
 
-def section(run: Run) -> str:
+def section(run: SavedRun) -> str:
   """The section 'What was run'; only facts that the run saved."""
   saved = run.provenance
   devices = ', '.join(
@@ -31,7 +31,7 @@ def section(run: Run) -> str:
   return '\n'.join(['## What was run', '', *lines]) if lines else ''
 
 
-def footer(run: Run) -> str:
+def footer(run: SavedRun) -> str:
   """The section 'Provenance': where every number of the report comes from."""
   commit = run.provenance.get('commit')
   names = ['`config.json`'] if run.config else []
@@ -62,7 +62,7 @@ def _file(source: Json) -> str:
   return f'`{source["file"]}` (SHA-256 `{source["sha256"]}`'
 
 
-def _pretrained(run: Run) -> list[str]:
+def _pretrained(run: SavedRun) -> list[str]:
   """Teachers that were trained elsewhere, and the files they are from."""
   texts = []
   for name, saved in run.pretrained.items():
@@ -77,7 +77,7 @@ def _pretrained(run: Run) -> list[str]:
   return texts
 
 
-def _ended_early(run: Run) -> list[str]:
+def _ended_early(run: SavedRun) -> list[str]:
   """Stages that overfitted to the attack they were trained on."""
   texts = []
   for stage in run.stages:

@@ -7,7 +7,7 @@ Reference:
 import numpy as np
 
 from rnascl_jax.reporting import results, statistics, tables
-from rnascl_jax.reporting.results import LayerScores, Run, TeacherScores
+from rnascl_jax.reporting.results import LayerScores, SavedRun, TeacherScores
 from rnascl_jax.reporting.statistics import RankCorrelation
 
 NOT_SHOWN = (
@@ -19,7 +19,7 @@ _ROWS = 10
 _BEST = 5
 
 
-def section(run: Run) -> str:
+def section(run: SavedRun) -> str:
   """The section of report.md; '' where no scores were saved."""
   measured = run.layer_scores
   if measured is None:
@@ -29,7 +29,7 @@ def section(run: Run) -> str:
   return '\n\n'.join([*parts, *findings(run)])
 
 
-def cells(run: Run, measured: TeacherScores) -> list[list[str]]:
+def cells(run: SavedRun, measured: TeacherScores) -> list[list[str]]:
   """The most robust layers of the first teacher, and all of its tutors.
 
   Args:
@@ -58,7 +58,7 @@ def cells(run: Run, measured: TeacherScores) -> list[list[str]]:
   return rows
 
 
-def findings(run: Run) -> list[str]:
+def findings(run: SavedRun) -> list[str]:
   """What the scores say of the tutors, and of the teachers.
 
   Returns:
@@ -85,7 +85,7 @@ def findings(run: Run) -> list[str]:
   return [text for text in said if text]
 
 
-def _how(run: Run, measured: TeacherScores) -> str:
+def _how(run: SavedRun, measured: TeacherScores) -> str:
   radius = results.epsilon_text(measured.epsilon, run.dataset)
   several, total = len(measured.teachers) > 1, len(measured.teachers[0].layers)
   shown = ''
@@ -102,7 +102,7 @@ def _how(run: Run, measured: TeacherScores) -> str:
   )
 
 
-def _correlated(run: Run, scored: LayerScores) -> str:
+def _correlated(run: SavedRun, scored: LayerScores) -> str:
   """Whether tutors were chosen among the robust layers."""
   counts = run.students_of(scored)
   if counts is None:

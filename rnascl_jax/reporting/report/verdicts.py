@@ -10,14 +10,14 @@ Reference:
 from rnascl_jax.reporting import results
 from rnascl_jax.reporting.report import attack_checks, comparison
 from rnascl_jax.reporting.report.comparison import Comparison
-from rnascl_jax.reporting.results import ModelEvaluation, Run
+from rnascl_jax.reporting.results import ModelEvaluation, SavedRun
 
 NOT_SHOWN = 'this run does not show that robustness was inherited'
 # Below this accuracy under attack, models can hardly be told apart.
 _FLOOR = 0.05
 
 
-def verdicts(run: Run) -> list[str]:
+def verdicts(run: SavedRun) -> list[str]:
   """Everything that can be said of a run, in Markdown.
 
   Returns:
@@ -36,7 +36,7 @@ def verdicts(run: Run) -> list[str]:
   ]
 
 
-def _floor(run: Run) -> list[str]:
+def _floor(run: SavedRun) -> list[str]:
   """Whether the perturbation is so large that no student withstands it."""
   reached = [
     result
@@ -54,7 +54,7 @@ def _floor(run: Run) -> list[str]:
   ]
 
 
-def _against(run: Run, first: str, second: str) -> Comparison | None:
+def _against(run: SavedRun, first: str, second: str) -> Comparison | None:
   """Two models under the attack that stands for robustness."""
   return comparison.compare(
     comparison.from_scratch(run, first),
@@ -63,7 +63,7 @@ def _against(run: Run, first: str, second: str) -> Comparison | None:
   )
 
 
-def _gains(run: Run) -> list[str]:
+def _gains(run: SavedRun) -> list[str]:
   """Whether RNAS-CL withstands the attack better than without tutors."""
   return [
     f'**{c.names[0]} against {c.names[1]}**: '
@@ -76,7 +76,7 @@ def _gains(run: Run) -> list[str]:
   ]
 
 
-def _over_baselines(run: Run) -> list[Comparison]:
+def _over_baselines(run: SavedRun) -> list[Comparison]:
   compared = [
     _against(run, comparison.STUDENT, baseline)
     for baseline in comparison.BASELINES
@@ -84,7 +84,7 @@ def _over_baselines(run: Run) -> list[Comparison]:
   return [c for c in compared if c is not None]
 
 
-def _inheritance(run: Run) -> list[str]:
+def _inheritance(run: SavedRun) -> list[str]:
   """Every student that has a control against it; or that there is none."""
   controls = [
     _control(run, control.model, c)
@@ -100,7 +100,7 @@ def _inheritance(run: Run) -> list[str]:
   ]
 
 
-def _control(run: Run, control: str, compared: Comparison) -> str:
+def _control(run: SavedRun, control: str, compared: Comparison) -> str:
   """One student against its control, with the plain conclusion."""
   text = (
     f'**Control.** {compared.names[1]} was taught by a teacher trained without '
@@ -125,7 +125,7 @@ def _control(run: Run, control: str, compared: Comparison) -> str:
   )
 
 
-def _doubt(run: Run, compared: Comparison, gain: Comparison | None) -> str:
+def _doubt(run: SavedRun, compared: Comparison, gain: Comparison | None) -> str:
   """Why nothing is shown to be inherited; '' if no simpler account is left."""
   teachers = _against(run, 'teacher', 'vulnerable_teacher')
   first, second = compared.results
@@ -142,7 +142,9 @@ def _doubt(run: Run, compared: Comparison, gain: Comparison | None) -> str:
   return '' if compared.sign else 'The difference may be chance'
 
 
-def _fine_tuned(run: Run, tuned: ModelEvaluation, base: ModelEvaluation) -> str:
+def _fine_tuned(
+  run: SavedRun, tuned: ModelEvaluation, base: ModelEvaluation
+) -> str:
   """What the fine-tuning was, what it gained and what it cost."""
   section = run.config.get('adversarial') or {}
   epochs = section.get('optimization', {}).get('epochs')
@@ -172,7 +174,7 @@ def _fine_tuned(run: Run, tuned: ModelEvaluation, base: ModelEvaluation) -> str:
   return f'{text} In this run, {verdict}.'
 
 
-def _strongest(run: Run) -> list[str]:
+def _strongest(run: SavedRun) -> list[str]:
   """The attack that leaves RNAS-CL the least, for each number of images.
 
   Attacks on different numbers of images are compared on those that all of them
@@ -197,7 +199,7 @@ def _strongest(run: Run) -> list[str]:
   return texts
 
 
-def _scope(run: Run) -> str:
+def _scope(run: SavedRun) -> str:
   which = '' if run.seed is None else f' (seed {run.seed})'
   return (
     f'One training run per model{which}: intervals and p-values cover the '
