@@ -39,7 +39,6 @@ class StoredImages:
 
   A slice is of this class; integers, an array of them, and a boolean mask give
   decoded images in memory, as `images.evaluation_image` makes them.
-  `np.asarray` decodes all.
 
   Attributes:
     shape: (N, side, side, 3).
@@ -59,7 +58,7 @@ class StoredImages:
     name: str,
     version: str = '',
   ):
-    """Describes images; nothing is read.
+    """Reads nothing yet.
 
     Args:
       source: `source.__getitems__(list of ints)` are dictionaries with 'image',
@@ -99,7 +98,11 @@ class StoredImages:
         'integers or a boolean mask of the first axis.'
       )
     places = np.arange(len(self))[rows]
-    decoded = self.decode(places.reshape(-1), self._evaluation_image)
+    side = self.shape[1]
+    decoded = self.decode(
+      places.reshape(-1),
+      lambda encoded, _: pixels.evaluation_image(encoded, side),
+    )
     return decoded.reshape(*places.shape, *self.shape[1:])
 
   def __array__(
@@ -148,9 +151,11 @@ class StoredImages:
       try:
         decoded[place] = transform(example['image'], place)
       except pixels.NotAnImageError as error:
+        file = example.get('file_name', b'').decode()
         raise files.DamagedFileError(
-          f'{self._record(records[place], example)} is not an image: {error}. '
-          'Prepare the data set again, or use another copy.'
+          f'record {records[place]} of {self.name}{file and f" ({file})"} is '
+          f'not an image: {error}. Prepare the data set again, or use another '
+          'copy.'
         ) from error
 
     apply = _pool().map if threads else map
@@ -162,24 +167,10 @@ class StoredImages:
     return decoded
 
   def fingerprint(self) -> str:
-    """What tells the images from others, without reading them.
-
-    Returns:
-      64 hexadecimal digits, from name, version, records and shape.
-    """
+    """64 hexadecimal digits of name, version, shape and records."""
     text = f'{self.name} {self.version} {self.shape}'
-    found = hashlib.sha256(text.encode())
-    found.update(np.ascontiguousarray(self.records, np.int64).data)
-    return found.hexdigest()
-
-  def _evaluation_image(self, encoded: bytes, place: int) -> np.ndarray:
-    del place
-    return pixels.evaluation_image(encoded, self.shape[1])
-
-  def _record(self, record: int, example: dict[str, Any]) -> str:
-    file = example.get('file_name', b'')
-    known = f' ({file.decode()})' if file else ''
-    return f'record {record} of {self.name}{known}'
+    records = np.asarray(self.records, np.int64).tobytes()
+    return hashlib.sha256(text.encode() + records).hexdigest()
 
 
 @functools.cache

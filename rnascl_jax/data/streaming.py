@@ -1,9 +1,9 @@
 """Training batches of images on disk: read, decoded, cropped, and ahead of use.
 
-Built on Grain: a batch is an element, found by the number of its step, which
-worker processes (or threads) make before it is asked for. A crop follows from
-the seed, the step and the place in the global batch alone, so any number of
-workers and of processes of a run, and any resumption, see the same pixels.
+Grain's worker processes (or threads) make a batch before it is asked for. A
+crop follows from the seed, the step and the place in the global batch alone, so
+any number of workers and of processes of a run, and any resumption, see the
+same pixels.
 
 Workers are new Python processes, which import the main module of a program: it
 must be guarded by `if __name__ == '__main__'`. They end with the process that

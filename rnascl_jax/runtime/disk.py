@@ -36,7 +36,7 @@ _REMEDIES = {
   ),
   errno.EDQUOT: 'Delete files of yours there, or have your quota raised',
 }
-# Numbers of errors that nothing but writing has.
+# Numbers of errors that only writing raises.
 OF_WRITING = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)
 # Numbers that say what is wrong, whatever exception they are found in.
 _OF_DISKS = (*OF_WRITING, *_REMEDIES, errno.EIO, errno.ENODEV)
@@ -48,14 +48,7 @@ class DiskError(OSError):
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-  """Makes a sentence of what the operating system refuses to write.
-
-  Args:
-    path: the file or folder that is written, for the message.
-
-  Raises:
-    DiskError: in place of an exception that the operating system caused.
-  """
+  """Raises `DiskError` where the operating system refuses to write a path."""
   try:
     yield
   except DiskError:
@@ -77,15 +70,12 @@ def explain(
     error: any exception.
     path: what was written, for the message.
     numbers: the system's numbers of errors that are explained.
-
-  Raises:
-    DiskError: the disk is full, read-only, closed to the user, or broken.
   """
   number = _number(error)
   if number in numbers and not isinstance(error, DiskError):
-    # That of NumPy says how much was written, and has no number.
-    own = isinstance(error, OSError) and not error.errno
-    why = f'{error}' if own else os.strerror(number)
+    # The error of NumPy says how much was written, and has no number.
+    own_text = isinstance(error, OSError) and not error.errno
+    why = f'{error}' if own_text else os.strerror(number)
     raise DiskError(
       f'{os.fspath(path)} cannot be written: {why}.'
       f'{_remedy(number, pathlib.Path(path))}'

@@ -116,12 +116,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def make_folder(path: Path) -> None:
-  """Creates a folder and those that it is in, unless they are there.
-
-  Raises:
-    DiskError: it cannot be created, or is in a folder that this process has
-      locked and that was deleted.
-  """
+  """Creates a folder and those that it is in; raises as `replacing` does."""
   lock.check(path)
   with disk.explained(path):
     os.makedirs(path, exist_ok=True)

@@ -275,7 +275,7 @@ def _sign(descriptor: int) -> None:
 
 
 def _owner(path: pathlib.Path) -> dict[str, Any]:
-  """What `_sign` has written; {} if that is not there."""
+  """What `_sign` has written, or {} where it has not."""
   try:
     owner = json.loads(path.read_bytes())
   except (OSError, ValueError):
@@ -298,7 +298,7 @@ def _refusal(path: pathlib.Path) -> HeldError:
 
 
 def _warn_of_other_host(path: pathlib.Path) -> None:
-  """Says so if the last owner was on another host and did not end well."""
+  """Warns if the last owner was on another host and did not end well."""
   host = _owner(path).get('host', '')
   if host and host != socket.gethostname():
     logging.warning(
