@@ -21,16 +21,16 @@ from tests import tiny
 _MANY_MAPS = 25_000
 # Begun first, so that no worker is left with one of them in the end.
 _LONG = (
-  'test_steps',
+  'test_train_step',
   'test_autoattack',
-  'test_driver',
+  'test_loop',
   'test_processes',
   'test_student',
-  'test_evaluation',
+  'test_under_attack',
   'test_report_auto_attack',
   'test_batch_slots',
   'test_torch_import',
-  'test_loops',
+  'test_stages',
   'test_teachers',
   'test_adversarial',
   'test_apgd',
