@@ -24,13 +24,13 @@ class Terms(NamedTuple):
     kl: [B], divergence between student and teacher, or what a method has in
       its place (section 4.11).
     attention: [B], the attention loss of eq. (1).
-    robust: [B], what eq. (6) adds, see `robust.robust_term`; 0 elsewhere.
+    robust_term: [B], what eq. (6) adds, see `robust.robust_term`; 0 elsewhere.
   """
 
   cross_entropy: Array
   kl: Array
   attention: Array
-  robust: Array | float = 0.0
+  robust_term: Array | float = 0.0
 
 
 def training_objective(
@@ -38,7 +38,7 @@ def training_objective(
 ) -> Array:
   """Training loss, L = L_CE + KL + gamma_t L_Attn (eq. 4).
 
-  With the term `robust` this is the loss of eq. (6), L_CAC + L_TRADES + KL
+  With `robust_term` this is the loss of eq. (6), L_CAC + L_TRADES + KL
   + gamma_t L_Attn, as L_TRADES has the cross-entropy in it.
 
   Args:
@@ -51,7 +51,7 @@ def training_objective(
   """
   chex.assert_equal_shape(terms[:3])
   total = terms.cross_entropy + kl_weight * terms.kl + gamma * terms.attention
-  return total + terms.robust
+  return total + terms.robust_term
 
 
 def search_objective(
