@@ -33,7 +33,7 @@ def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
       f'{path}, the list of classes, is not there: name a text file with one '
       'class a line, such as n02869837.'
     )
-  found: dict[str, int] = {}
+  places: dict[str, int] = {}
   for number, line in enumerate(path.read_text('utf-8').splitlines(), start=1):
     words = line.partition('#')[0].split()
     if not words:
@@ -43,15 +43,15 @@ def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
         f'{path}:{number} is {line!r}: write one class a line, and what is '
         'said of it after a #.'
       )
-    if words[0] in found:
+    if words[0] in places:
       raise ValueError(
         f'{path}:{number} names {words[0]!r} again, after line '
-        f'{found[words[0]]}: leave one of them out.'
+        f'{places[words[0]]}: leave one of them out.'
       )
-    found[words[0]] = number
-  if not found:
+    places[words[0]] = number
+  if not places:
     raise ValueError(f'{path} names no class: write one class a line.')
-  return tuple(found)
+  return tuple(places)
 
 
 def indices(wanted: Sequence[str], known: Sequence[str]) -> tuple[int, ...]:

@@ -232,8 +232,8 @@ def _only(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
 def _count(arrays: Mapping[str, np.ndarray], name: str) -> int:
   """How many numbered modules there are in one of this name."""
   numbered = re.compile(rf'(?:^|\.){re.escape(name)}\.(\d+)\.')
-  found = [numbered.search(key) for key in arrays]
-  return len({match[1] for match in found if match})
+  matches = [numbered.search(key) for key in arrays]
+  return len({match[1] for match in matches if match})
 
 
 def _some(keys: Sequence[str]) -> str:

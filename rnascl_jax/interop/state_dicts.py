@@ -93,16 +93,18 @@ def from_variables(variables: Variables) -> dict[str, np.ndarray]:
     Arrays by PyTorch's names, in the order of the variables; PyTorch loads them
     with `strict=True`.
   """
-  found: dict[str, np.ndarray] = {}
+  arrays_by_name: dict[str, np.ndarray] = {}
   for path, value in _flat(variables).items():
     key, axes, pointwise = place(path, np.ndim(value))
     array = np.transpose(np.asarray(value), axes)
-    found[key] = array[..., None, None] if pointwise else array
+    arrays_by_name[key] = array[..., None, None] if pointwise else array
     if path[-1] == 'var':
       counter = key.rpartition('.')[0] + f'.{COUNTER}'
-      found[counter] = np.zeros((), np.int64)
+      arrays_by_name[counter] = np.zeros((), np.int64)
   # Not `ascontiguousarray`, which makes a scalar a vector.
-  return {key: np.asarray(array, order='C') for key, array in found.items()}
+  return {
+    key: np.asarray(array, order='C') for key, array in arrays_by_name.items()
+  }
 
 
 def shapes(template: Variables) -> dict[str, tuple[int, ...]]:
@@ -114,12 +116,12 @@ def shapes(template: Variables) -> dict[str, tuple[int, ...]]:
   Returns:
     Shapes by PyTorch's names.
   """
-  found = {}
+  leaves_by_name = {}
   for path, leaf in _flat(template).items():
     key, axes, pointwise = place(path, len(leaf.shape))
     shape = tuple(leaf.shape[axis] for axis in axes)
-    found[key] = (*shape, 1, 1) if pointwise else shape
-  return found
+    leaves_by_name[key] = (*shape, 1, 1) if pointwise else shape
+  return leaves_by_name
 
 
 def into_variables(

@@ -73,10 +73,10 @@ class Student(nn.Module):
       ValueError: the format of the architecture is another one.
     """
     super().__init__()
-    found = architecture.get('format', FORMAT)
-    if found != FORMAT:
+    version = architecture.get('format', FORMAT)
+    if version != FORMAT:
       raise ValueError(
-        f'architecture format={found!r} is not the supported {FORMAT}; take '
+        f'architecture format={version!r} is not the supported {FORMAT}; take '
         'the version of this file that belongs to it.'
       )
     # The normalisation is no part of the state dict: it is not trained.

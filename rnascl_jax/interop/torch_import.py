@@ -178,10 +178,10 @@ def _unwrapped(
     return unwrapped
   whole = len(unwrapped.arrays) == len(expected)
   if whole and unwrapped.others and prefix is None:
-    found = [unwrapped.prefix, *unwrapped.others]
+    prefixes = [unwrapped.prefix, *unwrapped.others]
     raise ValueError(
       f'{held.path} has several networks of other weights, under '
-      f'{", ".join(map(repr, found))}: choose one with --prefix.'
+      f'{", ".join(map(repr, prefixes))}: choose one with --prefix.'
     )
   classes = _classes(held, 0)
   raise ValueError(
@@ -254,13 +254,13 @@ def _dataset(held: torch_files.Checkpoint, given: str) -> str:
 
 def _channels(held: torch_files.Checkpoint) -> int:
   """Channels of the images that the first layer of a file takes."""
-  found = [
+  candidates = [
     held.arrays[prefix + name].shape[1]
     for name in _STEMS
     for prefix in sorted(state_dicts.matching(held.arrays, name), key=len)
     if held.arrays[prefix + name].ndim == 4
   ]
-  return found[0] if found else 3
+  return candidates[0] if candidates else 3
 
 
 def _normalization(

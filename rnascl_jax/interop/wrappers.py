@@ -59,19 +59,19 @@ def unwrap(
     Its arrays, and what became of all others.
   """
   counted = _count(arrays, expected)
-  chosen = _best(counted) if prefix is None else prefix
+  best = _best(counted) if prefix is None else prefix
   own = {
-    name: arrays[chosen + name] for name in expected if chosen + name in arrays
+    name: arrays[best + name] for name in expected if best + name in arrays
   }
-  used = {chosen + name for name in own}
-  others = [p for p, n in counted.items() if n == len(expected) and p != chosen]
+  used = {best + name for name in own}
+  others = [p for p, n in counted.items() if n == len(expected) and p != best]
   copies = [p for p in others if _is_copy(arrays, own, p)]
   ignored: dict[str, list[str]] = {}
   unexpected = []
   for key in arrays:
     if key in used:
       continue
-    reason = _reason(key, arrays[key], chosen)
+    reason = _reason(key, arrays[key], best)
     if not reason and any(key.removeprefix(p) in own for p in copies):
       reason = 'a second copy'
     if not reason and prefix is not None and not key.startswith(prefix):
@@ -80,7 +80,7 @@ def unwrap(
       ignored.setdefault(reason, []).append(key)
     else:
       unexpected.append(key)
-  return Unwrapped(own, chosen, ignored, unexpected, others)
+  return Unwrapped(own, best, ignored, unexpected, others)
 
 
 def _count(

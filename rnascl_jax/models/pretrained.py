@@ -62,7 +62,7 @@ def load(workdir: str | os.PathLike[str], model: str = 'rnas_cl') -> Pretrained:
     if (place / 'stage.json').exists():
       variables, metadata = checkpoints.load_variables(place / 'model')
       return _build(variables, metadata)
-  found = sorted(
+  trained = sorted(
     path.parent.name
     for pattern in ('*', *(f'{stage}/*' for stage in _STAGES))
     for path in folder.glob(f'{pattern}/stage.json')
@@ -70,7 +70,7 @@ def load(workdir: str | os.PathLike[str], model: str = 'rnas_cl') -> Pretrained:
   )
   raise FileNotFoundError(
     f'{folder} has no trained model {model!r}; it has '
-    f'{", ".join(found) or "none"}. Models are trained by python -m '
+    f'{", ".join(trained) or "none"}. Models are trained by python -m '
     'experiments.pipeline.'
   )
 
@@ -81,11 +81,11 @@ def _build(variables: Variables, metadata: dict[str, Any]) -> Pretrained:
     'mean': tuple(metadata['mean']),
     'std': tuple(metadata['std']),
   }
-  found: Architecture | None = None
+  arch: Architecture | None = None
   if metadata['kind'] == 'student':
-    found = architecture.from_dict(metadata['architecture'])
+    arch = architecture.from_dict(metadata['architecture'])
     net: nn.Module = Student(
-      space=found.derived_space,
+      space=arch.derived_space,
       blocks_only=metadata['layers'] == 'block',
       **fields,
     )
@@ -94,4 +94,4 @@ def _build(variables: Variables, metadata: dict[str, Any]) -> Pretrained:
       metadata['network'], classes=metadata.get('classes', ()), **fields
     )
   logits_fn = networks.logits_fn(net, variables)
-  return Pretrained(logits_fn, net, variables, found, metadata)
+  return Pretrained(logits_fn, net, variables, arch, metadata)

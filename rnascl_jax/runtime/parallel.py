@@ -62,11 +62,11 @@ def devices(count: int = 0) -> list[jax.Device]:
       f'devices={count} were asked for, but this process has '
       f'{len(available)}: {available}. Use 0 for all of them.'
     )
-  chosen: list[jax.Device] = []
+  taken: list[jax.Device] = []
   for process in range(processes.count()):
     own = [d for d in jax.devices() if d.process_index == process]
-    chosen += sorted(own, key=lambda device: device.id)[: count or None]
-  return chosen
+    taken += sorted(own, key=lambda device: device.id)[: count or None]
+  return taken
 
 
 def here(devices: Sequence[jax.Device]) -> list[jax.Device]:

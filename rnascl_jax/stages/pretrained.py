@@ -228,21 +228,21 @@ def load_architecture(
     )
   saved = files.read_json(path, remedy=_REMEDY)
   try:
-    found = architecture.from_dict(saved)
+    arch = architecture.from_dict(saved)
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ValueError(f'{where} is not an architecture: {error}') from error
   spec = config.space
-  names = spaces.layer_names(found.space, blocks_only=spec.layers == 'block')
-  if found.space != resolve.space(spec) or found.student_layers != names:
+  names = spaces.layer_names(arch.space, blocks_only=spec.layers == 'block')
+  if arch.space != resolve.space(spec) or arch.student_layers != names:
     raise ValueError(
       f'{where} was searched in another space than config.space, whose name is '
       f"'{spec.name}' and whose layers are '{spec.layers}': choose the space "
       'it was searched in.'
     )
-  if found.teacher_layers != teacher_layers:
+  if arch.teacher_layers != teacher_layers:
     raise ValueError(
-      f'{where} names {len(found.teacher_layers)} teacher layers '
-      f'{found.teacher_layers[:3]}..., but config.teacher.network has '
+      f'{where} names {len(arch.teacher_layers)} teacher layers '
+      f'{arch.teacher_layers[:3]}..., but config.teacher.network has '
       f'{len(teacher_layers)}: {teacher_layers[:3]}.... Its tutors are layers '
       'of the teacher it was searched with: use that one.'
     )
@@ -255,7 +255,7 @@ def load_architecture(
       f'but config.students.{attentive[0]}.gamma is not 0: set it to 0, or '
       'take an architecture that was searched with config.search.gamma > 0.'
     )
-  return found
+  return arch
 
 
 def _architecture_file(path: str) -> pathlib.Path:

@@ -56,23 +56,23 @@ def load(run: Run) -> Architecture:
   if not path.exists():
     raise files.damaged(path, 'it is missing', remedy)
   with files.naming(path, remedy):
-    found = architecture.from_dict(files.read_json(path, remedy=remedy))
+    arch = architecture.from_dict(files.read_json(path, remedy=remedy))
   layers = teachers.network(run, 'teacher').tap_names
-  if found.teacher_layers != layers:
+  if arch.teacher_layers != layers:
     raise ValueError(
-      f'architecture.json names {len(found.teacher_layers)} teacher layers '
-      f'{found.teacher_layers[:3]}..., but the teacher has {len(layers)}: '
+      f'architecture.json names {len(arch.teacher_layers)} teacher layers '
+      f'{arch.teacher_layers[:3]}..., but the teacher has {len(layers)}: '
       f'{layers[:3]}.... Search again with this teacher.'
     )
-  return found
+  return arch
 
 
 def _take(run: Run, folder: pathlib.Path) -> None:
   """Takes an architecture that was searched elsewhere."""
   path = run.settings.search.architecture
   layers = teachers.network(run, 'teacher').tap_names
-  found = pretrained.load_architecture(run.settings, layers)
-  _write(run, found, **pretrained.about_architecture(path))
+  arch = pretrained.load_architecture(run.settings, layers)
+  _write(run, arch, **pretrained.about_architecture(path))
   workdir.finish(folder, {'seconds': 0.0, 'architecture': path})
   runs.record(run, 'search', 0.0)
 

@@ -169,13 +169,13 @@ def summary(stage: pathlib.Path) -> dict[str, Any]:
       f'{_command_of(stage)} first, or all stages with python -m '
       'experiments.pipeline.'
     )
-  found: dict[str, Any] = {}
+  content: dict[str, Any] = {}
 
   def read() -> None:
-    found.update(files.read_json(stage / 'stage.json', 'seconds'))
+    content.update(files.read_json(stage / 'stage.json', 'seconds'))
 
   processes.on_main(read)
-  return files.from_json(processes.from_main(files.to_json(found)))
+  return files.from_json(processes.from_main(files.to_json(content)))
 
 
 def _command_of(stage: pathlib.Path) -> str:
@@ -241,13 +241,13 @@ def _kind() -> str:
 
 
 def _versions() -> dict[str, str]:
-  found = {}
+  versions = {}
   for name in _PACKAGES:
     try:
-      found[name] = importlib.metadata.version(name)
+      versions[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
       continue
-  return found
+  return versions
 
 
 def _commit() -> str | None:
