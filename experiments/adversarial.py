@@ -43,8 +43,10 @@ workdir later; one that has begun must not change.
 config.adversarial.students={} in a config file leaves the stage out.
 """
 
+from absl import app
+
 from experiments import launcher
-from rnascl_jax import stages
+from rnascl_jax.stages import students
 
 if __name__ == '__main__':
-  launcher.launch(stages.adversarial)
+  app.run(launcher.stage(lambda run: students.train(run, 'adversarial')))

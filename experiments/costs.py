@@ -6,6 +6,8 @@ Work follows from the configs and from exact counts of multiply-accumulates, see
 `rnascl_jax.stages.costs`. docs/costs.md has the output, and hours on paper.
 """
 
+from absl import app
+
 from configs import cifar10, imagenet, imagenet100
 from experiments import launcher
 from rnascl_jax.config import settings
@@ -59,4 +61,4 @@ def table() -> str:
 
 
 if __name__ == '__main__':
-  launcher.run(table)
+  app.run(launcher.command(table))

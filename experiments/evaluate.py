@@ -32,8 +32,10 @@ ball, in [0, 1], and misclassified in full float32. The images of curves are not
 saved: they are checked in the same way, but in memory.
 """
 
+from absl import app
+
 from experiments import launcher
-from rnascl_jax import stages
+from rnascl_jax.stages import evaluations
 
 if __name__ == '__main__':
-  launcher.launch(stages.evaluate)
+  app.run(launcher.stage(evaluations.evaluate))

@@ -18,7 +18,7 @@ copied out). For a teacher it names the published definition that has its names.
 
 import sys
 
-from absl import flags
+from absl import app, flags
 
 import rnascl_jax
 from experiments import launcher
@@ -44,4 +44,4 @@ def _export() -> str:
 
 if __name__ == '__main__':
   launcher.define_workdir()
-  launcher.run(_export)
+  app.run(launcher.command(_export))

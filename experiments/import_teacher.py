@@ -41,7 +41,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from absl import flags
+from absl import app, flags
 
 from experiments import launcher
 from rnascl_jax.config import settings
@@ -235,4 +235,4 @@ def published_table() -> str:
 
 
 if __name__ == '__main__':
-  launcher.run(_import)
+  app.run(launcher.command(_import))

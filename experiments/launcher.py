@@ -9,7 +9,7 @@ import contextlib
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import jax
@@ -20,6 +20,7 @@ from rnascl_jax.config import config_files
 from rnascl_jax.runtime import disk, files, lock, paths, processes
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import workdir
+from rnascl_jax.stages.run import Run
 from rnascl_jax.training import loop
 
 FLAGS = flags.FLAGS
@@ -40,30 +41,53 @@ def define_workdir() -> None:
   flags.mark_flag_as_required('workdir')
 
 
-def launch(stage: Callable[[Any, str], Any]) -> None:
-  """Runs a stage on the config and workdir that flags name.
+def stage(function: Callable[[Run], Any]) -> Callable[[list[str]], None]:
+  """Makes the main function of a stage, for `app.run`, and defines its flags.
 
   A config that is not valid and a stage that is missing are the user's to mend
   and shown as a message; whatever else fails has its traceback.
 
   Args:
-    stage: (config, workdir) -> text to print, or anything else.
+    function: of the run that flags name; the text that it returns is printed.
   """
   define_workdir()
   _define_config()
   _define_processes()
+  _prepare_absl()
 
-  def command() -> Any:
-    cache_compilations()
-    with contextlib.ExitStack() as opened:
-      try:
-        _connect()
-        opened.enter_context(runs.open_run(FLAGS.config, FLAGS.workdir))
-      except (ValueError, FileNotFoundError) as error:
-        sys.exit(f'error: {error}')
-      return stage(FLAGS.config, FLAGS.workdir)
+  def main(argv: list[str]) -> None:
+    with _ends_in_words(argv), _opened_run() as run:
+      _show(function(run))
 
-  run(command)
+  return main
+
+
+def command(function: Callable[[], Any]) -> Callable[[list[str]], None]:
+  """Makes the main function of a command without a run, for `app.run`.
+
+  Args:
+    function: called when flags are parsed; the text that it returns is printed.
+  """
+  _prepare_absl()
+
+  def main(argv: list[str]) -> None:
+    with _ends_in_words(argv):
+      _show(function())
+
+  return main
+
+
+@contextlib.contextmanager
+def _opened_run() -> Iterator[Run]:
+  """Opens the run of --config and --workdir, on all processes."""
+  cache_compilations()
+  with contextlib.ExitStack() as opened:
+    try:
+      _connect()
+      run = opened.enter_context(runs.open_run(FLAGS.config, FLAGS.workdir))
+    except (ValueError, FileNotFoundError) as error:
+      sys.exit(f'error: {error}')
+    yield run
 
 
 def _define_config() -> None:
@@ -115,41 +139,45 @@ def _connect() -> None:
   logging.info('%d processes are connected.', processes.count())
 
 
-def run(command: Callable[[], Any]) -> None:
-  """Parses flags, runs a command and prints its result if it is text."""
+@contextlib.contextmanager
+def _ends_in_words(argv: list[str]) -> Iterator[None]:
+  """Shows what the user can mend as a message, on all processes."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
+  try:
+    yield
+  except (
+    workdir.MissingStageError,
+    loop.NonFiniteLossError,
+    processes.OtherProcessError,
+    files.DamagedFileError,
+    lock.HeldError,
+    disk.DiskError,
+    paths.PathError,
+  ) as error:
+    if processes.count() == 1:
+      sys.exit(f'error: {error}')
+    _leave('error: %s', error)
+  except Exception as error:
+    if processes.count() == 1:
+      raise
+    _leave('process %d has failed', jax.process_index(), exc_info=error)
 
-  def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-      raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
-    try:
-      result = command()
-    except (
-      workdir.MissingStageError,
-      loop.NonFiniteLossError,
-      processes.OtherProcessError,
-      files.DamagedFileError,
-      lock.HeldError,
-      disk.DiskError,
-      paths.PathError,
-    ) as error:
-      if processes.count() == 1:
-        sys.exit(f'error: {error}')
-      _leave('error: %s', error)
-    except Exception as error:
-      if processes.count() == 1:
-        raise
-      _leave('process %d has failed', jax.process_index(), exc_info=error)
-    if isinstance(result, str) and result:
-      # At once: a signal may come before Python has ended.
-      print(result, flush=True)
 
+def _show(result: Any) -> None:
+  if isinstance(result, str) and result:
+    # At once: a signal may come before Python has ended.
+    print(result, flush=True)
+
+
+def _prepare_absl() -> None:
+  """Has absl show what is logged, and the flags that `--help` is to show."""
   # absl hides what is logged before flags are parsed; people want to see it.
   logging.set_verbosity(logging.INFO)
   # `--help` shows the flags of the main module: these are meant to be seen.
   for name in ('config', 'workdir', *_PROCESSES):
     if name in FLAGS:
       FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
-  app.run(main)
 
 
 def _leave(message: str, *parts: Any, **options: Any) -> NoReturn:

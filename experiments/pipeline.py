@@ -7,8 +7,10 @@ the workdir is not run again. The adversarial stage, 20 more epochs on attacks,
 is left out by a config whose config.adversarial.students is empty.
 """
 
+from absl import app
+
 from experiments import launcher
 from rnascl_jax import stages
 
 if __name__ == '__main__':
-  launcher.launch(stages.pipeline)
+  app.run(launcher.stage(stages.run_all))

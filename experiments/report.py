@@ -9,7 +9,7 @@ With --seeds, prints mean and standard deviation over runs of other seeds too:
 
 import sys
 
-from absl import flags
+from absl import app, flags
 
 from experiments import launcher
 from rnascl_jax import stages
@@ -34,4 +34,4 @@ def _report() -> str:
 
 if __name__ == '__main__':
   launcher.define_workdir()
-  launcher.run(_report)
+  app.run(launcher.command(_report))

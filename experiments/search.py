@@ -3,8 +3,10 @@
 python -m experiments.search --config=configs/digits.py --workdir=/tmp/digits
 """
 
+from absl import app
+
 from experiments import launcher
-from rnascl_jax import stages
+from rnascl_jax.stages import searches
 
 if __name__ == '__main__':
-  launcher.launch(stages.search)
+  app.run(launcher.stage(searches.search))

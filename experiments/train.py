@@ -5,8 +5,10 @@ python -m experiments.train --config=configs/digits.py --workdir=/tmp/digits
 experiments.adversarial trains the students further, on attacks.
 """
 
+from absl import app
+
 from experiments import launcher
-from rnascl_jax import stages
+from rnascl_jax.stages import students
 
 if __name__ == '__main__':
-  launcher.launch(stages.train)
+  app.run(launcher.stage(students.train))

@@ -17,6 +17,7 @@ from rnascl_jax.runtime import paths, processes
 from rnascl_jax.search.architecture import Architecture
 from rnascl_jax.stages import evaluations, searches, students, teachers, workdir
 from rnascl_jax.stages import run as runs
+from rnascl_jax.stages.run import Run
 
 
 def teacher(config: Mapping[str, Any], path: str) -> None:
@@ -68,7 +69,7 @@ def adversarial(config: Mapping[str, Any], path: str) -> None:
       `adversarial/<name>/`.
   """
   with runs.open_run(config, path) as run:
-    students.fine_tune(run)
+    students.train(run, 'adversarial')
 
 
 def evaluate(config: Mapping[str, Any], path: str) -> None:
@@ -107,7 +108,7 @@ def report(path: str) -> str:
 
 
 def pipeline(config: Mapping[str, Any], path: str) -> str:
-  """From a robust teacher to an attacked student, and the report.
+  """Goes from a robust teacher to an attacked student, and reports.
 
   Args:
     config: see `settings`; if `adversarial.students` is empty, that stage is
@@ -118,9 +119,14 @@ def pipeline(config: Mapping[str, Any], path: str) -> str:
     The table, for a terminal.
   """
   with runs.open_run(config, path) as run:
-    teachers.train(run)
-    searches.search(run)
-    students.train(run)
-    students.fine_tune(run)
-    evaluations.evaluate(run)
-    return report(path)
+    return run_all(run)
+
+
+def run_all(run: Run) -> str:
+  """Runs all stages of an opened run; see `pipeline`."""
+  teachers.train(run)
+  searches.search(run)
+  students.train(run)
+  students.train(run, 'adversarial')
+  evaluations.evaluate(run)
+  return report(str(run.folder))

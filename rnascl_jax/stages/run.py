@@ -10,7 +10,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
 from rnascl_jax.base import PyTree, Variables
 from rnascl_jax.config import checks, resolve, settings
@@ -42,8 +41,6 @@ class Run(NamedTuple):
 @contextlib.contextmanager
 def open_run(config: Mapping[str, Any], path: str) -> Iterator[Run]:
   """Checks a config and opens its folder; nothing is computed before.
-
-  Within a run the same run may be opened again, as the stages of a pipeline do.
 
   Args:
     config: see `settings`; the same in all processes.
@@ -202,50 +199,38 @@ def context(
   )
 
 
-def fit(
+def make_stage(
   run: Run,
   place: str,
   spec: settings.Optimization,
   method: settings.AdversarialTraining,
   step: Callable[..., Any],
-  state: PyTree,
-  context: train_state.Context,
   *,
-  order_stage: str,
   parts: tuple[int, ...],
   validate: Callable[[PyTree], dict[str, float]],
   annotate: Callable[[PyTree, int], dict[str, float]] | None = None,
-) -> tuple[PyTree, dict[str, Any]]:
-  """Runs a stage of training from its last checkpoint to its end.
+) -> loop.Stage:
+  """Makes what `loop.run` runs.
 
   Args:
     run: the run.
-    place: folder of the stage in the workdir, such as 'train/ce'.
+    place: folder of the stage in the workdir, such as 'train/ce'; all stages
+      with the same first part see the images in the same order.
     spec: how long and how fast.
     method: on which images.
     step: a step of `train_step` or `search_step`.
-    state: the state at step 0.
-    context: what the step uses and does not change.
-    order_stage: decides the order of the images.
     parts: sizes of the parts of a batch.
     validate: measures a replicated state.
     annotate: adds metrics of a replicated state after an epoch.
-
-  Returns:
-    The state to use afterwards, on the host, and the stage's summary.
   """
   epoch = epoch_steps(run, spec)
   updates = epoch * resolve.replays(method)
   rate = resolve.schedule(spec, updates)
+  # Both teachers see the images in one order.
+  order_stage = place.split('/')[0].removeprefix('vulnerable_')
   seed = stage_seed(run.settings.seed, order_stage)
-  train = run.data.train
+  train, data = run.data.train, run.settings.data
   in_memory = isinstance(train.images, np.ndarray)
-  data_loader: loader.Loader = loader.Resident(train)
-  if not in_memory:
-    data = run.settings.data
-    data_loader = loader.Streamed(
-      train, seed=seed, min_crop=data.min_crop, workers=data.workers
-    )
   # Steps on streamed images are long, and a dispatch holds all their images.
   at_once = 10 if in_memory and jax.default_backend() != 'cpu' else 1
 
@@ -254,10 +239,15 @@ def fit(
     values = {'learning_rate': float(rate(done * updates - 1))}
     return values | (annotate(state, done) if annotate else {})
 
-  stage = loop.Stage(
+  return loop.Stage(
     name=place,
     directory=run.folder / place,
     step=step,
+    data_loader=loader.Resident(train)
+    if in_memory
+    else loader.Streamed(
+      train, seed=seed, min_crop=data.min_crop, workers=data.workers
+    ),
     schedule=loader.BatchSchedule(
       order=lambda done: batches.batch_order(
         seed, done, len(train.labels), sum(parts)
@@ -268,24 +258,11 @@ def fit(
       steps_per_dispatch=run.settings.steps_per_dispatch or at_once,
     ),
     checkpoint_every=spec.checkpoint_every,
+    select=spec.select,
     validate=validate,
     annotate=describe,
     max_drop=resolve.max_drop(method),
   )
-  logging.info('%s: %d epochs of %d steps', place, spec.epochs, epoch)
-  result = loop.run(stage, state, context, data_loader, run.devices)
-  select = 'best' if result.collapse else spec.select
-  selected = loop.restore(stage.directory, result.state, select)
-  summary = {
-    'seconds': round(result.seconds, 2),
-    'epochs': spec.epochs,
-    'selected_step': selected.step,
-  }
-  if not in_memory:
-    summary['waited_for_images'] = round(result.waited, 2)
-  if result.collapse:
-    summary['collapse'] = result.collapse
-  return selected.state, summary
 
 
 def finish(

@@ -18,8 +18,9 @@ from rnascl_jax.search.architecture import Architecture
 from rnascl_jax.stages import pretrained, teachers, workdir
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages.run import Run
-from rnascl_jax.training import search_step, train_state
-from rnascl_jax.training.search_step import Search
+from rnascl_jax.training import loop, search_step, train_state
+from rnascl_jax.training.search_step import Search, SearchState
+from rnascl_jax.training.train_state import Recipe
 
 
 def search(run: Run) -> Architecture:
@@ -31,11 +32,87 @@ def search(run: Run) -> Architecture:
   folder = run.folder / 'search'
   if workdir.is_done(folder):
     logging.info('search is complete: %s', folder)
-  elif run.settings.search.architecture:
+    return load(run)
+  if run.settings.search.architecture:
     _take(run, folder)
-  else:
-    _search(run, folder)
+    return load(run)
+  config = run.settings.search
+  parts = checks.split_batch(
+    config.optimization.batch_size,
+    config.arch_share,
+    len(run.devices),
+    config.optimization.accumulate,
+  )
+  recipe, searched, state = _supernet(run, parts[0])
+  teacher_net, teacher = teachers.load(run, 'teacher')
+  with _History(
+    folder / 'arch.jsonl', searched, config.optimization.epochs
+  ) as history:
+    stage = runs.make_stage(
+      run,
+      'search',
+      dataclasses.replace(config.optimization, select='last'),
+      config.adversarial_training,
+      search_step.make_search_step(recipe, searched),
+      parts=parts,
+      validate=lambda state: {'selection': 0.0},
+      annotate=history.annotate,
+    )
+    context = runs.context(
+      run,
+      'search',
+      teacher=teacher,
+      kl_weight=config.kl_weight,
+      gamma=config.gamma,
+    )
+    state, summary = loop.run(stage, state, context, run.devices)
+    processes.on_main(history.export, folder / 'history.npz')
+  derived = architecture.derive(
+    searched.space,
+    state.arch,
+    teacher_net.tap_names,
+    blocks_only=run.settings.space.layers == 'block',
+  )
+  # Without the attention loss nothing moves them, and all are the first layer.
+  _write(run, derived, tutors_searched=config.gamma > 0)
+  workdir.finish(folder, summary)
+  runs.record(run, 'search', summary['seconds'])
   return load(run)
+
+
+def _supernet(run: Run, batch: int) -> tuple[Recipe, Search, SearchState]:
+  """How the supernet is trained, what is searched in it, and its first state.
+
+  Args:
+    run: the run.
+    batch: images of a batch that move weights.
+  """
+  config, spec = run.settings.search, run.settings.space
+  space = resolve.space(spec)
+  net = resolve.student_network(run.data, space, spec.layers, trained=spec)
+  teacher = teachers.network(run, 'teacher', guides=True)
+  taught = config.kl_weight > 0 or config.gamma > 0
+  distillation = resolve.distill(
+    run.settings.distillation,
+    teacher if taught else None,
+    resolve.distillation_spec(config, 'search'),
+  )
+  optimization, method = config.optimization, config.adversarial_training
+  recipe = runs.make_recipe(run, net, optimization, method, distillation)
+  epoch = runs.epoch_steps(run, optimization)
+  searched = resolve.search(config, run.data, space, epoch)
+  weights = train_state.init_state(
+    recipe,
+    jax.random.key(runs.stage_seed(run.settings.seed, 'search')),
+    run.data.image_shape,
+    batch,
+    run.data.train.labels,
+  )
+  arch = arch_params.init_arch_params(
+    space, len(net.tap_names), len(teacher.tap_names)
+  )
+  state = search_step.init_search_state(weights, arch, searched.optimizer)
+  return recipe, searched, state
 
 
 def load(run: Run) -> Architecture:
@@ -77,84 +154,20 @@ def _take(run: Run, folder: pathlib.Path) -> None:
   runs.record(run, 'search', 0.0)
 
 
-def _search(run: Run, folder: pathlib.Path) -> None:
-  config, spec = run.settings.search, run.settings.space
-  optimization, method = config.optimization, config.adversarial_training
-  space = resolve.space(spec)
-  net = resolve.student_network(run.data, space, spec.layers, trained=spec)
-  teacher_net = teachers.network(run, 'teacher', guides=True)
-  _, teacher = teachers.load(run, 'teacher')
-  taught = config.kl_weight > 0 or config.gamma > 0
-  distillation = resolve.distill(
-    run.settings.distillation,
-    teacher_net if taught else None,
-    resolve.distillation_spec(config, 'search'),
-  )
-  recipe = runs.make_recipe(run, net, optimization, method, distillation)
-  epoch = runs.epoch_steps(run, optimization)
-  searched = resolve.search(config, run.data, space, epoch)
-  arch = arch_params.init_arch_params(
-    space, len(net.tap_names), len(teacher_net.tap_names)
-  )
-  key = jax.random.key(runs.stage_seed(run.settings.seed, 'search'))
-  parts = checks.split_batch(
-    optimization.batch_size,
-    config.arch_share,
-    len(run.devices),
-    optimization.accumulate,
-  )
-  weights = train_state.init_state(
-    recipe, key, run.data.image_shape, parts[0], run.data.train.labels
-  )
-  with _History(
-    folder / 'arch.jsonl', searched, optimization.epochs
-  ) as history:
-    state, summary = runs.fit(
-      run,
-      'search',
-      dataclasses.replace(optimization, select='last'),
-      method,
-      search_step.make_search_step(recipe, searched),
-      search_step.init_search_state(weights, arch, searched.optimizer),
-      runs.context(
-        run,
-        'search',
-        teacher=teacher,
-        kl_weight=config.kl_weight,
-        gamma=config.gamma,
-      ),
-      order_stage='search',
-      parts=parts,
-      validate=lambda state: {'selection': 0.0},
-      annotate=history.annotate,
-    )
-    processes.on_main(history.export, folder / 'history.npz')
-  found = architecture.derive(
-    space,
-    state.arch,
-    teacher_net.tap_names,
-    blocks_only=spec.layers == 'block',
-  )
-  # Without the attention loss nothing moves them, and all are the first layer.
-  _write(run, found, tutors_searched=config.gamma > 0)
-  workdir.finish(folder, summary)
-  runs.record(run, 'search', summary['seconds'])
-
-
-def _write(run: Run, found: Architecture, **about: Any) -> None:
+def _write(run: Run, arch: Architecture, **about: Any) -> None:
   """Writes architecture.json, with what it is to say beside."""
   shape, classes = run.data.image_shape, run.data.num_classes
-  cost = flops.count(found.derived_space, shape, classes)
-  full = flops.count(found.derived_space, shape, classes, batch_norm=True)
+  cost = flops.count(arch.derived_space, shape, classes)
+  full = flops.count(arch.derived_space, shape, classes, batch_norm=True)
   processes.on_main(
     files.write_json,
     run.folder / 'architecture.json',
     {
-      **architecture.to_dict(found),
+      **architecture.to_dict(arch),
       'space': run.settings.space.name,
       'teacher': {
         'name': run.settings.teacher.network.name,
-        'layers': list(found.teacher_layers),
+        'layers': list(arch.teacher_layers),
       },
       'image_shape': list(shape),
       'num_classes': classes,

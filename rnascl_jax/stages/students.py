@@ -23,127 +23,61 @@ from rnascl_jax.search.architecture import Architecture
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import searches, teachers, workdir
 from rnascl_jax.stages.run import Run
-from rnascl_jax.training import train_state, train_step
+from rnascl_jax.training import loop, train_state, train_step
 
 
-def train(run: Run) -> None:
-  """Trains every student of the config in the architecture that was found.
+def train(run: Run, stage: str = 'train') -> None:
+  """Trains every student of a stage that is not trained, and exports it.
 
-  All start from the same weights and see images in the same order; they differ
-  in teacher and loss alone.
-
-  Raises:
-    FileNotFoundError: if the search is not complete.
-  """
-  config = run.settings.train
-  trainings = _Trainings(run, 'train', config.optimization)
-  for name, student in run.settings.students.items():
-    trainings.train(name, student, config.adversarial_training)
-
-
-def fine_tune(run: Run) -> None:
-  """Trains students further on attacks, once for each entry of the config.
-
-  Each starts from the weights and statistics of its student, with a new
-  optimiser; all see images in the same order.
-
-  Raises:
-    FileNotFoundError: if a student was not trained yet; nothing is computed.
-  """
-  config = run.settings.adversarial
-  if not config.students:
-    logging.info('config.adversarial.students is empty: nothing to fine-tune.')
-    return
-  for tuned in config.students.values():
-    workdir.summary(run.folder / 'train' / tuned.student)
-  trainings = _Trainings(run, 'adversarial', config.optimization)
-  for name, tuned in config.students.items():
-    student = run.settings.students[tuned.student]
-    method = tuned.adversarial_training
-    trainings.train(name, student, method, base=tuned.student)
-
-
-def network(run: Run, found: Architecture, *, trains: bool = False) -> Student:
-  """The derived network.
+  All see images in the same order. Those of 'train' also start from the same
+  weights, so they differ in teacher and loss alone; those of 'adversarial' each
+  start from the weights and statistics of their student.
 
   Args:
     run: the run.
-    found: the architecture.
-    trains: whether it is trained, and computes as `config.space` says; the
-      network that is evaluated computes in float32.
+    stage: 'train', in the architecture that was found, or 'adversarial', from
+      trained students on attacks.
+
+  Raises:
+    FileNotFoundError: if the search is not complete or a student, which is to
+      be fine-tuned, was not trained yet; nothing is computed.
   """
-  spec = run.settings.space
-  return resolve.student_network(
-    run.data,
-    found.derived_space,
-    spec.layers,
-    trained=spec if trains else None,
-  )
-
-
-class _Trainings:
-  """The trainings of a stage; those of one kind share the compiled step."""
-
-  def __init__(self, run: Run, stage: str, spec: settings.Optimization):
-    """Loads the architecture.
-
-    Args:
-      run: the run.
-      stage: 'train' or 'adversarial': folder of its trainings, and what their
-        random draws follow from.
-      spec: how long and how fast.
-
-    Raises:
-      FileNotFoundError: if the search is not complete.
-    """
-    self._run, self._stage, self._spec = run, stage, spec
-    self._architecture = searches.load(run)
-    self._evaluated = network(run, self._architecture)
-    # Weights are arguments of a step, so that a step serves many trainings.
-    self._step = functools.cache(self._make_step)
-
-  def train(
-    self,
-    name: str,
-    student: settings.StudentSettings,
-    method: settings.AdversarialTraining,
-    *,
-    base: str = '',
-  ) -> None:
-    """Trains a student unless it is trained, and exports it.
-
-    Args:
-      name: name of its folder.
-      student: its teacher and its loss.
-      method: on which images.
-      base: the trained student from which it starts; '' for new weights.
-    """
-    run, spec = self._run, self._spec
-    place = f'{self._stage}/{name}'
+  spec = getattr(run.settings, stage).optimization
+  trainings = _trainings(run, stage)
+  if not trainings:
+    logging.info('config.%s.students is empty: nothing to train.', stage)
+    return
+  arch = searches.load(run)
+  # Weights are arguments of a step, so that a step serves many trainings.
+  make_step = functools.cache(functools.partial(_make_step, run, arch, spec))
+  for name, (base, student, method) in trainings.items():
+    place = f'{stage}/{name}'
     if workdir.is_done(run.folder / place):
       logging.info('student %s is complete: %s', name, run.folder / place)
-      return
+      continue
     distilled = resolve.distillation_spec(student, f'students.{name}')
     taught = student.kl_weight > 0 or student.gamma > 0
     teacher = _same_network(run, student.teacher if taught else '')
-    recipe, step = self._step(method, teacher, distilled)
-    state, summary = runs.fit(
-      run,
-      place,
-      spec,
-      method,
-      step,
-      self._start(recipe, base),
-      self._context(student, distilled.attends),
-      order_stage=self._stage,
-      parts=(spec.batch_size,),
-      validate=runs.make_validate(
-        run, self._evaluated, method, spec.batch_size
+    recipe, step = make_step(method, teacher, distilled)
+    state, summary = loop.run(
+      runs.make_stage(
+        run,
+        place,
+        spec,
+        method,
+        step,
+        parts=(spec.batch_size,),
+        validate=runs.make_validate(
+          run, network(run, arch), method, spec.batch_size
+        ),
       ),
+      _start(run, stage, recipe, spec.batch_size, base),
+      _context(run, stage, student, arch if distilled.attends else None),
+      run.devices,
     )
     metadata = {
       'kind': 'student',
-      'architecture': architecture.to_dict(self._architecture),
+      'architecture': architecture.to_dict(arch),
       'layers': run.settings.space.layers,
     }
     if base:
@@ -151,53 +85,97 @@ class _Trainings:
       metadata['adversarial_training'] = dataclasses.asdict(method)
     runs.finish(run, place, summary, state.variables, metadata)
 
-  def _start(
-    self, recipe: train_state.Recipe, base: str
-  ) -> train_state.TrainState:
-    """The state at step 0: new weights, or those of a trained student."""
-    run = self._run
-    key = jax.random.key(runs.stage_seed(run.settings.seed, self._stage))
-    facts = run.data.image_shape, self._spec.batch_size
-    labels = run.data.train.labels
-    if not base:
-      return train_state.init_state(recipe, key, *facts, labels)
-    variables = runs.load_variables(run.folder / 'train' / base)
-    return train_state.start_from(recipe, variables, *facts, key, labels)
 
-  def _context(
-    self, student: settings.StudentSettings, attends: bool
-  ) -> train_state.Context:
-    run, teacher = self._run, None
-    if student.teacher:
-      _, teacher = teachers.load(run, student.teacher)
-    tutors: Any = ()
-    if attends:
-      tutors = np.asarray(architecture.tutor_weights(self._architecture))
-    return runs.context(
-      run,
-      self._stage,
-      teacher=teacher,
-      tutors=tutors,
-      kl_weight=student.kl_weight,
-      gamma=student.gamma,
-    )
+def network(run: Run, arch: Architecture, *, trains: bool = False) -> Student:
+  """The derived network.
 
-  def _make_step(
-    self,
-    method: settings.AdversarialTraining,
-    teacher: str,
-    distilled: resolve.DistillationSpec,
-  ) -> tuple[train_state.Recipe, Callable[..., Any]]:
-    run = self._run
-    net = teachers.network(run, teacher, guides=True) if teacher else None
-    recipe = runs.make_recipe(
-      run,
-      network(run, self._architecture, trains=True),
-      self._spec,
-      method,
-      resolve.distill(run.settings.distillation, net, distilled),
-    )
-    return recipe, train_step.make_train_step(recipe)
+  Args:
+    run: the run.
+    arch: the architecture.
+    trains: whether it is trained, and computes as `config.space` says; the
+      network that is evaluated computes in float32.
+  """
+  spec = run.settings.space
+  return resolve.student_network(
+    run.data,
+    arch.derived_space,
+    spec.layers,
+    trained=spec if trains else None,
+  )
+
+
+def _trainings(
+  run: Run, stage: str
+) -> dict[
+  str, tuple[str, settings.StudentSettings, settings.AdversarialTraining]
+]:
+  """Lists a stage's trainings by name.
+
+  Returns:
+    The trained student from which each starts ('' for new weights), its teacher
+    and loss, and on which images.
+  """
+  config, students = run.settings, run.settings.students
+  if stage == 'train':
+    method = config.train.adversarial_training
+    return {name: ('', student, method) for name, student in students.items()}
+  tuned = config.adversarial.students
+  for entry in tuned.values():
+    workdir.summary(run.folder / 'train' / entry.student)
+  return {
+    name: (entry.student, students[entry.student], entry.adversarial_training)
+    for name, entry in tuned.items()
+  }
+
+
+def _make_step(
+  run: Run,
+  arch: Architecture,
+  spec: settings.Optimization,
+  method: settings.AdversarialTraining,
+  teacher: str,
+  distilled: resolve.DistillationSpec,
+) -> tuple[train_state.Recipe, Callable[..., Any]]:
+  net = teachers.network(run, teacher, guides=True) if teacher else None
+  distillation = resolve.distill(run.settings.distillation, net, distilled)
+  student = network(run, arch, trains=True)
+  recipe = runs.make_recipe(run, student, spec, method, distillation)
+  return recipe, train_step.make_train_step(recipe)
+
+
+def _start(
+  run: Run, stage: str, recipe: train_state.Recipe, batch: int, base: str
+) -> train_state.TrainState:
+  """The state at step 0: new weights, or those of a trained student."""
+  key = jax.random.key(runs.stage_seed(run.settings.seed, stage))
+  shape, labels = run.data.image_shape, run.data.train.labels
+  if not base:
+    return train_state.init_state(recipe, key, shape, batch, labels)
+  variables = runs.load_variables(run.folder / 'train' / base)
+  return train_state.start_from(recipe, variables, shape, batch, key, labels)
+
+
+def _context(
+  run: Run,
+  stage: str,
+  student: settings.StudentSettings,
+  attended: Architecture | None,
+) -> train_state.Context:
+  """What the training of a student uses; its tutors, if it attends."""
+  teacher: Any = None
+  tutors: Any = ()
+  if student.teacher:
+    _, teacher = teachers.load(run, student.teacher)
+  if attended:
+    tutors = np.asarray(architecture.tutor_weights(attended))
+  return runs.context(
+    run,
+    stage,
+    teacher=teacher,
+    tutors=tutors,
+    kl_weight=student.kl_weight,
+    gamma=student.gamma,
+  )
 
 
 def _same_network(run: Run, teacher: str) -> str:

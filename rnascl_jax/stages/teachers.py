@@ -1,5 +1,7 @@
 """The teachers of a run: the robust one, and the control without attacks."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 from absl import logging
@@ -11,17 +13,65 @@ from rnascl_jax.runtime import checkpoints
 from rnascl_jax.stages import pretrained, workdir
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages.run import Run
-from rnascl_jax.training import train_state, train_step
+from rnascl_jax.training import loop, train_state, train_step
 
 
 def train(run: Run) -> None:
-  """Trains the teachers that are not complete, or takes them from elsewhere."""
+  """Trains the teachers that are not complete, or takes them from elsewhere.
+
+  Both start from the same weights and see images in one order.
+  """
+  key = jax.random.key(runs.stage_seed(run.settings.seed, 'teacher'))
   for name in names(run):
-    folder = run.folder / name
-    if workdir.is_done(folder):
-      logging.info('%s is complete: %s', name, folder)
-    else:
-      _train(run, name)
+    if workdir.is_done(run.folder / name):
+      logging.info('%s is complete: %s', name, run.folder / name)
+      continue
+    if spec(run, name).checkpoint:
+      _take(run, name)
+      continue
+    config, net = spec(run, name), network(run, name)
+    optimization, method = config.optimization, config.adversarial_training
+    recipe = runs.make_recipe(
+      run, net, optimization, method, compare.Distillation()
+    )
+    size = optimization.batch_size
+    stage = runs.make_stage(
+      run,
+      name,
+      optimization,
+      method,
+      train_step.make_train_step(recipe),
+      parts=(size,),
+      validate=runs.make_validate(run, net, method, size),
+    )
+    state, summary = loop.run(
+      stage,
+      train_state.init_state(recipe, key, run.data.image_shape, size),
+      runs.context(run, 'teacher'),
+      run.devices,
+    )
+    metadata = _metadata(config, net)
+    runs.finish(run, name, summary, state.variables, metadata)
+
+
+def _take(run: Run, name: str) -> None:
+  """Takes a teacher that was trained elsewhere."""
+  config = spec(run, name)
+  variables, known = pretrained.load_teacher(config, name, run.data)
+  summary = {'seconds': 0.0, 'checkpoint': config.checkpoint}
+  if 'source' in known:
+    summary['source'] = known['source']
+  metadata = _metadata(config, network(run, name)) | known
+  runs.finish(run, name, summary, variables, metadata)
+
+
+def _metadata(config: settings.Teacher, net: nn.Module) -> dict[str, Any]:
+  """What is exported beside a teacher's weights."""
+  return {
+    'kind': 'teacher',
+    'network': resolve.teacher_spec(config.network),
+    'layers': list(net.tap_names),
+  }
 
 
 def names(run: Run) -> list[str]:
@@ -57,41 +107,3 @@ def load(run: Run, name: str) -> tuple[nn.Module, Variables]:
     FileNotFoundError: if it was not trained yet.
   """
   return network(run, name), runs.load_variables(run.folder / name)
-
-
-def _train(run: Run, name: str) -> None:
-  config, net = spec(run, name), network(run, name)
-  metadata = {
-    'kind': 'teacher',
-    'network': resolve.teacher_spec(config.network),
-    'layers': list(net.tap_names),
-  }
-  if config.checkpoint:
-    variables, known = pretrained.load_teacher(config, name, run.data)
-    summary = {'seconds': 0.0, 'checkpoint': config.checkpoint}
-    if 'source' in known:
-      summary['source'] = known['source']
-    runs.finish(run, name, summary, variables, metadata | known)
-    return
-  method, batch_size = (
-    config.adversarial_training,
-    config.optimization.batch_size,
-  )
-  recipe = runs.make_recipe(
-    run, net, config.optimization, method, compare.Distillation()
-  )
-  # Both teachers start from the same weights and see images in one order.
-  key = jax.random.key(runs.stage_seed(run.settings.seed, 'teacher'))
-  state, summary = runs.fit(
-    run,
-    name,
-    config.optimization,
-    method,
-    train_step.make_train_step(recipe),
-    train_state.init_state(recipe, key, run.data.image_shape, batch_size),
-    runs.context(run, 'teacher'),
-    order_stage='teacher',
-    parts=(batch_size,),
-    validate=runs.make_validate(run, net, method, batch_size),
-  )
-  runs.finish(run, name, summary, state.variables, metadata)

@@ -84,11 +84,11 @@ class Loader(Protocol):
 
   Attributes:
     data: arrays that all devices keep, not replicated.
-    waited: seconds that steps have waited for images.
+    waited: seconds that steps have waited for images; None if they need not.
   """
 
   data: PyTree
-  waited: float
+  waited: float | None
 
   @staticmethod
   def read(data: PyTree, rows: PyTree, /) -> tuple[Array, Array, Array]:
@@ -123,7 +123,7 @@ class DeviceData(NamedTuple):
 class Resident:
   """A data set that lies on every device."""
 
-  waited = 0.0
+  waited: float | None = None
 
   def __init__(self, split: Split):
     self.data = DeviceData(split.images, split.labels)
@@ -164,7 +164,7 @@ class Streamed:
       workers: processes that decode.
     """
     self.data = ()
-    self.waited = 0.0
+    self.waited: float | None = 0.0
     self._split = split
     self._options: dict[str, Any] = {
       'seed': seed,
@@ -200,7 +200,7 @@ class Streamed:
       placed = _placed(stream, schedule, first_step, devices)
       with contextlib.closing(_ahead(placed, _AHEAD)) as ahead:
         for dispatch, waited in ahead:
-          self.waited += waited
+          self.waited = (self.waited or 0.0) + waited
           yield dispatch
 
 

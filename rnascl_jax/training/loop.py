@@ -22,7 +22,7 @@ import pathlib
 import signal
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -64,9 +64,11 @@ class Stage:
     name: shown in progress and errors.
     directory: for checkpoints and metrics.
     step: (state, context, *batches) -> (state, sums), for one device.
+    data_loader: of the images.
     schedule: which images each step sees; a batch has a part for each of the
       step's batches.
     checkpoint_every: epochs between validations and checkpoints.
+    select: which state is used afterwards, the 'last' or the 'best'.
     validate: replicated state -> metrics; `selection` chooses the best.
     annotate: (replicated state, epochs done) -> further metrics of training.
     max_drop: the stage ends where `adversarial_accuracy`, a share, falls by
@@ -77,27 +79,13 @@ class Stage:
   name: str
   directory: pathlib.Path
   step: Callable[..., tuple[PyTree, dict[str, Array]]]
+  data_loader: Loader
   schedule: BatchSchedule
   checkpoint_every: int
+  select: str
   validate: Callable[[PyTree], dict[str, float]]
   annotate: Callable[[PyTree, int], dict[str, float]]
   max_drop: float = 0.0
-
-
-class TrainingResult(NamedTuple):
-  """What a stage has come to.
-
-  Attributes:
-    state: the last one, on the host.
-    seconds: all of it took.
-    waited: seconds of them, since the last start, that steps waited for images.
-    collapse: the drop that ended it before its time, or None.
-  """
-
-  state: PyTree
-  seconds: float
-  waited: float
-  collapse: dict[str, float] | None
 
 
 @functools.lru_cache(maxsize=8)
@@ -138,38 +126,42 @@ def run(
   stage: Stage,
   state: PyTree,
   context: PyTree,
-  data_loader: Loader,
   devices: Sequence[jax.Device],
-) -> TrainingResult:
+) -> tuple[PyTree, dict[str, Any]]:
   """Runs a stage to its end, from its last checkpoint if there is one.
 
   Args:
     stage: what to run.
     state: at step 0, on one device or the host; it has an attribute `step`.
     context: what the step uses and does not change, not replicated.
-    data_loader: of the images.
     devices: devices.
 
   Returns:
-    The final state, and what is to be said of it. A stage that ended because
-    of `max_drop` has its last good state among its checkpoints, as the best.
+    The state to use afterwards, on the host, and the stage's summary. A stage
+    that `max_drop` ended gives its best state, and the drop as `collapse`.
 
   Raises:
     NonFiniteLossError: if the loss is not finite; nothing is saved after the
       last good checkpoint, which the message names.
     Interrupted: after SIGTERM or SIGINT, when everything is saved.
   """
-  devices, schedule = tuple(devices), stage.schedule
-  dispatch = make_dispatch(stage.step, devices, data_loader.read)
+  devices, schedule, images = tuple(devices), stage.schedule, stage.data_loader
+  logging.info(
+    '%s: %d epochs of %d steps',
+    stage.name,
+    schedule.epochs,
+    schedule.steps_per_epoch,
+  )
+  dispatch = make_dispatch(stage.step, devices, images.read)
   context = parallel.replicate(context, devices)
-  data = parallel.replicate(data_loader.data, devices)
+  data = parallel.replicate(images.data, devices)
   with contextlib.ExitStack() as opened:
     record = opened.enter_context(contextlib.closing(_Record(stage, devices)))
     stop = opened.enter_context(signals.stop_on_signal())
     state = parallel.replicate(record.restore(state), devices)
     step, collapse = record.step, None
     dispatches = opened.enter_context(
-      contextlib.closing(data_loader.dispatches(schedule, step, devices))
+      contextlib.closing(images.dispatches(schedule, step, devices))
     )
     # The host waits for older dispatches while the newest ones run.
     waiting: collections.deque = collections.deque()
@@ -187,12 +179,22 @@ def run(
         while waiting:
           record.collect(*waiting.popleft())
         record.save_and_exit(state, stop)
-    final = parallel.unreplicate(state, devices)
-    result = TrainingResult(final, record.seconds, data_loader.waited, collapse)
+    state = parallel.unreplicate(state, devices)
+    summary: dict[str, Any] = {
+      'seconds': round(record.seconds, 2),
+      'epochs': schedule.epochs,
+    }
     # One that came after the last vote.
     if processes.any_true(stop.signum is not None):
       raise _interrupted(stop)
-    return result
+  # The best checkpoint of a stage that collapsed is its last good one.
+  best = stage.select == 'best' or collapse is not None
+  state, summary['selected_step'] = _selected(stage.directory, state, best)
+  if images.waited is not None:
+    summary['waited_for_images'] = round(images.waited, 2)
+  if collapse:
+    summary['collapse'] = collapse
+  return state, summary
 
 
 def _in_flight(devices: tuple[jax.Device, ...]) -> int:
@@ -400,10 +402,12 @@ def _is_finite(array: np.ndarray) -> bool:
   return bool(np.isfinite(array.astype(np.float32)).all())
 
 
-def restore(stage_directory: pathlib.Path, template: PyTree, select: str):
-  """The 'last' or 'best' state that a finished stage saved, and its step."""
-  path = stage_directory / 'checkpoints'
+def _selected(
+  directory: pathlib.Path, template: PyTree, best: bool
+) -> tuple[PyTree, int]:
+  """The best or the last state that a stage saved, and its step."""
+  path = directory / 'checkpoints'
   with checkpoints.Checkpoints(path, read_only=True) as saved:
-    best = select == 'best'
-    restored = saved.restore_best if best else saved.restore_last
-    return processes.together(restored, template)
+    restore = saved.restore_best if best else saved.restore_last
+    restored = processes.together(restore, template)
+    return restored.state, restored.step

@@ -237,14 +237,16 @@ def test_students_are_trained_as_settings_say_and_validated_in_float32(
   monkeypatch.setattr(students.searches, 'load', lambda run: found)
   monkeypatch.setattr(runs, 'make_recipe', make_recipe)
   monkeypatch.setattr(runs, 'make_validate', make_validate)
-  monkeypatch.setattr(runs, 'context', lambda *_, **__: None)
   monkeypatch.setattr(students.resolve, 'distill', lambda *_, **__: None)
   monkeypatch.setattr(students.train_step, 'make_train_step', lambda _: None)
-  monkeypatch.setattr(students._Trainings, '_start', lambda *_: None)
-  student = settings.StudentSettings('CE', teacher='', kl_weight=0.0, gamma=0.0)
+  run.settings.students = {
+    'ce': settings.StudentSettings('CE', teacher='', kl_weight=0.0, gamma=0.0)
+  }
+  run.settings.train = types.SimpleNamespace(
+    optimization=settings.Optimization(),
+    adversarial_training=settings.AdversarialTraining(),
+  )
   with pytest.raises(Seen):
-    students._Trainings(run, 'train', settings.Optimization()).train(
-      'ce', student, settings.AdversarialTraining()
-    )
+    students.train(run)
 
   assert seen == {'trained': jnp.bfloat16, 'validated': None}

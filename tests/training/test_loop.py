@@ -397,6 +397,9 @@ def _stage(folder: pathlib.Path, robust, max_drop: float) -> loop.Stage:
     name='teacher',
     directory=folder,
     step=_count,
+    data_loader=loader.Resident(
+      Split(np.zeros((8, 2, 2, 1), np.uint8), np.zeros(8, np.int32))
+    ),
     schedule=loader.BatchSchedule(
       order=lambda epoch: np.arange(8, dtype=np.int32).reshape(4, 2),
       parts=(2,),
@@ -405,16 +408,15 @@ def _stage(folder: pathlib.Path, robust, max_drop: float) -> loop.Stage:
       steps_per_dispatch=1,
     ),
     checkpoint_every=1,
+    select='last',
     validate=validate,
     annotate=lambda state, epoch: {},
     max_drop=max_drop,
   )
 
 
-def _run_stage(stage: loop.Stage) -> loop.TrainingResult:
-  split = Split(np.zeros((8, 2, 2, 1), np.uint8), np.zeros(8, np.int32))
-  data_loader = loader.Resident(split)
-  return loop.run(stage, _NOTHING, (), data_loader, parallel.devices(1))
+def _run_stage(stage: loop.Stage):
+  return loop.run(stage, _NOTHING, (), parallel.devices(1))
 
 
 def test_a_stage_that_overfits_to_its_attack_ends_and_names_the_numbers(
@@ -425,19 +427,18 @@ def test_a_stage_that_overfits_to_its_attack_ends_and_names_the_numbers(
     logging, 'warning', lambda text, *given: warnings.append(text % given)
   )
 
-  found = _run_stage(_stage(tmp_path, _COLLAPSE, 0.5))
+  state, summary = _run_stage(_stage(tmp_path, _COLLAPSE, 0.5))
 
   # 0.75 - 0.125 > 0.5, in the fourth epoch of five.
-  assert found.collapse == {'epoch': 4, 'best': 0.75, 'fell_to': 0.125}
-  assert found.state.step == 16
+  assert summary['collapse'] == {'epoch': 4, 'best': 0.75, 'fell_to': 0.125}
   (warning,) = warnings
   for part in ('teacher', '75.0', '12.5 %', 'epoch 4', 'best checkpoint'):
     assert part in warning
-  best = loop.restore(tmp_path, _NOTHING, 'best')
-  assert best.step == 8
-  np.testing.assert_array_equal(best.state.params['w'], 8)
+  assert summary['selected_step'] == state.step == 8
+  np.testing.assert_array_equal(state.params['w'], 8)
   # What it has become is not saved.
-  assert loop.restore(tmp_path, _NOTHING, 'last').step == 12
+  with checkpoints.Checkpoints(tmp_path / 'checkpoints') as saved:
+    assert saved.last_step() == 12
 
 
 @pytest.mark.parametrize(
@@ -459,10 +460,12 @@ def test_a_stage_that_overfits_to_its_attack_ends_and_names_the_numbers(
 def test_a_stage_ends_where_it_has_lost_more_than_is_allowed(
   tmp_path, robust, max_drop, epochs
 ):
-  found = _run_stage(_stage(tmp_path, robust, max_drop))
+  state, summary = _run_stage(_stage(tmp_path, robust, max_drop))
 
-  assert (found.collapse or {}).get('epoch') == epochs
-  assert found.state.step == 4 * (epochs or len(robust))
+  assert summary.get('collapse', {}).get('epoch') == epochs
+  assert summary['selected_step'] == state.step
+  if not epochs:
+    assert state.step == 4 * len(robust)
 
 
 @pytest.mark.parametrize('after_steps', [1, 4, 5, 8, 9, 12, 13])
@@ -473,27 +476,25 @@ def test_a_stage_killed_around_its_collapse_comes_to_the_same_end(
   whole, broken = (
     _stage(tmp_path / name, _COLLAPSE, 0.5) for name in ('whole', 'broken')
   )
-  expected = _run_stage(whole)
+  _, expected = _run_stage(whole)
   with _sigterm(after_steps), pytest.raises(signals.Interrupted):
     _run_stage(broken)
-  found = _run_stage(broken)
+  state, summary = _run_stage(broken)
 
-  assert found.collapse == expected.collapse
-  assert found.state.step == expected.state.step
-  best = loop.restore(broken.directory, _NOTHING, 'best')
-  assert best.step == 8
+  assert summary['collapse'] == expected['collapse']
+  assert summary['selected_step'] == state.step == 8
   _assert_same_log(whole.directory, broken.directory)
 
 
 def test_a_stage_that_died_after_its_collapse_comes_to_it_again(tmp_path):
   stage = _stage(tmp_path / 'twice', _COLLAPSE, 0.5)
   once = _stage(tmp_path / 'once', _COLLAPSE, 0.5)
-  expected = _run_stage(once)
+  _, expected = _run_stage(once)
 
   _run_stage(stage)
-  found = _run_stage(stage)
+  _, summary = _run_stage(stage)
 
-  assert found.collapse == expected.collapse
+  assert summary['collapse'] == expected['collapse']
   _assert_same_log(once.directory, stage.directory)
 
 
