@@ -36,15 +36,15 @@ def trained(tiny_run, tmp_path):
 @pytest.fixture
 def fits(monkeypatch):
   """The arguments of every training, none of which is carried out."""
-  found = {}
+  trainings = {}
 
-  def fit(run, place, spec, method, step, state, context, **options):
-    del run
-    found[place.split('/')[-1]] = (step, state, context, options)
-    return state, {'seconds': 0.0, 'epochs': spec.epochs, 'selected_step': 0}
+  def run(stage, state, context, devices):
+    del devices
+    trainings[stage.directory.name] = (stage, state, context)
+    return state, {'seconds': 0.0}
 
-  monkeypatch.setattr(runs, 'fit', fit)
-  return found
+  monkeypatch.setattr(loop, 'run', run)
+  return trainings
 
 
 def _variables(folder, name):
@@ -86,7 +86,7 @@ def test_a_student_goes_on_with_its_teacher_tutors_and_weights(trained, fits):
   config.students.rnas_cl.kl_weight = 3.0
   config.students.rnas_cl.gamma = 5.0
   stages.adversarial(config, str(trained))
-  _, state, context, options = fits['mine']
+  stage, state, context = fits['mine']
   base = checkpoints.load_variables(trained / 'train/rnas_cl/model')[0]
   _assert_equal(state.variables, base)
   assert not any(np.any(x) for x in jax.tree.leaves(state.opt_state))
@@ -98,8 +98,13 @@ def test_a_student_goes_on_with_its_teacher_tutors_and_weights(trained, fits):
   )
   assert (float(context.kl_weight), float(context.gamma)) == (3.0, 5.0)
   assert int(context.seed) == runs.stage_seed(0, 'adversarial')
-  assert options['order_stage'] == 'adversarial'
-  _, state, context, _ = fits['alone']
+  # All students see the images in one order.
+  orders = [fits[name][0].schedule.order(1) for name in fits]
+  np.testing.assert_array_equal(*orders)
+  seed = runs.stage_seed(0, 'adversarial')
+  order = batches.batch_order(seed, 1, 128, 32)
+  np.testing.assert_array_equal(stage.schedule.order(1), order)
+  _, state, context = fits['alone']
   _assert_equal(
     state.variables, checkpoints.load_variables(trained / 'train/ce/model')[0]
   )
@@ -115,7 +120,7 @@ def test_equal_regimes_and_kinds_of_teacher_share_the_step(trained, fits):
     alone={'student': 'ce'},
   )
   stages.adversarial(config, str(trained))
-  steps = {name: arguments[0] for name, arguments in fits.items()}
+  steps = {name: stage.step for name, (stage, *_) in fits.items()}
   assert steps['one'] is steps['two']
   assert len({id(step) for step in steps.values()}) == 3
 
