@@ -11,19 +11,17 @@ one way to read it, and if it is as `torch.save` writes it:
 - no name is there twice, and all names are those of a pickle with its tensors.
 """
 
+import io
 import re
 import struct
+import zipfile
 import zlib
-from typing import NamedTuple
+from collections.abc import Sequence
 
-_END = struct.Struct('<4s4H2LH')
-_LOCATOR = struct.Struct('<4sLQL')
-_END_64 = struct.Struct('<4sQ2H2L4Q')
-_ENTRY = struct.Struct('<4s6H3L5H2L')
-_LOCAL = struct.Struct('<4s5H3L2H')
-_DESCRIPTORS = (struct.Struct('<4s3L'), struct.Struct('<4sL2Q'))
-# A field of 2 or 4 bytes whose value stands in one of 8 bytes elsewhere.
-_ELSEWHERE = (0xFFFF, 0xFFFFFFFF)
+_HEADER = struct.Struct('<4s5H3L2H')
+_ENTRY_SIZE = 46
+# Stands in a field of 2 or 4 bytes for a value that has 8 bytes elsewhere.
+_WIDE_2, _WIDE_4 = 0xFFFF, 0xFFFFFFFF
 # Flags: sizes follow the record; the name is in UTF-8.
 _SIZES_FOLLOW, _UTF8 = 1 << 3, 1 << 11
 # Extra fields: sizes of 8 bytes; what PyTorch fills up to an aligned place.
@@ -40,18 +38,6 @@ class UnsupportedError(ValueError):
   """A file is sound, and of a kind that is not read; says what to do."""
 
 
-class _Entry(NamedTuple):
-  """What the directory says of a record."""
-
-  name: str
-  needed: int
-  flags: int
-  method: int
-  crc: int
-  size: int
-  offset: int
-
-
 def records(content: bytes) -> dict[str, memoryview]:
   """The records of an archive.
 
@@ -66,151 +52,124 @@ def records(content: bytes) -> dict[str, memoryview]:
     UnsupportedError: it is of TorchScript, or compressed.
     ValueError: it is not an archive of `torch.save`, or it is damaged.
   """
-  entries, end = _directory(content)
-  prefix = entries[0].name.partition('/')[0] + '/'
-  names = [entry.name.removeprefix(prefix) for entry in entries]
+  try:
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+      entries, start = file.infolist(), file.start_dir
+  except (zipfile.BadZipFile, NotImplementedError, OverflowError) as error:
+    raise ValueError(str(error)) from error
+  prefix = entries[0].orig_filename.partition('/')[0] + '/' if entries else ''
+  names = [entry.orig_filename.removeprefix(prefix) for entry in entries]
   if any(map(_SCRIPT.fullmatch, names)):
     raise UnsupportedError(
       'is a TorchScript archive, which is code: save its state_dict() instead'
     )
   for entry, name in zip(entries, names, strict=True):
-    if not entry.name.startswith(prefix) or not _NAME.fullmatch(name):
-      raise ValueError(f'it has a record {entry.name!r}')
-    if entry.method:
+    whole = entry.orig_filename
+    if whole != prefix + name or not _NAME.fullmatch(name):
+      raise ValueError(f'it has a record {whole!r}')
+    if entry.compress_type:
       raise UnsupportedError(
-        f'has {entry.name!r} compressed, as torch.save does not write it: save '
+        f'has {whole!r} compressed, as torch.save does not write it: save '
         'it again, torch.save(torch.load(path, weights_only=True), path)'
       )
   if len(set(names)) < len(names) or 'data.pkl' not in names:
     raise ValueError('it has no data.pkl, or two records of one name')
-  ordered = sorted(entries, key=lambda entry: entry.offset)
-  ends = [*(entry.offset for entry in ordered[1:]), end]
-  if ordered[0].offset:
-    raise ValueError('there is something before its first record')
+  _check_directory(content, entries, start)
   view = memoryview(content)
-  return {
-    entry.name.removeprefix(prefix): _record(view[entry.offset : stop], entry)
-    for entry, stop in zip(ordered, ends, strict=True)
-  }
-
-
-def _directory(content: bytes) -> tuple[list[_Entry], int]:
-  """The entries of the directory, at least one, and where it begins."""
-  at = len(content) - _END.size
-  end = _unpack(_END, content, at, b'PK\5\6')
-  disks, counts, (size, start), comment = end[:2], end[2:4], end[4:6], end[6]
-  if content[max(at - _LOCATOR.size, 0) :].startswith(b'PK\6\7'):
-    locator = at - _LOCATOR.size
-    at = locator - _END_64.size
-    _, where, _ = _unpack(_LOCATOR, content, locator, b'PK\6\7')
-    wide = _unpack(_END_64, content, at, b'PK\6\6')
-    agree = all(
-      short in (value, *_ELSEWHERE)
-      for short, value in zip(end[:6], wide[3:], strict=True)
+  bytes_by_name, end = {}, start
+  for entry in sorted(entries, key=lambda e: e.header_offset, reverse=True):
+    region, end = view[entry.header_offset : end], entry.header_offset
+    bytes_by_name[entry.orig_filename.removeprefix(prefix)] = _record(
+      region, entry
     )
-    if where != at or wide[0] != _END_64.size - 12 or not agree:
-      raise ValueError('its directory has two ends that differ')
-    disks, counts, (size, start) = wide[3:5], wide[5:7], wide[7:9]
-  if any(disks) or comment or counts[0] != counts[1] or start + size != at:
-    raise ValueError('its directory does not end with the file')
-  entries, place = [], start
-  while place < at:
-    entry, place = _entry(content, place)
-    entries.append(entry)
-  if place != at or len(entries) != counts[0] or not entries:
-    raise ValueError('its directory has another length than it says')
-  return entries, start
+  if end:
+    raise ValueError('there is something before its first record')
+  return bytes_by_name
 
 
-def _entry(content: bytes, place: int) -> tuple[_Entry, int]:
-  """An entry of the directory, and where the next one begins."""
-  fields = _unpack(_ENTRY, content, place, b'PK\1\2')
-  _, needed, flags, method, _, _, crc, packed, size, *lengths = fields[:12]
-  disk, offset = fields[12], fields[15]
-  name_at = place + _ENTRY.size
-  extra_at, next_at = name_at + lengths[0], name_at + sum(lengths)
-  try:
-    name = content[name_at:extra_at].decode()
-  except UnicodeDecodeError as error:
-    raise ValueError('a name in its directory is not in UTF-8') from error
-  if flags & ~(_SIZES_FOLLOW | _UTF8) or disk or lengths[2]:
-    raise ValueError(f'{name!r} is encrypted or split, or has a comment')
-  extra = _extra(content[extra_at:next_at])
-  size, packed, offset = _widened(extra, size, packed, offset)
-  if size != packed and not method:
-    raise ValueError(f'{name!r} has two lengths')
-  return _Entry(name, needed, flags, method, crc, size, offset), next_at
+def _check_directory(
+  content: bytes, entries: Sequence[zipfile.ZipInfo], start: int
+) -> None:
+  """Raises for a directory that is not all between the records and the end."""
+  for entry in entries:
+    is_plain = not entry.flag_bits & ~(_SIZES_FOLLOW | _UTF8)
+    if not is_plain or entry.volume or entry.comment:
+      raise ValueError(
+        f'{entry.orig_filename!r} is encrypted or split, or has a comment'
+      )
+    _check_extra(entry.extra)
+  sizes = [_ENTRY_SIZE + len(_name(e)) + len(e.extra) for e in entries]
+  count, size = len(entries), sum(sizes)
+  ends = content[start + size :]
+  short = struct.pack(
+    '<4s4H2LH',
+    *(b'PK\5\6', 0, 0, min(count, _WIDE_2), min(count, _WIDE_2)),
+    *(min(size, _WIDE_4), min(start, _WIDE_4), 0),
+  )
+  wide = struct.pack(
+    '<4sQ4s2L4Q',
+    *(b'PK\6\6', 44, ends[12:16], 0, 0, count, count, size, start),
+  )
+  locator = struct.pack('<4sLQL', b'PK\6\7', 0, start + size, 1)
+  if ends not in (short, wide + locator + short):
+    raise ValueError('its directory is not what its end says')
 
 
-def _record(region: memoryview, entry: _Entry) -> memoryview:
+def _record(region: memoryview, entry: zipfile.ZipInfo) -> memoryview:
   """The bytes of a record, which the region up to the next one must be."""
-  fields = _unpack(_LOCAL, region, 0, b'PK\3\4')
-  needed, flags, method, _, _, crc, packed, size, *lengths = fields
-  extra_at = _LOCAL.size + lengths[0]
-  data_at = _LOCAL.size + sum(lengths)
-  extra = _extra(region[extra_at:data_at])
-  same = region[_LOCAL.size : extra_at] == entry.name.encode() and (
-    needed,
-    flags,
-    method,
-  ) == (entry.needed, entry.flags, 0)
-  facts = (entry.crc, entry.size, entry.size)
-  data, rest = region[data_at:][: entry.size], region[data_at + entry.size :]
-  if flags & _SIZES_FOLLOW:
-    same &= (crc, packed, size) == (0, 0, 0)
-    same &= any(
-      rest == descriptor.pack(b'PK\7\x08', *facts)
-      for descriptor in _DESCRIPTORS
-      if descriptor.size == len(rest)
-    )
+  if len(region) < _HEADER.size:
+    raise ValueError('it ends too early')
+  fields, name, size = (
+    _HEADER.unpack_from(region),
+    _name(entry),
+    entry.file_size,
+  )
+  extra_at = _HEADER.size + len(name)
+  data_at = extra_at + fields[10]
+  extra = bytes(region[extra_at:data_at])
+  _check_extra(extra)
+  short = min(size, _WIDE_4)
+  if entry.flag_bits & _SIZES_FOLLOW:
+    numbers = [0, 0, 0]
+    ends = [
+      struct.pack('<4s3L', b'PK\7\x08', entry.CRC, short, short),
+      struct.pack('<4sL2Q', b'PK\7\x08', entry.CRC, size, size),
+    ]
   else:
-    size, packed, _ = _widened(extra, size, packed, 0)
-    same &= (crc, packed, size) == facts and not rest
-  if not same:
-    raise ValueError(f'{entry.name!r} is not where or what its directory says')
-  if len(data) != entry.size or zlib.crc32(data) != entry.crc:
+    is_wide = extra.startswith(struct.pack('<2H2Q', _ZIP64, 16, size, size))
+    numbers = [entry.CRC, *2 * [_WIDE_4 if is_wide else short]]
+    ends = [b'']
+  needed = entry.extract_version | entry.reserved << 8
+  header = (b'PK\3\4', needed, entry.flag_bits, 0, *fields[4:6], *numbers)
+  data, rest = region[data_at:][:size], bytes(region[data_at + size :])
+  if (
+    (*header, len(name), len(extra)) != fields
+    or region[_HEADER.size : extra_at] != name
+    or entry.compress_size != size
+    or rest not in ends
+  ):
     raise ValueError(
-      f'the bytes of {entry.name!r} are not those of its CRC-32, or it was '
-      'saved after torch.serialization.set_crc32_options(False)'
+      f'{entry.orig_filename!r} is not where or what its directory says'
+    )
+  if len(data) != size or zlib.crc32(data) != entry.CRC:
+    raise ValueError(
+      f'the bytes of {entry.orig_filename!r} are not those of its CRC-32, or '
+      'it was saved after torch.serialization.set_crc32_options(False)'
     )
   return data
 
 
-def _extra(content: bytes | memoryview) -> dict[int, bytes]:
-  """Extra fields by their numbers."""
-  fields, place = {}, 0
-  while place < len(content):
-    number, length = _unpack(struct.Struct('<2H'), content, place)
-    place += 4 + length
-    if number not in (_ZIP64, _PADDING) or number in fields:
+def _name(entry: zipfile.ZipInfo) -> bytes:
+  codec = 'utf-8' if entry.flag_bits & _UTF8 else 'cp437'
+  return entry.orig_filename.encode(codec)
+
+
+def _check_extra(content: bytes) -> None:
+  """Raises for extra fields that are not whole or known, or are there twice."""
+  known = {_ZIP64, _PADDING}
+  while content:
+    number, size = struct.unpack('<2H', content[:4].ljust(4, b'\0'))
+    if number not in known or size + 4 > len(content):
       raise ValueError(f'it has an extra field {number:#06x}')
-    if place > len(content):
-      raise ValueError('an extra field is longer than its header says')
-    fields[number] = bytes(content[place - length : place])
-  return fields
-
-
-def _widened(extra: dict[int, bytes], *values: int) -> list[int]:
-  """Size, packed size and offset, from the extra field where it has them."""
-  wide, place, found = extra.get(_ZIP64, b''), 0, []
-  for value in values:
-    if value == _ELSEWHERE[1] and len(wide) >= place + 8:
-      (value,) = struct.unpack_from('<Q', wide, place)
-      place += 8
-    found.append(value)
-  return found
-
-
-def _unpack(
-  layout: struct.Struct,
-  content: bytes | memoryview,
-  place: int,
-  signature: bytes = b'',
-) -> tuple[int, ...]:
-  """The fields at a place, behind their signature if they have one."""
-  if place < 0 or place + layout.size > len(content):
-    raise ValueError('it ends too early')
-  fields = layout.unpack_from(content, place)
-  if signature and fields[0] != signature:
-    raise ValueError(f'there is no {signature!r} at byte {place:,}')
-  return fields[1:] if signature else fields
+    known.remove(number)
+    content = content[4 + size :]

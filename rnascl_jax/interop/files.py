@@ -246,7 +246,8 @@ def _tensors(value: Any) -> dict[str, Any]:
   named = {
     key: item
     for key, item in value.items()
-    if isinstance(key, str) and hasattr(item, 'numel')
+    if isinstance(key, str)
+    and (isinstance(item, tensors.Tensor) or hasattr(item, 'numel'))
   }
   # Weights are arrays with axes; a dict of a few numbers is a log.
   return named if any(item.ndim for item in named.values()) else {}

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,26 +14,22 @@ from rnascl_jax.models.teachers import build
 
 # Keys named in a message.
 _MOST_NAMED = 4
-# Of residual networks: a key that the smaller ones and other families lack.
-_RESIDUAL: Sequence[tuple[str, Mapping[str, Any]]] = (
-  ('linear.weight', {'name': 'resnet18'}),
-  ('linear.weight', {'name': 'resnet50'}),
-  ('linear.weight', {'name': 'preact_resnet18'}),
-  (
-    'linear.weight',
+# Residual networks by the name of their last layer.
+_RESIDUAL: Mapping[str, Sequence[Mapping[str, Any]]] = {
+  'linear.weight': (
+    {'name': 'resnet18'},
+    {'name': 'resnet50'},
+    {'name': 'preact_resnet18'},
     {'name': 'preact_resnet18', 'shortcut_activated': True, 'final_norm': True},
   ),
-  ('fc.weight', {'name': 'imagenet_resnet18'}),
-  ('fc.weight', {'name': 'imagenet_resnet50'}),
-  ('fc.weight', {'name': 'imagenet_wide_resnet50_2'}),
-)
-# Transformers by depth and width.
-_TRANSFORMERS = {
-  (12, 192): 'deit_tiny',
-  (12, 384): 'vit_small',
-  (8, 768): 'vit_small_8',
-  (12, 768): 'vit_base',
+  'fc.weight': (
+    {'name': 'imagenet_resnet18'},
+    {'name': 'imagenet_resnet50'},
+    {'name': 'imagenet_wide_resnet50_2'},
+  ),
 }
+_LATE = 'layer4.1.conv2.weight'
+_TRANSFORMERS = ('deit_tiny', 'vit_small', 'vit_small_8', 'vit_base')
 
 
 def shapes(
@@ -101,14 +97,9 @@ def hint(
   Returns:
     The sentence after a space; empty if no network of `TEACHERS` fits.
   """
-  candidates = [
-    *((spec, image_size) for spec in _residual(arrays)),
-    *((spec, image_size) for spec in _wide(arrays)),
-    *_transformers(arrays),
-  ]
   fits = [
     f'--network={build.text(spec)} with --image_size={size}'
-    for spec, size in candidates
+    for spec, size in _candidates(arrays, image_size)
     if _fits(arrays, spec, num_classes, size)
   ]
   if not fits:
@@ -139,21 +130,18 @@ def renamed(
   """
   prefix = unwrapped.prefix
   there = _layers(
-    {
-      key.removeprefix(prefix): arrays[key].shape
-      for key in unwrapped.unexpected
-    }
+    {k.removeprefix(prefix): arrays[k].shape for k in unwrapped.unexpected}
   )
   missing = _layers(
     {key: s for key, s in expected.items() if key not in unwrapped.arrays}
   )
   pairs = []
-  for name, shapes_of in missing.items():
-    same = [other for other, shapes in there.items() if shapes == shapes_of]
-    if not same:
+  for name, layer in missing.items():
+    same = next((other for other, it in there.items() if it == layer), None)
+    if same is None:
       return ''
-    pairs.append(f'{same[0]} for {name}')
-    del there[same[0]]
+    pairs.append(f'{same} for {name}')
+    del there[same]
   if not pairs:
     return ''
   return (
@@ -166,11 +154,34 @@ def _layers(
   shapes_by_name: Mapping[str, tuple[int, ...]],
 ) -> dict[str, dict[str, tuple[int, ...]]]:
   """Shapes by the names of layers, and in these by the names of arrays."""
-  found: dict[str, dict[str, tuple[int, ...]]] = {}
+  layers: dict[str, dict[str, tuple[int, ...]]] = {}
   for key, shape in shapes_by_name.items():
     layer, _, name = key.rpartition('.')
-    found.setdefault(layer, {})[name] = tuple(shape)
-  return found
+    layers.setdefault(layer, {})[name] = tuple(shape)
+  return layers
+
+
+def _candidates(
+  arrays: Mapping[str, np.ndarray], image_size: int
+) -> Iterator[tuple[Mapping[str, Any], int]]:
+  """Networks that a state dict may be of, each with the side of its images."""
+  for head, specs in _RESIDUAL.items():
+    # To compare all of these takes a while, and other networks lack the names.
+    if all(state_dicts.matching(arrays, name) for name in (head, _LATE)):
+      yield from ((spec, image_size) for spec in specs)
+  first = state_dicts.nearest(arrays, 'block1.layer.0.conv1.weight')
+  if first is not None and first.shape[0] >= 16:
+    blocks = re.compile(r'(?:^|\.)block1\.layer\.(\d+)\.')
+    count = len({match[1] for key in arrays if (match := blocks.search(key))})
+    sizes = {'depth': 6 * count + 4, 'width': first.shape[0] // 16}
+    yield {'name': 'wide_resnet', **sizes}, image_size
+  patches = state_dicts.nearest(arrays, 'patch_embed.proj.weight')
+  positions = state_dicts.nearest(arrays, 'pos_embed')
+  if patches is not None and positions is not None and patches.size:
+    patch = patches.shape[-1]
+    side = patch * math.isqrt(positions.shape[1] - 1)
+    for name in _TRANSFORMERS:
+      yield {'name': name, 'patch_size': patch}, side
 
 
 def _fits(
@@ -184,56 +195,6 @@ def _fits(
   except ValueError:  # Images that are too small for it.
     return False
   return not differences(wrappers.unwrap(arrays, expected), expected)
-
-
-def _residual(arrays: Mapping[str, np.ndarray]) -> list[Mapping[str, Any]]:
-  """Residual networks with stages as in the file, to be compared in full."""
-  if not state_dicts.matching(arrays, 'layer4.1.conv2.weight'):
-    return []
-  deep = bool(state_dicts.matching(arrays, 'layer4.2.conv3.weight'))
-  return [
-    spec
-    for head, spec in _RESIDUAL
-    if state_dicts.matching(arrays, head) and ('50' in spec['name']) == deep
-  ]
-
-
-def _wide(arrays: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-  """The wide residual network whose depth and width a state dict has."""
-  first = _only(arrays, 'block1.layer.0.conv1.weight')
-  if first is None:
-    return []
-  depth, width = 6 * _count(arrays, 'block1.layer') + 4, first.shape[0] // 16
-  return [{'name': 'wide_resnet', 'depth': depth, 'width': width}][:width]
-
-
-def _transformers(
-  arrays: Mapping[str, np.ndarray],
-) -> list[tuple[dict[str, Any], int]]:
-  """The transformer of a state dict, and the side of its images."""
-  patches = _only(arrays, 'patch_embed.proj.weight')
-  positions = _only(arrays, 'pos_embed')
-  if patches is None or positions is None or positions.ndim != 3:
-    return []
-  name = _TRANSFORMERS.get((_count(arrays, 'blocks'), patches.shape[0]))
-  if name is None:
-    return []
-  patch = patches.shape[-1]
-  side = patch * math.isqrt(positions.shape[1] - 1)
-  return [({'name': name, 'patch_size': patch}, side)]
-
-
-def _only(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
-  """The array of a name behind the shortest prefix, None if there is none."""
-  prefixes = state_dicts.matching(arrays, name)
-  return arrays[min(prefixes, key=len) + name] if prefixes else None
-
-
-def _count(arrays: Mapping[str, np.ndarray], name: str) -> int:
-  """How many numbered modules there are in one of this name."""
-  numbered = re.compile(rf'(?:^|\.){re.escape(name)}\.(\d+)\.')
-  matches = [numbered.search(key) for key in arrays]
-  return len({match[1] for match in matches if match})
 
 
 def _some(keys: Sequence[str]) -> str:

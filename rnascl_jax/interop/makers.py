@@ -5,14 +5,13 @@ ours, which makes numbers, containers and tensors of what it is given. No class
 or function of PyTorch or Python comes into the hands of the pickle.
 """
 
-import dataclasses
 import re
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnascl_jax.interop.tensors import Storage, Tensor
+from rnascl_jax.interop import tensors
 
 _SCALARS = (str, bytes, int, float, complex, bool, type(None))
 # Of keys that are tuples; longer ones are compared as objects.
@@ -20,12 +19,6 @@ _MOST_IN_KEY = 16
 _NUMPY_TYPE = re.compile(r'[fiuc][1248]|c16|b1')
 # Takes another function and its arguments; for tensors of other classes.
 FROM_TYPE = 'torch._tensor._rebuild_from_type_v2'
-# What a pickle may name without calling it.
-NAMES = {
-  FROM_TYPE,
-  'torch.Tensor',
-  *(f'builtins.{kind}' for kind in ('bool', 'dict', 'float', 'int', 'list')),
-}
 
 
 class Placeholder:
@@ -44,7 +37,7 @@ class Placeholder:
 
 
 class Known(NamedTuple):
-  """A name that a pickle may have: of a function of ours, or not called."""
+  """A name in `MAKERS`."""
 
   path: str
 
@@ -52,15 +45,35 @@ class Known(NamedTuple):
 class NumpyType:
   """The type of a number of NumPy, whose order of bytes is told later."""
 
-  def __init__(self, code: str):
-    self.code, self.swapped = code, False
+  def __init__(self, code: Any, *rest: Any):
+    if type(code) is not str:
+      raise ValueError('a type of NumPy has no name')
+    self.code, self.order = code, '='
+
+  def set_order(self, state: Any) -> None:
+    """Takes the order, '<', '>', '=' or '|', from what NumPy says of a type."""
+    if type(state) is not tuple or state[1] not in list('<>=|'):
+      raise ValueError('a type of NumPy has no order of bytes')
+    self.order = state[1]
 
 
-def _encoded(text: str, codec: str = 'latin1') -> bytes:
-  """Bytes, which protocol 2 writes as a text."""
-  if type(text) is not str or codec not in ('latin1', 'latin-1'):
-    raise ValueError('bytes that are not in latin1')
-  return text.encode('latin1')
+def as_key(value: Any) -> Hashable:
+  """A value as the key of a dict; a placeholder for what is no plain value.
+
+  Plain are scalars and short tuples of them, whose hash takes little time.
+  """
+  flat = type(value) is tuple and len(value) <= _MOST_IN_KEY
+  parts = value if flat else (value,)
+  if all(type(x) in _SCALARS or isinstance(x, np.generic) for x in parts):
+    return value
+  return Placeholder('a key')
+
+
+def as_set(items: Any = ()) -> set[Any]:
+  """A set of these, see `as_key`."""
+  if type(items) not in (list, tuple, set):
+    raise ValueError('a set is made of what has no items')
+  return {as_key(item) for item in items}
 
 
 def _dict(items: Any = ()) -> dict[Any, Any]:
@@ -73,11 +86,13 @@ def _dict(items: Any = ()) -> dict[Any, Any]:
   return {as_key(key): value for key, value in items}
 
 
-def as_set(items: Any = ()) -> set[Any]:
-  """A set of these, see `as_key`."""
-  if type(items) not in (list, tuple, set):
-    raise ValueError('a set is made of what has no items')
-  return {as_key(item) for item in items}
+def _bytes(text: Any = b'', codec: str = 'latin1') -> bytes:
+  """Bytes, which protocol 2 writes as a text."""
+  if type(text) is bytes:
+    return text
+  if type(text) is not str or codec not in ('latin1', 'latin-1'):
+    raise ValueError('bytes that are not in latin1')
+  return text.encode('latin1')
 
 
 def _same(value: Any = None, *rest: Any) -> Any:
@@ -90,87 +105,50 @@ def _complex(real: Any, imaginary: Any) -> complex:
   return complex(real, imaginary)
 
 
-def _parameter(data: Any, *rest: Any) -> Tensor:
-  if not isinstance(data, Tensor):
+def _parameter(data: Any, *rest: Any) -> tensors.Tensor:
+  if not isinstance(data, tensors.Tensor):
     raise ValueError('a parameter is made of what is no tensor')
   return data
 
 
-def _tensor(
-  storage: Any,
-  offset: Any,
-  shape: Any,
-  strides: Any,
-  requires_grad: Any = False,
-  hooks: Any = None,
-  metadata: Any = None,
-) -> Tensor:
-  if not isinstance(storage, Storage):
-    raise ValueError('a tensor is made of what is no storage')
-  if type(shape) is not tuple or type(strides) is not tuple:
-    raise ValueError('a tensor has no shape')
-  why = 'a conjugate or negative view' if metadata else ''
-  return Tensor(storage, offset, shape, strides, storage.dtype, why)
+def _tensor(*args: Any) -> tensors.Tensor:
+  """A tensor of storage, offset, shape, strides, two more, and its view."""
+  return tensors.view(*args[:4], is_changed=bool(args[6:] and args[6]))
 
 
-def _tensor_of_type(
-  storage: Any,
-  offset: Any,
-  shape: Any,
-  strides: Any,
-  requires_grad: Any,
-  hooks: Any,
-  dtype: Any,
-  metadata: Any = None,
-) -> Tensor:
-  if not isinstance(dtype, np.dtype):
-    raise ValueError('a tensor is of a type that is not known')
-  tensor = _tensor(storage, offset, shape, strides, metadata=metadata)
-  return dataclasses.replace(tensor, dtype=dtype)
+def _tensor_of_type(*args: Any) -> tensors.Tensor:
+  """The same with the type of the numbers in front of the view."""
+  is_changed = bool(args[7:] and args[7])
+  return tensors.view(*args[:4], is_changed=is_changed, dtype=args[6])
 
 
-def _not_dense(*args: Any) -> Tensor:
-  return Tensor(None, unreadable='a sparse or quantised tensor')
-
-
-def _without_values(*args: Any) -> Tensor:
-  return Tensor(None, unreadable='a tensor without values (of device meta)')
-
-
-def _numpy_type(code: Any, *rest: Any) -> NumpyType:
-  if type(code) is not str:
-    raise ValueError('a type of NumPy has no name')
-  return NumpyType(code)
+def _not_dense(*args: Any) -> tensors.Tensor:
+  return tensors.unreadable('a sparse or quantised tensor')
 
 
 def _numpy_number(kind: Any, content: Any) -> Any:
-  if type(content) is str:  # Of Python 2.
-    content = _encoded(content)
-  if not isinstance(kind, NumpyType) or type(content) is not bytes:
+  if not isinstance(kind, NumpyType):
     raise ValueError('a number of NumPy is made of other things')
   if not _NUMPY_TYPE.fullmatch(kind.code):  # A text, a date, an object.
     return Placeholder('numpy.generic')
-  dtype = np.dtype(kind.code)
-  if len(content) != dtype.itemsize:
-    raise ValueError('a number of NumPy has another length')
-  numbers = np.frombuffer(content, dtype)
-  return (numbers.byteswap() if kind.swapped else numbers)[0]
+  dtype = np.dtype(kind.order + kind.code)
+  # Python 2 has a text.
+  (number,) = np.frombuffer(_bytes(content), dtype)
+  return number
 
 
 # By the name in a pickle, that of Python 3.
 MAKERS: dict[str, Callable[..., Any]] = {
-  '_codecs.encode': _encoded,
-  'builtins.bytearray': lambda value=b'', codec='latin1': (
-    value if type(value) is bytes else _encoded(value, codec)
-  ),
-  'builtins.bytes': lambda: b'',
+  '_codecs.encode': _bytes,
+  'builtins.bytearray': _bytes,
+  'builtins.bytes': _bytes,
   'builtins.complex': _complex,
   'builtins.set': as_set,
   'builtins.frozenset': as_set,
   'collections.Counter': _dict,
   'collections.OrderedDict': _dict,
   'collections.defaultdict': lambda factory=None: {},
-  'numpy.dtype': _numpy_type,
+  'numpy.dtype': NumpyType,
   'numpy.core.multiarray.scalar': _numpy_number,
   'numpy._core.multiarray.scalar': _numpy_number,
   'torch.Size': _same,
@@ -179,7 +157,9 @@ MAKERS: dict[str, Callable[..., Any]] = {
   'torch.nn.parameter.Buffer': _parameter,
   'torch.serialization._get_layout': _same,
   'torch._utils._rebuild_device_tensor_from_cpu_tensor': _parameter,
-  'torch._utils._rebuild_meta_tensor_no_storage': _without_values,
+  'torch._utils._rebuild_meta_tensor_no_storage': lambda *args: (
+    tensors.unreadable('a tensor without values (of device meta)')
+  ),
   'torch._utils._rebuild_parameter': _parameter,
   'torch._utils._rebuild_parameter_with_state': _parameter,
   'torch._utils._rebuild_qtensor': _not_dense,
@@ -188,17 +168,9 @@ MAKERS: dict[str, Callable[..., Any]] = {
   'torch._utils._rebuild_tensor_v2': _tensor,
   'torch._utils._rebuild_tensor_v3': _tensor_of_type,
 }
-
-
-def as_key(value: Any) -> Hashable:
-  """A value as the key of a dict; a placeholder for what is no plain value.
-
-  Plain are scalars and short tuples of them, whose hash takes little time.
-  """
-  flat = type(value) is tuple and len(value) <= _MOST_IN_KEY
-  parts = value if flat else (value,)
-  if all(type(part) in _SCALARS for part in parts):
-    return value
-  if isinstance(value, np.generic | Storage | Tensor | Placeholder):
-    return value
-  return Placeholder('a key')
+# What it may name, but not call.
+NAMES = {
+  FROM_TYPE,
+  'torch.Tensor',
+  *(f'builtins.{kind}' for kind in ('bool', 'dict', 'float', 'int', 'list')),
+}

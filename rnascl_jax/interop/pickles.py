@@ -4,13 +4,13 @@ import importlib.util
 import io
 import pathlib
 import re
-import struct
+import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
-from rnascl_jax.interop import archive, tensors, unpickler
+from rnascl_jax.interop import archive, unpickler
 from rnascl_jax.interop.tensors import Storage
 
 WAYS = ('safe', 'inert', 'unsafe')
@@ -71,19 +71,15 @@ def load(path: pathlib.Path, content: bytes, pickled: str) -> Any:
 def _from_archive(records: Mapping[str, memoryview]) -> tuple[Any, set[str]]:
   """What the pickle of an archive makes, and its unknown names."""
   order = str(records.get('byteorder', b'little'), 'ascii')
-  storages = _Storages(
-    {
-      name.removeprefix('data/'): record
-      for name, record in records.items()
-      if name.startswith('data/')
-    },
-    tensors.is_swapped(order),
-  )
+  numbers = {
+    name.removeprefix('data/'): record
+    for name, record in records.items()
+    if name.startswith('data/')
+  }
   stream = io.BytesIO(records['data.pkl'])
-  loaded = unpickler.load(stream, storages)
+  loaded = unpickler.load(stream, _Storages(numbers, order))
   if stream.read(1):
     raise ValueError('there is something behind its pickle')
-  storages.check()
   return loaded
 
 
@@ -95,29 +91,26 @@ def _from_pickles(content: bytes) -> tuple[Any, set[str]]:
   version, system = unpickler.load(stream)[0], unpickler.load(stream)[0]
   if version != _VERSION or type(system) is not dict:
     raise ValueError('it is of another version of torch.save')
-  records: dict[str, memoryview] = {}
-  little = 'little' if system.get('little_endian', True) else 'big'
-  storages = _Storages(records, tensors.is_swapped(little))
-  loaded = unpickler.load(stream, storages)
+  # The pickle is read for the lengths of its storages, which stand behind it,
+  # and then again for their numbers.
+  begin, storages = stream.tell(), _Storages(None)
+  unpickler.load(stream, storages)
   keys, _ = unpickler.load(stream)
   are_texts = type(keys) is list and all(type(key) is str for key in keys)
   if not are_texts or sorted(keys) != sorted(storages.sizes):
     raise ValueError('it lists other storages than its tensors have')
-  view, begin = memoryview(content), stream.tell()
+  numbers = {}
+  view = memoryview(content)[stream.tell() :]
   for key in keys:
-    if len(view) < begin + 8:
+    stop = 8 + int.from_bytes(view[:8], 'little') * storages.sizes[key]
+    if stop > len(view):
       raise ValueError('its storages end too early')
-    (count,) = struct.unpack_from('<q', view, begin)
-    begin += 8
-    stop = begin + count * storages.sizes[key]
-    if not begin <= stop <= len(view):
-      raise ValueError('its storages end too early')
-    records[key] = view[begin:stop]
-    begin = stop
-  if begin < len(view):
+    numbers[key], view = view[8:stop], view[stop:]
+  if view:
     raise ValueError('there is something behind its storages')
-  storages.check()
-  return loaded
+  stream.seek(begin)
+  order = 'little' if system.get('little_endian', True) else 'big'
+  return unpickler.load(stream, _Storages(numbers, order))
 
 
 class _Storages:
@@ -127,38 +120,42 @@ class _Storages:
     sizes: bytes of a number of each storage, by its key.
   """
 
-  def __init__(self, records: Mapping[str, memoryview], swapped: bool):
+  def __init__(
+    self, records: Mapping[str, memoryview] | None, order: str = 'little'
+  ):
+    """Takes the bytes of each storage, None if they are not known yet."""
+    if order not in ('little', 'big'):
+      raise ValueError(f'its bytes are in the order {order!r}')
     self.sizes: dict[str, int] = {}
-    self._records, self._swapped = records, swapped
-    self._named: list[Storage] = []
+    self._records, self._swapped = records, order != sys.byteorder
 
   def __call__(self, identifier: Any) -> Any:
-    if type(identifier) is not tuple or not identifier:
+    if type(identifier) is not tuple or type(identifier[0]) is not str:
       raise ValueError('it names a storage by what is no tuple')
     kind, *fields = identifier
-    if kind == 'module' and fields:  # The class of an older file, with code.
+    if kind == 'module':  # The class of an older file, with code.
       return fields[0]
     if kind != 'storage' or not 4 <= len(fields) <= 5:
       raise ValueError('it names what is no storage')
-    dtype, key, _, count, view = (*fields, None)[:5]
+    dtype, key, _, count, part = (*fields, None)[:5]
     start = 0
-    if view is not None:  # Of PyTorch before 0.4.
-      if type(view) is not tuple or len(view) != 3:
+    if part is not None:  # Of PyTorch before 0.4.
+      if type(part) is not tuple:
         raise ValueError('it names a part of a storage by what is none')
-      _, start, count = view
-    numbers = type(start) is type(count) is int
+      _, start, count = part
     is_key = type(key) is str and key.isascii() and key.isdigit()
-    if not isinstance(dtype, np.dtype) or not is_key or not numbers:
+    is_part = type(start) is type(count) is int and min(start, count) >= 0
+    if not isinstance(dtype, np.dtype) or not is_key or not is_part:
       raise ValueError('it names a storage of other things')
     self.sizes.setdefault(key, dtype.itemsize)
-    storage = Storage(self._records, key, dtype, start, count, self._swapped)
-    self._named.append(storage)
-    return storage
-
-  def check(self) -> None:
-    """Raises for a storage that is not in the file."""
-    for storage in self._named:
-      storage.content()
+    if self._records is None:
+      return Storage(None, dtype, key, self._swapped)
+    if key not in self._records:
+      raise ValueError(f'there is no storage {key}')
+    first, stop = start * dtype.itemsize, (start + count) * dtype.itemsize
+    if stop > len(self._records[key]):
+      raise ValueError(f'storage {key} has fewer numbers than it says')
+    return Storage(self._records[key][first:stop], dtype, key, self._swapped)
 
 
 def _run(path: pathlib.Path, content: bytes) -> Any:

@@ -20,16 +20,15 @@ Example:
   >>> from rnascl_jax.interop import state_dicts
   >>> variables = {'params': {'layer1_0': {'conv1': {
   ...   'kernel': np.zeros((3, 3, 8, 16))}}}}
-  >>> found = state_dicts.from_variables(variables)
-  >>> [(key, array.shape) for key, array in found.items()]
-  [('layer1.0.conv1.weight', (16, 8, 3, 3))]
+  >>> state_dicts.shapes(variables)
+  {'layer1.0.conv1.weight': (16, 8, 3, 3)}
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from flax import traverse_util
@@ -42,46 +41,6 @@ _STATISTICS = {'mean': 'running_mean', 'var': 'running_var'}
 # A module of this name holds a 1x1 convolution as a matrix: see `layers`.
 _POINTWISE = ('expand', 'project', 'shortcut')
 
-# A variable's path, its collection first.
-Path = tuple[str, ...]
-
-
-class Place(NamedTuple):
-  """Where a variable stands in a state dict.
-
-  Attributes:
-    key: of the state dict.
-    axes: Flax's axes in PyTorch's order.
-    pointwise: whether PyTorch has two axes of length one behind them.
-  """
-
-  key: str
-  axes: tuple[int, ...]
-  pointwise: bool
-
-
-def place(path: Path, rank: int) -> Place:
-  """Where a variable stands in a state dict.
-
-  Args:
-    path: of the variable: its collection, modules and name.
-    rank: its number of axes.
-
-  Returns:
-    The place.
-  """
-  collection, *modules, name = path
-  pointwise = False
-  axes = tuple(range(rank))
-  if collection == 'batch_stats':
-    name = _STATISTICS[name]
-  elif name == 'kernel':
-    # Convolutions [h, w, in, out], linear layers [in, out].
-    axes = (*range(rank)[::-1][:2], *range(rank - 2))
-    pointwise = rank == 2 and modules[-1] in _POINTWISE
-  key = '.'.join([*modules, 'weight' if name in ('kernel', 'scale') else name])
-  return Place(re.sub(r'_(?=layer|\d)', '.', key), axes, pointwise)
-
 
 def from_variables(variables: Variables) -> dict[str, np.ndarray]:
   """The state dict of a network.
@@ -93,18 +52,15 @@ def from_variables(variables: Variables) -> dict[str, np.ndarray]:
     Arrays by PyTorch's names, in the order of the variables; PyTorch loads them
     with `strict=True`.
   """
-  arrays_by_name: dict[str, np.ndarray] = {}
-  for path, value in _flat(variables).items():
-    key, axes, pointwise = place(path, np.ndim(value))
+  arrays = {}
+  for _, value, key, axes, ends in _places(variables):
     array = np.transpose(np.asarray(value), axes)
-    arrays_by_name[key] = array[..., None, None] if pointwise else array
-    if path[-1] == 'var':
-      counter = key.rpartition('.')[0] + f'.{COUNTER}'
-      arrays_by_name[counter] = np.zeros((), np.int64)
-  # Not `ascontiguousarray`, which makes a scalar a vector.
-  return {
-    key: np.asarray(array, order='C') for key, array in arrays_by_name.items()
-  }
+    # Not `ascontiguousarray`, which makes a scalar a vector.
+    arrays[key] = np.asarray(array.reshape(array.shape + ends), order='C')
+    if key.endswith('running_var'):
+      counter = key.replace('running_var', COUNTER)
+      arrays[counter] = np.zeros((), np.int64)
+  return arrays
 
 
 def shapes(template: Variables) -> dict[str, tuple[int, ...]]:
@@ -116,12 +72,10 @@ def shapes(template: Variables) -> dict[str, tuple[int, ...]]:
   Returns:
     Shapes by PyTorch's names.
   """
-  leaves_by_name = {}
-  for path, leaf in _flat(template).items():
-    key, axes, pointwise = place(path, len(leaf.shape))
-    shape = tuple(leaf.shape[axis] for axis in axes)
-    leaves_by_name[key] = (*shape, 1, 1) if pointwise else shape
-  return leaves_by_name
+  return {
+    key: (*(leaf.shape[axis] for axis in axes), *ends)
+    for _, leaf, key, axes, ends in _places(template)
+  }
 
 
 def into_variables(
@@ -140,19 +94,41 @@ def into_variables(
     KeyError: a name is missing.
     ValueError: an array has another shape.
   """
-  found, needed_shapes = {}, shapes(template)
-  for path, leaf in _flat(template).items():
-    key, axes, pointwise = place(path, len(leaf.shape))
+  leaves, needed_shapes = {}, shapes(template)
+  for path, _, key, axes, _ in _places(template):
     array = np.asarray(arrays[key], np.float32)
-    needed = needed_shapes[key]
-    if array.shape != needed:
+    if array.shape != needed_shapes[key]:
       raise ValueError(
-        f'{key} has the shape {array.shape}; the network needs {needed}.'
+        f'{key} has the shape {array.shape}; the network needs '
+        f'{needed_shapes[key]}.'
       )
-    if pointwise:
-      array = array[..., 0, 0]
-    found[path] = np.ascontiguousarray(np.transpose(array, np.argsort(axes)))
-  return traverse_util.unflatten_dict(found)
+    array = array.reshape(array.shape[: len(axes)])
+    leaves[path] = np.ascontiguousarray(np.transpose(array, np.argsort(axes)))
+  return traverse_util.unflatten_dict(leaves)
+
+
+def _places(variables: Variables) -> Iterator[tuple[Any, ...]]:
+  """Where variables stand in a state dict.
+
+  Yields:
+    The path of a variable, its array or shape, its key in the state dict,
+    Flax's axes in PyTorch's order, and the axes of length one behind them.
+  """
+  for path, leaf in traverse_util.flatten_dict(dict(variables)).items():
+    collection, *modules, name = path
+    rank = len(leaf.shape)
+    axes = tuple(range(rank))
+    ends: tuple[int, ...] = ()
+    if collection == 'batch_stats':
+      name = _STATISTICS[name]
+    elif name == 'kernel':
+      # Convolutions [h, w, in, out], linear layers [in, out].
+      axes = (*axes[::-1][:2], *axes[:-2])
+      if rank == 2 and modules[-1] in _POINTWISE:
+        ends = (1, 1)
+    name = 'weight' if name in ('kernel', 'scale') else name
+    key = re.sub(r'_(?=layer|\d)', '.', '.'.join([*modules, name]))
+    yield path, leaf, key, axes, ends
 
 
 def matching(keys: Iterable[str], suffix: str) -> list[str]:
@@ -164,8 +140,10 @@ def matching(keys: Iterable[str], suffix: str) -> list[str]:
   ]
 
 
-def _flat(variables: Variables) -> dict[Path, Any]:
-  return traverse_util.flatten_dict(dict(variables))
+def nearest(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
+  """The array of a name behind the shortest prefix, None if there is none."""
+  prefixes = matching(arrays, name)
+  return arrays[min(prefixes, key=len) + name] if prefixes else None
 
 
 def digest(
@@ -180,10 +158,8 @@ def digest(
     metadata: JSON.
   """
   result = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-  for name in sorted(arrays):
-    array = arrays[name]
+  for name, array in sorted(arrays.items()):
     if np.issubdtype(array.dtype, np.floating):
       array = array.astype(np.float32)
-    result.update(f'{name}{list(array.shape)}'.encode())
-    result.update(np.ascontiguousarray(array).tobytes())
+    result.update(f'{name}{list(array.shape)}'.encode() + array.tobytes())
   return result.hexdigest()

@@ -41,7 +41,23 @@ from torch import Tensor, nn
 FORMAT = 1
 
 
-class Student(nn.Module):
+class _Convolutions(nn.Module):
+  """Convolutions that are added by their names, each with a BatchNorm."""
+
+  def _add(
+    self, name: str, width: int, features: int, size: int = 1, **options: Any
+  ) -> None:
+    """Adds one from `width` to `features` channels with a kernel of `size`."""
+    options |= {'kernel_size': size, 'padding': size // 2}
+    self.add_module(name, nn.Conv2d(width, features, bias=False, **options))
+    self.add_module(f'{name}_norm', nn.BatchNorm2d(features))
+
+  def _run(self, name: str, x: Tensor) -> Tensor:
+    norm = self.get_submodule(f'{name}_norm')
+    return norm(self.get_submodule(name)(x))
+
+
+class Student(_Convolutions):
   """A chain of inverted residuals between a stem and a classifier.
 
   Attributes:
@@ -83,15 +99,14 @@ class Student(nn.Module):
     for name, numbers in (('mean', mean), ('std', std)):
       values = torch.tensor(numbers).reshape(1, -1, 1, 1)
       self.register_buffer(name, values, persistent=False)
-    blocks = architecture['blocks']
     width, stride = architecture['stem'], architecture['stem_stride']
-    self.stem = nn.Conv2d(len(mean), width, 3, stride, padding=1, bias=False)
-    self.stem_norm = nn.BatchNorm2d(width)
-    self._depth, self._blocks_only = len(blocks), blocks_only
-    self._reduction = stride
-    for index, block in enumerate(blocks):
+    self._add('stem', len(mean), width, 3, stride=stride)
+    self._reduction, self._blocks_only = stride, blocks_only
+    self._blocks: list[str] = []
+    for block in architecture['blocks']:
+      self._blocks.append(f'block{len(self._blocks)}')
       module = InvertedResidual(width, block, architecture)
-      self.add_module(f'block{index}', module)
+      self.add_module(self._blocks[-1], module)
       width = block['features']
       self._reduction *= block['stride']
     self.head: nn.Module | None = None
@@ -104,11 +119,10 @@ class Student(nn.Module):
   @property
   def tap_names(self) -> tuple[str, ...]:
     """Names of the taps, in forward order."""
-    blocks = [f'block{index}' for index in range(self._depth)]
     if self._blocks_only:
-      return tuple(blocks)
+      return tuple(self._blocks)
     parts = ('expand', 'depthwise', 'project')
-    return ('stem', *(f'{block}/{part}' for block in blocks for part in parts))
+    return ('stem', *(f'{b}/{part}' for b in self._blocks for part in parts))
 
   def forward(self, images: Tensor, *, taps: bool = False) -> Any:
     """Classifies images.
@@ -126,10 +140,10 @@ class Student(nn.Module):
     """
     self._check(images)
     x = (images - self.mean) / self.std
-    x = nn.functional.hardswish(self.stem_norm(self.stem(x)))
+    x = nn.functional.hardswish(self._run('stem', x))
     outputs, tapped = [], [x]
-    for index in range(self._depth):
-      x, inner = self.get_submodule(f'block{index}')(x)
+    for block in self._blocks:
+      x, inner = self.get_submodule(block)(x)
       outputs.append(x)
       tapped.extend(inner)
     features = x.mean((2, 3)) if self.head is None else self.head(x)
@@ -158,7 +172,7 @@ class Student(nn.Module):
       )
 
 
-class InvertedResidual(nn.Module):
+class InvertedResidual(_Convolutions):
   """Expand by 1x1, depthwise k x k, project by 1x1; BatchNorm after each.
 
   Squeeze-excite, if there is any, stands between the last two.
@@ -167,40 +181,24 @@ class InvertedResidual(nn.Module):
   def __init__(
     self, width: int, block: Mapping[str, Any], architecture: Mapping[str, Any]
   ):
-    """Builds the block.
-
-    Args:
-      width: channels of its input.
-      block: its entry of the architecture.
-      architecture: expansion, kernel size and the form of shortcuts.
-    """
+    """Builds a block of the architecture behind `width` channels."""
     super().__init__()
-    features, size = block['features'], architecture['kernel_size']
-    inside = width * architecture['expansion']
-    self.expand = nn.Conv2d(width, inside, 1, bias=False)
-    self.expand_norm = nn.BatchNorm2d(inside)
-    self.depthwise = nn.Conv2d(
-      inside,
-      inside,
-      size,
-      block['stride'],
-      padding=size // 2,
-      groups=inside,
-      bias=False,
+    features, stride = block['features'], block['stride']
+    inside, size = (
+      width * architecture['expansion'],
+      architecture['kernel_size'],
     )
-    self.depthwise_norm = nn.BatchNorm2d(inside)
+    self._add('expand', width, inside)
+    self._add('depthwise', inside, inside, size, stride=stride, groups=inside)
     self.gate: nn.Module | None = None
     if squeezed := block.get('squeezed', 0):
       self.gate = SqueezeExcite(inside, squeezed)
-    self.project = nn.Conv2d(inside, features, 1, bias=False)
-    self.project_norm = nn.BatchNorm2d(features)
+    self._add('project', inside, features)
     shortcut = architecture['shortcut'] if width != features else 'pad'
-    self._residual = block['residual'] and shortcut != 'drop'
+    self._shortcut = shortcut if block['residual'] else 'drop'
     self._missing = features - width
-    self.shortcut: nn.Module | None = None
-    if self._residual and shortcut == 'project':
-      self.shortcut = nn.Conv2d(width, features, 1, bias=False)
-      self.shortcut_norm = nn.BatchNorm2d(features)
+    if self._shortcut == 'project':
+      self._add('shortcut', width, features)
 
   def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The output and the taps of the three convolutions, both [B, C, H, W].
@@ -209,14 +207,13 @@ class InvertedResidual(nn.Module):
     projection's before the residual.
     """
     swish = nn.functional.hardswish
-    expanded = swish(self.expand_norm(self.expand(x)))
-    filtered = swish(self.depthwise_norm(self.depthwise(expanded)))
+    expanded = swish(self._run('expand', x))
+    filtered = swish(self._run('depthwise', expanded))
     gated = filtered if self.gate is None else self.gate(filtered)
-    projected = self.project_norm(self.project(gated))
-    output = projected
-    if self.shortcut is not None:
-      output = projected + self.shortcut_norm(self.shortcut(x))
-    elif self._residual:
+    output = projected = self._run('project', gated)
+    if self._shortcut == 'project':
+      output = projected + self._run('shortcut', x)
+    elif self._shortcut == 'pad':
       # Zeros are appended to the channels; a negative number drops the last.
       ends = (0, 0, 0, 0, 0, self._missing)
       output = projected + nn.functional.pad(x, ends)
@@ -237,18 +234,17 @@ class SqueezeExcite(nn.Module):
     return x * gates[:, :, None, None]
 
 
-class PooledHead(nn.Module):
+class PooledHead(_Convolutions):
   """Expand by 1x1, global average, linear layer: [B, C, H, W] -> [B, F]."""
 
   def __init__(self, width: int, features: int, expansion: int):
     super().__init__()
-    self.expand = nn.Conv2d(width, width * expansion, 1, bias=False)
-    self.expand_norm = nn.BatchNorm2d(width * expansion)
+    self._add('expand', width, width * expansion)
     self.features = nn.Linear(width * expansion, features)
 
   def forward(self, x: Tensor) -> Tensor:
     swish = nn.functional.hardswish
-    expanded = swish(self.expand_norm(self.expand(x)))
+    expanded = swish(self._run('expand', x))
     return swish(self.features(expanded.mean((2, 3))))
 
 
@@ -320,12 +316,9 @@ def digest(state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
     metadata: JSON.
   """
   result = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-  for name in sorted(state):
-    tensor = state[name]
-    if tensor.is_floating_point():
-      tensor = tensor.float()
-    result.update(f'{name}{list(tensor.shape)}'.encode())
-    result.update(tensor.contiguous().numpy().tobytes())
+  for name, tensor in sorted(state.items()):
+    array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    result.update(f'{name}{list(array.shape)}'.encode() + array.tobytes())
   return result.hexdigest()
 
 

@@ -1,15 +1,12 @@
 """Tensors of `torch.save` as NumPy arrays, without PyTorch.
 
 A file names storages, which are runs of numbers of one type, and tensors, which
-are views of them by offset, shape and strides. Nothing is read before it is
+are views of them by offset, shape and strides. No number is copied before it is
 asked for, and no tensor reaches beyond its storage.
 """
 
-import dataclasses
-import math
-import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -48,77 +45,87 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
   f'torch.{np.dtype(kind).name}': np.dtype(kind)
   for kind in (*_STORAGES.values(), *_MORE_TYPES)
 }
-_MOST_AXES = 32
 # Of numbers that are read, for each byte of the file: tensors may share a
 # storage or repeat its numbers, and a small file must not become a large one.
 _MOST_NUMBERS = 4
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Storage:
+class Storage(NamedTuple):
   """A run of numbers in a file.
 
   Attributes:
-    records: of the file, by key.
-    key: of its bytes among them.
-    dtype: of the numbers.
-    start: its first number.
-    count: how many there are.
-    swapped: whether the file has the bytes of a number in another order.
+    content: their bytes; None where they are not known yet.
+    dtype: of a number.
+    key: of the storage in the file.
+    swapped: whether the bytes of a number are in another order than here.
   """
 
-  records: Mapping[str, memoryview]
-  key: str
+  content: memoryview | None
   dtype: np.dtype[Any]
-  start: int
-  count: int
-  swapped: bool = False
-
-  def content(self) -> memoryview:
-    """Its bytes; a ValueError if they are not all there."""
-    if self.key not in self.records:
-      raise ValueError(f'there is no storage {self.key}')
-    size = self.dtype.itemsize
-    first, stop = self.start * size, (self.start + self.count) * size
-    if min(self.start, self.count) < 0 or stop > len(self.records[self.key]):
-      raise ValueError(f'storage {self.key} has fewer numbers than it says')
-    return self.records[self.key][first:stop]
+  key: str
+  swapped: bool
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Tensor:
+class Tensor(np.ndarray):
   """A view of a storage.
 
   Attributes:
-    storage: None if it has no dense one.
-    offset: in the storage, in numbers.
-    shape: integers.
-    strides: in numbers, not negative.
-    dtype: of the numbers.
-    unreadable: what keeps it from being an array, '' for nothing.
+    unreadable: what keeps its numbers from being read, '' for nothing.
+    swapped: see `Storage`.
   """
 
-  storage: Storage | None
-  offset: int = 0
-  shape: tuple[int, ...] = (0,)
-  strides: tuple[int, ...] = (1,)
-  dtype: np.dtype[Any] = np.dtype(np.float32)
-  unreadable: str = ''
+  unreadable = ''
+  swapped = False
 
-  def __post_init__(self):
-    numbers = (self.offset, *self.shape, *self.strides)
-    if len(self.shape) != len(self.strides) or len(self.shape) > _MOST_AXES:
-      raise ValueError(f'a tensor of {len(self.shape)} axes is not possible')
-    if any(type(number) is not int or number < 0 for number in numbers):
-      raise ValueError('a tensor has offsets, shapes or strides that are none')
 
-  @property
-  def ndim(self) -> int:
-    return len(self.shape)
+def view(
+  storage: Storage,
+  offset: int,
+  shape: tuple[int, ...],
+  strides: tuple[int, ...],
+  *,
+  dtype: np.dtype[Any] | None = None,
+  is_changed: bool = False,
+) -> Tensor:
+  """A tensor, of which nothing is copied.
 
-  def numel(self) -> int:
-    """How many numbers it has."""
-    return math.prod(self.shape)
+  Args:
+    storage: which it views.
+    offset: of its first number in the storage.
+    shape: integers.
+    strides: in numbers, not negative.
+    dtype: of its numbers, if that is not the storage's.
+    is_changed: whether it is the conjugate or the negative of the numbers.
+
+  Raises:
+    ValueError: there is no such tensor, or it reaches beyond its storage.
+  """
+  dtype = storage.dtype if dtype is None else dtype
+  if type(shape) is not tuple or type(strides) is not tuple:
+    raise ValueError('a tensor has no shape')
+  numbers = (offset, *shape, *strides)
+  if any(type(number) is not int or number < 0 for number in numbers):
+    raise ValueError('a tensor has offsets, shapes or strides that are none')
+  if is_changed:
+    return unreadable('a conjugate or negative view')
+  if storage.content is None or 0 in shape:
+    return Tensor(shape if 0 in shape else 0, dtype)
+  axes = list(zip(shape, strides, strict=True))
+  last = offset + sum((length - 1) * step for length, step in axes)
+  if (last + 1) * dtype.itemsize > len(storage.content):
+    raise ValueError(f'a tensor reaches beyond its storage {storage.key}')
+  steps = [step * dtype.itemsize if length > 1 else 0 for length, step in axes]
+  start = offset * dtype.itemsize
+  tensor = Tensor(shape, dtype, storage.content, start, steps)
+  tensor.swapped = storage.swapped
+  return tensor
+
+
+def unreadable(what: str) -> Tensor:
+  """A tensor that stands for one that is not read."""
+  tensor = Tensor(0)
+  tensor.unreadable = what
+  return tensor
 
 
 def check_total(values: Iterable[Any], size: int) -> None:
@@ -128,7 +135,7 @@ def check_total(values: Iterable[Any], size: int) -> None:
     values: tensors that are to be read.
     size: of the file in bytes.
   """
-  total = sum(value.numel() for value in values if isinstance(value, Tensor))
+  total = sum(value.size for value in values if isinstance(value, Tensor))
   if total > _MOST_NUMBERS * size:
     raise ValueError(
       f'its tensors have {total:,} numbers, more than {_MOST_NUMBERS} for each '
@@ -144,14 +151,24 @@ def to_numpy(name: str, tensor: Any) -> np.ndarray:
     tensor: a `Tensor`, or one of PyTorch.
 
   Raises:
-    ValueError: it is sparse or quantised, or reaches beyond its storage.
+    ValueError: it is sparse, quantised or another one without plain numbers.
   """
   if isinstance(tensor, Tensor):
-    return _array(name, tensor)
-  tensor = tensor.detach().cpu()
-  if str(tensor.layout) != 'torch.strided' or tensor.is_quantized:
-    raise _not_dense(name, 'a sparse or quantised tensor')
-  return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    what, array = tensor.unreadable, np.asarray(tensor)
+    if array.dtype.kind == 'b':  # A byte that is neither 0 nor 1 is no bool.
+      array = array.view(np.uint8) != 0
+    if tensor.swapped:
+      array = array.byteswap()
+  else:
+    tensor = tensor.detach().cpu()
+    dense = str(tensor.layout) == 'torch.strided' and not tensor.is_quantized
+    what = '' if dense else 'a sparse or quantised tensor'
+    if dense:
+      floating = tensor.is_floating_point()
+      array = (tensor.float() if floating else tensor).numpy()
+  if what:
+    raise ValueError(f'{name} is {what}: save a dense one of floating numbers.')
+  return in_float32(array)
 
 
 def in_float32(array: np.ndarray) -> np.ndarray:
@@ -161,42 +178,3 @@ def in_float32(array: np.ndarray) -> np.ndarray:
   # Too large a number becomes infinite, as in PyTorch.
   with np.errstate(over='ignore', invalid='ignore'):
     return array.astype(np.float32, order='C')
-
-
-def _array(name: str, tensor: Tensor) -> np.ndarray:
-  """The numbers of a dense tensor; floating ones in float32."""
-  if tensor.unreadable or tensor.storage is None:
-    raise _not_dense(name, tensor.unreadable)
-  content, dtype = tensor.storage.content(), tensor.dtype
-  if not tensor.numel():
-    return in_float32(np.zeros(tensor.shape, dtype))
-  steps = zip(tensor.shape, tensor.strides, strict=True)
-  last = tensor.offset + sum((length - 1) * step for length, step in steps)
-  if (last + 1) * dtype.itemsize > len(content):
-    raise ValueError(f'{name} reaches beyond its storage {tensor.storage.key}')
-  # A byte that is neither 0 nor 1 is no bool of NumPy.
-  is_bool = dtype.kind == 'b'
-  view: np.ndarray = np.ndarray(
-    tensor.shape,
-    np.uint8 if is_bool else dtype,
-    content,
-    tensor.offset * dtype.itemsize,
-    [
-      step * dtype.itemsize if length > 1 else 0
-      for length, step in zip(tensor.shape, tensor.strides, strict=True)
-    ],
-  )
-  if is_bool:
-    return view != 0
-  return in_float32(view.byteswap() if tensor.storage.swapped else view)
-
-
-def is_swapped(byteorder: str) -> bool:
-  """Whether numbers in an order of bytes are not as this machine has them."""
-  if byteorder not in ('little', 'big'):
-    raise ValueError(f'its bytes are in the order {byteorder!r}')
-  return byteorder != sys.byteorder
-
-
-def _not_dense(name: str, what: str) -> ValueError:
-  return ValueError(f'{name} is {what}: save a dense one of floating numbers.')

@@ -89,32 +89,39 @@ def read(
     ImportError: it takes PyTorch to read the file.
   """
   if isinstance(normalization, str):
-    given = normalizations.named(normalization) if normalization else None
+    asked = normalizations.named(normalization) if normalization else None
   else:
-    given = normalization
-  if given is not None:
-    normalizations.check(given)
+    asked = normalization
+  if asked is not None:
+    normalizations.check(asked)
   build.network(spec, num_classes=1)  # An unknown one fails before the file.
   held = torch_files.read(path, pickled=pickled, entry=entry)
   classes, channels = _classes(held, num_classes), _channels(held)
   template = fitting.shapes(spec, classes, image_size, channels)
   unwrapped = _unwrapped(held, spec, template, image_size, prefix)
   _check_numbers(unwrapped.arrays, held.path)
-  chosen, said_by = _normalization(given, unwrapped, held, fallback)
-  normalizations.check(chosen, channels)
+  first_layer, said_by = _normalization(asked, unwrapped, held, fallback)
+  normalizations.check(first_layer, channels)
   image_shape = [image_size, image_size, channels]
-  _check_shape(held, image_shape)
-  net = build.network(spec, num_classes=classes, **chosen._asdict())
+  net = build.network(spec, num_classes=classes, **first_layer._asdict())
   metadata = {
     'kind': 'teacher',
     'network': dict(spec),
     'layers': list(net.tap_names),
-    'dataset': _dataset(held, dataset),
+    'dataset': _dataset(held, dataset, image_shape),
     'num_classes': classes,
     'image_shape': image_shape,
-    'mean': list(chosen.mean),
-    'std': list(chosen.std),
-    'source': _source(held, unwrapped, said_by),
+    'mean': list(first_layer.mean),
+    'std': list(first_layer.std),
+    'source': {
+      'file': held.path.name,
+      'sha256': held.sha256,
+      'entry': held.entry,
+      'prefix': unwrapped.prefix,
+      'normalization': said_by,
+      'used': len(unwrapped.arrays),
+      'ignored': {why: len(keys) for why, keys in unwrapped.ignored.items()},
+    },
   }
   variables = state_dicts.into_variables(template, unwrapped.arrays)
   return Imported(net, variables, metadata)
@@ -192,21 +199,6 @@ def _unwrapped(
   )
 
 
-def _source(
-  held: torch_files.Checkpoint, unwrapped: wrappers.Unwrapped, said_by: str
-) -> dict[str, Any]:
-  """Where a teacher is from, as JSON."""
-  return {
-    'file': held.path.name,
-    'sha256': held.sha256,
-    'entry': held.entry,
-    'prefix': unwrapped.prefix,
-    'normalization': said_by,
-    'used': len(unwrapped.arrays),
-    'ignored': {why: len(keys) for why, keys in unwrapped.ignored.items()},
-  }
-
-
 def _classes(held: torch_files.Checkpoint, wanted: int) -> int:
   """The number of classes in a file, if it is the wanted one."""
   found = {
@@ -227,26 +219,29 @@ def _classes(held: torch_files.Checkpoint, wanted: int) -> int:
   return found.pop()
 
 
-def _check_shape(held: torch_files.Checkpoint, given: list[int]) -> None:
-  """Raises for a file that says that its images have another shape."""
-  said = held.metadata.get('image_shape')
-  if not isinstance(said, list) or [type(side) for side in said] != 3 * [int]:
-    return
-  if said != given:
+def _dataset(
+  held: torch_files.Checkpoint, asked: str, image_shape: list[int]
+) -> str:
+  """What a file was trained on, as the user or the file says.
+
+  Raises:
+    ValueError: the file says that it is another data set, or that its images
+      have another shape.
+  """
+  shape = held.metadata.get('image_shape')
+  if not isinstance(shape, list) or [*map(type, shape)] != 3 * [int]:
+    shape = image_shape
+  if shape != image_shape:
     raise ValueError(
-      f'{held.path} says that its images are of shape {said}, not {given}: '
-      f'give --image_size={said[0]}.'
+      f'{held.path} says that its images are of shape {shape}, not '
+      f'{image_shape}: give --image_size={shape[0]}.'
     )
-
-
-def _dataset(held: torch_files.Checkpoint, given: str) -> str:
-  """What a file was trained on, as the user or the file says."""
   said = held.metadata.get('dataset')
   if not isinstance(said, str) or not said:
-    return given
-  if given and not build.same_data(given, said):
+    return asked
+  if asked and not build.same_data(asked, said):
     raise ValueError(
-      f'{held.path} says that it was trained on {said!r}, not {given!r}: '
+      f'{held.path} says that it was trained on {said!r}, not {asked!r}: '
       'give that as --dataset, or leave it out.'
     )
   return said
@@ -254,24 +249,19 @@ def _dataset(held: torch_files.Checkpoint, given: str) -> str:
 
 def _channels(held: torch_files.Checkpoint) -> int:
   """Channels of the images that the first layer of a file takes."""
-  candidates = [
-    held.arrays[prefix + name].shape[1]
-    for name in _STEMS
-    for prefix in sorted(state_dicts.matching(held.arrays, name), key=len)
-    if held.arrays[prefix + name].ndim == 4
-  ]
-  return candidates[0] if candidates else 3
+  stems = [state_dicts.nearest(held.arrays, name) for name in _STEMS]
+  return next((s.shape[1] for s in stems if s is not None and s.ndim == 4), 3)
 
 
 def _normalization(
-  given: Normalization | None,
+  asked: Normalization | None,
   unwrapped: wrappers.Unwrapped,
   held: torch_files.Checkpoint,
   fallback: str,
 ) -> tuple[Normalization, str]:
   """The first layer, and who says so: the user, the file, or the fallback."""
-  if given is not None:
-    return given, 'given'
+  if asked is not None:
+    return asked, 'given'
   keys = unwrapped.ignored.get('normalisation', [])
   parts = {key: held.arrays[key] for key in keys}
   said = normalizations.said(parts, held.metadata)

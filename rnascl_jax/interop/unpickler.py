@@ -1,9 +1,10 @@
 """Reads a pickle without running any of it.
 
 A pickle is a program for a small machine with a stack. The machine of Python
-imports whatever the program names, calls it and changes it. The one here makes
-numbers, texts, containers and tensors, and knows the few names of `makers`,
-for each of which it has a function of its own. Any other name becomes a
+imports whatever the program names, calls it and changes it. Here the program is
+taken apart by `pickletools`, which runs nothing, and the machine makes numbers,
+texts, containers and tensors alone. It knows the few names of `makers`, for
+each of which it has a function of its own. Any other name becomes a
 `Placeholder`: what is called, changed or filled of it leaves a placeholder and
 does nothing. What the program says to change about an object is not done.
 
@@ -11,22 +12,26 @@ Time and memory are linear in the length of the pickle.
 """
 
 import io
-import pickle
-import struct
-from collections.abc import Callable, Sequence
+import pickletools
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 from rnascl_jax.interop import makers, tensors
 from rnascl_jax.interop.makers import Known, NumpyType, Placeholder
-from rnascl_jax.interop.tensors import Storage
 
-# Of an integer, in bytes: Python does not print much longer ones.
-_LONGEST_INTEGER = 1000
+# Of an integer, in bits: Python does not print much longer ones.
+_LONGEST_INTEGER = 8000
 _RENAMED = {'__builtin__': 'builtins'}  # Of Python 2.
-_SIZED = (str, bytes, list, tuple, dict, set)
+_FILL: dict[type, Callable[..., None]] = {
+  list: list.extend,
+  dict: dict.update,
+  set: set.update,
+}
+_SIZED = (str, bytes, bytearray, list, tuple, dict, set)
 
 # What loads the storage of an identifier of `torch.save`.
-Storages = Callable[[Any], Storage]
+Storages = Callable[[Any], tensors.Storage]
 
 
 def load(
@@ -44,130 +49,77 @@ def load(
   Raises:
     ValueError: it is damaged, or not of a protocol from 2 to 5.
   """
-  machine = _Machine(stream, storages)
-  return machine.run(), machine.unknown
+  machine = _Machine(storages, stream.getbuffer().nbytes - stream.tell())
+  try:
+    # A name in a damaged file may have what looks like an escape.
+    with warnings.catch_warnings(action='ignore'):
+      for operation, argument, _ in pickletools.genops(stream):
+        if operation.name not in _STEPS:
+          raise ValueError(f'its pickle has the operation {operation.name}')
+        _STEPS[operation.name](machine, argument)
+  except (AttributeError, LookupError, OverflowError, TypeError) as error:
+    raise ValueError(f'its pickle asks for what is not: {error}') from error
+  if machine.marks or len(machine.stack) != 1:
+    raise ValueError('its pickle ends before it is complete')
+  return machine.stack[0], machine.unknown
 
 
 class _Machine:
-  """The machine that a pickle is a program for."""
+  """The machine that a pickle is a program for.
 
-  def __init__(self, stream: io.BytesIO, storages: Storages | None):
-    self.unknown: set[str] = set()
+  Attributes:
+    stack: the objects above the last mark.
+    marks: the stacks below each mark.
+    memo: the objects that the program keeps.
+    unknown: the names that became placeholders.
+  """
+
+  def __init__(self, storages: Storages | None, length: int):
+    self.stack: list[Any] = []
+    self.marks: list[list[Any]] = []
     self.memo: dict[int, Any] = {}
-    self._stream, self._storages = stream, storages
-    self._stack: list[Any] = []
-    self._marks: list[list[Any]] = []
-    begin = stream.tell()
-    self._end = stream.seek(0, io.SEEK_END)
-    stream.seek(begin)
-    # Items that calls may copy.
-    self._left = 2 * (self._end - begin)
-
-  def run(self) -> Any:
-    while (code := self.take(1)) != pickle.STOP:
-      step = _STEPS.get(code)
-      if step is None:
-        raise ValueError(f'its pickle has the operation {code!r}')
-      step(self)
-    if self._marks or len(self._stack) != 1:
-      raise ValueError('its pickle ends before it is complete')
-    return self._stack.pop()
-
-  def take(self, count: int) -> bytes:
-    if count > self._end - self._stream.tell():
-      raise ValueError('its pickle ends too early')
-    return self._stream.read(count)
-
-  def number(self, layout: str) -> Any:
-    return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
-
-  def sized(self, layout: str) -> bytes:
-    return self.take(self.number(layout))
-
-  def text(self, layout: str) -> str:
-    return self.sized(layout).decode('utf-8', 'surrogatepass')
-
-  def integer(self, layout: str) -> int:
-    content = self.sized(layout)
-    if len(content) > _LONGEST_INTEGER:
-      raise ValueError(f'it has an integer of {len(content):,} bytes')
-    return int.from_bytes(content, 'little', signed=True)
-
-  def line(self) -> str:
-    line = self._stream.readline()
-    if not line.endswith(b'\n'):
-      raise ValueError('its pickle ends in a name')
-    return line[:-1].decode()
+    self.unknown: set[str] = set()
+    self._storages = storages
+    self._left = 2 * length  # Items that calls may copy.
 
   def push(self, value: Any) -> None:
-    self._stack.append(value)
+    if type(value) is int and value.bit_length() > _LONGEST_INTEGER:
+      raise ValueError(f'it has an integer of {value.bit_length():,} bits')
+    self.stack.append(value)
 
-  def last(self, count: int) -> tuple[Any, ...]:
+  def pop(self, count: int) -> tuple[Any, ...]:
     """Takes the topmost objects, the top of them last."""
-    if len(self._stack) < count:
-      raise ValueError('its pickle takes what is not there')
-    taken = tuple(self._stack[-count:])
-    del self._stack[-count:]
-    return taken
-
-  def pop(self) -> Any:
-    return self.last(1)[0]
-
-  def top(self) -> Any:
-    self.push(top := self.pop())
-    return top
+    return tuple([self.stack.pop() for _ in range(count)][::-1])
 
   def mark(self) -> None:
-    self._marks.append(self._stack)
-    self._stack = []
+    self.marks.append(self.stack)
+    self.stack = []
 
   def since_mark(self) -> list[Any]:
-    if not self._marks:
-      raise ValueError('its pickle has no mark')
-    items, self._stack = self._stack, self._marks.pop()
+    items, self.stack = self.stack, self.marks.pop()
     return items
 
-  def recall(self, layout: str) -> None:
-    place = self.number(layout)
-    if place not in self.memo:
-      raise ValueError('its pickle recalls what it did not keep')
-    self.push(self.memo[place])
-
   def keep(self, place: int) -> None:
-    self.memo[place] = self.top()
+    self.memo[place] = self.stack[-1]
 
-  def extend(self, items: Sequence[Any]) -> None:
-    target = self.top()
-    if type(target) is list:
-      target.extend(items)
-    elif not isinstance(target, Placeholder):
-      raise ValueError('it adds items to what is no list')
-
-  def set_items(self, items: Sequence[Any]) -> None:
-    target = self.top()
-    if len(items) % 2:
-      raise ValueError('it has a key without a value')
+  def fill(self, kind: type, items: Any) -> None:
+    """Adds items to the list, dict or set on top; a TypeError for another."""
+    target = self.stack[-1]
     if isinstance(target, Placeholder):
-      target = target.items
-    if type(target) is not dict:
-      raise ValueError('it sets items of what is no dict')
-    target.update(zip(map(makers.as_key, items[::2]), items[1::2], strict=True))
+      # Of other classes, only what those of dicts hold is kept.
+      target = target.items if kind is dict else kind()
+    if kind is dict:
+      keys = map(makers.as_key, items[::2])
+      items = zip(keys, items[1::2], strict=True)
+    elif kind is set:
+      items = map(makers.as_key, items)
+    _FILL[kind](target, items)
 
-  def add_items(self, items: Sequence[Any]) -> None:
-    target = self.top()
-    if type(target) is set:
-      target.update(map(makers.as_key, items))
-    elif not isinstance(target, Placeholder):
-      raise ValueError('it adds items to what is no set')
-
-  def build(self) -> None:
+  def build(self, state: Any) -> None:
     """Leaves an object as it is, but for the bytes of NumPy's numbers."""
-    state, target = self.pop(), self.top()
+    target = self.stack[-1]
     if isinstance(target, NumpyType):
-      if type(state) is not tuple or len(state) < 2:
-        raise ValueError('a type of NumPy has no order of bytes')
-      order = 'big' if state[1] == '>' else 'little'
-      target.swapped = tensors.is_swapped(order)
+      target.set_order(state)
     elif isinstance(target, Placeholder) and type(state) is dict:
       target.is_module |= '_parameters' in state
 
@@ -184,84 +136,69 @@ class _Machine:
       self.push(Placeholder(path))
 
   def call(self, function: Any, args: Any, named: Any = None) -> None:
-    if type(args) is not tuple:
-      raise ValueError('it calls a function with what is no tuple')
     if isinstance(function, Known) and function.path == makers.FROM_TYPE:
       # The function that makes the tensor, its class, arguments and state.
-      function, args = (args[0], args[2]) if len(args) == 4 else (None, ())
+      function, _, args, _ = args
+    if type(args) is not tuple:
+      raise ValueError('it calls a function with what is no tuple')
     if isinstance(function, Placeholder):
       self.push(Placeholder(function.path))
       return
-    make = (
-      makers.MAKERS.get(function.path) if isinstance(function, Known) else None
-    )
-    if make is None or type(args) is not tuple or named:
+    if not isinstance(function, Known) or named:
       raise ValueError('it calls what is no function')
     self._left -= sum(len(arg) for arg in args if type(arg) in _SIZED)
     if self._left < 0:
       raise ValueError('its pickle copies more than it holds')
-    try:
-      self.push(make(*args))
-    except TypeError as error:
-      raise ValueError(f'it calls {function.path} with other things') from error
+    self.push(makers.MAKERS[function.path](*args))
 
-  def persistent(self) -> None:
-    identifier = self.pop()
+  def storage(self, identifier: Any) -> None:
     if self._storages is None:
       raise ValueError('it names a storage where there are none')
     self.push(self._storages(identifier))
 
 
-# Operations of protocols 2 to 5 by their codes.
-_STEPS: dict[bytes, Callable[[_Machine], Any]] = {
-  pickle.PROTO: lambda m: m.take(1),
-  pickle.FRAME: lambda m: m.take(8),
-  pickle.NONE: lambda m: m.push(None),
-  pickle.NEWTRUE: lambda m: m.push(True),
-  pickle.NEWFALSE: lambda m: m.push(False),
-  pickle.BININT: lambda m: m.push(m.number('<i')),
-  pickle.BININT1: lambda m: m.push(m.number('<B')),
-  pickle.BININT2: lambda m: m.push(m.number('<H')),
-  pickle.BINFLOAT: lambda m: m.push(m.number('>d')),
-  pickle.LONG1: lambda m: m.push(m.integer('<B')),
-  pickle.LONG4: lambda m: m.push(m.integer('<I')),
-  pickle.SHORT_BINUNICODE: lambda m: m.push(m.text('<B')),
-  pickle.BINUNICODE: lambda m: m.push(m.text('<I')),
-  pickle.BINUNICODE8: lambda m: m.push(m.text('<Q')),
-  pickle.SHORT_BINBYTES: lambda m: m.push(m.sized('<B')),
-  pickle.BINBYTES: lambda m: m.push(m.sized('<I')),
-  pickle.BINBYTES8: lambda m: m.push(m.sized('<Q')),
-  pickle.BYTEARRAY8: lambda m: m.push(m.sized('<Q')),
-  # Texts of Python 2.
-  pickle.SHORT_BINSTRING: lambda m: m.push(m.sized('<B').decode('latin1')),
-  pickle.BINSTRING: lambda m: m.push(m.sized('<I').decode('latin1')),
-  pickle.EMPTY_TUPLE: lambda m: m.push(()),
-  pickle.EMPTY_LIST: lambda m: m.push([]),
-  pickle.EMPTY_DICT: lambda m: m.push({}),
-  pickle.EMPTY_SET: lambda m: m.push(set()),
-  pickle.TUPLE1: lambda m: m.push(m.last(1)),
-  pickle.TUPLE2: lambda m: m.push(m.last(2)),
-  pickle.TUPLE3: lambda m: m.push(m.last(3)),
-  pickle.TUPLE: lambda m: m.push(tuple(m.since_mark())),
-  pickle.FROZENSET: lambda m: m.push(makers.as_set(m.since_mark())),
-  pickle.MARK: _Machine.mark,
-  pickle.POP: _Machine.pop,
-  pickle.POP_MARK: _Machine.since_mark,
-  pickle.BINGET: lambda m: m.recall('<B'),
-  pickle.LONG_BINGET: lambda m: m.recall('<I'),
-  pickle.BINPUT: lambda m: m.keep(m.number('<B')),
-  pickle.LONG_BINPUT: lambda m: m.keep(m.number('<I')),
-  pickle.MEMOIZE: lambda m: m.keep(len(m.memo)),
-  pickle.APPEND: lambda m: m.extend(m.last(1)),
-  pickle.APPENDS: lambda m: m.extend(m.since_mark()),
-  pickle.SETITEM: lambda m: m.set_items(m.last(2)),
-  pickle.SETITEMS: lambda m: m.set_items(m.since_mark()),
-  pickle.ADDITEMS: lambda m: m.add_items(m.since_mark()),
-  pickle.GLOBAL: lambda m: m.name(m.line(), m.line()),
-  pickle.STACK_GLOBAL: lambda m: m.name(*m.last(2)),
-  pickle.REDUCE: lambda m: m.call(*m.last(2)),
-  pickle.NEWOBJ: lambda m: m.call(*m.last(2)),
-  pickle.NEWOBJ_EX: lambda m: m.call(*m.last(3)),
-  pickle.BUILD: _Machine.build,
-  pickle.BINPERSID: _Machine.persistent,
+# Operations of protocols 2 to 5 by their names in `pickletools`.
+_STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
+  **dict.fromkeys(('PROTO', 'FRAME', 'STOP'), lambda m, _: None),
+  **dict.fromkeys(
+    (
+      *('BININT', 'BININT1', 'BININT2', 'LONG1', 'LONG4', 'BINFLOAT'),
+      *('SHORT_BINUNICODE', 'BINUNICODE', 'BINUNICODE8'),
+      *('SHORT_BINBYTES', 'BINBYTES', 'BINBYTES8', 'BYTEARRAY8'),
+      *('SHORT_BINSTRING', 'BINSTRING'),  # Texts of Python 2.
+    ),
+    _Machine.push,
+  ),
+  'NONE': lambda m, _: m.push(None),
+  'NEWTRUE': lambda m, _: m.push(True),
+  'NEWFALSE': lambda m, _: m.push(False),
+  'EMPTY_TUPLE': lambda m, _: m.push(()),
+  'EMPTY_LIST': lambda m, _: m.push([]),
+  'EMPTY_DICT': lambda m, _: m.push({}),
+  'EMPTY_SET': lambda m, _: m.push(set()),
+  'TUPLE1': lambda m, _: m.push(m.pop(1)),
+  'TUPLE2': lambda m, _: m.push(m.pop(2)),
+  'TUPLE3': lambda m, _: m.push(m.pop(3)),
+  'TUPLE': lambda m, _: m.push(tuple(m.since_mark())),
+  'FROZENSET': lambda m, _: m.push(makers.as_set(m.since_mark())),
+  'MARK': lambda m, _: m.mark(),
+  'POP': lambda m, _: m.pop(1),
+  'POP_MARK': lambda m, _: m.since_mark(),
+  **dict.fromkeys(
+    ('BINGET', 'LONG_BINGET'), lambda m, place: m.push(m.memo[place])
+  ),
+  **dict.fromkeys(('BINPUT', 'LONG_BINPUT'), _Machine.keep),
+  'MEMOIZE': lambda m, _: m.keep(len(m.memo)),
+  'APPEND': lambda m, _: m.fill(list, m.pop(1)),
+  'APPENDS': lambda m, _: m.fill(list, m.since_mark()),
+  'SETITEM': lambda m, _: m.fill(dict, m.pop(2)),
+  'SETITEMS': lambda m, _: m.fill(dict, m.since_mark()),
+  'ADDITEMS': lambda m, _: m.fill(set, m.since_mark()),
+  'GLOBAL': lambda m, names: m.name(*names.split(' ', 1)),
+  'STACK_GLOBAL': lambda m, _: m.name(*m.pop(2)),
+  'REDUCE': lambda m, _: m.call(*m.pop(2)),
+  'NEWOBJ': lambda m, _: m.call(*m.pop(2)),
+  'NEWOBJ_EX': lambda m, _: m.call(*m.pop(3)),
+  'BUILD': lambda m, _: m.build(*m.pop(1)),
+  'BINPERSID': lambda m, _: m.storage(*m.pop(1)),
 }

@@ -13,6 +13,7 @@ names are found. Whatever else is in the file must be known to change nothing:
   not chosen                under another prefix than the one asked for
 """
 
+import collections
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
@@ -58,18 +59,25 @@ def unwrap(
   Returns:
     Its arrays, and what became of all others.
   """
-  counted = _count(arrays, expected)
-  best = _best(counted) if prefix is None else prefix
+  counted = collections.Counter({'': 0})
+  for name in expected:
+    counted.update(state_dicts.matching(arrays, name))
+  # Most names; of equals the shortest, then the first.
+  best = min(counted, key=lambda p: (-counted[p], len(p)))
+  best = best if prefix is None else prefix
   own = {
     name: arrays[best + name] for name in expected if best + name in arrays
   }
-  used = {best + name for name in own}
   others = [p for p, n in counted.items() if n == len(expected) and p != best]
-  copies = [p for p in others if _is_copy(arrays, own, p)]
+  copies = [
+    p
+    for p in others
+    if all(np.array_equal(arrays[p + key], own[key]) for key in own)
+  ]
   ignored: dict[str, list[str]] = {}
   unexpected = []
   for key in arrays:
-    if key in used:
+    if key.startswith(best) and key.removeprefix(best) in own:
       continue
     reason = _reason(key, arrays[key], best)
     if not reason and any(key.removeprefix(p) in own for p in copies):
@@ -81,30 +89,6 @@ def unwrap(
     else:
       unexpected.append(key)
   return Unwrapped(own, best, ignored, unexpected, others)
-
-
-def _count(
-  arrays: Mapping[str, np.ndarray], expected: Collection[str]
-) -> dict[str, int]:
-  """How many of the network's names are found, for every prefix of one."""
-  counted = {'': 0}
-  for name in expected:
-    for prefix in state_dicts.matching(arrays, name):
-      counted[prefix] = counted.get(prefix, 0) + 1
-  return counted
-
-
-def _best(counted: Mapping[str, int]) -> str:
-  """The prefix of most names; of equals the shortest, then the first."""
-  return min(counted, key=lambda prefix: (-counted[prefix], len(prefix)))
-
-
-def _is_copy(
-  arrays: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray], prefix: str
-) -> bool:
-  return all(
-    np.array_equal(arrays[prefix + name], array) for name, array in own.items()
-  )
 
 
 def _reason(key: str, array: np.ndarray, prefix: str) -> str:
