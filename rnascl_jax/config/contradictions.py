@@ -53,6 +53,7 @@ def check(settings: Settings) -> None:
       f'config.evaluation.attacks={settings.evaluation.attacks} and '
       f'config.students={tuple(settings.students)} must not be empty.'
     )
+  _check_map_norm(settings)
   _check_names(settings)
   for where in ('teacher', 'vulnerable_teacher'):
     teacher = getattr(settings, where)
@@ -134,6 +135,19 @@ def _check_search(search: SearchSettings) -> None:
       f'epochs, where the logits are divided by it; keep it above {_COLDEST} '
       'with a smaller decay or fewer epochs.'
     )
+
+
+def _check_map_norm(settings: Settings) -> None:
+  if settings.distillation.map_norm == 'image':
+    return
+  students = {f'students.{n}': s for n, s in settings.students.items()}
+  for where, stage in {'search': settings.search, **students}.items():
+    if stage.gamma and stage.layer_loss == 'layerwise_kl':
+      raise ValueError(
+        "config.distillation.map_norm='batch' normalises the maps of eq. (1), "
+        f"and config.{where}.layer_loss='layerwise_kl' compares maps that are "
+        "probabilities of one image: set map_norm='image', or another loss."
+      )
 
 
 def _check_teacher(teacher: Teacher, where: str) -> None:

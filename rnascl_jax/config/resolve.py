@@ -324,10 +324,37 @@ METHODS: Mapping[str, Callable[[settings.DistillationSettings], Method]] = {
   'pkt': lambda _: methods.pkt(axis_name=parallel.AXIS),
   'crd': _crd,
 }
-LAYER_LOSSES: Mapping[str, LayerLoss] = {
-  'attention': compare.ATTENTION,
-  'layerwise_kl': compare.LAYERWISE_KL,
-}
+
+
+def _attention(
+  spec: settings.DistillationSettings, reduction: str
+) -> LayerLoss:
+  vectors = functools.partial(
+    losses.attention_vectors,
+    bilinear=spec.map_resize == 'bilinear',
+    norm_over_batch=spec.map_norm == 'batch',
+    axis_name=parallel.AXIS,
+  )
+  return LayerLoss(
+    vectors, functools.partial(losses.attention_loss, reduction=reduction)
+  )
+
+
+def _layerwise_kl(
+  spec: settings.DistillationSettings, reduction: str
+) -> LayerLoss:
+  log_probabilities = functools.partial(
+    losses.map_log_probabilities, bilinear=spec.map_resize == 'bilinear'
+  )
+  return LayerLoss(
+    log_probabilities,
+    functools.partial(losses.layerwise_kl, reduction=reduction),
+  )
+
+
+LAYER_LOSSES: Mapping[
+  str, Callable[[settings.DistillationSettings, str], LayerLoss]
+] = {'attention': _attention, 'layerwise_kl': _layerwise_kl}
 
 
 class DistillationSpec(NamedTuple):
@@ -336,11 +363,13 @@ class DistillationSpec(NamedTuple):
   Attributes:
     method: in `METHODS`.
     layer_loss: in `LAYER_LOSSES`.
+    reduction: of the layer loss.
     attends: whether layers are compared.
   """
 
   method: str
   layer_loss: str
+  reduction: str
   attends: bool
 
 
@@ -362,6 +391,7 @@ def distillation_spec(
   return DistillationSpec(
     stage.method if stage.kl_weight else 'kl',
     stage.layer_loss if attends else 'attention',
+    stage.reduction if attends else 'sum',
     attends,
   )
 
@@ -385,7 +415,7 @@ def distill(
     teacher=teacher,
     map_size=(spec.map_size, spec.map_size),
     method=METHODS[used.method](spec),
-    layer_loss=LAYER_LOSSES[used.layer_loss],
+    layer_loss=LAYER_LOSSES[used.layer_loss](spec, used.reduction),
     attends=used.attends,
   )
 

@@ -1,6 +1,7 @@
 """All fields that a config may hold, with their types, bounds and defaults.
 
-The defaults are the paper's values for CIFAR-10.
+The defaults are the paper's values for CIFAR-10, but for the factor of eq. (1):
+`reduction` is the sum of the authors' code.
 """
 
 import dataclasses
@@ -222,6 +223,10 @@ class DistillationSettings:
     direction: 'student_teacher' is the paper's KL(p, q) with p the student.
     temperature: divides the logits in the divergence.
     map_size: side of the common attention maps.
+    map_resize: how larger maps shrink: average-'pool' or 'bilinear', without
+      antialiasing, as in the authors' code. Smaller maps grow by the latter.
+    map_norm: over what a map of eq. (1) is normalised: an 'image', or the
+      global 'batch', as in the authors' code; see `losses.attention_vectors`.
     crd_features: length of the embeddings that 'crd' compares.
     crd_negatives: images of other classes that 'crd' compares each image with,
       drawn with replacement; its authors have 16384. An image takes
@@ -232,6 +237,8 @@ class DistillationSettings:
   direction: str = 'student_teacher'
   temperature: float = fields.bounded(1.0, 1e-6, 1e6)
   map_size: int = fields.bounded(8, 1, 1024)
+  map_resize: str = fields.one_of('pool', 'bilinear')
+  map_norm: str = fields.one_of('image', 'batch')
   crd_features: int = fields.bounded(128, 1, 65536)
   crd_negatives: int = fields.bounded(4096, 1, 1_000_000)
 
@@ -273,6 +280,9 @@ class TeacherWeights:
     kl_weight: weight of the divergence, 1 in eqs. (2) and (4); of another
       method it multiplies the method's published weight.
     gamma: weight of the layer losses, gamma_s of eq. (2), gamma_t of eq. (4).
+    reduction: of the layer losses: their 'sum' over student layers, the 'mean',
+      or 'literal', as eq. (1) prints it, divided by student and by teacher
+      layers. The paper has gamma = 1, with which the latter hardly acts.
     method: what stands in the place of KL: 'kl' itself, or 'at', 'sp', 'vid',
       'rkd', 'pkt' or 'crd' (section 4.11, Table 9, Fig. 3).
     layer_loss: what compares a layer with its tutor: 'attention', the loss of
@@ -281,6 +291,7 @@ class TeacherWeights:
 
   kl_weight: float = fields.bounded(1.0, 0, 1e6)
   gamma: float = fields.bounded(1.0, 0, 1e6)
+  reduction: str = fields.one_of('sum', 'mean', 'literal')
   method: str = 'kl'
   layer_loss: str = 'attention'
 

@@ -141,6 +141,9 @@ def _changed(path: str, value) -> dict:
     ('search.temperature_decay', 100.0, 'temperature fall to 6.9e-87 in 3 ep'),
     ('students', 3, 'must have names and their fields'),
     ('students.ce.gamma', 1.0, 'no teacher'),
+    ('search.reduction', 'max', r"'max' must be one of \('sum', 'mean', 'lit"),
+    ('distillation.map_resize', 'area', "'area' must be .*'pool', 'bilinear'"),
+    ('distillation.map_norm', 'layer', "'layer' must be .*'image', 'batch'"),
     ('students.ce.teacher', 'me', 'must be "teacher"'),
     ('students.ce.teacher', 'vulnerable_teacher', 'controls=True'),
     (
@@ -154,6 +157,18 @@ def _changed(path: str, value) -> dict:
 def test_a_bad_value_is_refused_with_its_field(path, value, message):
   with pytest.raises(ValueError, match=message):
     settings.parse(_changed(path, value))
+
+
+def test_maps_that_are_probabilities_are_not_normalised_over_a_batch():
+  config = tiny.config()
+  config.distillation.map_norm = 'batch'
+  config.search.layer_loss = 'layerwise_kl'
+  with pytest.raises(
+    ValueError, match=r"map_norm='batch' .*search\.layer_loss"
+  ):
+    settings.parse(config)
+  config.search.gamma = 0.0
+  settings.parse(config)
 
 
 def test_a_missing_field_is_named():
@@ -200,7 +215,6 @@ def test_a_missing_field_is_named():
       (65536,),
       r'config\.teacher\.network makes a network of [0-9,]{13,} parameters',
     ),
-    ('distillation.map_size', 3, 'map_size=3 does not divide 8'),
   ],
 )
 def test_what_does_not_exist_or_fit_is_refused_before_compiling(

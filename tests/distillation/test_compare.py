@@ -386,6 +386,30 @@ def test_every_method_has_a_term(name, monkeypatch):
   assert bool(jax.tree.leaves(terms.memory_update)) == (name == 'crd')
 
 
+def test_maps_normalised_over_the_batch_are_those_of_all_devices():
+  """Two steps of training on two devices as on one, in float64."""
+  spec = settings.DistillationSettings(map_norm='batch')
+  recipe = _recipe(
+    methods.kl(losses.kl_student_teacher),
+    layer_loss=resolve.LAYER_LOSSES['attention'](spec, 'sum'),
+  )
+  step = train_step.make_train_step(recipe)
+  with jax.enable_x64(True):
+    state, context = _as_float64(_start(recipe))
+    one, two = (_run(step, state, context, devices) for devices in (1, 2))
+    (per_image, _), _ = _run(
+      train_step.make_train_step(
+        _recipe(methods.kl(losses.kl_student_teacher))
+      ),
+      state,
+      context,
+      1,
+    )
+  _assert_close(one, two, 1e-9)
+  kernels = [s.params['stem']['kernel'] for s in (one[0][0], per_image)]
+  assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
+
+
 def test_layer_wise_kl_takes_the_place_of_attention_alone():
   """The term of the method and the labels' stay."""
   method = methods.kl(lambda s, t: jnp.sum(jnp.square(s - t), axis=-1))
@@ -411,11 +435,19 @@ def test_layer_wise_kl_compares_probabilities_of_positions():
 @pytest.mark.parametrize(
   'fields, expected',
   [
-    ({}, ('kl', 'attention', True)),
-    ({'kl_weight': 0.0, 'method': 'crd'}, ('kl', 'attention', True)),
+    ({}, ('kl', 'attention', 'sum', True)),
     (
-      {'gamma': 0.0, 'layer_loss': 'layerwise_kl', 'method': 'crd'},
-      ('crd', 'attention', False),
+      {'kl_weight': 0.0, 'method': 'crd', 'reduction': 'mean'},
+      ('kl', 'attention', 'mean', True),
+    ),
+    (
+      {
+        'gamma': 0.0,
+        'layer_loss': 'layerwise_kl',
+        'method': 'crd',
+        'reduction': 'literal',
+      },
+      ('crd', 'attention', 'sum', False),
     ),
   ],
 )

@@ -30,7 +30,7 @@ _SWEEPS = {
   'ablations.terms': ['', 'data=digits', 'table=7,space=s3'],
   'ablations.objective': ['', 'data=digits'],
   'ablations.kd': ['', 'data=digits'],
-  'ablations.gamma': ['', 'data=digits'],
+  'ablations.reduction': ['', 'data=digits'],
 }
 
 
@@ -92,7 +92,7 @@ _MAKERS = {
     },
     '15': ('teachers', ''),
     'fig3': ('ablations.kd', ''),
-    'gamma': ('ablations.gamma', ''),
+    'reduction': ('ablations.reduction', ''),
   },
   'digits': {
     '4': ('ablations.objective', 'data=digits'),
@@ -102,7 +102,7 @@ _MAKERS = {
       for key in ('10', '11')
     },
     'fig3': ('ablations.kd', 'data=digits'),
-    'gamma': ('ablations.gamma', 'data=digits'),
+    'reduction': ('ablations.reduction', 'data=digits'),
   },
 }
 
@@ -131,7 +131,7 @@ def test_a_sweep_makes_every_model_and_attack_of_its_table(data, key):
 
 
 @pytest.mark.parametrize('data', ['cifar10', 'digits'])
-@pytest.mark.parametrize('study', ['', 'kd', 'gamma', 'objective'])
+@pytest.mark.parametrize('study', ['', 'kd', 'reduction', 'objective'])
 def test_students_take_their_teacher_and_those_of_a_study_the_filters_too(
   study, data
 ):
@@ -154,11 +154,16 @@ def test_students_take_their_teacher_and_those_of_a_study_the_filters_too(
   assert students >= 2
 
 
-def test_gamma_is_that_of_the_row_in_search_and_training():
-  rows = {row.name: row for row in _rows('ablations.gamma', 'data=digits')}
-  for gamma in (1, 7, 700):
-    made = _parsed(rows[f'digits_small_gamma_{gamma}'])
-    assert made.search.gamma == made.students['rnas_cl'].gamma == gamma
+def test_a_row_searched_anew_has_its_terms_in_search_and_training():
+  rows = {row.name: row for row in _rows('ablations.reduction', 'data=digits')}
+  for name, expected in {
+    'literal': ('literal', 1.0),
+    'mean': ('mean', 1.0),
+    'ten_sums': ('sum', 10.0),
+  }.items():
+    made = _parsed(rows[f'digits_small_{name}'])
+    for stage in (made.search, made.students['rnas_cl']):
+      assert (stage.reduction, stage.gamma) == expected
 
 
 def test_a_table_can_be_had_for_one_space_or_teacher():
@@ -185,7 +190,7 @@ def test_a_table_can_be_had_for_one_space_or_teacher():
     ('ablations.terms', 'data=mnist', 'Choose one of cifar10, digits'),
     ('ablations.teacher', 'table=12,data=digits', 'Choose one of 10, 11'),
     ('ablations.kd', 'table=3', 'table=3 has no meaning'),
-    ('ablations.gamma', 'rows=all', "argument 'rows' is unknown"),
+    ('ablations.reduction', 'rows=all', "argument 'rows' is unknown"),
   ],
 )
 def test_a_wrong_argument_of_a_sweep_is_refused(name, argument, message):

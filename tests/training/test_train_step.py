@@ -175,6 +175,33 @@ def test_two_devices_train_as_one_over_three_steps():
   _assert_same_histories(one, two, 1e-5)
 
 
+def test_the_sum_at_gamma_1_trains_as_the_literal_loss_at_all_pairs():
+  """Parameters after ten steps, in float64."""
+  recipe = _recipe(adversarial.standard())
+  state, context = _start(recipe)
+  pairs = float(context.tutors.size)
+  parameters = []
+  for reduction, gamma in (('sum', 1.0), ('literal', pairs)):
+    compares = functools.partial(losses.attention_loss, reduction=reduction)
+    layer_loss = compare.ATTENTION._replace(compare=compares)
+    step = train_step.make_train_step(
+      dataclasses.replace(
+        recipe,
+        distillation=dataclasses.replace(
+          recipe.distillation, layer_loss=layer_loss
+        ),
+      )
+    )
+    weighted = context.replace(gamma=jnp.float32(gamma))
+    with jax.enable_x64(True):
+      start = _as_float64((state, weighted))
+      (*_, (end, _)) = _run(step, *start, 1, (16,), 10)
+    parameters.append(end.params)
+  _assert_close(*parameters, 1e-6)
+  moved = parameters[0]['stem']['kernel'] - state.params['stem']['kernel']
+  assert np.abs(moved).max() > 1e-2
+
+
 def test_two_devices_search_as_one_over_ten_steps():
   one, two = _search_run(1, 10), _search_run(2, 10)
   assert one[-1][0].weights.params['stem']['kernel'].dtype == np.float64
