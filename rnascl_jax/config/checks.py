@@ -23,6 +23,7 @@ from rnascl_jax.config.schema import (
   Train,
 )
 from rnascl_jax.data.datasets import Dataset
+from rnascl_jax.search import spaces
 from rnascl_jax.training import search_step
 
 # Parameters of a network at most: 12 GB with their gradients and momentum.
@@ -174,6 +175,7 @@ def _check_networks(
     for name, spec in teachers.items()
   }
   layers = {name: net.tap_names for name, net in networks.items()}
+  _check_tutors(settings, layers['teacher'])
   for student in settings.students.values():
     if student.gamma > 0 and layers[student.teacher] != layers['teacher']:
       raise ValueError(
@@ -199,6 +201,15 @@ def _check_networks(
     {name: taps[name] for name in ('teacher.network', 'space')},
     settings.distillation.map_size,
   )
+
+
+def _check_tutors(settings: Settings, teacher_layers: tuple[str, ...]) -> None:
+  names = spaces.layer_names(
+    resolve.space(settings.space), blocks_only=settings.space.layers == 'block'
+  )
+  students = {f'students.{n}': s for n, s in settings.students.items()}
+  for where, stage in {'search': settings.search, **students}.items():
+    resolve.tutor_weights(stage.tutors, names, teacher_layers, where=where)
 
 
 def _shapes(net: nn.Module, data: Dataset) -> tuple[Taps, Any]:

@@ -11,6 +11,7 @@ from rnascl_jax.config.schema import (
   Space,
   StudentSettings,
   Teacher,
+  TeacherWeights,
 )
 from rnascl_jax.runtime import spelling
 
@@ -54,6 +55,7 @@ def check(settings: Settings) -> None:
       f'config.students={tuple(settings.students)} must not be empty.'
     )
   _check_map_norm(settings)
+  _check_tutors(settings)
   _check_names(settings)
   for where in ('teacher', 'vulnerable_teacher'):
     teacher = getattr(settings, where)
@@ -137,11 +139,37 @@ def _check_search(search: SearchSettings) -> None:
     )
 
 
+def _distilled(settings: Settings) -> dict[str, TeacherWeights]:
+  """Sections whose losses compare a network with a teacher."""
+  students = {f'students.{n}': s for n, s in settings.students.items()}
+  return {'search': settings.search, **students}
+
+
+def _check_tutors(settings: Settings) -> None:
+  for where, stage in _distilled(settings).items():
+    if stage.tutors != 'searched' and not stage.gamma:
+      raise ValueError(
+        f'config.{where}.tutors={stage.tutors!r} has no meaning beside '
+        f'config.{where}.gamma=0: no layer is compared with a tutor. Leave it '
+        "at 'searched', or set gamma > 0."
+      )
+  search = settings.search
+  if search.architecture or (search.gamma and search.tutors == 'searched'):
+    return
+  for name, student in settings.students.items():
+    if student.gamma and student.tutors == 'searched':
+      raise ValueError(
+        f"config.students.{name}.tutors='searched', but the search of this "
+        f'config has tutors={search.tutors!r} and gamma={search.gamma}, and '
+        'searches none: choose a control for the student too, or set its gamma '
+        'to 0.'
+      )
+
+
 def _check_map_norm(settings: Settings) -> None:
   if settings.distillation.map_norm == 'image':
     return
-  students = {f'students.{n}': s for n, s in settings.students.items()}
-  for where, stage in {'search': settings.search, **students}.items():
+  for where, stage in _distilled(settings).items():
     if stage.gamma and stage.layer_loss == 'layerwise_kl':
       raise ValueError(
         "config.distillation.map_norm='batch' normalises the maps of eq. (1), "

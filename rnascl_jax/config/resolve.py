@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import Preset, ensembles
 from rnascl_jax.attacks.ensembles import EnsembleMember
+from rnascl_jax.base import PyTree
 from rnascl_jax.config import settings
 from rnascl_jax.data import batches, datasets
 from rnascl_jax.data.datasets import Dataset
@@ -28,7 +30,7 @@ from rnascl_jax.distillation.methods import Method
 from rnascl_jax.models import student, teachers
 from rnascl_jax.models.teachers import build
 from rnascl_jax.runtime import parallel, spelling
-from rnascl_jax.search import flops, gumbel, spaces
+from rnascl_jax.search import flops, gumbel, spaces, tutor_controls
 from rnascl_jax.search.spaces import SearchSpace
 from rnascl_jax.training import adversarial, search_step, train_state
 from rnascl_jax.training.adversarial import AdversarialMethod, RobustTerm
@@ -357,6 +359,73 @@ LAYER_LOSSES: Mapping[
 ] = {'attention': _attention, 'layerwise_kl': _layerwise_kl}
 
 
+# Controls of searched tutors: (S, T, seed) -> weights [S, T]. Those of
+# 'resampled' are the probabilities of each step's draw.
+TUTORS: Mapping[str, Callable[[int, int, int], np.ndarray]] = {
+  'uniform': tutor_controls.uniform,
+  'random': tutor_controls.at_random,
+  'resampled': tutor_controls.uniform,
+  'depth': tutor_controls.by_depth,
+}
+
+
+def tutor_weights(
+  control: str,
+  student_layers: Sequence[str],
+  teacher_layers: Sequence[str],
+  *,
+  where: str,
+  seed: int = 0,
+  searched: PyTree = (),
+) -> PyTree:
+  """The tutor weights of a control, or those that are searched.
+
+  Args:
+    control: 'searched', a key of `TUTORS`, or names of teacher layers, one for
+      each student layer or one for all, with commas between them.
+    student_layers: names of the S student layers.
+    teacher_layers: names of the T teacher layers.
+    where: the config's section, for messages.
+    seed: decides the draw of 'random'.
+    searched: what 'searched' stands for.
+
+  Returns:
+    [S, T], or `searched`.
+
+  Raises:
+    ValueError: for an unknown control or layer, or another number of layers.
+  """
+  if control == 'searched':
+    return searched
+  count, choices = len(student_layers), len(teacher_layers)
+  if control in TUTORS:
+    return TUTORS[control](count, choices, seed)
+  names = [name.strip() for name in control.split(',')]
+  for name in names:
+    if name not in teacher_layers:
+      known = ('searched', *TUTORS, *teacher_layers)
+      raise ValueError(
+        f'config.{where}.tutors={control!r} has {name!r}, which is neither a '
+        f'control nor a layer of the teacher.'
+        f'{spelling.did_you_mean(name, known)} Choose one of '
+        f'{", ".join(("searched", *TUTORS))}, or layers of the teacher: '
+        f'{", ".join(teacher_layers)}.'
+      )
+  if len(names) not in (1, count):
+    raise ValueError(
+      f'config.{where}.tutors names {len(names)} teacher layers for {count} '
+      f'student layers: name one for each, or one for all. The student layers '
+      f'are {", ".join(student_layers)}.'
+    )
+  indices = [teacher_layers.index(name) for name in names]
+  return tutor_controls.one_hot(indices * (count // len(names)), choices)
+
+
+def searches_tutors(spec: settings.SearchSettings) -> bool:
+  """Whether a search moves the tutor logits, which mean nothing otherwise."""
+  return spec.gamma > 0 and spec.tutors == 'searched'
+
+
 class DistillationSpec(NamedTuple):
   """What a student takes from a teacher; equal ones are one program.
 
@@ -365,12 +434,14 @@ class DistillationSpec(NamedTuple):
     layer_loss: in `LAYER_LOSSES`.
     reduction: of the layer loss.
     attends: whether layers are compared.
+    redraws: whether their tutors are drawn anew at each step.
   """
 
   method: str
   layer_loss: str
   reduction: str
   attends: bool
+  redraws: bool
 
 
 def distillation_spec(
@@ -393,6 +464,7 @@ def distillation_spec(
     stage.layer_loss if attends else 'attention',
     stage.reduction if attends else 'sum',
     attends,
+    attends and stage.tutors == 'resampled',
   )
 
 
@@ -417,6 +489,7 @@ def distill(
     method=METHODS[used.method](spec),
     layer_loss=LAYER_LOSSES[used.layer_loss](spec, used.reduction),
     attends=used.attends,
+    redraws=used.redraws,
   )
 
 

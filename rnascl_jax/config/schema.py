@@ -283,6 +283,11 @@ class TeacherWeights:
     reduction: of the layer losses: their 'sum' over student layers, the 'mean',
       or 'literal', as eq. (1) prints it, divided by student and by teacher
       layers. The paper has gamma = 1, with which the latter hardly acts.
+    tutors: of each student layer: the 'searched' ones, or a control: 'uniform'
+      weights of all teacher layers; 'random', a draw of the seed; 'resampled',
+      a draw at every step; 'depth', at the same relative depth; or names of
+      teacher layers with commas between them, one for each student layer or
+      one for all.
     method: what stands in the place of KL: 'kl' itself, or 'at', 'sp', 'vid',
       'rkd', 'pkt' or 'crd' (section 4.11, Table 9, Fig. 3).
     layer_loss: what compares a layer with its tutor: 'attention', the loss of
@@ -292,6 +297,7 @@ class TeacherWeights:
   kl_weight: float = fields.bounded(1.0, 0, 1e6)
   gamma: float = fields.bounded(1.0, 0, 1e6)
   reduction: str = fields.one_of('sum', 'mean', 'literal')
+  tutors: str = 'searched'
   method: str = 'kl'
   layer_loss: str = 'attention'
 
@@ -300,7 +306,8 @@ class TeacherWeights:
 class SearchSettings(TeacherWeights):
   """The search of filters and tutors (section 4.1).
 
-  Its `method` cannot be 'vid', which can be negative.
+  Its `method` cannot be 'vid', which can be negative. If its `tutors` are a
+  control, only filters are searched.
 
   Attributes:
     architecture: an `architecture.json` of another run to take instead of

@@ -120,6 +120,13 @@ def _search(run: Run, folder: pathlib.Path) -> None:
         run,
         'search',
         teacher=teacher,
+        tutors=resolve.tutor_weights(
+          config.tutors,
+          net.tap_names,
+          teacher_net.tap_names,
+          where='search',
+          seed=runs.stage_seed(run.settings.seed, 'tutors'),
+        ),
         kl_weight=config.kl_weight,
         gamma=config.gamma,
       ),
@@ -135,8 +142,8 @@ def _search(run: Run, folder: pathlib.Path) -> None:
     teacher_net.tap_names,
     blocks_only=spec.layers == 'block',
   )
-  # Without the attention loss nothing moves them, and all are the first layer.
-  _write(run, found, tutors_searched=config.gamma > 0)
+  # Where nothing moves them, all are the first layer.
+  _write(run, found, tutors_searched=resolve.searches_tutors(config))
   workdir.finish(folder, summary)
   runs.record(run, 'search', summary['seconds'])
 

@@ -134,7 +134,7 @@ class _Trainings:
       method,
       step,
       self._start(recipe, base),
-      self._context(student, distilled.attends),
+      self._context(name, student, distilled.attends),
       order_stage=self._stage,
       parts=(spec.batch_size,),
       validate=runs.make_validate(
@@ -165,14 +165,23 @@ class _Trainings:
     return train_state.start_from(recipe, variables, *facts, key, labels)
 
   def _context(
-    self, student: settings.StudentSettings, attends: bool
+    self, name: str, student: settings.StudentSettings, attends: bool
   ) -> train_state.Context:
     run, teacher = self._run, None
     if student.teacher:
       _, teacher = teachers.load(run, student.teacher)
     tutors: Any = ()
     if attends:
-      tutors = np.asarray(architecture.tutor_weights(self._architecture))
+      arch = self._architecture
+      tutors = resolve.tutor_weights(
+        student.tutors,
+        arch.student_layers,
+        arch.teacher_layers,
+        where=f'students.{name}',
+        # The same as in the search.
+        seed=runs.stage_seed(run.settings.seed, 'tutors'),
+        searched=np.asarray(architecture.tutor_weights(arch)),
+      )
     return runs.context(
       run,
       self._stage,

@@ -18,7 +18,7 @@ from configs import (
   imagenet100,
   teachers,
 )
-from configs.ablations import kd, objective, reduction, terms
+from configs.ablations import kd, objective, reduction, terms, tutors
 from configs.ablations import teacher as teacher_ablation
 from rnascl_jax import stages
 from rnascl_jax.attacks.presets import PRESETS
@@ -60,6 +60,7 @@ _CONFIGS = {
   ),
   'kd': (kd, ['', 'data=digits', 'space=s7,teacher=resnet18']),
   'reduction': (reduction, ['', 'data=digits', 'space=s5']),
+  'tutors': (tutors, ['', 'data=digits']),
 }
 _ALL = [
   (name, argument)
@@ -128,6 +129,7 @@ def test_every_config_parses_and_survives_json(name, argument):
     ('kd', 'data=digits'),
     ('kd', 'teacher=resnet18'),
     ('reduction', 'data=digits'),
+    ('tutors', 'data=digits'),
     ('imagenet100', 'space=is,teacher=resnet18'),
     ('imagenet', 'space=is,teacher=resnet18,objective=free_cac'),
   ],
@@ -418,6 +420,15 @@ def test_the_study_of_the_factor_has_each_with_and_without_kl(data):
   }
 
 
+@pytest.mark.parametrize('data', ['cifar10', 'digits'])
+def test_the_study_of_tutors_has_every_control_and_none(data):
+  students = _parsed('tutors', f'data={data}').students
+  none = students.pop('none')
+  assert none.gamma == 0
+  assert list(students) == [s.tutors for s in students.values()]
+  assert set(students) == set(resolve.TUTORS)
+
+
 def test_every_config_sums_the_attention_loss_with_gamma_1():
   for name in ('cifar10', 'cifar10_cpu', 'digits', 'imagenet100', 'imagenet'):
     module = importlib.import_module(f'configs.{name}')
@@ -446,6 +457,8 @@ def test_a_search_without_the_teachers_terms_is_the_same_with_any_teacher(
     config = tiny.config()
     config.teacher.checkpoint = str(teacher)
     config.search.kl_weight = config.search.gamma = 0.0
+    config.students = {'ce': config.students.ce}
+    config.adversarial.students = {}
     folder = tmp_path / f'run_{teacher.name}'
     stages.teacher(config, str(folder))
     stages.search(config, str(folder))

@@ -144,6 +144,9 @@ def _changed(path: str, value) -> dict:
     ('search.reduction', 'max', r"'max' must be one of \('sum', 'mean', 'lit"),
     ('distillation.map_resize', 'area', "'area' must be .*'pool', 'bilinear'"),
     ('distillation.map_norm', 'layer', "'layer' must be .*'image', 'batch'"),
+    ('students.ce.tutors', 'depth', "tutors='depth' has no .*ce.gamma=0"),
+    ('search.tutors', 'depth', "rnas_cl.tutors='searched', but the .*'depth'"),
+    ('search.gamma', 0.0, "rnas_cl.tutors='searched', but .* gamma=0.0, and"),
     ('students.ce.teacher', 'me', 'must be "teacher"'),
     ('students.ce.teacher', 'vulnerable_teacher', 'controls=True'),
     (
@@ -167,7 +170,7 @@ def test_maps_that_are_probabilities_are_not_normalised_over_a_batch():
     ValueError, match=r"map_norm='batch' .*search\.layer_loss"
   ):
     settings.parse(config)
-  config.search.gamma = 0.0
+  config.search.gamma = config.students.rnas_cl.gamma = 0.0
   settings.parse(config)
 
 
@@ -189,6 +192,8 @@ def test_a_missing_field_is_named():
     ('search.arch_optimizer', 'lamb', "'adam', 'sgd'"),
     ('distillation.direction', 'both', "'student_teacher', 'teacher_student'"),
     ('space.shortcut', 'none', "'pad', 'drop', 'project'"),
+    ('students.rnas_cl.tutors', 'dept', "has 'dept'.*mean 'depth'.*resampled"),
+    ('students.rnas_cl.tutors', 'conv1,conv1', 'names 2 teacher layers for 4'),
     ('train.optimization.schedule', 'step', "'piecewise', 'cosine'"),
     ('train.adversarial_training.name', 'fgsm', "'standard', 'pgd'"),
     (

@@ -206,7 +206,7 @@ def _search_parts():
     reference=search_step.uniform_macs(_SPACE, tables),
   )
   recipe = _recipe(_crd(), layer_loss=compare.LAYERWISE_KL)
-  return recipe, search, _start(recipe, 12)[1]
+  return recipe, search, _start(recipe, 12)[1].replace(tutors=())
 
 
 def test_a_search_with_a_method_is_the_same_on_two_devices():
@@ -435,10 +435,10 @@ def test_layer_wise_kl_compares_probabilities_of_positions():
 @pytest.mark.parametrize(
   'fields, expected',
   [
-    ({}, ('kl', 'attention', 'sum', True)),
+    ({}, ('kl', 'attention', 'sum', True, False)),
     (
       {'kl_weight': 0.0, 'method': 'crd', 'reduction': 'mean'},
-      ('kl', 'attention', 'mean', True),
+      ('kl', 'attention', 'mean', True, False),
     ),
     (
       {
@@ -447,8 +447,10 @@ def test_layer_wise_kl_compares_probabilities_of_positions():
         'method': 'crd',
         'reduction': 'literal',
       },
-      ('crd', 'attention', 'sum', False),
+      ('crd', 'attention', 'sum', False, False),
     ),
+    ({'tutors': 'depth'}, ('kl', 'attention', 'sum', True, False)),
+    ({'tutors': 'resampled'}, ('kl', 'attention', 'sum', True, True)),
   ],
 )
 def test_what_has_no_weight_is_not_computed(fields, expected):

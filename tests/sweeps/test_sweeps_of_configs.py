@@ -31,6 +31,7 @@ _SWEEPS = {
   'ablations.objective': ['', 'data=digits'],
   'ablations.kd': ['', 'data=digits'],
   'ablations.reduction': ['', 'data=digits'],
+  'ablations.tutors': ['', 'data=digits'],
 }
 
 
@@ -93,6 +94,7 @@ _MAKERS = {
     '15': ('teachers', ''),
     'fig3': ('ablations.kd', ''),
     'reduction': ('ablations.reduction', ''),
+    'tutors': ('ablations.tutors', ''),
   },
   'digits': {
     '4': ('ablations.objective', 'data=digits'),
@@ -103,6 +105,7 @@ _MAKERS = {
     },
     'fig3': ('ablations.kd', 'data=digits'),
     'reduction': ('ablations.reduction', 'data=digits'),
+    'tutors': ('ablations.tutors', 'data=digits'),
   },
 }
 
@@ -131,7 +134,9 @@ def test_a_sweep_makes_every_model_and_attack_of_its_table(data, key):
 
 
 @pytest.mark.parametrize('data', ['cifar10', 'digits'])
-@pytest.mark.parametrize('study', ['', 'kd', 'reduction', 'objective'])
+@pytest.mark.parametrize(
+  'study', ['', 'kd', 'reduction', 'tutors', 'objective']
+)
 def test_students_take_their_teacher_and_those_of_a_study_the_filters_too(
   study, data
 ):
@@ -164,6 +169,14 @@ def test_a_row_searched_anew_has_its_terms_in_search_and_training():
     made = _parsed(rows[f'digits_small_{name}'])
     for stage in (made.search, made.students['rnas_cl']):
       assert (stage.reduction, stage.gamma) == expected
+
+
+@pytest.mark.parametrize('name', ['depth', 'random', 'resampled', 'uniform'])
+def test_a_control_of_tutors_is_that_of_the_row_in_search_and_training(name):
+  rows = {row.name: row for row in _rows('ablations.tutors', 'data=digits')}
+  made = _parsed(rows[f'digits_small_tutors_{name}'])
+  assert made.search.tutors == made.students['rnas_cl'].tutors == name
+  assert _parsed(rows['digits_small']).search.tutors == 'searched'
 
 
 def test_a_table_can_be_had_for_one_space_or_teacher():
