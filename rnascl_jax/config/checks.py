@@ -64,9 +64,8 @@ def check(settings: Settings, data: Dataset, devices: int) -> None:
 
 
 def _check_distillation(settings: Settings, data: Dataset) -> None:
-  students = {f'students.{n}': s for n, s in settings.students.items()}
   labels = data.train.labels
-  for where, stage in {'search': settings.search, **students}.items():
+  for where, stage in settings.distilled.items():
     spec = resolve.distillation_spec(stage, where)
     resolve.distill(settings.distillation, None, spec)
     if spec.method == 'crd' and (labels == labels[0]).all():
@@ -207,8 +206,7 @@ def _check_tutors(settings: Settings, teacher_layers: tuple[str, ...]) -> None:
   names = spaces.layer_names(
     resolve.space(settings.space), blocks_only=settings.space.layers == 'block'
   )
-  students = {f'students.{n}': s for n, s in settings.students.items()}
-  for where, stage in {'search': settings.search, **students}.items():
+  for where, stage in settings.distilled.items():
     resolve.tutor_weights(stage.tutors, names, teacher_layers, where=where)
 
 

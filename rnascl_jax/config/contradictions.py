@@ -56,6 +56,7 @@ def check(settings: Settings) -> None:
     )
   _check_map_norm(settings)
   _check_tutors(settings)
+  _check_divergences(settings)
   _check_names(settings)
   for where in ('teacher', 'vulnerable_teacher'):
     teacher = getattr(settings, where)
@@ -139,14 +140,8 @@ def _check_search(search: SearchSettings) -> None:
     )
 
 
-def _distilled(settings: Settings) -> dict[str, TeacherWeights]:
-  """Sections whose losses compare a network with a teacher."""
-  students = {f'students.{n}': s for n, s in settings.students.items()}
-  return {'search': settings.search, **students}
-
-
 def _check_tutors(settings: Settings) -> None:
-  for where, stage in _distilled(settings).items():
+  for where, stage in settings.distilled.items():
     if stage.tutors != 'searched' and not stage.gamma:
       raise ValueError(
         f'config.{where}.tutors={stage.tutors!r} has no meaning beside '
@@ -154,7 +149,7 @@ def _check_tutors(settings: Settings) -> None:
         "at 'searched', or set gamma > 0."
       )
   search = settings.search
-  if search.architecture or (search.gamma and search.tutors == 'searched'):
+  if search.architecture or search.searches_tutors:
     return
   for name, student in settings.students.items():
     if student.gamma and student.tutors == 'searched':
@@ -166,10 +161,22 @@ def _check_tutors(settings: Settings) -> None:
       )
 
 
+def _check_divergences(settings: Settings) -> None:
+  for where, stage in settings.distilled.items():
+    for name in ('kl_direction', 'kl_temperature'):
+      value, default = getattr(stage, name), getattr(TeacherWeights(), name)
+      if value != default and (stage.method != 'kl' or not stage.kl_weight):
+        raise ValueError(
+          f'config.{where}.{name}={value!r} has no meaning beside method='
+          f'{stage.method!r} and kl_weight={stage.kl_weight}: there is no KL. '
+          f'Leave it at {default!r}.'
+        )
+
+
 def _check_map_norm(settings: Settings) -> None:
   if settings.distillation.map_norm == 'image':
     return
-  for where, stage in _distilled(settings).items():
+  for where, stage in settings.distilled.items():
     if stage.gamma and stage.layer_loss == 'layerwise_kl':
       raise ValueError(
         "config.distillation.map_norm='batch' normalises the maps of eq. (1), "

@@ -304,12 +304,34 @@ DIVERGENCES = {
 }
 
 
-def _kl(spec: settings.DistillationSettings) -> Method:
-  divergence = pick(DIVERGENCES, spec.direction, 'distillation.direction')
-  return methods.kl(functools.partial(divergence, temperature=spec.temperature))
+class DistillationSpec(NamedTuple):
+  """What a stage takes from a teacher; equal ones are one program.
+
+  Attributes:
+    method: in `METHODS`.
+    divergence: direction and temperature of the method 'kl'.
+    layer_loss: in `LAYER_LOSSES`.
+    reduction: of the layer loss.
+    attends: whether layers are compared.
+    redraws: whether their tutors are drawn anew at each step.
+  """
+
+  method: str = 'kl'
+  divergence: tuple[str, float] = ('student_teacher', 1.0)
+  layer_loss: str = 'attention'
+  reduction: str = 'sum'
+  attends: bool = False
+  redraws: bool = False
 
 
-def _crd(spec: settings.DistillationSettings) -> Method:
+def _kl(spec: settings.DistillationSettings, used: DistillationSpec) -> Method:
+  del spec
+  direction, temperature = used.divergence
+  divergence = DIVERGENCES[direction]
+  return methods.kl(functools.partial(divergence, temperature=temperature))
+
+
+def _crd(spec: settings.DistillationSettings, _: DistillationSpec) -> Method:
   return methods.crd(
     features=spec.crd_features,
     num_negatives=spec.crd_negatives,
@@ -317,19 +339,21 @@ def _crd(spec: settings.DistillationSettings) -> Method:
   )
 
 
-METHODS: Mapping[str, Callable[[settings.DistillationSettings], Method]] = {
+METHODS: Mapping[
+  str, Callable[[settings.DistillationSettings, DistillationSpec], Method]
+] = {
   'kl': _kl,
-  'at': lambda _: methods.attention_transfer(),
-  'sp': lambda _: methods.similarity(axis_name=parallel.AXIS),
-  'vid': lambda _: methods.vid(),
-  'rkd': lambda _: methods.rkd(axis_name=parallel.AXIS),
-  'pkt': lambda _: methods.pkt(axis_name=parallel.AXIS),
+  'at': lambda *_: methods.attention_transfer(),
+  'sp': lambda *_: methods.similarity(axis_name=parallel.AXIS),
+  'vid': lambda *_: methods.vid(),
+  'rkd': lambda *_: methods.rkd(axis_name=parallel.AXIS),
+  'pkt': lambda *_: methods.pkt(axis_name=parallel.AXIS),
   'crd': _crd,
 }
 
 
 def _attention(
-  spec: settings.DistillationSettings, reduction: str
+  spec: settings.DistillationSettings, used: DistillationSpec
 ) -> LayerLoss:
   vectors = functools.partial(
     losses.attention_vectors,
@@ -338,24 +362,25 @@ def _attention(
     axis_name=parallel.AXIS,
   )
   return LayerLoss(
-    vectors, functools.partial(losses.attention_loss, reduction=reduction)
+    vectors,
+    functools.partial(losses.attention_loss, reduction=used.reduction),
   )
 
 
 def _layerwise_kl(
-  spec: settings.DistillationSettings, reduction: str
+  spec: settings.DistillationSettings, used: DistillationSpec
 ) -> LayerLoss:
   log_probabilities = functools.partial(
     losses.map_log_probabilities, bilinear=spec.map_resize == 'bilinear'
   )
   return LayerLoss(
     log_probabilities,
-    functools.partial(losses.layerwise_kl, reduction=reduction),
+    functools.partial(losses.layerwise_kl, reduction=used.reduction),
   )
 
 
 LAYER_LOSSES: Mapping[
-  str, Callable[[settings.DistillationSettings, str], LayerLoss]
+  str, Callable[[settings.DistillationSettings, DistillationSpec], LayerLoss]
 ] = {'attention': _attention, 'layerwise_kl': _layerwise_kl}
 
 
@@ -421,29 +446,6 @@ def tutor_weights(
   return tutor_controls.one_hot(indices * (count // len(names)), choices)
 
 
-def searches_tutors(spec: settings.SearchSettings) -> bool:
-  """Whether a search moves the tutor logits, which mean nothing otherwise."""
-  return spec.gamma > 0 and spec.tutors == 'searched'
-
-
-class DistillationSpec(NamedTuple):
-  """What a student takes from a teacher; equal ones are one program.
-
-  Attributes:
-    method: in `METHODS`.
-    layer_loss: in `LAYER_LOSSES`.
-    reduction: of the layer loss.
-    attends: whether layers are compared.
-    redraws: whether their tutors are drawn anew at each step.
-  """
-
-  method: str
-  layer_loss: str
-  reduction: str
-  attends: bool
-  redraws: bool
-
-
 def distillation_spec(
   stage: settings.TeacherWeights, where: str
 ) -> DistillationSpec:
@@ -458,14 +460,18 @@ def distillation_spec(
   """
   pick(METHODS, stage.method, f'{where}.method')
   pick(LAYER_LOSSES, stage.layer_loss, f'{where}.layer_loss')
-  attends = stage.gamma > 0
-  return DistillationSpec(
-    stage.method if stage.kl_weight else 'kl',
-    stage.layer_loss if attends else 'attention',
-    stage.reduction if attends else 'sum',
-    attends,
-    attends and stage.tutors == 'resampled',
-  )
+  used = DistillationSpec()
+  if stage.kl_weight:
+    divergence = stage.kl_direction, stage.kl_temperature
+    used = used._replace(method=stage.method, divergence=divergence)
+  if stage.gamma:
+    used = used._replace(
+      layer_loss=stage.layer_loss,
+      reduction=stage.reduction,
+      attends=True,
+      redraws=stage.tutors == 'resampled',
+    )
+  return used
 
 
 def distill(
@@ -479,15 +485,12 @@ def distill(
     spec: what all stages of a run have in common.
     teacher: the network, or None.
     used: what is taken from it.
-
-  Raises:
-    ValueError: for an unknown direction of the divergence.
   """
   return compare.Distillation(
     teacher=teacher,
     map_size=(spec.map_size, spec.map_size),
-    method=METHODS[used.method](spec),
-    layer_loss=LAYER_LOSSES[used.layer_loss](spec, used.reduction),
+    method=METHODS[used.method](spec, used),
+    layer_loss=LAYER_LOSSES[used.layer_loss](spec, used),
     attends=used.attends,
     redraws=used.redraws,
   )

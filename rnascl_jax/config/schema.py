@@ -217,11 +217,9 @@ class AdversarialTraining:
 
 @dataclasses.dataclass(frozen=True)
 class DistillationSettings:
-  """What students take from a teacher's logits and maps.
+  """How maps are compared, and what a method needs besides.
 
   Attributes:
-    direction: 'student_teacher' is the paper's KL(p, q) with p the student.
-    temperature: divides the logits in the divergence.
     map_size: side of the common attention maps.
     map_resize: how larger maps shrink: average-'pool' or 'bilinear', without
       antialiasing, as in the authors' code. Smaller maps grow by the latter.
@@ -234,8 +232,6 @@ class DistillationSettings:
       of memory.
   """
 
-  direction: str = 'student_teacher'
-  temperature: float = fields.bounded(1.0, 1e-6, 1e6)
   map_size: int = fields.bounded(8, 1, 1024)
   map_resize: str = fields.one_of('pool', 'bilinear')
   map_norm: str = fields.one_of('image', 'batch')
@@ -279,6 +275,9 @@ class TeacherWeights:
   Attributes:
     kl_weight: weight of the divergence, 1 in eqs. (2) and (4); of another
       method it multiplies the method's published weight.
+    kl_direction: of the divergence 'kl': 'student_teacher' is the paper's
+      KL(p, q) with p the student, 'teacher_student' the usual distillation.
+    kl_temperature: T that divides all logits in it; it is multiplied by T^2.
     gamma: weight of the layer losses, gamma_s of eq. (2), gamma_t of eq. (4).
     reduction: of the layer losses: their 'sum' over student layers, the 'mean',
       or 'literal', as eq. (1) prints it, divided by student and by teacher
@@ -295,6 +294,8 @@ class TeacherWeights:
   """
 
   kl_weight: float = fields.bounded(1.0, 0, 1e6)
+  kl_direction: str = fields.one_of('student_teacher', 'teacher_student')
+  kl_temperature: float = fields.bounded(1.0, 1e-6, 1e6)
   gamma: float = fields.bounded(1.0, 0, 1e6)
   reduction: str = fields.one_of('sum', 'mean', 'literal')
   tutors: str = 'searched'
@@ -345,6 +346,11 @@ class SearchSettings(TeacherWeights):
   flops_exponent: float = fields.bounded(1.0, -10, 10)
   log_alpha: float = fields.bounded(0.2, 0, 1e6)
   weigh_cost: bool = True
+
+  @property
+  def searches_tutors(self) -> bool:
+    """Whether a search moves the tutor logits, which mean nothing otherwise."""
+    return self.gamma > 0 and self.tutors == 'searched'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -507,3 +513,9 @@ class Settings:
   )
   adversarial: AdversarialSettings = AdversarialSettings()
   evaluation: EvaluationSettings = EvaluationSettings()
+
+  @property
+  def distilled(self) -> dict[str, TeacherWeights]:
+    """What is compared with a teacher, by its section."""
+    students = {f'students.{name}': s for name, s in self.students.items()}
+    return {'search': self.search, **students}

@@ -143,7 +143,7 @@ def _search(run: Run, folder: pathlib.Path) -> None:
     blocks_only=spec.layers == 'block',
   )
   # Where nothing moves them, all are the first layer.
-  _write(run, found, tutors_searched=resolve.searches_tutors(config))
+  _write(run, found, tutors_searched=config.searches_tutors)
   workdir.finish(folder, summary)
   runs.record(run, 'search', summary['seconds'])
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 import json
 import pathlib
 import re
@@ -18,7 +19,7 @@ from configs import (
   imagenet100,
   teachers,
 )
-from configs.ablations import kd, objective, reduction, terms, tutors
+from configs.ablations import kd, kl, objective, reduction, terms, tutors
 from configs.ablations import teacher as teacher_ablation
 from rnascl_jax import stages
 from rnascl_jax.attacks.presets import PRESETS
@@ -61,6 +62,7 @@ _CONFIGS = {
   'kd': (kd, ['', 'data=digits', 'space=s7,teacher=resnet18']),
   'reduction': (reduction, ['', 'data=digits', 'space=s5']),
   'tutors': (tutors, ['', 'data=digits']),
+  'kl': (kl, ['', 'data=digits']),
 }
 _ALL = [
   (name, argument)
@@ -130,6 +132,7 @@ def test_every_config_parses_and_survives_json(name, argument):
     ('kd', 'teacher=resnet18'),
     ('reduction', 'data=digits'),
     ('tutors', 'data=digits'),
+    ('kl', 'data=digits'),
     ('imagenet100', 'space=is,teacher=resnet18'),
     ('imagenet', 'space=is,teacher=resnet18,objective=free_cac'),
   ],
@@ -427,6 +430,17 @@ def test_the_study_of_tutors_has_every_control_and_none(data):
   assert none.gamma == 0
   assert list(students) == [s.tutors for s in students.values()]
   assert set(students) == set(resolve.TUTORS)
+
+
+@pytest.mark.parametrize('data', ['cifar10', 'digits'])
+def test_the_study_of_kl_has_all_but_rnas_cl_itself(data):
+  students = _parsed('kl', f'data={data}').students.values()
+  made = [(s.kl_direction, s.kl_temperature, s.gamma) for s in students]
+  every = itertools.product(
+    ('student_teacher', 'teacher_student'), (1.0, 4.0), (0.0, 1.0)
+  )
+  assert set(made) == set(every) - {('student_teacher', 1.0, 1.0)}
+  assert len(made) == 7 and {s.method for s in students} == {'kl'}
 
 
 def test_every_config_sums_the_attention_loss_with_gamma_1():

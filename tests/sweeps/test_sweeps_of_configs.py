@@ -32,6 +32,7 @@ _SWEEPS = {
   'ablations.kd': ['', 'data=digits'],
   'ablations.reduction': ['', 'data=digits'],
   'ablations.tutors': ['', 'data=digits'],
+  'ablations.kl': ['', 'data=digits'],
 }
 
 
@@ -95,6 +96,7 @@ _MAKERS = {
     'fig3': ('ablations.kd', ''),
     'reduction': ('ablations.reduction', ''),
     'tutors': ('ablations.tutors', ''),
+    'kl': ('ablations.kl', ''),
   },
   'digits': {
     '4': ('ablations.objective', 'data=digits'),
@@ -106,6 +108,7 @@ _MAKERS = {
     'fig3': ('ablations.kd', 'data=digits'),
     'reduction': ('ablations.reduction', 'data=digits'),
     'tutors': ('ablations.tutors', 'data=digits'),
+    'kl': ('ablations.kl', 'data=digits'),
   },
 }
 
@@ -135,7 +138,7 @@ def test_a_sweep_makes_every_model_and_attack_of_its_table(data, key):
 
 @pytest.mark.parametrize('data', ['cifar10', 'digits'])
 @pytest.mark.parametrize(
-  'study', ['', 'kd', 'reduction', 'tutors', 'objective']
+  'study', ['', 'kd', 'reduction', 'tutors', 'kl', 'objective']
 )
 def test_students_take_their_teacher_and_those_of_a_study_the_filters_too(
   study, data
@@ -177,6 +180,14 @@ def test_a_control_of_tutors_is_that_of_the_row_in_search_and_training(name):
   made = _parsed(rows[f'digits_small_tutors_{name}'])
   assert made.search.tutors == made.students['rnas_cl'].tutors == name
   assert _parsed(rows['digits_small']).search.tutors == 'searched'
+
+
+def test_a_row_of_kl_has_its_divergence_in_search_and_training():
+  rows = {row.name: row for row in _rows('ablations.kl', 'data=digits')}
+  made = _parsed(rows['digits_small_kl_teacher_student_4'])
+  for stage in (made.search, made.students['rnas_cl']):
+    assert (stage.kl_direction, stage.kl_temperature) == ('teacher_student', 4)
+    assert (stage.kl_weight, stage.gamma) == (1, 1)
 
 
 def test_a_table_can_be_had_for_one_space_or_teacher():
