@@ -5,6 +5,7 @@ So sweeps of several tables with one ROOT share teachers and students. A row of
 both, so a sweep that has one of them has the others too.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -108,6 +109,27 @@ def student(
     of.config('ablations/terms', **values),
     changes=_STUDENTS_ONLY,
     takes=of.takes,
+  )
+
+
+def searched_anew(
+  of: Setting, name: str, fields: Mapping[str, Any]
+) -> sweeps.Row:
+  """Makes the row of RNAS-CL with other terms, in its search too.
+
+  Args:
+    of: the setting of the student.
+    name: what the row's name has behind that of the setting.
+    fields: fields of both `search` and `students.rnas_cl`.
+  """
+  row = student(of, fine_tuned=False)
+  changes = {
+    f'{stage}.{field}': value
+    for stage in ('search', 'students.rnas_cl')
+    for field, value in fields.items()
+  }
+  return dataclasses.replace(
+    row, name=f'{of.name}_{name}', changes={**row.changes, **changes}
   )
 
 

@@ -21,9 +21,8 @@ two CPU cores (docs/ablations.md); on CIFAR-10 not yet run.
 
 All have the cross-entropy and the method with its published weight, and no
 cross-connections. `kd` is what eq. (4) leaves of itself without them;
-that of Hinton et al. is a flag away, for this student alone has a KL:
---config.distillation.direction=teacher_student and
---config.distillation.temperature=4
+that of Hinton et al. has --config.students.kd.kl_direction=teacher_student and
+--config.students.kd.kl_temperature=4, see configs/ablations/kl.py.
 
   python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
     --config=configs/ablations/kd.py

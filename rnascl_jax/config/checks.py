@@ -23,6 +23,7 @@ from rnascl_jax.config.schema import (
   Train,
 )
 from rnascl_jax.data.datasets import Dataset
+from rnascl_jax.search import spaces
 from rnascl_jax.training import search_step
 
 # Parameters of a network at most: 12 GB with their gradients and momentum.
@@ -63,9 +64,8 @@ def check(settings: Settings, data: Dataset, devices: int) -> None:
 
 
 def _check_distillation(settings: Settings, data: Dataset) -> None:
-  students = {f'students.{n}': s for n, s in settings.students.items()}
   labels = data.train.labels
-  for where, stage in {'search': settings.search, **students}.items():
+  for where, stage in settings.distilled.items():
     spec = resolve.distillation_spec(stage, where)
     resolve.distill(settings.distillation, None, spec)
     if spec.method == 'crd' and (labels == labels[0]).all():
@@ -174,6 +174,7 @@ def _check_networks(
     for name, spec in teachers.items()
   }
   layers = {name: net.tap_names for name, net in networks.items()}
+  _check_tutors(settings, layers['teacher'])
   for student in settings.students.values():
     if student.gamma > 0 and layers[student.teacher] != layers['teacher']:
       raise ValueError(
@@ -199,6 +200,14 @@ def _check_networks(
     {name: taps[name] for name in ('teacher.network', 'space')},
     settings.distillation.map_size,
   )
+
+
+def _check_tutors(settings: Settings, teacher_layers: tuple[str, ...]) -> None:
+  names = spaces.layer_names(
+    resolve.space(settings.space), blocks_only=settings.space.layers == 'block'
+  )
+  for where, stage in settings.distilled.items():
+    resolve.tutor_weights(stage.tutors, names, teacher_layers, where=where)
 
 
 def _shapes(net: nn.Module, data: Dataset) -> tuple[Taps, Any]:
@@ -259,24 +268,15 @@ def _check_steps(
 
 
 def _check_maps(taps: Mapping[str, Taps], side: int) -> None:
-  """Raises unless all maps can be brought to the common size."""
-  sides = {
-    where: [size for tap in maps for size in tap.shape[1:3]]
-    for where, maps in taps.items()
-  }
-  largest = max(map(max, sides.values()))
+  """Raises where every map would only be blown up to the common size."""
+  largest = max(
+    size for maps in taps.values() for tap in maps for size in tap.shape[1:3]
+  )
   if side > largest:
     raise ValueError(
       f'config.distillation.map_size={side} is larger than every map of the '
-      f'teacher and of the students: choose {largest} or a divisor of it.'
+      f'teacher and of the students: choose {largest} or less.'
     )
-  for where, sizes in sides.items():
-    for size in sizes:
-      if size > side and size % side:
-        raise ValueError(
-          f'config.distillation.map_size={side} does not divide {size}, the '
-          f'side of a map of config.{where}: choose a divisor of {size}.'
-        )
 
 
 def _check_batch(

@@ -11,6 +11,7 @@ from rnascl_jax.config.schema import (
   Space,
   StudentSettings,
   Teacher,
+  TeacherWeights,
 )
 from rnascl_jax.runtime import spelling
 
@@ -53,6 +54,9 @@ def check(settings: Settings) -> None:
       f'config.evaluation.attacks={settings.evaluation.attacks} and '
       f'config.students={tuple(settings.students)} must not be empty.'
     )
+  _check_map_norm(settings)
+  _check_tutors(settings)
+  _check_divergences(settings)
   _check_names(settings)
   for where in ('teacher', 'vulnerable_teacher'):
     teacher = getattr(settings, where)
@@ -134,6 +138,51 @@ def _check_search(search: SearchSettings) -> None:
       f'epochs, where the logits are divided by it; keep it above {_COLDEST} '
       'with a smaller decay or fewer epochs.'
     )
+
+
+def _check_tutors(settings: Settings) -> None:
+  for where, stage in settings.distilled.items():
+    if stage.tutors != 'searched' and not stage.gamma:
+      raise ValueError(
+        f'config.{where}.tutors={stage.tutors!r} has no meaning beside '
+        f'config.{where}.gamma=0: no layer is compared with a tutor. Leave it '
+        "at 'searched', or set gamma > 0."
+      )
+  search = settings.search
+  if search.architecture or search.searches_tutors:
+    return
+  for name, student in settings.students.items():
+    if student.gamma and student.tutors == 'searched':
+      raise ValueError(
+        f"config.students.{name}.tutors='searched', but the search of this "
+        f'config has tutors={search.tutors!r} and gamma={search.gamma}, and '
+        'searches none: choose a control for the student too, or set its gamma '
+        'to 0.'
+      )
+
+
+def _check_divergences(settings: Settings) -> None:
+  for where, stage in settings.distilled.items():
+    for name in ('kl_direction', 'kl_temperature'):
+      value, default = getattr(stage, name), getattr(TeacherWeights(), name)
+      if value != default and (stage.method != 'kl' or not stage.kl_weight):
+        raise ValueError(
+          f'config.{where}.{name}={value!r} has no meaning beside method='
+          f'{stage.method!r} and kl_weight={stage.kl_weight}: there is no KL. '
+          f'Leave it at {default!r}.'
+        )
+
+
+def _check_map_norm(settings: Settings) -> None:
+  if settings.distillation.map_norm == 'image':
+    return
+  for where, stage in settings.distilled.items():
+    if stage.gamma and stage.layer_loss == 'layerwise_kl':
+      raise ValueError(
+        "config.distillation.map_norm='batch' normalises the maps of eq. (1), "
+        f"and config.{where}.layer_loss='layerwise_kl' compares maps that are "
+        "probabilities of one image: set map_norm='image', or another loss."
+      )
 
 
 def _check_teacher(teacher: Teacher, where: str) -> None:

@@ -1,6 +1,7 @@
 """All fields that a config may hold, with their types, bounds and defaults.
 
-The defaults are the paper's values for CIFAR-10.
+The defaults are the paper's values for CIFAR-10, but for the factor of eq. (1):
+`reduction` is the sum of the authors' code.
 """
 
 import dataclasses
@@ -216,12 +217,14 @@ class AdversarialTraining:
 
 @dataclasses.dataclass(frozen=True)
 class DistillationSettings:
-  """What students take from a teacher's logits and maps.
+  """How maps are compared, and what a method needs besides.
 
   Attributes:
-    direction: 'student_teacher' is the paper's KL(p, q) with p the student.
-    temperature: divides the logits in the divergence.
     map_size: side of the common attention maps.
+    map_resize: how larger maps shrink: average-'pool' or 'bilinear', without
+      antialiasing, as in the authors' code. Smaller maps grow by the latter.
+    map_norm: over what a map of eq. (1) is normalised: an 'image', or the
+      global 'batch', as in the authors' code; see `losses.attention_vectors`.
     crd_features: length of the embeddings that 'crd' compares.
     crd_negatives: images of other classes that 'crd' compares each image with,
       drawn with replacement; its authors have 16384. An image takes
@@ -229,9 +232,9 @@ class DistillationSettings:
       of memory.
   """
 
-  direction: str = 'student_teacher'
-  temperature: float = fields.bounded(1.0, 1e-6, 1e6)
   map_size: int = fields.bounded(8, 1, 1024)
+  map_resize: str = fields.one_of('pool', 'bilinear')
+  map_norm: str = fields.one_of('image', 'batch')
   crd_features: int = fields.bounded(128, 1, 65536)
   crd_negatives: int = fields.bounded(4096, 1, 1_000_000)
 
@@ -272,7 +275,18 @@ class TeacherWeights:
   Attributes:
     kl_weight: weight of the divergence, 1 in eqs. (2) and (4); of another
       method it multiplies the method's published weight.
+    kl_direction: of the divergence 'kl': 'student_teacher' is the paper's
+      KL(p, q) with p the student, 'teacher_student' the usual distillation.
+    kl_temperature: T that divides all logits in it; it is multiplied by T^2.
     gamma: weight of the layer losses, gamma_s of eq. (2), gamma_t of eq. (4).
+    reduction: of the layer losses: their 'sum' over student layers, the 'mean',
+      or 'literal', as eq. (1) prints it, divided by student and by teacher
+      layers. The paper has gamma = 1, with which the latter hardly acts.
+    tutors: of each student layer: the 'searched' ones, or a control: 'uniform'
+      weights of all teacher layers; 'random', a draw of the seed; 'resampled',
+      a draw at every step; 'depth', at the same relative depth; or names of
+      teacher layers with commas between them, one for each student layer or
+      one for all.
     method: what stands in the place of KL: 'kl' itself, or 'at', 'sp', 'vid',
       'rkd', 'pkt' or 'crd' (section 4.11, Table 9, Fig. 3).
     layer_loss: what compares a layer with its tutor: 'attention', the loss of
@@ -280,7 +294,11 @@ class TeacherWeights:
   """
 
   kl_weight: float = fields.bounded(1.0, 0, 1e6)
+  kl_direction: str = fields.one_of('student_teacher', 'teacher_student')
+  kl_temperature: float = fields.bounded(1.0, 1e-6, 1e6)
   gamma: float = fields.bounded(1.0, 0, 1e6)
+  reduction: str = fields.one_of('sum', 'mean', 'literal')
+  tutors: str = 'searched'
   method: str = 'kl'
   layer_loss: str = 'attention'
 
@@ -289,7 +307,8 @@ class TeacherWeights:
 class SearchSettings(TeacherWeights):
   """The search of filters and tutors (section 4.1).
 
-  Its `method` cannot be 'vid', which can be negative.
+  Its `method` cannot be 'vid', which can be negative. If its `tutors` are a
+  control, only filters are searched.
 
   Attributes:
     architecture: an `architecture.json` of another run to take instead of
@@ -327,6 +346,11 @@ class SearchSettings(TeacherWeights):
   flops_exponent: float = fields.bounded(1.0, -10, 10)
   log_alpha: float = fields.bounded(0.2, 0, 1e6)
   weigh_cost: bool = True
+
+  @property
+  def searches_tutors(self) -> bool:
+    """Whether a search moves the tutor logits, which mean nothing otherwise."""
+    return self.gamma > 0 and self.tutors == 'searched'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -489,3 +513,9 @@ class Settings:
   )
   adversarial: AdversarialSettings = AdversarialSettings()
   evaluation: EvaluationSettings = EvaluationSettings()
+
+  @property
+  def distilled(self) -> dict[str, TeacherWeights]:
+    """What is compared with a teacher, by its section."""
+    students = {f'students.{name}': s for name, s in self.students.items()}
+    return {'search': self.search, **students}

@@ -54,6 +54,8 @@ class Distillation:
     layer_loss: compares layers with their tutors.
     attends: whether layers are compared at all. If not, the teacher's
       activations are not needed.
+    redraws: whether each step draws one tutor for each layer, with the tutor
+      weights as probabilities, instead of using the weights.
   """
 
   teacher: nn.Module | None = None
@@ -61,6 +63,7 @@ class Distillation:
   method: Method = methods.kl(losses.kl_student_teacher)
   layer_loss: LayerLoss = ATTENTION
   attends: bool = True
+  redraws: bool = False
 
 
 class Compared(NamedTuple):

@@ -69,6 +69,7 @@ def _all_maps(targets: Sequence[EvaluationTarget]) -> dict[str, np.ndarray]:
   """Some test images, and what the teacher and all students attend to."""
   config, test = targets[0].settings, targets[0].data.test
   side, count = config.distillation.map_size, config.evaluation.map_images
+  bilinear = config.distillation.map_resize == 'bilinear'
   images = batches.to_float(np.asarray(test.images[:count]))
   names = {'teacher': 'teacher_maps'}
   for model in (target.model for target in targets):
@@ -78,7 +79,9 @@ def _all_maps(targets: Sequence[EvaluationTarget]) -> dict[str, np.ndarray]:
     'images': np.asarray(images),
     'labels': test.labels[:count],
     **{
-      names[model.name]: maps(model.net, model.variables, images, (side, side))
+      names[model.name]: maps(
+        model.net, model.variables, images, (side, side), bilinear=bilinear
+      )
       for model in (target.model for target in targets)
       if model.name in names
     },
@@ -256,7 +259,12 @@ def _norms(activation: Array) -> Array:
 
 
 def maps(
-  net: nn.Module, variables: Variables, images: Array, size: tuple[int, int]
+  net: nn.Module,
+  variables: Variables,
+  images: Array,
+  size: tuple[int, int],
+  *,
+  bilinear: bool = False,
 ) -> np.ndarray:
   """Attention maps of all layers at the common size, l2-normalised.
 
@@ -265,17 +273,22 @@ def maps(
     variables: the network's variables.
     images: [B, H, W, C] in [0, 1].
     size: (h, w).
+    bilinear: how larger maps shrink, as of `attention.resize_maps`.
 
   Returns:
     [B, layers, h, w].
   """
-  flat = np.asarray(_vectors(net, variables, images, size))
+  flat = np.asarray(_vectors(net, variables, images, size, bilinear))
   return flat.reshape(*flat.shape[:2], *size)
 
 
-@functools.partial(jax.jit, static_argnames=('net', 'size'))
+@functools.partial(jax.jit, static_argnames=('net', 'size', 'bilinear'))
 def _vectors(
-  net: nn.Module, variables: Variables, images: Array, size: tuple[int, int]
+  net: nn.Module,
+  variables: Variables,
+  images: Array,
+  size: tuple[int, int],
+  bilinear: bool,
 ) -> Array:
   _, taps = networks.apply(net, variables, images)
-  return attention.attention_vectors(taps, size)
+  return attention.attention_vectors(taps, size, bilinear=bilinear)

@@ -25,8 +25,10 @@ from collections.abc import Sequence
 import chex
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from rnascl_jax.base import Array
+from rnascl_jax.losses import stages
 
 # Smallest squared distance under the root, so that the gradient at zero is
 # finite; rounding of |a|^2 + |b|^2 - 2ab in float32 is larger, about 1e-7.
@@ -50,60 +52,84 @@ def attention_map(activation: Array) -> Array:
   return jnp.sum(jnp.square(activation.astype(wide)), axis=-1)
 
 
-def _pool_or_stretch(maps: Array, axis: int, side: int) -> Array:
-  have = maps.shape[axis]
-  if have == side:
-    return maps
-  if have > side and have % side == 0:
-    shape = maps.shape[:axis] + (side, have // side) + maps.shape[axis + 1 :]
-    return maps.reshape(shape).mean(axis + 1)
-  if have < side:
-    shape = maps.shape[:axis] + (side,) + maps.shape[axis + 1 :]
-    return jax.image.resize(maps, shape, 'bilinear', antialias=False)
-  raise ValueError(
-    f'A map of side {have} cannot be average-pooled to map_size={side}: choose '
-    f'a map size that divides {have}, or one that is larger.'
-  )
+def resize_maps(
+  maps: Array, size: tuple[int, int], *, bilinear: bool = False
+) -> Array:
+  """Brings maps to any size, each side by itself.
 
-
-def resize_maps(maps: Array, size: tuple[int, int]) -> Array:
-  """Brings maps to a size: average pooling down, bilinear (half-pixel) up.
+  A side grows by bilinear interpolation between the centres of cells, as
+  PyTorch's `interpolate` without aligned corners. It shrinks by adaptive
+  average pooling, or by the same interpolation, which has no antialiasing.
 
   Args:
     maps: [B, H, W].
     size: (height, width) to reach.
+    bilinear: whether sides shrink by interpolation; the authors' code has that.
 
   Returns:
     [B, height, width].
-
-  Raises:
-    ValueError: if a side must shrink to one that does not divide it.
   """
   chex.assert_rank(maps, 3)
   for axis, side in zip((1, 2), size, strict=True):
-    maps = _pool_or_stretch(maps, axis, side)
+    if bilinear or side > maps.shape[axis]:
+      shape = (*maps.shape[:axis], side, *maps.shape[axis + 1 :])
+      maps = jax.image.resize(maps, shape, 'bilinear', antialias=False)
+    else:
+      maps = stages.pool_axis(maps, axis, side)
   return maps
 
 
-def attention_vectors(taps: Sequence[Array], size: tuple[int, int]) -> Array:
+def flat_maps(
+  taps: Sequence[Array], size: tuple[int, int], *, bilinear: bool = False
+) -> Array:
+  """Attention maps of all layers at one size, flattened.
+
+  Args:
+    taps: activations of L layers, each [B, H, W, C] with sizes of its own.
+    size: (h, w), the common size; D = h * w.
+    bilinear: as of `resize_maps`.
+
+  Returns:
+    [B, L, D], non-negative.
+  """
+  maps = [
+    resize_maps(attention_map(tap), size, bilinear=bilinear) for tap in taps
+  ]
+  return jnp.stack([m.reshape(len(m), -1) for m in maps], axis=1)
+
+
+def attention_vectors(
+  taps: Sequence[Array],
+  size: tuple[int, int],
+  *,
+  bilinear: bool = False,
+  norm_over_batch: bool = False,
+  axis_name: str | None = None,
+) -> Array:
   """Attention maps of all layers at one size, flattened and normalised.
 
   Args:
     taps: activations of L layers, each [B, H, W, C] with sizes of its own.
     size: (h, w), the common size; D = h * w.
+    bilinear: as of `resize_maps`.
+    norm_over_batch: whether the maps of a layer are divided by one number, the
+      root of the mean over images of their squared norms, and not each by its
+      own norm. An image of larger activations then weighs more. The authors'
+      code divides by the norm of the whole batch, which is sqrt(B) times this
+      number: with it the loss of an image would fall as the batch grows.
+    axis_name: mapped axis over which the batch is split, if any; that mean is
+      then over the global batch.
 
   Returns:
-    [B, L, D], of l2-norm 1 over the last axis; a zero map stays zero.
-
-  Raises:
-    ValueError: if a map must shrink to a size that does not divide it.
+    [B, L, D], of l2-norm 1 over the last axis, or of a mean squared norm of 1
+    over the batch; a zero map stays zero.
   """
-  flat = [
-    resize_maps(attention_map(tap), size).reshape(tap.shape[0], -1)
-    for tap in taps
-  ]
-  vectors = jnp.stack(flat, axis=1)  # [B, L, D]
+  vectors = flat_maps(taps, size, bilinear=bilinear)
   squares = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)
+  if norm_over_batch:
+    squares = jnp.mean(squares, axis=0, keepdims=True)  # [1, L, 1]
+    if axis_name is not None:
+      squares = lax.pmean(squares, axis_name)
   # Where a map is all zero, the root's argument is replaced before the root is
   # taken: its gradient would be infinite and times zero gives NaN.
   positive = squares > _ZERO
@@ -136,26 +162,61 @@ def pairwise_distances(student: Array, teacher: Array) -> Array:
   return jnp.sqrt(jnp.maximum(squares, _DELTA))
 
 
+def reduce_pairs(
+  pairs: Array, tutor_weights: Array, reduction: str = 'literal'
+) -> Array:
+  """Adds up what compares layers with their tutors: sum_ij g_ij d_ij / divisor.
+
+  Args:
+    pairs: [B, S, T], d_ij of student layer i and teacher layer j.
+    tutor_weights: [S, T], the weights g_ij, non-negative and summing to 1 over
+      the teacher layers; one-hot in the training phase.
+    reduction: 'literal' divides by S T, as eq. (1) prints it; 'mean' by S,
+      which is a mean over student layers; 'sum' by 1, as the authors' code.
+
+  Returns:
+    [B].
+
+  Raises:
+    ValueError: if the reduction is another one.
+  """
+  chex.assert_shape(tutor_weights, pairs.shape[1:])
+  divisors = {
+    'literal': tutor_weights.size,
+    'mean': len(tutor_weights),
+    'sum': 1,
+  }
+  if reduction not in divisors:
+    raise ValueError(
+      f'reduction={reduction!r} must be one of {tuple(divisors)}.'
+    )
+  weighted = tutor_weights[None] * pairs
+  return jnp.sum(weighted, axis=(1, 2)) / divisors[reduction]
+
+
 def attention_loss(
-  student: Array, teacher: Array, tutor_weights: Array
+  student: Array,
+  teacher: Array,
+  tutor_weights: Array,
+  *,
+  reduction: str = 'literal',
 ) -> Array:
   """The Gumbel-weighted attention loss of one image each (eq. 1).
 
   L_Attn = 1 / (n_s n_t) sum_ij g_ij |F(A_s^i)/|F(A_s^i)| - F(A_t^j)/|F(A_t^j)||
 
-  The factor is literal. As sum_j g_ij = 1, the loss is at most sqrt(2) / n_t:
-  expect it to matter only with gamma >> 1.
+  As sum_j g_ij = 1, the loss with the printed factor is at most sqrt(2) / n_t,
+  and hardly acts unless gamma >> 1. The sum with gamma = 1 is the same as the
+  printed loss with gamma = n_s n_t.
 
   Args:
     student: [B, S, D], normalised maps of the student layers.
     teacher: [B, T, D], normalised maps of the teacher layers.
-    tutor_weights: [S, T], the weights g_ij, non-negative and summing to 1 over
-      the teacher layers; one-hot in the training phase.
+    tutor_weights: [S, T], as of `reduce_pairs`.
+    reduction: 'literal', 'mean' or 'sum', see `reduce_pairs`.
 
   Returns:
     [B], non-negative.
   """
   distances = pairwise_distances(student, teacher)
-  chex.assert_shape(tutor_weights, distances.shape[1:])
-  weighted = tutor_weights[None] * distances
-  return jnp.sum(weighted, axis=(1, 2)) / tutor_weights.size
+  return reduce_pairs(distances, tutor_weights, reduction)

@@ -10,6 +10,8 @@ map F of section 3.1, at the common size, becomes the distribution
 
   L = 1 / (n_s n_t) sum_ij g_ij KL(p_s^i, p_t^j)
 
+or without a part of the factor, as eq. (1).
+
 Example:
   >>> import jax.numpy as jnp
   >>> from rnascl_jax import losses
@@ -41,40 +43,39 @@ _ZERO = 1e-30
 
 
 def map_log_probabilities(
-  taps: Sequence[Array], size: tuple[int, int]
+  taps: Sequence[Array], size: tuple[int, int], *, bilinear: bool = False
 ) -> Array:
   """Where layers look, as log-probabilities of positions, see above.
 
   Args:
     taps: activations of L layers, each [B, H, W, C] with sizes of its own.
     size: (h, w), the common size; D = h * w.
+    bilinear: as of `attention.resize_maps`.
 
   Returns:
     [B, L, D], each row's exponentials of sum 1.
-
-  Raises:
-    ValueError: if a map must shrink to a size that does not divide it.
   """
-  flat = [
-    attention.resize_maps(attention.attention_map(tap), size).reshape(
-      tap.shape[0], -1
-    )
-    for tap in taps
-  ]
-  maps = jnp.stack(flat, axis=1)  # [B, L, D]
+  maps = attention.flat_maps(taps, size, bilinear=bilinear)
   means = jnp.mean(maps, axis=-1, keepdims=True)
   positive = means > _ZERO
   relative = jnp.where(positive, maps / jnp.where(positive, means, 1.0), 0.0)
   return jax.nn.log_softmax(relative)
 
 
-def layerwise_kl(student: Array, teacher: Array, tutor_weights: Array) -> Array:
+def layerwise_kl(
+  student: Array,
+  teacher: Array,
+  tutor_weights: Array,
+  *,
+  reduction: str = 'literal',
+) -> Array:
   """Layer-wise KL, see above; all pairs of layers by one matrix product.
 
   Args:
     student: [B, S, D] log-probabilities.
     teacher: [B, T, D] log-probabilities, constant.
     tutor_weights: [S, T], the g_ij of eq. (1).
+    reduction: 'literal', 'mean' or 'sum', see `attention.reduce_pairs`.
 
   Returns:
     [B], non-negative up to rounding.
@@ -86,6 +87,4 @@ def layerwise_kl(student: Array, teacher: Array, tutor_weights: Array) -> Array:
     'bsd,btd->bst', p, teacher, precision=lax.Precision.HIGHEST
   )
   divergences = jnp.sum(p * student, axis=-1)[:, :, None] - crossed
-  chex.assert_shape(tutor_weights, divergences.shape[1:])
-  weighted = tutor_weights[None] * divergences
-  return jnp.sum(weighted, axis=(1, 2)) / tutor_weights.size
+  return attention.reduce_pairs(divergences, tutor_weights, reduction)

@@ -84,11 +84,12 @@ def pool(x: Array, size: tuple[int, int]) -> Array:
   chex.assert_rank(x, 4)
   x = rows.widen(x)
   for axis, side in zip((1, 2), size, strict=True):
-    x = _pool_axis(x, axis, side)
+    x = pool_axis(x, axis, side)
   return x
 
 
-def _pool_axis(x: Array, axis: int, side: int) -> Array:
+def pool_axis(x: Array, axis: int, side: int) -> Array:
+  """`pool` of one axis, of any array: its length becomes `side`."""
   have = x.shape[axis]
   if side > have:
     raise ValueError(

@@ -217,7 +217,7 @@ def load_architecture(
   Raises:
     FileNotFoundError: if there is no such file.
     ValueError: if it is no architecture, or of another space or teacher, or
-      has no tutors for students that attend to some.
+      has no tutors for students that attend to searched ones.
   """
   path = _architecture_file(config.search.architecture)
   where = f"config.search.architecture='{path}'"
@@ -247,13 +247,17 @@ def load_architecture(
       'of the teacher it was searched with: use that one.'
     )
   attentive = [
-    name for name, student in config.students.items() if student.gamma > 0
+    name
+    for name, student in config.students.items()
+    if student.gamma > 0 and student.tutors == 'searched'
   ]
   if attentive and not saved.get('tutors_searched', True):
     raise ValueError(
-      f'{where} was searched without the attention loss and names no tutors, '
-      f'but config.students.{attentive[0]}.gamma is not 0: set it to 0, or '
-      'take an architecture that was searched with config.search.gamma > 0.'
+      f'{where} was searched without the attention loss, or with a control of '
+      'the tutors, and names no tutors, but '
+      f"config.students.{attentive[0]}.tutors='searched' and its gamma is not "
+      '0: choose a control, set gamma to 0, or take an architecture whose '
+      'tutors were searched.'
     )
   return arch
 

@@ -62,6 +62,13 @@ def search(run: Run) -> Architecture:
       run,
       'search',
       teacher=teacher,
+      tutors=resolve.tutor_weights(
+        config.tutors,
+        recipe.net.tap_names,
+        teacher_net.tap_names,
+        where='search',
+        seed=runs.stage_seed(run.settings.seed, 'tutors'),
+      ),
       kl_weight=config.kl_weight,
       gamma=config.gamma,
     )
@@ -73,8 +80,8 @@ def search(run: Run) -> Architecture:
     teacher_net.tap_names,
     blocks_only=run.settings.space.layers == 'block',
   )
-  # Without the attention loss nothing moves them, and all are the first layer.
-  _write(run, derived, tutors_searched=config.gamma > 0)
+  # Where nothing moves them, all are the first layer.
+  _write(run, derived, tutors_searched=config.searches_tutors)
   workdir.finish(folder, summary)
   runs.record(run, 'search', summary['seconds'])
   return load(run)

@@ -72,7 +72,7 @@ def train(run: Run, stage: str = 'train') -> None:
         ),
       ),
       _start(run, stage, recipe, spec.batch_size, base),
-      _context(run, stage, student, arch if distilled.attends else None),
+      _context(run, place, student, arch if distilled.attends else None),
       run.devices,
     )
     metadata = {
@@ -157,17 +157,26 @@ def _start(
 
 def _context(
   run: Run,
-  stage: str,
+  place: str,
   student: settings.StudentSettings,
   attended: Architecture | None,
 ) -> train_state.Context:
   """What the training of a student uses; its tutors, if it attends."""
+  stage, name = place.split('/')
   teacher: Any = None
   tutors: Any = ()
   if student.teacher:
     _, teacher = teachers.load(run, student.teacher)
   if attended:
-    tutors = np.asarray(architecture.tutor_weights(attended))
+    tutors = resolve.tutor_weights(
+      student.tutors,
+      attended.student_layers,
+      attended.teacher_layers,
+      where=f'students.{name}',
+      # The same as in the search.
+      seed=runs.stage_seed(run.settings.seed, 'tutors'),
+      searched=np.asarray(architecture.tutor_weights(attended)),
+    )
   return runs.context(
     run,
     stage,

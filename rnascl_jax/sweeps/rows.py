@@ -13,7 +13,7 @@ Value = bool | int | float | str | tuple
 _NAME = re.compile(r'[A-Za-z0-9_]{1,200}')
 # In these fields rows of a table may differ by their config's argument.
 _OBJECTIVE = re.compile(
-  r'students\.|search\.(gamma|kl_weight|method|cross_layer)$'
+  r'students\.|search\.(gamma|reduction|tutors|kl_\w+|method|layer_loss)$'
 )
 
 

@@ -2,8 +2,10 @@
 
 The first part of a batch (80 % in the paper, section 4.1) moves the supernet's
 weights; the rest then moves the architecture parameters, with the weights just
-updated. One Gumbel draw of filters and tutors serves both. Each of them may go
-through the networks in several parts, see `accumulation`.
+updated. One Gumbel draw of filters and tutors serves both. Tutor weights of the
+context, those of a control, take the place of the drawn ones: then only filters
+are searched. Each half may go through the networks in several parts, see
+`accumulation`.
 """
 
 import dataclasses
@@ -151,7 +153,7 @@ def make_search_step(
   def step(
     state: SearchState, context: Context, weight_batch: Batch, arch_batch: Batch
   ):
-    draw = search.draw(context.seed, state.step, state.arch)
+    draw = _draw(recipe, search, context, state.step, state.arch)
     objective = losses.training_objective
     if search.weigh_cost:
       objective = search.objective_at(draw.channels)
@@ -174,6 +176,21 @@ def make_search_step(
   return step
 
 
+def _draw(
+  recipe: Recipe,
+  search: Search,
+  context: Context,
+  step: Array,
+  arch: ArchParams,
+) -> Sample:
+  """The step's draw, with the tutor weights of the context if it has some."""
+  draw = search.draw(context.seed, step, arch)
+  if not jax.tree.leaves(context.tutors):
+    return draw
+  tutors = train_step.tutors_at(recipe, context, step)
+  return draw._replace(tutors=tutors)
+
+
 def _update_arch(
   recipe: Recipe,
   search: Search,
@@ -193,7 +210,7 @@ def _update_arch(
   )
 
   def mean_loss(arch: ArchParams, examples: Examples):
-    draw = search.draw(context.seed, state.step, arch)
+    draw = _draw(recipe, search, context, state.step, arch)
     return loss_fn(
       (weights.params, weights.projections),
       examples.images,

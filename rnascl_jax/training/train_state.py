@@ -78,7 +78,8 @@ class Context(flax.struct.PyTreeNode):
   Attributes:
     seed: uint32 scalar; with the step it decides every random draw.
     teacher: variables of the teacher, or `()`.
-    tutors: [S, T] one-hot tutor weights of the training phase, or `()`.
+    tutors: [S, T] tutor weights, one-hot in the training phase but for some
+      controls; `()` if layers are not compared, or the tutors are searched.
     kl_weight: scalar, weight of the distillation method.
     gamma: scalar, weight of the layer loss.
   """

@@ -26,6 +26,7 @@ from rnascl_jax.data import batches
 from rnascl_jax.distillation import compare
 from rnascl_jax.models import networks
 from rnascl_jax.runtime import parallel
+from rnascl_jax.search import tutor_controls
 from rnascl_jax.training import accumulation
 from rnascl_jax.training.loss import loss_fn
 from rnascl_jax.training.train_state import (
@@ -83,7 +84,9 @@ def train_step(
   options = {
     'recipe': recipe,
     'context': context,
-    'tutors': context.tutors if tutors is None else tutors,
+    'tutors': tutors_at(recipe, context, state.step)
+    if tutors is None
+    else tutors,
     'masks': masks,
     'objective': objective,
   }
@@ -150,6 +153,19 @@ def train_step(
     )
     values = jax.tree.map(lambda x: jnp.mean(x, axis=0), history)
   return new.replace(step=state.step + 1), sum_up(values)
+
+
+def tutors_at(recipe: Recipe, context: Context, step: Array) -> PyTree:
+  """The tutor weights [S, T] of a step: the context's, or a draw of them.
+
+  A draw is the same on all devices and in both halves of a search's batch.
+  """
+  if not recipe.distillation.redraws:
+    return context.tutors
+  # Positions of images are smaller, so no image has this key.
+  key = jax.random.fold_in(jax.random.key(context.seed), step)
+  key = jax.random.fold_in(key, jnp.uint32(2**32 - 2))
+  return tutor_controls.draw(key, context.tutors)
 
 
 def prepare(

@@ -181,6 +181,7 @@ def _searching(size: Size, variant: Variant, method: str) -> tuple[Any, ...]:
   taps = len(recipe.net.tap_names)
   context = _context(recipe, size, taps)
   arch = arch_params.init_arch_params(size.space, taps, context.tutors.shape[1])
+  context = context.replace(tutors=())  # They are searched.
   weights = train_state.start_from(
     recipe, _variables(recipe.net, size), shape, parts[0]
   )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 import json
 import pathlib
 import re
@@ -18,7 +19,7 @@ from configs import (
   imagenet100,
   teachers,
 )
-from configs.ablations import gamma, kd, objective, terms
+from configs.ablations import kd, kl, objective, reduction, terms, tutors
 from configs.ablations import teacher as teacher_ablation
 from rnascl_jax import stages
 from rnascl_jax.attacks.presets import PRESETS
@@ -59,7 +60,9 @@ _CONFIGS = {
     + ['data=digits,teacher=vulnerable_small'],
   ),
   'kd': (kd, ['', 'data=digits', 'space=s7,teacher=resnet18']),
-  'gamma': (gamma, ['', 'data=digits', 'space=s5']),
+  'reduction': (reduction, ['', 'data=digits', 'space=s5']),
+  'tutors': (tutors, ['', 'data=digits']),
+  'kl': (kl, ['', 'data=digits']),
 }
 _ALL = [
   (name, argument)
@@ -127,7 +130,9 @@ def test_every_config_parses_and_survives_json(name, argument):
     ('terms', 'terms=rkd,teacher=vit'),
     ('kd', 'data=digits'),
     ('kd', 'teacher=resnet18'),
-    ('gamma', 'data=digits'),
+    ('reduction', 'data=digits'),
+    ('tutors', 'data=digits'),
+    ('kl', 'data=digits'),
     ('imagenet100', 'space=is,teacher=resnet18'),
     ('imagenet', 'space=is,teacher=resnet18,objective=free_cac'),
   ],
@@ -177,7 +182,7 @@ def test_a_smoke_run_has_one_epoch_of_each_stage(name, argument):
     (terms, 'adversarial=maybe', 'Choose one of yes, no'),
     (terms, 'data=mnist', 'Choose one of cifar10, digits'),
     (kd, 'terms=ce', "argument 'terms' is unknown"),
-    (gamma, 'data=digits,space=s3', 'space=s3 has no meaning beside data='),
+    (reduction, 'data=digits,space=s3', 'space=s3 has no meaning beside data='),
     (cifar10, 'adversarial=maybe', 'Choose one of yes, no'),
     (imagenet100, 'space=s3', 'Choose one of is, im, i, il'),
     (imagenet100, 'teacher=wrn34', 'resnet18, resnet50, resnet50_madry, wrn50'),
@@ -344,18 +349,17 @@ def test_without_a_teacher_no_stage_learns_from_one(data):
 def test_a_row_of_terms_is_searched_and_trained_by_the_same_objective(
   name, data
 ):
-  """And nothing else differs from RNAS-CL, whose gamma is that of the data."""
+  """And nothing else differs from RNAS-CL."""
   parsed = _parsed('terms', f'data={data},terms={name}')
   base = _parsed('terms', f'data={data}')
-  full = 70.0 if data == 'digits' else 1.0
   expected = {
     'ce': ('kl', 'attention', 0.0, 0.0),
     'ce_kl': ('kl', 'attention', 1.0, 0.0),
-    'ce_icc': ('kl', 'attention', 0.0, full),
-    'rnas_cl': ('kl', 'attention', 1.0, full),
-    'layerwise_kl': ('kl', 'layerwise_kl', 1.0, full),
-    'pkt': ('pkt', 'attention', 1.0, full),
-    'rkd': ('rkd', 'attention', 1.0, full),
+    'ce_icc': ('kl', 'attention', 0.0, 1.0),
+    'rnas_cl': ('kl', 'attention', 1.0, 1.0),
+    'layerwise_kl': ('kl', 'layerwise_kl', 1.0, 1.0),
+    'pkt': ('pkt', 'attention', 1.0, 1.0),
+    'rkd': ('rkd', 'attention', 1.0, 1.0),
   }[name]
   fields = ('method', 'layer_loss', 'kl_weight', 'gamma')
   ((key, student),) = parsed.students.items()
@@ -402,13 +406,50 @@ def test_ways_to_distil_have_nothing_of_the_attention_loss(data):
 
 
 @pytest.mark.parametrize('data', ['cifar10', 'digits'])
-def test_the_study_of_gamma_has_each_with_and_without_kl(data):
-  students = _parsed('gamma', f'data={data}').students
-  weights = {(s.kl_weight, s.gamma) for s in students.values()}
-  gammas = (1.0, 7.0, 70.0, 700.0)
-  assert weights == {(w, g) for w in (0.0, 1.0) for g in gammas} | {(1.0, 0.0)}
-  assert students['gamma_7'].gamma == students['only_gamma_7'].gamma == 7.0
-  assert students['only_gamma_7'].kl_weight == 0.0
+def test_the_study_of_the_factor_has_each_with_and_without_kl(data):
+  students = _parsed('reduction', f'data={data}').students
+  attention = {
+    'literal': ('literal', 1.0),
+    'mean': ('mean', 1.0),
+    'sum': ('sum', 1.0),
+    'ten_sums': ('sum', 10.0),
+  }
+  assert {
+    name: (s.kl_weight, s.reduction, s.gamma) for name, s in students.items()
+  } == {
+    'none': (1.0, 'sum', 0.0),
+    **{name: (1.0, *fields) for name, fields in attention.items()},
+    **{f'only_{name}': (0.0, *fields) for name, fields in attention.items()},
+  }
+
+
+@pytest.mark.parametrize('data', ['cifar10', 'digits'])
+def test_the_study_of_tutors_has_every_control_and_none(data):
+  students = _parsed('tutors', f'data={data}').students
+  none = students.pop('none')
+  assert none.gamma == 0
+  assert list(students) == [s.tutors for s in students.values()]
+  assert set(students) == set(resolve.TUTORS)
+
+
+@pytest.mark.parametrize('data', ['cifar10', 'digits'])
+def test_the_study_of_kl_has_all_but_rnas_cl_itself(data):
+  students = _parsed('kl', f'data={data}').students.values()
+  made = [(s.kl_direction, s.kl_temperature, s.gamma) for s in students]
+  every = itertools.product(
+    ('student_teacher', 'teacher_student'), (1.0, 4.0), (0.0, 1.0)
+  )
+  assert set(made) == set(every) - {('student_teacher', 1.0, 1.0)}
+  assert len(made) == 7 and {s.method for s in students} == {'kl'}
+
+
+def test_every_config_sums_the_attention_loss_with_gamma_1():
+  for name in ('cifar10', 'cifar10_cpu', 'digits', 'imagenet100', 'imagenet'):
+    module = importlib.import_module(f'configs.{name}')
+    parsed = settings.parse(module.get_config())
+    distilled = [parsed.search, *parsed.students.values()]
+    assert {s.reduction for s in distilled} == {'sum'}
+    assert {s.gamma for s in distilled} <= {0.0, 1.0} and parsed.search.gamma
 
 
 def test_a_teacher_of_a_sweep_is_trained_like_the_one_by_itself():
@@ -430,6 +471,8 @@ def test_a_search_without_the_teachers_terms_is_the_same_with_any_teacher(
     config = tiny.config()
     config.teacher.checkpoint = str(teacher)
     config.search.kl_weight = config.search.gamma = 0.0
+    config.students = {'ce': config.students.ce}
+    config.adversarial.students = {}
     folder = tmp_path / f'run_{teacher.name}'
     stages.teacher(config, str(folder))
     stages.search(config, str(folder))

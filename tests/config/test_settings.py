@@ -141,6 +141,15 @@ def _changed(path: str, value) -> dict:
     ('search.temperature_decay', 100.0, 'temperature fall to 6.9e-87 in 3 ep'),
     ('students', 3, 'must have names and their fields'),
     ('students.ce.gamma', 1.0, 'no teacher'),
+    ('search.kl_direction', 'both', "'both' must be .*'student_teacher', 'tea"),
+    ('students.rnas_cl.kl_temperature', 0.0, 'must be at least 1e-06'),
+    ('students.ce.kl_temperature', 4.0, 'ce.kl_temperature=4.0 has no meaning'),
+    ('search.reduction', 'max', r"'max' must be one of \('sum', 'mean', 'lit"),
+    ('distillation.map_resize', 'area', "'area' must be .*'pool', 'bilinear'"),
+    ('distillation.map_norm', 'layer', "'layer' must be .*'image', 'batch'"),
+    ('students.ce.tutors', 'depth', "tutors='depth' has no .*ce.gamma=0"),
+    ('search.tutors', 'depth', "rnas_cl.tutors='searched', but the .*'depth'"),
+    ('search.gamma', 0.0, "rnas_cl.tutors='searched', but .* gamma=0.0, and"),
     ('students.ce.teacher', 'me', 'must be "teacher"'),
     ('students.ce.teacher', 'vulnerable_teacher', 'controls=True'),
     (
@@ -154,6 +163,30 @@ def _changed(path: str, value) -> dict:
 def test_a_bad_value_is_refused_with_its_field(path, value, message):
   with pytest.raises(ValueError, match=message):
     settings.parse(_changed(path, value))
+
+
+def test_maps_that_are_probabilities_are_not_normalised_over_a_batch():
+  config = tiny.config()
+  config.distillation.map_norm = 'batch'
+  config.search.layer_loss = 'layerwise_kl'
+  with pytest.raises(
+    ValueError, match=r"map_norm='batch' .*search\.layer_loss"
+  ):
+    settings.parse(config)
+  config.search.gamma = config.students.rnas_cl.gamma = 0.0
+  settings.parse(config)
+
+
+@pytest.mark.parametrize(
+  'fields', ({'kl_direction': 'teacher_student'}, {'kl_temperature': 4.0})
+)
+def test_another_method_than_kl_has_no_direction_and_no_temperature(fields):
+  config = tiny.config()
+  config.search.update(fields, method='rkd')
+  with pytest.raises(ValueError, match="no meaning beside method='rkd'"):
+    settings.parse(config)
+  config.search.method = 'kl'
+  settings.parse(config)
 
 
 def test_a_missing_field_is_named():
@@ -172,8 +205,9 @@ def test_a_missing_field_is_named():
     ('search.noise', 'laplace', "choose one of: 'gumbel', 'normal'"),
     ('search.penalty', 'linear', "'power', 'log'"),
     ('search.arch_optimizer', 'lamb', "'adam', 'sgd'"),
-    ('distillation.direction', 'both', "'student_teacher', 'teacher_student'"),
     ('space.shortcut', 'none', "'pad', 'drop', 'project'"),
+    ('students.rnas_cl.tutors', 'dept', "has 'dept'.*mean 'depth'.*resampled"),
+    ('students.rnas_cl.tutors', 'conv1,conv1', 'names 2 teacher layers for 4'),
     ('train.optimization.schedule', 'step', "'piecewise', 'cosine'"),
     ('train.adversarial_training.name', 'fgsm', "'standard', 'pgd'"),
     (
@@ -200,7 +234,6 @@ def test_a_missing_field_is_named():
       (65536,),
       r'config\.teacher\.network makes a network of [0-9,]{13,} parameters',
     ),
-    ('distillation.map_size', 3, 'map_size=3 does not divide 8'),
   ],
 )
 def test_what_does_not_exist_or_fit_is_refused_before_compiling(

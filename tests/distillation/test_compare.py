@@ -206,7 +206,7 @@ def _search_parts():
     reference=search_step.uniform_macs(_SPACE, tables),
   )
   recipe = _recipe(_crd(), layer_loss=compare.LAYERWISE_KL)
-  return recipe, search, _start(recipe, 12)[1]
+  return recipe, search, _start(recipe, 12)[1].replace(tutors=())
 
 
 def test_a_search_with_a_method_is_the_same_on_two_devices():
@@ -342,7 +342,7 @@ def test_a_config_makes_methods_that_see_the_global_batch(name):
   images = methods.Images(keys, labels, np.arange(6, dtype=np.int32))
   whole, _ = plain.loss(projections, memory, student, teacher, images)
   devices = parallel.devices(2)
-  made = resolve.METHODS[name](spec)
+  made = resolve.METHODS[name](spec, resolve.DistillationSpec())
 
   def loss(*given):
     return made.loss(projections, memory, *given)[0]
@@ -378,12 +378,38 @@ def test_every_method_has_a_term(name, monkeypatch):
   """Without devices to reduce over; all else is the same."""
   monkeypatch.setattr(parallel, 'AXIS', None)
   spec = settings.DistillationSettings(crd_features=_FEATURES, crd_negatives=6)
-  method = resolve.METHODS[name](spec)
+  method = resolve.METHODS[name](spec, resolve.DistillationSpec())
   terms = _terms(method, attends=False)
   assert terms.kl.shape == (5,)
   assert np.isfinite(terms.kl).all() and np.abs(terms.kl).max() > 0
   assert (terms.attention == 0).all()
   assert bool(jax.tree.leaves(terms.memory_update)) == (name == 'crd')
+
+
+def test_maps_normalised_over_the_batch_are_those_of_all_devices():
+  """Two steps of training on two devices as on one, in float64."""
+  spec = settings.DistillationSettings(map_norm='batch')
+  recipe = _recipe(
+    methods.kl(losses.kl_student_teacher),
+    layer_loss=resolve.LAYER_LOSSES['attention'](
+      spec, resolve.DistillationSpec()
+    ),
+  )
+  step = train_step.make_train_step(recipe)
+  with jax.enable_x64(True):
+    state, context = _as_float64(_start(recipe))
+    one, two = (_run(step, state, context, devices) for devices in (1, 2))
+    (per_image, _), _ = _run(
+      train_step.make_train_step(
+        _recipe(methods.kl(losses.kl_student_teacher))
+      ),
+      state,
+      context,
+      1,
+    )
+  _assert_close(one, two, 1e-9)
+  kernels = [s.params['stem']['kernel'] for s in (one[0][0], per_image)]
+  assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
 
 
 def test_layer_wise_kl_takes_the_place_of_attention_alone():
@@ -411,19 +437,55 @@ def test_layer_wise_kl_compares_probabilities_of_positions():
 @pytest.mark.parametrize(
   'fields, expected',
   [
-    ({}, ('kl', 'attention', True)),
-    ({'kl_weight': 0.0, 'method': 'crd'}, ('kl', 'attention', True)),
+    ({}, {'attends': True}),
     (
-      {'gamma': 0.0, 'layer_loss': 'layerwise_kl', 'method': 'crd'},
-      ('crd', 'attention', False),
+      {
+        'kl_weight': 0.0,
+        'method': 'crd',
+        'kl_temperature': 4.0,
+        'reduction': 'mean',
+      },
+      {'attends': True, 'reduction': 'mean'},
+    ),
+    (
+      {
+        'gamma': 0.0,
+        'layer_loss': 'layerwise_kl',
+        'method': 'crd',
+        'reduction': 'literal',
+        'tutors': 'resampled',
+      },
+      {'method': 'crd'},
+    ),
+    ({'tutors': 'depth'}, {'attends': True}),
+    ({'tutors': 'resampled'}, {'attends': True, 'redraws': True}),
+    (
+      {'kl_direction': 'teacher_student', 'kl_temperature': 4.0, 'gamma': 0.0},
+      {'divergence': ('teacher_student', 4.0)},
     ),
   ],
 )
 def test_what_has_no_weight_is_not_computed(fields, expected):
-  assert (
-    resolve.distillation_spec(settings.StudentSettings(**fields), 'students.x')
-    == expected
-  )
+  student = settings.StudentSettings(**fields)
+  spec = resolve.distillation_spec(student, 'students.x')
+  assert spec == resolve.DistillationSpec(**expected)
+
+
+@pytest.mark.parametrize('temperature', (1.0, 4.0))
+@pytest.mark.parametrize('direction', resolve.DIVERGENCES)
+def test_a_stage_has_the_direction_and_the_temperature_of_its_kl(
+  direction, temperature
+):
+  """And the factor T^2."""
+  student, teacher = np.random.default_rng(0).normal(size=(2, 5, 4))
+  used = resolve.DistillationSpec(divergence=(direction, temperature))
+  method = resolve.METHODS['kl'](settings.DistillationSettings(), used)
+  loss, _ = method.loss((), (), student, teacher, None)
+  s, t = (np.exp(x / temperature) for x in (student, teacher))
+  s, t = (x / x.sum(-1, keepdims=True) for x in (s, t))
+  p, q = (s, t) if direction == 'student_teacher' else (t, s)
+  expected = temperature**2 * (p * np.log(p / q)).sum(-1)
+  np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('field', ['method', 'layer_loss'])

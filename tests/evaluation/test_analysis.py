@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rnascl_jax import losses
 from rnascl_jax.evaluation import analysis
 from rnascl_jax.models import networks
 from rnascl_jax.models.teachers import resnet
@@ -136,9 +137,13 @@ def test_layer_changes_equal_a_plain_loop_over_layers_and_images():
     np.testing.assert_allclose(column, expected, rtol=1e-4)
 
 
-def test_maps_have_norm_one_and_the_common_size():
+@pytest.mark.parametrize('bilinear', (False, True))
+def test_maps_have_norm_one_and_the_common_size(bilinear):
   net, variables, images = _net()
-  maps = analysis.maps(net, variables, images, (2, 2))
-  assert maps.shape == (3, len(net.tap_names), 2, 2)
-  norms = np.linalg.norm(maps.reshape(3, -1, 4), axis=-1)
+  maps = analysis.maps(net, variables, images, (3, 3), bilinear=bilinear)
+  assert maps.shape == (3, len(net.tap_names), 3, 3)
+  norms = np.linalg.norm(maps.reshape(3, -1, 9), axis=-1)
   np.testing.assert_allclose(norms, 1.0, rtol=1e-5)
+  _, taps = networks.apply(net, variables, images)
+  expected = losses.attention_vectors(taps, (3, 3), bilinear=bilinear)
+  np.testing.assert_allclose(maps.reshape(3, -1, 9), expected, atol=1e-6)

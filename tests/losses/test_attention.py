@@ -1,5 +1,7 @@
 """Attention maps, their distances and eq. (1), against plain loops."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,8 +37,8 @@ def resized(row, side):
   return found
 
 
-def literal_vector(activation):
-  """The normalised map of one layer of one image, by loops."""
+def plain_map(activation):
+  """The map of one layer of one image at the common size, by loops."""
   height, width, channels = activation.shape
   rows = [
     resized(
@@ -49,22 +51,35 @@ def literal_vector(activation):
     for h in range(height)
   ]
   columns = [resized([row[w] for row in rows], SIZE[0]) for w in range(SIZE[1])]
-  flat = np.array(
+  return np.array(
     [columns[w][h] for h in range(SIZE[0]) for w in range(SIZE[1])]
   )
-  return flat / np.sqrt(np.sum(flat**2))
 
 
-def literal_loss(student, teacher, weights, image):
-  """Eq. (1) for one image, by loops."""
-  total = 0.0
-  for i, a in enumerate(student):
-    for j, b in enumerate(teacher):
-      difference = literal_vector(np.asarray(a)[image]) - literal_vector(
-        np.asarray(b)[image]
-      )
-      total += float(weights[i, j]) * np.sqrt(np.sum(difference**2))
-  return total / (len(student) * len(teacher))
+def plain_vectors(tap, *, norm_over_batch):
+  """The normalised maps of one layer of all images, by loops."""
+  maps = [plain_map(image) for image in np.asarray(tap)]
+  norms = [np.sqrt(np.sum(m**2)) for m in maps]
+  if norm_over_batch:
+    norms = [np.sqrt(sum(n**2 for n in norms) / len(norms))] * len(norms)
+  return [m / n for m, n in zip(maps, norms, strict=True)]
+
+
+def plain_loss(student, teacher, weights, divisor, *, norm_over_batch=False):
+  """Eq. (1) for all images, by loops, with another divisor."""
+  student, teacher = (
+    [plain_vectors(tap, norm_over_batch=norm_over_batch) for tap in taps]
+    for taps in (student, teacher)
+  )
+  losses = []
+  for image in range(len(student[0])):
+    total = 0.0
+    for i, a in enumerate(student):
+      for j, b in enumerate(teacher):
+        difference = a[image] - b[image]
+        total += float(weights[i, j]) * np.sqrt(np.sum(difference**2))
+    losses.append(total / divisor)
+  return losses
 
 
 def make_weights():
@@ -77,10 +92,10 @@ def vectors_of(taps):
   return attention.attention_vectors(taps, SIZE)
 
 
-@jax.jit
-def loss_of(student, teacher, weights):
+@functools.partial(jax.jit, static_argnames='reduction')
+def loss_of(student, teacher, weights, reduction='literal'):
   return attention.attention_loss(
-    vectors_of(student), vectors_of(teacher), weights
+    vectors_of(student), vectors_of(teacher), weights, reduction=reduction
   )
 
 
@@ -91,18 +106,93 @@ loss_and_gradient = jax.jit(
 distances_of = jax.jit(attention.pairwise_distances)
 
 
-def test_attention_loss_equals_equation_1_by_loops():
+@pytest.mark.parametrize(
+  'reduction, divisor', (('literal', 3 * 4), ('mean', 3), ('sum', 1))
+)
+def test_attention_loss_equals_equation_1_by_loops(reduction, divisor):
   with jax.enable_x64(True):
     student = make_taps(0, STUDENT_SHAPES)
     teacher = make_taps(1, TEACHER_SHAPES)
     weights = make_weights()
 
-    found = loss_of(student, teacher, weights)
+    loss = loss_of(student, teacher, weights, reduction)
 
-    assert found.shape == (2,)
-    for image in range(2):
-      expected = literal_loss(student, teacher, weights, image)
-      np.testing.assert_allclose(found[image], expected, rtol=1e-10)
+  expected = plain_loss(student, teacher, weights, divisor)
+  np.testing.assert_allclose(loss, expected, rtol=1e-10)
+
+
+def test_equation_1_is_literal_where_nothing_else_is_asked_for():
+  arguments = [
+    make_taps(0, STUDENT_SHAPES, np.float32),
+    make_taps(1, TEACHER_SHAPES, np.float32),
+    make_weights(),
+  ]
+  vectors = vectors_of(arguments[0]), vectors_of(arguments[1])
+
+  loss = attention.attention_loss(*vectors, arguments[2])
+
+  expected = loss_of(*arguments, 'literal')
+  np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+def test_the_sum_is_the_literal_loss_times_all_pairs_of_layers():
+  """Value and gradient; so gamma = 1 acts as gamma = n_s n_t."""
+  with jax.enable_x64(True):
+    arguments = (
+      make_taps(0, STUDENT_SHAPES),
+      make_taps(1, TEACHER_SHAPES),
+      make_weights(),
+    )
+
+    def total(student, reduction, gamma):
+      return gamma * loss_of(student, *arguments[1:], reduction).sum()
+
+    summed, literal = (
+      jax.value_and_grad(total)(arguments[0], *options)
+      for options in (('sum', 1.0), ('literal', 12.0))
+    )
+
+  for one, two in zip(*map(jax.tree.leaves, (summed, literal)), strict=True):
+    np.testing.assert_allclose(one, two, rtol=1e-6)
+
+
+def test_an_unknown_reduction_is_refused_with_those_that_there_are():
+  vectors = jnp.ones((1, 2, 4))
+  with pytest.raises(ValueError, match=r"'max' .*'literal', 'mean', 'sum'"):
+    attention.attention_loss(
+      vectors, vectors, jnp.ones((2, 2)), reduction='max'
+    )
+
+
+def test_maps_can_be_normalised_over_the_batch():
+  with jax.enable_x64(True):
+    student = make_taps(0, STUDENT_SHAPES)
+    # A teacher's layer that says more of one image than of the other.
+    teacher = make_taps(1, TEACHER_SHAPES)
+    teacher[0] = teacher[0] * jnp.array([1.0, 3.0])[:, None, None, None]
+    weights = make_weights()
+    vectors = [
+      attention.attention_vectors(taps, SIZE, norm_over_batch=True)
+      for taps in (student, teacher)
+    ]
+
+    loss = attention.attention_loss(*vectors, weights, reduction='sum')
+
+  expected = plain_loss(student, teacher, weights, 1, norm_over_batch=True)
+  np.testing.assert_allclose(loss, expected, rtol=1e-10)
+  norms = np.linalg.norm(vectors[1], axis=-1)  # [B, T]
+  np.testing.assert_allclose(np.mean(norms**2, axis=0), 1, rtol=1e-10)
+  assert norms[1, 0] > 2 * norms[0, 0]
+
+
+def test_zero_maps_stay_zero_in_a_norm_over_the_batch():
+  zero = jnp.zeros((2, 4, 4, 3))
+
+  def total(tap):
+    return attention.attention_vectors([tap], SIZE, norm_over_batch=True).sum()
+
+  value, gradient = jax.value_and_grad(total)(zero)
+  assert value == 0 and not gradient.any()
 
 
 def test_float32_loss_agrees_with_float64():
@@ -286,30 +376,31 @@ def test_loss_is_at_most_root_two_over_the_number_of_teacher_layers():
     ((1, 1), (4, 4)),
     ((8, 2), (4, 5)),
     ((4, 4), (4, 4)),
+    ((5, 5), (4, 4)),
+    ((32, 16), (14, 14)),
+    ((7, 32), (14, 14)),
   ),
 )
-def test_resizing_is_that_of_pytorch(shape, size):
+@pytest.mark.parametrize('bilinear', (False, True))
+def test_resizing_is_that_of_pytorch(shape, size, bilinear):
   torch = pytest.importorskip('torch')
   maps = np.random.default_rng(0).random((2, *shape))
   expected = torch.from_numpy(maps)[:, None]
   functional = torch.nn.functional
-  down = tuple(map(min, shape, size))
-  expected = functional.adaptive_avg_pool2d(expected, down)
+  if not bilinear:
+    down = tuple(map(min, shape, size))
+    expected = functional.adaptive_avg_pool2d(expected, down)
   expected = functional.interpolate(
     expected, size, mode='bilinear', align_corners=False
   )
 
   with jax.enable_x64(True):
-    resize = jax.jit(attention.resize_maps, static_argnums=1)
-    found = resize(jnp.asarray(maps), size)
+    resize = jax.jit(
+      attention.resize_maps, static_argnames=('size', 'bilinear')
+    )
+    found = resize(jnp.asarray(maps), size=size, bilinear=bilinear)
 
   np.testing.assert_allclose(found, expected[:, 0].numpy(), rtol=1e-12)
-
-
-@pytest.mark.parametrize('shape', ((6, 4), (4, 6), (5, 5)))
-def test_sizes_that_do_not_divide_are_refused(shape):
-  with pytest.raises(ValueError, match='map_size=4'):
-    attention.resize_maps(jnp.ones((1, *shape)), (4, 4))
 
 
 def test_weights_of_another_shape_are_refused():

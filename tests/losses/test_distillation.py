@@ -269,6 +269,19 @@ def test_a_stage_of_larger_values_changes_no_map():
   )
 
 
+@pytest.mark.parametrize('reduction, factor', (('mean', 2), ('sum', 4)))
+def test_layer_wise_kl_is_reduced_as_equation_1_is(reduction, factor):
+  student, teacher, weights = _layers()
+  maps = [
+    losses.map_log_probabilities(taps, (4, 4)) for taps in (student, teacher)
+  ]
+  np.testing.assert_allclose(
+    losses.layerwise_kl(*maps, weights, reduction=reduction),
+    factor * losses.layerwise_kl(*maps, weights),
+    rtol=1e-12,
+  )
+
+
 def test_a_map_of_zeros_is_the_uniform_distribution():
   found = losses.map_log_probabilities([np.zeros((2, 8, 8, 3))], (4, 4))
 

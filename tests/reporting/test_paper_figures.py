@@ -182,11 +182,13 @@ def test_numbers_of_cifar10_are_not_drawn_beside_bars_of_digits(tmp_path):
   assert 'the paper' not in texts(picture.figure)
 
 
-def test_the_study_of_gamma_has_a_thin_line_a_seed_and_thick_means(tmp_path):
-  models = [f'gamma_{g}' for g in (0, 1, 70)] + ['only_gamma_1']
+def test_the_study_of_the_factor_has_a_thin_line_a_seed_and_thick_means(
+  tmp_path,
+):
+  models = ['none', 'literal', 'sum', 'only_literal']
   for seed in (0, 1):
-    saved_sweep.write_row(tmp_path, seed, 'digits_small_gamma', models)
-  picture = draw(tmp_path, 'digits', 'gamma')
+    saved_sweep.write_row(tmp_path, seed, 'digits_small_reduction', models)
+  picture = draw(tmp_path, 'digits', 'reduction')
   _, robust = picture.figure.axes
 
   thin = [line for line in robust.get_lines() if line.get_linewidth() < 1]
@@ -195,17 +197,16 @@ def test_the_study_of_gamma_has_a_thin_line_a_seed_and_thick_means(tmp_path):
   assert list(thick[0].get_xdata()) == [0, 1, 3]
   share = 100 * (saved_sweep.COUNTS[2] + 0.5) / 517
   assert np.allclose(thick[0].get_ydata(), share)
-  assert 'own search: γ = 700' in picture.caption
-  assert {'CE + KL + γ ICC', 'γ, weight of the attention loss'} <= texts(
-    picture.figure
-  )
+  assert 'own search: 10 × sum' in picture.caption
+  assert {'CE + KL + ICC', 'Attention loss, eq. (1)'} <= texts(picture.figure)
 
 
 def test_the_study_needs_a_row_of_its_own(tmp_path):
   saved_sweep.write_row(tmp_path, 0, 'digits_small', ['rnas_cl'])
 
-  assert draw(tmp_path, 'digits', 'gamma') is None
-  assert 'γ' not in paper.write(tmp_path, data='digits').split('No row')[0]
+  assert draw(tmp_path, 'digits', 'reduction') is None
+  text = paper.write(tmp_path, data='digits')
+  assert '10 × sum' not in text.split('No row')[0]
 
 
 @pytest.fixture(scope='module')
@@ -218,7 +219,7 @@ def page(tmp_path_factory):
       root, seed, 'digits_small', ['rnas_cl', 'rnas_cl_eq6']
     )
     saved_sweep.write_row(root, seed, 'digits_small_kd', ['at', 'pkt'])
-    saved_sweep.write_row(root, seed, 'digits_small_gamma', ['gamma_0'])
+    saved_sweep.write_row(root, seed, 'digits_small_reduction', ['none'])
   paper.write(root, root / 'out', data='digits')
   return root / 'out'
 
@@ -231,7 +232,7 @@ def test_every_figure_is_a_png_with_a_caption_on_the_page(page):
     'fig3_digits.png',
     'fig6_digits.png',
     'fig8_digits.png',
-    'gamma_digits.png',
+    'reduction_digits.png',
     'table7_digits.png',
   ]
   for name in names:
@@ -252,7 +253,7 @@ def test_a_figure_is_written_only_after_all_were_drawn(tmp_path, monkeypatch):
   def fails(sweep):
     raise ValueError('broken')
 
-  monkeypatch.setitem(drawing.FIGURES['digits'], 'gamma', fails)
+  monkeypatch.setitem(drawing.FIGURES['digits'], 'reduction', fails)
   with pytest.raises(ValueError, match='broken'):
     paper.write(tmp_path)
   assert not (tmp_path / 'tables').exists()

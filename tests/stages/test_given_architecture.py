@@ -54,9 +54,11 @@ def test_an_architecture_without_tutors_is_for_students_without_attention(
   assert saved['tutors_searched']
   files.write_json(path, saved | {'tutors_searched': False})
   config = _config(path)
-  with pytest.raises(ValueError, match=r'names no tutors.*rnas_cl\.gamma'):
+  with pytest.raises(ValueError, match=r'names no tutors.*rnas_cl\.tutors'):
     stages.search(config, str(tmp_path / 'run'))
-  config.students.rnas_cl.gamma = 0.0
+  config.students.rnas_cl.tutors = 'depth'
+  tiny.opened(config, str(tmp_path / 'controlled'))
+  config.students.rnas_cl.update(tutors='searched', gamma=0.0)
   stages.search(config, str(tmp_path / 'run'))
   run = results.load(tmp_path / 'run')
   assert run.architecture['tutors'] == [] and run.tutor_counts is None

@@ -30,7 +30,9 @@ _SWEEPS = {
   'ablations.terms': ['', 'data=digits', 'table=7,space=s3'],
   'ablations.objective': ['', 'data=digits'],
   'ablations.kd': ['', 'data=digits'],
-  'ablations.gamma': ['', 'data=digits'],
+  'ablations.reduction': ['', 'data=digits'],
+  'ablations.tutors': ['', 'data=digits'],
+  'ablations.kl': ['', 'data=digits'],
 }
 
 
@@ -92,7 +94,9 @@ _MAKERS = {
     },
     '15': ('teachers', ''),
     'fig3': ('ablations.kd', ''),
-    'gamma': ('ablations.gamma', ''),
+    'reduction': ('ablations.reduction', ''),
+    'tutors': ('ablations.tutors', ''),
+    'kl': ('ablations.kl', ''),
   },
   'digits': {
     '4': ('ablations.objective', 'data=digits'),
@@ -102,7 +106,9 @@ _MAKERS = {
       for key in ('10', '11')
     },
     'fig3': ('ablations.kd', 'data=digits'),
-    'gamma': ('ablations.gamma', 'data=digits'),
+    'reduction': ('ablations.reduction', 'data=digits'),
+    'tutors': ('ablations.tutors', 'data=digits'),
+    'kl': ('ablations.kl', 'data=digits'),
   },
 }
 
@@ -131,7 +137,9 @@ def test_a_sweep_makes_every_model_and_attack_of_its_table(data, key):
 
 
 @pytest.mark.parametrize('data', ['cifar10', 'digits'])
-@pytest.mark.parametrize('study', ['', 'kd', 'gamma', 'objective'])
+@pytest.mark.parametrize(
+  'study', ['', 'kd', 'reduction', 'tutors', 'kl', 'objective']
+)
 def test_students_take_their_teacher_and_those_of_a_study_the_filters_too(
   study, data
 ):
@@ -154,11 +162,32 @@ def test_students_take_their_teacher_and_those_of_a_study_the_filters_too(
   assert students >= 2
 
 
-def test_gamma_is_that_of_the_row_in_search_and_training():
-  rows = {row.name: row for row in _rows('ablations.gamma', 'data=digits')}
-  for gamma in (1, 7, 700):
-    made = _parsed(rows[f'digits_small_gamma_{gamma}'])
-    assert made.search.gamma == made.students['rnas_cl'].gamma == gamma
+def test_a_row_searched_anew_has_its_terms_in_search_and_training():
+  rows = {row.name: row for row in _rows('ablations.reduction', 'data=digits')}
+  for name, expected in {
+    'literal': ('literal', 1.0),
+    'mean': ('mean', 1.0),
+    'ten_sums': ('sum', 10.0),
+  }.items():
+    made = _parsed(rows[f'digits_small_{name}'])
+    for stage in (made.search, made.students['rnas_cl']):
+      assert (stage.reduction, stage.gamma) == expected
+
+
+@pytest.mark.parametrize('name', ['depth', 'random', 'resampled', 'uniform'])
+def test_a_control_of_tutors_is_that_of_the_row_in_search_and_training(name):
+  rows = {row.name: row for row in _rows('ablations.tutors', 'data=digits')}
+  made = _parsed(rows[f'digits_small_tutors_{name}'])
+  assert made.search.tutors == made.students['rnas_cl'].tutors == name
+  assert _parsed(rows['digits_small']).search.tutors == 'searched'
+
+
+def test_a_row_of_kl_has_its_divergence_in_search_and_training():
+  rows = {row.name: row for row in _rows('ablations.kl', 'data=digits')}
+  made = _parsed(rows['digits_small_kl_teacher_student_4'])
+  for stage in (made.search, made.students['rnas_cl']):
+    assert (stage.kl_direction, stage.kl_temperature) == ('teacher_student', 4)
+    assert (stage.kl_weight, stage.gamma) == (1, 1)
 
 
 def test_a_table_can_be_had_for_one_space_or_teacher():
@@ -185,7 +214,7 @@ def test_a_table_can_be_had_for_one_space_or_teacher():
     ('ablations.terms', 'data=mnist', 'Choose one of cifar10, digits'),
     ('ablations.teacher', 'table=12,data=digits', 'Choose one of 10, 11'),
     ('ablations.kd', 'table=3', 'table=3 has no meaning'),
-    ('ablations.gamma', 'rows=all', "argument 'rows' is unknown"),
+    ('ablations.reduction', 'rows=all', "argument 'rows' is unknown"),
   ],
 )
 def test_a_wrong_argument_of_a_sweep_is_refused(name, argument, message):

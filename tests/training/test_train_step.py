@@ -137,6 +137,7 @@ def _make_search_case(recipe, search):
     len(recipe.distillation.teacher.tap_names),
   )
   state = search_step.init_search_state(state, arch, search.optimizer)
+  context = context.replace(tutors=())  # They are searched.
   return search_step.make_search_step(recipe, search), state, context
 
 
@@ -173,6 +174,33 @@ def test_two_devices_train_as_one_over_three_steps():
     _run(step, state, context, devices, (16,), 3) for devices in (1, 2)
   )
   _assert_same_histories(one, two, 1e-5)
+
+
+def test_the_sum_at_gamma_1_trains_as_the_literal_loss_at_all_pairs():
+  """Parameters after ten steps, in float64."""
+  recipe = _recipe(adversarial.standard())
+  state, context = _start(recipe)
+  pairs = float(context.tutors.size)
+  parameters = []
+  for reduction, gamma in (('sum', 1.0), ('literal', pairs)):
+    compares = functools.partial(losses.attention_loss, reduction=reduction)
+    layer_loss = compare.ATTENTION._replace(compare=compares)
+    step = train_step.make_train_step(
+      dataclasses.replace(
+        recipe,
+        distillation=dataclasses.replace(
+          recipe.distillation, layer_loss=layer_loss
+        ),
+      )
+    )
+    weighted = context.replace(gamma=jnp.float32(gamma))
+    with jax.enable_x64(True):
+      start = _as_float64((state, weighted))
+      (*_, (end, _)) = _run(step, *start, 1, (16,), 10)
+    parameters.append(end.params)
+  _assert_close(*parameters, 1e-6)
+  moved = parameters[0]['stem']['kernel'] - state.params['stem']['kernel']
+  assert np.abs(moved).max() > 1e-2
 
 
 def test_two_devices_search_as_one_over_ten_steps():
@@ -325,6 +353,48 @@ def test_search_step_moves_weights_and_architecture_but_not_the_averages():
   )
   assert all(m > 0 for m in jax.tree.leaves(moved))
   assert int(after.step) == 3
+
+
+def _redrawn(recipe):
+  return dataclasses.replace(
+    recipe,
+    distillation=dataclasses.replace(recipe.distillation, redraws=True),
+  )
+
+
+def test_resampled_tutors_are_a_draw_of_the_step_that_devices_share():
+  recipe = _redrawn(_recipe(adversarial.standard()))
+  state, context = _start(recipe)
+  uniform = jnp.full(context.tutors.shape, 1 / context.tutors.shape[1])
+  context = context.replace(tutors=uniform)
+  draws = [train_step.tutors_at(recipe, context, step) for step in range(9)]
+  assert len({draw.tobytes() for draw in map(np.asarray, draws)}) > 4
+  step = train_step.make_train_step(recipe)
+  one, two = (_run(step, state, context, n, (16,), 2) for n in (1, 2))
+  _assert_same_histories(one, two, 1e-5)
+  fixed = train_step.make_train_step(_recipe(adversarial.standard()))
+  drawn = context.replace(tutors=draws[0])
+  ((expected, _),) = _run(fixed, state, drawn, 1, (16,), 1)
+  _assert_close(one[0][0].params, expected.params, 1e-6)
+
+
+@pytest.mark.parametrize('redraws', (False, True))
+def test_under_a_control_of_tutors_only_filters_are_searched(redraws):
+  recipe = _recipe(adversarial.standard())
+  recipe = _redrawn(recipe) if redraws else recipe
+  step, state, context = _make_search_case(recipe, _search())
+  layers = state.arch.tutor_logits.shape
+  control = context.replace(tutors=jnp.full(layers, 1 / layers[1]))
+  ((after, sums),) = _run(step, state, control, 2, (12, 4), 1)
+  searched, *_ = _search_case(adversarial.standard())
+  ((other, other_sums),) = _run(searched, state, context, 2, (12, 4), 1)
+  assert not np.any(after.arch.tutor_logits)
+  assert np.abs(other.arch.tutor_logits).max() > 0
+  moved = [np.abs(logits).max() for logits in after.arch.channel_logits]
+  assert min(moved) > 0
+  results = (after, sums), (other, other_sums)
+  shapes, expected = (jax.tree.map(np.shape, both) for both in results)
+  assert shapes == expected
 
 
 def test_the_cost_is_a_factor_of_the_weights_loss_unless_switched_off():

@@ -111,9 +111,11 @@ def chosen_layers(run: SavedRun) -> Figure | None:
 
 
 def _saved(run: SavedRun) -> _Maps | None:
-  """Maps and tutors; None where a part is missing."""
+  """Maps and tutors; None where a part is missing, or RNAS-CL had others."""
   saved, tutors = run.attention, (run.architecture or {}).get('tutors')
-  if saved is None or not tutors:
+  trained = run.config.get('students', {}).get('rnas_cl', {})
+  searched = trained.get('tutors', 'searched') == 'searched'
+  if saved is None or not tutors or not searched:
     return None
   baseline = [m for m in _BASELINES if f'maps/{m}' in saved][:1]
   students = {

@@ -1,4 +1,4 @@
-"""Figures 4 and 6, robust accuracy against ε; and accuracy against γ."""
+"""Figures 4 and 6, robust accuracy against ε; the study of eq. (1)'s factor."""
 
 from collections.abc import Mapping
 
@@ -21,11 +21,11 @@ _MODELS = {
   'ce_kl': ('KL', '{space}_{teacher}_ce_kl'),
   'ce': ('Standard', '{space}_ce'),
 }
-# Series of the study of γ, by the first label of a row.
+# Series of the study of the factor, by the first label of a row.
 _SERIES = {
-  'CE + KL + γ ICC': style.Look(style.BLUE, '-', 'o'),
-  'CE + γ ICC': style.Look(style.ORANGE, '--', 's'),
-  'CE + KL + γ ICC, own search': style.Look(style.GREEN, ':', '^'),
+  'CE + KL + ICC': style.Look(style.BLUE, '-', 'o'),
+  'CE + ICC': style.Look(style.ORANGE, '--', 's'),
+  'CE + KL + ICC, own search': style.Look(style.GREEN, ':', '^'),
 }
 # By model key and seed.
 _Panel = Mapping[str, Mapping[int, EvaluatedModel]]
@@ -122,8 +122,8 @@ def _draw_panel(axes: Axes, panel: _Panel) -> None:
     axes.set_xlabel(f'ε ({unit})')
 
 
-def gamma(sweep: SweepRuns, table: Table) -> Picture | None:
-  """Accuracy against γ, with and without KL: seeds thin, their mean thick.
+def reduction(sweep: SweepRuns, table: Table) -> Picture | None:
+  """Accuracy against the factor of eq. (1): seeds thin, their mean thick.
 
   Args:
     sweep: the results.
@@ -135,20 +135,20 @@ def gamma(sweep: SweepRuns, table: Table) -> Picture | None:
   filled = comparison.fill(table, sweep)
   if filled.is_empty:
     return None
-  gammas = list(dict.fromkeys(line.labels[1] for line in table.lines))
+  factors = list(dict.fromkeys(line.labels[1] for line in table.lines))
   figure = style.figure(9.0, 3.8)
   panels = figure.subplots(1, len(table.accuracies))
   for axes, column in zip(panels, table.accuracies, strict=True):
     for series, look in _SERIES.items():
       by_place = {
-        gammas.index(row.line.labels[1]): values
+        factors.index(row.line.labels[1]): values
         for row in filled.rows
         if row.line.labels[0] == series
         and (values := measures.values(row.models, column.key))
       }
       _draw_series(axes, by_place, look)
-    axes.set_xticks(range(len(gammas)), gammas)
-    axes.set(xlabel='γ, weight of the attention loss', title=column.heading)
+    axes.set_xticks(range(len(factors)), factors)
+    axes.set(xlabel='Attention loss, eq. (1)', title=column.heading)
     axes.set_ylabel('Accuracy (%)')
     axes.grid(axis='y')
   handles = [look.handle(s, ms=4, lw=2.2) for s, look in _SERIES.items()]
@@ -157,9 +157,9 @@ def gamma(sweep: SweepRuns, table: Table) -> Picture | None:
   caption = (
     f'{table.title}: thin lines are seeds, thick ones their mean '
     f'({picture.averaged(models)}). PGD-20 at '
-    f'ε = {picture.radius(models)}; γ is not to scale.'
+    f'ε = {picture.radius(models)}; the factors are not to scale.'
   )
-  absent = [': γ = '.join(line.labels) for line in filled.missing]
+  absent = [': '.join(line.labels) for line in filled.missing]
   return Picture(figure, caption + picture.lacking(absent))
 
 

@@ -1,7 +1,7 @@
 """What a table of the paper is: columns, and rows with the printed numbers.
 
 `cifar10.json` holds all tables that the paper prints, those of ImageNet too,
-and two that it does not print: the numbers of Fig. 3 and our study of γ.
+and others that it does not print: the numbers of Fig. 3 and studies of ours.
 `digits.json` holds those that anyone can make on a CPU, with rows of
 handwritten digits beside the paper's numbers of CIFAR-10. Numbers are exactly
 as printed: Tables 8 and 9 have 90.64 where Tables 1, 7 and 10 have 90.62.
@@ -83,7 +83,7 @@ class Table(NamedTuple):
   """One table.
 
   Attributes:
-    key: how a command names it: '7', 'gamma'.
+    key: how a command names it: '7', 'reduction'.
     title: 'Table 7' and what it shows.
     headings: those of the label columns.
     columns: measures, in order.

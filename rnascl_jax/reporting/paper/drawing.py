@@ -54,7 +54,7 @@ FIGURES: dict[str, dict[str, Callable[[SweepRuns], Picture | None]]] = {
       of_paper=" The paper's are mostly layers 18, 32 and 40.",
     ),
     'table7': _partial(bars.terms, table=_CIFAR10['7'], with_paper=True),
-    'gamma': _partial(curves.gamma, table=_CIFAR10['gamma']),
+    'reduction': _partial(curves.reduction, table=_CIFAR10['reduction']),
   },
   'digits': {
     '3': _partial(
@@ -71,7 +71,7 @@ FIGURES: dict[str, dict[str, Callable[[SweepRuns], Picture | None]]] = {
       rows={'RNAS-CL on digits': 'digits_small'},
     ),
     'table7': _partial(bars.terms, table=_DIGITS['7'], with_paper=False),
-    'gamma': _partial(curves.gamma, table=_DIGITS['gamma']),
+    'reduction': _partial(curves.reduction, table=_DIGITS['reduction']),
   },
 }
 

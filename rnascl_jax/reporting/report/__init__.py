@@ -170,7 +170,8 @@ def _architecture(run: SavedRun) -> str:
     'A tutor is the teacher layer, its index in brackets, whose attention maps '
     'a student layer was taught.'
     if saved['tutors']
-    else 'No tutors were searched (config.search.gamma is 0).',
+    else 'No tutors were searched: config.search.gamma is 0, or '
+    'config.search.tutors a control.',
   ]
   rows = tables.markdown(model_table.architecture(saved), left=5)
   about = ' '.join(filter(None, texts))

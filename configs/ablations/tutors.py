@@ -1,0 +1,87 @@
+"""Tutor controls: do the tutors matter that a search chooses?
+
+A study that the paper does not have, and the authors' code asks for: it trains
+with tutors that are drawn anew at every pass, as the searched ones are not
+loaded there. The students of the first table are in the architecture that
+RNAS-CL found, and differ in what their layers are compared with:
+
+| student   | tutors                                          | digits      |
+| --------- | ----------------------------------------------- | ----------- |
+| RNAS-CL   | the searched ones, in its own row               | not yet run |
+| depth     | at the same relative depth                      | not yet run |
+| random    | a draw of the seed, for all of the training     | not yet run |
+| resampled | a draw at every step                            | not yet run |
+| uniform   | all teacher layers, with equal weights          | not yet run |
+| none      | no attention loss: CE + KL                      | not yet run |
+
+Rows with a search of their own have the control in the search too, where it
+takes the place of the tutor weights, so that only filters are searched:
+`digits_small_tutors_depth` and so on.
+
+  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=configs/ablations/tutors.py:data=digits
+  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=configs/ablations/tutors.py:space=s3
+
+By hand, with the architecture and the teacher of a run of
+configs/ablations/terms.py, and with tutors of one's choice:
+
+  python -m experiments.pipeline --workdir=DIR2 \
+    --config=configs/ablations/tutors.py:data=digits \
+    --config.search.architecture=DIR/architecture.json \
+    --config.teacher.checkpoint=DIR/teacher \
+    --config.students.random.tutors=layer3_0/conv2
+
+Hardware: one GPU; on digits minutes on a CPU.
+"""
+
+import ml_collections
+
+from configs import rows
+from configs.ablations import terms
+from rnascl_jax import sweeps
+from rnascl_jax.config import settings
+
+_CONTROLS = {
+  'depth': 'tutors by depth',
+  'random': 'random tutors',
+  'resampled': 'tutors drawn at every step',
+  'uniform': 'all layers as tutors',
+}
+
+
+def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
+  """Makes a config of students that differ in their tutors.
+
+  Args:
+    argument: `space=` and `teacher=` (of configs/ablations/teacher.py), `data=`
+      (cifar10, digits), `smoke`, separated by commas.
+
+  Raises:
+    ValueError: if a name or a value is unknown.
+  """
+  students = {
+    name: settings.student_template(label=f'RNAS-CL, {label}', tutors=name)
+    for name, label in _CONTROLS.items()
+  }
+  students['none'] = settings.student_template(label='CE + KL', gamma=0.0)
+  return terms.compare(argument, students)
+
+
+def sweep(argument: str | None = None) -> list[sweeps.Row]:
+  """Makes the rows of the study of tutors.
+
+  Args:
+    argument: `data=` (cifar10, digits); `space=` (without it S3) and
+      `teacher=`; `smoke`.
+
+  Raises:
+    ValueError: if a name or a value is unknown.
+  """
+  shared = rows.study(argument, 'tutors', ('s3',))
+  (of,) = rows.combine(rows.parse(argument, *rows.ROBUST), ('s3',))
+  searched = [
+    rows.searched_anew(of, f'tutors_{name}', {'tutors': name})
+    for name in _CONTROLS
+  ]
+  return [*shared, *searched]

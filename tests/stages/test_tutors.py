@@ -1,0 +1,96 @@
+"""Controls in the place of searched tutors, in the search and in training."""
+
+import numpy as np
+import pytest
+
+from rnascl_jax import stages
+from rnascl_jax.config import settings
+from rnascl_jax.reporting import report, results
+from rnascl_jax.runtime import checkpoints, files, named_arrays
+from rnascl_jax.search import architecture
+from rnascl_jax.stages import run as runs
+from tests import tiny
+
+
+def _config(tiny_run):
+  """A config of a workdir that takes the complete run's teacher."""
+  config = tiny.config()
+  config.teacher.checkpoint = str(tiny_run / 'teacher')
+  config.adversarial.students = {}
+  config.evaluation.auto_attack_models = ()
+  return config
+
+
+def test_students_of_one_architecture_differ_in_their_tutors_alone(
+  tiny_run, tmp_path, monkeypatch
+):
+  fits = {}
+
+  def fit(run, place, spec, method, step, state, context, **options):
+    del run, method, options
+    fits[place.split('/')[-1]] = (step, state, context)
+    return state, {'seconds': 0.0, 'epochs': spec.epochs, 'selected_step': 0}
+
+  config = _config(tiny_run)
+  config.search.architecture = str(tiny_run / 'architecture.json')
+  controls = {
+    'searched': 'searched',
+    'uniform': 'uniform',
+    'random': 'random',
+    'resampled': 'resampled',
+    'depth': 'depth',
+    'last': 'layer1_0/conv2',
+  }
+  config.students = {
+    name: settings.student_template(tutors=tutors)
+    for name, tutors in controls.items()
+  }
+  stages.teacher(config, str(tmp_path))
+  found = stages.search(config, str(tmp_path))
+  monkeypatch.setattr(runs, 'fit', fit)
+  stages.train(config, str(tmp_path))
+  tutors = {name: context.tutors for name, (_, _, context) in fits.items()}
+  assert {weights.shape for weights in tutors.values()} == {(4, 3)}
+  searched = architecture.tutor_weights(found)
+  np.testing.assert_array_equal(tutors['searched'], searched)
+  np.testing.assert_array_equal(tutors['depth'].argmax(-1), [0, 1, 1, 2])
+  np.testing.assert_array_equal(tutors['last'].argmax(-1), [2] * 4)
+  for name in ('uniform', 'resampled'):
+    np.testing.assert_allclose(tutors[name], np.full((4, 3), 1 / 3), rtol=1e-6)
+  steps = {name: step for name, (step, *_) in fits.items()}
+  assert steps.pop('resampled') is not steps['searched']
+  # Tutors are arguments of a step: their students share the program.
+  assert len({id(step) for step in steps.values()}) == 1
+
+
+@pytest.mark.parametrize('control', ['random', 'resampled'])
+def test_a_run_under_a_control_leaves_what_a_searched_one_leaves(
+  tiny_run, tmp_path, control
+):
+  """Filters are searched; nobody takes the tutors for searched ones."""
+  config = _config(tiny_run)
+  config.search.tutors = config.students.rnas_cl.tutors = control
+  config.students = {'rnas_cl': config.students.rnas_cl}
+  stages.teacher(config, str(tmp_path))
+  stages.search(config, str(tmp_path))
+  stages.train(config, str(tmp_path))
+  for place in ('search', 'train/rnas_cl'):
+    here, there = (
+      files.read_json_lines(folder / place / 'metrics.jsonl')
+      for folder in (tmp_path, tiny_run)
+    )
+    assert [line.keys() for line in here] == [line.keys() for line in there]
+  names = [
+    named_arrays.from_state(
+      checkpoints.load_variables(folder / 'train' / 'rnas_cl' / 'model')[0]
+    ).keys()
+    for folder in (tmp_path, tiny_run)
+  ]
+  assert names[0] == names[1]
+  history = np.load(tmp_path / 'search' / 'history.npz')
+  np.testing.assert_allclose(history['tutor_probabilities'], 1 / 3, rtol=1e-6)
+  assert np.ptp(history['channel_probabilities']) > 0
+  saved = files.read_json(tmp_path / 'architecture.json')
+  assert not saved['tutors_searched'] and len(saved['tutors']) == 4
+  assert results.load(tmp_path).tutor_counts is None
+  assert 'No tutors were searched' in report.write(tmp_path).read_text()
