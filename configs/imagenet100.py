@@ -106,7 +106,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       label='RNAS-CL + TRADES', cac_weight=0.0
     )
   }
-  # The paper has 20 such epochs on CIFAR-10, and its code this rate.
+  # The paper has 20 such epochs on CIFAR-10, and its code this rate, of Adam.
   config.adversarial.optimization.epochs = 20
   config.adversarial.optimization.learning_rate = 0.004
 
