@@ -28,6 +28,8 @@ _CUSTOM = (
   'squeeze_excite',
   'head_features',
 )
+# Schedules that end where they end, without a floor to choose.
+_WITHOUT_FLOOR = ('piecewise', 'cyclic', 'one_cycle', 'constant')
 _TRAININGS = ('search', 'train', 'adversarial')
 # Names of other models and files of a run.
 _RESERVED = (
@@ -140,7 +142,7 @@ def _check_optimization(spec: Optimization, where: str) -> None:
       f'{Optimization().momentum}.'
     )
   _check_betas(spec.betas, spec.optimizer, f'{where}.')
-  if spec.min_learning_rate and spec.schedule != 'cosine':
+  if spec.min_learning_rate and spec.schedule in _WITHOUT_FLOOR:
     raise ValueError(
       f'{where}.min_learning_rate={spec.min_learning_rate} is where '
       f"schedule='cosine' ends, and has no meaning beside {where}.schedule="

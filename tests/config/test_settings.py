@@ -233,7 +233,6 @@ def test_a_fixed_teacher_network_takes_no_depth():
       2,
       'adversarial.optimization.batch_size=31 cannot be split even',
     ),
-    ('search.split', 'epochs', 3, 'search.*=32 cannot be split evenly over 3'),
     ('search.arch_share', 0.0, 1, 'arch_share=0.0 leaves 32 images for the'),
     (
       'train.optimization.accumulate',
@@ -282,6 +281,14 @@ def test_what_an_optimizer_or_schedule_does_not_have_is_refused(
   config.train.optimization.update(fields)
   with pytest.raises(ValueError, match=f'train.optimization.*{message}'):
     settings.parse(config)
+
+
+def test_a_batch_of_a_search_split_by_steps_is_divided_among_devices():
+  spec = settings.Optimization(batch_size=32)
+  search = settings.SearchSettings(optimization=spec, split='epochs')
+  assert checks.search_parts(search, 2) == (32,)
+  with pytest.raises(ValueError, match='search.*=32 cannot be split evenly'):
+    checks.search_parts(search, 3)
 
 
 @pytest.mark.parametrize('share', [0.1, 0.9])
