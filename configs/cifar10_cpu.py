@@ -51,8 +51,12 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.search.arch_learning_rate = 0.1
   config.train.optimization.epochs = 6
   config.adversarial.optimization.epochs = 2
-  # A tenth of the epochs at a larger rate.
+  # A tenth of the epochs with SGD, at a larger rate.
+  config.adversarial.optimization.update(
+    optimizer='sgd', weight_decay=2e-4, schedule='piecewise'
+  )
   config.adversarial.optimization.learning_rate = 0.02
+  config.adversarial.optimization.min_learning_rate = 0.0
   config.adversarial.optimization.checkpoint_every = 1
 
   config.evaluation.attacks = ('fgsm', 'pgd20_rnascl')

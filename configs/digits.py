@@ -91,8 +91,11 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   # with accuracies in % of the 128 validation images, clean and under PGD-5:
   # 0.004 (the authors') 99.2, 80.5; 0.02: 98.4, 83.6; 0.05: 98.4, 88.3; 0.1:
   # 97.7, 89.1; with 'cosine' 0.05: 99.2, 85.2; 0.1: 99.2, 89.1.
+  config.adversarial.optimization.update(
+    optimizer='sgd', weight_decay=2e-4, schedule='cosine'
+  )
   config.adversarial.optimization.learning_rate = 0.1
-  config.adversarial.optimization.schedule = 'cosine'
+  config.adversarial.optimization.min_learning_rate = 0.0
   config.adversarial.students = {
     'rnas_cl_eq6': settings.fine_tuning_template(
       epsilon_255=EPSILON_255, validation_steps=5

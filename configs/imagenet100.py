@@ -106,7 +106,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
       label='RNAS-CL + TRADES', cac_weight=0.0
     )
   }
-  # The paper has 20 such epochs on CIFAR-10, and its code this rate.
+  # The paper has 20 such epochs on CIFAR-10, and its code this rate, of Adam.
   config.adversarial.optimization.epochs = 20
   config.adversarial.optimization.learning_rate = 0.004
 
@@ -152,7 +152,8 @@ def use_imagenet(config: ml_collections.ConfigDict, teacher: str) -> None:
   # Maps of 112 to 7 pixels at 224.
   config.distillation.map_size = 14
   config.space.bfloat16 = 'accelerators'
-  for stage in (config.search, config.train, config.adversarial):
+  config.adversarial.optimization.batch_size = 256
+  for stage in (config.search, config.train):
     stage.optimization.batch_size = 256
     stage.optimization.learning_rate = 0.1
     stage.optimization.schedule = 'cosine'

@@ -52,13 +52,10 @@ def check(settings: Settings, data: Dataset, devices: int) -> None:
   _check_networks(settings, data, teachers, devices)
   _check_trainings(settings, teachers, data, devices)
   search = settings.search
-  resolve.search(search, data, resolve.space(settings.space), 1)
-  split_batch(
-    search.optimization.batch_size,
-    search.arch_share,
-    devices,
-    search.optimization.accumulate,
-  )
+  steps = len(data.train.labels) // search.optimization.batch_size
+  _check_split(search, steps)
+  resolve.search(search, data, resolve.space(settings.space), steps)
+  search_parts(search, devices)
   _check_distillation(settings, data)
   _check_attacks(settings, teachers)
 
@@ -75,6 +72,38 @@ def _check_distillation(settings: Settings, data: Dataset) -> None:
         f'{labels[0]}: choose another method, or more images with '
         'config.data.max_train.'
       )
+
+
+def _check_split(search: SearchSettings, steps: int) -> None:
+  """Raises unless an epoch has steps for the weights and others."""
+  weights = resolve.search_weight_steps(search, steps)
+  if search.split == 'epochs' and not 0 < weights < steps:
+    raise ValueError(
+      "config.search.split='epochs' with config.search.arch_share="
+      f'{search.arch_share} leaves {weights} of the {steps} steps of an epoch '
+      f'for the weights and {steps - weights} for the architecture; both need '
+      'at least one: change arch_share, or lower '
+      'config.search.optimization.batch_size.'
+    )
+
+
+def search_parts(search: SearchSettings, devices: int) -> tuple[int, ...]:
+  """Sizes of the parts of a search's batch: two, or one that is split by steps.
+
+  Args:
+    search: the settings of the search.
+    devices: among which each part is split evenly.
+
+  Raises:
+    ValueError: if a part cannot be split so, or would be empty.
+  """
+  spec = search.optimization
+  if search.split == 'batches':
+    return split_batch(
+      spec.batch_size, search.arch_share, devices, spec.accumulate
+    )
+  _check_division(spec, devices, 'config.search.optimization')
+  return (spec.batch_size,)
 
 
 def split_batch(
@@ -134,7 +163,7 @@ def _check_trainings(
       },
     )
   for name, (optimization, methods) in trainings.items():
-    resolve.schedule(optimization, 1, name)
+    resolve.optimizer(optimization, 1, name)
     _check_batch(optimization, data, devices, name)
     replays = max(resolve.replays(method) for method in methods.values())
     _check_steps(optimization, replays, data, name)
@@ -289,7 +318,13 @@ def _check_batch(
       f'{where}.batch_size={size} exceeds the {images} training images.'
     )
   if name == 'search':
-    return  # `split_batch` rounds both of its parts.
+    return  # `search_parts` checks it.
+  _check_division(spec, devices, where)
+
+
+def _check_division(spec: Optimization, devices: int, where: str) -> None:
+  """Raises unless devices, and their parts, divide a batch evenly."""
+  size = spec.batch_size
   if size % devices:
     raise ValueError(
       f'{where}.batch_size={size} cannot be split evenly over {devices} '

@@ -4,8 +4,10 @@ import math
 import re
 
 from rnascl_jax.config.schema import (
+  AdversarialTraining,
   Data,
   FineTuning,
+  Optimization,
   SearchSettings,
   Settings,
   Space,
@@ -27,6 +29,9 @@ _CUSTOM = (
   'squeeze_excite',
   'head_features',
 )
+# Schedules that end where they end, without a floor to choose.
+_WITHOUT_FLOOR = ('piecewise', 'cyclic', 'one_cycle', 'constant')
+_TRAININGS = ('search', 'train', 'adversarial')
 # Names of other models and files of a run.
 _RESERVED = (
   'teacher',
@@ -49,6 +54,8 @@ def check(settings: Settings) -> None:
   _check_data(settings.data)
   _check_space(settings.space)
   _check_search(settings.search)
+  _check_optimizations(settings)
+  _check_validation(settings)
   if not settings.evaluation.attacks or not settings.students:
     raise ValueError(
       f'config.evaluation.attacks={settings.evaluation.attacks} and '
@@ -121,7 +128,102 @@ def _check_space(space: Space) -> None:
       )
 
 
+def _check_optimizations(settings: Settings) -> None:
+  """Raises for fields of an optimiser or a schedule that it does not have."""
+  for name in ('teacher', 'vulnerable_teacher', *_TRAININGS):
+    spec = getattr(settings, name).optimization
+    _check_optimization(spec, f'config.{name}.optimization')
+  search = settings.search
+  _check_betas(search.arch_betas, search.arch_optimizer, 'config.search.arch_')
+
+
+def _check_optimization(spec: Optimization, where: str) -> None:
+  adaptive = spec.optimizer != 'sgd'
+  if adaptive and spec.momentum != Optimization().momentum:
+    raise ValueError(
+      f'{where}.momentum={spec.momentum} has no meaning beside '
+      f'{where}.optimizer={spec.optimizer!r}, which has betas: leave it at '
+      f'{Optimization().momentum}.'
+    )
+  _check_betas(spec.betas, spec.optimizer, f'{where}.')
+  if spec.min_learning_rate and spec.schedule in _WITHOUT_FLOOR:
+    raise ValueError(
+      f'{where}.min_learning_rate={spec.min_learning_rate} is where '
+      f"schedule='cosine' ends, and has no meaning beside {where}.schedule="
+      f'{spec.schedule!r}: set it to 0.'
+    )
+  if spec.min_learning_rate > spec.learning_rate:
+    raise ValueError(
+      f'{where}.min_learning_rate={spec.min_learning_rate} is above '
+      f'{where}.learning_rate={spec.learning_rate}, the highest: lower it.'
+    )
+  if spec.schedule == 'one_cycle' and spec.warmup:
+    raise ValueError(
+      f"{where}.warmup={spec.warmup} is not for {where}.schedule='one_cycle', "
+      'whose rate rises by itself: set it to 0.'
+    )
+
+
+def _check_betas(betas: tuple[float, ...], optimizer: str, where: str) -> None:
+  """Raises for betas that are not two, or beside an optimiser without them."""
+  if len(betas) != 2:
+    raise ValueError(
+      f'{where}betas={betas} must have two numbers, such as '
+      f'{Optimization().betas}.'
+    )
+  if optimizer == 'sgd' and betas != Optimization().betas:
+    raise ValueError(
+      f"{where}betas={betas} has no meaning beside {where}optimizer='sgd': "
+      f'leave it at {Optimization().betas}.'
+    )
+
+
+def _check_validation(settings: Settings) -> None:
+  """Raises where validation images are needed and none are held out."""
+  if settings.data.validation_size:
+    return
+  trainings: list[tuple[str, Optimization, list[AdversarialTraining]]] = [
+    (name, teacher.optimization, [teacher.adversarial_training])
+    for name, teacher in (
+      ('teacher', settings.teacher),
+      ('vulnerable_teacher', settings.vulnerable_teacher),
+    )
+    if not teacher.checkpoint and (name == 'teacher' or settings.controls)
+  ]
+  train, tuned = settings.train, settings.adversarial
+  trainings.append(('train', train.optimization, [train.adversarial_training]))
+  if tuned.students:
+    methods = [
+      student.adversarial_training for student in tuned.students.values()
+    ]
+    trainings.append(('adversarial', tuned.optimization, methods))
+  for where, spec, methods in trainings:
+    if spec.select == 'best':
+      raise ValueError(
+        'config.data.validation_size=0 holds no images out to choose a '
+        f"checkpoint by, and config.{where}.optimization.select='best' needs "
+        "some: set select='last', or hold images out."
+      )
+    for method in methods:
+      if method.name in ('fast', 'free') and method.max_drop:
+        raise ValueError(
+          'config.data.validation_size=0 holds no images out to see by whether '
+          f'{method.name!r}, the method of config.{where}, overfits to its '
+          'attack: set its max_drop=0, or hold images out.'
+        )
+
+
 def _check_search(search: SearchSettings) -> None:
+  method = search.adversarial_training.name
+  if search.arch_adversarial and method in ('standard', 'free'):
+    reason = 'makes no adversarial images'
+    if method == 'free':
+      reason = "makes them by the weights' updates"
+    raise ValueError(
+      'config.search.arch_adversarial=True needs a method that attacks, and '
+      f'config.search.adversarial_training.name={method!r} {reason}: choose '
+      "another, such as 'pgd', or set it to False."
+    )
   if search.method == 'vid' and search.kl_weight:
     raise ValueError(
       "config.search.method='vid' can be negative, and eq. (2) multiplies the "

@@ -32,7 +32,12 @@ from rnascl_jax.models.teachers import build
 from rnascl_jax.runtime import parallel, spelling
 from rnascl_jax.search import flops, gumbel, spaces, tutor_controls
 from rnascl_jax.search.spaces import SearchSpace
-from rnascl_jax.training import adversarial, search_step, train_state
+from rnascl_jax.training import (
+  adversarial,
+  optimizers,
+  search_step,
+  train_state,
+)
 from rnascl_jax.training.adversarial import AdversarialMethod, RobustTerm
 
 
@@ -227,13 +232,26 @@ SCHEDULES: Mapping[
 ] = {
   'piecewise': _piecewise,
   'cosine': lambda spec, total: optax.cosine_decay_schedule(
-    spec.learning_rate, total
+    spec.learning_rate,
+    total,
+    # A floor of 0 is one of any rate, also of 0.
+    spec.min_learning_rate and spec.min_learning_rate / spec.learning_rate,
   ),
   'cyclic': _cyclic,
+  'one_cycle': lambda spec, total: optimizers.one_cycle(
+    spec.learning_rate, total
+  ),
   'constant': lambda spec, _: optax.constant_schedule(spec.learning_rate),
 }
 NOISES = {'gumbel': jax.random.gumbel, 'normal': jax.random.normal}
-ARCH_OPTIMIZERS = {'adam': optax.adam, 'sgd': optax.sgd}
+# Each optimiser, and the fields that it alone has.
+OPTIMIZERS: Mapping[
+  str, tuple[Callable[..., optax.GradientTransformation], tuple[str, ...]]
+] = {
+  'sgd': (optimizers.sgd, ('momentum',)),
+  'adam': (optimizers.adam, ('betas',)),
+  'adamw': (optimizers.adamw, ('betas',)),
+}
 PENALTIES = {
   'power': losses.search_objective,
   'log': losses.log_search_objective,
@@ -254,12 +272,39 @@ def schedule(
 
 
 def optimizer(
-  spec: settings.Optimization, steps_per_epoch: int
+  spec: settings.Optimization, steps_per_epoch: int, where: str = 'train'
 ) -> optax.GradientTransformation:
-  """SGD with momentum and L2 regularisation of all parameters."""
-  return optax.chain(
-    optax.add_decayed_weights(spec.weight_decay),
-    optax.sgd(schedule(spec, steps_per_epoch), momentum=spec.momentum),
+  """The optimiser of a network's weights.
+
+  Args:
+    spec: its name and numbers.
+    steps_per_epoch: updates of the weights in an epoch.
+    where: the config's section, for messages.
+
+  Raises:
+    ValueError: for an unknown name.
+  """
+  field = f'{where}.optimization.optimizer'
+  make, own = pick(OPTIMIZERS, spec.optimizer, field)
+  made = make(
+    schedule(spec, steps_per_epoch, where),
+    weight_decay=spec.weight_decay,
+    mask=optimizers.kernels if spec.decayed == 'kernels' else None,
+    **{name: getattr(spec, name) for name in own},
+  )
+  if not spec.gradient_clip:
+    return made
+  return optax.chain(optax.clip_by_global_norm(spec.gradient_clip), made)
+
+
+def arch_optimizer(
+  spec: settings.SearchSettings,
+) -> optax.GradientTransformation:
+  """The optimiser of the architecture parameters."""
+  make, own = pick(OPTIMIZERS, spec.arch_optimizer, 'search.arch_optimizer')
+  betas = {'betas': spec.arch_betas} if 'betas' in own else {}
+  return make(
+    spec.arch_learning_rate, weight_decay=spec.arch_weight_decay, **betas
   )
 
 
@@ -271,15 +316,15 @@ def search(
 ) -> search_step.Search:
   """How filters and tutors are searched."""
   tables = flops.costs(blocks, data.image_shape, data.num_classes)
-  make = pick(ARCH_OPTIMIZERS, spec.arch_optimizer, 'search.arch_optimizer')
   penalty = pick(PENALTIES, spec.penalty, 'search.penalty')
   absolute = spec.penalty == 'log'
   extra = {'alpha': spec.log_alpha} if absolute else {}
   uniform = search_step.uniform_macs(blocks, tables)
+  by_epochs = spec.split == 'epochs'
   return search_step.Search(
     space=blocks,
     tables=tables,
-    optimizer=make(spec.arch_learning_rate),
+    optimizer=arch_optimizer(spec),
     steps_per_epoch=epoch_steps,
     reference=1.0 if absolute else uniform,
     temperature=functools.partial(
@@ -292,10 +337,21 @@ def search(
     hard=spec.hard,
     warmup_epochs=spec.arch_warmup_epochs,
     weigh_cost=spec.weigh_cost,
-    accumulate=search_step.arch_parts(
-      spec.optimization.accumulate, spec.arch_share
-    ),
+    accumulate=spec.optimization.accumulate
+    if by_epochs
+    else search_step.arch_parts(spec.optimization.accumulate, spec.arch_share),
+    weight_steps=search_weight_steps(spec, epoch_steps) if by_epochs else None,
+    adversarial=adversarial_method(spec.adversarial_training, 'search')
+    if spec.arch_adversarial
+    else adversarial.standard(),
   )
+
+
+def search_weight_steps(spec: settings.SearchSettings, epoch_steps: int) -> int:
+  """Steps of an epoch of a search that move weights: the first ones, or all."""
+  if spec.split == 'batches':
+    return epoch_steps
+  return epoch_steps - round(epoch_steps * spec.arch_share)
 
 
 DIVERGENCES = {

@@ -22,7 +22,8 @@ class Data:
   Attributes:
     name: of the data set, see `datasets.DATASETS`.
     data_dir: of TensorFlow Datasets; empty means TFDS_DATA_DIR or its default.
-    validation_size: images held out of the training set to choose checkpoints.
+    validation_size: images held out of the training set to choose checkpoints;
+      0 where all stages take their last one.
     max_train: most images to train on; 0 means all.
     max_test: most images to test on; 0 means all.
     padding: pixels added on every side before a random crop; 0 of 'imagenet',
@@ -40,7 +41,7 @@ class Data:
 
   name: str = 'cifar10'
   data_dir: str = ''
-  validation_size: int = fields.bounded(1000, 1, _MOST_IMAGES)
+  validation_size: int = fields.bounded(1000, 0, _MOST_IMAGES)
   max_train: int = fields.bounded(0, 0, _MOST_IMAGES)
   max_test: int = fields.bounded(0, 0, _MOST_IMAGES)
   padding: int = fields.bounded(4, 0, 1024)
@@ -134,7 +135,7 @@ class NetworkSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Optimization:
-  """Stochastic gradient descent and its schedule.
+  """The optimiser of a network's weights, and its schedule.
 
   Attributes:
     epochs: how long.
@@ -142,12 +143,21 @@ class Optimization:
     accumulate: parts of each device's share of a batch that go through the
       networks one after another, for want of memory; see `accumulation`.
     learning_rate: the highest.
-    schedule: 'piecewise', 'cosine', 'cyclic' (up, then down) or 'constant'.
+    min_learning_rate: at which 'cosine' ends.
+    schedule: 'piecewise', 'cosine', 'cyclic' (up, then down), 'one_cycle' (the
+      same by half cosines, as in PyTorch) or 'constant'.
     milestones: 'piecewise' divides the rate by 10 after these shares of the
       training; the paper has 0.75 and 0.9.
     warmup: share of the training in which the rate rises linearly.
-    momentum: of SGD.
-    weight_decay: added to the gradient for every parameter, as in PyTorch.
+    optimizer: 'sgd', 'adam' or 'adamw', as in PyTorch.
+    momentum: of 'sgd'.
+    betas: of 'adam' and 'adamw'.
+    weight_decay: added to the gradient by 'sgd' and 'adam'; 'adamw' takes it
+      off the weights, times the learning rate.
+    decayed: whether 'all' parameters decay, as in PyTorch, or 'kernels' alone:
+      no biases, and no scales of BatchNorm and LayerNorm.
+    gradient_clip: the greatest norm of the gradient of all parameters together;
+      a longer one is scaled down to it. 0 never does.
     checkpoint_every: epochs between checkpoints and validations.
     select: which checkpoint is used afterwards: the 'last' or the 'best' on the
       validation images.
@@ -157,11 +167,16 @@ class Optimization:
   batch_size: int = fields.bounded(128, 1, 1_000_000)
   accumulate: int = fields.bounded(1, 1, 1_000_000)
   learning_rate: float = fields.bounded(0.1, 0, 1e3)
+  min_learning_rate: float = fields.bounded(0.0, 0, 1e3)
   schedule: str = 'piecewise'
   milestones: tuple[float, ...] = fields.bounded((0.75, 0.9), 0, 1)
   warmup: float = fields.bounded(0.0, 0, 1)
+  optimizer: str = 'sgd'
   momentum: float = fields.bounded(0.9, 0, 1)
+  betas: tuple[float, ...] = fields.bounded((0.9, 0.999), 0, 1 - 1e-9)
   weight_decay: float = fields.bounded(2e-4, 0, 1e3)
+  decayed: str = fields.one_of('all', 'kernels')
+  gradient_clip: float = fields.bounded(0.0, 0, 1e9)
   checkpoint_every: int = fields.bounded(5, 1, 100_000)
   select: str = fields.one_of('last', 'best')
 
@@ -316,9 +331,19 @@ class SearchSettings(TeacherWeights):
       to search.
     optimization: of the supernet's weights.
     adversarial_training: on which images the weights are trained.
-    arch_optimizer: of the architecture parameters: 'adam' or 'sgd'.
+    arch_optimizer: of the architecture parameters: 'adam', 'adamw' or 'sgd',
+      which has no momentum.
     arch_learning_rate: of the architecture parameters.
-    arch_share: share of each batch that moves the architecture parameters.
+    arch_betas: of 'adam' and 'adamw'.
+    arch_weight_decay: of the architecture parameters, as `weight_decay` of
+      `Optimization`.
+    split: what is divided between weights and architecture parameters: the
+      images of 'batches', each of which then moves both (section 4.1), or the
+      steps of 'epochs', the first of which move weights and the last of which
+      move architecture parameters (the authors' code).
+    arch_share: share that moves the architecture parameters.
+    arch_adversarial: whether they see adversarial images too, of the method of
+      `adversarial_training`.
     arch_warmup_epochs: epochs before they move.
     temperature: of the Gumbel-Softmax at the start.
     temperature_decay: rate at which it falls per epoch.
@@ -336,7 +361,11 @@ class SearchSettings(TeacherWeights):
   adversarial_training: AdversarialTraining = AdversarialTraining()
   arch_optimizer: str = 'adam'
   arch_learning_rate: float = fields.bounded(0.01, 0, 1e3)
+  arch_betas: tuple[float, ...] = fields.bounded((0.9, 0.999), 0, 1 - 1e-9)
+  arch_weight_decay: float = fields.bounded(0.0, 0, 1e3)
+  split: str = fields.one_of('batches', 'epochs')
   arch_share: float = fields.bounded(0.2, 0, 1)
+  arch_adversarial: bool = False
   arch_warmup_epochs: int = fields.bounded(0, 0, 100_000)
   temperature: float = fields.bounded(5.0, 1e-6, 1e6)
   temperature_decay: float = fields.bounded(0.045, 0, 1e3)
@@ -404,12 +433,21 @@ class AdversarialSettings:
   """Adversarial fine-tuning of trained students (section 3.5).
 
   Attributes:
-    optimization: how long and how fast: 20 epochs (section 4.2) at the learning
-      rate of the authors' config.
+    optimization: how long and how fast: 20 epochs (section 4.2) with the
+      optimiser of the authors' code, Adam, and what belongs to it there: a
+      cosine from 0.004 to 4e-5 and a weight decay of 4e-5. SGD needs a rate
+      more than ten times as high.
     students: trainings of it, by name; none leaves the stage out.
   """
 
-  optimization: Optimization = Optimization(epochs=20, learning_rate=0.004)
+  optimization: Optimization = Optimization(
+    epochs=20,
+    learning_rate=0.004,
+    min_learning_rate=4e-5,
+    schedule='cosine',
+    optimizer='adam',
+    weight_decay=4e-5,
+  )
   students: Mapping[str, FineTuning] = dataclasses.field(
     default_factory=lambda: {'rnas_cl_eq6': FineTuning()}
   )

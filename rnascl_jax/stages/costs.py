@@ -68,7 +68,8 @@ def searching(spec: settings.SearchSettings, *, remat: bool = False) -> float:
   """Counts the supernet's work on an image in a search step.
 
   The architecture's half of a batch needs the gradient by masks, which is as
-  much work as the gradient by images.
+  much work as the gradient by images; on adversarial images it is counted as
+  the weights' half is.
 
   Args:
     spec: the settings of the search.
@@ -78,7 +79,8 @@ def searching(spec: settings.SearchSettings, *, remat: bool = False) -> float:
     The work in forward passes of the supernet, F: the mean over both halves.
   """
   weights = training(spec.adversarial_training, remat=remat)
-  return (1 - spec.arch_share) * weights + spec.arch_share * (2 + remat)
+  arch = weights if spec.arch_adversarial else 2 + remat
+  return (1 - spec.arch_share) * weights + spec.arch_share * arch
 
 
 class DatasetFacts(NamedTuple):

@@ -132,9 +132,12 @@ def make_validate(
     batch_size: images at once.
 
   Returns:
-    A function of a replicated state.
+    A function of a replicated state; without validation images it measures
+    nothing.
   """
   split, devices = run.data.validation, run.devices
+  if not len(split.labels):
+    return lambda state: {'selection': 0.0}
   size = min(batch_size, len(split.labels))
   attack = resolve.validation_attack(method)
 
@@ -166,13 +169,23 @@ def make_recipe(
   spec: settings.Optimization,
   method: settings.AdversarialTraining,
   distillation: compare.Distillation,
+  *,
+  updating: int | None = None,
 ) -> train_state.Recipe:
-  """What a stage's step is made of."""
+  """What a stage's step is made of.
+
+  Args:
+    run: the run.
+    net: the network.
+    spec: how long and how fast.
+    method: on which images.
+    distillation: how the network is compared with a teacher.
+    updating: steps of an epoch that move weights; None for all.
+  """
+  steps = updating or epoch_steps(run, spec)
   return train_state.Recipe(
     net=net,
-    optimizer=resolve.optimizer(
-      spec, epoch_steps(run, spec) * resolve.replays(method)
-    ),
+    optimizer=resolve.optimizer(spec, steps * resolve.replays(method)),
     adversarial=resolve.adversarial_method(method),
     distillation=distillation,
     augment=resolve.augmentation(run.settings.data),
@@ -209,6 +222,7 @@ def make_stage(
   parts: tuple[int, ...],
   validate: Callable[[PyTree], dict[str, float]],
   annotate: Callable[[PyTree, int], dict[str, float]] | None = None,
+  updating: int | None = None,
 ) -> loop.Stage:
   """Makes what `loop.run` runs.
 
@@ -222,9 +236,10 @@ def make_stage(
     parts: sizes of the parts of a batch.
     validate: measures a replicated state.
     annotate: adds metrics of a replicated state after an epoch.
+    updating: steps of an epoch that move weights; None for all.
   """
   epoch = epoch_steps(run, spec)
-  updates = epoch * resolve.replays(method)
+  updates = (updating or epoch) * resolve.replays(method)
   rate = resolve.schedule(spec, updates)
   # Both teachers see the images in one order.
   order_stage = place.split('/')[0].removeprefix('vulnerable_')

@@ -37,12 +37,7 @@ def search(run: Run) -> Architecture:
     _take(run, folder)
     return load(run)
   config = run.settings.search
-  parts = checks.split_batch(
-    config.optimization.batch_size,
-    config.arch_share,
-    len(run.devices),
-    config.optimization.accumulate,
-  )
+  parts = checks.search_parts(config, len(run.devices))
   recipe, searched, state = _supernet(run, parts[0])
   teacher_net, teacher = teachers.load(run, 'teacher')
   with _History(
@@ -57,6 +52,7 @@ def search(run: Run) -> Architecture:
       parts=parts,
       validate=lambda state: {'selection': 0.0},
       annotate=history.annotate,
+      updating=searched.weight_steps,
     )
     context = runs.context(
       run,
@@ -105,9 +101,16 @@ def _supernet(run: Run, batch: int) -> tuple[Recipe, Search, SearchState]:
     resolve.distillation_spec(config, 'search'),
   )
   optimization, method = config.optimization, config.adversarial_training
-  recipe = runs.make_recipe(run, net, optimization, method, distillation)
   epoch = runs.epoch_steps(run, optimization)
   searched = resolve.search(config, run.data, space, epoch)
+  recipe = runs.make_recipe(
+    run,
+    net,
+    optimization,
+    method,
+    distillation,
+    updating=searched.weight_steps,
+  )
   weights = train_state.init_state(
     recipe,
     jax.random.key(runs.stage_seed(run.settings.seed, 'search')),

@@ -301,7 +301,8 @@ class _Record:
     for name, values in sums.items():
       self._sums.setdefault(name, []).extend(float(v) for v in values)
     self.step += steps
-    count = sums['count'].sum()
+    # Steps of a search that move no weights count no images.
+    count = max(sums['count'].sum(), 1)
     self._progress.update(
       self.step,
       {name: sums[name].sum() / count for name in ('loss', 'accuracy')},

@@ -2,10 +2,11 @@
 
 The first part of a batch (80 % in the paper, section 4.1) moves the supernet's
 weights; the rest then moves the architecture parameters, with the weights just
-updated. One Gumbel draw of filters and tutors serves both. Tutor weights of the
-context, those of a control, take the place of the drawn ones: then only filters
-are searched. Each half may go through the networks in several parts, see
-`accumulation`.
+updated. One Gumbel draw of filters and tutors serves both. Or whole batches
+move the one or the other: weights in the first steps of an epoch, architecture
+parameters in the rest. Tutor weights of the context, those of a control, take
+the place of the drawn ones: then only filters are searched. Both may go through
+the networks in several parts, see `accumulation`.
 """
 
 import dataclasses
@@ -19,11 +20,13 @@ import optax
 
 from rnascl_jax import losses
 from rnascl_jax.base import Array, PyTree
+from rnascl_jax.models import networks
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import arch_params, flops, gumbel
 from rnascl_jax.search.arch_params import ArchParams, Sample
 from rnascl_jax.search.spaces import SearchSpace
 from rnascl_jax.training import accumulation, adversarial, train_step
+from rnascl_jax.training.adversarial import AdversarialMethod
 from rnascl_jax.training.loss import loss_fn
 from rnascl_jax.training.train_state import (
   Batch,
@@ -79,6 +82,10 @@ class Search:
     warmup_epochs: epochs before the architecture parameters move.
     weigh_cost: whether the weights' step has the cost as a (constant) factor.
     accumulate: parts of the architecture's half; `Recipe` has the weights'.
+    weight_steps: steps of an epoch that move weights alone, the first ones; the
+      others move architecture parameters alone. None: every step moves both.
+    adversarial: on which views of the images the architecture's half trains; a
+      method without a state.
   """
 
   space: SearchSpace
@@ -93,6 +100,8 @@ class Search:
   warmup_epochs: int = 0
   weigh_cost: bool = True
   accumulate: int = 1
+  weight_steps: int | None = None
+  adversarial: AdversarialMethod = adversarial.standard()
 
   def temperature_at(self, step: int | Array) -> Array:
     """The temperature of a step's draw; it falls once an epoch."""
@@ -139,7 +148,7 @@ def uniform_macs(space: SearchSpace, tables: flops.Costs) -> float:
 
 def make_search_step(
   recipe: Recipe, search: Search
-) -> Callable[[SearchState, Context, Batch, Batch], tuple[SearchState, PyTree]]:
+) -> Callable[..., tuple[SearchState, PyTree]]:
   """Makes a step of eq. (2).
 
   Args:
@@ -147,33 +156,75 @@ def make_search_step(
     search: what is searched, and how.
 
   Returns:
-    step(state, context, weights' part, architecture's part) -> (state, sums).
+    step(state, context, weights' part, architecture's part) -> (state, sums),
+    or step(state, context, batch) where the search has `weight_steps`.
   """
+  move_weights = functools.partial(_update_weights, recipe, search)
+  move_arch = functools.partial(_update_arch, recipe, search)
 
-  def step(
+  def both(
     state: SearchState, context: Context, weight_batch: Batch, arch_batch: Batch
   ):
-    draw = _draw(recipe, search, context, state.step, state.arch)
-    objective = losses.training_objective
-    if search.weigh_cost:
-      objective = search.objective_at(draw.channels)
-    weights, sums = train_step.train_step(
-      recipe,
-      state.weights,
-      context,
-      weight_batch,
-      tutors=draw.tutors,
-      masks=(arch_params.masks(search.space, draw.channels),),
-      objective=objective,
-    )
-    arch, opt_state, means = _update_arch(
-      recipe, search, state, weights, context, arch_batch
-    )
+    weights, sums = move_weights(state, context, weight_batch)
+    arch, opt_state, means = move_arch(state, weights, context, arch_batch)
     # As sums over the weights' images, so that one count divides all of them.
     sums |= {name: mean * sums['count'] for name, mean in means.items()}
     return SearchState(weights, arch, opt_state), sums
 
-  return step
+  def either(state: SearchState, context: Context, batch: Batch):
+    names = ('arch_loss', 'macs')
+    of_weights = jax.eval_shape(move_weights, state, context, batch)[1]
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), of_weights)
+
+    def weights_step(state: SearchState):
+      weights, sums = move_weights(state, context, batch)
+      return state.replace(weights=weights), sums | {
+        name: jnp.zeros_like(sums['loss']) for name in names
+      }
+
+    def arch_step(state: SearchState):
+      arch, opt_state, means = move_arch(state, state.weights, context, batch)
+      weights = state.weights.replace(step=state.step + 1)
+      # The epoch's sums are divided by the count of the weights' images.
+      images = parallel.psum(len(batch.labels)) * images_ratio
+      sums = {
+        name: jnp.asarray(means[name] * images, zeros['loss'].dtype)
+        for name in names
+      }
+      return SearchState(weights, arch, opt_state), zeros | sums
+
+    moves_weights = state.step % search.steps_per_epoch < weight_steps
+    return jax.lax.cond(moves_weights, weights_step, arch_step, state)
+
+  if search.weight_steps is None:
+    return both
+  weight_steps = search.weight_steps
+  # Images that move weights for each that moves the architecture.
+  images_ratio = weight_steps / (search.steps_per_epoch - weight_steps)
+  return either
+
+
+def _update_weights(
+  recipe: Recipe,
+  search: Search,
+  state: SearchState,
+  context: Context,
+  batch: Batch,
+) -> tuple[TrainState, dict[str, Array]]:
+  """Updates the supernet's weights; see `train_step.train_step`."""
+  draw = _draw(recipe, search, context, state.step, state.arch)
+  objective = losses.training_objective
+  if search.weigh_cost:
+    objective = search.objective_at(draw.channels)
+  return train_step.train_step(
+    recipe,
+    state.weights,
+    context,
+    batch,
+    tutors=draw.tutors,
+    masks=(arch_params.masks(search.space, draw.channels),),
+    objective=objective,
+  )
 
 
 def _draw(
@@ -201,19 +252,33 @@ def _update_arch(
 ) -> tuple[ArchParams, PyTree, dict[str, Array]]:
   """Updates filters and tutors, with the weights just updated.
 
-  It trains on the images as they are. BatchNorm uses the batch's statistics;
-  its running averages stay as they are, and so does the memory of a method.
+  It trains on the images as they are, or on `search.adversarial` views of them.
+  BatchNorm uses the batch's statistics; its running averages stay as they are,
+  and so does the memory of a method.
   """
-  recipe = dataclasses.replace(recipe, adversarial=adversarial.standard())
+  recipe = dataclasses.replace(recipe, adversarial=search.adversarial)
   examples = train_step.prepare(
     recipe, context, state.step, batch, search.accumulate
   )
 
-  def mean_loss(arch: ArchParams, examples: Examples):
+  def perturb(examples: Examples) -> Array:
+    draw = search.draw(context.seed, state.step, state.arch)
+    masks = arch_params.masks(search.space, draw.channels)
+    return search.adversarial.perturb(
+      networks.classifier(recipe.net, masks),
+      weights.params,
+      weights.batch_stats,
+      (),
+      examples.keys,
+      examples.images,
+      examples.labels,
+    ).images
+
+  def mean_loss(arch: ArchParams, images_adv: Array, examples: Examples):
     draw = _draw(recipe, search, context, state.step, arch)
     return loss_fn(
       (weights.params, weights.projections),
-      examples.images,
+      images_adv,
       weights.batch_stats,
       examples,
       recipe=recipe,
@@ -225,7 +290,9 @@ def _update_arch(
     )
 
   def of_part(carry: None, examples: Examples):
-    gradient, aux = jax.grad(mean_loss, has_aux=True)(state.arch, examples)
+    gradient, aux = jax.grad(mean_loss, has_aux=True)(
+      state.arch, perturb(examples), examples
+    )
     return gradient, carry, aux.metrics['loss']
 
   of_batch = accumulation.mean_gradient(of_part, state.arch, search.accumulate)

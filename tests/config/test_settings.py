@@ -204,7 +204,10 @@ def test_a_missing_field_is_named():
     ('teacher.network.name', 'resnet19', "'resnet19' is unknown.*resnet18"),
     ('search.noise', 'laplace', "choose one of: 'gumbel', 'normal'"),
     ('search.penalty', 'linear', "'power', 'log'"),
-    ('search.arch_optimizer', 'lamb', "'adam', 'sgd'"),
+    ('search.arch_optimizer', 'lamb', "'sgd', 'adam', 'adamw'"),
+    ('train.optimization.optimizer', 'lamb', "'sgd', 'adam', 'adamw'"),
+    ('search.arch_adversarial', True, "'standard' makes no adversarial images"),
+    ('data.validation_size', 0, "teacher.optimization.select='best' needs"),
     ('space.shortcut', 'none', "'pad', 'drop', 'project'"),
     ('students.rnas_cl.tutors', 'dept', "has 'dept'.*mean 'depth'.*resampled"),
     ('students.rnas_cl.tutors', 'conv1,conv1', 'names 2 teacher layers for 4'),
@@ -291,6 +294,52 @@ def test_batches_that_do_not_work_out_are_refused_before_the_first_stage(
 ):
   with pytest.raises(ValueError, match=message):
     _check(settings.parse(_changed(path, value)), devices)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'momentum': 0.5, 'optimizer': 'adam'}, 'momentum=0.5 has no meaning'),
+    ({'betas': (0.5, 0.9)}, r"betas=\(0.5, 0.9\) has no .*optimizer='sgd'"),
+    ({'betas': (0.5,), 'optimizer': 'adamw'}, 'must have two numbers'),
+    ({'min_learning_rate': 0.01}, "schedule='piecewise': set it to 0"),
+    ({'min_learning_rate': 1.0, 'schedule': 'cosine'}, '=1.0 is above'),
+    ({'warmup': 0.1, 'schedule': 'one_cycle'}, 'whose rate rises by itself'),
+  ],
+)
+def test_what_an_optimizer_or_schedule_does_not_have_is_refused(
+  fields, message
+):
+  config = tiny.config()
+  config.train.optimization.update(fields)
+  with pytest.raises(ValueError, match=f'train.optimization.*{message}'):
+    settings.parse(config)
+
+
+def test_a_batch_of_a_search_split_by_steps_is_divided_among_devices():
+  spec = settings.Optimization(batch_size=32)
+  search = settings.SearchSettings(optimization=spec, split='epochs')
+  assert checks.search_parts(search, 2) == (32,)
+  with pytest.raises(ValueError, match='search.*=32 cannot be split evenly'):
+    checks.search_parts(search, 3)
+
+
+@pytest.mark.parametrize('share', [0.1, 0.9])
+def test_an_epoch_without_steps_for_one_of_both_is_refused(share):
+  config = tiny.config()
+  config.search.update(split='epochs', arch_share=share)
+  with pytest.raises(ValueError, match=f'arch_share={share} leaves .* 4 steps'):
+    _check(settings.parse(config))
+
+
+def test_no_validation_images_are_needed_where_the_last_checkpoints_are_taken():
+  config = tiny.config()
+  config.data.validation_size = 0
+  config.teacher.optimization.select = 'last'
+  settings.parse(config)
+  config.train.adversarial_training.name = 'fast'
+  with pytest.raises(ValueError, match=r"'fast'.*set its max_drop=0"):
+    settings.parse(config)
 
 
 @pytest.mark.parametrize(

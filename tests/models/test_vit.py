@@ -187,3 +187,37 @@ def test_a_vit_starts_as_timms_do_and_learns_by_training_steps(tmp_path):
   assert logits.shape == (2, 10)
   maps = jax.eval_shape(lambda t: attention.attention_vectors(t, (2, 2)), taps)
   assert maps.shape == (2, 1, 4)
+
+
+@pytest.mark.parametrize('grid', [(4, 4), (7, 7), (2, 2), (3, 5), (9, 2)])
+def test_position_embeddings_are_resized_as_in_timm(grid):
+  torch = pytest.importorskip('torch')
+  positions = np.random.default_rng(0).normal(size=(1, 17, 6))
+  positions = positions.astype(np.float32)
+  expected = torch.nn.functional.interpolate(
+    torch.tensor(positions[:, 1:].reshape(1, 4, 4, 6)).permute(0, 3, 1, 2),
+    size=grid,
+    mode='bicubic',
+    antialias=True,
+  )
+  params = {'pos_embed': positions, 'head': 1}
+  resized = vit.resize_positions(params, grid)
+  assert resized['head'] == 1
+  np.testing.assert_array_equal(resized['pos_embed'][:, 0], positions[:, 0])
+  np.testing.assert_allclose(
+    resized['pos_embed'][0, 1:].reshape(*grid, 6),
+    expected[0].permute(1, 2, 0).numpy(),
+    rtol=1e-4,
+    atol=1e-5,
+  )
+
+
+def test_a_network_goes_on_at_another_size_with_resized_positions():
+  net = vit.ViT(3, patch_size=2, width=4, depth=1, heads=2)
+  variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)
+  params = vit.resize_positions(variables['params'], (3, 5))
+  images = jnp.ones((2, 6, 10, 1))
+  logits, taps = net.apply({'params': params}, images, train=False)
+  assert (logits.shape, taps[0].shape) == ((2, 3), (2, 3, 5, 4))
+  with pytest.raises(ValueError, match='are no square'):
+    vit.resize_positions(params, (4, 4))

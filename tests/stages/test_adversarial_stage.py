@@ -72,6 +72,7 @@ def _config(**entries):
 def test_without_a_learning_rate_only_batchnorm_statistics_move(trained):
   config = tiny.config()
   config.adversarial.optimization.learning_rate = 0.0
+  config.adversarial.optimization.min_learning_rate = 0.0
   stages.adversarial(config, str(trained))
   before = _variables(trained, 'train/rnas_cl')
   after = _variables(trained, 'adversarial/rnas_cl_eq6')

@@ -99,6 +99,24 @@ def test_search_killed_by_sigterm_goes_on_to_the_same_bits(
     np.testing.assert_array_equal(histories[0][name], histories[1][name])
 
 
+def test_a_search_split_by_steps_goes_on_to_the_same_bits(tiny_run, tmp_path):
+  """Of the four steps of an epoch the last moves the architecture."""
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  for folder in (whole, broken):
+    config = _with_teacher(tiny_run, folder)
+    config.search.update(split='epochs', arch_share=0.25)
+    config.search.optimization.epochs = 2
+    config.search.optimization.schedule = 'cosine'
+    if folder == broken:
+      with _sigterm(7), pytest.raises(signals.Interrupted):
+        stages.search(config, str(folder))
+    stages.search(config, str(folder))
+  _assert_same_bits(broken / 'search', whole / 'search')
+  lines = files.read_json_lines(whole / 'search' / 'metrics.jsonl')
+  # Six steps move weights; the rate of the last of them.
+  assert lines[-1]['learning_rate'] == pytest.approx(0.1 * 0.0669873, rel=1e-5)
+
+
 def test_search_that_dies_after_a_checkpoint_goes_on_to_the_same_bits(
   tiny_run, tmp_path, monkeypatch
 ):
@@ -294,6 +312,17 @@ def test_metrics_have_one_line_an_epoch_and_valid_json(tiny_run):
     for line in lines
     if line['split'] == 'validation'
   )
+
+
+def test_without_validation_images_the_last_checkpoint_is_taken(tmp_path):
+  config = tiny.config()
+  config.data.validation_size = 0
+  config.teacher.optimization.update(select='last', epochs=1)
+  stages.teacher(config, str(tmp_path))
+  summary = files.read_json(tmp_path / 'teacher' / 'stage.json')
+  assert summary['selected_step'] == 4
+  lines = files.read_json_lines(tmp_path / 'teacher' / 'metrics.jsonl')
+  assert {line['split'] for line in lines} == {'train'}
 
 
 def test_events_for_tensorboard_are_written(tiny_run):

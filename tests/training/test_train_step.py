@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -229,6 +230,61 @@ _METHODS = {
   'free': adversarial.free(epsilon=0.1, replays=2),
   'trades, cac': adversarial.trades(**_ATTACK, robust_term=_ON_CONFIDENT),
 }
+
+
+@functools.cache
+def _epoch_split_run(devices: int):
+  """Two epochs whose last of four steps moves the architecture alone."""
+  with jax.enable_x64(True):
+    step, state, context = _search_case(
+      _TWO_VIEWS,
+      steps_per_epoch=4,
+      weight_steps=3,
+      adversarial=_TWO_VIEWS,
+    )
+    state, context = _as_float64((state, context))
+    return _run(step, state, context, devices, (16,), 8)
+
+
+def test_an_epoch_split_by_steps_moves_weights_first_and_then_architecture():
+  history = _epoch_split_run(1)
+  states = [state for state, _ in history]
+  for step, (before, after) in enumerate(itertools.pairwise(states), 1):
+    same = [
+      all(
+        np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
+      )
+      for one, two in (
+        (before.weights.params, after.weights.params),
+        (before.weights.batch_stats, after.weights.batch_stats),
+        (before.arch, after.arch),
+      )
+    ]
+    assert same == ([True, True, False] if step % 4 == 3 else [0, 0, 1])
+    assert after.step == step + 1
+  # Over an epoch, the means of weights' and architecture's steps.
+  sums = [sums for _, sums in history[:4]]
+  totals = {name: sum(float(s[name][0]) for s in sums) for name in sums[0]}
+  assert totals['count'] == 48
+  assert 0 < totals['arch_loss'] / 48 < 100
+  macs = totals['macs'] / 48
+  assert macs == pytest.approx(_search().reference, rel=0.2)
+
+
+def test_two_devices_search_epochs_split_by_steps_as_one():
+  one, two = _epoch_split_run(1), _epoch_split_run(2)
+  _assert_same_histories(one[:4], two[:4], 1e-9)
+
+
+def test_the_architecture_can_see_adversarial_images():
+  def arch(**changes):
+    step, state, context = _search_case(**changes)
+    return _run(step, state, context, 1, (12, 4), 1)[0][0].arch_opt_state
+
+  attacked = adversarial.pgd_training(epsilon=0.3, step_size=0.3, num_steps=1)
+  clean, seen = arch(), arch(adversarial=attacked)
+  assert not np.allclose(clean[0].mu.tutor_logits, seen[0].mu.tutor_logits)
 
 
 def _identity(key, image):

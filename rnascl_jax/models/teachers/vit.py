@@ -19,8 +19,8 @@ networks of both sizes; their ViT-S is `vit_small_8`.
 Tap i is the **output of block i without the class token**, as the grid of the
 patches [B, H / patch_size, W / patch_size, D] with D the width.
 
-The position embeddings belong to the images' size at `init`. Networks for other
-sizes have others, and resizing them is not done here.
+The position embeddings belong to the images' size at `init`. To go on training
+at another size, `resize_positions` gives the parameters for it.
 
 Example:
   >>> from rnascl_jax.models.teachers import vit
@@ -29,9 +29,11 @@ Example:
 """
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype
@@ -128,7 +130,8 @@ class ViT(networks.Network):
         raise ValueError(
           f'pos_embed has the shape {given}, but the class token and patches '
           f'of side patch_size={self.patch_size} need {shape}: use images of '
-          'the size, and the patch size, that the network was trained with.'
+          'the size, and the patch size, that the network was trained with, '
+          'or resize it with `resize_positions`.'
         )
     return self.param('pos_embed', transformer.normal_init, shape, jnp.float32)
 
@@ -177,6 +180,43 @@ class ViT(networks.Network):
     )
     features = norm(x[:, 0])
     return Outputs(head(features), tuple(taps), (taps[-1],), features)
+
+
+def resize_positions(
+  params: Mapping[str, Any], grid: tuple[int, int]
+) -> dict[str, Any]:
+  """Resizes the position embeddings of a ViT, for images of another size.
+
+  Those of the patches are resized by bicubic interpolation with antialiasing,
+  as timm does (`resample_abs_pos_embed`); that of the class token is kept.
+
+  Args:
+    params: of a `ViT` that was trained on square images.
+    grid: (H / patch_size, W / patch_size) of the new images.
+
+  Returns:
+    The parameters, with `pos_embed` [1, 1 + h * w, D].
+
+  Raises:
+    ValueError: if the patches were not a square, or a side of `grid` is less
+      than 1.
+  """
+  positions = params['pos_embed']
+  side = math.isqrt(positions.shape[1] - 1)
+  if side**2 != positions.shape[1] - 1:
+    raise ValueError(
+      f'pos_embed has the shape {positions.shape}: without the class token its '
+      f'{positions.shape[1] - 1} patches are no square.'
+    )
+  if min(grid) < 1:
+    raise ValueError(f'grid={grid} must have sides of at least one patch.')
+  width = positions.shape[2]
+  patches = positions[:, 1:].reshape(1, side, side, width)
+  patches = jax.image.resize(
+    patches, (1, *grid, width), 'cubic', antialias=True
+  ).reshape(1, grid[0] * grid[1], width)
+  resized = jnp.concatenate([positions[:, :1], patches], axis=1)
+  return {**params, 'pos_embed': resized}
 
 
 def vit_small(*, num_classes: int, patch_size: int, **fields: Any) -> ViT:
