@@ -28,60 +28,25 @@ import jax
 
 from rnascl_jax import losses
 from rnascl_jax.attacks import arguments, gradient, linf
-from rnascl_jax.base import Array, Key, LogitsFn, LossFn
+from rnascl_jax.base import Array, Key, LogitsFn
 
 # The start of TRADES' evaluation and of all that descend from it: the first
 # gradient is taken outside of [0, 1].
 unclamped_start = functools.partial(linf.uniform_start, clip=False)
 
 
-@functools.partial(
-  jax.tree_util.register_dataclass,
-  data_fields=['epsilon', 'step_size'],
-  meta_fields=[
-    'origin',
-    'num_steps',
-    'start',
-    'loss',
-    'decay',
-    'restarts',
-    'keep_best',
-    'stop_when_fooled',
-  ],
-)
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Preset:
-  """An attack of the literature; the fields are the options of `pgd`.
+class Preset(gradient.PGD):
+  """An attack of the literature.
 
   A pytree whose leaves are epsilon and the step, so that a preset can be an
   argument of a jitted function.
 
   Attributes:
     origin: the code or the paper that has these settings.
-    epsilon: radius of the ball, in [0, 1].
-    step_size: in [0, 1].
-    num_steps: k.
-    start: the first iterate; None for the image itself. `linf.uniform_start`
-      clamps to [0, 1] before the first gradient, `unclamped_start` does not.
-    loss: the loss that the attack maximises.
-    decay: momentum of MI-FGSM, or None.
-    restarts: random restarts, of which the worst case counts.
-    keep_best: whether the iterate of the largest loss is the result, and not
-      the last one.
-    stop_when_fooled: whether an image stays where it first fools the
-      classifier.
   """
 
   origin: str
-  epsilon: float | Array
-  step_size: float | Array
-  num_steps: int
-  start: gradient.StartFn | None
-  loss: LossFn = losses.cross_entropy
-  decay: float | None = None
-  restarts: int = 1
-  keep_best: bool = False
-  stop_when_fooled: bool = False
 
   def scaled(self, epsilon: float | Array) -> 'Preset':
     """The same attack at another epsilon, with the same step / epsilon.
@@ -104,7 +69,7 @@ class Preset:
     epsilon: float | Array | None = None,
     **options: Any,
   ) -> Array:
-    """Attacks one image.
+    """Attacks one image, as PGD does.
 
     Args:
       logits_fn: [1, H, W, C] -> [1, K], in evaluation mode.
@@ -112,16 +77,26 @@ class Preset:
       image: [H, W, C] in [0, 1].
       target: the label in [0, K), or the class to reach if `targeted`.
       epsilon: another radius, to which the step is scaled.
-      **options: of `gradient.pgd`, in place of the preset's.
+      **options: fields in place of the preset's.
 
     Returns:
-      [H, W, C], as of `gradient.pgd`.
+      [H, W, C], in the ball and in [0, 1].
     """
     preset = self if epsilon is None else self.scaled(epsilon)
-    names = [field.name for field in dataclasses.fields(preset)]
-    settings = {name: getattr(preset, name) for name in names}
-    del settings['origin']
-    return gradient.pgd(logits_fn, key, image, target, **settings | options)
+    attack = dataclasses.replace(preset, **options)
+    return gradient.PGD.__call__(attack, logits_fn, key, image, target)
+
+
+_TRACED = ['epsilon', 'step_size']
+jax.tree_util.register_dataclass(
+  Preset,
+  data_fields=_TRACED,
+  meta_fields=[
+    field.name
+    for field in dataclasses.fields(Preset)
+    if field.name not in _TRACED
+  ],
+)
 
 
 def by_name(name: str) -> Preset:

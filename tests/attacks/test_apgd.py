@@ -14,7 +14,6 @@ from rnascl_jax.attacks import (
   norms,
   prediction,
   randomized,
-  step_size,
   stepwise,
 )
 from rnascl_jax.attacks.stepwise import AttackInput
@@ -233,12 +232,12 @@ def _forgets_momentum(monkeypatch):
 
 def _counts_less_than(monkeypatch):
   """`<` in place of `<=` in the count of rising steps."""
-  rule = step_size.next_schedule
+  rule = apgd.next_schedule
 
   def mutated(schedule, loss, best, window, rho):
     return rule(schedule, loss, best, window, rho - 1e-9)
 
-  monkeypatch.setattr(step_size, 'next_schedule', mutated)
+  monkeypatch.setattr(apgd, 'next_schedule', mutated)
 
 
 def _resets_momentum(monkeypatch):
@@ -275,10 +274,10 @@ def test_a_planted_mutation_is_found(monkeypatch, mutate, loss):
 
 
 def test_checkpoints_are_where_the_paper_has_them():
-  ends = np.flatnonzero(step_size.windows(100)) + 1
+  ends = np.flatnonzero(apgd.windows(100)) + 1
 
   assert ends.tolist() == [22, 41, 57, 70, 80, 87, 93, 99]
-  assert step_size.windows(100)[ends - 1].tolist() == [
+  assert apgd.windows(100)[ends - 1].tolist() == [
     22,
     19,
     16,
@@ -303,12 +302,12 @@ def test_windows_of_few_steps_are_the_published_ones(num_steps):
         length - max(int(0.03 * num_steps), 1), max(int(0.06 * num_steps), 1)
       )
 
-  assert step_size.windows(num_steps).tolist() == expected
+  assert apgd.windows(num_steps).tolist() == expected
 
 
 def schedule_after(trace, halved=True, best=0.0):
   """The schedule at the end of a window over a trace of losses."""
-  state = step_size.StepSchedule(
+  state = apgd.StepSchedule(
     step_size=jnp.asarray(1.0),
     loss=jnp.asarray(0.0),
     rises=jnp.asarray(0),
@@ -319,7 +318,7 @@ def schedule_after(trace, halved=True, best=0.0):
   for place, loss in enumerate(trace):
     largest = max(largest, loss)
     window = len(trace) if place == len(trace) - 1 else 0
-    state, _ = step_size.next_schedule(
+    state, _ = apgd.next_schedule(
       state, jnp.asarray(loss), jnp.asarray(largest), jnp.asarray(window), 0.75
     )
   return state
@@ -376,7 +375,7 @@ def test_results_stay_in_the_ball_and_are_images(norm):
   keys = attacks.image_keys(jax.random.key(0), jnp.arange(len(images)))
   epsilon = EPSILON[norm.name]
   attack = functools.partial(
-    apgd.apgd, nets.plain, epsilon=epsilon, num_steps=10, norm=norm
+    apgd.APGD(num_steps=10, norm=norm), nets.plain, epsilon=epsilon
   )
 
   result = jax.jit(jax.vmap(attack))(keys, images, labels)
@@ -398,8 +397,8 @@ def test_an_image_that_was_wrong_stays_wrong():
   images, labels = nets.data()
   image, label = jnp.asarray(images[-1], jnp.float32), labels[-1]
 
-  result = apgd.apgd(
-    nets.plain, jax.random.key(0), image, label, epsilon=8 / 255, num_steps=5
+  result = apgd.APGD(num_steps=5)(
+    nets.plain, jax.random.key(0), image, label, epsilon=8 / 255
   )
 
   assert prediction.fooled(nets.plain(result[None])[0], label)
@@ -412,15 +411,8 @@ def test_nan_gradients_leave_an_image():
 
   image = jnp.full((2, 2, 1), 0.5)
   for norm in (norms.LINF, norms.L2):
-    result = apgd.apgd(
-      logits_fn,
-      jax.random.key(0),
-      image,
-      0,
-      epsilon=0.1,
-      num_steps=3,
-      norm=norm,
-    )
+    attack = apgd.APGD(num_steps=3, norm=norm)
+    result = attack(logits_fn, jax.random.key(0), image, 0, epsilon=0.1)
     assert jnp.isfinite(result).all()
 
 

@@ -182,9 +182,9 @@ def test_what_counts_is_an_integer_of_at_least_1(make, names):
 SINGLE = {
   'pgd': functools.partial(attacks.pgd, step_size=0.1, num_steps=1),
   'preset': attacks.PRESETS['pgd20_madry'],
-  'apgd': functools.partial(attacks.apgd.apgd, num_steps=1),
-  'fab': functools.partial(attacks.fab.fab, num_steps=1),
-  'square': functools.partial(square.square, num_steps=1),
+  'apgd': attacks.apgd.APGD(num_steps=1),
+  'fab': attacks.fab.FAB(num_steps=1),
+  'square': square.SquareLinf(num_steps=1),
 }
 
 
@@ -362,7 +362,7 @@ def test_channels_first_gives_the_verdict_of_the_transposed_classifier(make):
 
 
 def test_perturb_returns_channels_where_they_were():
-  square_at = functools.partial(square.square, num_steps=20)
+  square_at = square.SquareLinf(num_steps=20)
 
   found = perturb(
     first, to_first(IMAGES), attack=square_at, channels='first', epsilon=0.03

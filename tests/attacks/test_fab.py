@@ -208,17 +208,9 @@ def test_whole_attack_is_the_official_one(name, exact, monkeypatch):
   norm = NORMS[name]._replace(noise=lambda key, image: jnp.asarray(noise))
 
   def one(image, label):
-    return fab.fab(
-      PLAIN.logits_fn,
-      jax.random.key(0),
-      image,
-      label,
-      epsilon=EPSILON[name],
-      norm=norm,
-      num_steps=10,
-      restarts=2,
-      targets=3,
-    )
+    ours = fab.FAB(norm, num_steps=10, restarts=2, targets=3)
+    key = jax.random.key(0)
+    return ours(PLAIN.logits_fn, key, image, label, epsilon=EPSILON[name])
 
   with jax.enable_x64(True):
     ours = np.asarray(jax.jit(jax.vmap(one))(images, labels))
@@ -394,17 +386,8 @@ def test_nothing_to_follow_leaves_the_very_image(name, targets, logits_fn):
 
   @jax.jit
   def run(image):
-    return fab.fab(
-      logits_fn,
-      jax.random.key(0),
-      image,
-      0,
-      epsilon=0.1,
-      norm=NORMS[name],
-      targets=targets,
-      restarts=2,
-      num_steps=3,
-    )
+    attack = fab.FAB(NORMS[name], targets=targets, restarts=2, num_steps=3)
+    return attack(logits_fn, jax.random.key(0), image, 0, epsilon=0.1)
 
   for image in images:
     np.testing.assert_array_equal(run(image), image)
@@ -418,15 +401,9 @@ def test_nan_logits_never_give_nan_images(name):
 
   image = jnp.full((2, 2, 3), 0.69)
   for targets in (9, 0):
-    attack = functools.partial(
-      fab.fab,
-      logits_fn,
-      epsilon=0.5,
-      norm=NORMS[name],
-      targets=targets,
-      num_steps=4,
-    )
-    result = jax.jit(attack)(jax.random.key(0), image, 0)
+    attack = fab.FAB(NORMS[name], targets=targets, num_steps=4)
+    run = functools.partial(attack, logits_fn, epsilon=0.5)
+    result = jax.jit(run)(jax.random.key(0), image, 0)
     assert jnp.all(jnp.isfinite(result))
 
 
@@ -435,15 +412,8 @@ def test_result_is_a_constant_and_epsilon_may_be_traced():
   image, label = jnp.float32(images[4]), labels[4]
 
   def total(image, epsilon):
-    result = fab.fab(
-      PLAIN.logits_fn,
-      jax.random.key(0),
-      image,
-      label,
-      epsilon=epsilon,
-      num_steps=2,
-    )
-    return jnp.sum(result)
+    attack = functools.partial(fab.FAB(num_steps=2), PLAIN.logits_fn)
+    return attack(jax.random.key(0), image, label, epsilon=epsilon).sum()
 
   gradients = jax.jit(jax.grad(total, argnums=(0, 1)))(image, 0.5)
   assert not jnp.any(gradients[0])
