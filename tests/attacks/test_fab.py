@@ -220,17 +220,14 @@ def test_whole_attack_is_the_official_one(name, exact, monkeypatch):
 
 
 @both_norms
-@pytest.mark.parametrize('targets', [9, 0])
 @pytest.mark.usefixtures('single_thread')
-def test_success_in_float32_is_the_official_one(name, targets):
+def test_success_in_float32_is_the_official_one(name):
   # In float32 the paths part, but not what is within reach.
   images, labels = PLAIN.data()
-  attack = fab.FAB(NORMS[name], targets=targets)
+  attack = fab.FAB(NORMS[name])
   _, long, point = _ours(attack, epsilon=EPSILON[name], dtype=np.float32)
   assert point.image.dtype == point.loss.dtype == np.float32
-  expected = _expected(
-    _official(name), target=2 if targets else None, dtype=np.float32
-  )
+  expected = _expected(_official(name), target=2, dtype=np.float32)
   assert expected.dtype == np.float32
   delta = (expected - np.float32(images)).reshape(COUNT, -1)[:-2]
   order = np.inf if name == 'Linf' else 2
@@ -273,13 +270,13 @@ def test_more_steps_never_end_farther_away():
   assert np.any(long.distance < short.distance)
 
 
-def test_image_that_is_wrong_already_is_its_own_nearest():
+@pytest.mark.parametrize('targets', [9, 0])
+def test_image_that_is_wrong_already_is_its_own_nearest(targets):
   images, labels = PLAIN.data()
-  for targets in (9, 0):
-    _, long, point = _ours(fab.FAB(targets=targets), epsilon=0.0)
-    assert np.all(long.distance[-2:] == 0)
-    np.testing.assert_array_equal(point.image, images)
-    np.testing.assert_array_equal(point.fooled, np.arange(COUNT) >= COUNT - 2)
+  _, long, point = _ours(fab.FAB(targets=targets), epsilon=0.0)
+  assert np.all(long.distance[-2:] == 0)
+  np.testing.assert_array_equal(point.image, images)
+  np.testing.assert_array_equal(point.fooled, np.arange(COUNT) >= COUNT - 2)
 
 
 def test_first_trial_of_a_target_starts_at_the_image_and_others_at_random():
@@ -343,20 +340,17 @@ def test_distance_to_a_linear_classifier_is_the_closed_form(name, targets):
 # Edges.
 
 
-@pytest.mark.parametrize('num_classes', [2, 3])
-def test_few_classes_have_a_trial_for_each_other_class(num_classes):
+def test_few_classes_have_a_trial_for_each_other_class():
   attack = fab.FAB(restarts=2)
-  assert attack.num_trials(num_classes) == 2 * (num_classes - 1)
+  assert [attack.num_trials(k) for k in (1, 2, 3)] == [0, 2, 4]
   assert fab.FAB().num_trials(10) == fab.FAB().num_trials(1000) == 9
-  assert fab.FAB(targets=0, restarts=5).num_trials(num_classes) == 5
-  assert attack.num_trials(1) == 0
-  _, long, _ = _ours(fab.FAB(), network=_plain(num_classes))
-  assert np.isfinite(long.distance).sum() > COUNT / 2
+  assert fab.FAB(targets=0, restarts=5).num_trials(2) == 5
 
 
 def test_two_classes_give_the_same_with_and_without_targets():
   _, targeted, _ = _ours(fab.FAB(), network=_plain(2))
   _, untargeted, _ = _ours(fab.FAB(targets=0), network=_plain(2))
+  assert np.isfinite(targeted.distance).sum() > COUNT / 2
   np.testing.assert_allclose(
     targeted.nearest, untargeted.nearest, rtol=0, atol=1e-12
   )
@@ -385,12 +379,12 @@ def test_nothing_to_follow_leaves_the_very_image(name, targets, logits_fn):
   images = jnp.stack([jnp.zeros((2, 2, 3)), jnp.ones((2, 2, 3))])
 
   @jax.jit
+  @jax.vmap
   def run(image):
     attack = fab.FAB(NORMS[name], targets=targets, restarts=2, num_steps=3)
     return attack(logits_fn, jax.random.key(0), image, 0, epsilon=0.1)
 
-  for image in images:
-    np.testing.assert_array_equal(run(image), image)
+  np.testing.assert_array_equal(run(images), images)
 
 
 @both_norms
