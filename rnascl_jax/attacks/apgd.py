@@ -22,8 +22,9 @@ Example:
   ...   brightness = images.mean(axis=(1, 2, 3))
   ...   return jnp.stack([brightness - .5, .5 - brightness], axis=-1)
   >>> image = jnp.full((4, 4, 1), .53)
-  >>> adversarial = apgd.apgd(
-  ...   logits_fn, jax.random.key(0), image, 0, epsilon=8 / 255, num_steps=10)
+  >>> attack = apgd.APGD(num_steps=10)
+  >>> adversarial = attack(
+  ...   logits_fn, jax.random.key(0), image, 0, epsilon=8 / 255)
   >>> print(logits_fn(adversarial[None]).argmax(axis=-1))
   [1]
 
@@ -38,6 +39,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from rnascl_jax import losses
@@ -46,16 +48,83 @@ from rnascl_jax.attacks import (
   norms,
   prediction,
   randomized,
-  step_size,
   stepwise,
 )
 from rnascl_jax.attacks.norms import Norm
-from rnascl_jax.attacks.step_size import StepSchedule
-from rnascl_jax.attacks.stepwise import AttackInput, Candidate, NetworkPasses
+from rnascl_jax.attacks.stepwise import (
+  AttackInput,
+  Candidate,
+  NetworkPasses,
+  Stepwise,
+)
 from rnascl_jax.base import Array, Key, LogitsFn
 
 # Share of the new direction in a step; the first one has no other.
 _NEW = 0.75
+
+
+class StepSchedule(NamedTuple):
+  """What the step size depends on, since the last checkpoint.
+
+  Attributes:
+    step_size: scalar.
+    loss: of the step before; 0 before the first.
+    rises: steps in which the loss rose.
+    halved: whether the step size was halved at the last checkpoint.
+    best: the largest loss at the last checkpoint.
+  """
+
+  step_size: Array
+  loss: Array
+  rises: Array
+  halved: Array
+  best: Array
+
+
+def windows(num_steps: int) -> np.ndarray:
+  """Where the checkpoints of N >= 1 steps are.
+
+  Returns:
+    [N] integers: at a step that ends in a checkpoint the number of steps since
+    the last one, and 0 at all others.
+  """
+  length = max(int(0.22 * num_steps), 1)
+  least, shorter = (max(int(s * num_steps), 1) for s in (0.06, 0.03))
+  lengths, step = np.zeros(num_steps, np.int32), length - 1
+  while step < num_steps:
+    lengths[step] = length
+    length = max(length - shorter, least)
+    step += length
+  return lengths
+
+
+def next_schedule(
+  schedule: StepSchedule, loss: Array, best: Array, window: Array, rho: float
+) -> tuple[StepSchedule, Array]:
+  """Halves the step size at a checkpoint where the loss did not rise enough.
+
+  Args:
+    schedule: before the step.
+    loss: scalar, after the step.
+    best: scalar, the largest loss, this step included.
+    window: scalar, an entry of `windows`.
+    rho: share of rising steps up to which the step is halved.
+
+  Returns:
+    The schedule after the step, and whether the step size was halved.
+  """
+  rises = schedule.rises + (loss > schedule.loss)
+  is_checkpoint = window > 0
+  oscillates = rises <= rho * window
+  stuck = ~schedule.halved & (schedule.best >= best)
+  halve = is_checkpoint & (oscillates | stuck)
+  return StepSchedule(
+    step_size=jnp.where(halve, schedule.step_size / 2, schedule.step_size),
+    loss=loss,
+    rises=jnp.where(is_checkpoint, 0, rises),
+    halved=jnp.where(is_checkpoint, halve, schedule.halved),
+    best=jnp.where(is_checkpoint, best, schedule.best),
+  ), halve
 
 
 class APGDState(NamedTuple):
@@ -85,8 +154,11 @@ class APGDState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class APGD:
-  """APGD in steps, see `stepwise`.
+class APGD(Stepwise):
+  """APGD in steps.
+
+  The adversarial image is the last iterate that fools the classifier, or that
+  of the largest loss if none does.
 
   Attributes:
     loss: ([B, K], labels [B]) -> [B], which the attack maximises, such as
@@ -181,8 +253,8 @@ class APGD:
     best, best_gradient = stepwise.select(
       better, (candidate, gradient), (state.best, state.best_gradient)
     )
-    window = jnp.asarray(step_size.windows(self.num_steps))[index]
-    schedule, halved = step_size.next_schedule(
+    window = jnp.asarray(windows(self.num_steps))[index]
+    schedule, halved = next_schedule(
       state.schedule, candidate.loss, best.loss, window, self.rho
     )
     next_image, next_gradient = stepwise.select(
@@ -251,34 +323,3 @@ class APGD:
     total, drawn = lax.scan(add, jnp.zeros_like(image), jnp.arange(self.draws))
     loss, fooled = jax.tree.map(lambda x: x[-1], drawn)
     return Candidate(image, loss, fooled), total / self.draws
-
-
-def apgd(
-  logits_fn: LogitsFn,
-  key: Key,
-  image: Array,
-  label: int | Array,
-  *,
-  epsilon: float | Array,
-  **options: Any,
-) -> Array:
-  """APGD on one image.
-
-  Args:
-    logits_fn: [1, H, W, C] -> [1, K], in evaluation mode.
-    key: typed random key.
-    image: [H, W, C] in [0, 1].
-    label: in [0, K).
-    epsilon: radius, may be traced.
-    **options: the fields of `APGD`, static.
-
-  Returns:
-    [H, W, C], in the ball and in [0, 1]: the last iterate that fools the
-    classifier, of the first trial that has one; if none has, the iterate of the
-    largest loss.
-
-  Raises:
-    ValueError: for fewer than one step or restart.
-  """
-  attack = APGD(**options)
-  return stepwise.run(attack, logits_fn, key, image, label, epsilon=epsilon)

@@ -12,6 +12,8 @@ Example:
 """
 
 import numbers
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -134,6 +136,16 @@ def count_classes(logits_fn: LogitsFn, images: np.ndarray | Array) -> int:
   return int(shape[1])
 
 
+def check_finite(logits: np.ndarray) -> None:
+  """Raises ValueError if logits [B, K] of clean images are NaN or infinite."""
+  bad = int((~np.isfinite(logits)).any(axis=1).sum())
+  if bad:
+    raise ValueError(
+      f'logits_fn gives NaN or infinite logits for {bad} of {len(logits)} '
+      'images without an attack; every attack would count them as broken.'
+    )
+
+
 def check_length(name: str, value: Any, longest: float = 1.0) -> None:
   """Raises ValueError unless a radius or step is a number in [0, longest].
 
@@ -207,6 +219,39 @@ def check_attack(attack: Any) -> None:
     )
 
 
+def check_journal(journal: Any) -> None:
+  """Raises ValueError for what keeps nothing, such as the path of a folder."""
+  if isinstance(journal, str | os.PathLike):
+    raise ValueError(
+      f'journal={str(journal)!r} is a path; give '
+      f'rnascl_jax.evaluation.attack_journal.AttackJournal({str(journal)!r}).'
+    )
+  methods = (getattr(journal, name, None) for name in ('start', 'append'))
+  if journal is not None and not all(map(callable, methods)):
+    raise ValueError(
+      'journal must be a rnascl_jax.evaluation.attack_journal.'
+      f'AttackJournal(folder) or None, not of type {type(journal).__name__}.'
+    )
+
+
+def as_devices(devices: Sequence[jax.Device] | None) -> tuple[jax.Device, ...]:
+  """Devices; all of this process by default.
+
+  Raises:
+    ValueError: unless they are devices.
+  """
+  if devices is None:
+    return tuple(jax.local_devices())
+  if not isinstance(devices, Sequence) or not all(
+    isinstance(device, jax.Device) for device in devices
+  ):
+    raise ValueError(
+      f'devices={devices!r} are no devices: give a list of some of '
+      "jax.devices(), such as jax.devices('gpu')[:1]."
+    )
+  return tuple(devices or jax.local_devices())
+
+
 def as_indices(
   indices: np.ndarray | Array | None, labels: np.ndarray
 ) -> np.ndarray:
@@ -242,15 +287,6 @@ def check_indices(indices: np.ndarray) -> None:
       f'indices lie in [{indices.min()}, {indices.max()}], but must lie in '
       f'[0, {_END_OF_INDICES}): random draws follow from their 32 bits, and '
       'images beyond would share theirs. Number the images anew.'
-    )
-
-
-def check_channels(channels: str) -> None:
-  """Raises ValueError unless it is 'last' or 'first'."""
-  if channels not in ('last', 'first'):
-    raise ValueError(
-      f"channels={channels!r} must be 'last' for images [N, H, W, C], or "
-      "'first' for [N, C, H, W]."
     )
 
 

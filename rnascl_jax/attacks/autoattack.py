@@ -33,51 +33,32 @@ Reference:
 """
 
 import dataclasses
-import time
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from rnascl_jax.attacks import (
   arguments,
-  attack_input,
   batch_slots,
   compiled,
   ensembles,
   lifting,
   prediction,
 )
-from rnascl_jax.attacks.attack_input import AutoAttackInput
-from rnascl_jax.attacks.batch_slots import AttackLog, Finished
-from rnascl_jax.attacks.checks import logit_checks, post_attack, pre_attack
+from rnascl_jax.attacks.batch_slots import (
+  AttackLog,
+  AutoAttackInput,
+  JournalLike,
+)
+from rnascl_jax.attacks.checks import post_attack, pre_attack
 from rnascl_jax.attacks.ensembles import EnsembleMember
 from rnascl_jax.attacks.randomized import Randomized
 from rnascl_jax.attacks.result import AutoAttackResult, MemberResult
 from rnascl_jax.base import Array, Key, LogitsFn
 from rnascl_jax.runtime import fingerprints, processes, progress
-
-
-class JournalLike(Protocol):
-  """Where finished trials are kept, so that a run can be taken up again."""
-
-  def start(
-    self, identity: Mapping[str, Any], logits: np.ndarray
-  ) -> Sequence[tuple[str, Finished, float]]:
-    """Opens the journal of an evaluation; returns what was appended earlier.
-
-    Args:
-      identity: what the result depends on, as JSON.
-      logits: [N, K] of the images without an attack.
-
-    Raises:
-      ValueError: if it is the journal of another evaluation.
-    """
-
-  def append(self, member: str, finished: Finished, seconds: float) -> None:
-    """Keeps trials of a member, perhaps none, and the seconds they took."""
 
 
 def auto_attack(
@@ -140,24 +121,24 @@ def auto_attack(
 
   Raises:
     ValueError: before any attack, as `arguments.check_inputs` and
-      `attack_input.check_members`, for arguments of other types, logits that
-      are NaN or infinite, a journal of another evaluation, and, if `checks`,
-      for a classifier that gives probabilities.
+      `ensembles.for_classes`, for arguments of other types, logits that are NaN
+      or infinite, a journal of another evaluation, and, if `checks`, for a
+      classifier that gives probabilities.
   """
-  asked_for = attack_input.as_members(members)
   arguments.check_key(key)
   arguments.check_counts(batch_size=batch_size)
   arguments.check_flags(stop_early=stop_early, checks=checks, verbose=verbose)
-  attack_input.check_journal(journal)
+  arguments.check_journal(journal)
   images, labels = np.asarray(images), np.asarray(labels)
   logits_fn, images = lifting.channels_last(logits_fn, images, channels)
   # The norm's radius is checked once the classes have told the norm.
   arguments.check_inputs(logits_fn, images, labels, epsilon=0.0)
-  images = attack_input.as_floats(images)
+  # Float32, where JAX would make them float32.
+  images = images.astype(jax.dtypes.canonicalize_dtype(images.dtype))
   num_classes = arguments.count_classes(logits_fn, images)
-  members = ensembles.for_classes(asked_for, num_classes)
-  norm = attack_input.check_members(members, logits_fn, num_classes)
-  longest = norm.longest(int(np.prod(images.shape[1:])))
+  asked_for = members
+  members = ensembles.for_classes(members, logits_fn, num_classes)
+  longest = members[0].attack.norm.longest(images[0].size)
   arguments.check_length('epsilon', epsilon, longest)
   inputs = AutoAttackInput(
     logits_fn=compiled.as_argument(logits_fn),
@@ -166,17 +147,17 @@ def auto_attack(
     labels=labels.astype(np.int32),
     indices=arguments.as_indices(indices, labels).astype(np.int32),
     epsilon=float(epsilon),
-    norm=norm,
     batch_size=batch_size,
-    devices=attack_input.as_devices(devices),
+    devices=arguments.as_devices(devices),
     stop_early=stop_early and not isinstance(logits_fn, Randomized),
+    journal=journal,
     description=f'{description}: ' if description else '',
     verbose=verbose,
   )
   warnings = pre_attack.channels(images.shape)
   if checks:
     warnings += pre_attack.check_ensemble(members, logits_fn, images, labels)
-  result = _run(inputs, members, num_classes, journal)
+  result = _run(inputs, members, num_classes)
   warnings += post_attack.replaced(asked_for, members)
   warnings += post_attack.after(result, inputs.stop_early)
   rows = np.flatnonzero(result.broken_by >= 0)
@@ -192,19 +173,16 @@ def auto_attack(
 
 
 def _run(
-  inputs: AutoAttackInput,
-  members: Sequence[EnsembleMember],
-  num_classes: int,
-  journal: JournalLike | None,
+  inputs: AutoAttackInput, members: Sequence[EnsembleMember], num_classes: int
 ) -> AutoAttackResult:
   """Lets every member attack the images that the ones before it left."""
   count = len(inputs.images)
   logits = _logits(inputs, inputs.images, np.arange(count))
-  logit_checks.refuse_infinite(logits)
+  arguments.check_finite(logits)
   correct = ~prediction.fooled(logits, inputs.labels)
-  earlier: Sequence[tuple[str, Finished, float]] = ()
+  journal, earlier = inputs.journal, []
   if journal is not None:
-    earlier = journal.start(_identity(inputs, members), logits)
+    earlier = list(journal.start(_identity(inputs, members), logits))
   result = AutoAttackResult(
     images=inputs.images.copy(),
     correct=correct,
@@ -213,7 +191,7 @@ def _run(
     steps=np.zeros(count, np.int32),
     num_classes=num_classes,
     epsilon=inputs.epsilon,
-    norm=inputs.norm.name,
+    norm=members[0].attack.norm.name,
     members=(),
     warnings=(),
   )
@@ -222,10 +200,7 @@ def _run(
     for name, finished, seconds in earlier:
       if name == member.name:
         log.add(finished, seconds)
-    so_far = (
-      *result.members,
-      _run_member(inputs, member, log, result, journal),
-    )
+    so_far = (*result.members, _run_member(inputs, member, log, result))
     result = dataclasses.replace(result, members=so_far)
   return result
 
@@ -235,13 +210,12 @@ def _run_member(
   member: EnsembleMember,
   log: AttackLog,
   result: AutoAttackResult,
-  journal: JournalLike | None,
 ) -> MemberResult:
   """Attacks the robust images, and writes those that break into the result."""
   rows, place = np.flatnonzero(result.robust), len(result.members)
   broken = claimed = rows[:0]
   if inputs.epsilon > 0 and log.num_trials and len(rows):
-    _attack(inputs, member, log, rows, journal)
+    _attack(inputs, member, log, rows)
     claimed = rows[log.fooled[rows]]
     broken = _confirmed(inputs, log, claimed, place)
     unsure = np.setdiff1d(claimed, broken)
@@ -249,7 +223,7 @@ def _run_member(
       # They stopped at what only low precision takes for broken: once more.
       log.begin_again(unsure)
       with jax.default_matmul_precision('highest'):
-        _attack(inputs, member, log, unsure, journal)
+        _attack(inputs, member, log, unsure)
       sure = _confirmed(inputs, log, unsure[log.fooled[unsure]], place)
       broken = np.union1d(broken, sure)
   if len(broken):
@@ -271,6 +245,34 @@ def _run_member(
   )
 
 
+def _attack(
+  inputs: AutoAttackInput,
+  member: EnsembleMember,
+  log: AttackLog,
+  rows: np.ndarray,
+) -> None:
+  """Attacks those images of these rows whose trials are not all in the log."""
+  stream = zlib.crc32(member.name.encode()) & 0x7FFFFFFF
+  key = jax.random.fold_in(inputs.key, stream)
+  with progress.Progress(
+    len(rows),
+    initial=int(log.is_over(rows).sum()),
+    description=inputs.description + member.label,
+    unit='images',
+    is_main_process=inputs.verbose and processes.is_main(),
+  ) as bar:
+    for finished, seconds, under_way in batch_slots.run(inputs, key, log, rows):
+      if inputs.journal is not None:
+        inputs.journal.append(member.name, finished, seconds)
+      done = log.is_over(rows)
+      trials = log.trials[rows[~done]].sum() + under_way / log.attack.num_steps
+      left = len(rows) - int(log.fooled[rows].sum())
+      bar.update(
+        int(done.sum() + trials / log.num_trials),
+        {'robust accuracy': left / len(inputs.images)},
+      )
+
+
 def _confirmed(
   inputs: AutoAttackInput, log: AttackLog, rows: np.ndarray, place: int
 ) -> np.ndarray:
@@ -280,7 +282,10 @@ def _confirmed(
   images = log.images(rows)
   logits = _logits(inputs, images, rows, stage=place + 1)
   near = prediction.in_ball(
-    images, inputs.images[rows], epsilon=inputs.epsilon, norm=inputs.norm
+    images,
+    inputs.images[rows],
+    epsilon=inputs.epsilon,
+    norm=log.attack.norm,
   )
   return rows[near & prediction.fooled(logits, inputs.labels[rows])]
 
@@ -306,47 +311,6 @@ def _logits(
     batch_size=sizes[-1],
     devices=devices,
   )
-
-
-def _attack(
-  inputs: AutoAttackInput,
-  member: EnsembleMember,
-  log: AttackLog,
-  rows: np.ndarray,
-  journal: JournalLike | None,
-) -> None:
-  """Attacks those images of these rows whose trials are not all in the log."""
-  stream = zlib.crc32(member.name.encode()) & 0x7FFFFFFF
-  attacked = batch_slots.run(
-    member.attack,
-    inputs,
-    jax.random.fold_in(inputs.key, stream),
-    [(row, int(log.trials[row])) for row in rows[~log.is_over(rows)]],
-    num_trials=log.num_trials,
-  )
-  num_steps, before = member.attack.num_steps, time.monotonic()
-  with progress.Progress(
-    len(rows),
-    initial=int(log.is_over(rows).sum()),
-    description=inputs.description + member.label,
-    unit='images',
-    is_main_process=inputs.verbose and processes.is_main(),
-  ) as bar:
-    for finished, steps_under_way in attacked:
-      seconds = 0.0
-      if len(finished.rows):
-        seconds, before = time.monotonic() - before, time.monotonic()
-        log.add(finished, seconds)
-      if journal is not None:
-        journal.append(member.name, finished, seconds)
-      done = log.is_over(rows)
-      trials = int(log.trials[rows[~done]].sum())
-      images = (trials + steps_under_way / num_steps) / log.num_trials
-      left = len(rows) - int(log.fooled[rows].sum())
-      bar.update(
-        int(done.sum() + images),
-        {'robust accuracy': left / len(inputs.images)},
-      )
 
 
 def _identity(

@@ -12,9 +12,11 @@ so batch size, order, devices and an interruption change nothing but rounding.
 """
 
 import collections
+import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,6 @@ import numpy as np
 from jax import lax
 
 from rnascl_jax.attacks import compiled, stepwise, unrolling
-from rnascl_jax.attacks.attack_input import AutoAttackInput
 from rnascl_jax.attacks.stepwise import AttackInput, NetworkPasses, Stepwise
 from rnascl_jax.base import Array, Key, LogitsFn, PyTree
 from rnascl_jax.runtime import parallel
@@ -53,10 +54,64 @@ class Finished(NamedTuple):
   images: np.ndarray
 
 
+class JournalLike(Protocol):
+  """Where finished trials are kept, so that a run can be taken up again."""
+
+  def start(
+    self, identity: Mapping[str, Any], logits: np.ndarray
+  ) -> Sequence[tuple[str, Finished, float]]:
+    """Opens the journal of an evaluation; returns what was appended earlier.
+
+    Args:
+      identity: what the result depends on, as JSON.
+      logits: [N, K] of the images without an attack.
+
+    Raises:
+      ValueError: if it is the journal of another evaluation.
+    """
+
+  def append(self, member: str, finished: Finished, seconds: float) -> None:
+    """Keeps trials of a member, perhaps none, and the seconds they took."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoAttackInput:
+  """A classifier, images, and how they are attacked.
+
+  Attributes:
+    logits_fn: [B, H, W, C] -> [B, K], a pytree.
+    key: typed random key.
+    images: [N, H, W, C] in [0, 1].
+    labels: [N], int32.
+    indices: [N], int32, in the data set; from 2^31 on they are negative.
+    epsilon: radius of the ball.
+    batch_size: images at once over all devices.
+    devices: the devices.
+    stop_early: whether an attack on an image ends when the image is broken.
+    journal: where finished trials are kept, if they are.
+    description: stands in front of the attack's name in the progress.
+    verbose: whether progress is shown.
+  """
+
+  logits_fn: LogitsFn
+  key: Key
+  images: np.ndarray
+  labels: np.ndarray
+  indices: np.ndarray
+  epsilon: float
+  batch_size: int
+  devices: tuple[jax.Device, ...]
+  stop_early: bool = True
+  journal: JournalLike | None = None
+  description: str = ''
+  verbose: bool = False
+
+
 class AttackLog:
   """The trials of one attack that have finished, image by image.
 
   Attributes:
+    attack: in steps.
     num_trials: how many an image has; 0 if the attack is not defined for so few
       classes.
     trials: [N] integers, how many have finished.
@@ -67,6 +122,7 @@ class AttackLog:
   """
 
   def __init__(self, attack: Stepwise, count: int, num_classes: int):
+    self.attack = attack
     self.num_trials = attack.num_trials(num_classes)
     self._costs = attack.passes(num_classes)
     self._images: dict[int, np.ndarray] = {}
@@ -97,7 +153,7 @@ class AttackLog:
     return self.fooled[rows] | (self.trials[rows] >= self.num_trials)
 
   def begin_again(self, rows: np.ndarray) -> None:
-    """Forgets the trials of some images."""
+    """Forgets the trials of these images."""
     self.trials[rows], self.fooled[rows] = 0, False
 
   def images(self, rows: np.ndarray) -> np.ndarray:
@@ -106,44 +162,41 @@ class AttackLog:
 
 
 def run(
-  attack: Stepwise,
-  inputs: AutoAttackInput,
-  key: Key,
-  queue: Sequence[tuple[int, int]],
-  *,
-  num_trials: int,
-) -> Iterator[tuple[Finished, int]]:
+  inputs: AutoAttackInput, key: Key, log: AttackLog, rows: np.ndarray
+) -> Iterator[tuple[Finished, float, int]]:
   """Attacks images until each is broken or has had all trials.
 
   Args:
-    attack: in steps.
     inputs: the classifier, the images and how they are attacked.
     key: typed random key of the attack.
-    queue: rows of the images to attack, each with its first trial.
-    num_trials: of an image.
+    log: of the attack; every trial is added when it has finished.
+    rows: [n] integers, the images to attack; those whose trials are all in the
+      log are left out.
 
   Yields:
     Every few steps the trials that have finished since the last time, perhaps
-    none; those of one image in order, the first that fools the classifier being
-    its last. And how many steps the trials under way have done together.
+    none, and the seconds they took; those of one image in order, the first that
+    fools the classifier being its last. And how many steps the trials under way
+    have done together.
   """
-  if not queue:
+  waiting = collections.deque(rows[~log.is_over(rows)].tolist())
+  if not waiting:
     return
-  waiting = collections.deque(queue)
+  before = time.monotonic()
   allowed = sizes(inputs.batch_size, len(inputs.devices), len(inputs.images))
-  batch = _Batch(attack, inputs, key, _smallest(allowed, len(queue)))
+  batch = _Batch(log.attack, inputs, key, _smallest(allowed, len(waiting)))
   while waiting or batch.busy:
     batch.shrink(_smallest(allowed, len(waiting) + batch.busy))
     free = batch.size - batch.busy
     if waiting and free >= _FREE * batch.size:
-      batch.enter([waiting.popleft() for _ in range(min(free, len(waiting)))])
-    finished = batch.advance()
-    yield finished, batch.steps_under_way
-    for row, trial, fooled in zip(
-      finished.rows, finished.trials, finished.fooled, strict=True
-    ):
-      if not fooled and trial + 1 < num_trials:
-        waiting.appendleft((int(row), int(trial) + 1))
+      entering = [waiting.popleft() for _ in range(min(free, len(waiting)))]
+      batch.enter(entering, log.trials)
+    finished, seconds = batch.advance(log.trials), 0.0
+    if len(finished.rows):
+      seconds, before = time.monotonic() - before, time.monotonic()
+      log.add(finished, seconds)
+    yield finished, seconds, batch.steps_under_way
+    waiting.extendleft(finished.rows[~log.is_over(finished.rows)].tolist())
 
 
 def sizes(batch_size: int, devices: int, images: int) -> list[int]:
@@ -231,7 +284,6 @@ class _Batch:
       jax.tree.map(lambda x: np.broadcast_to(x, (size, *x.shape)), slot)
     )
     self._rows = np.full(size, -1)  # -1 where there is no image.
-    self._trials = np.zeros(size, np.int32)
     self._steps = np.zeros(size, np.int32)
 
   @property
@@ -256,25 +308,20 @@ class _Batch:
     self._slots = self._put(
       jax.tree.map(lambda x: self._fetch(x)[kept], self._slots)
     )
-    self._rows, self._trials = self._rows[kept], self._trials[kept]
-    self._steps = self._steps[kept]
+    self._rows, self._steps = self._rows[kept], self._steps[kept]
 
-  def enter(self, entering: Sequence[tuple[int, int]]) -> None:
-    """Begins trials, given as (row, trial), in free slots."""
-    slots = np.flatnonzero(self._rows < 0)[: len(entering)]
-    self._rows[slots], self._trials[slots] = np.transpose(entering)
-    self._steps[slots] = 0
+  def enter(self, rows: list[int], trials: np.ndarray) -> None:
+    """Begins the next trial of images, after `trials` [N], in free slots."""
+    slots = np.flatnonzero(self._rows < 0)[: len(rows)]
+    self._rows[slots], self._steps[slots] = rows, 0
     fresh = np.zeros(self.size, bool)
     fresh[slots] = True
-    everywhere = (
-      self._inputs.images,
-      self._inputs.labels,
-      self._inputs.indices,
-    )
-    arrays = (fresh, *(x[self._rows] for x in everywhere), self._trials)
-    self._slots = self._begin(self._shared, (self._slots, *self._put(arrays)))
+    inputs = self._inputs
+    of_all = (inputs.images, inputs.labels, inputs.indices, trials)
+    arrays = self._put((fresh, *(array[self._rows] for array in of_all)))
+    self._slots = self._begin(self._shared, (self._slots, *arrays))
 
-  def advance(self) -> Finished:
+  def advance(self, trials: np.ndarray) -> Finished:
     """Does a segment of steps; empties the slots whose trials are over."""
     for _ in range(self._calls):
       self._slots, *verdicts = self._advance(self._shared, (self._slots,))
@@ -289,7 +336,7 @@ class _Batch:
       images = self._fetch(of_all)[done & fooled]
     rows, self._steps = self._rows[done], steps
     self._rows[done] = -1
-    return Finished(rows, self._trials[done], steps[done], fooled[done], images)
+    return Finished(rows, trials[rows], steps[done], fooled[done], images)
 
   def _put(self, tree: PyTree) -> PyTree:
     return parallel.put(tree, self._devices, split=True)

@@ -14,16 +14,18 @@ Reference:
   of diverse parameter-free attacks, ICML 2020, section 6.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import norms
-from rnascl_jax.attacks import square as searches
+from rnascl_jax.attacks import norms, randomized
 from rnascl_jax.attacks.apgd import APGD
 from rnascl_jax.attacks.fab import FAB
 from rnascl_jax.attacks.norms import Norm
+from rnascl_jax.attacks.square import SquareLinf
+from rnascl_jax.attacks.square_l2 import SquareL2
 from rnascl_jax.attacks.stepwise import Stepwise
+from rnascl_jax.base import LogitsFn
 
 # The most target classes of the members with a target.
 _TARGETS = 9
@@ -73,17 +75,65 @@ def rand(norm: Norm = norms.LINF) -> tuple[EnsembleMember, ...]:
 
 
 def for_classes(
-  members: Sequence[EnsembleMember], num_classes: int
+  members: Sequence[EnsembleMember], logits_fn: LogitsFn, num_classes: int
 ) -> tuple[EnsembleMember, ...]:
   """The ensemble for a classifier of K classes, in the same order.
 
   The targeted DLR loss needs 4 logits and the DLR loss 3: with 3 classes
   APGD-DLR takes the place of APGD-T, unless it is in the ensemble already, with
   a start for each target that APGD-T would have had.
+
+  Raises:
+    ValueError: unless it is a sequence of members, all of one norm and none of
+      the same name, of which one is defined for so few classes, and none
+      averages over draws of a classifier that is not random.
   """
-  if num_classes != 3 or any(member.name == 'apgd_dlr' for member in members):
-    return tuple(members)
-  return tuple(map(_without_targets, members))
+  members = _as_members(members)
+  if num_classes == 3 and all(m.name != 'apgd_dlr' for m in members):
+    members = tuple(map(_without_targets, members))
+  different = {member.attack.norm for member in members}
+  if len(different) != 1:
+    raise ValueError(
+      'members must be one or more attacks of one norm, but are of: '
+      f'{", ".join(sorted(norm.name for norm in different)) or "none"}.'
+    )
+  names = [member.name for member in members]
+  if len(set(names)) < len(names):
+    raise ValueError(
+      f'two members have the same name: {", ".join(names)}. Results and random '
+      "draws go by the name: rename one with member._replace(name='...')."
+    )
+  if not any(member.attack.num_trials(num_classes) for member in members):
+    raise ValueError(
+      f'none of {", ".join(names)} is defined for {num_classes} classes.'
+    )
+  draws = max(getattr(member.attack, 'draws', 1) for member in members)
+  if draws > 1 and not isinstance(logits_fn, randomized.Randomized):
+    raise ValueError(
+      f'{draws} draws a step are for random classifiers, but logits_fn is a '
+      'function of images alone: give a Randomized(function of images and '
+      'key), or use ensembles.standard().'
+    )
+  return members
+
+
+def _as_members(members: Any) -> tuple[EnsembleMember, ...]:
+  if isinstance(members, str):
+    raise ValueError(
+      f'members={members!r} is a name; give the attacks themselves, such as '
+      'ensembles.standard() or ensembles.plus().'
+    )
+  if isinstance(members, EnsembleMember):
+    raise ValueError(
+      f'members is one attack, {members.name}; give a sequence: [member].'
+    )
+  for member in members if isinstance(members, Iterable) else (members,):
+    if not isinstance(member, EnsembleMember):
+      raise ValueError(
+        f'members has {member!r}, which is no ensembles.EnsembleMember: make '
+        'one with ensembles.apgd_ce(...) and the like.'
+      )
+  return tuple(members)
 
 
 def _without_targets(member: EnsembleMember) -> EnsembleMember:
@@ -142,6 +192,16 @@ def fab_t(norm: Norm = norms.LINF, **options: Any) -> EnsembleMember:
 
 
 def square(norm: Norm = norms.LINF, **options: Any) -> EnsembleMember:
-  """The Square attack."""
-  attack = searches.search_of(norm)(**options)
+  """The Square attack; options are those of `RandomSearch`.
+
+  Raises:
+    ValueError: for another norm than `norms.LINF` and `norms.L2`.
+  """
+  searches = {norms.LINF: SquareLinf, norms.L2: SquareL2}
+  if norm not in searches:
+    known = ', '.join(norm.name for norm in searches)
+    raise ValueError(
+      f'there is no Square attack in {norm.name}, only in {known}.'
+    )
+  attack = searches[norm](**options)
   return EnsembleMember('square', 'Square', attack, black_box=True)

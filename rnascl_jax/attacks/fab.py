@@ -24,9 +24,10 @@ Example:
   ...   brightness = images.mean(axis=(1, 2, 3))
   ...   return jnp.stack([brightness - .5, .5 - brightness], axis=-1)
   >>> image = jnp.full((4, 4, 1), .53)
+  >>> attack = fab.FAB(num_steps=10)
   >>> for epsilon in (.02, .04):
-  ...   adversarial = fab.fab(
-  ...     logits_fn, jax.random.key(0), image, 0, epsilon=epsilon, num_steps=10)
+  ...   adversarial = attack(
+  ...     logits_fn, jax.random.key(0), image, 0, epsilon=epsilon)
   ...   print(float(abs(adversarial - image).max()) > 0)
   False
   True
@@ -39,7 +40,7 @@ References:
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,8 +53,13 @@ from rnascl_jax.attacks import (
   stepwise,
 )
 from rnascl_jax.attacks.hyperplane import Plane
-from rnascl_jax.attacks.stepwise import AttackInput, Candidate, NetworkPasses
-from rnascl_jax.base import Array, Key, LogitsFn
+from rnascl_jax.attacks.stepwise import (
+  AttackInput,
+  Candidate,
+  NetworkPasses,
+  Stepwise,
+)
+from rnascl_jax.base import Array, LogitsFn
 
 # As published: a plane of zero gradient is far, but not infinitely far, away.
 _TINY = 1e-12
@@ -79,8 +85,11 @@ class FABState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class FAB:
-  """FAB and FAB-T in steps; see `stepwise.Stepwise`. The default is FAB-T.
+class FAB(Stepwise):
+  """FAB and FAB-T in steps; the default is FAB-T.
+
+  The adversarial image is the nearest of the first trial that has one within
+  epsilon, or the image itself. The key is unused unless there are restarts.
 
   Attributes:
     norm: the norm of distances, `norms.LINF` or `norms.L2`.
@@ -208,42 +217,3 @@ class FAB:
     from_point = (point + self.eta * moves[0]) * (1 - alpha)
     from_image = (image + self.eta * moves[1]) * alpha
     return jnp.clip(from_point + from_image, 0.0, 1.0)
-
-
-def fab(
-  logits_fn: LogitsFn,
-  key: Key,
-  image: Array,
-  label: int | Array,
-  *,
-  epsilon: float | Array,
-  unroll: int = 1,
-  **options: Any,
-) -> Array:
-  """FAB or FAB-T on one image: an adversarial image within epsilon.
-
-  Args:
-    logits_fn: [1, H, W, C] -> [1, K], K >= 2, in evaluation mode.
-    key: typed random key; unused unless there are restarts.
-    image: [H, W, C] in [0, 1].
-    label: in [0, K).
-    epsilon: radius, may be traced.
-    unroll: steps unrolled in the loop, static.
-    **options: the fields of `FAB`, static.
-
-  Returns:
-    [H, W, C]: the nearest adversarial image of the first trial that has one
-    within epsilon, or the image itself. A constant.
-
-  Raises:
-    ValueError: if an option is out of range, or K < 2.
-  """
-  return stepwise.run(
-    FAB(**options),
-    logits_fn,
-    key,
-    image,
-    label,
-    epsilon=epsilon,
-    unroll=unroll,
-  )

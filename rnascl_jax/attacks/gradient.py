@@ -44,6 +44,7 @@ References:
   S&P 2017, section V.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -78,44 +79,25 @@ class PGDState(NamedTuple):
   best: Candidate | None
 
 
-def pgd(
-  logits_fn: LogitsFn,
-  key: Key,
-  image: Array,
-  target: int | Array,
-  *,
-  loss: LossFn = losses.cross_entropy,
-  epsilon: float | Array,
-  step_size: float | Array,
-  num_steps: int,
-  restarts: int = 1,
-  start: StartFn | None = linf.uniform_start,
-  decay: float | Array | None = None,
-  keep_best: bool = False,
-  stop_when_fooled: bool = False,
-  targeted: bool = False,
-  unroll: int | bool | None = None,
-) -> Array:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PGD:
   """Projected gradient descent, PGD-k, on one image.
 
   Restarts run one after the other: they cost time and no memory. Restart r
   draws from `fold_in(key, r)`, so that the first restarts of a longer attack
   are those of a shorter one, and more of them never do less damage.
 
-  Args:
-    logits_fn: [1, H, W, C] -> [1, K], in evaluation mode.
-    key: typed random key; unused where `start` is None.
-    image: [H, W, C] in [0, 1].
-    target: the label in [0, K) (the class to reach if `targeted`), or an array
-      for losses that take one, such as log-probabilities [K].
-    loss: ([B, K], [B, ...]) -> [B], what is climbed.
+  Attributes:
     epsilon: radius in [0, 1], may be traced.
     step_size: in [0, 1], may be traced.
     num_steps: k >= 1, static.
+    start: where to begin, or None for the image itself. `linf.uniform_start`
+      clamps to [0, 1] before the first gradient, `presets.unclamped_start` does
+      not.
+    loss: ([B, K], [B, ...]) -> [B], what is climbed.
+    decay: momentum of MI-FGSM, or None for the plain gradient.
     restarts: random restarts, static. The result is the worst case: of those
       that fool the classifier, or of all if none does, the largest loss.
-    start: where to begin, or None for the image itself.
-    decay: momentum of MI-FGSM, or None for the plain gradient.
     keep_best: return the iterate of the largest loss, from the start to the
       last, instead of the last. A start outside of the ball does not count.
     stop_when_fooled: stay at the first iterate that fools the classifier, as
@@ -123,65 +105,130 @@ def pgd(
     targeted: descend the loss towards the target.
     unroll: steps unrolled in the loop, static; True for all, restarts
       included. None decides by back end and network, see `unrolling`.
-
-  Returns:
-    [H, W, C], in the ball and in [0, 1] (float32: to 3e-8), exactly the image
-    where epsilon is 0, never NaN unless the image is. A constant.
-
-  Raises:
-    ValueError: if num_steps or restarts are below 1, if restarts would repeat
-      an attack without randomness, if `stop_when_fooled` lacks a label, for a
-      raw key, or if epsilon or step_size are no lengths (unless traced).
   """
-  image, target = jnp.asarray(image), jnp.asarray(target)
-  arguments.check_one(logits_fn, image)
-  arguments.check_length('epsilon', epsilon)
-  arguments.check_length('step_size', step_size, math.inf)
-  if start is not None:
-    arguments.check_key(key)
-  arguments.check_counts(num_steps=num_steps, restarts=restarts)
-  if restarts > 1 and start is None:
-    raise ValueError(
-      f'restarts={restarts} without a random start repeat one attack; give '
-      'start=linf.uniform_start.'
-    )
-  if stop_when_fooled and target.ndim:
-    raise ValueError(
-      'stop_when_fooled needs an integer label; the target is an array.'
-    )
-  objective = _objective(logits_fn, loss, target, targeted)
-  if unroll is None:
-    gradient_fn = jax.grad(objective, has_aux=True)
-    unroll = unrolling.choose(gradient_fn, image, length=num_steps * restarts)
 
-  def run(restart: int | Array) -> Array:
-    first = image
-    if start is not None:
-      first = start(jax.random.fold_in(key, restart), image, epsilon)
-    return _pgd_loop(
-      objective,
-      image,
-      first,
-      epsilon=epsilon,
-      step_size=step_size,
-      num_steps=num_steps,
-      decay=decay,
-      keep_best=keep_best,
-      stop_when_fooled=stop_when_fooled,
-      unroll=unroll,
+  epsilon: float | Array
+  step_size: float | Array
+  num_steps: int
+  start: StartFn | None = linf.uniform_start
+  loss: LossFn = losses.cross_entropy
+  decay: float | Array | None = None
+  restarts: int = 1
+  keep_best: bool = False
+  stop_when_fooled: bool = False
+  targeted: bool = False
+  unroll: int | bool | None = None
+
+  def __call__(
+    self, logits_fn: LogitsFn, key: Key, image: Array, target: int | Array
+  ) -> Array:
+    """Attacks one image.
+
+    Args:
+      logits_fn: [1, H, W, C] -> [1, K], in evaluation mode.
+      key: typed random key; unused where `start` is None.
+      image: [H, W, C] in [0, 1].
+      target: the label in [0, K) (the class to reach if `targeted`), or an
+        array for losses that take one, such as log-probabilities [K].
+
+    Returns:
+      [H, W, C], in the ball and in [0, 1] (float32: to 3e-8), exactly the image
+      where epsilon is 0, never NaN unless the image is. A constant.
+
+    Raises:
+      ValueError: if num_steps or restarts are below 1, if restarts would repeat
+        an attack without randomness, if `stop_when_fooled` lacks a label, for a
+        raw key, or if epsilon or step_size are no lengths (unless traced).
+    """
+    image, target = jnp.asarray(image), jnp.asarray(target)
+    arguments.check_one(logits_fn, image)
+    if self.start is not None:
+      arguments.check_key(key)
+    self._check(target)
+    objective = _objective(logits_fn, self.loss, target, self.targeted)
+    unroll = self.unroll
+    if unroll is None:
+      gradient_fn = jax.grad(objective, has_aux=True)
+      length = self.num_steps * self.restarts
+      unroll = unrolling.choose(gradient_fn, image, length=length)
+
+    def attack_once(restart: int | Array) -> Array:
+      first = image
+      if self.start is not None:
+        restart_key = jax.random.fold_in(key, restart)
+        first = self.start(restart_key, image, self.epsilon)
+      return self._loop(objective, image, first, unroll)
+
+    def worse(worst: Candidate, restart: Array) -> tuple[Candidate, None]:
+      image_adv = attack_once(restart)
+      candidate = Candidate(image_adv, *objective(image_adv))
+      return stepwise.worse_of(worst, candidate), None
+
+    if self.restarts == 1:
+      return lax.stop_gradient(attack_once(0))
+    restarts = jnp.arange(self.restarts)
+    worst, _ = lax.scan(
+      worse, stepwise.nothing(image), restarts, unroll=unroll is True
     )
+    return lax.stop_gradient(worst.image)
 
-  def worse(worst: Candidate, restart: Array) -> tuple[Candidate, None]:
-    image_adv = run(restart)
-    candidate = Candidate(image_adv, *objective(image_adv))
-    return stepwise.worse_of(worst, candidate), None
+  def _check(self, target: Array) -> None:
+    arguments.check_length('epsilon', self.epsilon)
+    arguments.check_length('step_size', self.step_size, math.inf)
+    arguments.check_counts(num_steps=self.num_steps, restarts=self.restarts)
+    if self.restarts > 1 and self.start is None:
+      raise ValueError(
+        f'restarts={self.restarts} without a random start repeat one attack; '
+        'give start=linf.uniform_start.'
+      )
+    if self.stop_when_fooled and target.ndim:
+      raise ValueError(
+        'stop_when_fooled needs an integer label; the target is an array.'
+      )
 
-  if restarts == 1:
-    return lax.stop_gradient(run(0))
-  worst, _ = lax.scan(
-    worse, stepwise.nothing(image), jnp.arange(restarts), unroll=unroll is True
-  )
-  return lax.stop_gradient(worst.image)
+  def _loop(
+    self, objective: Objective, image: Array, first: Array, unroll: int | bool
+  ) -> Array:
+    """All steps from the iterate `first`, [H, W, C]."""
+    lower, upper = linf.ball(image, self.epsilon)
+    step_size = jnp.asarray(self.step_size, image.dtype)
+    gradient_fn = jax.value_and_grad(objective, has_aux=True)
+    no_velocity = None if self.decay is None else jnp.zeros_like(image)
+
+    def step(state: PGDState, _: None) -> tuple[PGDState, None]:
+      (loss, fooled), gradient = gradient_fn(state.image)
+      velocity = _accumulate(state.velocity, gradient, self.decay)
+      image_adv = state.image + step_size * norms.LINF.direction(velocity)
+      image_adv = linf.project(image_adv, lower, upper)
+      # A start need not be clamped; outside of the ball it is no result.
+      inside = jnp.all((state.image >= lower) & (state.image <= upper))
+      if self.stop_when_fooled:
+        image_adv = jnp.where(fooled & inside, state.image, image_adv)
+      best = None
+      if self.keep_best:
+        loss = jnp.where(inside, loss, -jnp.inf)
+        best = _larger(state.best, Candidate(state.image, loss, fooled))
+      kept = None if self.decay is None else velocity
+      return PGDState(image_adv, kept, best), None
+
+    best = stepwise.nothing(image) if self.keep_best else None
+    state = PGDState(first, no_velocity, best)
+    state, _ = lax.scan(step, state, length=self.num_steps, unroll=unroll)
+    if not self.keep_best:
+      return state.image
+    last = Candidate(state.image, *objective(state.image))
+    return _larger(state.best, last).image
+
+
+def pgd(
+  logits_fn: LogitsFn,
+  key: Key,
+  image: Array,
+  target: int | Array,
+  **options: Any,
+) -> Array:
+  """PGD on one image; options are the fields of `PGD`, else as its call."""
+  return PGD(**options)(logits_fn, key, image, target)
 
 
 def fgsm(
@@ -293,52 +340,6 @@ def _objective(
     return (-climbed, hit) if targeted else (climbed, ~hit)
 
   return value
-
-
-def _pgd_loop(
-  objective: Objective,
-  image: Array,
-  first: Array,
-  *,
-  epsilon: float | Array,
-  step_size: float | Array,
-  num_steps: int,
-  decay: float | Array | None,
-  keep_best: bool,
-  stop_when_fooled: bool,
-  unroll: int | bool,
-) -> Array:
-  """PGD on one image from the iterate `first`; arguments are those of `pgd`."""
-  lower, upper = linf.ball(image, epsilon)
-  step_size = jnp.asarray(step_size, image.dtype)
-  gradient_fn = jax.value_and_grad(objective, has_aux=True)
-
-  def step(state, _):
-    (loss, fooled), gradient = gradient_fn(state.image)
-    velocity = _accumulate(state.velocity, gradient, decay)
-    image_adv = state.image + step_size * norms.LINF.direction(velocity)
-    image_adv = linf.project(image_adv, lower, upper)
-    # A start need not be clamped; outside of the ball it is no result.
-    inside = jnp.all((state.image >= lower) & (state.image <= upper))
-    if stop_when_fooled:
-      image_adv = jnp.where(fooled & inside, state.image, image_adv)
-    best = None
-    if keep_best:
-      loss = jnp.where(inside, loss, -jnp.inf)
-      best = _larger(state.best, Candidate(state.image, loss, fooled))
-    return PGDState(image_adv, None if decay is None else velocity, best), None
-
-  state = PGDState(
-    image=first,
-    velocity=None if decay is None else jnp.zeros_like(image),
-    best=stepwise.nothing(image) if keep_best else None,
-  )
-  state, _ = lax.scan(step, state, length=num_steps, unroll=unroll)
-  if not keep_best:
-    return state.image
-  return _larger(
-    state.best, Candidate(state.image, *objective(state.image))
-  ).image
 
 
 def _larger(one, other):

@@ -192,7 +192,11 @@ def channels_last(
   Raises:
     ValueError: for other `channels`.
   """
-  arguments.check_channels(channels)
+  if channels not in ('last', 'first'):
+    raise ValueError(
+      f"channels={channels!r} must be 'last' for images [N, H, W, C], or "
+      "'first' for [N, C, H, W]."
+    )
   if channels == 'last' or images.ndim != 4:
     return logits_fn, images
   images = np.ascontiguousarray(np.moveaxis(images, 1, -1))

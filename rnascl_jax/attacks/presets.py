@@ -28,60 +28,25 @@ import jax
 
 from rnascl_jax import losses
 from rnascl_jax.attacks import arguments, gradient, linf
-from rnascl_jax.base import Array, Key, LogitsFn, LossFn
+from rnascl_jax.base import Array, Key, LogitsFn
 
 # The start of TRADES' evaluation and of all that descend from it: the first
 # gradient is taken outside of [0, 1].
 unclamped_start = functools.partial(linf.uniform_start, clip=False)
 
 
-@functools.partial(
-  jax.tree_util.register_dataclass,
-  data_fields=['epsilon', 'step_size'],
-  meta_fields=[
-    'origin',
-    'num_steps',
-    'start',
-    'loss',
-    'decay',
-    'restarts',
-    'keep_best',
-    'stop_when_fooled',
-  ],
-)
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Preset:
-  """An attack of the literature; the fields are the options of `pgd`.
+class Preset(gradient.PGD):
+  """An attack of the literature.
 
   A pytree whose leaves are epsilon and the step, so that a preset can be an
   argument of a jitted function.
 
   Attributes:
     origin: the code or the paper that has these settings.
-    epsilon: radius of the ball, in [0, 1].
-    step_size: in [0, 1].
-    num_steps: k.
-    start: the first iterate; None for the image itself. `linf.uniform_start`
-      clamps to [0, 1] before the first gradient, `unclamped_start` does not.
-    loss: the loss that the attack maximises.
-    decay: momentum of MI-FGSM, or None.
-    restarts: random restarts, of which the worst case counts.
-    keep_best: whether the iterate of the largest loss is the result, and not
-      the last one.
-    stop_when_fooled: whether an image stays where it first fools the
-      classifier.
   """
 
   origin: str
-  epsilon: float | Array
-  step_size: float | Array
-  num_steps: int
-  start: gradient.StartFn | None
-  loss: LossFn = losses.cross_entropy
-  decay: float | None = None
-  restarts: int = 1
-  keep_best: bool = False
-  stop_when_fooled: bool = False
 
   def scaled(self, epsilon: float | Array) -> 'Preset':
     """The same attack at another epsilon, with the same step / epsilon.
@@ -104,7 +69,7 @@ class Preset:
     epsilon: float | Array | None = None,
     **options: Any,
   ) -> Array:
-    """Attacks one image.
+    """Attacks one image, as PGD does.
 
     Args:
       logits_fn: [1, H, W, C] -> [1, K], in evaluation mode.
@@ -112,16 +77,26 @@ class Preset:
       image: [H, W, C] in [0, 1].
       target: the label in [0, K), or the class to reach if `targeted`.
       epsilon: another radius, to which the step is scaled.
-      **options: of `gradient.pgd`, in place of the preset's.
+      **options: fields in place of the preset's.
 
     Returns:
-      [H, W, C], as of `gradient.pgd`.
+      [H, W, C], in the ball and in [0, 1].
     """
     preset = self if epsilon is None else self.scaled(epsilon)
-    names = [field.name for field in dataclasses.fields(preset)]
-    settings = {name: getattr(preset, name) for name in names}
-    del settings['origin']
-    return gradient.pgd(logits_fn, key, image, target, **settings | options)
+    attack = dataclasses.replace(preset, **options)
+    return gradient.PGD.__call__(attack, logits_fn, key, image, target)
+
+
+_TRACED = ['epsilon', 'step_size']
+jax.tree_util.register_dataclass(
+  Preset,
+  data_fields=_TRACED,
+  meta_fields=[
+    field.name
+    for field in dataclasses.fields(Preset)
+    if field.name not in _TRACED
+  ],
+)
 
 
 def by_name(name: str) -> Preset:
@@ -137,161 +112,84 @@ def by_name(name: str) -> Preset:
   return PRESETS[name]
 
 
-PRESETS = {
-  # One step, or momentum, from the image itself. (RNAS-CL's own FGSM steps on
-  # normalised pixels and clamps those to [0, 1]: no attack of a given epsilon.)
-  'fgsm': Preset(
-    origin='Goodfellow et al., ICLR 2015, at 8/255',
-    epsilon=8 / 255,
-    step_size=8 / 255,
-    num_steps=1,
-    start=None,
-  ),
-  'mi_fgsm10_dong': Preset(
-    origin='dongyp13/Non-Targeted-Adversarial-Attacks (ImageNet, 16/255)',
-    epsilon=16 / 255,
-    step_size=1.6 / 255,
-    num_steps=10,
-    start=None,
-    decay=1.0,
-  ),
-  'mi_fgsm20': Preset(
-    origin='Dong et al., CVPR 2018, with the 20 steps and the size of RNAS-CL',
-    epsilon=8 / 255,
-    step_size=0.8 / 255,
-    num_steps=20,
-    start=None,
-    decay=1.0,
-  ),
+_STOP = {'stop_when_fooled': True}
+_CW = {'loss': losses.cw_loss}
+# Epsilon, step size, steps, start, and further options of PGD.
+_SETTINGS: dict[str, tuple[float, float, int, Any, dict[str, Any]]] = {
+  # From the image itself. (RNAS-CL's own FGSM steps on normalised pixels and
+  # clamps those to [0, 1]: no attack of a given epsilon.)
+  'fgsm': (8 / 255, 8 / 255, 1, None, {}),
+  'mi_fgsm10_dong': (16 / 255, 1.6 / 255, 10, None, {'decay': 1.0}),
+  'mi_fgsm20': (8 / 255, 0.8 / 255, 20, None, {'decay': 1.0}),
   # A decay of 10 weighs the first gradient most: not far from FGSM, and weaker
   # than the usual decay of 1.
-  'mi_fgsm20_rnascl': Preset(
-    origin='RNAS-CL, test.py: torchattacks.MIFGSM with decay=10.0',
-    epsilon=8 / 255,
-    step_size=0.8 / 255,
-    num_steps=20,
-    start=None,
-    decay=10.0,
-  ),
+  'mi_fgsm20_rnascl': (8 / 255, 0.8 / 255, 20, None, {'decay': 10.0}),
   # CIFAR-10, start not clamped before the first gradient, last iterate.
-  'pgd20_trades': Preset(
-    origin='yaodongyu/TRADES, pgd_attack_cifar10.py with --random, its default',
-    epsilon=0.031,
-    step_size=0.003,
-    num_steps=20,
-    start=unclamped_start,
-  ),
-  'pgd20_advrush': Preset(
-    origin='nutellamok/advrush, eval/pgd_attack.py',
-    epsilon=0.031,
-    step_size=0.01,
-    num_steps=20,
-    start=unclamped_start,
-  ),
-  'pgd20_rnascl': Preset(
-    origin='RNAS-CL, myattack.py called with num_steps=20 by test.py',
-    epsilon=8 / 255,
-    step_size=0.003,
-    num_steps=20,
-    start=unclamped_start,
-  ),
-  'pgd20_robnet': Preset(
-    origin='gmh14/RobNets, attack.py and experiments/*/config.py',
-    epsilon=8 / 255,
-    step_size=2 / 255,
-    num_steps=20,
-    start=unclamped_start,
-  ),
-  'pgd20_huang': Preset(
-    origin='HanxunH/RobustWRN, main.py and evaluator.py',
-    epsilon=8 / 255,
-    step_size=0.8 / 255,
-    num_steps=20,
-    start=unclamped_start,
-  ),
-  'cw20_rnascl': Preset(
-    origin='RNAS-CL, myattack.py, but with a margin per image (gradient.cw)',
-    epsilon=8 / 255,
-    step_size=0.003,
-    num_steps=20,
-    start=unclamped_start,
-    loss=losses.cw_loss,
-  ),
-  'cw20_huang': Preset(
-    origin='HanxunH/RobustWRN, evaluator.py, but with a margin per image',
-    epsilon=8 / 255,
-    step_size=0.8 / 255,
-    num_steps=20,
-    start=unclamped_start,
-    loss=losses.cw_loss,
-  ),
+  'pgd20_trades': (0.031, 0.003, 20, unclamped_start, {}),
+  'pgd20_advrush': (0.031, 0.01, 20, unclamped_start, {}),
+  'pgd20_rnascl': (8 / 255, 0.003, 20, unclamped_start, {}),
+  'pgd20_robnet': (8 / 255, 2 / 255, 20, unclamped_start, {}),
+  'pgd20_huang': (8 / 255, 0.8 / 255, 20, unclamped_start, {}),
+  'cw20_rnascl': (8 / 255, 0.003, 20, unclamped_start, _CW),
+  'cw20_huang': (8 / 255, 0.8 / 255, 20, unclamped_start, _CW),
   # CIFAR-10, clamped start.
-  'pgd20_rnascl_clamped': Preset(
-    origin='RNAS-CL, test.py: torchattacks.PGD(8/255, 0.8/255, 20)',
-    epsilon=8 / 255,
-    step_size=0.8 / 255,
-    num_steps=20,
-    start=linf.uniform_start,
-  ),
-  'pgd10_madry': Preset(
-    origin='MadryLab/cifar10_challenge, config.json',
-    epsilon=8 / 255,
-    step_size=2 / 255,
-    num_steps=10,
-    start=linf.uniform_start,
-  ),
-  'pgd20_madry': Preset(
-    origin='MadryLab/cifar10_challenge in 20 steps; ashafahi/free_adv_train',
-    epsilon=8 / 255,
-    step_size=2 / 255,
-    num_steps=20,
-    start=linf.uniform_start,
-  ),
-  'cw20_madry': Preset(
-    origin='MadryLab/cifar10_challenge, loss_func cw, in 20 steps',
-    epsilon=8 / 255,
-    step_size=2 / 255,
-    num_steps=20,
-    start=linf.uniform_start,
-    loss=losses.cw_loss,
-  ),
-  'pgd10_rice': Preset(
-    origin='locuslab/robust_overfitting, train_cifar.py --eval',
-    epsilon=8 / 255,
-    step_size=2 / 255,
-    num_steps=10,
-    start=linf.uniform_start,
-    stop_when_fooled=True,
-  ),
-  'pgd50x10_fast': Preset(
-    origin='locuslab/fast_adversarial, CIFAR10/utils.py',
-    epsilon=8 / 255,
-    step_size=2 / 255,
-    num_steps=50,
-    start=linf.uniform_start,
-    restarts=10,
-    stop_when_fooled=True,
+  'pgd20_rnascl_clamped': (8 / 255, 0.8 / 255, 20, linf.uniform_start, {}),
+  'pgd10_madry': (8 / 255, 2 / 255, 10, linf.uniform_start, {}),
+  'pgd20_madry': (8 / 255, 2 / 255, 20, linf.uniform_start, {}),
+  'cw20_madry': (8 / 255, 2 / 255, 20, linf.uniform_start, _CW),
+  'pgd10_rice': (8 / 255, 2 / 255, 10, linf.uniform_start, _STOP),
+  'pgd50x10_fast': (
+    8 / 255,
+    2 / 255,
+    50,
+    linf.uniform_start,
+    _STOP | {'restarts': 10},
   ),
   # ImageNet, clamped start, last iterate.
-  'pgd10_imagenet_free': Preset(
-    origin='mahyarnajibi/FreeAdversarialTraining, configs.yml',
-    epsilon=4 / 255,
-    step_size=1 / 255,
-    num_steps=10,
-    start=linf.uniform_start,
-  ),
-  'pgd50_imagenet_free': Preset(
-    origin='mahyarnajibi/FreeAdversarialTraining, configs.yml',
-    epsilon=4 / 255,
-    step_size=1 / 255,
-    num_steps=50,
-    start=linf.uniform_start,
-  ),
-  'pgd7_imagenet_rnascl': Preset(
-    origin='RNAS-CL, evaluate_imagenet_models.py: torchattacks.PGD',
-    epsilon=1 / 255,
-    step_size=2 / 255,
-    num_steps=7,
-    start=linf.uniform_start,
-  ),
+  'pgd10_imagenet_free': (4 / 255, 1 / 255, 10, linf.uniform_start, {}),
+  'pgd50_imagenet_free': (4 / 255, 1 / 255, 50, linf.uniform_start, {}),
+  'pgd7_imagenet_rnascl': (1 / 255, 2 / 255, 7, linf.uniform_start, {}),
+}
+_MADRY = 'MadryLab/cifar10_challenge'
+_FREE = 'mahyarnajibi/FreeAdversarialTraining, configs.yml'
+_ORIGINS = {
+  'fgsm': 'Goodfellow et al., ICLR 2015, at 8/255',
+  'mi_fgsm10_dong': 'dongyp13/Non-Targeted-Adversarial-Attacks '
+  '(ImageNet, 16/255)',
+  'mi_fgsm20': 'Dong et al., CVPR 2018, with the 20 steps and the size of '
+  'RNAS-CL',
+  'mi_fgsm20_rnascl': 'RNAS-CL, test.py: torchattacks.MIFGSM with decay=10.0',
+  'pgd20_trades': 'yaodongyu/TRADES, pgd_attack_cifar10.py with --random, its '
+  'default',
+  'pgd20_advrush': 'nutellamok/advrush, eval/pgd_attack.py',
+  'pgd20_rnascl': 'RNAS-CL, myattack.py called with num_steps=20 by test.py',
+  'pgd20_robnet': 'gmh14/RobNets, attack.py and experiments/*/config.py',
+  'pgd20_huang': 'HanxunH/RobustWRN, main.py and evaluator.py',
+  'cw20_rnascl': 'RNAS-CL, myattack.py, but with a margin per image '
+  '(gradient.cw)',
+  'cw20_huang': 'HanxunH/RobustWRN, evaluator.py, but with a margin per image',
+  'pgd20_rnascl_clamped': 'RNAS-CL, test.py: '
+  'torchattacks.PGD(8/255, 0.8/255, 20)',
+  'pgd10_madry': f'{_MADRY}, config.json',
+  'pgd20_madry': f'{_MADRY} in 20 steps; ashafahi/free_adv_train',
+  'cw20_madry': f'{_MADRY}, loss_func cw, in 20 steps',
+  'pgd10_rice': 'locuslab/robust_overfitting, train_cifar.py --eval',
+  'pgd50x10_fast': 'locuslab/fast_adversarial, CIFAR10/utils.py',
+  'pgd10_imagenet_free': _FREE,
+  'pgd50_imagenet_free': _FREE,
+  'pgd7_imagenet_rnascl': 'RNAS-CL, evaluate_imagenet_models.py: '
+  'torchattacks.PGD',
+}
+PRESETS = {
+  name: Preset(
+    origin=_ORIGINS[name],
+    epsilon=epsilon,
+    step_size=step_size,
+    num_steps=num_steps,
+    start=start,
+    **options,
+  )
+  for name, (epsilon, step_size, num_steps, start, options) in (
+    _SETTINGS.items()
+  )
 }

@@ -5,7 +5,7 @@ It starts as a grid of tiles, each a pyramid of value +-1 / distance^2 (roughly)
 whose two halves have opposite signs. A query takes away what is inside of one
 window and spends it in another of the same size, where it adds a pyramid of
 random sign and orientation to the direction that is there; windows become
-smaller with the number of queries. `square_search` has the search.
+smaller with the number of queries. `square` has the search.
 
 Example:
   >>> from rnascl_jax.attacks import square_l2
@@ -26,7 +26,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax.attacks import norms, square_search
+from rnascl_jax.attacks import norms, square
 from rnascl_jax.attacks.stepwise import AttackInput
 from rnascl_jax.base import Array, Key
 
@@ -69,17 +69,17 @@ class Tiles(NamedTuple):
 
 def random_draw(key: Key, index: Array, channels: int) -> SquareL2Draw:
   """The random numbers of a step's query, as `square.random_draw`."""
-  bits = square_search.random_bits(key, index, (5 + channels,))
-  places = square_search.uniforms(bits[:4])
-  signs = square_search.signs(bits[4:])
+  bits = square.random_bits(key, index, (5 + channels,))
+  places = square.uniforms(bits[:4])
+  signs = square.signs(bits[4:])
   return SquareL2Draw(places[:2], places[2:], signs[0] > 0, signs[1:])
 
 
 def random_tiles(key: Key, shape: tuple[int, int, int]) -> Tiles:
   """The random numbers of the start, for (rows, columns, C) of the tiles."""
   rows, columns, channels = shape
-  bits = square_search.random_bits(key, -1, (rows, columns, 1 + channels))
-  signs = square_search.signs(bits)
+  bits = square.random_bits(key, -1, (rows, columns, 1 + channels))
+  signs = square.signs(bits)
   return Tiles(signs[..., 0] > 0, signs[..., 1:])
 
 
@@ -120,7 +120,7 @@ def _on_sphere(inputs: AttackInput, delta: Array) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class SquareL2(square_search.RandomSearch):
+class SquareL2(square.RandomSearch):
   """Square in L2, in steps.
 
   Attributes:
@@ -137,10 +137,8 @@ class SquareL2(square_search.RandomSearch):
 
   def sides(self, shape: tuple[int, ...]) -> np.ndarray:
     """The side of each step's windows, [num_steps]: odd, if they fit."""
-    shares = square_search.shares(
-      self.num_steps, self.initial_share, self.rescale
-    )
-    sides = square_search.sides(shares, shape, smallest=_SMALLEST)
+    shares = square.shares(self.num_steps, self.initial_share, self.rescale)
+    sides = square.sides(shares, shape, smallest=_SMALLEST)
     return np.minimum(sides // 2 * 2 + 1, min(shape[:2]))
 
   def start(self, inputs: AttackInput) -> Array:
@@ -167,10 +165,10 @@ class SquareL2(square_search.RandomSearch):
     sides = self.sides(shape)
     side = jnp.asarray(sides)[index]
     draw = self.draw(inputs.key, index, channels)
-    row, emptied_row = square_search.position(draw.rows, height, side)
-    column, emptied_column = square_search.position(draw.columns, width, side)
-    grown = square_search.window(row, column, side, shape)
-    emptied = square_search.window(emptied_row, emptied_column, side, shape)
+    row, emptied_row = square.position(draw.rows, height, side)
+    column, emptied_column = square.position(draw.columns, width, side)
+    grown = square.window(row, column, side, shape)
+    emptied = square.window(emptied_row, emptied_column, side, shape)
 
     signs = draw.signs.astype(image_adv.dtype).reshape(1, 1, channels)
     added = _pyramid(sides, index, draw.transposed, image_adv.dtype)

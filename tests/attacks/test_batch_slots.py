@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax import attacks, losses
-from rnascl_jax.attacks import apgd, batch_slots, ensembles, norms
-from rnascl_jax.attacks.attack_input import AutoAttackInput
+from rnascl_jax.attacks import apgd, batch_slots, ensembles
+from rnascl_jax.attacks.batch_slots import AttackLog, AutoAttackInput
 from tests import attack_networks as nets
 
 COUNT = 22
@@ -20,9 +20,8 @@ def classifier():
   return jax.tree_util.Partial(nets.plain)
 
 
-def run(
-  attack, queue, *, num_trials=1, epsilon=EPSILON, dtype=np.float32, **options
-):
+def run(attack, rows, *, done=0, epsilon=EPSILON, dtype=np.float32, **options):
+  """What is yielded; `done` trials of every image have finished before."""
   images, labels = nets.data()
   settings = {'batch_size': COUNT, 'devices': tuple(jax.devices()[:1])}
   inputs = AutoAttackInput(
@@ -32,27 +31,19 @@ def run(
     labels=labels,
     indices=np.arange(len(images)),
     epsilon=epsilon,
-    norm=norms.LINF,
     **settings | options,
   )
-  return batch_slots.run(
-    attack, inputs, inputs.key, queue, num_trials=num_trials
-  )
+  log = AttackLog(attack, len(images), 10)
+  log.trials[:] = done
+  return batch_slots.run(inputs, inputs.key, log, np.array(rows, int))
 
 
-def collect(attack, *, queue=None, **options):
+def collect(attack, *, rows=range(COUNT), **options):
   """Every image's last trial, steps, verdict and adversarial image."""
-  queue = [(row, 0) for row in range(COUNT)] if queue is None else queue
   result, order = {}, []
-  for finished, _ in run(attack, queue, **options):
+  for finished, _, _ in run(attack, rows, **options):
     kept = iter(finished.images)
-    for row, trial, steps, fooled in zip(
-      finished.rows,
-      finished.trials,
-      finished.steps,
-      finished.fooled,
-      strict=True,
-    ):
+    for row, trial, steps, fooled in zip(*finished[:4], strict=True):
       image = next(kept) if fooled else None
       result[int(row)] = (int(trial), int(steps), bool(fooled), image)
       order.append((int(row), int(trial)))
@@ -73,9 +64,7 @@ def per_image(attack, dtype=np.float32):
   images, labels = nets.data()
   images = jnp.asarray(images[:COUNT], dtype)
   keys = attacks.image_keys(jax.random.key(3), jnp.arange(COUNT))
-  run = functools.partial(
-    attacks.stepwise.run, attack, nets.plain, epsilon=EPSILON
-  )
+  run = functools.partial(attack, nets.plain, epsilon=EPSILON)
   result = jax.jit(jax.vmap(run))(keys, images, labels[:COUNT])
   return result, np.asarray(nets.plain(result).argmax(-1) != labels[:COUNT])
 
@@ -108,11 +97,11 @@ def test_going_on_at_a_later_trial_gives_the_same():
   attack = apgd.APGD(
     loss=losses.targeted_dlr, least_classes=4, targets=3, num_steps=12
   )
-  collect_some = functools.partial(collect, attack, num_trials=3, batch_size=5)
+  collect_some = functools.partial(collect, attack, batch_size=5)
   expected, order = collect_some()
   late = [row for row, (trial, *_) in expected.items() if trial == 2]
 
-  result, _ = collect_some(queue=[(row, 2) for row in late])
+  result, _ = collect_some(rows=late, done=2)
 
   assert late
   assert_same(result, {row: expected[row] for row in late}, exact=False)
@@ -124,7 +113,7 @@ def test_trials_of_an_image_come_in_order_and_end_with_its_fall():
     loss=losses.targeted_dlr, least_classes=4, targets=3, num_steps=12
   )
 
-  result, order = collect(attack, num_trials=3, batch_size=5)
+  result, order = collect(attack, batch_size=5)
 
   for row, (last, _, fooled, _) in result.items():
     trials = [trial for other, trial in order if other == row]
@@ -145,14 +134,14 @@ def test_steps_under_way_are_told_between_ends():
   """So that progress and a request to stop do not wait for 5,000 queries."""
   attack = ensembles.square(num_steps=150).attack
   # Nothing breaks these images.
-  attacked = run(attack, [(0, 0), (2, 0)], epsilon=EPSILON / 8, batch_size=8)
-  told = [(len(finished.rows), under_way) for finished, under_way in attacked]
+  attacked = run(attack, [0, 2], epsilon=EPSILON / 8, batch_size=8)
+  told = [(len(finished.rows), steps) for finished, _, steps in attacked]
 
   assert told == [(0, 100), (0, 200), (2, 0)]
 
 
 def test_no_images_are_no_work():
-  assert collect(apgd.APGD(), queue=[]) == ({}, [])
+  assert collect(apgd.APGD(), rows=[]) == ({}, [])
 
 
 def test_batches_have_few_sizes_and_no_place_for_more_than_all_images():

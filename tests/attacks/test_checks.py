@@ -10,7 +10,6 @@ import pytest
 from jax import lax
 
 from rnascl_jax.attacks.checks import (
-  finite_differences,
   gradient_checks,
   post_attack,
   pre_attack,
@@ -300,7 +299,7 @@ def test_errors_measure_the_share_of_a_gradient_that_is_hidden():
 
     with jax.enable_x64(True):
       wide = images().astype(np.float64)
-      return finite_differences.errors(function, gradient_fn, wide)
+      return gradient_checks.errors(function, gradient_fn, wide)
 
   assert errors(0.0).shape == (4 * COUNT,)
   assert errors(0.0).max() < 1e-6

@@ -208,17 +208,9 @@ def test_whole_attack_is_the_official_one(name, exact, monkeypatch):
   norm = NORMS[name]._replace(noise=lambda key, image: jnp.asarray(noise))
 
   def one(image, label):
-    return fab.fab(
-      PLAIN.logits_fn,
-      jax.random.key(0),
-      image,
-      label,
-      epsilon=EPSILON[name],
-      norm=norm,
-      num_steps=10,
-      restarts=2,
-      targets=3,
-    )
+    ours = fab.FAB(norm, num_steps=10, restarts=2, targets=3)
+    key = jax.random.key(0)
+    return ours(PLAIN.logits_fn, key, image, label, epsilon=EPSILON[name])
 
   with jax.enable_x64(True):
     ours = np.asarray(jax.jit(jax.vmap(one))(images, labels))
@@ -228,17 +220,14 @@ def test_whole_attack_is_the_official_one(name, exact, monkeypatch):
 
 
 @both_norms
-@pytest.mark.parametrize('targets', [9, 0])
 @pytest.mark.usefixtures('single_thread')
-def test_success_in_float32_is_the_official_one(name, targets):
+def test_success_in_float32_is_the_official_one(name):
   # In float32 the paths part, but not what is within reach.
   images, labels = PLAIN.data()
-  attack = fab.FAB(NORMS[name], targets=targets)
+  attack = fab.FAB(NORMS[name])
   _, long, point = _ours(attack, epsilon=EPSILON[name], dtype=np.float32)
   assert point.image.dtype == point.loss.dtype == np.float32
-  expected = _expected(
-    _official(name), target=2 if targets else None, dtype=np.float32
-  )
+  expected = _expected(_official(name), target=2, dtype=np.float32)
   assert expected.dtype == np.float32
   delta = (expected - np.float32(images)).reshape(COUNT, -1)[:-2]
   order = np.inf if name == 'Linf' else 2
@@ -281,13 +270,13 @@ def test_more_steps_never_end_farther_away():
   assert np.any(long.distance < short.distance)
 
 
-def test_image_that_is_wrong_already_is_its_own_nearest():
+@pytest.mark.parametrize('targets', [9, 0])
+def test_image_that_is_wrong_already_is_its_own_nearest(targets):
   images, labels = PLAIN.data()
-  for targets in (9, 0):
-    _, long, point = _ours(fab.FAB(targets=targets), epsilon=0.0)
-    assert np.all(long.distance[-2:] == 0)
-    np.testing.assert_array_equal(point.image, images)
-    np.testing.assert_array_equal(point.fooled, np.arange(COUNT) >= COUNT - 2)
+  _, long, point = _ours(fab.FAB(targets=targets), epsilon=0.0)
+  assert np.all(long.distance[-2:] == 0)
+  np.testing.assert_array_equal(point.image, images)
+  np.testing.assert_array_equal(point.fooled, np.arange(COUNT) >= COUNT - 2)
 
 
 def test_first_trial_of_a_target_starts_at_the_image_and_others_at_random():
@@ -351,20 +340,17 @@ def test_distance_to_a_linear_classifier_is_the_closed_form(name, targets):
 # Edges.
 
 
-@pytest.mark.parametrize('num_classes', [2, 3])
-def test_few_classes_have_a_trial_for_each_other_class(num_classes):
+def test_few_classes_have_a_trial_for_each_other_class():
   attack = fab.FAB(restarts=2)
-  assert attack.num_trials(num_classes) == 2 * (num_classes - 1)
+  assert [attack.num_trials(k) for k in (1, 2, 3)] == [0, 2, 4]
   assert fab.FAB().num_trials(10) == fab.FAB().num_trials(1000) == 9
-  assert fab.FAB(targets=0, restarts=5).num_trials(num_classes) == 5
-  assert attack.num_trials(1) == 0
-  _, long, _ = _ours(fab.FAB(), network=_plain(num_classes))
-  assert np.isfinite(long.distance).sum() > COUNT / 2
+  assert fab.FAB(targets=0, restarts=5).num_trials(2) == 5
 
 
 def test_two_classes_give_the_same_with_and_without_targets():
   _, targeted, _ = _ours(fab.FAB(), network=_plain(2))
   _, untargeted, _ = _ours(fab.FAB(targets=0), network=_plain(2))
+  assert np.isfinite(targeted.distance).sum() > COUNT / 2
   np.testing.assert_allclose(
     targeted.nearest, untargeted.nearest, rtol=0, atol=1e-12
   )
@@ -393,21 +379,12 @@ def test_nothing_to_follow_leaves_the_very_image(name, targets, logits_fn):
   images = jnp.stack([jnp.zeros((2, 2, 3)), jnp.ones((2, 2, 3))])
 
   @jax.jit
+  @jax.vmap
   def run(image):
-    return fab.fab(
-      logits_fn,
-      jax.random.key(0),
-      image,
-      0,
-      epsilon=0.1,
-      norm=NORMS[name],
-      targets=targets,
-      restarts=2,
-      num_steps=3,
-    )
+    attack = fab.FAB(NORMS[name], targets=targets, restarts=2, num_steps=3)
+    return attack(logits_fn, jax.random.key(0), image, 0, epsilon=0.1)
 
-  for image in images:
-    np.testing.assert_array_equal(run(image), image)
+  np.testing.assert_array_equal(run(images), images)
 
 
 @both_norms
@@ -418,15 +395,9 @@ def test_nan_logits_never_give_nan_images(name):
 
   image = jnp.full((2, 2, 3), 0.69)
   for targets in (9, 0):
-    attack = functools.partial(
-      fab.fab,
-      logits_fn,
-      epsilon=0.5,
-      norm=NORMS[name],
-      targets=targets,
-      num_steps=4,
-    )
-    result = jax.jit(attack)(jax.random.key(0), image, 0)
+    attack = fab.FAB(NORMS[name], targets=targets, num_steps=4)
+    run = functools.partial(attack, logits_fn, epsilon=0.5)
+    result = jax.jit(run)(jax.random.key(0), image, 0)
     assert jnp.all(jnp.isfinite(result))
 
 
@@ -435,15 +406,8 @@ def test_result_is_a_constant_and_epsilon_may_be_traced():
   image, label = jnp.float32(images[4]), labels[4]
 
   def total(image, epsilon):
-    result = fab.fab(
-      PLAIN.logits_fn,
-      jax.random.key(0),
-      image,
-      label,
-      epsilon=epsilon,
-      num_steps=2,
-    )
-    return jnp.sum(result)
+    attack = functools.partial(fab.FAB(num_steps=2), PLAIN.logits_fn)
+    return attack(jax.random.key(0), image, label, epsilon=epsilon).sum()
 
   gradients = jax.jit(jax.grad(total, argnums=(0, 1)))(image, 0.5)
   assert not jnp.any(gradients[0])

@@ -25,8 +25,6 @@ torch = pytest.importorskip('torch')
 COUNT, SIDE, CLASSES = 12, 8, 10
 EPSILON, STEP = 8 / 255, 2 / 255
 
-both_types = pytest.mark.parametrize('dtype', [np.float32, np.float64])
-
 
 @functools.cache
 def _data():
@@ -52,46 +50,39 @@ def _torch_cross_entropy(logits, labels):
 
 
 def _torch_attack(
-  images,
-  labels,
+  dtype,
   first,
   *,
-  loss=_torch_cross_entropy,
+  loss=losses.cross_entropy,
   epsilon=EPSILON,
-  step=STEP,
-  num_steps,
+  step_size=EPSILON,
+  num_steps=1,
   decay=None,
-  stop=False,
-  sign=1,
+  stop_when_fooled=False,
+  targeted=False,
 ):
   """Signed gradient steps on a batch, as the public loops write them."""
-  x, velocity = first.clone(), torch.zeros_like(first)
+  images, labels = (
+    nets.to_torch(_data()[0], dtype),
+    torch.tensor(_data()[1]).long(),
+  )
+  climbed = _torch_margin if loss is losses.cw_loss else _torch_cross_entropy
+  x = nets.to_torch(first, dtype)
+  velocity = torch.zeros_like(x)
   for _ in range(num_steps):
     x.requires_grad_()
     logits = nets.torch_plain(x)
-    (gradient,) = torch.autograd.grad(sign * loss(logits, labels), x)
-    x = x.detach()
+    (gradient,) = torch.autograd.grad(climbed(logits, labels), x)
+    x, gradient = x.detach(), -gradient if targeted else gradient
     if decay is not None:
       size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
       velocity = gradient = decay * velocity + gradient / size
-    moved = x + step * gradient.sign()
+    moved = x + step_size * gradient.sign()
     moved = torch.min(torch.max(moved, images - epsilon), images + epsilon)
     moved = torch.clamp(moved, 0, 1)
     fooled = (logits.argmax(dim=1) != labels)[:, None, None, None]
-    x = torch.where(fooled, x, moved) if stop else moved
-  return x
-
-
-def _expected(dtype, first, **options):
-  """The PyTorch loop's result, [B, H, W, C]."""
-  images, labels, _ = _data()
-  result = _torch_attack(
-    nets.to_torch(images, dtype),
-    torch.tensor(labels).long(),
-    nets.to_torch(first, dtype),
-    **options,
-  )
-  return nets.from_torch(result)
+    x = torch.where(fooled, x, moved) if stop_when_fooled else moved
+  return nets.from_torch(x)
 
 
 def _ours(dtype, first, attack=attacks.pgd, **options):
@@ -132,91 +123,45 @@ def _first(start):
   }[start]
 
 
-@both_types
-def test_logits_and_input_gradients_agree(dtype):
-  images, labels, _ = _data()
-  x = nets.to_torch(images, dtype).requires_grad_()
-  logits = nets.torch_plain(x)
-  loss = _torch_cross_entropy(logits, torch.tensor(labels).long())
-  expected = torch.autograd.grad(loss, x)[0].movedim(1, -1).numpy()
-  with jax.enable_x64(dtype == np.float64):
-    ours = nets.plain(jnp.asarray(images, dtype))
-    gradient = jax.grad(
-      lambda x: losses.cross_entropy(nets.plain(x), labels).sum()
-    )(jnp.asarray(images, dtype))
-  tolerance = 1e-12 if dtype == np.float64 else 1e-5
-  np.testing.assert_allclose(ours, logits.detach(), atol=tolerance)
-  np.testing.assert_allclose(gradient, expected, atol=tolerance)
+# The start, the attack and its options.
+_STEPS = {'epsilon': EPSILON, 'step_size': STEP, 'num_steps': 10}
+_MOMENTUM = _STEPS | {'step_size': EPSILON / 10}
+_STOP = {'epsilon': 0.1, 'step_size': 0.02, 'num_steps': 10}
+CASES = {
+  'fgsm': ('image', attacks.fgsm, {'epsilon': EPSILON}),
+  'mi_fgsm': ('image', attacks.mi_fgsm, _MOMENTUM | {'decay': 1.0}),
+  'mi_fgsm, 10': ('image', attacks.mi_fgsm, _MOMENTUM | {'decay': 10.0}),
+  'pgd': ('image', attacks.pgd, _STEPS),
+  'pgd, clamped start': ('clamped', attacks.pgd, _STEPS),
+  'pgd, unclamped start': ('unclamped', attacks.pgd, _STEPS),
+  'pgd, gaussian start': ('gaussian', attacks.pgd, _STEPS),
+  'pgd, targeted': ('clamped', attacks.pgd, _STEPS | {'targeted': True}),
+  'cw': ('unclamped', attacks.pgd, _STEPS | {'loss': losses.cw_loss}),
+  'pgd, stop': ('clamped', attacks.pgd, _STOP | {'stop_when_fooled': True}),
+}
 
 
-@both_types
-def test_fgsm_is_that_of_pytorch(dtype):
-  images, _, _ = _data()
-  ours = _ours(dtype, images, attacks.fgsm, epsilon=EPSILON)
-  expected = _expected(dtype, images, step=EPSILON, num_steps=1)
-  _assert_same(ours, expected)
-
-
-@both_types
-@pytest.mark.parametrize('decay', [1.0, 10.0])
-def test_mi_fgsm_is_that_of_pytorch(dtype, decay):
-  images, _, _ = _data()
-  ours = _ours(
-    dtype,
-    images,
-    attacks.mi_fgsm,
-    epsilon=EPSILON,
-    step_size=EPSILON / 10,
-    num_steps=10,
-    decay=decay,
-  )
-  expected = _expected(
-    dtype, images, step=EPSILON / 10, num_steps=10, decay=decay
-  )
-  _assert_same(ours, expected)
-
-
-@both_types
-@pytest.mark.parametrize('start', ['image', 'clamped', 'unclamped', 'gaussian'])
-def test_pgd_is_that_of_pytorch_from_every_start(dtype, start):
+@pytest.mark.parametrize('name', CASES)
+def test_attacks_are_those_of_pytorch(name):
+  start, attack, options = CASES[name]
   first = _first(start)
-  ours = _ours(dtype, first, epsilon=EPSILON, step_size=STEP, num_steps=10)
-  _assert_same(ours, _expected(dtype, first, num_steps=10))
+
+  ours = _ours(np.float64, first, attack, **options)
+  _assert_same(ours, _torch_attack(np.float64, first, **options))
+
+  if options.get('stop_when_fooled'):
+    moving = _torch_attack(np.float64, first, **_STOP)
+    assert np.abs(moving - ours).max() > 0.01  # Some image did stop.
 
 
-@both_types
-def test_targeted_pgd_is_that_of_pytorch(dtype):
-  first = _first('clamped')
-  ours = _ours(
-    dtype, first, epsilon=EPSILON, step_size=STEP, num_steps=10, targeted=True
-  )
-  _assert_same(ours, _expected(dtype, first, num_steps=10, sign=-1))
+@pytest.mark.parametrize('name', ['mi_fgsm', 'pgd, unclamped start', 'cw'])
+def test_attacks_in_float32_are_those_of_pytorch(name):
+  start, attack, options = CASES[name]
+  first = _first(start)
 
+  ours = _ours(np.float32, first, attack, **options)
 
-@both_types
-def test_cw_is_that_of_pytorch_with_a_margin_for_each_image(dtype):
-  first = _first('unclamped')
-  ours = _ours(
-    dtype,
-    first,
-    loss=losses.cw_loss,
-    epsilon=EPSILON,
-    step_size=STEP,
-    num_steps=10,
-  )
-  expected = _expected(dtype, first, num_steps=10, loss=_torch_margin)
-  _assert_same(ours, expected)
-
-
-@both_types
-def test_pgd_that_stops_is_that_of_pytorch(dtype):
-  first = _first('clamped')
-  options = {'epsilon': 0.1, 'num_steps': 10}
-  ours = _ours(dtype, first, step_size=0.02, stop_when_fooled=True, **options)
-  expected = _expected(dtype, first, step=0.02, stop=True, **options)
-  _assert_same(ours, expected)
-  moving = _expected(dtype, first, step=0.02, stop=False, **options)
-  assert np.abs(moving - expected).max() > 0.01  # Some image did stop.
+  _assert_same(ours, _torch_attack(np.float32, first, **options))
 
 
 # Settings as the cited code has them: epsilon, step and number of steps; the

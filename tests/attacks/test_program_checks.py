@@ -219,34 +219,12 @@ def test_many_places_are_counted():
   assert '2 more)' in warning.message
 
 
-ACTIVATIONS = (
-  'celu',
-  'elu',
-  'gelu',
-  'glu',
-  'hard_sigmoid',
-  'hard_silu',
-  'hard_swish',
-  'hard_tanh',
-  'leaky_relu',
-  'log_sigmoid',
-  'log_softmax',
-  'logsumexp',
-  'mish',
-  'relu',
-  'relu6',
-  'selu',
-  'sigmoid',
-  'silu',
-  'soft_sign',
-  'softmax',
-  'softplus',
-  'sparse_plus',
-  'sparse_sigmoid',
-  'squareplus',
-  'standardize',
-  'tanh',
-)
+ACTIVATIONS = """
+  celu elu gelu glu hard_sigmoid hard_silu hard_swish hard_tanh
+  leaky_relu log_sigmoid log_softmax logsumexp mish relu relu6 selu
+  sigmoid silu soft_sign softmax softplus sparse_plus sparse_sigmoid
+  squareplus standardize tanh
+""".split()
 
 
 @pytest.mark.parametrize('name', ACTIVATIONS)

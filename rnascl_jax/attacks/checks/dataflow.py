@@ -1,17 +1,14 @@
 """Which operations of a function lie between its argument and its result.
 
 `steps` lists every equation of a function's jaxpr, with those of all functions
-that it calls and of the bodies of loops, and says of each
+that it calls and of the bodies of loops.
 
-* which of its inputs depend on the function's argument,
-* whether the function's result depends on it,
-* through which of its results as a value, not only by selecting among others.
-
+The result of an equation is used as a value, or only to select among others.
 relu(x) = where(x > 0, x, 0) selects: its comparison has no derivative, and
 needs none. In where(x > 0, 1, -1) the comparison is all that is known of x. An
 operand selects if it is the condition of a `where`, an index, the key of a sort
 or a factor of zeros and ones, and if what it selects from depends on the
-argument too.
+function's argument too.
 
 Example:
   >>> import jax
@@ -108,7 +105,7 @@ def steps(function: Callable[..., Any], *arguments: Any) -> list[Step]:
 
 
 def _closure(starts: Iterable[int], edges: Iterable[tuple[int, int]]) -> set:
-  """Gives all numbers that edges lead to from some numbers."""
+  """Gives all numbers that edges lead to from the starts."""
   following = collections.defaultdict(list)
   for source, target in edges:
     following[source].append(target)
@@ -147,6 +144,7 @@ class _Graph:
     self, jaxpr: Any, inputs: Sequence[int], path: tuple[Any, ...]
   ) -> list[int]:
     """Adds the equations of a function for one call; gives its results."""
+    jaxpr = jaxprs.opened(jaxpr)
     numbers = dict(zip(jaxpr.invars, inputs, strict=True))
 
     def read(atoms):
@@ -173,15 +171,13 @@ class _Graph:
     name, params = equation.primitive.name, equation.params
     if name == 'scan':
       begin, count = jaxprs.scan_operands(equation)
-      body = jaxprs.opened(params['jaxpr'])
-      return self._loop(body, reads, begin, self.new(count), path)
+      return self._loop(params['jaxpr'], reads, begin, self.new(count), path)
     if name == 'while':
       begin, constants = params['cond_nconsts'], params['body_nconsts']
       carry, writes = (self.new(len(equation.outvars)) for _ in range(2))
-      body = jaxprs.opened(params['body_jaxpr'])
-      self._loop(body, reads[begin:], constants, carry, path)
-      condition = jaxprs.opened(params['cond_jaxpr'])
-      (more,) = self.enter(condition, [*reads[:begin], *carry], path)
+      self._loop(params['body_jaxpr'], reads[begin:], constants, carry, path)
+      inputs = [*reads[:begin], *carry]
+      (more,) = self.enter(params['cond_jaxpr'], inputs, path)
       self._link(carry, writes)
       self.edges += [(more, write, tuple(carry)) for write in writes]
       return writes
@@ -189,7 +185,7 @@ class _Graph:
       writes = self.new(len(equation.outvars))
       results = []
       for branch in params['branches']:
-        results.append(self.enter(jaxprs.opened(branch), reads[1:], path))
+        results.append(self.enter(branch, reads[1:], path))
         self._link(results[-1], writes)
       for write, *among in zip(writes, *results, strict=True):
         self.edges.append((reads[0], write, tuple(among)))

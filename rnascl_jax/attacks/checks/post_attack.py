@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from rnascl_jax.attacks import arguments, compiled, gradient, lifting
-from rnascl_jax.attacks.checks import gradient_checks, logit_checks
+from rnascl_jax.attacks.checks import gradient_checks, pre_attack
 from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.attacks.ensembles import EnsembleMember
 from rnascl_jax.attacks.result import AutoAttackResult, MemberResult
@@ -42,7 +42,7 @@ _MAX_IMAGES, _NUM_STEPS, _STEP_SIZE = 64, 20, 0.1
 
 
 def replaced(
-  given: Sequence[EnsembleMember], members: Sequence[EnsembleMember]
+  asked_for: Sequence[EnsembleMember], members: Sequence[EnsembleMember]
 ) -> tuple[AttackWarning, ...]:
   """Warns of members that took the place of others, for few classes."""
   return tuple(
@@ -51,7 +51,7 @@ def replaced(
       f'{new.label} took the place of {old.label}, whose loss is not defined '
       'for 3 classes. Results compare only with evaluations that did the same.',
     )
-    for old, new in zip(given, members, strict=True)
+    for old, new in zip(asked_for, members, strict=True)
     if new.name != old.name
   )
 
@@ -162,13 +162,11 @@ def large_epsilon(
   classifier = compiled.as_argument(logits_fn)
   correct = _is_correct(classifier, images, labels)
   left = int((correct & _is_correct(classifier, adversarial, labels)).sum())
-  if not left:
-    return ()
-  return (_unbounded(left, int(correct.sum())),)
+  return (_unbounded(left, int(correct.sum())),) if left else ()
 
 
 def _is_correct(logits_fn, images, labels):
-  logits = logit_checks.evaluate_alone(logits_fn, images)
+  logits = pre_attack.evaluate_alone(logits_fn, images)
   return np.asarray(logits).argmax(axis=-1) == labels
 
 

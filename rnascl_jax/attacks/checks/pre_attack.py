@@ -1,11 +1,11 @@
 """Is a classifier fit to be attacked, or would it only look robust?
 
 A classifier whose gradients lead nowhere looks robust to every attack that
-follows them. `check` examines it on a few images: what is in its code
-(`program_checks`), whether its outputs are logits and depend on nothing but the
-image (`logit_checks`), and whether its gradients exist, are neither zero nor
-gigantic (`gradient_checks`) and are those of the logits (`finite_differences`).
-`post_attack` examines what attacks left.
+follows them. `check` examines it on a few images: whether its outputs are
+logits and depend on nothing but the image, what is in its code
+(`program_checks`), and whether its gradients exist, are neither zero nor
+gigantic and are those of the logits (`gradient_checks`). `post_attack` examines
+what attacks left.
 
 A warning is no proof of masking, and no warning no proof of robustness: an
 attack made for the classifier at hand, an adaptive one, decides.
@@ -34,21 +34,25 @@ import functools
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax.attacks import arguments, compiled, randomized
-from rnascl_jax.attacks.checks import (
-  finite_differences,
-  gradient_checks,
-  logit_checks,
-  program_checks,
-)
+from rnascl_jax.attacks.checks import gradient_checks, program_checks
+from rnascl_jax.attacks.checks.dataflow import Step
 from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.attacks.ensembles import EnsembleMember
 from rnascl_jax.base import Array, LogitsFn
 
 # `check` looks at this many images.
 MAX_IMAGES = 32
+# Probabilities are at most this far outside of [0, 1], and from a sum of 1.
+_PROBABILITY_TOLERANCE = 1e-5
+# Differences, as shares of the largest logit, between two evaluations of the
+# same images, and between an image by itself and in a batch (two programs,
+# which round differently).
+_REPEAT_TOLERANCE = 1e-4
+_BATCH_TOLERANCE = 1e-3
 # Share of the derivative by which the gradient may be wrong in most directions.
 _GRADIENT_TOLERANCE = 0.1
 
@@ -88,9 +92,9 @@ def check(
   # Accelerators multiply float32 in fewer bits unless they are asked not to.
   with jax.default_matmul_precision('highest'):
     logits = np.asarray(_evaluate(compiled.as_argument(logits_fn), images))
-    logit_checks.refuse_infinite(logits)
+    arguments.check_finite(logits)
     if not allow_probabilities:
-      logit_checks.refuse_probabilities(logits)
+      _refuse_probabilities(logits)
     steps = program_checks.steps(logits_fn, images.shape[1:], images.dtype)
     return (
       *program_checks.warnings(steps, measurable=False),
@@ -122,7 +126,36 @@ def channels(shape: tuple[int, ...]) -> tuple[AttackWarning, ...]:
   return (AttackWarning('channels', message),) if message else ()
 
 
-def _measured(logits_fn, steps, images, labels, logits):
+def _refuse_probabilities(logits: np.ndarray) -> None:
+  """Refuses probabilities [B, K], by the rule of the official AutoAttack.
+
+  That is where all are in [0, 1] and all sums are 1, up to 1e-5 or the
+  precision of the type that they were computed in.
+  """
+  tolerance = max(_PROBABILITY_TOLERANCE, float(jnp.finfo(logits.dtype).eps))
+  values = logits.astype(np.float64)
+  if (
+    values.max() < 1 + tolerance
+    and values.min() > -tolerance
+    and (np.abs(values.sum(axis=1) - 1) < tolerance).all()
+  ):
+    raise ValueError(
+      f'logits_fn gives probabilities for all of {len(logits)} images (values '
+      'in [0, 1] with sums of 1), and losses would take the softmax of them '
+      'once more, which flattens the gradient. Return logits, without the '
+      'softmax (log-probabilities do as well). If these are logits all the '
+      'same, checks=False of auto_attack (allow_probabilities=True of '
+      'pre_attack.check) lets them pass.'
+    )
+
+
+def _measured(
+  logits_fn: LogitsFn,
+  steps: Sequence[Step],
+  images: np.ndarray,
+  labels: np.ndarray,
+  logits: np.ndarray,
+) -> list[AttackWarning]:
   """Warns of what gradients and repeated evaluations of some images show."""
   classifier = compiled.as_argument(logits_fn)
   weights = np.zeros(logits.shape, images.dtype)
@@ -132,20 +165,18 @@ def _measured(logits_fn, steps, images, labels, logits):
     return [_no_gradient(error)]
   resolution = program_checks.resolution(steps)
   warnings = gradient_checks.degenerate(grads, labels)
-  unsteady = logit_checks.unsteady(
-    logits_fn,
-    images,
-    logits,
-    again=_evaluate(classifier, images),
-    alone=grads.logits,
-    resolution=resolution,
+  random, different = _unsteady(
+    logits_fn, images, logits, alone=grads.logits, resolution=resolution
   )
   if not any(map(program_checks.is_random, steps)):
-    warnings += unsteady
-  if any(w.kind == logit_checks.NOT_DETERMINISTIC for w in unsteady):
+    if random:
+      warnings.append(_not_deterministic(len(images)))
+    elif different:
+      warnings.append(_coupled(different, len(images)))
+  if random:
     return warnings
-  evaluate = logit_checks.evaluate_alone if unsteady else _evaluate
-  errors = finite_differences.errors(
+  evaluate = evaluate_alone if different else _evaluate
+  errors = gradient_checks.errors(
     functools.partial(evaluate, classifier),
     lambda x, w: gradient_checks.gradients(classifier, x, labels, w).weighted,
     images,
@@ -157,9 +188,54 @@ def _measured(logits_fn, steps, images, labels, logits):
   return warnings
 
 
+def _unsteady(
+  logits_fn: LogitsFn,
+  images: np.ndarray,
+  logits: np.ndarray,
+  *,
+  alone: Array,
+  resolution: float,
+) -> tuple[int, int]:
+  """Counts images whose logits differ between evaluations.
+
+  Args:
+    logits_fn: [B, H, W, C] -> [B, K]; compiled once more where the logits of
+      images by themselves differ, to tell why.
+    images: [B, H, W, C].
+    logits: [B, K], of the batch.
+    alone: [B, K], of each image as a batch of its own.
+    resolution: relative spacing of the numbers that they are computed with.
+
+  Returns:
+    How many differ by chance, and how many differ by themselves.
+  """
+
+  def count_different(others, tolerance):
+    first, second = (np.asarray(x).astype(np.float64) for x in (logits, others))
+    distance = np.abs(first - second).max(axis=1)
+    # Not >: a NaN differs.
+    return int((~(distance <= tolerance * np.abs(first).max())).sum())
+
+  tolerance = max(_BATCH_TOLERANCE, 8 * resolution)
+  different = count_different(alone, tolerance)
+  again = _evaluate(compiled.as_argument(logits_fn), images)
+  random = count_different(again, _REPEAT_TOLERANCE)
+  if different and not random:
+    # Random numbers that do not come from JAX are drawn when it is compiled.
+    again = jax.jit(lambda x: logits_fn(x))(images)
+    random = count_different(again, tolerance)
+  return random, different
+
+
 @compiled.jit
 def _evaluate(logits_fn: LogitsFn, images: Array) -> Array:
   return logits_fn(images)
+
+
+@compiled.jit
+def evaluate_alone(logits_fn: LogitsFn, images: Array) -> Array:
+  """Gives the logits [B, K] of images each of which is a batch of its own."""
+  return jax.vmap(lambda image: logits_fn(image[None])[0])(images)
 
 
 def _no_gradient(error: Exception) -> AttackWarning:
@@ -172,7 +248,30 @@ def _no_gradient(error: Exception) -> AttackWarning:
   )
 
 
-def _wrong_gradient(errors, hidden: list[AttackWarning]) -> AttackWarning:
+def _not_deterministic(count: int) -> AttackWarning:
+  return AttackWarning(
+    'not deterministic',
+    f'logits_fn gave different logits for the same {count} images when it was '
+    'evaluated twice: an image counts as broken or robust by chance. If the '
+    'classifier is random, make it a function of a key as well and evaluate '
+    'with the version rand, which averages gradients over draws; else make it '
+    'a pure function.',
+  )
+
+
+def _coupled(different: int, count: int) -> AttackWarning:
+  return AttackWarning(
+    'depends on the batch',
+    f'The logits of {different} of {count} images depend on which others are '
+    'in the batch, as with BatchNorm in training mode. Attacks see an image by '
+    'itself, and what breaks it there need not break it in a batch. Evaluate '
+    'with train=False (running averages).',
+  )
+
+
+def _wrong_gradient(
+  errors: np.ndarray, hidden: Sequence[AttackWarning]
+) -> AttackWarning:
   wrong = int((errors > _GRADIENT_TOLERANCE).sum())
   return AttackWarning(
     'wrong gradient',
