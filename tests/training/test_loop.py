@@ -103,10 +103,12 @@ def test_a_search_split_by_steps_goes_on_to_the_same_bits(tiny_run, tmp_path):
   """Of the four steps of an epoch the last moves the architecture."""
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
   for folder in (whole, broken):
-    config = _with_teacher(tiny_run, folder)
+    config = tiny.config()
+    config.teacher.checkpoint = str(tiny_run / 'teacher')
     config.search.update(split='epochs', arch_share=0.25)
     config.search.optimization.epochs = 2
     config.search.optimization.schedule = 'cosine'
+    stages.teacher(config, str(folder))
     if folder == broken:
       with _sigterm(7), pytest.raises(signals.Interrupted):
         stages.search(config, str(folder))
