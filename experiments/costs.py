@@ -11,7 +11,7 @@ from absl import app
 from configs import cifar10, imagenet, imagenet100
 from experiments import launcher
 from rnascl_jax.config import settings
-from rnascl_jax.reporting.report import tables
+from rnascl_jax.reporting import tables
 from rnascl_jax.stages import costs
 from rnascl_jax.stages.costs import DatasetFacts
 

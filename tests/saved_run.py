@@ -1,8 +1,9 @@
 """Writes the files of an invented run, for the tests of figures and report."""
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -109,6 +110,14 @@ def curve(clean: dict, attacked: dict, epsilon: float) -> dict:
     'label': attacked['label'],
     'points': points,
   }
+
+
+@contextlib.contextmanager
+def edited(path: pathlib.Path) -> Iterator[dict]:
+  """Gives the object in a JSON file, and writes what it has become."""
+  saved = json.loads(path.read_text())
+  yield saved
+  path.write_text(json.dumps(saved))
 
 
 def write_evaluation(

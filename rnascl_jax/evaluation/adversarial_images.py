@@ -9,7 +9,6 @@ Example:
   >>> import os, tempfile
   >>> import numpy as np
   >>> from rnascl_jax.evaluation import adversarial_images
-  >>> from rnascl_jax.attacks import norms
   >>> originals = np.zeros((3, 1, 1, 2), np.float32)
   >>> labels = np.zeros(3, int)
   >>> path = os.path.join(tempfile.mkdtemp(), 'pgd20.npz')
@@ -19,7 +18,7 @@ Example:
   ...   epsilon=.1, norm='L∞'))
   >>> adversarial_images.confirmed(
   ...   adversarial_images.load(path), originals[[0, 2]], labels[[0, 2]],
-  ...   lambda images: images.reshape(-1, 2), norms.LINF).tolist()
+  ...   lambda images: images.reshape(-1, 2)).tolist()
   [True, False]
 """
 
@@ -31,7 +30,6 @@ from typing import NamedTuple
 import numpy as np
 
 from rnascl_jax.attacks import norms, prediction
-from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.data.datasets import Split
 from rnascl_jax.evaluation import classification
 from rnascl_jax.runtime import files, paths, processes
@@ -122,7 +120,6 @@ def confirmed(
   originals: np.ndarray,
   labels: np.ndarray,
   classify: Callable[[np.ndarray], np.ndarray],
-  norm: Norm,
 ) -> np.ndarray:
   """Says which images are adversarial.
 
@@ -131,7 +128,6 @@ def confirmed(
     originals: [n, H, W, C], float32 in [0, 1], the images they were made of.
     labels: [n], the labels of the originals.
     classify: images [n, H, W, C] -> logits [n, K], in full float32.
-    norm: the ball's norm.
 
   Returns:
     [n] bool: the image is in the ball around its original and in [0, 1], and
@@ -140,6 +136,7 @@ def confirmed(
   Raises:
     ValueError: if the images are of another split or norm.
   """
+  norm = norms.LINF
   if adversarial.norm != norm.name or (labels != adversarial.labels).any():
     raise ValueError(
       f'the images were made for the norm {adversarial.norm} and other labels '
@@ -147,10 +144,8 @@ def confirmed(
     )
   if not len(labels):
     return np.zeros(0, bool)
-  images = adversarial.images
-  near = prediction.in_ball(
-    images, originals, epsilon=adversarial.epsilon, norm=norm
-  )
+  images, epsilon = adversarial.images, adversarial.epsilon
+  near = prediction.in_ball(images, originals, epsilon=epsilon, norm=norm)
   return near & prediction.fooled(classify(images), labels)
 
 
@@ -174,14 +169,14 @@ def confirm(
     file: where the images are saved and read again before they are checked; in
       the end it holds the confirmed ones. Without a file nothing is saved.
   """
-  labels = split.labels[rows]
-  claimed = AdversarialImages(rows, images, labels, epsilon, norms.LINF.name)
+  claimed = AdversarialImages(
+    rows, images, split.labels[rows], epsilon, norms.LINF.name
+  )
   if file is not None:
     processes.on_main(save, file, claimed)
     claimed = processes.together(load, file)
   originals = classification.as_floats(split.images[claimed.rows])
-  labels = split.labels[claimed.rows]
-  kept = confirmed(claimed, originals, labels, classify, norms.LINF)
+  kept = confirmed(claimed, originals, split.labels[claimed.rows], classify)
   if file is not None and not kept.all():
     processes.on_main(save, file, claimed.only(kept))
   return claimed.only(kept)

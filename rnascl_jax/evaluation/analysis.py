@@ -18,7 +18,8 @@ from rnascl_jax import attacks
 from rnascl_jax.base import Array, Variables
 from rnascl_jax.config import resolve
 from rnascl_jax.data import batches
-from rnascl_jax.evaluation import attack_specs, classification, results
+from rnascl_jax.evaluation import attack_specs, results
+from rnascl_jax.evaluation.classification import NetworkOnDevices
 from rnascl_jax.evaluation.target import EvaluationTarget
 from rnascl_jax.losses import attention
 from rnascl_jax.models import networks
@@ -71,21 +72,15 @@ def _all_maps(targets: Sequence[EvaluationTarget]) -> dict[str, np.ndarray]:
   side, count = config.distillation.map_size, config.evaluation.map_images
   bilinear = config.distillation.map_resize == 'bilinear'
   images = batches.to_float(np.asarray(test.images[:count]))
-  names = {'teacher': 'teacher_maps'}
+  arrays = {'images': np.asarray(images), 'labels': test.labels[:count]}
   for model in (target.model for target in targets):
-    if model.kind == 'student':
-      names[model.name] = f'maps/{model.name}'
-  return {
-    'images': np.asarray(images),
-    'labels': test.labels[:count],
-    **{
-      names[model.name]: maps(
+    if model.kind == 'student' or model.name == 'teacher':
+      is_teacher = model.name == 'teacher'
+      name = 'teacher_maps' if is_teacher else f'maps/{model.name}'
+      arrays[name] = maps(
         model.net, model.variables, images, (side, side), bilinear=bilinear
       )
-      for model in (target.model for target in targets)
-      if model.name in names
-    },
-  }
+  return arrays
 
 
 def _robustness(targets: Sequence[EvaluationTarget]) -> dict[str, Any]:
@@ -103,16 +98,13 @@ def _robustness(targets: Sequence[EvaluationTarget]) -> dict[str, Any]:
     if model.kind != 'teacher' or not config.teachers:
       continue
     scores = robustness_scores(
-      model.net,
-      model.variables,
+      target.network._replace(batch_size=min(config.batch_size, len(images))),
       images,
       data.test.labels[: config.scored_images],
       # Not the spec's preset: programs are shared between values of epsilon.
       resolve.attack(spec.name),
-      target.devices,
       epsilon=spec.epsilon,
       seed=target.settings.seed,
-      batch_size=min(config.batch_size, len(images)),
     )
     layers = list(model.net.tap_names)
     teachers[model.name] = {'layers': layers, **scores._asdict()}
@@ -138,16 +130,13 @@ class RobustnessScores(NamedTuple):
 
 
 def robustness_scores(
-  net: nn.Module,
-  variables: Variables,
+  network: NetworkOnDevices,
   images: np.ndarray,
   labels: np.ndarray,
   attack: Callable[..., Array],
-  devices: Sequence[jax.Device],
   *,
   epsilon: float,
   seed: int,
-  batch_size: int,
 ) -> RobustnessScores:
   """How far an attack on a network moves each of its layers (section 5.1).
 
@@ -157,15 +146,12 @@ def robustness_scores(
   the number of devices changes them.
 
   Args:
-    net: any network with taps.
-    variables: the network's variables.
+    network: any network with taps.
     images: [N, H, W, C], uint8, or float32 in [0, 1]; N >= 1.
     labels: [N], integers in [0, K).
     attack: for one image, taking `epsilon`, as a preset does.
-    devices: the devices.
     epsilon: radius in [0, 1].
     seed: seed of the attack's random draws.
-    batch_size: images at once, rounded up to a multiple of the devices.
 
   Returns:
     Means over images, and their standard errors.
@@ -182,18 +168,18 @@ def robustness_scores(
       f'{count} images and {len(labels)} labels: at least one image, and one '
       'label for each, are needed.'
     )
-  function = _program(net, attack, tuple(devices))
+  devices = network.devices
+  function = _program(network.net, attack, devices)
   constants = parallel.replicate(
-    (variables, np.uint32(seed), np.float32(epsilon)), devices
+    (np.uint32(seed), np.float32(epsilon)), devices
   )
-  parts = []
-  for rows, mask in classification.padded_batches(count, batch_size, devices):
+
+  def compute(rows: np.ndarray) -> Array:
     own = parallel.share(rows.astype(np.int32), devices)
-    floats = classification.share_floats(images, rows, devices)
-    part = function(*constants, floats, labels[own], own)
-    part = parallel.fetch(part, devices)
-    parts.append(part.reshape(-1, part.shape[-1])[mask])
-  changes = np.concatenate(parts).astype(np.float64)  # [N, T]
+    floats = network.share_floats(images, rows)
+    return function(network.variables, *constants, floats, labels[own], own)
+
+  changes = network.gather(count, compute).astype(np.float64)  # [N, T]
   errors = np.full(changes.shape[1], np.nan)
   if count > 1:
     errors = changes.std(0, ddof=1) / np.sqrt(count)
@@ -235,7 +221,7 @@ def layer_changes(
 
   Args:
     net: any network with taps.
-    variables: the network's variables.
+    variables: its variables.
     images: [B, H, W, C] in [0, 1].
     perturbed: [B, H, W, C], the images after an attack on the network.
 
@@ -266,17 +252,10 @@ def maps(
   *,
   bilinear: bool = False,
 ) -> np.ndarray:
-  """Attention maps of all layers at the common size, l2-normalised.
+  """Attention maps [B, layers, h, w] at the common size (h, w), l2-normalised.
 
-  Args:
-    net: a student or a teacher.
-    variables: the network's variables.
-    images: [B, H, W, C] in [0, 1].
-    size: (h, w).
-    bilinear: how larger maps shrink, as of `attention.resize_maps`.
-
-  Returns:
-    [B, layers, h, w].
+  The images are [B, H, W, C] in [0, 1]; `bilinear` says how larger maps shrink,
+  see `attention.resize_maps`.
   """
   flat = np.asarray(_vectors(net, variables, images, size, bilinear))
   return flat.reshape(*flat.shape[:2], *size)

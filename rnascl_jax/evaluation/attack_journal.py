@@ -70,7 +70,8 @@ class AttackJournal(contextlib.AbstractContextManager):
   """What one evaluation has finished, for `attacks.auto_attack` and others.
 
   Within a `with` statement entries are gathered for a few seconds, and no other
-  process can write there; outside of one each is written at once.
+  run can write there; outside of one each is written at once. Where a run has
+  several processes, all have the same entries and the main one writes them.
   """
 
   def __init__(
@@ -78,6 +79,7 @@ class AttackJournal(contextlib.AbstractContextManager):
     folder: files.Path,
     identity: Mapping[str, Any] | None = None,
     *,
+    stop: Stop | None = None,
     clock: Callable[[], float] = time.monotonic,
   ):
     """Names the folder; nothing is read or written before `start`.
@@ -86,11 +88,12 @@ class AttackJournal(contextlib.AbstractContextManager):
       folder: of this evaluation alone; created if missing.
       identity: what the result depends on, as JSON, beyond what the attack
         itself gives to `start`: for example which network this is.
+      stop: whether the run is to stop, after an entry.
       clock: seconds; for tests.
     """
     self._folder = paths.local(folder, 'journal')
     self._identity = dict(identity or {})
-    self._clock, self._written = clock, -math.inf
+    self._stop, self._clock, self._written = stop, clock, -math.inf
     self._gathers, self._number = False, -1
     self._waiting: list[Entry] = []
     self._held = contextlib.ExitStack()
@@ -115,15 +118,32 @@ class AttackJournal(contextlib.AbstractContextManager):
         The message says in what, and how to start afresh.
     """
     about = files.to_json({'format': _FORMAT, **identity, **self._identity})
-    logits = np.asarray(logits)
+    entries: list[Entry] = []
+
+    def begin() -> None:
+      entries.extend(self._begin(about, np.asarray(logits)))
+
+    def elsewhere() -> None:
+      if not processes.is_main():
+        processes.wait_for(self._folder / 'identity.json')
+        begin()
+
+    # The others find what the main process begins.
+    processes.on_main(begin)
+    processes.together(elsewhere)
+    if processes.count() > 1:
+      digest = fingerprints.digest([finished for _, finished, _ in entries])
+      processes.check_agreement('journal', f'entries={digest}')
+    return entries
+
+  def _begin(self, about: dict[str, Any], logits: np.ndarray) -> list[Entry]:
     if self._parts() or (self._folder / 'identity.json').exists():
       self._check(about, logits)
     else:
       with files.replacing(self._folder / 'logits.npz') as file:
         np.savez(file, logits=logits)
       files.write_json(self._folder / 'identity.json', about)
-    numbers = [-1, *map(_number, self._parts())]
-    self._number = max(numbers) + 1
+    self._number = 1 + max([-1, *map(_number, self._parts())])
     return [entry for part in self._parts() for entry in _read(part)]
 
   def append(self, member: str, finished: Finished, seconds: float) -> None:
@@ -133,12 +153,22 @@ class AttackJournal(contextlib.AbstractContextManager):
       member: its name.
       finished: the trials; if there is none, nothing is kept.
       seconds: that they took.
+
+    Raises:
+      Interrupted: if the run is to stop; what was appended is written.
     """
     if self._number < 0:
       raise ValueError('start(...) must be called before append(...).')
-    if not len(finished.rows):
-      return
-    self._waiting.append((member, finished, seconds))
+    if len(finished.rows):
+      processes.on_main(self._keep, (member, finished, seconds))
+    if self._stop is not None and processes.any_true(
+      self._stop.signum is not None
+    ):
+      self.flush()
+      raise stopped(self._stop)
+
+  def _keep(self, entry: Entry) -> None:
+    self._waiting.append(entry)
     age = self._clock() - self._written
     if not self._gathers or age >= SECONDS_BETWEEN_PARTS:
       self.flush()
@@ -190,45 +220,6 @@ class AttackJournal(contextlib.AbstractContextManager):
       )
 
 
-class SharedAttackJournal(AttackJournal):
-  """The journal of several processes, after whose entries a run may be stopped.
-
-  All processes have the same entries; the main one writes them.
-  """
-
-  def __init__(
-    self, folder: files.Path, identity: Mapping[str, Any], stop: Stop
-  ):
-    super().__init__(folder, identity)
-    self._stop = stop
-
-  def start(
-    self, identity: Mapping[str, Any], logits: np.ndarray
-  ) -> list[Entry]:
-    entries: list[Entry] = []
-    begin = super().start
-
-    def on_main() -> None:
-      entries.extend(begin(identity, logits))
-
-    def elsewhere() -> None:
-      if not processes.is_main():
-        processes.wait_for(self._folder / 'identity.json')
-        entries.extend(begin(identity, logits))
-
-    # The others find what the main process begins.
-    processes.on_main(on_main)
-    processes.together(elsewhere)
-    processes.check_agreement('journal', f'entries={_digest(entries)}')
-    return entries
-
-  def append(self, member: str, finished: Finished, seconds: float) -> None:
-    processes.on_main(super().append, member, finished, seconds)
-    if processes.any_true(self._stop.signum is not None):
-      self.flush()
-      raise stopped(self._stop)
-
-
 def stopped(stop: Stop) -> Interrupted:
   """The exception of a run that was stopped and has saved what it finished."""
   logging.warning(
@@ -237,13 +228,6 @@ def stopped(stop: Stop) -> Interrupted:
   )
   # Another process may be the one that was asked.
   return Interrupted(128 + (stop.signum or signal.SIGTERM))
-
-
-def _digest(entries: list[Entry]) -> str:
-  """A hash of what was finished; one process compares it with nobody."""
-  if processes.count() == 1:
-    return ''
-  return fingerprints.digest([finished for _, finished, _ in entries])
 
 
 def _number(part: os.PathLike[str]) -> int:

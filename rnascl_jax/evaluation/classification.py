@@ -48,12 +48,107 @@ class Clean(NamedTuple):
     return Clean(self.logits[:count], self.correct[:count], self.seconds)
 
 
+class NetworkOnDevices(NamedTuple):
+  """A network that classifies any number of images in batches of one size.
+
+  Attributes:
+    net: the network.
+    variables: its variables, replicated over the devices.
+    devices: the devices.
+    batch_size: images at once, rounded up to a multiple of the devices.
+  """
+
+  net: nn.Module
+  variables: PyTree
+  devices: tuple[jax.Device, ...]
+  batch_size: int
+
+  def batches(self, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows and mask of each batch, see `prediction.padded_batches`."""
+    number = len(self.devices)
+    size = -(-self.batch_size // number) * number
+    return prediction.padded_batches(count, size)
+
+  def gather(
+    self, count: int, compute: Callable[[np.ndarray], Array]
+  ) -> np.ndarray:
+    """Concatenates what is computed of batches of rows.
+
+    Args:
+      count: N, the number of rows.
+      compute: rows of a batch -> [devices here, B, K].
+
+    Returns:
+      [N, K].
+    """
+    parts = []
+    for rows, mask in self.batches(count):
+      part = parallel.fetch(compute(rows), self.devices)
+      parts.append(part.reshape(-1, part.shape[-1])[mask])
+    return np.concatenate(parts)
+
+  def share(
+    self, images: np.ndarray | StoredImages, rows: np.ndarray
+  ) -> np.ndarray:
+    """The images of a batch for this process, [devices here, B, H, W, C]."""
+    own = parallel.share(rows, self.devices)  # [devices here, B]
+    part = images[own.reshape(-1)]
+    return np.asarray(part).reshape(*own.shape, *part.shape[1:])
+
+  def share_floats(
+    self, images: np.ndarray | StoredImages, rows: np.ndarray
+  ) -> np.ndarray:
+    """The same in [0, 1], of images that are uint8, or float32 in [0, 1]."""
+    part = self.share(images, rows)
+    is_bytes = part.dtype == np.uint8
+    return np.asarray(batches.to_float(part)) if is_bytes else part
+
+  def logits(self, images: np.ndarray | StoredImages) -> np.ndarray:
+    """Logits [N, K] in full float32, compiled for one size of batches.
+
+    The images are [N, H, W, C], uint8, or float32 in [0, 1].
+    """
+    function = _mapped(self.net, self.devices)
+    return self.gather(
+      len(images),
+      lambda rows: function(self.variables, self.share_floats(images, rows)),
+    )
+
+  def clean(self, split: Split) -> Clean:
+    """Classifies the images of a split."""
+    started = time.monotonic()
+    logits = self.logits(split.images)
+    correct = ~prediction.fooled(logits, split.labels)
+    return Clean(logits, correct, time.monotonic() - started)
+
+  def mean_metrics(self, split: Split) -> dict[str, float]:
+    """Mean `loss` and `accuracy` over a split."""
+    step = _mapped_eval_step(self.net, self.devices)
+    totals: dict[str, Any] = {}
+    for rows, mask in self.batches(len(split.labels)):
+      shares = (
+        self.share(split.images, rows),
+        split.labels[parallel.share(rows, self.devices)],
+        parallel.share(mask, self.devices),
+      )
+      sums = parallel.unreplicate(step(self.variables, *shares))
+      totals = metrics.add(totals, sums) if totals else sums
+    return metrics.means(totals)
+
+
+def on_devices(
+  net: nn.Module,
+  variables: PyTree,
+  devices: Sequence[jax.Device],
+  batch_size: int,
+) -> NetworkOnDevices:
+  """Replicates the variables of a network over the devices."""
+  replicas = parallel.replicate(variables, devices)
+  return NetworkOnDevices(net, replicas, tuple(devices), batch_size)
+
+
 def classifier(net: nn.Module, variables: PyTree) -> LogitsFn:
   """The network as an argument of compiled programs.
-
-  Args:
-    net: the network.
-    variables: its parameters and BatchNorm statistics.
 
   Returns:
     Images [B, H, W, C] -> logits [B, K], a pytree: for other variables of an
@@ -88,115 +183,8 @@ def _mapped_eval_step(
   return parallel.pmap(eval_step.make_eval_step(net), devices)
 
 
-def logits(
-  net: nn.Module,
-  variables: PyTree,
-  images: np.ndarray | StoredImages,
-  devices: Sequence[jax.Device],
-  *,
-  batch_size: int,
-) -> np.ndarray:
-  """Logits of any number of images, compiled for one size of batches.
-
-  Args:
-    net: the network.
-    variables: its variables, replicated over the devices.
-    images: [N, H, W, C], uint8, or float32 in [0, 1].
-    devices: the devices.
-    batch_size: images at once, rounded up to a multiple of the devices.
-
-  Returns:
-    [N, K], in full float32.
-  """
-  function, parts = _mapped(net, tuple(devices)), []
-  for rows, mask in padded_batches(len(images), batch_size, devices):
-    part = function(variables, share_floats(images, rows, devices))
-    part = parallel.fetch(part, devices)
-    parts.append(part.reshape(-1, part.shape[-1])[mask])
-  return np.concatenate(parts)
-
-
-def clean(
-  net: nn.Module,
-  variables: PyTree,
-  split: Split,
-  devices: Sequence[jax.Device],
-  *,
-  batch_size: int,
-) -> Clean:
-  """Classifies the images of a split; arguments as `logits`."""
-  started = time.monotonic()
-  values = logits(net, variables, split.images, devices, batch_size=batch_size)
-  correct = ~prediction.fooled(values, split.labels)
-  return Clean(values, correct, time.monotonic() - started)
-
-
-def mean_metrics(
-  net: nn.Module,
-  variables: PyTree,
-  split: Split,
-  devices: Sequence[jax.Device],
-  *,
-  batch_size: int,
-) -> dict[str, float]:
-  """Mean `loss` and `accuracy` over a split; arguments as `logits`."""
-  step = _mapped_eval_step(net, tuple(devices))
-  totals: dict[str, Any] = {}
-  for rows, mask in padded_batches(len(split.labels), batch_size, devices):
-    shares = (
-      share_images(split.images, rows, devices),
-      split.labels[parallel.share(rows, devices)],
-      parallel.share(mask, devices),
-    )
-    sums = parallel.unreplicate(step(variables, *shares))
-    totals = metrics.add(totals, sums) if totals else sums
-  return metrics.means(totals)
-
-
-def padded_batches(
-  count: int, batch_size: int, devices: Sequence[jax.Device]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Rows and mask of each batch, of one size that the devices divide."""
-  size = -(-batch_size // len(devices)) * len(devices)
-  return prediction.padded_batches(count, size)
-
-
-def share_images(
-  images: np.ndarray | StoredImages,
-  rows: np.ndarray,
-  devices: Sequence[jax.Device],
-) -> np.ndarray:
-  """The images of a batch for this process, [devices here, B, H, W, C].
-
-  Args:
-    images: [N, H, W, C].
-    rows: the batch's rows, over all devices.
-    devices: the devices.
-  """
-  own = parallel.share(rows, devices)  # [devices here, B]
-  part = images[own.reshape(-1)]
-  return np.asarray(part).reshape(*own.shape, *part.shape[1:])
-
-
-def share_floats(
-  images: np.ndarray | StoredImages,
-  rows: np.ndarray,
-  devices: Sequence[jax.Device],
-) -> np.ndarray:
-  """The same in [0, 1], of images that are uint8, or float32 in [0, 1]."""
-  part = share_images(images, rows, devices)
-  return np.asarray(batches.to_float(part)) if part.dtype == np.uint8 else part
-
-
 def as_floats(images: np.ndarray | StoredImages) -> np.ndarray:
-  """Images on the host in [0, 1].
-
-  Args:
-    images: [n, H, W, C], uint8.
-
-  Returns:
-    [n, H, W, C], float32.
-  """
+  """Images on the host, [n, H, W, C], uint8, as float32 in [0, 1]."""
   floats = np.empty(images.shape, np.float32)
   for start in range(0, len(images), _CONVERTED):
     part = np.asarray(images[start : start + _CONVERTED])

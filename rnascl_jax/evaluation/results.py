@@ -31,29 +31,14 @@ def is_saved(path: pathlib.Path, key: Any) -> bool:
 
 def clean(result: Clean) -> Json:
   """Describes how the model classifies images without an attack."""
-  return {
-    'attack': 'clean',
-    'label': 'Clean',
-    'epsilon': 0.0,
-    'steps': 0,
-    'step_size': 0.0,
-    **_numbers(result.correct, result.seconds),
-    'rejected': 0,
-    'adversarial': None,
-  }
+  settings = {'epsilon': 0.0, 'steps': 0, 'step_size': 0.0}
+  numbers = _numbers(result.correct, result.seconds)
+  numbers |= {'rejected': 0, 'adversarial': None}
+  return {'attack': 'clean', 'label': 'Clean', **settings, **numbers}
 
 
 def attack(spec: AttackSpec, result: AttackResult, file: str | None) -> Json:
-  """Describes an attack.
-
-  Args:
-    spec: the attack.
-    result: its result.
-    file: path of its images in the workdir, if they are kept.
-
-  Returns:
-    JSON.
-  """
+  """Describes an attack; `file` is that of its images, if they are kept."""
   return {
     'attack': spec.key,
     'label': spec.label,
@@ -75,7 +60,7 @@ def auto_attack(
   file: str | None,
   known: Iterable[AttackWarning],
 ) -> Json:
-  """Describes AutoAttack.
+  """Describes AutoAttack; `rejected` counts all claims that were not confirmed.
 
   Args:
     spec: its members and epsilon.
@@ -84,9 +69,6 @@ def auto_attack(
       image is confirmed, else -1.
     file: path of its images in the workdir, if they are kept.
     known: reasons to doubt any attack on this model, which are not repeated.
-
-  Returns:
-    JSON; `rejected` counts all claims that were not confirmed.
   """
   lost = result.broken_by[result.broken_by != broken_by]
   members = [

@@ -28,11 +28,11 @@ from rnascl_jax.evaluation import (
   classification,
   under_attack,
 )
-from rnascl_jax.evaluation.attack_journal import SharedAttackJournal
+from rnascl_jax.evaluation.attack_journal import AttackJournal
 from rnascl_jax.evaluation.attack_specs import AttackSpec, AutoAttackSpec
-from rnascl_jax.evaluation.classification import Clean
+from rnascl_jax.evaluation.classification import Clean, NetworkOnDevices
 from rnascl_jax.evaluation.under_attack import AttackResult
-from rnascl_jax.runtime import fingerprints, parallel, processes
+from rnascl_jax.runtime import fingerprints, processes
 from rnascl_jax.runtime.signals import Stop
 
 
@@ -107,15 +107,15 @@ class EvaluationTarget:
     """The images that are attacked."""
     return first(self.data.test, self.settings.evaluation.max_images)
 
-  @property
-  def batch_size(self) -> int:
-    """Images at once, over all devices."""
-    return min(self.settings.evaluation.batch_size, len(self.split.labels))
-
   @functools.cached_property
-  def variables(self) -> Variables:
-    """The model's variables, replicated over the devices."""
-    return parallel.replicate(self.model.variables, self.devices)
+  def network(self) -> NetworkOnDevices:
+    """The model on the devices, with as many images at once as there may be."""
+    return classification.on_devices(
+      self.model.net,
+      self.model.variables,
+      self.devices,
+      min(self.settings.evaluation.batch_size, len(self.split.labels)),
+    )
 
   @functools.cached_property
   def weights(self) -> str:
@@ -129,13 +129,7 @@ class EvaluationTarget:
   @functools.cached_property
   def clean(self) -> Clean:
     """How the model classifies the images without an attack."""
-    return classification.clean(
-      self.model.net,
-      self.variables,
-      self.split,
-      self.devices,
-      batch_size=self.batch_size,
-    )
+    return self.network.clean(self.split)
 
   @functools.cached_property
   def warnings(self) -> tuple[AttackWarning, ...]:
@@ -166,14 +160,11 @@ class EvaluationTarget:
     images = len(part.labels)
     with self._journal(spec.key, preset, epsilon, images) as journal:
       return under_attack.attacked(
-        self.model.net,
-        self.variables,
+        self.network,
         part,
         preset,
-        self.devices,
         epsilon=epsilon,
         seed=self.settings.seed,
-        batch_size=self.batch_size,
         clean=self.clean.first(images),
         journal=journal,
         file=file,
@@ -199,7 +190,7 @@ class EvaluationTarget:
         part.labels,
         epsilon=spec.epsilon,
         members=spec.members,
-        batch_size=self.batch_size,
+        batch_size=self.network.batch_size,
         devices=self.devices,
         journal=journal,
         description=self.model.name,
@@ -209,13 +200,7 @@ class EvaluationTarget:
       rows,
       result.images[rows],
       part,
-      lambda images: classification.logits(
-        self.model.net,
-        self.variables,
-        images,
-        self.devices,
-        batch_size=self.batch_size,
-      ),
+      self.network.logits,
       epsilon=spec.epsilon,
       file=file,
     )
@@ -236,7 +221,7 @@ class EvaluationTarget:
 
   def _journal(
     self, name: str, attack: Any, epsilon: float, images: int
-  ) -> SharedAttackJournal:
+  ) -> AttackJournal:
     """The journal of an attack, named after what its result depends on."""
     identity = {
       'weights': self.weights,
@@ -246,7 +231,7 @@ class EvaluationTarget:
       'images': images,
     }
     folder = self.journals / f'{name}-{fingerprints.short(identity)}'
-    return SharedAttackJournal(folder, {'weights': self.weights}, self.stop)
+    return AttackJournal(folder, {'weights': self.weights}, stop=self.stop)
 
 
 def first(split: Split, count: int) -> Split:

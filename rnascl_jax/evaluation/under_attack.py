@@ -11,7 +11,7 @@ the ball and in [0, 1] and misclassified in full float32.
 import functools
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -26,7 +26,7 @@ from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Split, StoredImages
 from rnascl_jax.evaluation import adversarial_images, classification
 from rnascl_jax.evaluation.attack_journal import AttackJournal, Entry
-from rnascl_jax.evaluation.classification import Clean
+from rnascl_jax.evaluation.classification import Clean, NetworkOnDevices
 from rnascl_jax.models import networks
 from rnascl_jax.runtime import fingerprints, parallel, processes, progress
 
@@ -101,15 +101,12 @@ class AttackProgress:
 
 
 def attacked(
-  net: nn.Module,
-  variables: PyTree,
+  network: NetworkOnDevices,
   split: Split,
   attack: Preset | Callable[..., Array],
-  devices: Sequence[jax.Device],
   *,
   epsilon: float,
   seed: int,
-  batch_size: int,
   clean: Clean | None = None,
   journal: AttackJournal | None = None,
   file: pathlib.Path | None = None,
@@ -120,15 +117,12 @@ def attacked(
   An image that is wrong without an attack is not attacked and stays wrong.
 
   Args:
-    net: the network.
-    variables: its variables, replicated over the devices.
+    network: the network.
     split: uint8 images and labels.
     attack: for one image, taking `epsilon`; a preset scales its step with it.
-    devices: the devices.
     epsilon: radius in [0, 1] of the L-infinity ball.
     seed: seed of the random draws.
-    batch_size: images at once, rounded up to a multiple of the devices.
-    clean: the result of `classification.clean`, if it is known.
+    clean: how the network classifies the split, if it is known.
     journal: where finished batches are kept; a run that was killed goes on
       there.
     file: where adversarial images are saved, and read from to be confirmed.
@@ -141,15 +135,12 @@ def attacked(
   Raises:
     ValueError: if it is the journal of another evaluation.
   """
-  if clean is None:
-    clean = classification.clean(
-      net, variables, split, devices, batch_size=batch_size
-    )
+  clean = network.clean(split) if clean is None else clean
   done = AttackProgress(clean, split.images.shape[1:])
   if journal is not None:
     identity = {
-      'network': fingerprints.describe(net),
-      'weights': fingerprints.digest(parallel.unreplicate(variables)),
+      'network': fingerprints.describe(network.net),
+      'weights': fingerprints.digest(parallel.unreplicate(network.variables)),
       'images': _fingerprint(split.images),
       'labels': fingerprints.digest(split.labels),
       'attack': fingerprints.describe(attack),
@@ -158,21 +149,13 @@ def attacked(
     }
     for entry in journal.start(identity, clean.logits):
       done.add(entry)
-  attacked_batches = _attack(
-    net,
-    variables,
-    split,
-    attack,
-    devices,
-    np.flatnonzero(~done.done),
-    epsilon=epsilon,
-    seed=seed,
-    batch_size=batch_size,
-  )
+  rows = np.flatnonzero(~done.done)
   with done.bar(description) as bar:
     before = time.monotonic()
-    for batch, mask, outputs in attacked_batches:
-      finished = _finished(batch, mask, outputs, devices)
+    for batch, mask, outputs in _attack(
+      network, split, attack, rows, epsilon, seed
+    ):
+      finished = _finished(batch, mask, outputs, network.devices)
       now = time.monotonic()
       entry = 'attack', finished, now - before
       before = now
@@ -182,14 +165,7 @@ def attacked(
       bar.update(int(done.done.sum()), {'accuracy': done.accuracy})
   rows, images = done.claimed()
   adversarial = adversarial_images.confirm(
-    rows,
-    images,
-    split,
-    lambda images: classification.logits(
-      net, variables, images, devices, batch_size=batch_size
-    ),
-    epsilon=epsilon,
-    file=file,
+    rows, images, split, network.logits, epsilon=epsilon, file=file
   )
   correct = clean.correct.copy()
   correct[adversarial.rows] = False
@@ -200,41 +176,24 @@ def attacked(
 
 
 def accuracy_under_attack(
-  net: nn.Module,
-  variables: PyTree,
+  network: NetworkOnDevices,
   split: Split,
   attack: Callable[..., Array],
-  devices: Sequence[jax.Device],
   *,
   epsilon: float,
   seed: int,
-  batch_size: int,
 ) -> float:
   """The accuracy of `attacked`, without bringing its images to the host.
 
-  Arguments as there.
-
-  Returns:
-    The share of the images that are classified correctly, whatever the attack
-    makes of them; an image that is not in the ball breaks nothing.
+  Arguments as there. It is the share of the images that are classified
+  correctly, whatever the attack makes of them; an image that is not in the ball
+  breaks nothing.
   """
-  clean = classification.clean(
-    net, variables, split, devices, batch_size=batch_size
-  )
-  attacked_batches = _attack(
-    net,
-    variables,
-    split,
-    attack,
-    devices,
-    np.flatnonzero(clean.correct),
-    epsilon=epsilon,
-    seed=seed,
-    batch_size=batch_size,
-  )
-  robust = int(clean.correct.sum())
-  for _, mask, outputs in attacked_batches:
-    fooled, inside = (parallel.fetch(x, devices) for x in outputs[:2])
+  clean = network.clean(split)
+  rows = np.flatnonzero(clean.correct)
+  robust = len(rows)
+  for _, mask, outputs in _attack(network, split, attack, rows, epsilon, seed):
+    fooled, inside = (parallel.fetch(x, network.devices) for x in outputs[:2])
     robust -= int(((fooled & inside).reshape(-1) & mask).sum())
   return robust / len(split.labels)
 
@@ -245,37 +204,29 @@ _Attacked = tuple[Array, Array, Array]
 
 
 def _attack(
-  net: nn.Module,
-  variables: PyTree,
+  network: NetworkOnDevices,
   split: Split,
   attack: Callable[..., Array],
-  devices: Sequence[jax.Device],
   rows: np.ndarray,
-  *,
   epsilon: float,
   seed: int,
-  batch_size: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, _Attacked]]:
   """Attacks images batch by batch; yields a batch's rows, mask and outputs."""
-  function = _attacker(net, attack, tuple(devices))
+  net, variables, devices, _ = network
+  function = _attacker(net, attack, devices)
   constants = parallel.replicate(
     (np.uint32(seed), np.float32(epsilon)), devices
   )
-  for places, mask in classification.padded_batches(
-    len(rows), batch_size, devices
-  ):
+  for places, mask in network.batches(len(rows)):
     batch = rows[places]
     indices = parallel.share(batch.astype(np.int32), devices)
-    images = classification.share_images(split.images, batch, devices)
-    labels = split.labels[indices]
+    images, labels = network.share(split.images, batch), split.labels[indices]
     yield batch, mask, function(variables, images, labels, indices, *constants)
 
 
 @functools.lru_cache(maxsize=32)
 def _attacker(
-  net: nn.Module,
-  attack: Callable[..., Array],
-  devices: tuple[jax.Device, ...],
+  net: nn.Module, attack: Callable[..., Array], devices: tuple[jax.Device, ...]
 ) -> Callable[..., _Attacked]:
   """Maps an attack on images over devices."""
 
@@ -306,20 +257,14 @@ def _finished(
   rows: np.ndarray,
   mask: np.ndarray,
   outputs: _Attacked,
-  devices: Sequence[jax.Device],
+  devices: tuple[jax.Device, ...],
 ) -> Finished:
   """A batch on the host, as trials of one attack."""
   fooled = parallel.fetch(outputs[0], devices).reshape(-1)
   images = parallel.fetch(outputs[2], devices)
-  images = images.reshape(-1, *images.shape[2:])
+  images = images.reshape(-1, *images.shape[2:])[fooled & mask]
   zeros = np.zeros_like(rows[mask])
-  return Finished(
-    rows=rows[mask],
-    trials=zeros,
-    steps=zeros,
-    fooled=fooled[mask],
-    images=images[fooled & mask],
-  )
+  return Finished(rows[mask], zeros, zeros, fooled[mask], images)
 
 
 def _fingerprint(images: np.ndarray | StoredImages) -> Any:

@@ -30,42 +30,26 @@ _EQUAL = 1e-9
 
 
 class RankCorrelation(NamedTuple):
-  """A rank correlation with its permutation test.
+  """A rank correlation with its permutation test."""
 
-  Attributes:
-    rho: Spearman's, in [-1, 1].
-    p_value: two-sided, in (0, 1].
-  """
-
-  rho: float
-  p_value: float
+  rho: float  # Spearman's, in [-1, 1].
+  p_value: float  # Two-sided, in (0, 1].
 
   def __str__(self) -> str:
     return f'{self.rho:+z.2f} (p = {self.p_value:.2g})'
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-  """Mean and standard deviation of a sample (its n - 1 degrees of freedom).
+  """Mean and standard deviation (n - 1 degrees of freedom) of a sample.
 
-  Args:
-    values: at least one.
-
-  Returns:
-    The mean, and the deviation, None of a single value.
+  At least one value is needed; the deviation of a single one is None.
   """
   deviation = statistics.stdev(values) if len(values) > 1 else None
   return statistics.mean(values), deviation
 
 
 def wilson(correct: int, images: int) -> tuple[float, float]:
-  """95 % interval of a share.
-
-  Args:
-    correct: successes, 0 <= correct <= images.
-    images: trials, at least 1.
-
-  Returns:
-    Lower and upper end, in [0, 1].
+  """95 % interval, in [0, 1], of a share: `correct` of at least one image.
 
   Reference:
     Wilson, Probable inference, the law of succession, and statistical
@@ -79,16 +63,10 @@ def wilson(correct: int, images: int) -> tuple[float, float]:
 def newcombe(
   correct: int, images: int, other_correct: int, other_images: int
 ) -> tuple[float, float]:
-  """95 % interval of the difference of two shares of independent samples.
+  """95 % interval, in [-1, 1], of the difference of two independent shares.
 
-  Args:
-    correct: successes of the first.
-    images: trials of the first, at least 1.
-    other_correct: successes of the second.
-    other_images: trials of the second, at least 1.
-
-  Returns:
-    Lower and upper end of first minus second, in [-1, 1].
+  The shares are `correct` of `images`, minus `other_correct` of `other_images`,
+  each of at least one image.
 
   Reference:
     Newcombe, Interval estimation for the difference between independent
@@ -106,15 +84,9 @@ def newcombe(
 def mcnemar(only_first: int, only_second: int) -> float:
   """Exact two-sided p-value that two models are right equally often.
 
-  Of the images on which exactly one of them is right, each is as likely to be
-  right under the hypothesis: a sign test.
-
-  Args:
-    only_first: images that only the first classifies correctly.
-    only_second: images that only the second classifies correctly.
-
-  Returns:
-    p in [0, 1], 0 only by underflow; 1 where they never differ.
+  Of the images that only the first or only the second classifies correctly,
+  each is as likely to be either under the hypothesis: a sign test. The p-value
+  is 0 only by underflow, and 1 where the models never differ.
 
   Reference:
     McNemar, Note on the sampling error of the difference between correlated
@@ -134,7 +106,7 @@ def p_text(p_value: float | None) -> str:
 def rank_correlation(
   first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray
 ) -> RankCorrelation | None:
-  """Spearman's rank correlation of pairs, with a permutation p-value.
+  """Spearman's rank correlation of pairs, [T] each, with a permutation p-value.
 
   The p-value is (1 + k) / (1 + P): of P = 10,000 random orders of `second`
   against `first`, k give a correlation of at least the same absolute value. No
@@ -142,10 +114,6 @@ def rank_correlation(
   that all orders are equally likely is assumed. The orders sort the words of
   Philox under a fixed seed, which no version of NumPy changes: a report that is
   written again says the same (`scipy.stats.permutation_test` would not).
-
-  Args:
-    first: [T].
-    second: [T].
 
   Returns:
     None where it is undefined: all values of a side are equal, or one is not a

@@ -6,10 +6,12 @@ the common forms of colour blindness; no figure needs colour alone.
 """
 
 import itertools
+import pathlib
 import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
@@ -17,6 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+
+from rnascl_jax.runtime import files
 
 BLUE = '#0072B2'
 ORANGE = '#E69F00'
@@ -57,13 +61,7 @@ SETTINGS: Any = {
 
 
 class Look(NamedTuple):
-  """How a model is drawn.
-
-  Attributes:
-    color: hexadecimal.
-    line: matplotlib's line style.
-    marker: matplotlib's marker.
-  """
+  """How a model is drawn: a hexadecimal colour, and matplotlib's styles."""
 
   color: str
   line: str
@@ -113,15 +111,18 @@ def figure(width: float, height: float) -> Figure:
   return Figure(figsize=(width, height), layout=margins)
 
 
+def save(drawn: Figure, path: pathlib.Path) -> None:
+  """Writes a PNG file of 150 dots per inch, whole or not at all."""
+  with matplotlib.rc_context(SETTINGS), files.replacing(path) as file:
+    drawn.savefig(file, format='png')
+
+
 def legend_shape(
   handles: Sequence[Line2D], width: float, *, most: int
 ) -> tuple[int, float]:
-  """Columns of a legend below a figure, and the inches it is high.
+  """Columns, at most `most`, of a legend below a figure, and its inches.
 
-  Args:
-    handles: its entries, at least one.
-    width: of the figure, in inches.
-    most: columns.
+  It has at least one entry; the width is that of the figure, in inches.
   """
   longest = max(len(str(handle.get_label())) for handle in handles)
   fitting = int(width // (_ENTRY + _LETTER * longest))

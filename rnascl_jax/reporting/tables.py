@@ -10,13 +10,19 @@ Example:
 """
 
 import itertools
+import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from rnascl_jax.reporting import results, statistics
-from rnascl_jax.reporting.results import ModelEvaluation, SavedAttack, SavedRun
+from rnascl_jax.reporting import statistics
+from rnascl_jax.reporting.evaluations import LINF, ModelEvaluation, SavedAttack
+from rnascl_jax.reporting.results import SavedRun
+
+# Data sets whose perturbations are stated on the [0, 1] scale; those of 8-bit
+# colour images are stated in units of 1/255.
+_UNIT_SCALE = ('digits', 'mnist', 'fashion_mnist')
 
 # The order of the columns, by how a key starts; all other attacks follow.
 _ATTACKS = ('clean', 'fgsm', 'pgd', 'mi_fgsm', 'cw', 'autoattack')
@@ -30,17 +36,33 @@ _SPECIAL = re.compile(r'\||<(?=[A-Za-z/!?])')
 
 
 class AttackColumn(NamedTuple):
-  """One attack with one radius on the same images.
-
-  Attributes:
-    attack: the attack's key.
-    epsilon: its radius, rounded so that equal radii compare equal.
-    images: how many, the first of the split.
-  """
+  """One attack with one radius on the same images."""
 
   attack: str
-  epsilon: float
-  images: int
+  epsilon: float  # Rounded so that equal radii compare equal.
+  images: int  # How many, the first of the split.
+
+
+def epsilon_unit(dataset: str) -> tuple[float, str]:
+  """Scale for an axis of epsilons and the name of its unit."""
+  if dataset.split('/')[0] in _UNIT_SCALE:
+    return 1.0, 'pixel values in [0, 1]'
+  return 255.0, 'units of 1/255'
+
+
+def epsilon_text(epsilon: float, dataset: str) -> str:
+  """'8/255' on 8-bit images where that is a round number, '0.1' elsewhere."""
+  scaled = epsilon * epsilon_unit(dataset)[0]
+  if scaled != epsilon and math.isclose(scaled, round(scaled), abs_tol=1e-3):
+    return f'{round(scaled)}/255'
+  return f'{epsilon:.4g}'
+
+
+def which_images(result: SavedAttack, images: int) -> str:
+  """'the first 64 of 517 test images', or 'all 517 test images'."""
+  if result.images < images:
+    return f'the first {result.images:,} of {images:,} test images'
+  return f'all {images:,} test images'
 
 
 def by_column(evaluation: ModelEvaluation) -> dict[AttackColumn, SavedAttack]:
@@ -62,7 +84,7 @@ def columns(run: SavedRun) -> dict[AttackColumn, str]:
   for column in sorted(labels, key=place):
     heading = labels[column]
     if len({c.epsilon for c in labels if c.attack == column.attack}) > 1:
-      heading += f' {results.epsilon_text(column.epsilon, run.dataset)}'
+      heading += f' {epsilon_text(column.epsilon, run.dataset)}'
     if column.images < run.images:
       heading += f' ({column.images:,} images)'
     headings[column] = heading
@@ -75,9 +97,8 @@ def _column(result: SavedAttack) -> AttackColumn:
 
 def attack_settings(result: SavedAttack, dataset: str) -> str:
   """'PGD-20 ε = 8/255, 20 steps of 0.00784', as notes below a table have it."""
-  text = f'{result.label} ε = {results.epsilon_text(result.epsilon, dataset)}'
-  if result.norm != results.LINF:
-    text += f' ({result.norm})'
+  text = f'{result.label} ε = {epsilon_text(result.epsilon, dataset)}'
+  text += f' ({result.norm})' * (result.norm != LINF)
   if result.steps and result.steps > 1:
     text += f', {result.steps} steps'
     if result.step_size:
@@ -88,16 +109,19 @@ def attack_settings(result: SavedAttack, dataset: str) -> str:
   return text
 
 
+def fewer_note(result: SavedAttack, images: int) -> str:
+  """Says on which of the images an attack is that was run on fewer of them."""
+  return (
+    f'{result.label} is on {which_images(result, images)}: compare it with '
+    'other columns on the same images only.'
+  )
+
+
 def fewer_notes(run: SavedRun) -> list[str]:
   """Which attacks were run on fewer images than others, and on which."""
-  notes = [
-    f'{a.label} is on {results.which_images(a, run.images)}: compare it with '
-    'other columns on the same images only.'
-    for e in run.evaluations
-    for a in e.attacks
-    if a.images < run.images
-  ]
-  return list(dict.fromkeys(notes))
+  attacks = [a for e in run.evaluations for a in e.attacks]
+  fewer = [a for a in attacks if a.images < run.images]
+  return list(dict.fromkeys(fewer_note(a, run.images) for a in fewer))
 
 
 def count(number: int | None) -> str:

@@ -16,7 +16,8 @@ from rnascl_jax.config import checks, resolve, settings
 from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Dataset
 from rnascl_jax.distillation import compare
-from rnascl_jax.evaluation import classification, under_attack
+from rnascl_jax.evaluation import under_attack
+from rnascl_jax.evaluation.classification import NetworkOnDevices
 from rnascl_jax.runtime import checkpoints, files, parallel, paths, processes
 from rnascl_jax.stages import pretrained, workdir
 from rnascl_jax.training import loader, loop, train_state
@@ -135,27 +136,23 @@ def make_validate(
     A function of a replicated state; without validation images it measures
     nothing.
   """
-  split, devices = run.data.validation, run.devices
+  split, devices = run.data.validation, tuple(run.devices)
   if not len(split.labels):
     return lambda state: {'selection': 0.0}
   size = min(batch_size, len(split.labels))
   attack = resolve.validation_attack(method)
 
   def validate(state: train_state.TrainState) -> dict[str, float]:
-    metrics = classification.mean_metrics(
-      net, state.variables, split, devices, batch_size=size
-    )
+    network = NetworkOnDevices(net, state.variables, devices, size)
+    metrics = network.mean_metrics(split)
     metrics['selection'] = metrics['accuracy']
     if attack is not None:
       robust = under_attack.accuracy_under_attack(
-        net,
-        state.variables,
+        network,
         split,
         attack,
-        devices,
         epsilon=float(attack.epsilon),
         seed=run.settings.seed,
-        batch_size=size,
       )
       metrics['adversarial_accuracy'] = metrics['selection'] = robust
     return metrics

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rnascl_jax import losses
-from rnascl_jax.evaluation import analysis
+from rnascl_jax.evaluation import analysis, classification
 from rnascl_jax.models import networks
 from rnascl_jax.models.teachers import resnet
 from rnascl_jax.runtime import parallel
@@ -45,16 +45,15 @@ def _noise(logits_fn, key, image, target, *, epsilon):
 
 
 def _scores(images, attack=_shift, *, devices=1, batch_size=4, epsilon=0.25):
-  return analysis.robustness_scores(
+  network = classification.on_devices(
     Affine(),
     {'params': {'scale': jnp.float32(5)}},
-    images,
-    np.zeros(len(images), np.int32),
-    attack,
     parallel.devices(devices),
-    epsilon=epsilon,
-    seed=3,
-    batch_size=batch_size,
+    batch_size,
+  )
+  labels = np.zeros(len(images), np.int32)
+  return analysis.robustness_scores(
+    network, images, labels, attack, epsilon=epsilon, seed=3
   )
 
 

@@ -318,8 +318,7 @@ def test_another_process_reads_the_journal_writes_none_and_stops_with_all(
   tmp_path, monkeypatch, asked
 ):
   def make():
-    stop = signals.Stop()
-    return attack_journal.SharedAttackJournal(tmp_path, {'weights': 'w'}, stop)
+    return AttackJournal(tmp_path, {'weights': 'w'}, stop=signals.Stop())
 
   with make() as journal:
     journal.start(_ABOUT, _LOGITS)

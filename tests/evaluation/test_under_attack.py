@@ -22,7 +22,6 @@ from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Split
 from rnascl_jax.evaluation import (
   adversarial_images,
-  attack_journal,
   classification,
   model_evaluation,
   under_attack,
@@ -66,18 +65,13 @@ def nearest(digits):
   return _Nearest(), {'params': {'Dense_0': dense}}, test
 
 
-def _attacked(nearest, attack=_PGD, devices=1, **options):
+def _attacked(nearest, attack=_PGD, devices=1, batch_size=8, **options):
   net, variables, split = nearest
-  devices = parallel.devices(devices)
-  options = {'epsilon': 0.1, 'seed': 0, 'batch_size': 8} | options
-  return under_attack.attacked(
-    net,
-    parallel.replicate(variables, devices),
-    split,
-    attack,
-    devices,
-    **options,
+  network = classification.on_devices(
+    net, variables, parallel.devices(devices), batch_size
   )
+  options = {'epsilon': 0.1, 'seed': 0} | options
+  return under_attack.attacked(network, split, attack, **options)
 
 
 def _assert_same(one, two):
@@ -116,7 +110,8 @@ def calls(monkeypatch):
 
 @pytest.mark.parametrize('num_examples', [0, 1, 4, 5, 6, 23])
 def test_evaluation_sees_every_example_exactly_once(num_examples):
-  padded = [*classification.padded_batches(num_examples, 4, range(5))]
+  network = classification.NetworkOnDevices(_Nearest(), {}, range(5), 4)
+  padded = [*network.batches(num_examples)]
   assert len(padded) == -(-num_examples // 5)
   for rows, mask in padded:
     assert rows.shape == mask.shape == (5,) and not rows[~mask].any()
@@ -295,8 +290,7 @@ def test_accuracy_under_attack_is_that_of_the_images_it_makes(
   """A random start depends on an image's row; what is foul breaks nothing."""
   net, variables, split = nearest
   attack = globals()[kind]
-  devices = parallel.devices(devices)
-  options = {'attack': attack, 'devices': len(devices), 'batch_size': 16}
+  options = {'attack': attack, 'devices': devices, 'batch_size': 16}
   outcome = _attacked(nearest, **options)
   # The first image fills up the last batch: a weak one, and with a seed with
   # which it is broken in the first row too.
@@ -306,21 +300,14 @@ def test_accuracy_under_attack_is_that_of_the_images_it_makes(
     outcome = _attacked((net, variables, moved), seed=seed, **options)
     if kind != '_START' or 0 in outcome.rows:
       break
-  clean = classification.clean(
-    net, parallel.replicate(variables, devices), moved, devices, batch_size=16
+  network = classification.on_devices(
+    net, variables, parallel.devices(devices), 16
   )
-  assert clean.correct.sum() % 16
-  found = under_attack.accuracy_under_attack(
-    net,
-    parallel.replicate(variables, devices),
-    moved,
-    attack,
-    devices,
-    epsilon=0.1,
-    seed=seed,
-    batch_size=16,
+  assert network.clean(moved).correct.sum() % 16
+  accuracy = under_attack.accuracy_under_attack(
+    network, moved, attack, epsilon=0.1, seed=seed
   )
-  assert found == outcome.accuracy
+  assert accuracy == outcome.accuracy
   assert (0 in outcome.rows) == (kind == '_START')
   assert (outcome.rejected > 0) == (kind != '_START')
   assert (len(outcome.rows) > 0) == (kind == '_START')
@@ -344,7 +331,6 @@ def test_only_what_is_in_the_file_counts(tmp_path):
     originals[:5],
     labels[:5],
     lambda x: x.reshape(-1, 2),
-    norms.LINF,
   )
   assert sure.tolist() == [True, False, False, False, False]
 
@@ -410,7 +396,7 @@ def test_images_of_other_labels_or_types_are_refused(tmp_path):
   )
   with pytest.raises(ValueError, match='other labels'):
     adversarial_images.confirmed(
-      found, images, np.array([0]), lambda x: x.reshape(-1, 2), norms.LINF
+      found, images, np.array([0]), lambda x: x.reshape(-1, 2)
     )
   with pytest.raises(ValueError, match='float64, must be float32'):
     adversarial_images.save(
@@ -454,7 +440,7 @@ def test_an_evaluation_killed_by_sigterm_goes_on_to_the_same_results(
   folder = tmp_path / 'copy'
   shutil.copytree(tiny_run, folder)
   shutil.rmtree(folder / 'evaluation')
-  append = attack_journal.SharedAttackJournal.append
+  append = AttackJournal.append
 
   def append_and_stop(self, member, finished, seconds):
     if killed_in in (len(calls), member):
@@ -462,7 +448,7 @@ def test_an_evaluation_killed_by_sigterm_goes_on_to_the_same_results(
     append(self, member, finished, seconds)
 
   with monkeypatch.context() as patch:
-    patch.setattr(attack_journal.SharedAttackJournal, 'append', append_and_stop)
+    patch.setattr(AttackJournal, 'append', append_and_stop)
     with pytest.raises(signals.Interrupted) as stopped:
       stages.evaluate(tiny.config(), str(folder))
   assert stopped.value.code == 128 + signal.SIGTERM

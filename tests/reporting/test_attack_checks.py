@@ -1,9 +1,6 @@
 """What the report says of the attacks: can they be believed."""
 
-import json
-
 import numpy as np
-import pytest
 
 from rnascl_jax.reporting import report, results
 from rnascl_jax.reporting.report import attack_checks
@@ -17,24 +14,6 @@ SQUARE = {
 }
 
 
-@pytest.fixture
-def workdir(tmp_path):
-  return saved_run.write(tmp_path / 'run')
-
-
-def _flags(workdir, model, **changed):
-  """Replaces which images are right under attacks, and keeps their count."""
-  path = workdir / 'evaluation' / f'{model}.npz'
-  with np.load(path) as archive:
-    arrays = dict(archive)
-  np.savez(path, **arrays | {f'correct/{k}': v for k, v in changed.items()})
-
-
-def _right(workdir, model, attack):
-  with np.load(workdir / 'evaluation' / f'{model}.npz') as archive:
-    return archive[f'correct/{attack}'][:64]
-
-
 def _said(workdir, *words):
   """The sentences that hold all of these words."""
   every = attack_checks.findings(results.load(workdir))
@@ -44,16 +23,8 @@ def _said(workdir, *words):
 def test_a_saved_warning_is_said_once_with_its_models(workdir):
   for model, left in saved_auto_attack.LEFT.items():
     saved_run.write_auto_attack(workdir, model, left, warnings=(MASKED,))
-  saved_run.write_auto_attack(
-    workdir,
-    'ce',
-    saved_auto_attack.LEFT['ce'],
-    warnings=(MASKED,),
-  )
-  path = workdir / 'evaluation' / 'ce.json'
-  saved = json.loads(path.read_text())
-  saved['attacks'][-1]['warnings'] = [MASKED, SQUARE]
-  path.write_text(json.dumps(saved))
+  with saved_run.edited(workdir / 'evaluation' / 'ce.json') as saved:
+    saved['attacks'][-1]['warnings'] = [MASKED, SQUARE]
   assert _said(workdir, 'Logits are 900 apart.') == [
     f'**Warning, saturated softmax** ({STUDENT}, {BASELINE}): Logits are 900 '
     'apart.'
@@ -67,20 +38,16 @@ def test_an_image_that_only_a_weaker_attack_broke_is_reported(workdir):
   assert not _said(workdir, 'too weak')
   # PGD-20 breaks two images of those that AutoAttack left, and still leaves
   # more than AutoAttack; CW-20 breaks one of the two.
-  left = _right(workdir, 'rnas_cl', 'autoattack')
-  changed = {}
+  path = workdir / 'evaluation' / 'rnas_cl.npz'
+  arrays = dict(np.load(path))
+  left = np.flatnonzero(arrays['correct/autoattack'])
   for attack, count in (('pgd20', 2), ('cw20', 1)):
-    with np.load(workdir / 'evaluation' / 'rnas_cl.npz') as archive:
-      right = archive[f'correct/{attack}'].copy()
-    right[np.flatnonzero(left)[:count]] = False
+    right = arrays[f'correct/{attack}']
+    right[left[:count]] = False
     right[64 + np.flatnonzero(~right[64:])[:count]] = True
-    changed[attack] = right
-  _flags(workdir, 'rnas_cl', **changed)
+  np.savez(path, **arrays)
   (said,) = _said(workdir, 'too weak')
-  assert (
-    f'{STUDENT}: of the first 64 of 517 test images, AutoAttack left 2'
-    in (said)
-  )
+  assert f'{STUDENT}: of the first 64 of 517 test images, AutoAtt' in said
   assert '(PGD-20 2, CW-20 1)' in said
   assert f'at most {100 * 21 / 64:.1f} % of these images' in said
   assert not _said(workdir, 'no sign of gradient masking')
@@ -130,11 +97,9 @@ def test_a_stronger_attack_that_is_weaker_is_reported(workdir):
 
 
 def test_the_end_of_a_curve_is_judged_by_how_near_it_is_to_zero(workdir):
-  path = workdir / 'evaluation' / 'rnas_cl.json'
-  saved = json.loads(path.read_text())
   assert _said(workdir, 'every model falls to 5 % or less')
-  saved['curves'][0]['points'] = saved['curves'][0]['points'][:3]
-  path.write_text(json.dumps(saved))
+  with saved_run.edited(workdir / 'evaluation' / 'rnas_cl.json') as saved:
+    del saved['curves'][0]['points'][3:]
   assert not _said(workdir, 'every model falls')
   assert _said(
     workdir, f'{STUDENT} 43.7 % at ε = 0.1', 'possible gradient masking'
@@ -142,9 +107,7 @@ def test_the_end_of_a_curve_is_judged_by_how_near_it_is_to_zero(workdir):
 
 
 def test_accuracy_that_rises_with_epsilon_is_reported(workdir):
-  path = workdir / 'evaluation' / 'ce.json'
-  saved = json.loads(path.read_text())
-  saved['curves'][0]['points'][5]['accuracy'] = 0.5
-  path.write_text(json.dumps(saved))
+  with saved_run.edited(workdir / 'evaluation' / 'ce.json') as saved:
+    saved['curves'][0]['points'][5]['accuracy'] = 0.5
   (said,) = _said(workdir, f'{BASELINE}: accuracy under PGD-20 rises by')
   assert 'points from ε = 0.2 to 0.25' in said

@@ -44,11 +44,6 @@ def large(tmp_path_factory):
   return saved_run.write(tmp_path_factory.mktemp('runs') / 'large', **LARGE)
 
 
-@pytest.fixture
-def workdir(tmp_path):
-  return saved_run.write(tmp_path / 'run')
-
-
 def _saved(workdir, name):
   return json.loads((workdir / name).read_text())
 
@@ -191,13 +186,6 @@ def test_epsilon_curves_are_the_saved_points(size, scale, unit, request):
       points = [(p['epsilon'], p['accuracy']) for p in saved['points']]
       expected = np.asarray(points) * [scale, 100]
       np.testing.assert_allclose(line.get_xydata(), expected, rtol=1e-12)
-
-
-def test_epsilons_are_written_as_people_write_them():
-  assert results.epsilon_text(8 / 255, 'cifar10') == '8/255'
-  assert results.epsilon_text(0.031, 'cifar10') == '0.031'
-  assert results.epsilon_text(0.2, 'digits') == '0.2'  # 51/255 to no one.
-  assert results.epsilon_text(float(np.float32(0.1)), 'digits') == '0.1'
 
 
 def test_a_model_keeps_its_colour_whichever_others_are_there(workdir):

@@ -1,6 +1,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -15,14 +16,16 @@ from rnascl_jax.reporting.report import (
 from tests import saved_run
 
 
-@pytest.fixture
-def workdir(tmp_path):
-  return saved_run.write(tmp_path / 'run')
-
-
 def _remove(workdir, model):
   for path in (workdir / 'evaluation').glob(f'{model}.*'):
     path.unlink()
+
+
+def test_epsilons_are_written_as_people_write_them():
+  assert tables.epsilon_text(8 / 255, 'cifar10') == '8/255'
+  assert tables.epsilon_text(0.031, 'cifar10') == '0.031'
+  assert tables.epsilon_text(0.2, 'digits') == '0.2'  # 51/255 to no one.
+  assert tables.epsilon_text(float(np.float32(0.1)), 'digits') == '0.1'
 
 
 def test_a_label_cannot_end_its_cell_or_hide_in_a_tag():
@@ -50,11 +53,9 @@ def test_the_table_holds_the_numbers_of_the_json_files(workdir):
 
 
 def test_rows_follow_their_order_and_gaps_are_dashes(workdir):
-  path = workdir / 'evaluation' / 'ce.json'
-  saved = json.loads(path.read_text())
-  saved |= {'order': -1, 'parameters': None, 'seconds': None}
-  saved['attacks'] = saved['attacks'][:1]
-  path.write_text(json.dumps(saved))
+  with saved_run.edited(workdir / 'evaluation' / 'ce.json') as saved:
+    saved |= {'order': -1, 'parameters': None, 'seconds': None}
+    saved['attacks'] = saved['attacks'][:1]
   rows = model_table.cells(results.load(workdir))
   assert rows[1] == ['CE student', '98.5', *'—————', '—', '312,576', '—']
   assert [row[0] for row in rows[2:4]] == [
@@ -64,12 +65,10 @@ def test_rows_follow_their_order_and_gaps_are_dashes(workdir):
 
 
 def test_one_attack_at_two_radii_has_two_columns(workdir):
-  path = workdir / 'evaluation' / 'ce.json'
-  saved = json.loads(path.read_text())
-  saved['attacks'].append(
-    saved['attacks'][2] | {'epsilon': 0.05, 'correct': 300}
-  )
-  path.write_text(json.dumps(saved))
+  with saved_run.edited(workdir / 'evaluation' / 'ce.json') as saved:
+    saved['attacks'].append(
+      saved['attacks'][2] | {'epsilon': 0.05, 'correct': 300}
+    )
   rows = model_table.cells(results.load(workdir))
   assert rows[0][3:5] == ['PGD-20 0.05', 'PGD-20 0.1']
   row = next(row for row in rows if row[0] == 'CE student')

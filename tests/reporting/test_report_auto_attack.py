@@ -1,6 +1,5 @@
 """What a person sees of AutoAttack: tables, sentences, and the figure."""
 
-import json
 import re
 
 import matplotlib
@@ -14,16 +13,6 @@ from rnascl_jax.reporting.report import model_table
 from tests import saved_auto_attack, saved_run
 
 STUDENT, BASELINE = 'RNAS-CL student', 'CE student'
-MASKED = {'kind': 'saturated softmax', 'message': 'Logits are 900 apart.'}
-SQUARE = {
-  'kind': 'black-box attack is stronger',
-  'message': 'Square broke what gradients had left.',
-}
-
-
-@pytest.fixture
-def workdir(tmp_path):
-  return saved_run.write(tmp_path / 'run')
 
 
 def _column(workdir):
@@ -63,10 +52,10 @@ def test_the_notes_say_which_images_and_which_members(workdir):
 
 
 def test_a_table_with_long_names_stays_within_a_console(workdir):
-  path = workdir / 'evaluation' / 'control_rnas_cl.json'
-  saved = json.loads(path.read_text())
-  saved['label'] = 'RNAS-CL, teacher without attacks'
-  path.write_text(json.dumps(saved))
+  with saved_run.edited(
+    workdir / 'evaluation' / 'control_rnas_cl.json'
+  ) as saved:
+    saved['label'] = 'RNAS-CL, teacher without attacks'
   lines = report.terminal_table(workdir).splitlines()
   assert max(map(len, lines)) <= 96
   row = next(i for i, s in enumerate(lines) if s.startswith('RNAS-CL, teacher'))
@@ -132,20 +121,16 @@ def test_without_autoattack_the_report_is_as_before(workdir):
 def test_the_report_says_where_adversarial_images_are(workdir):
   assert 'Adversarial images' not in report.write(workdir).read_text('utf-8')
   for model in saved_auto_attack.LEFT:
-    path = workdir / 'evaluation' / f'{model}.json'
-    saved = json.loads(path.read_text())
-    images = f'evaluation/adversarial/{model}/autoattack.npz'
-    saved['attacks'][-1]['adversarial'] = images
-    path.write_text(json.dumps(saved))
+    with saved_run.edited(workdir / 'evaluation' / f'{model}.json') as saved:
+      images = f'evaluation/adversarial/{model}/autoattack.npz'
+      saved['attacks'][-1]['adversarial'] = images
   text = report.write(workdir).read_text(encoding='utf-8')
   assert 'Adversarial images are in `evaluation/adversarial/`.' in text
 
 
 def test_impossible_counts_of_a_member_are_refused(workdir):
-  path = workdir / 'evaluation' / 'ce.json'
-  saved = json.loads(path.read_text())
-  saved['attacks'][-1]['members'][1]['broken'] = 10
-  path.write_text(json.dumps(saved))
+  with saved_run.edited(workdir / 'evaluation' / 'ce.json') as saved:
+    saved['attacks'][-1]['members'][1]['broken'] = 10
   with pytest.raises(ValueError, match='broken=10 of attacked=9 of images=64'):
     results.load(workdir)
 

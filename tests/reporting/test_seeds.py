@@ -35,10 +35,8 @@ def _cells(runs):
 
 
 def _change(workdir, model, index=2, **values):
-  path = workdir / 'evaluation' / f'{model}.json'
-  saved = files.read_json(path)
-  saved['attacks'][index] |= values
-  files.write_json(path, saved)
+  with saved_run.edited(workdir / 'evaluation' / f'{model}.json') as saved:
+    saved['attacks'][index] |= values
 
 
 def test_the_table_has_mean_and_standard_deviation_of_every_model(three_runs):
@@ -71,10 +69,8 @@ def test_one_run_has_no_deviation(three_runs):
 
 
 def test_an_attack_that_one_run_lacks_is_a_dash(three_runs):
-  path = three_runs[0] / 'evaluation' / 'ce.json'
-  saved = files.read_json(path)
-  del saved['attacks'][1]
-  files.write_json(path, saved)
+  with saved_run.edited(three_runs[0] / 'evaluation' / 'ce.json') as saved:
+    del saved['attacks'][1]
   cells = _cells(three_runs)
   assert cells['CE student']['FGSM'] == '—'
   assert '±' in cells['RNAS-CL student']['FGSM']

@@ -14,7 +14,7 @@ from rnascl_jax.data import batches
 from rnascl_jax.evaluation import analysis, classification
 from rnascl_jax.evaluation.target import EvaluationTarget
 from rnascl_jax.models import networks
-from rnascl_jax.reporting import results, statistics
+from rnascl_jax.reporting import layer_scores, results, statistics
 from rnascl_jax.reporting.figures import architecture
 from rnascl_jax.reporting.report import teacher_layers
 from rnascl_jax.runtime import files, signals
@@ -36,17 +36,13 @@ def _counts(workdir):
 
 
 def _set_scores(workdir, scores, model='teacher'):
-  path = workdir / 'evaluation' / 'robustness.json'
-  saved = files.read_json(path)
-  saved['teachers'][model]['scores'] = list(map(float, scores))
-  path.write_text(json.dumps(saved))
+  with saved_run.edited(workdir / 'evaluation' / 'robustness.json') as saved:
+    saved['teachers'][model]['scores'] = list(map(float, scores))
 
 
 def _drop_second(workdir):
-  path = workdir / 'evaluation' / 'robustness.json'
-  saved = files.read_json(path)
-  del saved['teachers']['vulnerable_teacher']
-  path.write_text(json.dumps(saved))
+  with saved_run.edited(workdir / 'evaluation' / 'robustness.json') as saved:
+    del saved['teachers']['vulnerable_teacher']
 
 
 def _said(workdir):
@@ -118,14 +114,12 @@ def test_without_scores_the_tutors_are_drawn_alone(workdir, scores):
 
 
 def test_a_teacher_of_other_layers_is_not_compared_with_the_tutors(workdir):
-  path = workdir / 'evaluation' / 'robustness.json'
-  saved = files.read_json(path)
-  saved['teachers']['vulnerable_teacher'] = {
-    'layers': ['a', 'b'],
-    'scores': [0.5, 0.4],
-    'errors': ['NaN', 'NaN'],
-  }
-  path.write_text(json.dumps(saved))
+  with saved_run.edited(workdir / 'evaluation' / 'robustness.json') as saved:
+    saved['teachers']['vulnerable_teacher'] = {
+      'layers': ['a', 'b'],
+      'scores': [0.5, 0.4],
+      'errors': ['NaN', 'NaN'],
+    }
   run = results.load(workdir)
   axes = architecture.teacher_layers(run).axes[2]
   assert _bars(axes) == [0.4, 0.5] and 'Rank' not in axes.get_title(loc='left')
@@ -140,7 +134,7 @@ def test_a_teacher_of_other_layers_is_not_compared_with_the_tutors(workdir):
 def test_scores_that_do_not_match_the_layers_are_refused(workdir):
   _set_scores(workdir, [0.5])
   with pytest.raises(ValueError, match='31 layers, 1 scores and 31 errors'):
-    results.read_layer_scores(workdir / 'evaluation' / 'robustness.json')
+    layer_scores.read(workdir / 'evaluation' / 'robustness.json')
 
 
 def test_the_table_has_the_best_layers_and_all_tutors(workdir):
@@ -257,9 +251,7 @@ def test_every_teacher_is_scored_under_an_attack_on_itself(tiny_run, tmp_path):
     for model in (teacher, other)
   ]
   assert analysis.analyze(targets)
-  measured = results.read_layer_scores(
-    tmp_path / 'evaluation' / 'robustness.json'
-  )
+  measured = layer_scores.read(tmp_path / 'evaluation' / 'robustness.json')
   assert measured[1:] == ('PGD-20', 16 / 255, 40)
   for scored, model in zip(measured.teachers, (teacher, other), strict=True):
     assert scored.model == model.name

@@ -16,11 +16,6 @@ NOT_SHOWN = verdicts.NOT_SHOWN
 PGD, FEW = 'PGD-20, ε = 0.1', 'ε = 0.1, the first 64 images'
 
 
-@pytest.fixture
-def workdir(tmp_path):
-  return saved_run.write(tmp_path / 'run')
-
-
 def _replace(workdir, model, pgd20=None, per_image=True, **settings):
   """Writes a model again, with another count under PGD-20."""
   counts = list(saved_run.MODELS[model][-1])
@@ -146,10 +141,8 @@ def test_students_are_compared_under_autoattack_on_the_same_images(workdir):
 
 def test_without_pgd_students_are_compared_under_autoattack(workdir):
   for model in ('rnas_cl', 'ce'):
-    path = workdir / 'evaluation' / f'{model}.json'
-    saved = json.loads(path.read_text())
-    saved['attacks'] = [a for a in saved['attacks'] if a['label'] != 'PGD-20']
-    path.write_text(json.dumps(saved))
+    with saved_run.edited(workdir / 'evaluation' / f'{model}.json') as saved:
+      saved['attacks'] = [a for a in saved['attacks'] if a['label'] != 'PGD-20']
   rows = _rows(workdir, STUDENT, BASELINE)
   assert list(rows) == ['Clean', f'AutoAttack, {FEW}']
 

@@ -183,15 +183,9 @@ def test_broken_logits_are_never_right(digits):
   )
   variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)
   broken = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), variables)
-  devices = parallel.devices(1)
-  outcome = classification.clean(
-    net,
-    parallel.replicate(broken, devices),
-    datasets.Split(digits.test.images[:8], np.zeros(8, np.int32)),
-    devices,
-    batch_size=8,
-  )
-  assert not outcome.correct.any()
+  network = classification.on_devices(net, broken, parallel.devices(1), 8)
+  split = datasets.Split(digits.test.images[:8], np.zeros(8, np.int32))
+  assert not network.clean(split).correct.any()
 
 
 def test_every_stage_has_its_own_provenance(tiny_run):
@@ -463,16 +457,14 @@ def test_robust_accuracy_does_not_depend_on_batches_or_devices(
   data = datasets.load(
     'digits', validation_size=32, limit=datasets.Limit(128, 40)
   )
-  devices = parallel.devices(devices)
   outcome = under_attack.attacked(
-    model.net,
-    parallel.replicate(model.variables, devices),
+    classification.on_devices(
+      model.net, model.variables, parallel.devices(devices), batch_size
+    ),
     data.test,
     attacks.PRESETS['pgd20_rnascl'],
-    devices,
     epsilon=16 / 255,
     seed=0,
-    batch_size=batch_size,
   )
   expected = np.load(tiny_run / 'evaluation' / 'teacher.npz')['correct/pgd20']
   assert len(outcome.correct) == 40

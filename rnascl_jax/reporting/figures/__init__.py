@@ -27,7 +27,6 @@ from rnascl_jax.reporting.figures import (
   robustness,
   training,
 )
-from rnascl_jax.runtime import files
 
 # File name to figure, in the order in which a reader wants them. A figure is
 # None where the run has no data for it.
@@ -48,9 +47,6 @@ FIGURES: dict[str, Callable[[results.SavedRun], Figure | None]] = {
 def draw(workdir: str | os.PathLike[str]) -> tuple[pathlib.Path, ...]:
   """Draws a run's figures into `workdir/figures/*.png`, 150 dots per inch.
 
-  Args:
-    workdir: the run's directory.
-
   Returns:
     Paths of the figures that could be drawn, in the order of `FIGURES`. One
     whose data is not there is left out.
@@ -60,13 +56,10 @@ def draw(workdir: str | os.PathLike[str]) -> tuple[pathlib.Path, ...]:
   """
   run = results.load(workdir)
   paths = []
-  with matplotlib.rc_context(style.SETTINGS):
-    for name, build in FIGURES.items():
+  for name, build in FIGURES.items():
+    with matplotlib.rc_context(style.SETTINGS):
       figure = build(run)
-      if figure is None:
-        continue
-      path = run.workdir / 'figures' / f'{name}.png'
-      with files.replacing(path) as file:
-        figure.savefig(file, format='png')
-      paths.append(path)
+    if figure is not None:
+      paths.append(run.workdir / 'figures' / f'{name}.png')
+      style.save(figure, paths[-1])
   return tuple(paths)

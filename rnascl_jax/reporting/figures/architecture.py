@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from rnascl_jax.reporting import results, statistics, style
-from rnascl_jax.reporting.results import LayerScores, SavedRun, TeacherScores
+from rnascl_jax.reporting import statistics, style, tables
+from rnascl_jax.reporting.layer_scores import LayerScores, TeacherScores
+from rnascl_jax.reporting.results import SavedRun
 
 # Inches: of a layer, of a panel, of all panels together, of what is beside.
 _LAYER, _NARROWEST, _WIDEST, _TOGETHER, _BESIDE = 0.17, 3.4, 7.5, 15.0, 0.8
@@ -91,11 +92,11 @@ def _edges(centres: np.ndarray) -> np.ndarray:
 
 def tutor_map(run: SavedRun) -> Figure | None:
   """Final probability of every teacher layer as tutor of a student layer."""
-  history = (run.history or {}).get('tutor_probabilities')  # [E, S, T]
-  tutors = (run.architecture or {}).get('tutors')
-  if history is None or not history.size or not tutors:
+  tutors = run.tutors
+  history = (run.history or {}).get('tutor_probabilities', np.empty(0))
+  if not history.size or not tutors:
     return None
-  final = history[-1]  # [S, T]
+  final = history[-1]  # [S, T], of [E, S, T]
   students, teachers = final.shape
   width = float(np.clip(0.22 * teachers, 3.2, 9.0))
   height = float(np.clip(0.22 * students, 2.4, 13.0))
@@ -188,7 +189,7 @@ def _draw_scores(
 
 
 def _note(run: SavedRun, measured: TeacherScores) -> str:
-  radius = results.epsilon_text(measured.epsilon, run.dataset)
+  radius = tables.epsilon_text(measured.epsilon, run.dataset)
   attacked = 'each teacher' if len(measured.teachers) > 1 else 'the teacher'
   text = (
     f'Scores: {measured.attack} on {attacked}, ε = {radius}, mean over '

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rnascl_jax.reporting import style
-from rnascl_jax.reporting.results import Arrays, Json, SavedRun
+from rnascl_jax.reporting.results import SavedRun
 
 _IMAGES = 4
 _LAYERS = 4
@@ -24,39 +24,11 @@ _KEY = (
 
 
 class _Panel(NamedTuple):
-  """Maps of one teacher layer and of student layers that it teaches.
+  """Maps of one teacher layer and of student layers that it teaches."""
 
-  Attributes:
-    heading: above all.
-    titles: one for each column.
-    maps: of each column [images, h, w], the teacher's last.
-  """
-
-  heading: str
-  titles: list[str]
-  maps: list[np.ndarray]
-
-
-class _Maps(NamedTuple):
-  """What a run saved to show.
-
-  Attributes:
-    arrays: evaluation/attention.npz.
-    tutors: of architecture.json, one for each student layer.
-    students: keys and labels of the students shown, the baseline first.
-  """
-
-  arrays: Arrays
-  tutors: list[Json]
-  students: dict[str, str]
-
-  def of_layer(self, layer: int) -> list[np.ndarray]:
-    """Maps [n, h, w] of a layer, for each student."""
-    return [self.arrays[f'maps/{name}'][:, layer] for name in self.students]
-
-  def of_teacher(self, layer: int) -> np.ndarray:
-    """Maps [n, h, w] of a layer of the teacher."""
-    return self.arrays['teacher_maps'][:, layer]
+  heading: str  # Above all.
+  titles: list[str]  # One for each column.
+  maps: list[np.ndarray]  # Of each column [images, h, w], the teacher's last.
 
 
 def attention_maps(run: SavedRun) -> Figure | None:
@@ -65,21 +37,21 @@ def attention_maps(run: SavedRun) -> Figure | None:
   The maps of one layer and image share a colour scale from 0 to their largest
   value; below a student's map stands its distance to the tutor's, eq. (1).
   """
-  saved = _saved(run)
-  if saved is None:
+  saved, students = run.attention, _students(run)
+  if saved is None or not students:
     return None
   panels = []
-  for layer in _regular(len(saved.tutors), _LAYERS):
-    tutor = saved.tutors[layer]
+  for layer in _regular(len(run.tutors), _LAYERS):
+    tutor = run.tutors[layer]
     # The paper's '0th layer (13)', with the names of both layers.
     heading = (
       f'layer {layer} ({tutor["tutor"]})\n'
       f'{tutor["layer"]}\n← {tutor["tutor_layer"]}'
     )
-    titles = [*saved.students.values(), 'Tutor']
-    maps = [*saved.of_layer(layer), saved.of_teacher(tutor['tutor'])]
-    panels.append(_Panel(heading, titles, maps))
-  return _draw(saved.arrays['images'], panels)
+    maps = [saved[f'maps/{name}'][:, layer] for name in students]
+    maps.append(saved['teacher_maps'][:, tutor['tutor']])
+    panels.append(_Panel(heading, [*students.values(), 'Tutor'], maps))
+  return _draw(saved['images'], panels)
 
 
 def chosen_layers(run: SavedRun) -> Figure | None:
@@ -88,42 +60,42 @@ def chosen_layers(run: SavedRun) -> Figure | None:
   Of the student layers that a teacher layer teaches, a few at regular
   intervals; numbers and colours as in `attention_maps`.
   """
-  saved, counts = _saved(run), run.tutor_counts
-  if saved is None or counts is None:
+  saved, students, counts = run.attention, _students(run), run.tutor_counts
+  if saved is None or counts is None or not students:
     return None
   panels = []
   for tutor in np.argsort(-counts, kind='stable')[:_CHOSEN].tolist():
-    taught = [i for i, t in enumerate(saved.tutors) if t['tutor'] == tutor]
+    taught = [i for i, t in enumerate(run.tutors) if t['tutor'] == tutor]
     if not taught:
       continue
     titles, maps = [], []
-    for place in _regular(len(taught), _STUDENTS):
-      layer = taught[place]
-      titles += [f'{name}\nlayer {layer}' for name in saved.students.values()]
-      maps += saved.of_layer(layer)
+    for layer in (taught[place] for place in _regular(len(taught), _STUDENTS)):
+      titles += [f'{label}\nlayer {layer}' for label in students.values()]
+      maps += [saved[f'maps/{name}'][:, layer] for name in students]
     heading = (
-      f'{saved.tutors[taught[0]]["tutor_layer"]} ({tutor})\n'
+      f'{run.tutors[taught[0]]["tutor_layer"]} ({tutor})\n'
       f'teaches {len(taught)} student layer{"s" * (len(taught) > 1)}'
     )
     titles.append(f'Teacher\nlayer {tutor}')
-    panels.append(_Panel(heading, titles, [*maps, saved.of_teacher(tutor)]))
-  return _draw(saved.arrays['images'], panels)
+    maps.append(saved['teacher_maps'][:, tutor])
+    panels.append(_Panel(heading, titles, maps))
+  return _draw(saved['images'], panels)
 
 
-def _saved(run: SavedRun) -> _Maps | None:
-  """Maps and tutors; None where a part is missing, or RNAS-CL had others."""
-  saved, tutors = run.attention, (run.architecture or {}).get('tutors')
+def _students(run: SavedRun) -> dict[str, str]:
+  """Keys and labels of the students shown; none where there is nothing to show.
+
+  That is without maps or tutors, or where RNAS-CL was taught by other tutors.
+  """
   trained = run.config.get('students', {}).get('rnas_cl', {})
   searched = trained.get('tutors', 'searched') == 'searched'
-  if saved is None or not tutors or not searched:
-    return None
+  saved = (run.attention if run.tutors and searched else None) or {}
   baseline = [m for m in _BASELINES if f'maps/{m}' in saved][:1]
-  students = {
+  return {
     model: textwrap.fill(run.label(model), 15)
     for model in (*baseline, 'rnas_cl')
     if f'maps/{model}' in saved
   }
-  return _Maps(saved, tutors, students) if students else None
 
 
 def _regular(count: int, most: int) -> list[int]:
@@ -153,18 +125,14 @@ def _draw(images: np.ndarray, panels: list[_Panel]) -> Figure:
       if panel is left:
         _show(cells[0], pixels[row], ' ', cmap='gray', vmin=0, vmax=1)
       else:
-        _draw_row(cells, [maps[row] for maps in panel.maps])
+        maps = [of_column[row] for of_column in panel.maps]
+        top = max(float(m.max()) for m in maps)  # All maps have one scale.
+        for axes, shown in zip(cells, maps, strict=True):
+          distance = float(np.linalg.norm(shown - maps[-1]))
+          below = ' ' if shown is maps[-1] else f'{distance:.2f}'
+          _show(axes, shown, below, cmap='viridis', vmin=0, vmax=top)
   style.note(figure, _KEY)
   return figure
-
-
-def _draw_row(cells: np.ndarray, maps: list[np.ndarray]) -> None:
-  """Maps [h, w] of one image and layer, the tutor's last, on one scale."""
-  top = max(float(m.max()) for m in maps)
-  for axes, shown in zip(cells, maps, strict=True):
-    distance = float(np.linalg.norm(shown - maps[-1]))
-    below = ' ' if shown is maps[-1] else f'{distance:.2f}'
-    _show(axes, shown, below, cmap='viridis', vmin=0, vmax=top)
 
 
 def _show(axes: Axes, shown: np.ndarray, below: str, **colors) -> None:

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.text import Text
 
-from rnascl_jax.reporting import results, style
-from rnascl_jax.reporting.results import SavedAttack, SavedRun
+from rnascl_jax.reporting import style, tables
+from rnascl_jax.reporting.evaluations import SavedAttack
+from rnascl_jax.reporting.results import SavedRun
 
 # Of members in the order in which they come first; without gradients: black.
 _COLORS = (style.RED, style.ORANGE, style.PURPLE, style.SKY, style.GREEN)
@@ -42,7 +43,7 @@ def auto_attack(run: SavedRun) -> Figure | None:
   palette = _palette([result for group in groups for _, result in group])
   parts = []
   for axes, group in zip(panels[:, 0], groups, strict=True):
-    result = group[0].result
+    result = group[0][1]
     for row, (_, of_model) in enumerate(group):
       parts += _bar(axes, row, of_model, palette)
     labels = [textwrap.fill(model.label, 20) for model, _ in group]
@@ -51,8 +52,8 @@ def auto_attack(run: SavedRun) -> Figure | None:
     axes.set_xlim(0, result.images)
     axes.tick_params(axis='y', length=0)
     axes.spines['left'].set_visible(False)
-    radius = results.epsilon_text(result.epsilon, run.dataset)
-    images = results.which_images(result, max(m.images for m, _ in group))
+    radius = tables.epsilon_text(result.epsilon, run.dataset)
+    images = tables.which_images(result, max(m.images for m, _ in group))
     title = (
       f'What broke each image first: {result.label}, {result.norm}, '
       f'ε = {radius}, {images}'

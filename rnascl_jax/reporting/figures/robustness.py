@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-from rnascl_jax.reporting import results, style
-from rnascl_jax.reporting.results import ModelEvaluation, SavedAttack, SavedRun
+from rnascl_jax.reporting import style, tables
+from rnascl_jax.reporting.evaluations import ModelEvaluation, SavedAttack
+from rnascl_jax.reporting.results import SavedRun
 
 # Up to this many epsilons, each has its tick.
 _MOST_TICKS = 9
@@ -23,7 +24,7 @@ def epsilon_curves(run: SavedRun) -> Figure | None:
   attacks = {c.attack: c.label for e in run.evaluations for c in e.curves}
   if not attacks:
     return None
-  scale, unit = results.epsilon_unit(run.dataset)
+  scale, unit = tables.epsilon_unit(run.dataset)
   looks = style.looks(run.models)
   handles = [
     looks[e.model].handle(e.label, ms=4) for e in run.evaluations if e.curves
@@ -76,7 +77,7 @@ def clean_vs_robust(run: SavedRun) -> Figure | None:
     for model, clean, robust in points
   ]
   attacked = points[0][2]
-  radius = results.epsilon_text(attacked.epsilon, run.dataset)
+  radius = tables.epsilon_text(attacked.epsilon, run.dataset)
   axes.set_xlabel('Clean accuracy (%)')
   axes.set_ylabel(f'{attacked.label} accuracy (%), ε = {radius}')
   axes.grid()

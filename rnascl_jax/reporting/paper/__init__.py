@@ -63,43 +63,38 @@ def write(
     HeldError: another process is writing in the output.
     DiskError: the output cannot be written.
   """
-  kinds = _kinds(data)
+  if data and data not in TABLES:
+    raise ValueError(
+      f'--data={data} is unknown; choose {" or ".join(TABLES)}, or leave it '
+      'out for all that is there.'
+    )
+  kinds = [data] if data else list(TABLES)
   _check(kinds, tables, TABLES)
   _check(kinds, figures, drawing.FIGURES)
   sweep = sweep_runs.load(root, seeds)
   folder = paths.local(output or sweep.root / 'tables', 'output')
   asked = bool(tables or figures)
   # All is drawn before a file is written: an error leaves nothing behind.
-  parts = [
-    page.Part(
-      [
-        comparison.fill(table, sweep)
-        for key, table in TABLES[kind].items()
-        if key in tables or not asked
-      ],
-      drawing.draw(sweep, kind, figures if asked else None),
-    )
-    for kind in kinds
-  ]
+  parts = []
+  for kind in kinds:
+    of_kind = TABLES[kind].items()
+    wanted = [table for key, table in of_kind if key in tables or not asked]
+    filled = [comparison.fill(table, sweep) for table in wanted]
+    drawn = drawing.draw(sweep, kind, figures if asked else None)
+    parts.append(page.Page(filled, drawn, asked))
   if not asked and not data:
     # Data without any run are not mentioned, unless there are no others.
     parts = [part for part in parts if not part.is_empty] or parts
+  whole = page.Page(
+    [filled for part in parts for filled in part.tables],
+    [figure for part in parts for figure in part.figures],
+    asked,
+  )
   with lock.hold(folder):
     lock.remove_temporary(folder)
-    for part in parts:
-      drawing.save(part.drawn, folder)
-    text = page.markdown(parts, asked=asked)
-    files.write_atomically(folder / 'tables.md', text)
-  return page.plain(parts, folder, asked=asked)
-
-
-def _kinds(data: str) -> tuple[str, ...]:
-  if data and data not in TABLES:
-    raise ValueError(
-      f'--data={data} is unknown; choose {" or ".join(TABLES)}, or leave it '
-      'out for all that is there.'
-    )
-  return (data,) if data else tuple(TABLES)
+    drawing.save(whole.figures, folder)
+    files.write_atomically(folder / 'tables.md', whole.markdown())
+  return whole.plain(folder)
 
 
 def _check(

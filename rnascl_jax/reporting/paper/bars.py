@@ -28,11 +28,8 @@ def tutor_counts(
     sweep: the results.
     name: 'Fig. 8: CIFAR-10, WRT-34', how the caption begins.
     rows: that of each student RNAS-CL by the title of its panel; one that was
-      not run is left out.
+      not run is left out. The figure is None where none was run.
     of_paper: what the paper says of its own.
-
-  Returns:
-    None where none was run.
   """
   by_title = {title: _counts(sweep, row) for title, row in rows.items()}
   drawn = {title: counts for title, counts in by_title.items() if len(counts)}
@@ -84,13 +81,8 @@ def _draw_counts(axes: Axes, counts: np.ndarray) -> None:
 def terms(sweep: SweepRuns, table: Table, with_paper: bool) -> Picture | None:
   """Table 7 as bars: mean over seeds, a dot for each seed.
 
-  Args:
-    sweep: the results.
-    table: Table 7, of CIFAR-10 or of digits.
-    with_paper: whether the paper's numbers are of these data and shown.
-
-  Returns:
-    None where no row of it was run.
+  The paper's numbers are shown where they are of these data. The figure is None
+  where no row of the table was run.
   """
   filled = comparison.fill(table, sweep)
   if filled.is_empty:
@@ -108,7 +100,7 @@ def terms(sweep: SweepRuns, table: Table, with_paper: bool) -> Picture | None:
   if with_paper:
     handles.append(paper.handle('the paper', ms=9, mew=1.4))
   figure.legend(handles=handles, loc='outside lower center', ncols=len(handles))
-  models = [row.models for row in filled.rows if row.models]
+  models = [models for _, models in filled.run]
   caption = (
     f'{table.title}. Bars: {picture.averaged(models)}; dots: '
     f'single seeds. PGD-20 at ε = {picture.radius(models)}.'
@@ -122,16 +114,16 @@ def _draw_terms(
 ) -> None:
   """A panel of one measure, the `place`-th column of the table."""
   column = filled.table.accuracies[place]
-  objectives = list(dict.fromkeys(r.line.labels[1] for r in filled.rows))
+  objectives = list(dict.fromkeys(line.labels[1] for line, _ in filled.rows))
   trainings = list(picture.TRAINING_COLORS)
-  for row in filled.rows:
-    training, objective = row.line.labels
+  for line, models in filled.rows:
+    training, objective = line.labels
     side = trainings.index(training) - 0.5
     x = objectives.index(objective) + side * _WIDTH
-    values = list(measures.values(row.models, column.key).values())
+    values = list(measures.values(models, column.key).values())
     _draw_bar(axes, x, values, picture.TRAINING_COLORS[training])
     if with_paper:
-      printed = float(row.line.printed[place])
+      printed = float(line.printed[place])
       axes.plot(x, printed, '_', color=style.BLACK, ms=13, mew=1.4, zorder=4)
   axes.set_xticks(range(len(objectives)), objectives)
   axes.tick_params(axis='x', length=0)

@@ -12,7 +12,11 @@ from typing import NamedTuple
 from rnascl_jax.reporting import tables
 from rnascl_jax.reporting.paper import measures
 from rnascl_jax.reporting.paper.definition import Column, Line, Table
-from rnascl_jax.reporting.paper.sweep_runs import EvaluatedModel, SweepRuns
+from rnascl_jax.reporting.paper.sweep_runs import (
+  EvaluatedModel,
+  Models,
+  SweepRuns,
+)
 
 HOW = (
   'Differences in points, first row minus second, seed by seed: mean ± '
@@ -24,26 +28,12 @@ _CITATION = re.compile(r' \([^()]* et al\.[^()]*\)')
 _HYPHEN = '\u2011'
 
 
-class FilledRow(NamedTuple):
-  """A row of a table with what a sweep has of it.
-
-  Attributes:
-    line: its definition.
-    models: by seed; empty where nothing was run.
-  """
-
-  line: Line
-  models: dict[int, EvaluatedModel]
+# A row of a table, and what a sweep has of it.
+FilledRow = tuple[Line, Models]
 
 
 class FilledTable(NamedTuple):
-  """A table with the results of a sweep.
-
-  Attributes:
-    table: its definition.
-    rows: one for each of its lines.
-    sweep: the results.
-  """
+  """A table with the results of a sweep for each of its lines."""
 
   table: Table
   rows: tuple[FilledRow, ...]
@@ -53,52 +43,45 @@ class FilledTable(NamedTuple):
   def is_empty(self) -> bool:
     """Whether nothing of it was run, but for what it shares with others."""
     return not any(
-      row.models and self.table.needs in row.line.source.row
-      for row in self.rows
-      if row.line.source is not None
+      models and line.source and self.table.needs in line.source.row
+      for line, models in self.rows
     )
 
   @property
   def seeds(self) -> tuple[int, ...]:
     """Those of any of its rows, increasing."""
-    return tuple(sorted({s for row in self.rows for s in row.models}))
+    return tuple(sorted({s for _, models in self.rows for s in models}))
 
   @property
   def missing(self) -> list[Line]:
     """Lines that could be run and were not."""
-    return [r.line for r in self.rows if r.line.source and not r.models]
+    return [line for line, models in self.rows if line.source and not models]
+
+  @property
+  def run(self) -> list[FilledRow]:
+    """The rows of which a seed was run."""
+    return [row for row in self.rows if row[1]]
 
   @property
   def evaluated(self) -> list[EvaluatedModel]:
     """All models of all rows."""
-    return [model for row in self.rows for model in row.models.values()]
+    return [model for _, models in self.rows for model in models.values()]
 
 
 def fill(table: Table, sweep: SweepRuns) -> FilledTable:
   """Finds the results of all lines of a table.
 
-  Args:
-    table: its definition.
-    sweep: the results.
-
-  Returns:
-    The filled table.
-
   Raises:
     ValueError: if seeds of a line were trained or attacked otherwise.
   """
-  rows = [FilledRow(line, sweep.models(line.source)) for line in table.lines]
+  rows = [(line, sweep.models(line.source)) for line in table.lines]
   return FilledTable(table, tuple(rows), sweep)
 
 
 def cells(filled: FilledTable) -> list[list[str]]:
-  """Headings, then a row for each line.
+  """Headings, then for each line its labels, measures, and seeds.
 
-  Args:
-    filled: the table.
-
-  Returns:
-    Text: labels, for each measure ours and the paper's, and the seeds.
+  A measure is ours, and the paper's where it has the table.
   """
   table = filled.table
   heads = [*table.headings]
@@ -108,118 +91,87 @@ def cells(filled: FilledTable) -> list[list[str]]:
       continue
     heads.append(f'{column.heading} (ours)')
     heads += [f'{column.heading} ({table.paper})'] * column.printed
-  return [[*heads, 'Seeds'], *(_row(filled, row) for row in filled.rows)]
+  rows = [[*heads, 'Seeds']]
+  for line, models in filled.rows:
+    printed = iter(line.printed)
+    texts = [*line.labels]
+    for column in table.columns:
+      texts.append(_ours(line, models, column))
+      if table.is_printed and column.printed:
+        texts.append(next(printed))
+    rows.append([*texts, _seeds(filled, line, models)])
+  return rows
 
 
-def _row(filled: FilledTable, row: FilledRow) -> list[str]:
-  printed = iter(row.line.printed)
-  texts = [*row.line.labels]
-  for column in filled.table.columns:
-    texts.append(_ours(row, column))
-    if filled.table.is_printed and column.printed:
-      texts.append(next(printed))
-  return [*texts, _seeds(filled, row)]
-
-
-def _ours(row: FilledRow, column: Column) -> str:
+def _ours(line: Line, models: Models, column: Column) -> str:
   """Our number; without one a dash in a row that could be run, else nothing."""
-  nothing = tables.NOTHING if row.line.source else ''
+  nothing = tables.NOTHING if line.source else ''
   if column.key == 'devices':
-    return ', '.join(measures.devices(row.models)) or nothing
-  values = measures.values(row.models, column.key)
+    return ', '.join(measures.devices(models)) or nothing
+  values = measures.values(models, column.key)
   if not values:
     return nothing
-  decimals = None
-  if column.is_accuracy:
-    decimals = measures.decimals(row.models, column.key)
+  is_accuracy = column.is_accuracy
+  decimals = measures.decimals(models, column.key) if is_accuracy else None
   text = measures.text(values, decimals)
-  if len(values) < len(row.models):
-    text += f' ({len(values)} of {len(row.models)} seeds)'
+  if len(values) < len(models):
+    text += f' ({len(values)} of {len(models)} seeds)'
   return text
 
 
-def _seeds(filled: FilledTable, row: FilledRow) -> str:
+def _seeds(filled: FilledTable, line: Line, models: Models) -> str:
   """'3', '2 of 3', 'not run', 'paper only'."""
-  if row.line.source is None:
+  if line.source is None:
     return 'paper only'
-  if not row.models:
+  if not models:
     return 'not run'
-  count, of_any_row = len(row.models), len(filled.seeds)
+  count, of_any_row = len(models), len(filled.seeds)
   return f'{count}' if count == of_any_row else f'{count} of {of_any_row}'
 
 
 def difference_cells(filled: FilledTable) -> list[list[str]]:
   """Headings, then a row for each pair of which a seed has both.
 
-  Args:
-    filled: a table with pairs.
-
-  Returns:
-    Text: for each accuracy the difference, in how many seeds it is positive,
-    and that of the paper's numbers; empty where no seed has both of a pair.
+  A row has for each accuracy the difference, in how many seeds it is positive,
+  and that of the paper's numbers. Where no seed has both of a pair, there are
+  neither rows nor headings.
   """
   table = filled.table
   heads = [*table.headings[:-1], 'First minus second']
   for column in table.accuracies:
     heads += [f'{column.heading} (ours)', f'{column.heading} (positive)']
     heads += [f'{column.heading} ({table.paper})'] * table.is_printed
-  by_line = {row.line: row for row in filled.rows}
+  of_line = dict(filled.rows)
   rows = []
   for pair in table.pairs:
-    first, second = (by_line[line] for line in pair)
-    by_column = [_paired(first, second, c) for c in table.accuracies]
-    if any(by_column):
-      rows.append(_difference_row(table, first, second, by_column))
-  return [heads, *rows] if rows else []
-
-
-def _paired(
-  first: FilledRow, second: FilledRow, column: Column
-) -> dict[int, float]:
-  """First minus second in points, for the seeds that have both."""
-  left = measures.values(first.models, column.key)
-  right = measures.values(second.models, column.key)
-  return {seed: left[seed] - right[seed] for seed in left if seed in right}
-
-
-def _difference_row(
-  table: Table,
-  first: FilledRow,
-  second: FilledRow,
-  by_column: list[dict[int, float]],
-) -> list[str]:
-  # Rows of a pair differ in their last label only.
-  *labels, name = first.line.labels
-  other = second.line.labels[-1]
-  texts = [*labels, f'{_bracketed(name)} − {_bracketed(other)}']
-  for place, column in enumerate(table.accuracies):
-    points = list(by_column[place].values())
-    if points:
-      decimals = measures.decimals(first.models, column.key)
+    differences = []
+    for column in table.accuracies:
+      left, right = (measures.values(of_line[x], column.key) for x in pair)
+      differences.append([left[s] - right[s] for s in left if s in right])
+    if not any(differences):
+      continue
+    # Rows of a pair differ in their last label only.
+    names = [line.labels[-1] for line in pair]
+    names = [f'({name})' if ' + ' in name else name for name in names]
+    texts = [*pair[0].labels[:-1], ' − '.join(names)]
+    for place, points in enumerate(differences):
+      key = table.accuracies[place].key
+      decimals = measures.decimals(of_line[pair[0]], key)
       texts.append(tables.mean(points, decimals=decimals, sign='+'))
-      texts.append(f'{sum(p > 0 for p in points)} of {len(points)}')
-    else:
-      texts += [tables.NOTHING, tables.NOTHING]
-    if table.is_printed:
-      numbers = [row.line.printed[place] for row in (first, second)]
-      left, right = map(decimal.Decimal, numbers)
-      texts.append(f'{left - right:+}')
-  return texts
-
-
-def _bracketed(label: str) -> str:
-  return f'({label})' if ' + ' in label else label
+      positive = f'{sum(p > 0 for p in points)} of {len(points)}'
+      texts.append(positive if points else tables.NOTHING)
+      if table.is_printed:
+        printed = [decimal.Decimal(line.printed[place]) for line in pair]
+        texts.append(f'{printed[0] - printed[1]:+}')
+    rows.append(texts)
+  return [heads, *rows] if rows else []
 
 
 def grouped(rows: list[list[str]], labels: int) -> str:
   """Aligned rows; each group of equal first labels is below that label.
 
-  Args:
-    rows: headings, then text; names of others lose their source.
-    labels: how many columns in front are labels, 1 or 2.
-
-  Returns:
-    Lines without a trailing newline; names are broken between words only.
+  Of the columns, 1 or 2 in front are labels. Names of others lose their source,
+  and are broken between words only.
   """
   heads, *others = rows
   table = [heads[labels - 1 :]]

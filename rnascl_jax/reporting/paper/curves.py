@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
-from rnascl_jax.reporting import results, style
+from rnascl_jax.reporting import style, tables
+from rnascl_jax.reporting.evaluations import Curve, ModelEvaluation
 from rnascl_jax.reporting.paper import comparison, measures, picture
 from rnascl_jax.reporting.paper.definition import RowSource, Table
 from rnascl_jax.reporting.paper.picture import Picture
-from rnascl_jax.reporting.paper.sweep_runs import EvaluatedModel, SweepRuns
-from rnascl_jax.reporting.results import Curve, ModelEvaluation
+from rnascl_jax.reporting.paper.sweep_runs import Models, SweepRuns
 
 # Up to so many ε, each has its tick.
 _MOST_TICKS = 9
@@ -27,8 +27,7 @@ _SERIES = {
   'CE + ICC': style.Look(style.ORANGE, '--', 's'),
   'CE + KL + ICC, own search': style.Look(style.GREEN, ':', '^'),
 }
-# By model key and seed.
-_Panel = Mapping[str, Mapping[int, EvaluatedModel]]
+_Panel = Mapping[str, Models]  # By the key of a model.
 
 
 def epsilon_curves(
@@ -40,10 +39,7 @@ def epsilon_curves(
     sweep: the results.
     name: 'Fig. 6: CIFAR-10', how the caption begins.
     panels: space and teacher by title; one of which nothing was run is left
-      out.
-
-  Returns:
-    None where nothing was run.
+      out. The figure is None where nothing was run.
   """
   by_title = {
     title: _models(sweep, space, teacher)
@@ -64,16 +60,12 @@ def epsilon_curves(
   seeds = [seeds for models in drawn.values() for seeds in models.values()]
   spread = '; shaded from the lowest to the highest'
   caption = f'{name}: accuracy against ε, {picture.averaged(seeds, spread)}.'
-  fewer = {
-    curve.images
-    for models in seeds
-    for _, evaluation in models.values()
-    if (curve := _curve(evaluation)) is not None
-    and 0 < curve.images < evaluation.images
-  }
+  evaluations = [e for models in seeds for _, e in models.values()]
+  counts = {(c.images, e.images) for e in evaluations for c in _curves([e])}
+  fewer = {images for images, most in counts if 0 < images < most}
   if fewer:
-    counts = ' or '.join(map(str, sorted(fewer)))
-    caption += f' On the first {counts} test images.'
+    numbers = ' or '.join(map(str, sorted(fewer)))
+    caption += f' On the first {numbers} test images.'
   absent = [
     f'{label} ({title})'
     for title, models in by_title.items()
@@ -91,17 +83,17 @@ def _models(sweep: SweepRuns, space: str, teacher: str) -> _Panel:
     by_seed = {
       seed: evaluated
       for seed, evaluated in sweep.models(source).items()
-      if _curve(evaluated.evaluation) is not None
+      if _curves([evaluated.evaluation])
     }
     if by_seed:
       panel[model] = by_seed
   return panel
 
 
-def _curve(evaluation: ModelEvaluation) -> Curve | None:
-  return next(
-    (c for c in evaluation.curves if c.attack == picture.ROBUST), None
-  )
+def _curves(evaluations: list[ModelEvaluation]) -> list[Curve]:
+  """Their curves of PGD-20, of those that have one."""
+  curves = (e.curve(picture.ROBUST) for e in evaluations)
+  return [curve for curve in curves if curve is not None]
 
 
 def _draw_panel(axes: Axes, panel: _Panel) -> None:
@@ -109,8 +101,8 @@ def _draw_panel(axes: Axes, panel: _Panel) -> None:
   # RNAS-CL is drawn last, so that nothing hides it.
   for model, by_seed in reversed(list(panel.items())):
     evaluations = [evaluation for _, evaluation in by_seed.values()]
-    scale, unit = results.epsilon_unit(evaluations[0].dataset)
-    curves = [c for e in evaluations if (c := _curve(e)) is not None]
+    scale, unit = tables.epsilon_unit(evaluations[0].dataset)
+    curves = _curves(evaluations)
     epsilons = scale * curves[0].epsilons  # [P]
     shares = 100 * np.stack([c.accuracies for c in curves])  # [seeds, P]
     look, label = looks[model], _MODELS[model][0]
@@ -125,12 +117,7 @@ def _draw_panel(axes: Axes, panel: _Panel) -> None:
 def reduction(sweep: SweepRuns, table: Table) -> Picture | None:
   """Accuracy against the factor of eq. (1): seeds thin, their mean thick.
 
-  Args:
-    sweep: the results.
-    table: the study.
-
-  Returns:
-    None where no row of the study but those that others share was run.
+  None where no row of the study but those that others share was run.
   """
   filled = comparison.fill(table, sweep)
   if filled.is_empty:
@@ -141,10 +128,10 @@ def reduction(sweep: SweepRuns, table: Table) -> Picture | None:
   for axes, column in zip(panels, table.accuracies, strict=True):
     for series, look in _SERIES.items():
       by_place = {
-        factors.index(row.line.labels[1]): values
-        for row in filled.rows
-        if row.line.labels[0] == series
-        and (values := measures.values(row.models, column.key))
+        factors.index(line.labels[1]): values
+        for line, models in filled.rows
+        if line.labels[0] == series
+        and (values := measures.values(models, column.key))
       }
       _draw_series(axes, by_place, look)
     axes.set_xticks(range(len(factors)), factors)
@@ -153,7 +140,7 @@ def reduction(sweep: SweepRuns, table: Table) -> Picture | None:
     axes.grid(axis='y')
   handles = [look.handle(s, ms=4, lw=2.2) for s, look in _SERIES.items()]
   figure.legend(handles=handles, loc='outside lower center', ncols=3)
-  models = [row.models for row in filled.rows if row.models]
+  models = [models for _, models in filled.run]
   caption = (
     f'{table.title}: thin lines are seeds, thick ones their mean '
     f'({picture.averaged(models)}). PGD-20 at '

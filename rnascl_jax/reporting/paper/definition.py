@@ -33,30 +33,18 @@ _PRINTED = re.compile(r'\d+(\.\d+)?\*?|[—–]')
 
 
 class RowSource(NamedTuple):
-  """Where numbers of ours come from.
+  """Where numbers of ours come from."""
 
-  Attributes:
-    row: a row of the sweep, which is a folder in that of a seed.
-    model: key of the model in that run.
-  """
-
-  row: str
-  model: str
+  row: str  # A row of the sweep, which is a folder in that of a seed.
+  model: str  # Key of the model in that run.
 
 
 class Column(NamedTuple):
-  """One measure of all rows.
+  """One measure of all rows."""
 
-  Attributes:
-    key: 'clean', an attack's key, 'parameters', 'kiloparameters', 'macs',
-      'gigamacs', 'hours' or 'devices'.
-    heading: as the paper has it.
-    printed: whether the paper has it at all.
-  """
-
-  key: str
-  heading: str
-  printed: bool = True
+  key: str  # 'clean', an attack's key, or one of `_OTHERS`.
+  heading: str  # As the paper has it.
+  printed: bool = True  # Whether the paper has it at all.
 
   @property
   def is_accuracy(self) -> bool:
@@ -86,8 +74,6 @@ class Table(NamedTuple):
     key: how a command names it: '7', 'reduction'.
     title: 'Table 7' and what it shows.
     headings: those of the label columns.
-    columns: measures, in order.
-    lines: rows, in order.
     pairs: two rows whose difference, first minus second, says something.
     notes: what the paper says below it, and what is to be said of it here.
     warning: what stands above it, '' for nothing.
@@ -135,7 +121,7 @@ class Table(NamedTuple):
 def read(
   saved: Sequence[Mapping[str, Any]], shown: Mapping[str, Table]
 ) -> dict[str, Table]:
-  """Makes tables from the content of a file, and checks them.
+  """Makes tables, by their keys, from the content of a file, and checks them.
 
   Args:
     saved: the tables in order, with the fields of `Table`. A row of `rows` has
@@ -144,9 +130,6 @@ def read(
       of two sources, and a list of all that are subtracted from it.
     shown: tables by key; `printed_of` is the source of a row in that of the
       same key, whose printed numbers a row shows.
-
-  Returns:
-    The tables by key.
 
   Raises:
     ValueError: if a field is missing or unknown, a row has not one label for
@@ -225,14 +208,9 @@ def _source(text: str) -> RowSource:
   return RowSource(row, model)
 
 
-def _saved(data: str) -> Any:
-  file = resources.files(__package__).joinpath(f'{data}.json')
-  return json.loads(file.read_text('utf-8'))
-
-
-_CIFAR10 = read(_saved('cifar10'), {})
 # By data ('cifar10' stands for all that the paper has) and by key, in order.
-TABLES: dict[str, dict[str, Table]] = {
-  'cifar10': _CIFAR10,
-  'digits': read(_saved('digits'), _CIFAR10),
-}
+TABLES: dict[str, dict[str, Table]] = {}
+for _data in ('cifar10', 'digits'):
+  _file = resources.files(__package__).joinpath(f'{_data}.json')
+  _saved = json.loads(_file.read_text('utf-8'))
+  TABLES[_data] = read(_saved, TABLES.get('cifar10', {}))

@@ -8,10 +8,15 @@ from typing import NamedTuple
 import matplotlib
 
 from rnascl_jax.reporting import style
-from rnascl_jax.reporting.paper import bars, curves, definition, scatter
+from rnascl_jax.reporting.paper import (
+  bars,
+  competitors,
+  curves,
+  definition,
+  scatter,
+)
 from rnascl_jax.reporting.paper.picture import Picture
 from rnascl_jax.reporting.paper.sweep_runs import SweepRuns
-from rnascl_jax.runtime import files
 
 _partial = functools.partial
 _CIFAR10, _DIGITS = definition.TABLES['cifar10'], definition.TABLES['digits']
@@ -24,7 +29,7 @@ def _title(space: str) -> str:
 # By data and by key, in order. A figure is None where nothing of it was run.
 FIGURES: dict[str, dict[str, Callable[[SweepRuns], Picture | None]]] = {
   'cifar10': {
-    '1': _partial(scatter.figure_1, table=_CIFAR10['1']),
+    '1': _partial(competitors.figure_1, table=_CIFAR10['1']),
     '3': _partial(scatter.figure_3, name='Fig. 3', table=_CIFAR10['fig3']),
     '4': _partial(
       curves.epsilon_curves,
@@ -77,32 +82,17 @@ FIGURES: dict[str, dict[str, Callable[[SweepRuns], Picture | None]]] = {
 
 
 class DrawnFigure(NamedTuple):
-  """A figure that was asked for.
+  """A figure that was asked for."""
 
-  Attributes:
-    name: 'Fig. 3', 'Fig. 3 on digits'.
-    file: its name.
-    picture: None where nothing of it was run.
-  """
-
-  name: str
+  name: str  # 'Fig. 3', 'Fig. 3 on digits'.
   file: str
-  picture: Picture | None
+  picture: Picture | None  # None where nothing of it was run.
 
 
 def draw(
   sweep: SweepRuns, data: str, keys: Collection[str] | None
 ) -> list[DrawnFigure]:
-  """Draws figures of one kind of data.
-
-  Args:
-    sweep: the results.
-    data: key of `FIGURES`.
-    keys: those of the figures; None for all.
-
-  Returns:
-    All figures that were asked for, drawn or not.
-  """
+  """Draws the figures of one kind of data with these keys, None for all."""
   drawn = []
   for key, build in FIGURES[data].items():
     if keys is not None and key not in keys:
@@ -117,14 +107,7 @@ def draw(
 
 
 def save(drawn: Iterable[DrawnFigure], folder: pathlib.Path) -> None:
-  """Writes PNG files of 150 dots per inch, each whole or not at all.
-
-  Args:
-    drawn: what `draw` gave; what was not drawn is passed over.
-    folder: for the files.
-  """
-  with matplotlib.rc_context(style.SETTINGS):
-    for _, file, picture in drawn:
-      if picture is not None:
-        with files.replacing(folder / file) as target:
-          picture.figure.savefig(target, format='png')
+  """Writes those that were drawn as PNG files, each whole or not at all."""
+  for _, file, picture in drawn:
+    if picture is not None:
+      style.save(picture.figure, folder / file)

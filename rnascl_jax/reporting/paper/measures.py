@@ -10,11 +10,10 @@ import math
 from collections.abc import Mapping
 
 from rnascl_jax.reporting import statistics, tables
-from rnascl_jax.reporting.paper.sweep_runs import EvaluatedModel
-from rnascl_jax.reporting.results import Json, ModelEvaluation, SavedRun
+from rnascl_jax.reporting.evaluations import Json, ModelEvaluation
+from rnascl_jax.reporting.paper.sweep_runs import EvaluatedModel, Models
+from rnascl_jax.reporting.results import SavedRun
 
-# By seed.
-Models = Mapping[int, EvaluatedModel]
 # Images from which on an accuracy has two decimals, as the paper's have.
 _MANY = 10_000
 _SCALES = {
@@ -26,25 +25,21 @@ _SCALES = {
 
 
 def values(models: Models, key: str) -> dict[int, float]:
-  """A measure of a row.
+  """A measure of a row, by seed, of the seeds that have it.
 
   Args:
-    models: by seed.
-    key: that of a column, but 'devices'.
-
-  Returns:
-    Accuracies in %, sizes in the unit of their column, or hours, of the seeds
-    that have them.
+    models: the row.
+    key: that of a column, but 'devices': accuracies are in %, sizes in the unit
+      of their column, or it is hours.
   """
-  by_seed = {seed: _value(*models[seed], key) for seed in models}
+  by_seed = {seed: _value(models[seed], key) for seed in models}
   return {seed: value for seed, value in by_seed.items() if value is not None}
 
 
-def _value(
-  run: SavedRun, evaluation: ModelEvaluation, key: str
-) -> float | None:
+def _value(model: EvaluatedModel, key: str) -> float | None:
   if key == 'hours':
-    return _hours(run, evaluation)
+    return _hours(*model)
+  evaluation = model.evaluation
   if key in _SCALES:
     macs = key.endswith('macs')
     count = evaluation.macs if macs else evaluation.parameters
@@ -103,15 +98,10 @@ def decimals(models: Models, attack: str) -> int:
 
 
 def text(by_seed: Mapping[int, float], decimals: int | None = None) -> str:
-  """'35.0 ± 1.0', of one seed '35.0'.
+  """'35.0 ± 1.0', of one seed '35.0', with at least one seed.
 
-  Args:
-    by_seed: a measure of at least one seed.
-    decimals: those of both numbers; None for three significant digits of the
-      mean.
-
-  Returns:
-    Text.
+  Both numbers have so many decimals; None: three significant digits of the
+  mean.
   """
   numbers = list(by_seed.values())
   if decimals is None:

@@ -9,8 +9,7 @@ from absl import logging
 from rnascl_jax.reporting import results, tables
 from rnascl_jax.reporting.paper import measures, sweep_runs
 from rnascl_jax.reporting.paper.comparison import FilledTable
-from rnascl_jax.reporting.paper.definition import Line
-from rnascl_jax.reporting.results import Json, SavedRun
+from rnascl_jax.reporting.results import SavedRun
 from rnascl_jax.runtime import files
 
 # Images in the test split of a data set, and in that of a class of ImageNet.
@@ -27,20 +26,15 @@ _STAGES = ('search', 'train', 'adversarial')
 
 
 def notes(filled: FilledTable) -> list[str]:
-  """What a reader must know beside the table.
+  """What a reader must know beside a table of which a row was run.
 
-  Args:
-    filled: with at least one row that was run.
-
-  Returns:
-    Sentences: of the table, of what is missing, of the attacks, of where the
-    numbers come from.
+  The sentences are of the table, of what is missing, of the attacks, of where
+  the numbers come from.
   """
   return [
     *filled.table.notes,
     _averages(filled),
-    *_missing(filled),
-    *_apart(filled),
+    *_seeds(filled),
     *_attacks(filled),
     *_fewer(filled),
     *_attacked_otherwise(filled),
@@ -58,32 +52,26 @@ def _averages(filled: FilledTable) -> str:
   )
 
 
-def _missing(filled: FilledTable) -> list[str]:
-  """Which rows lack which seeds."""
-  lacking = []
-  for row in filled.rows:
-    absent = [f'{s}' for s in filled.seeds if s not in row.models]
-    if row.models and absent:
-      lacking.append(f'{_name(row.line)} (seed {", ".join(absent)})')
-  if not lacking:
-    return []
-  return [f'Lacking, so that means are of other seeds: {"; ".join(lacking)}.']
-
-
-def _apart(filled: FilledTable) -> list[str]:
-  """Every seed of rows whose seeds are far apart."""
-  rows = []
-  for row in filled.rows:
+def _seeds(filled: FilledTable) -> list[str]:
+  """Which rows lack which seeds, and every seed of those that are far apart."""
+  lacking, apart = [], []
+  for line, models in filled.run:
+    name = ': '.join(line.labels)
+    absent = [f'{s}' for s in filled.seeds if s not in models]
+    if absent:
+      lacking.append(f'{name} (seed {", ".join(absent)})')
     for column in filled.table.accuracies:
-      values = measures.values(row.models, column.key)
+      values = measures.values(models, column.key)
       if len(values) > 1 and statistics.stdev(values.values()) > _APART:
         texts = [f'{value:.1f} (seed {seed})' for seed, value in values.items()]
-        rows.append(f'{_name(row.line)}, {column.heading}: {", ".join(texts)}')
-  return [f'Seeds that are far apart: {"; ".join(rows)}.'] if rows else []
-
-
-def _name(line: Line) -> str:
-  return ': '.join(line.labels)
+        apart.append(f'{name}, {column.heading}: {", ".join(texts)}')
+  sentences = []
+  if lacking:
+    rows = '; '.join(lacking)
+    sentences.append(f'Lacking, so that means are of other seeds: {rows}.')
+  if apart:
+    sentences.append(f'Seeds that are far apart: {"; ".join(apart)}.')
+  return sentences
 
 
 def _attacks(filled: FilledTable) -> list[str]:
@@ -114,8 +102,7 @@ def _fewer(filled: FilledTable) -> list[str]:
   for run, evaluation in filled.evaluated:
     images = evaluation.images
     texts += [
-      f'{result.label} is on {results.which_images(result, images)}: compare '
-      'it with other columns on the same images only.'
+      tables.fewer_note(result, images)
       for result in evaluation.attacks
       if result.attack in keys and result.images < images
     ]
@@ -139,12 +126,8 @@ def _attacked_otherwise(filled: FilledTable) -> list[str]:
   """Columns whose rows were attacked in different ways."""
   texts = []
   for column in filled.table.columns:
-    attacked = [
-      result
-      for _, evaluation in filled.evaluated
-      if (result := evaluation.under(column.key)) is not None
-    ]
-    if not all(sweep_runs.is_alike(attacked[0], other) for other in attacked):
+    attacked = [a for _, e in filled.evaluated if (a := e.under(column.key))]
+    if not all(sweep_runs.is_alike(attacked[0], a) for a in attacked):
       texts.append(
         f'**{column.heading} does not compare across rows: they were attacked '
         'with other settings, or on other images.**'
@@ -155,6 +138,12 @@ def _attacked_otherwise(filled: FilledTable) -> list[str]:
 def _facts(filled: FilledTable) -> str:
   """Data, training, commits and devices, as far as the runs saved them."""
   runs = _runs(filled)
+  # What is known of each stage, or of the run where it has no stages.
+  stages = [
+    stage
+    for run in runs
+    for stage in (run.provenance.get('stages') or {'': run.provenance}).values()
+  ]
   facts: dict[str, list[str]] = {
     'Data set': [run.dataset for run in runs],
     'Test images': [f'{e.images:,}' for _, e in filled.evaluated],
@@ -167,8 +156,7 @@ def _facts(filled: FilledTable) -> str:
     'Commit': [run.provenance.get('commit') or 'not recorded' for run in runs],
     'Devices': [
       f'{device["count"]} × {device["kind"]}'
-      for run in runs
-      for stage in _stages(run)
+      for stage in stages
       for device in stage.get('devices', ())
     ],
   }
@@ -177,12 +165,6 @@ def _facts(filled: FilledTable) -> str:
     for name, values in facts.items()
     if values
   )
-
-
-def _stages(run: SavedRun) -> list[Json]:
-  """What is known of each stage, or of the run where it has no stages."""
-  stages = run.provenance.get('stages') or {'': run.provenance}
-  return list(stages.values())
 
 
 def _epochs(run: SavedRun) -> str:
@@ -199,13 +181,9 @@ def _epochs(run: SavedRun) -> str:
 def commands(filled: FilledTable) -> list[str]:
   """The command lines of all rows, of a seed N.
 
-  Args:
-    filled: with at least one row that was run.
-
-  Returns:
-    Of a row of a sweep its commands, as `sweep.json` of any seed has them, and
-    before them those of rows that it takes from; of other runs the last one of
-    their workdir.
+  Of a row of a sweep they are its commands, as `sweep.json` of any seed has
+  them, and before them those of rows that it takes from; of other runs the last
+  one of their workdir.
   """
   of_sweep: dict[str, list[str]] = {}
   of_runs: dict[str, list[str]] = {}
@@ -230,9 +208,7 @@ def _before(
     for run in filled.sweep.runs.get(name, {}).values()
     for command in _of_sweep(run)
   ]
-  if not own:
-    return []
-  return [*_before(filled, own, known | set(new)), *own]
+  return [*_before(filled, own, known | set(new)), *own] if own else []
 
 
 def _of_sweep(run: SavedRun) -> list[str]:

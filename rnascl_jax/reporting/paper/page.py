@@ -2,7 +2,7 @@
 
 import pathlib
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from rnascl_jax.reporting import tables
@@ -15,75 +15,83 @@ _COMMANDS = 'Commands, for every seed N (ROOT is the folder of the sweep):'
 _TITLE = "# The paper's tables and figures from these runs"
 
 
-class Part(NamedTuple):
-  """What was asked for of one kind of data.
+class Page(NamedTuple):
+  """Tables and figures that were asked for, also those with nothing that ran.
 
   Attributes:
-    tables: filled, also those of which nothing was run.
-    drawn: figures, also those of which nothing was run.
+    asked: whether the user named tables or figures: each of these that is not
+      there is said in a line, otherwise all in one.
   """
 
-  tables: Sequence[FilledTable]
-  drawn: Sequence[DrawnFigure]
+  tables: list[FilledTable]
+  figures: list[DrawnFigure]
+  asked: bool
 
   @property
   def is_empty(self) -> bool:
     """Whether nothing of it was run."""
-    return all(
-      [filled.is_empty for filled in self.tables]
-      + [drawn.picture is None for drawn in self.drawn]
-    )
+    return not self._run and not self._captions
 
+  @property
+  def _run(self) -> list[FilledTable]:
+    """Tables of which something was run."""
+    return [filled for filled in self.tables if not filled.is_empty]
 
-def markdown(parts: Sequence[Part], *, asked: bool) -> str:
-  """The page.
+  @property
+  def _captions(self) -> dict[str, str]:
+    """Those of the figures that there are, by their files."""
+    drawn = self.figures
+    return {f: picture.caption for _, f, picture in drawn if picture}
 
-  Args:
-    parts: one for each kind of data.
-    asked: whether the user named tables or figures: each of these that is not
-      there is said in a line, otherwise all in one.
+  def markdown(self) -> str:
+    """The page, with a trailing newline."""
+    sections = [_TITLE]
+    for filled in self._run:
+      sections.append(f'## {filled.table.title}')
+      sections += _sections(filled, tables.markdown, str, '- ')
+      commands = '\n'.join(notes.commands(filled))
+      if commands:
+        sections.append(f'{_COMMANDS}\n\n```\n{commands}\n```')
+    sections += ['## Figures'] * bool(self._captions)
+    for file, caption in self._captions.items():
+      name = file.removesuffix('.png')
+      sections.append(f'![{name}]({file})\n\n{caption}')
+    return '\n\n'.join([*sections, *self._absent()]) + '\n'
 
-  Returns:
-    Markdown with a trailing newline.
-  """
-  sections = [_TITLE]
-  for filled in _tables(parts):
-    sections.append(f'## {filled.table.title}')
-    sections += _sections(filled, tables.markdown, str, '- ')
-    commands = '\n'.join(notes.commands(filled))
-    if commands:
-      sections.append(f'{_COMMANDS}\n\n```\n{commands}\n```')
-  captions = _captions(parts)
-  if captions:
-    sections.append('## Figures')
-  for file, caption in captions.items():
-    name = file.removesuffix('.png')
-    sections.append(f'![{name}]({file})\n\n{caption}')
-  return '\n\n'.join([*sections, *_absent(parts, asked)]) + '\n'
+  def plain(self, folder: pathlib.Path) -> str:
+    """The tables for a console, and where the figures are.
 
+    The folder is that of the page; there is no trailing newline.
+    """
+    sections = []
+    for filled in self._run:
+      title = filled.table.title
+      sections.append(f'{title}\n{"=" * len(title)}')
+      sections += _sections(filled, comparison.grouped, _wrapped)
+    sections += [
+      _wrapped(f'{folder / file}: {caption}')
+      for file, caption in self._captions.items()
+    ]
+    sections += [textwrap.fill(text, _WIDTH) for text in self._absent()]
+    return '\n\n'.join([*sections, f'Saved: {folder / "tables.md"}'])
 
-def plain(parts: Sequence[Part], folder: pathlib.Path, *, asked: bool) -> str:
-  """The tables for a console, and where the figures are.
-
-  Args:
-    parts: one for each kind of data.
-    folder: in which tables.md is.
-    asked: as in `markdown`.
-
-  Returns:
-    Lines without a trailing newline.
-  """
-  sections = []
-  for filled in _tables(parts):
-    title = filled.table.title
-    sections.append(f'{title}\n{"=" * len(title)}')
-    sections += _sections(filled, comparison.grouped, _wrapped)
-  sections += [
-    _wrapped(f'{folder / file}: {caption}')
-    for file, caption in _captions(parts).items()
-  ]
-  sections += [textwrap.fill(text, _WIDTH) for text in _absent(parts, asked)]
-  return '\n\n'.join([*sections, f'Saved: {folder / "tables.md"}'])
+  def _absent(self) -> list[str]:
+    """What is not there since none of it was run."""
+    empty = [filled.table for filled in self.tables if filled.is_empty]
+    figures = [name for name, _, picture in self.figures if picture is None]
+    if self.asked:
+      lines = [f'{table.title}: no row of it was run.' for table in empty]
+      return lines + [
+        f'{n[0].upper()}{n[1:]}: no run of it is there.' for n in figures
+      ]
+    lines = []
+    if empty:
+      names = '; '.join(table.name for table in empty)
+      lines.append(f'No row was run of: {names}.')
+    if figures:
+      names = ', '.join(figures)
+      lines.append(f'Not drawn, as no run of it is there: {names}.')
+    return lines
 
 
 def _sections(
@@ -113,36 +121,3 @@ def _sections(
 def _wrapped(text: str) -> str:
   """A sentence for a console, without emphasis."""
   return textwrap.fill(text.replace('**', ''), _WIDTH, break_on_hyphens=False)
-
-
-def _tables(parts: Sequence[Part], empty: bool = False) -> list[FilledTable]:
-  """Tables of which something, or nothing, was run."""
-  return [t for part in parts for t in part.tables if t.is_empty == empty]
-
-
-def _captions(parts: Sequence[Part]) -> dict[str, str]:
-  """Those of the figures that there are, by their files."""
-  return {
-    drawn.file: drawn.picture.caption
-    for part in parts
-    for drawn in part.drawn
-    if drawn.picture is not None
-  }
-
-
-def _absent(parts: Sequence[Part], asked: bool) -> list[str]:
-  """What is not there since none of it was run."""
-  empty = [filled.table for filled in _tables(parts, empty=True)]
-  figures = [d.name for p in parts for d in p.drawn if d.picture is None]
-  if asked:
-    lines = [f'{table.title}: no row of it was run.' for table in empty]
-    return lines + [
-      f'{name[0].upper()}{name[1:]}: no run of it is there.' for name in figures
-    ]
-  lines = []
-  if empty:
-    names = '; '.join(table.name for table in empty)
-    lines.append(f'No row was run of: {names}.')
-  if figures:
-    lines.append(f'Not drawn, as no run of it is there: {", ".join(figures)}.')
-  return lines

@@ -1,12 +1,12 @@
 """A figure of a sweep with its caption, and what all captions share."""
 
-from collections.abc import Collection, Mapping, Sequence, Sized
+from collections.abc import Collection, Iterable, Sequence, Sized
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from rnascl_jax.reporting import results, style
-from rnascl_jax.reporting.paper.sweep_runs import EvaluatedModel
+from rnascl_jax.reporting import style, tables
+from rnascl_jax.reporting.paper.sweep_runs import Models
 
 ROBUST = 'pgd20'
 # By the first label of a row.
@@ -17,21 +17,16 @@ TRAINING_COLORS = {
 
 
 class Picture(NamedTuple):
-  """A drawn figure.
-
-  Attributes:
-    figure: to be saved.
-    caption: what it shows and what it lacks.
-  """
+  """A drawn figure, and what its caption says that it shows and lacks."""
 
   figure: Figure
   caption: str
 
 
-def radius(rows: Sequence[Mapping[int, EvaluatedModel]]) -> str:
+def radius(rows: Iterable[Models]) -> str:
   """'8/255', the radius of PGD-20 on rows by seed; several if they differ."""
   radii = [
-    results.epsilon_text(result.epsilon, evaluation.dataset)
+    tables.epsilon_text(result.epsilon, evaluation.dataset)
     for models in rows
     for _, evaluation in models.values()
     if (result := evaluation.under(ROBUST)) is not None
@@ -40,14 +35,10 @@ def radius(rows: Sequence[Mapping[int, EvaluatedModel]]) -> str:
 
 
 def averaged(rows: Collection[Sized], spread: str = '') -> str:
-  """What the numbers of rows are, each of which has so many seeds.
+  """'of one seed', 'mean over 3 seeds', 'mean over 1 to 3 seeds'.
 
-  Args:
-    rows: as long as there are seeds.
-    spread: how their spread is shown, said where there is one.
-
-  Returns:
-    'of one seed', 'mean over 3 seeds', 'mean over 1 to 3 seeds'.
+  Each of the rows is as long as it has seeds. How their spread is shown is said
+  where there is one.
   """
   counts = sorted(map(len, rows))
   if counts[-1] == 1:

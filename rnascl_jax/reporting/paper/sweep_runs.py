@@ -25,8 +25,9 @@ import numpy as np
 from absl import logging
 
 from rnascl_jax.reporting import results
+from rnascl_jax.reporting.evaluations import ModelEvaluation, SavedAttack
 from rnascl_jax.reporting.paper.definition import RowSource
-from rnascl_jax.reporting.results import ModelEvaluation, SavedAttack, SavedRun
+from rnascl_jax.reporting.results import SavedRun
 from rnascl_jax.runtime import files, paths
 
 _SEED = re.compile(r'seed(\d+)')
@@ -40,40 +41,28 @@ _FIX = (
 
 
 class EvaluatedModel(NamedTuple):
-  """A model of one seed.
-
-  Attributes:
-    run: in which it was trained and attacked.
-    evaluation: how it did.
-  """
+  """A model of one seed: the run in which it was trained, and how it did."""
 
   run: SavedRun
   evaluation: ModelEvaluation
 
 
-class SweepRuns(NamedTuple):
-  """All runs of a sweep.
+# A model of a sweep in every seed in which it was evaluated.
+Models = Mapping[int, EvaluatedModel]
 
-  Attributes:
-    root: its folder.
-    runs: by row and seed.
-  """
+
+class SweepRuns(NamedTuple):
+  """All runs of a sweep, by row and seed, and its folder."""
 
   root: pathlib.Path
   runs: Mapping[str, Mapping[int, SavedRun]]
 
-  def models(self, source: RowSource | None) -> dict[int, EvaluatedModel]:
-    """A model of every seed in which it was evaluated.
-
-    Args:
-      source: of a row of a table.
-
-    Returns:
-      By seed, increasing; empty where there is none.
+  def models(self, source: RowSource | None) -> Models:
+    """A row of a table by seed, increasing; empty where there is none.
 
     Raises:
-      ValueError: if they were trained or attacked otherwise, or are of other
-        data; it names the difference.
+      ValueError: if its seeds were trained or attacked otherwise, or are of
+        other data; it names the difference.
     """
     if source is None:
       return {}
@@ -90,14 +79,11 @@ class SweepRuns(NamedTuple):
 
 
 def load(root: str | os.PathLike[str], only: Collection[int] = ()) -> SweepRuns:
-  """Reads a sweep.
+  """Reads all runs of a sweep whose files can be read.
 
   Args:
     root: its folder.
     only: seeds; none for all that are there.
-
-  Returns:
-    All of its runs whose files can be read.
 
   Raises:
     ValueError: if the folder has none, or lacks a seed that was asked for.
@@ -162,30 +148,29 @@ def _alike(value: Any) -> Any:
 
 def _check_evaluation(first: EvaluatedModel, second: EvaluatedModel) -> None:
   one, other = first.evaluation, second.evaluation
-  where = (
-    f'{other.model} of {second.run.workdir} cannot be averaged with that of '
-    f'{first.run.workdir}'
-  )
+  differ = ''
   if one.dataset != other.dataset:
-    raise ValueError(
-      f'{where}: its data are {other.dataset!r}, not {one.dataset!r}; {_FIX}'
-    )
+    differ = f'its data are {other.dataset!r}, not {one.dataset!r}'
   for result in other.attacks:
-    same = one.under(result.attack)
-    if same is not None and not is_alike(same, result):
-      raise ValueError(
-        f'{where}: it was attacked otherwise, by {_settings(result)}, not by '
-        f'{_settings(same)}; {_FIX}'
+    same = one.under(result.attack) or result
+    if not differ and not is_alike(same, result):
+      differ = (
+        f'it was attacked otherwise, by {_settings(result)}, not by '
+        f'{_settings(same)}'
       )
-  curves = {curve.attack: curve for curve in one.curves}
   for curve in other.curves:
-    known = curves.get(curve.attack, curve)
+    known = one.curve(curve.attack) or curve
     radii = [np.round(c.epsilons, 6).tolist() for c in (curve, known)]
-    if radii[0] != radii[1] or known.images != curve.images:
-      raise ValueError(
-        f'{where}: its curve of {curve.label} has ε = {radii[0]} on '
-        f'{curve.images} images, not {radii[1]} on {known.images}; {_FIX}'
+    if not differ and (radii[0] != radii[1] or known.images != curve.images):
+      differ = (
+        f'its curve of {curve.label} has ε = {radii[0]} on {curve.images} '
+        f'images, not {radii[1]} on {known.images}'
       )
+  if differ:
+    raise ValueError(
+      f'{other.model} of {second.run.workdir} cannot be averaged with that of '
+      f'{first.run.workdir}: {differ}; {_FIX}'
+    )
 
 
 def is_alike(first: SavedAttack, second: SavedAttack) -> bool:

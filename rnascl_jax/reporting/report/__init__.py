@@ -91,9 +91,6 @@ def terminal_table(workdir: Path) -> str:
 def write(workdir: Path) -> pathlib.Path:
   """Draws the figures and writes `report.md`; both appear whole or not at all.
 
-  Args:
-    workdir: the run's directory.
-
   Returns:
     The path of report.md.
 
@@ -122,10 +119,7 @@ def write(workdir: Path) -> pathlib.Path:
 
 
 def seeds_table(workdirs: Sequence[Path]) -> str:
-  """Mean and standard deviation over runs that differ in their seed.
-
-  Args:
-    workdirs: at least two directories of runs, evaluated alike.
+  """Mean and standard deviation over at least two runs of different seeds.
 
   Returns:
     A Markdown table with a row for each model, and a note.

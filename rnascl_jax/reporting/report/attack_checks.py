@@ -11,14 +11,14 @@ Reference:
 
 import numpy as np
 
-from rnascl_jax.reporting import results
-from rnascl_jax.reporting.results import (
+from rnascl_jax.reporting import tables
+from rnascl_jax.reporting.evaluations import (
   Curve,
   ModelEvaluation,
   SavedAttack,
-  SavedRun,
   SavedWarning,
 )
+from rnascl_jax.reporting.results import SavedRun
 
 _MASKING = 'a possible sign of gradient masking, or of an attack set too weak'
 # "Not near 0": an accuracy at the end of a curve above this.
@@ -35,10 +35,9 @@ _BLACK_BOX_SHARE = 500
 
 
 def findings(run: SavedRun) -> list[str]:
-  """Every sign of gradient masking, or that the checks found none.
+  """A sentence for every sign of gradient masking, or that there is none.
 
-  Returns:
-    Sentences; empty where there is nothing to check.
+  There is no sentence where there is nothing to check.
   """
   pairs = [
     (e, weak, strong)
@@ -50,12 +49,12 @@ def findings(run: SavedRun) -> list[str]:
     and (weak := weaker.on_first(min(weaker.images, stronger.images)))
     and (strong := stronger.on_first(min(weaker.images, stronger.images)))
   ]
-  curves = [(e, c) for e in run.evaluations for c in e.curves]
+  curves = _curves(run)
   attacked = [a for group in run.auto_attacked() for a in group]
   signs = [
-    *(_inverted(*pair, run) for pair in pairs),
+    *(_inverted(*pair, run.images) for pair in pairs),
     *(_rising(e, c, run.dataset) for e, c in curves),
-    *(_escaped(*a, run) for a in attacked),
+    *(_escaped(*a, run.images) for a in attacked),
     *(_black_box(*a) for a in attacked),
   ]
   signs = list(filter(None, signs))
@@ -104,12 +103,12 @@ def _inverted(
   model: ModelEvaluation,
   weaker: SavedAttack,
   stronger: SavedAttack,
-  run: SavedRun,
+  images: int,
 ) -> str:
   """An attack that left more images right than a weaker one."""
   if stronger.correct <= weaker.correct:
     return ''
-  few = 'the first ' if stronger.images < run.images else ''
+  few = 'the first ' * (stronger.images < images)
   return (
     f'{model.label}: {stronger.label} leaves {stronger.correct} of '
     f'{few}{stronger.images} images right, {weaker.label} '
@@ -124,7 +123,7 @@ def _rising(model: ModelEvaluation, curve: Curve, dataset: str) -> str:
     return ''
   at = int(steps.argmax())
   radii = [
-    results.epsilon_text(float(e), dataset) for e in curve.epsilons[at : at + 2]
+    tables.epsilon_text(float(e), dataset) for e in curve.epsilons[at : at + 2]
   ]
   return (
     f'{model.label}: accuracy under {curve.label} rises by '
@@ -152,9 +151,7 @@ def _others(
   ]
 
 
-def _escaped(
-  model: ModelEvaluation, ensemble: SavedAttack, run: SavedRun
-) -> str:
+def _escaped(model: ModelEvaluation, ensemble: SavedAttack, images: int) -> str:
   """Images that AutoAttack left right though another attack broke them."""
   if ensemble.right is None:
     return ''
@@ -166,7 +163,7 @@ def _escaped(
   if not named:
     return ''
   return (
-    f'{model.label}: of {results.which_images(ensemble, run.images)}, '
+    f'{model.label}: of {tables.which_images(ensemble, images)}, '
     f'{ensemble.label} left {ensemble.correct - int(every.sum())} right that '
     f'another attack with the same ε broke ({", ".join(named)}): it was too '
     'weak on this model, or random draws decide. Under all attacks together at '
@@ -213,19 +210,19 @@ def _rejected(run: SavedRun) -> list[str]:
   return sentences
 
 
+def _curves(run: SavedRun) -> list[tuple[ModelEvaluation, Curve]]:
+  return [(e, c) for e in run.evaluations for c in e.curves]
+
+
 def _unbroken(run: SavedRun) -> list[str]:
   """Curves that end before the accuracy is near 0, which decides nothing."""
-  curves = [
-    (e, c)
-    for e in run.evaluations
-    for c in e.curves
-    if c.attack == run.headline_attack
-  ]
+  attack = run.headline_attack
+  curves = [(e, c) for e, c in _curves(run) if c.attack == attack]
   if not curves:
     return []
   left = [
     f'{e.label} {100 * c.accuracies[-1]:.1f} % at ε = '
-    f'{results.epsilon_text(float(c.epsilons[-1]), run.dataset)}'
+    f'{tables.epsilon_text(float(c.epsilons[-1]), run.dataset)}'
     for e, c in curves
     if c.accuracies[-1] > _NEAR_ZERO
   ]

@@ -3,18 +3,15 @@
 import textwrap
 from collections.abc import Sequence
 
-from rnascl_jax.reporting import results, tables
-from rnascl_jax.reporting.results import AutoAttacked, SavedAttack, SavedRun
+from rnascl_jax.reporting import tables
+from rnascl_jax.reporting.evaluations import ModelEvaluation, SavedAttack
+from rnascl_jax.reporting.results import SavedRun
 
+# Models with the results of attacks that were the same, on the same images.
+_Group = Sequence[tuple[ModelEvaluation, SavedAttack]]
 _HEADINGS = (
-  'Model',
-  'Attack',
-  'Attacked',
-  'Broken',
-  'Accuracy (%)',
-  'Seconds',
-  'Forward',
-  'Backward',
+  *('Model', 'Attack', 'Attacked', 'Broken', 'Accuracy (%)', 'Seconds'),
+  *('Forward', 'Backward'),
 )
 _HOW = (
   'An attack sees the images that those before it left right, and an image is '
@@ -37,7 +34,7 @@ def plain(run: SavedRun, width: int) -> list[str]:
   """The same tables for a console, and how many warnings there are.
 
   Args:
-    run: the saved results.
+    run: the saved tables.
     width: to which text is wrapped.
 
   Returns:
@@ -54,15 +51,8 @@ def plain(run: SavedRun, width: int) -> list[str]:
   return lines
 
 
-def cells(group: Sequence[AutoAttacked]) -> list[list[str]]:
-  """A row of headings, then for each model a row without attack and its own.
-
-  Args:
-    group: models that faced the same attacks on the same images.
-
-  Returns:
-    Text; a member that is not defined says so.
-  """
+def cells(group: _Group) -> list[list[str]]:
+  """A row of headings, then for each model a row without attack and its own."""
   rows = [list(_HEADINGS)]
   for model, result in group:
     right = result.members[0].attacked
@@ -84,11 +74,11 @@ def cells(group: Sequence[AutoAttacked]) -> list[list[str]]:
   return rows
 
 
-def _about(run: SavedRun, group: Sequence[AutoAttacked]) -> str:
+def _about(run: SavedRun, group: _Group) -> str:
   """What was attacked, how to read it, and why members were not run."""
-  first = group[0].result
-  radius = results.epsilon_text(first.epsilon, run.dataset)
-  images = results.which_images(first, run.images)
+  first = group[0][1]
+  radius = tables.epsilon_text(first.epsilon, run.dataset)
+  images = tables.which_images(first, run.images)
   reasons = {
     f'{member.label} is left out: not defined for '
     f'{result.num_classes or "so few"} classes.'

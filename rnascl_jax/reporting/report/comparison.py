@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnascl_jax.reporting import results, statistics, tables
-from rnascl_jax.reporting.results import ModelEvaluation, SavedAttack, SavedRun
+from rnascl_jax.reporting import statistics, tables
+from rnascl_jax.reporting.evaluations import ModelEvaluation, SavedAttack
+from rnascl_jax.reporting.results import SavedRun
 
 STUDENT = 'rnas_cl'
 BASELINES = ('ce', 'ce_kl')
@@ -20,16 +21,8 @@ CONTROL = 'control_'
 # The training method that has no attack: a control of the further epochs.
 PLAIN = 'standard'
 _HEADINGS = (
-  'First',
-  'Second',
-  'Under',
-  'First (%)',
-  'Second (%)',
-  'Difference',
-  '95 % interval',
-  'Right alone',
-  'p',
-  'Shown',
+  *('First', 'Second', 'Under', 'First (%)', 'Second (%)', 'Difference'),
+  *('95 % interval', 'Right alone', 'p', 'Shown'),
 )
 NOTE = (
   'Difference: first minus second, in points. Right alone: images that only '
@@ -93,18 +86,19 @@ def compare(
   attack: str | None,
   images: int | None = None,
 ) -> Comparison | None:
-  """Compares two models; None where they did not face the same attack.
+  """Compares two models, of which one that was not evaluated is None.
 
   Args:
-    first: a model, None if it was not evaluated.
-    second: a model, None if it was not evaluated.
+    first: a model.
+    second: a model.
     attack: key of the attack.
     images: how many of the first images to compare on; None for all that both
       attacked.
 
   Returns:
     The comparison, paired where both saved their result for every image; None
-    also where that is needed to look at fewer images, and was not saved.
+    where they did not face the same attack, and where the results of images are
+    needed to look at fewer of them, and were not saved.
   """
   if first is None or second is None:
     return None
@@ -137,10 +131,9 @@ def _compare(
 def cells(run: SavedRun) -> list[list[str]]:
   """Headings, then a row for each comparison of a run.
 
-  Returns:
-    Text: RNAS-CL against students without tutors, students against their
-    controls, fine-tuned students against what they were, and the headline
-    attack against AutoAttack.
+  They are RNAS-CL against students without tutors, students against their
+  controls, fine-tuned students against what they were, and the headline attack
+  against AutoAttack.
   """
   rows = [list(_HEADINGS)]
   for first, second in _pairs(run):
@@ -227,7 +220,7 @@ def _row(run: SavedRun, compared: Comparison) -> list[str]:
   first, second = compared.results
   under = compared.under or 'both'
   if second.epsilon:
-    under += f', ε = {results.epsilon_text(second.epsilon, run.dataset)}'
+    under += f', ε = {tables.epsilon_text(second.epsilon, run.dataset)}'
   if first.images < run.images:
     under += f', the first {first.images:,} images'
   low, high = compared.interval

@@ -7,7 +7,8 @@ the randomness of training does.
 from collections.abc import Sequence
 
 from rnascl_jax.reporting import statistics, tables
-from rnascl_jax.reporting.results import Json, SavedRun
+from rnascl_jax.reporting.evaluations import Json
+from rnascl_jax.reporting.results import SavedRun
 
 # Shares at which the table's note states the interval's half-width.
 _NOTED_SHARES = (0.5, 0.9, 0.99)
@@ -68,9 +69,6 @@ def _interval_note(images: int) -> str:
 def over_seeds(runs: Sequence[SavedRun]) -> str:
   """Mean and standard deviation of every accuracy, as a Markdown table.
 
-  Args:
-    runs: at least two, evaluated under the same attacks.
-
   Returns:
     A row for each model that all runs have, a dash for an attack that one of
     them lacks, and a note.
@@ -123,14 +121,9 @@ def _settings(run: SavedRun) -> dict[tuple[str, str], set[tuple]]:
 
 
 def architecture(saved: Json) -> list[list[str]]:
-  """The found network: a row a block, with the tutors of its layers.
+  """The network of architecture.json: a row a block, with its layers' tutors.
 
-  Args:
-    saved: architecture.json.
-
-  Returns:
-    Rows of text, headings first. Layers in front of the blocks have a row of
-    their own.
+  Layers in front of the blocks have a row of their own, below the headings.
   """
   blocks, tutors = saved['blocks'], saved['tutors']
   # Every block has as many taught layers as any other; the rest is the stem.

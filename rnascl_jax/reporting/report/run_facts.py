@@ -2,7 +2,8 @@
 
 import posixpath
 
-from rnascl_jax.reporting.results import Json, SavedRun
+from rnascl_jax.reporting.evaluations import Json
+from rnascl_jax.reporting.results import SavedRun
 
 
 def section(run: SavedRun) -> str:

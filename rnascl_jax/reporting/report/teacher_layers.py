@@ -6,8 +6,9 @@ Reference:
 
 import numpy as np
 
-from rnascl_jax.reporting import results, statistics, tables
-from rnascl_jax.reporting.results import LayerScores, SavedRun, TeacherScores
+from rnascl_jax.reporting import statistics, tables
+from rnascl_jax.reporting.layer_scores import LayerScores, TeacherScores
+from rnascl_jax.reporting.results import SavedRun
 from rnascl_jax.reporting.statistics import RankCorrelation
 
 NOT_SHOWN = (
@@ -32,13 +33,8 @@ def section(run: SavedRun) -> str:
 def cells(run: SavedRun, measured: TeacherScores) -> list[list[str]]:
   """The most robust layers of the first teacher, and all of its tutors.
 
-  Args:
-    run: the saved results.
-    measured: scores of its teachers.
-
-  Returns:
-    A row of headings, then a row for each layer with its rank; scores of other
-    teachers, and student layers, where these are of layers of such names.
+  Below the headings is a row for each layer with its rank; scores of other
+  teachers, and student layers, where these are of layers of such names.
   """
   main = measured.teachers[0]
   counts = run.students_of(main)
@@ -59,11 +55,9 @@ def cells(run: SavedRun, measured: TeacherScores) -> list[list[str]]:
 
 
 def findings(run: SavedRun) -> list[str]:
-  """What the scores say of the tutors, and of the teachers.
+  """Paragraphs of what the scores say of the tutors, and of the teachers.
 
-  Returns:
-    Paragraphs; empty where no scores were saved, or there is nothing to
-    compare them with.
+  There is none where no scores were saved, or nothing to compare them with.
   """
   if run.layer_scores is None:
     return []
@@ -86,7 +80,7 @@ def findings(run: SavedRun) -> list[str]:
 
 
 def _how(run: SavedRun, measured: TeacherScores) -> str:
-  radius = results.epsilon_text(measured.epsilon, run.dataset)
+  radius = tables.epsilon_text(measured.epsilon, run.dataset)
   several, total = len(measured.teachers) > 1, len(measured.teachers[0].layers)
   shown = ''
   if total > _ROWS:

@@ -7,10 +7,11 @@ Reference:
   Nath et al., RNAS-CL, IJCV 2024, sections 3.5 and 4.6 (fine-tuning).
 """
 
-from rnascl_jax.reporting import results
+from rnascl_jax.reporting import tables
+from rnascl_jax.reporting.evaluations import ModelEvaluation
 from rnascl_jax.reporting.report import attack_checks, comparison
 from rnascl_jax.reporting.report.comparison import Comparison
-from rnascl_jax.reporting.results import ModelEvaluation, SavedRun
+from rnascl_jax.reporting.results import SavedRun
 
 NOT_SHOWN = 'this run does not show that robustness was inherited'
 # Below this accuracy under attack, models can hardly be told apart.
@@ -18,11 +19,7 @@ _FLOOR = 0.05
 
 
 def verdicts(run: SavedRun) -> list[str]:
-  """Everything that can be said of a run, in Markdown.
-
-  Returns:
-    One or more sentences each; empty where nothing was evaluated.
-  """
+  """Everything that can be said of a run, in Markdown, a paragraph each."""
   if not run.evaluations:
     return []
   return [
@@ -46,7 +43,7 @@ def _floor(run: SavedRun) -> list[str]:
   ]
   if not reached or max(r.accuracy for r in reached) >= _FLOOR:
     return []
-  radius = results.epsilon_text(reached[0].epsilon, run.dataset)
+  radius = tables.epsilon_text(reached[0].epsilon, run.dataset)
   return [
     f'Every student trained from scratch is below {100 * _FLOOR:.0f} % under '
     f'{reached[0].label} (ε = {radius}): this ε is too large to tell them '
@@ -65,13 +62,13 @@ def _against(run: SavedRun, first: str, second: str) -> Comparison | None:
 
 def _gains(run: SavedRun) -> list[str]:
   """Whether RNAS-CL withstands the attack better than without tutors."""
+  said = {
+    1: 'it withstands {} better.',
+    -1: 'it withstands {} less well.',
+    0: 'this run does not show a difference under {}.',
+  }
   return [
-    f'**{c.names[0]} against {c.names[1]}**: '
-    + {
-      1: f'it withstands {c.under} better.',
-      -1: f'it withstands {c.under} less well.',
-      0: f'this run does not show a difference under {c.under}.',
-    }[c.sign]
+    f'**{" against ".join(c.names)}**: {said[c.sign].format(c.under)}'
     for c in _over_baselines(run)
   ]
 
@@ -181,20 +178,19 @@ def _strongest(run: SavedRun) -> list[str]:
   attacked, and those on most images among themselves.
   """
   student = run.evaluation(comparison.STUDENT)
-  attacks = (
-    [a for a in student.attacks if a.attack != 'clean'] if student else []
-  )
-  texts = []
+  if student is None:
+    return []
+  attacks, texts = [a for a in student.attacks if a.attack != 'clean'], []
   for images in sorted({a.images for a in attacks}):
     same = [r for a in attacks if (r := a.on_first(images)) is not None]
-    if student is not None and len(same) > 1:
+    if len(same) > 1:
       worst = min(reversed(same), key=lambda r: r.correct)
       low, high = (100 * end for end in worst.interval)
       texts.append(
         f'{student.label} is robust on at most {100 * worst.accuracy:.1f} % '
         f'(95 % interval {low:.1f} to {high:.1f} %) of '
-        f'{results.which_images(worst, run.images)}: {worst.label} leaves no '
-        f'more at ε = {results.epsilon_text(worst.epsilon, run.dataset)}.'
+        f'{tables.which_images(worst, run.images)}: {worst.label} leaves no '
+        f'more at ε = {tables.epsilon_text(worst.epsilon, run.dataset)}.'
       )
   return texts
 
