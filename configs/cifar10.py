@@ -52,7 +52,7 @@ from typing import Any
 
 import ml_collections
 
-from configs import arguments, rows
+from configs import arguments, presets, rows
 from rnascl_jax import sweeps
 from rnascl_jax.config import settings
 from rnascl_jax.models.teachers.published import PUBLISHED
@@ -96,7 +96,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
   Args:
     argument: `space=` (s3, s5, s7, m, m2, l), `teacher=` (wrn34, resnet18,
-      resnet50, vit, deit, preact_resnet18, small), `smoke` (minutes on a CPU),
+      resnet50, vit, deit, preact_resnet18, small), `preset=` (`ours`, `paper`
+      as printed, `authors` as released), `smoke` (minutes on a CPU),
       `adversarial=` (`yes`, or `no` for the first half of Table 1 alone),
       separated by commas.
 
@@ -105,7 +106,13 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   """
   values = arguments.parse(
     argument,
-    {'space': 's3', 'teacher': 'wrn34', 'smoke': '', 'adversarial': 'yes'},
+    {
+      'space': 's3',
+      'teacher': 'wrn34',
+      'preset': 'ours',
+      'smoke': '',
+      'adversarial': 'yes',
+    },
   )
   config = settings.template()
   config.space.name = arguments.pick(values, 'space', spaces.CIFAR_SPACES)
@@ -147,6 +154,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     *config.adversarial.students,
   )
 
+  presets.apply(config, arguments.pick(values, 'preset', presets.NAMES))
   if values['smoke']:
     shrink(config)
   return config

@@ -51,7 +51,7 @@ import pathlib
 
 import ml_collections
 
-from configs import arguments, cifar10, rows
+from configs import arguments, cifar10, presets, rows
 from rnascl_jax import sweeps
 from rnascl_jax.config import settings
 from rnascl_jax.data import datasets
@@ -82,15 +82,22 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
   Args:
     argument: `space=` (i, is, im, il), `teacher=` (wrn50, resnet18, resnet50,
-      resnet50_madry), `rows=` (table5, fig4), `smoke` (minutes on a CPU),
-      separated by commas.
+      resnet50_madry), `rows=` (table5, fig4), `preset=` (`ours`, `paper`,
+      `authors`), `smoke` (minutes on a CPU), separated by commas.
 
   Raises:
     ValueError: if a name or a value is unknown.
     FileNotFoundError: configs/imagenet100.txt is missing.
   """
   values = arguments.parse(
-    argument, {'space': 'i', 'teacher': 'wrn50', 'rows': 'table5', 'smoke': ''}
+    argument,
+    {
+      'space': 'i',
+      'teacher': 'wrn50',
+      'rows': 'table5',
+      'preset': 'ours',
+      'smoke': '',
+    },
   )
   config = settings.template()
   config.space.name = arguments.pick(values, 'space', spaces.IMAGENET_SPACES)
@@ -115,6 +122,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.evaluation.curve_attacks = ('fgsm', 'pgd20_rnascl')
   config.evaluation.curve_epsilons_255 = (1.0, 2.0, 4.0, 8.0)
   config.evaluation.curve_images = 0
+  presets.apply(config, arguments.pick(values, 'preset', presets.NAMES))
   if values['smoke']:
     shrink(config)
   return config
@@ -186,6 +194,8 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   config.teacher.adversarial_training.validation_steps = 1
   config.train.adversarial_training.validation_steps = 2
   config.distillation.map_size = 4
+  # One step has no parts.
+  config.search.split = 'batches'
   cifar10.one_epoch(config)
   for name in ('teacher', 'search', 'train', 'adversarial'):
     config[name].optimization.batch_size = 32

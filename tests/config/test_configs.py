@@ -30,9 +30,17 @@ from rnascl_jax.runtime import checkpoints
 from tests import tiny
 
 _CONFIGS = {
-  'cifar10': (cifar10, ['adversarial=no', 'teacher=small,space=m2']),
+  'cifar10': (
+    cifar10,
+    ['adversarial=no', 'teacher=small,space=m2']
+    + ['preset=paper', 'preset=authors', 'preset=authors,teacher=vit,smoke'],
+  ),
   'cifar10_cpu': (cifar10_cpu, ['']),
-  'imagenet100': (imagenet100, ['', 'space=is,teacher=resnet18,rows=fig4']),
+  'imagenet100': (
+    imagenet100,
+    ['', 'space=is,teacher=resnet18,rows=fig4']
+    + ['preset=paper', 'preset=authors', 'preset=authors,rows=fig4,smoke'],
+  ),
   'imagenet': (imagenet, ['', 'objective=free_cac,space=im']),
   'teachers': (
     teachers,
@@ -81,8 +89,8 @@ def _images(spec: settings.Data) -> datasets.Dataset:
   if spec.name == 'imagenet':
     side, classes = spec.image_size or 224, len(spec.classes) or 1000
   split = datasets.Split(
-    np.broadcast_to(np.uint8(0), (256, side, side, 3)),
-    np.arange(256, dtype=np.int32) % classes,
+    np.broadcast_to(np.uint8(0), (1280, side, side, 3)),
+    np.arange(1280, dtype=np.int32) % classes,
   )
   return datasets.Dataset(
     name=spec.name,
@@ -118,6 +126,8 @@ def test_every_config_parses_and_survives_json(name, argument):
   ('name', 'argument'),
   [
     ('cifar10', 'teacher=small,space=m2'),
+    ('cifar10', 'preset=paper,teacher=small'),
+    ('cifar10', 'preset=authors,teacher=small'),
     ('cifar10_cpu', ''),
     ('teachers', 'network=wrn-16-2'),
     ('teachers', 'data=digits,method=free'),
@@ -134,6 +144,7 @@ def test_every_config_parses_and_survives_json(name, argument):
     ('tutors', 'data=digits'),
     ('kl', 'data=digits'),
     ('imagenet100', 'space=is,teacher=resnet18'),
+    ('imagenet100', 'space=is,teacher=resnet18,preset=authors'),
     ('imagenet', 'space=is,teacher=resnet18,objective=free_cac'),
   ],
 )
@@ -184,6 +195,7 @@ def test_a_smoke_run_has_one_epoch_of_each_stage(name, argument):
     (kd, 'terms=ce', "argument 'terms' is unknown"),
     (reduction, 'data=digits,space=s3', 'space=s3 has no meaning beside data='),
     (cifar10, 'adversarial=maybe', 'Choose one of yes, no'),
+    (cifar10, 'preset=autors', "mean 'authors'.*one of ours, paper, authors"),
     (imagenet100, 'space=s3', 'Choose one of is, im, i, il'),
     (imagenet100, 'teacher=wrn34', 'resnet18, resnet50, resnet50_madry, wrn50'),
     (imagenet, 'objective=trades', 'Choose one of fast_cac, fast, free'),
