@@ -14,7 +14,7 @@ import pytest
 
 import rnascl_jax
 from rnascl_jax import attacks, losses
-from rnascl_jax.interop import export, state_dicts
+from rnascl_jax.interop import export, state_dicts, torch_import
 from rnascl_jax.interop import files as torch_files
 from rnascl_jax.models import networks, pretrained, student, teachers
 from rnascl_jax.runtime import checkpoints
@@ -179,17 +179,6 @@ def test_logits_taps_and_input_gradients_are_those_of_jax(
   _close(_to_jax(pixels.grad), expected[2])
 
 
-def test_a_state_dict_of_the_module_is_a_student_in_flax_again(model, tmp_path):
-  export.write(model, tmp_path / 'student.pt')
-  net = torch_student.load(tmp_path / 'student.pt')
-
-  arrays = {key: value.numpy() for key, value in net.state_dict().items()}
-  found = state_dicts.into_variables(model.variables, arrays)
-
-  assert arrays.keys() == state_dicts.from_variables(model.variables).keys()
-  jax.tree.map(np.testing.assert_array_equal, found, model.variables)
-
-
 @pytest.mark.parametrize('suffix', ['safetensors', 'pt', 'pth'])
 def test_an_exported_file_is_the_same_classifier(
   suffix, model, images, computed, tmp_path
@@ -254,6 +243,29 @@ def test_a_teacher_is_written_with_its_network_and_is_no_student(
   assert state['layer2.0.shortcut.0.weight'].shape == (6, 4, 1, 1)
   with pytest.raises(ValueError, match="kind='teacher' is not a student"):
     torch_student.load(path)
+
+
+@pytest.mark.parametrize('suffix', ['safetensors', 'pt'])
+def test_a_teacher_survives_export_and_import_with_its_normalisation(
+  suffix, teacher, tmp_path
+):
+  normalisation = {'mean': list(MEAN), 'std': list(STD)}
+  path = tmp_path / f'teacher.{suffix}'
+  export.write(
+    teacher._replace(metadata={**teacher.metadata, **normalisation}), path
+  )
+
+  spec = teacher.metadata['network']
+  found = torch_import.read(path, spec, image_size=8)
+
+  jax.tree.map(
+    np.testing.assert_array_equal, found.variables, teacher.variables
+  )
+  assert found.net == teacher.net.clone(mean=MEAN, std=STD)
+  assert found.metadata['source']['normalization'] == 'the file'
+  assert found.metadata['image_shape'] == list(SHAPE)
+  with pytest.raises(ValueError, match='2 channels, but the .* has 3 means'):
+    torch_import.read(path, spec, image_size=8, normalization='imagenet')
 
 
 @pytest.fixture(scope='module')

@@ -70,7 +70,7 @@ def _file(folder, family='wide', layout='plain', **changes):
 
 @pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('family', FAMILIES)
-def test_every_layout_of_every_family_gives_the_same_variables(
+def test_every_layout_of_every_family_gives_the_same_variables_and_state(
   family, layout, tmp_path
 ):
   pytest.importorskip('dill')
@@ -80,6 +80,10 @@ def test_every_layout_of_every_family_gives_the_same_variables(
   expected = torch_teachers.flax_variables(module)
   assert jax.tree.structure(found.variables) == jax.tree.structure(expected)
   jax.tree.map(np.testing.assert_array_equal, found.variables, expected)
+  back, state = state_dicts.from_variables(found.variables), module.state_dict()
+  assert back.keys() == state.keys()
+  for key, value in state.items():
+    np.testing.assert_array_equal(back[key], value.numpy(), err_msg=key)
   source = found.metadata['source']
   assert (source['prefix'], source['entry']) == (made.prefix, made.entry)
   said = made.normalization or NORMALIZATIONS['none']
@@ -203,19 +207,6 @@ def test_a_teacher_of_the_paper_has_its_parameters_here_and_in_pytorch(name):
   assert here == counted == known.parameters
 
 
-@pytest.mark.parametrize('family', FAMILIES)
-def test_pytorch_takes_back_what_it_gave_bit_for_bit(family, tmp_path):
-  module = _module(family)
-  found = torch_import.read(
-    _file(tmp_path, family), FAMILIES[family][0], fallback='none'
-  )
-  back = state_dicts.from_variables(found.variables)
-  state = module.state_dict()
-  assert back.keys() == state.keys()
-  for key, value in state.items():
-    np.testing.assert_array_equal(back[key], value.numpy(), err_msg=key)
-
-
 def test_the_users_normalisation_overrides_that_of_the_file(tmp_path):
   path = _file(tmp_path, layout='madry')
   found = torch_import.read(path, WIDE, normalization='cifar10')
@@ -255,24 +246,6 @@ def test_a_file_that_says_two_normalisations_is_refused(tmp_path):
   assert found.net.mean == MEAN
 
 
-@pytest.mark.parametrize(
-  ('said', 'message'),
-  [
-    ({'sigma': torch.ones(3)}, 'not both: give both with --normalization'),
-    (
-      {'mean': torch.tensor([125.3]), 'std': torch.tensor([63.0])},
-      r'not for images in \[0, 1\]: divide both by 255',
-    ),
-  ],
-)
-def test_half_a_normalisation_or_one_for_bytes_is_refused(
-  said, message, tmp_path
-):
-  path = _file(tmp_path, **said)
-  with pytest.raises(ValueError, match=message):
-    torch_import.read(path, WIDE, fallback='none')
-
-
 @pytest.mark.parametrize('beside', [{'mean': 0.5, 'std': 0.2}, {'mean': 'x'}])
 def test_metadata_of_others_is_no_normalisation(beside, tmp_path):
   path = tmp_path / 'model.pt'
@@ -296,20 +269,61 @@ def test_a_second_network_of_other_weights_is_refused(tmp_path):
     torch_import.read(path, WIDE, prefix='module.net.')
 
 
-def test_a_single_equal_array_is_no_copy_of_a_network(tmp_path):
-  state = _module().state_dict()
-  path = _file(tmp_path, **{'extra.bn1.weight': state['bn1.weight']})
-  with pytest.raises(ValueError, match='1 keys unexpected .extra.bn1.weight'):
-    torch_import.read(path, WIDE, fallback='none')
-
-
-@pytest.mark.parametrize('name', ['fc.bias', 'fc.weight'])
-def test_a_missing_part_of_the_head_is_named(name, tmp_path):
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    # A single equal array is no copy of a network.
+    (
+      lambda state: {'extra.bn1.weight': state['bn1.weight']},
+      '1 keys unexpected .extra.bn1.weight',
+    ),
+    (
+      lambda state: {'block1.layer.0.conv3.weight': torch.zeros(3)},
+      '1 keys unexpected .*layer.0.conv3',
+    ),
+    (lambda state: {'fc.bias': None}, r'1 keys missing \(fc.bias\)'),
+    (lambda state: {'fc.weight': None}, r'1 keys missing \(fc.weight\)'),
+    (
+      lambda state: {'bn1.running_var': None, 'bn1.bias': None},
+      '2 keys missing .*bn1.running_var',
+    ),
+    (
+      lambda state: {'fc.bias': torch.zeros(10, dtype=torch.int8)},
+      'fc.bias in .* is of int8, not of floa',
+    ),
+    (
+      lambda state: {'conv1.weight': state['conv1.weight'] + float('nan')},
+      'conv1.weight .* is not finite everywhere',
+    ),
+    (
+      lambda state: {'bn1.running_var': state['bn1.running_var'] - 9},
+      'bn1.running_var .* is negative somewhere',
+    ),
+    (
+      lambda state: {'sigma': torch.ones(3)},
+      'not both: give both with --normalization',
+    ),
+    (
+      lambda state: {
+        'mean': torch.tensor([125.3]),
+        'std': torch.tensor([63.0]),
+      },
+      r'not for images in \[0, 1\]: divide both by 255',
+    ),
+  ],
+)
+def test_arrays_of_no_such_network_are_refused(change, message, tmp_path):
   state = dict(_module().state_dict())
-  del state[name]
-  path = _saved(tmp_path, torch_layouts.plain(state))
-  with pytest.raises(ValueError, match=rf'1 keys missing \({name}\)'):
+  state |= change(state)
+  state = {key: value for key, value in state.items() if value is not None}
+  path = _saved(tmp_path, torch_layouts.locuslab(state))
+  with pytest.raises(ValueError, match=message):
     torch_import.read(path, WIDE, fallback='none', num_classes=10)
+
+
+def test_another_number_of_classes_is_refused(tmp_path):
+  with pytest.raises(ValueError, match='tells 10 classes apart, not 1000'):
+    torch_import.read(_file(tmp_path), WIDE, num_classes=1000, fallback='none')
 
 
 @pytest.mark.parametrize('name', ['classifier', 'linear', 'head.1'])
@@ -336,23 +350,6 @@ def test_layers_of_other_shapes_are_not_said_to_be_the_same(tmp_path):
   with pytest.raises(ValueError, match='keys unexpected') as raised:
     torch_import.read(path, WIDE, fallback='none')
   assert 'same layers' not in str(raised.value)
-
-
-def test_weights_that_are_no_floating_numbers_are_refused(tmp_path):
-  path = _file(tmp_path, **{'fc.bias': torch.zeros(10, dtype=torch.int8)})
-  with pytest.raises(ValueError, match='fc.bias in .* is of int8, not of floa'):
-    torch_import.read(path, WIDE, fallback='none')
-
-
-def test_missing_and_unexpected_keys_are_listed(tmp_path):
-  path = _file(tmp_path, **{'block1.layer.0.conv3.weight': torch.zeros(3)})
-  with pytest.raises(ValueError, match=r'1 keys unexpected .*layer.0.conv3'):
-    torch_import.read(path, WIDE, fallback='none')
-  state = dict(_module().state_dict())
-  del state['bn1.running_var'], state['bn1.bias']
-  path = _saved(tmp_path, torch_layouts.locuslab(state))
-  with pytest.raises(ValueError, match=r'2 keys missing .*bn1.running_var'):
-    torch_import.read(path, WIDE, fallback='none')
 
 
 def test_another_architecture_is_named_with_what_differs(tmp_path):
@@ -396,26 +393,6 @@ def test_a_transformer_of_another_image_size_is_refused(tmp_path):
     )
 
 
-def test_another_number_of_classes_is_refused(tmp_path):
-  with pytest.raises(ValueError, match='tells 10 classes apart, not 1000'):
-    torch_import.read(_file(tmp_path), WIDE, num_classes=1000, fallback='none')
-
-
-@pytest.mark.parametrize(
-  ('key', 'change', 'message'),
-  [
-    ('conv1.weight', float('nan'), 'conv1.weight .* is not finite everywhere'),
-    ('bn1.running_var', -9.0, 'bn1.running_var .* is negative somewhere'),
-  ],
-)
-def test_weights_that_no_training_leaves_are_refused(
-  key, change, message, tmp_path
-):
-  path = _file(tmp_path, **{key: _module().state_dict()[key] + change})
-  with pytest.raises(ValueError, match=message):
-    torch_import.read(path, WIDE, fallback='none')
-
-
 def test_an_unknown_network_is_refused_before_the_file_is_opened():
   with pytest.raises(
     ValueError, match="unknown network 'wrn'.* Known are resn"
@@ -436,7 +413,12 @@ def test_a_saved_teacher_loads_by_its_folder_and_knows_its_file(tmp_path):
   assert model.net == found.net
   assert model.metadata['source'] == found.metadata['source']
   assert model.metadata['dataset'] == 'CIFAR-10'
-  stage = json.loads((tmp_path / 'teachers/wide/stage.json').read_text())
+  # Metadata are read without the arrays.
+  folder = tmp_path / 'teachers' / 'wide'
+  assert checkpoints.load_metadata(folder / 'model') == found.metadata
+  with pytest.raises(FileNotFoundError):
+    checkpoints.load_metadata(tmp_path / 'nothing')
+  stage = json.loads((folder / 'stage.json').read_text())
   assert len(stage['source']['sha256']) == 64
   with pytest.raises(FileExistsError, match='is there already'):
     torch_import.save(found, tmp_path / 'teachers' / 'wide')
@@ -469,15 +451,6 @@ def test_a_failed_save_leaves_nothing(tmp_path, monkeypatch):
   with pytest.raises(OSError, match='disk is full'):
     torch_import.save(found, tmp_path / 'teacher')
   assert sorted(tmp_path.iterdir()) == before
-
-
-def test_metadata_is_read_without_the_arrays(tmp_path):
-  found = torch_import.read(_file(tmp_path), WIDE, fallback='none')
-  torch_import.save(found, tmp_path / 'teacher')
-  folder = tmp_path / 'teacher' / 'model'
-  assert checkpoints.load_metadata(folder) == found.metadata
-  with pytest.raises(FileNotFoundError):
-    checkpoints.load_metadata(tmp_path / 'nothing')
 
 
 def test_specifications_survive_the_command_line():

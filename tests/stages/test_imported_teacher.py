@@ -11,7 +11,7 @@ import rnascl_jax
 from rnascl_jax import losses, stages
 from rnascl_jax.config import checks, resolve, settings
 from rnascl_jax.distillation import compare
-from rnascl_jax.interop import export, torch_import
+from rnascl_jax.interop import torch_import
 from rnascl_jax.interop.normalization import Normalization
 from rnascl_jax.losses import attention
 from rnascl_jax.models import networks
@@ -64,28 +64,6 @@ def _config(checkpoint, classes=()):
   config.teacher.checkpoint = str(checkpoint)
   config.teacher.classes = classes
   return config
-
-
-def test_a_teacher_survives_export_and_import_with_its_normalisation(
-  tiny_run, tmp_path, digits
-):
-  model = rnascl_jax.load(tiny_run, 'teacher')
-  for name in ('teacher.safetensors', 'teacher.pt'):
-    export.write(model, tmp_path / name)
-    found = torch_import.read(tmp_path / name, SPEC, image_size=8)
-    jax.tree.map(
-      np.testing.assert_array_equal, found.variables, model.variables
-    )
-    assert found.net == model.net
-    assert found.metadata['source']['normalization'] == 'the file'
-    assert found.metadata['image_shape'] == [8, 8, 1]
-
-
-def test_a_normalisation_for_other_channels_is_refused(tiny_run, tmp_path):
-  path = tmp_path / 'teacher.safetensors'
-  export.write(rnascl_jax.load(tiny_run, 'teacher'), path)
-  with pytest.raises(ValueError, match='1 channels, but the .* has 3 means'):
-    torch_import.read(path, SPEC, image_size=8, normalization='imagenet')
 
 
 def test_a_run_uses_the_checkpoints_normalisation_and_classes(
