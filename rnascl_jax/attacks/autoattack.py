@@ -138,7 +138,8 @@ def auto_attack(
   num_classes = arguments.count_classes(logits_fn, images)
   asked_for = members
   members = ensembles.for_classes(members, logits_fn, num_classes)
-  longest = members[0].attack.norm.longest(images[0].size)
+  size = int(np.prod(images.shape[1:]))
+  longest = members[0].attack.norm.longest(size)
   arguments.check_length('epsilon', epsilon, longest)
   inputs = AutoAttackInput(
     logits_fn=compiled.as_argument(logits_fn),

@@ -227,7 +227,10 @@ def pgd(
   target: int | Array,
   **options: Any,
 ) -> Array:
-  """PGD on one image; options are the fields of `PGD`, else as its call."""
+  """PGD on one image [H, W, C]; the options are the fields of `PGD`.
+
+  Arguments, result and errors are those of a call of a `PGD`.
+  """
   return PGD(**options)(logits_fn, key, image, target)
 
 

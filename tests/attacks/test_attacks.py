@@ -230,6 +230,14 @@ def test_two_classes_are_enough(name):
   assert jnp.all(losses.margin(_logits(params, result), labels) < before)
 
 
+@pytest.mark.parametrize('attack', STEPWISE.values())
+def test_equal_attacks_in_steps_are_equal_and_hash_alike(attack):
+  other = dataclasses.replace(attack, restarts=7)
+
+  assert attack == dataclasses.replace(attack) != other
+  assert hash(attack) == hash(dataclasses.replace(attack)) != hash(other)
+
+
 # The options of PGD.
 
 

@@ -105,9 +105,7 @@ def test_honest_networks_pass_silently(name):
 def test_honest_networks_pass_silently_in_double_precision():
   with jax.enable_x64(True):
     wide = images().astype(np.float64)
-    labels = np.zeros(COUNT, int)
-
-    assert pre_attack.check(honest, wide, labels) == ()
+    assert pre_attack.check(honest, wide, np.zeros(COUNT, int)) == ()
 
 
 @jax.custom_vjp
@@ -348,10 +346,26 @@ def outcome(count, broken, members=MEMBERS):
   )
 
 
-def test_an_ordinary_outcome_is_no_reason_for_a_warning():
-  result = outcome(1000, {0: [3] * 300, 1: [50] * 9, 2: [40] * 2})
+@pytest.mark.parametrize(
+  ('count', 'broken', 'members', 'stop_early'),
+  (
+    # Of 1,000 images Square may break two.
+    (1000, {0: [3] * 300, 1: [50] * 9, 2: [40] * 2}, MEMBERS, True),
+    # A black-box attack that goes first is not compared.
+    (100, {0: [40] * 30}, MEMBERS[::-1], True),
+    (200, {0: [5] * 58 + [99] * 2}, MEMBERS, True),  # Two are few.
+    (200, {0: [5] * 57 + [99] * 3}, MEMBERS, True),  # 5 % are few.
+    (200, {0: [5] * 57 + [90] * 3}, MEMBERS, True),  # Not the last tenth.
+    # Steps are not judged where attacks go on to the end.
+    (100, {0: [100] * 50}, MEMBERS, False),
+  ),
+)
+def test_ordinary_results_are_no_reason_for_a_warning(
+  count, broken, members, stop_early
+):
+  result = outcome(count, broken, members)
 
-  assert post_attack.after(result, stop_early=True) == ()
+  assert post_attack.after(result, stop_early) == ()
 
 
 def test_black_box_attacks_may_break_a_fifth_of_a_percent_and_no_more():
@@ -365,12 +379,6 @@ def test_black_box_attacks_may_break_a_fifth_of_a_percent_and_no_more():
   assert 'APGD-CE, FAB-T had left' in warning.message
 
 
-def test_a_black_box_attack_that_goes_first_is_not_compared():
-  result = outcome(100, {0: [40] * 30}, MEMBERS[::-1])
-
-  assert post_attack.after(result, stop_early=True) == ()
-
-
 def test_images_that_fall_in_the_last_tenth_of_the_steps_are_reported():
   result = outcome(100, {0: [5] * 56 + [91, 95, 100]})
 
@@ -380,38 +388,15 @@ def test_images_that_fall_in_the_last_tenth_of_the_steps_are_reported():
   assert '3 of the 59 images that APGD-CE broke' in warning.message
 
 
-@pytest.mark.parametrize(
-  'taken',
-  (
-    [5] * 58 + [99] * 2,  # Two are few.
-    [5] * 57 + [99] * 3,  # 5 % are few.
-    [5] * 57 + [90] * 3,  # Not yet the last tenth.
-  ),
-)
-def test_few_late_images_are_not_reported(taken):
-  result = outcome(200, {0: taken})
-
-  assert post_attack.after(result, stop_early=True) == ()
-
-
-def test_steps_are_not_judged_where_attacks_go_on_to_the_end():
-  result = outcome(100, {0: [100] * 50})
-
-  assert post_attack.after(result, stop_early=False) == ()
-
-
 def large_epsilon(function):
   labels = np.array(jax.jit(honest)(images()).argmax(axis=-1))
   labels[-2:] = (labels[-2:] + 1) % CLASSES
   return post_attack.large_epsilon(function, images(), labels)
 
 
-def test_an_attack_without_a_bound_breaks_an_honest_network():
-  assert large_epsilon(honest) == ()
-
-
-def test_a_network_without_a_gradient_is_not_attacked_by_gradients():
-  assert large_epsilon(looped) == ()
+@pytest.mark.parametrize('function', (honest, looped))
+def test_what_falls_or_has_no_gradient_is_not_said_to_survive(function):
+  assert large_epsilon(function) == ()
 
 
 def test_what_survives_an_attack_without_a_bound_is_reported():

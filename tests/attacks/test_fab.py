@@ -426,10 +426,3 @@ def test_result_is_a_constant_and_epsilon_may_be_traced():
 def test_options_out_of_range_are_refused(options):
   with pytest.raises(ValueError, match='eta=|L1'):
     fab.FAB(**options)
-
-
-def test_equal_attacks_are_equal_and_hash_alike():
-  assert fab.FAB() == fab.FAB(norms.LINF, 100, 1, 9)
-  assert hash(fab.FAB()) == hash(fab.FAB(norms.LINF, 100, 1, 9))
-  assert fab.FAB() != fab.FAB(norms.L2)
-  assert fab.FAB(num_steps=5).segment == 5
