@@ -109,9 +109,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     {
       'space': 's3',
       'teacher': 'wrn34',
-      'preset': 'ours',
       'smoke': '',
       'adversarial': 'yes',
+      'preset': 'ours',
     },
   )
   config = settings.template()

@@ -30,6 +30,7 @@ import os
 import pathlib
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -414,10 +415,16 @@ def _delete(folder: pathlib.Path) -> None:
 
 def _remove(path: pathlib.Path) -> None:
   """Deletes a folder, or the file in its place, if there is one."""
+  # Threads of a save that failed may write into the folder for a moment.
+  for _ in range(50):
+    if not path.is_dir():
+      break
+    shutil.rmtree(path, ignore_errors=True)
+    if path.is_dir():
+      time.sleep(0.02)
   if path.is_dir():
     shutil.rmtree(path)
-  else:
-    path.unlink(missing_ok=True)
+  path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -674,7 +674,7 @@ _LAUGHS = b'K\0\x85q\x000' + b''.join(
     ),
     (b'\x80\2}r\xff\xff\xff\xff.', 'no state dict'),
     (b'\x80\4\x8e' + b'\xff' * 8 + b'.', 'is damaged'),
-    (b'\x80\2\x8b\xff\xff\xff\x7f.', 'only 1 remain'),
+    (b'\x80\2\x8b\xff\xff\xff\x7f.', 'is damaged'),
     (b'\x80\2\x8b\xff\xff\0\0' + b'\7' * 65535 + b'.', 'integer of 524,275'),
     (b'\x80\2' + b']' * 9999 + b'a' * 9998 + b'.', 'holds a list and no'),
     (b'\x80\2}X\5\0\0\0\x1b[31m' + _tensor() + b's.', 'not printed'),

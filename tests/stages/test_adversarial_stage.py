@@ -33,20 +33,6 @@ def trained(tiny_run, tmp_path):
   return folder
 
 
-@pytest.fixture
-def fits(monkeypatch):
-  """The arguments of every training, none of which is carried out."""
-  trainings = {}
-
-  def run(stage, state, context, devices):
-    del devices
-    trainings[stage.directory.name] = (stage, state, context)
-    return state, {'seconds': 0.0}
-
-  monkeypatch.setattr(loop, 'run', run)
-  return trainings
-
-
 def _variables(folder, name):
   variables, _ = checkpoints.load_variables(folder / name / 'model')
   return named_arrays.from_state(variables)
@@ -82,12 +68,14 @@ def test_without_a_learning_rate_only_batchnorm_statistics_move(trained):
   assert {name[0] for name in changed} == {'batch_stats'}
 
 
-def test_a_student_goes_on_with_its_teacher_tutors_and_weights(trained, fits):
+def test_a_student_goes_on_with_its_teacher_tutors_and_weights(
+  trained, trainings
+):
   config = _config(mine={'student': 'rnas_cl'}, alone={'student': 'ce'})
   config.students.rnas_cl.kl_weight = 3.0
   config.students.rnas_cl.gamma = 5.0
   stages.adversarial(config, str(trained))
-  stage, state, context = fits['mine']
+  stage, state, context = trainings['mine']
   base = checkpoints.load_variables(trained / 'train/rnas_cl/model')[0]
   _assert_equal(state.variables, base)
   assert not any(np.any(x) for x in jax.tree.leaves(state.opt_state))
@@ -100,12 +88,12 @@ def test_a_student_goes_on_with_its_teacher_tutors_and_weights(trained, fits):
   assert (float(context.kl_weight), float(context.gamma)) == (3.0, 5.0)
   assert int(context.seed) == runs.stage_seed(0, 'adversarial')
   # All students see the images in one order.
-  orders = [fits[name][0].schedule.order(1) for name in fits]
+  orders = [trainings[name][0].schedule.order(1) for name in trainings]
   np.testing.assert_array_equal(*orders)
   seed = runs.stage_seed(0, 'adversarial')
   order = batches.batch_order(seed, 1, 128, 32)
   np.testing.assert_array_equal(stage.schedule.order(1), order)
-  _, state, context = fits['alone']
+  _, state, context = trainings['alone']
   _assert_equal(
     state.variables, checkpoints.load_variables(trained / 'train/ce/model')[0]
   )
@@ -113,7 +101,7 @@ def test_a_student_goes_on_with_its_teacher_tutors_and_weights(trained, fits):
   assert (float(context.kl_weight), float(context.gamma)) == (0.0, 0.0)
 
 
-def test_equal_regimes_and_kinds_of_teacher_share_the_step(trained, fits):
+def test_equal_regimes_and_kinds_of_teacher_share_the_step(trained, trainings):
   config = _config(
     one={'label': 'One'},
     two={'label': 'Two'},
@@ -121,7 +109,7 @@ def test_equal_regimes_and_kinds_of_teacher_share_the_step(trained, fits):
     alone={'student': 'ce'},
   )
   stages.adversarial(config, str(trained))
-  steps = {name: stage.step for name, (stage, *_) in fits.items()}
+  steps = {name: stage.step for name, (stage, *_) in trainings.items()}
   assert steps['one'] is steps['two']
   assert len({id(step) for step in steps.values()}) == 3
 
@@ -180,24 +168,24 @@ def test_a_training_killed_by_sigterm_goes_on_to_the_same_bits(
   assert logs[0] == logs[1]
 
 
-def test_a_complete_training_is_not_repeated(tiny_run, fits):
+def test_a_complete_training_is_not_repeated(tiny_run, trainings):
   stages.adversarial(tiny.config(), str(tiny_run))
-  assert not fits
+  assert not trainings
 
 
-def test_without_an_entry_the_stage_is_left_out(tmp_path, fits):
+def test_without_an_entry_the_stage_is_left_out(tmp_path, trainings):
   stages.adversarial(_config(), str(tmp_path / 'run'))
-  assert not fits
+  assert not trainings
   assert [p.name for p in (tmp_path / 'run').iterdir()] == ['config.json']
 
 
-def test_a_missing_student_is_named_before_any_training(trained, fits):
+def test_a_missing_student_is_named_before_any_training(trained, trainings):
   (trained / 'train' / 'ce' / 'stage.json').unlink()
   config = _config(first={'student': 'rnas_cl'}, second={'student': 'ce'})
   message = r'train/ce is not complete\. Run python -m experiments\.train first'
   with pytest.raises(workdir.MissingStageError, match=message):
     stages.adversarial(config, str(trained))
-  assert not fits
+  assert not trainings
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from rnascl_jax.config import settings
 from rnascl_jax.reporting import report, results
 from rnascl_jax.runtime import checkpoints, files, named_arrays
 from rnascl_jax.search import architecture
-from rnascl_jax.stages import run as runs
 from tests import tiny
 
 
@@ -22,15 +21,8 @@ def _config(tiny_run):
 
 
 def test_students_of_one_architecture_differ_in_their_tutors_alone(
-  tiny_run, tmp_path, monkeypatch
+  tiny_run, tmp_path, request
 ):
-  fits = {}
-
-  def fit(run, place, spec, method, step, state, context, **options):
-    del run, method, options
-    fits[place.split('/')[-1]] = (step, state, context)
-    return state, {'seconds': 0.0, 'epochs': spec.epochs, 'selected_step': 0}
-
   config = _config(tiny_run)
   config.search.architecture = str(tiny_run / 'architecture.json')
   controls = {
@@ -47,9 +39,9 @@ def test_students_of_one_architecture_differ_in_their_tutors_alone(
   }
   stages.teacher(config, str(tmp_path))
   found = stages.search(config, str(tmp_path))
-  monkeypatch.setattr(runs, 'fit', fit)
+  trainings = request.getfixturevalue('trainings')
   stages.train(config, str(tmp_path))
-  tutors = {name: context.tutors for name, (_, _, context) in fits.items()}
+  tutors = {name: context.tutors for name, (_, _, context) in trainings.items()}
   assert {weights.shape for weights in tutors.values()} == {(4, 3)}
   searched = architecture.tutor_weights(found)
   np.testing.assert_array_equal(tutors['searched'], searched)
@@ -57,7 +49,7 @@ def test_students_of_one_architecture_differ_in_their_tutors_alone(
   np.testing.assert_array_equal(tutors['last'].argmax(-1), [2] * 4)
   for name in ('uniform', 'resampled'):
     np.testing.assert_allclose(tutors[name], np.full((4, 3), 1 / 3), rtol=1e-6)
-  steps = {name: step for name, (step, *_) in fits.items()}
+  steps = {name: stage.step for name, (stage, *_) in trainings.items()}
   assert steps.pop('resampled') is not steps['searched']
   # Tutors are arguments of a step: their students share the program.
   assert len({id(step) for step in steps.values()}) == 1

@@ -284,8 +284,8 @@ def test_a_non_finite_loss_says_where_and_names_the_last_good_checkpoint(
 def _explodes_after(steps: int):
   import optax
 
-  def optimizer(spec, steps_per_epoch):
-    del spec, steps_per_epoch
+  def optimizer(spec, steps_per_epoch, where='train'):
+    del spec, steps_per_epoch, where
     return optax.sgd(lambda step: jax.numpy.where(step < steps, 0.01, 1e38))
 
   return optimizer
