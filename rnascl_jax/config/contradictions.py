@@ -26,6 +26,7 @@ _CUSTOM = (
   'stem_features',
   'stem_stride',
   'expansion',
+  'expansions',
   'squeeze_excite',
   'head_features',
 )

@@ -105,6 +105,7 @@ def space(spec: settings.Space) -> SearchSpace:
     stem_features=spec.stem_features,
     stem_stride=spec.stem_stride,
     expansion=spec.expansion,
+    expansions=spec.expansions,
     shortcut=shortcut,
     squeeze_excite=spec.squeeze_excite,
     head_features=spec.head_features,

@@ -58,13 +58,16 @@ class Space:
 
   Attributes:
     name: a space of Table 13 ('s3', 's5', 's7', 'm', 'm2', 'l') or of Table 14
-      ('is', 'im', 'i', 'il'), or 'custom'.
-    depths: blocks of each stage (custom only, as are the next seven).
+      ('is', 'im', 'i', 'il'; 'is_se', 'im_se', 'i_se'), see `space_tables`, or
+      'custom'.
+    depths: blocks of each stage (custom only, as are the next eight).
     choices: filter choices of each stage.
     strides: stride of each stage.
     stem_features: filters of the stem.
     stem_stride: stride of the stem.
-    expansion: inner over input width of a block.
+    expansion: inner over input width of a block, and of the head.
+    expansions: that of the blocks of each stage, where they differ; 1 has no
+      convolution that expands.
     squeeze_excite: hidden units of every block's squeeze-excite as a share of
       its inside; 0 for none.
     head_features: of the pooled head before the classifier; 0 for none.
@@ -86,6 +89,7 @@ class Space:
   stem_features: int = fields.bounded(16, 1, _WIDEST)
   stem_stride: int = fields.bounded(2, 1, _STRIDE)
   expansion: int = fields.bounded(6, 1, 64)
+  expansions: tuple[int, ...] = fields.bounded((), 1, 64)
   squeeze_excite: float = fields.bounded(0.0, 0, 1)
   head_features: int = fields.bounded(0, 0, _WIDEST)
   shortcut: str = 'pad'

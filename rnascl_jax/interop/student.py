@@ -121,8 +121,12 @@ class Student(_Convolutions):
     """Names of the taps, in forward order."""
     if self._blocks_only:
       return tuple(self._blocks)
-    parts = ('expand', 'depthwise', 'project')
-    return ('stem', *(f'{b}/{part}' for b in self._blocks for part in parts))
+    names = ['stem']
+    for block in self._blocks:
+      expands = self.get_submodule(block).expands
+      parts = ('expand', 'depthwise', 'project')[not expands :]
+      names += [f'{block}/{part}' for part in parts]
+    return tuple(names)
 
   def forward(self, images: Tensor, *, taps: bool = False) -> Any:
     """Classifies images.
@@ -184,11 +188,11 @@ class InvertedResidual(_Convolutions):
     """Builds a block of the architecture behind `width` channels."""
     super().__init__()
     features, stride = block['features'], block['stride']
-    inside, size = (
-      width * architecture['expansion'],
-      architecture['kernel_size'],
-    )
-    self._add('expand', width, inside)
+    inside = width * block.get('expansion', architecture['expansion'])
+    size = architecture['kernel_size']
+    self.expands = inside > width
+    if self.expands:
+      self._add('expand', width, inside)
     self._add('depthwise', inside, inside, size, stride=stride, groups=inside)
     self.gate: nn.Module | None = None
     if squeezed := block.get('squeezed', 0):
@@ -207,7 +211,7 @@ class InvertedResidual(_Convolutions):
     projection's before the residual.
     """
     swish = nn.functional.hardswish
-    expanded = swish(self._run('expand', x))
+    expanded = swish(self._run('expand', x)) if self.expands else x
     filtered = swish(self._run('depthwise', expanded))
     gated = filtered if self.gate is None else self.gate(filtered)
     output = projected = self._run('project', gated)
@@ -217,7 +221,8 @@ class InvertedResidual(_Convolutions):
       # Zeros are appended to the channels; a negative number drops the last.
       ends = (0, 0, 0, 0, 0, self._missing)
       output = projected + nn.functional.pad(x, ends)
-    return output, (expanded, filtered, projected)
+    taps = (filtered, projected)
+    return output, (expanded, *taps) if self.expands else taps
 
 
 class SqueezeExcite(nn.Module):

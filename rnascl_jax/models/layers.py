@@ -156,7 +156,8 @@ def _masked(x: Array, mask: Array | None) -> Array:
 class InvertedResidual(nn.Module):
   """Expand by 1x1, depthwise k x k, project by 1x1; BatchNorm after each.
 
-  Squeeze-excite, if the space has it, stands between the last two.
+  Without the first where the expansion is 1. Squeeze-excite, if the space has
+  it, stands between the last two.
 
   Attributes:
     block: the widths, of which the widest is built.
@@ -191,16 +192,18 @@ class InvertedResidual(nn.Module):
       agreement: [F], the part of the mask whose width is that of x.
 
     Returns:
-      The output [B, H', W', F], and the taps of the three convolutions, each
-      after its mask; the depthwise convolution's is read before squeeze-excite,
+      The output [B, H', W', F], and the taps of the convolutions, each after
+      its mask; the depthwise convolution's is read before squeeze-excite,
       the projection's before the residual.
     """
-    expansion, width = self.space.expansion, self.block.widest
+    expansion, width = self.space.expansion_of(self.block), self.block.widest
     # Channel k of the inside belongs to channel k // expansion of the input,
     # so the inside of a narrower network is a prefix too.
     inner = None if entering is None else jnp.repeat(entering, expansion)
-    expand = Pointwise(x.shape[-1] * expansion, self.dtype, name='expand')
-    expanded = nn.hard_swish(self.norm(name='expand_norm')(expand(x)))
+    expanded = x
+    if expansion > 1:
+      expand = Pointwise(x.shape[-1] * expansion, self.dtype, name='expand')
+      expanded = nn.hard_swish(self.norm(name='expand_norm')(expand(x)))
     depthwise = Depthwise(
       self.space.kernel_size,
       self.block.stride,
@@ -217,7 +220,9 @@ class InvertedResidual(nn.Module):
       project(self._excited(filtered, entering))
     )
     projected = _masked(projected, mask)
-    taps = (_masked(expanded, inner), filtered, projected)
+    taps: Taps = (filtered, projected)
+    if expansion > 1:
+      taps = (_masked(expanded, inner), *taps)
     if self.block.residual:
       projected += self._shortcut(x, mask, agreement)
     return projected, taps
@@ -228,8 +233,9 @@ class InvertedResidual(nn.Module):
       return filtered
     mask = None
     if entering is not None:
-      mask = squeeze_excite.hidden_mask(self.space, entering)
-    units = self.space.squeezed(filtered.shape[-1] // self.space.expansion)
+      mask = squeeze_excite.hidden_mask(self.space, self.block, entering)
+    width = filtered.shape[-1] // self.space.expansion_of(self.block)
+    units = self.space.squeezed(self.block, width)
     return squeeze_excite.SqueezeExcite(units, name='gate')(filtered, mask)
 
   def _shortcut(self, x: Array, mask: Array | None, agreement: Array) -> Array:

@@ -12,7 +12,8 @@ Example:
   >>> space = spaces.from_stages(
   ...   [1], [(4,)], [1], expansion=2, squeeze_excite=0.25)
   >>> # Two channels bring the first of the units, four the second.
-  >>> print(squeeze_excite.hidden_mask(space, jnp.array([1.0, 0.9, 0.3, 0.2])))
+  >>> mask = jnp.array([1.0, 0.9, 0.3, 0.2])
+  >>> print(squeeze_excite.hidden_mask(space, space.blocks[0], mask))
   [1.  0.3]
 
 Reference:
@@ -25,21 +26,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax.base import Array
-from rnascl_jax.search.spaces import SearchSpace
+from rnascl_jax.search.spaces import Block, SearchSpace
 
 
-def hidden_mask(space: SearchSpace, entering: Array) -> Array:
+def hidden_mask(space: SearchSpace, block: Block, entering: Array) -> Array:
   """The mask of the hidden units that belongs to a mask of the block's input.
 
   Args:
     space: the search space, with squeeze-excite.
+    block: the block.
     entering: [C] mask of the input, not increasing.
 
   Returns:
     [Q], Q the hidden units of the widest input: for each unit the mask of the
     first channel without which the network would not have it.
   """
-  units = [space.squeezed(w) for w in range(1, entering.shape[0] + 1)]
+  widths = range(1, entering.shape[0] + 1)
+  units = [space.squeezed(block, width) for width in widths]
   first = np.searchsorted(units, np.arange(units[-1]), side='right')  # [Q]
   return entering[first]
 

@@ -139,7 +139,8 @@ def to_dict(arch: Architecture) -> dict[str, Any]:
         'stride': block.stride,
         'residual': block.residual,
         # So that readers need not round as `SearchSpace.squeezed` does.
-        'squeezed': space.squeezed(entering),
+        'squeezed': space.squeezed(block, entering),
+        **({'expansion': block.expansion} if block.expansion else {}),
       }
       for block, width, entering in zip(
         space.blocks,
@@ -178,7 +179,13 @@ def from_dict(fields: dict[str, Any]) -> Architecture:
       f'{FORMAT}; search again or convert the file.'
     )
   blocks = tuple(
-    Block(tuple(b['choices']), b['stride'], b['residual'])
+    Block(
+      tuple(b['choices']),
+      b['stride'],
+      b['residual'],
+      # None is that of the space.
+      b.get('expansion'),
+    )
     for b in fields['blocks']
   )
   space = SearchSpace(

@@ -65,11 +65,12 @@ def _block(
   batch_norm: bool,
 ) -> Cost:
   """An inverted residual; cells are those of its input and its output."""
-  inner = space.expansion * entering
-  cost = _conv(1, entering, inner, cells[0], batch_norm)
-  cost = cost.plus(_conv(space.kernel_size, 1, inner, cells[1], batch_norm))
+  inner = space.expansion_of(block) * entering
+  cost = _conv(space.kernel_size, 1, inner, cells[1], batch_norm)
+  if inner > entering:
+    cost = cost.plus(_conv(1, entering, inner, cells[0], batch_norm))
   cost = cost.plus(_conv(1, inner, features, cells[1], batch_norm))
-  units = space.squeezed(entering)
+  units = space.squeezed(block, entering)
   if units:
     cost = cost.plus(_linear(inner, units)).plus(_linear(units, inner))
   projects = space.shortcut is Shortcut.PROJECT and entering != features

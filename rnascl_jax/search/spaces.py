@@ -15,7 +15,6 @@ Example:
 
 import dataclasses
 import enum
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -41,11 +40,14 @@ class Block:
     choices: filter choices, positive and distinct.
     stride: of the depthwise convolution.
     residual: whether the input is added to the output.
+    expansion: width of the inside over that of the input; None for the space's.
+      With 1 the block has no convolution that expands.
   """
 
   choices: tuple[int, ...]
   stride: int
   residual: bool
+  expansion: int | None = None
 
   @property
   def widest(self) -> int:
@@ -60,8 +62,8 @@ class SearchSpace:
     blocks: in forward order.
     stem_features: filters of the 3x3 stem, which are not searched.
     stem_stride: of the stem.
-    expansion: width of a block's inside over the width of its input; of the
-      head's as well.
+    expansion: width of a block's inside over the width of its input, where the
+      block has none of its own; of the head's as well.
     kernel_size: of the depthwise convolutions, odd.
     shortcut: what residuals do where widths differ.
     squeeze_excite: hidden units of each block's squeeze-excite over the width
@@ -88,6 +90,11 @@ class SearchSpace:
           f'stride={block.stride}; it needs one or more distinct positive '
           'widths and a stride of at least 1.'
         )
+      if self.expansion_of(block) < 1:
+        raise ValueError(
+          f'Block {index} has expansion={self.expansion_of(block)}; it must be '
+          'at least 1.'
+        )
       if block.residual and block.stride > 1:
         raise ValueError(
           f'Block {index} has a residual and stride={block.stride}; a residual '
@@ -106,10 +113,15 @@ class SearchSpace:
         'for none.'
       )
 
-  def squeezed(self, entering: int) -> int:
+  def expansion_of(self, block: Block) -> int:
+    """Width of a block's inside over the width of its input."""
+    return self.expansion if block.expansion is None else block.expansion
+
+  def squeezed(self, block: Block, entering: int) -> int:
     """Hidden units of the squeeze-excite of a block.
 
     Args:
+      block: the block.
       entering: width of the block's input, positive.
 
     Returns:
@@ -118,7 +130,7 @@ class SearchSpace:
     """
     if not self.squeeze_excite:
       return 0
-    units = self.squeeze_excite * self.expansion * entering
+    units = self.squeeze_excite * self.expansion_of(block) * entering
     return max(1, math.floor(units + 0.5))
 
   @property
@@ -140,6 +152,7 @@ def from_stages(
   stem_features: int = 16,
   stem_stride: int = 2,
   expansion: int = 6,
+  expansions: Sequence[int] = (),
   kernel_size: int = 3,
   shortcut: Shortcut = Shortcut.PAD,
   squeeze_excite: float = 0.0,
@@ -156,7 +169,8 @@ def from_stages(
     strides: stride of each stage.
     stem_features: filters of the stem.
     stem_stride: stride of the stem.
-    expansion: inner over input width of a block.
+    expansion: inner over input width of a block, and of the head.
+    expansions: of the blocks of each stage, if they differ; else empty.
     kernel_size: of the depthwise convolutions, odd.
     shortcut: what residuals do where widths differ.
     squeeze_excite: share of a block's inside, in [0, 1]; 0 for none.
@@ -166,20 +180,28 @@ def from_stages(
     The search space.
 
   Raises:
-    ValueError: if the three sequences differ in length or a value is invalid.
+    ValueError: if the sequences differ in length or a value is invalid.
   """
   if not len(depths) == len(choices) == len(strides):
     raise ValueError(
       f'depths={tuple(depths)}, choices={tuple(map(tuple, choices))} and '
       f'strides={tuple(strides)} must have one entry for each stage.'
     )
+  own = tuple(expansions) or (None,) * len(depths)
+  if len(own) != len(depths):
+    raise ValueError(
+      f'expansions={own} must have one entry for each of {len(depths)} stages, '
+      'or none.'
+    )
   blocks: list[Block] = []
   widest = stem_features
-  for depth, widths, stage_stride in zip(depths, choices, strides, strict=True):
+  for depth, widths, stage_stride, times in zip(
+    depths, choices, strides, own, strict=True
+  ):
     for index in range(depth):
       stride = stage_stride if index == 0 else 1
       residual = stride == 1 and max(widths) == widest
-      blocks.append(Block(tuple(widths), stride, residual))
+      blocks.append(Block(tuple(widths), stride, residual, times))
       widest = max(widths)
   return SearchSpace(
     blocks=tuple(blocks),
@@ -197,15 +219,36 @@ def from_stages(
 CIFAR_SPACES = {
   name: from_stages(*row, (1, 2, 2)) for name, row in space_tables.CIFAR.items()
 }
-# Table 14, with the decisions that `search_space_tables` explains.
-IMAGENET_SPACES = {
-  name: from_stages(
+_STRIDES = (2, 2, 2, 1, 2)
+
+
+def _gated(row: space_tables.TableRow) -> SearchSpace:
+  return from_stages(
     *row,
-    (2, 2, 2, 1, 2)[: len(row.depths)],
+    _STRIDES[: len(row.depths)],
     squeeze_excite=0.25,
     head_features=1280,
   )
+
+
+def _released(row: space_tables.TableRow) -> SearchSpace:
+  return from_stages(
+    (1, *row.depths),
+    ((16,), *row.choices),
+    (1, *_STRIDES[: len(row.depths)]),
+    expansions=(1, *(6 for _ in row.depths)),
+    head_features=1984,
+  )
+
+
+# Table 14, with the decisions that `space_tables` explains.
+IMAGENET_SPACES = {
+  name: _gated(row) if name == 'il' else _released(row)
   for name, row in space_tables.IMAGENET.items()
+} | {
+  f'{name}_se': _gated(row)
+  for name, row in space_tables.IMAGENET.items()
+  if name != 'il'
 }
 
 
@@ -293,15 +336,17 @@ def layer_names(
   Args:
     space: the search space.
     blocks_only: False names every convolution, after BatchNorm and activation
-      (stem, then expand, depthwise and project of each block); True names the
-      output of every block.
+      (stem, then expand, if there is one, depthwise and project of each block);
+      True names the output of every block.
 
   Returns:
     A tuple of S names, the order of the student's taps.
   """
-  blocks = [f'block{index}' for index in range(len(space.blocks))]
   if blocks_only:
-    return tuple(blocks)
-  parts = ('expand', 'depthwise', 'project')
-  inner = [f'{b}/{p}' for b, p in itertools.product(blocks, parts)]
-  return ('stem', *inner)
+    return tuple(f'block{index}' for index in range(len(space.blocks)))
+  names = ['stem']
+  for index, block in enumerate(space.blocks):
+    expands = space.expansion_of(block) > 1
+    parts = ('expand', 'depthwise', 'project')[not expands :]
+    names += [f'block{index}/{part}' for part in parts]
+  return tuple(names)

@@ -1,6 +1,7 @@
 """Models written for PyTorch: the same function there, attackable by others."""
 
 import ast
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -51,8 +52,11 @@ OPTIONS = {
 def _model(name: str) -> pretrained.Pretrained:
   """A student with random weights and statistics."""
   shortcut, size, stride, layers, options = OPTIONS[name]
+  blocks = BLOCKS
+  if name == 'gated':
+    blocks = (dataclasses.replace(blocks[0], expansion=1), *blocks[1:])
   space = spaces.SearchSpace(
-    BLOCKS,
+    blocks,
     stem_features=4,
     stem_stride=stride,
     expansion=2,

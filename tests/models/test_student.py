@@ -50,6 +50,8 @@ def make_space(shortcut=Shortcut.PAD, blocks=2, **options):
   if shortcut == GATED:
     shortcut = Shortcut.PAD
     options |= {'expansion': 3, 'squeeze_excite': 0.3, 'head_features': 5}
+    if blocks == 3:
+      options['expansions'] = (1, 3)
   return spaces.from_stages(
     (2, 1)[: blocks - 1],
     ((8, 6, 4), (10, 7))[: blocks - 1],
@@ -196,7 +198,7 @@ def test_derived_network_equals_supernet_with_hard_masks(
   found = of_supernet(run, shortcut, features)[mode]
   expected = of_derived(run, shortcut, features)[mode]
 
-  assert len(expected[1]) == 1 + 3 * len(features)
+  assert len(expected[1]) == 1 + 3 * len(features) - (shortcut == GATED)
   assert_networks_agree(found, expected)
 
 
@@ -273,23 +275,29 @@ def test_hidden_units_are_masked_as_those_of_a_narrower_network(
   share, expansion
 ):
   space = make_space(expansion=expansion, squeeze_excite=share)
-  units = [space.squeezed(width) for width in range(1, 9)]
+  block = space.blocks[0]
+  units = [space.squeezed(block, width) for width in range(1, 9)]
 
   # Masks are sums of such prefixes.
   prefixes = jnp.tril(jnp.ones((8, 8)))
-  found = [squeeze_excite.hidden_mask(space, entering) for entering in prefixes]
+  found = [
+    squeeze_excite.hidden_mask(space, block, entering) for entering in prefixes
+  ]
 
   expected = np.arange(units[-1])[None] < np.array(units)[:, None]
   np.testing.assert_array_equal(np.stack(found), expected)
 
 
 def test_hidden_units_are_rounded_half_up_and_never_none():
-  space = make_space(squeeze_excite=0.25)
+  def squeezed(width, **options):
+    space = make_space(**options)
+    return space.squeezed(space.blocks[0], width)
 
   # A quarter of 6, 12, 18, 24.
-  assert [space.squeezed(width) for width in (1, 2, 3, 4)] == [2, 3, 5, 6]
-  assert make_space(squeeze_excite=0.01).squeezed(4) == 1
-  assert make_space().squeezed(4) == 0
+  units = [squeezed(width, squeeze_excite=0.25) for width in (1, 2, 3, 4)]
+  assert units == [2, 3, 5, 6]
+  assert squeezed(4, squeeze_excite=0.01) == 1
+  assert squeezed(4) == 0
 
 
 # Soft masks.

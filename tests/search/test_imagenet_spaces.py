@@ -24,13 +24,24 @@ PRINTED = {
   'i wide_resnet50_2': ('i', 100, (4.01, 0.005), (255.37, 0.005)),
   'il wide_resnet50_2': ('il', 1000, (8.5, 0.05), (350.0, 5.0)),
 }
+PRINTED |= {
+  row.replace('i ', 'i_se '): ('i_se', *numbers)
+  for row, (name, *numbers) in PRINTED.items()
+  if name == 'i'
+}
 # Networks of the spaces that have both numbers; others have, too.
 WIDTHS = {
-  'i resnet18': (16, 16, 28, 32, 28, 32, 56, 88, 48)
+  'i resnet18': (16, 16, 16, 16, 28, 28, 36, 80, 48, 64)
+  + (92, 76, 68, 68, 128, 160, 108, 192),
+  'i resnet50': (16, 16, 16, 16, 28, 28, 28, 96, 48, 56)
+  + (76, 68, 68, 76, 144, 152, 176, 176),
+  'i wide_resnet50_2': (16, 16, 16, 20, 28, 36, 40, 56, 48, 72)
+  + (68, 68, 76, 84, 192, 144, 120, 184),
+  'i_se resnet18': (16, 16, 28, 32, 28, 32, 56, 88, 48)
   + (76, 68, 68, 92, 128, 160, 108, 108),
-  'i resnet50': (24, 16, 20, 28, 32, 28, 64, 48, 72)
+  'i_se resnet50': (24, 16, 20, 28, 32, 28, 64, 48, 72)
   + (76, 76, 84, 84, 108, 108, 176, 108),
-  'i wide_resnet50_2': (16, 20, 20, 36, 36, 28, 48, 80, 80)
+  'i_se wide_resnet50_2': (16, 20, 20, 36, 36, 28, 48, 80, 80)
   + (68, 100, 84, 68, 136, 144, 108, 108),
   'il wide_resnet50_2': (28, 36, 40, 96, 96)
   + (128, 108, 128, 128, 200, 216, 216),
@@ -48,10 +59,13 @@ def ends(space):
     ('im', (3, 3, 3, 4)),
     ('i', (3, 3, 3, 4, 4)),
     ('il', (1, 2, 2, 4, 3)),
+    ('is_se', (3, 3, 3)),
+    ('im_se', (3, 3, 3, 4)),
+    ('i_se', (3, 3, 3, 4, 4)),
   ),
 )
 def test_spaces_are_those_of_table_14(name, depths):
-  space = SPACES[name]
+  space, gated = SPACES[name], name == 'il' or name.endswith('_se')
   choices = (
     range(28, 15, -4),
     range(40, 27, -4),
@@ -67,11 +81,16 @@ def test_spaces_are_those_of_table_14(name, depths):
     )
     for index in range(depth)
   ]
+  if not gated:
+    expected = [((16,), 1), *expected]
   assert [(b.choices, b.stride) for b in space.blocks] == expected
+  expansions = [space.expansion_of(block) for block in space.blocks]
+  assert expansions == [1] * (not gated) + [6] * sum(depths)
   assert (space.stem_features, space.stem_stride) == (16, 2)
   assert (space.expansion, space.kernel_size) == (6, 3)
-  assert (space.squeeze_excite, space.head_features) == (0.25, 1280)
-  assert space.squeezed(28) == 42
+  own = (space.squeeze_excite, space.head_features)
+  assert own == ((0.25, 1280) if gated else (0, 1984))
+  assert space.squeezed(space.blocks[-1], 28) == 42 * gated
 
 
 def test_reach_of_the_spaces_is_what_the_table_of_the_docstring_says():
@@ -116,6 +135,21 @@ def test_some_network_of_the_space_has_both_printed_numbers(row):
   assert abs(work - macs) < half_macs
 
 
+def test_the_released_pattern_does_not_reach_the_parameters_of_il():
+  row = space_tables.IMAGENET['il']
+  space = spaces.from_stages(
+    (1, *row.depths),
+    ((16,), *row.choices),
+    (1, 2, 2, 2, 1, 2),
+    expansions=(1, 6, 6, 6, 6, 6),
+    head_features=1984,
+  )
+
+  most = flops.count(spaces.widest(space), IMAGE, 1000, batch_norm=True)
+
+  assert most.parameters < 8.45e6
+
+
 @pytest.mark.parametrize('missing', ('squeeze_excite', 'head_features'))
 def test_il_needs_squeeze_excite_and_head_to_reach_its_parameters(missing):
   space = spaces.widest(dataclasses.replace(SPACES['il'], **{missing: 0}))
@@ -125,9 +159,10 @@ def test_il_needs_squeeze_excite_and_head_to_reach_its_parameters(missing):
   assert found.parameters < 8.45e6
 
 
-def test_the_largest_network_of_a_space_is_what_is_counted():
+@pytest.mark.parametrize('name', ('il', 'im'))
+def test_the_largest_network_of_a_space_is_what_is_counted(name):
   image = (64, 64, 3)
-  space = spaces.widest(SPACES['il'])
+  space = spaces.widest(SPACES[name])
   net = student.Student(space, 100, conv=convolutions.native_depthwise_conv)
   images = jax.ShapeDtypeStruct((1, *image), jnp.float32)
   variables = jax.eval_shape(
@@ -160,7 +195,7 @@ def test_an_image_size_that_does_not_fit_is_refused(name, side, fits):
 
 @pytest.mark.parametrize('name', SPACES)
 def test_settings_name_the_spaces_or_spell_them_out(name):
-  row = space_tables.IMAGENET[name]
+  row = space_tables.IMAGENET[name.removesuffix('_se')]
   spelled = settings.Space(
     name='custom',
     depths=row.depths,
@@ -169,6 +204,15 @@ def test_settings_name_the_spaces_or_spell_them_out(name):
     squeeze_excite=0.25,
     head_features=1280,
   )
+  if name in ('is', 'im', 'i'):
+    spelled = settings.Space(
+      name='custom',
+      depths=(1, *row.depths),
+      choices=((16,), *row.choices),
+      strides=(1, *spelled.strides),
+      expansions=(1, *[6] * len(row.depths)),
+      head_features=1984,
+    )
 
   assert resolve.space(settings.Space(name=name)) == SPACES[name]
   assert resolve.space(spelled) == SPACES[name]

@@ -370,6 +370,23 @@ def test_an_architecture_survives_json(shortcut):
   assert architecture.from_dict(json.loads(text)) == found
 
 
+def test_blocks_have_the_expansion_of_their_stage_and_one_has_no_layer_for_it():
+  space = spaces.from_stages(
+    (1, 2), ((4,), (8,)), (1, 2), expansion=3, expansions=(1, 6)
+  )
+  teacher = ('conv1',)
+  names = spaces.layer_names(space)
+  arch = architecture.Architecture(
+    space, (4, 8, 8), (0,) * len(names), names, teacher
+  )
+
+  assert [space.expansion_of(block) for block in space.blocks] == [1, 6, 6]
+  assert 'block0/expand' not in names and 'block1/expand' in names
+  assert architecture.from_dict(architecture.to_dict(arch)) == arch
+  with pytest.raises(ValueError, match='expansions=.* each of 1 stages'):
+    spaces.from_stages((1,), ((4,),), (1,), expansions=(1, 6))
+
+
 def test_an_architecture_written_before_squeeze_excite_has_none():
   found = architecture.derive(SPACE, make_params(), TEACHER)
   fields = architecture.to_dict(found)
