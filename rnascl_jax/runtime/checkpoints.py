@@ -28,9 +28,9 @@ import logging
 import math
 import os
 import pathlib
+import secrets
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -244,7 +244,9 @@ class Checkpoints(contextlib.AbstractContextManager):
     metrics[step] = metric
     best = _best(metrics)
     folder = self._folder(step)
-    unfinished = folder.with_name(f'{folder.name}{_UNFINISHED}')
+    # Threads of a save that failed may still write into the folder of theirs.
+    name = f'{folder.name}.{secrets.token_hex(4)}{_UNFINISHED}'
+    unfinished = folder.with_name(name)
     _hide_closed_loops()
     try:
       with disk.explained(self._directory):
@@ -261,7 +263,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         unfinished.rename(folder)
       self._steps.append(step)
     finally:
-      _remove(unfinished)
+      shutil.rmtree(unfinished, ignore_errors=True)
     for other in self._steps[: -self._keep]:
       if other != best:
         with disk.explained(self._folder(other)):
@@ -415,16 +417,10 @@ def _delete(folder: pathlib.Path) -> None:
 
 def _remove(path: pathlib.Path) -> None:
   """Deletes a folder, or the file in its place, if there is one."""
-  # Threads of a save that failed may write into the folder for a moment.
-  for _ in range(50):
-    if not path.is_dir():
-      break
-    shutil.rmtree(path, ignore_errors=True)
-    if path.is_dir():
-      time.sleep(0.02)
   if path.is_dir():
     shutil.rmtree(path)
-  path.unlink(missing_ok=True)
+  else:
+    path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -112,7 +112,8 @@ def test_a_checkpoint_that_finds_no_space_leaves_the_one_before(
     with _full(20_000), pytest.raises(disk.DiskError, match='File too large'):
       saved.save(2, {f'w{index}': draw(size=9999) for index in range(30)})
     names = set(os.listdir(tmp_path))
-  assert names == {'1', lock.NAME}
+  # Threads of Orbax may write for a moment more; the next run deletes that.
+  assert {n for n in names if not n.endswith('-tmp')} == {'1', lock.NAME}
   # A sentence, and not the tracebacks of threads of Orbax and tensorstore.
   assert not caplog.records
   with checkpoints.Checkpoints(tmp_path) as saved:
