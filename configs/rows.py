@@ -155,7 +155,11 @@ def in_its_architecture(of: Setting, study: str) -> sweeps.Row:
 
 
 def study(
-  argument: str | None, name: str, spaces: Sequence[str] = ('s3', 's5', 's7')
+  argument: str | None,
+  name: str,
+  spaces: Sequence[str] = ('s3', 's5', 's7'),
+  *,
+  anew: Callable[[Setting], Mapping[str, Mapping[str, Any]]] = lambda of: {},
 ) -> list[sweeps.Row]:
   """Makes teachers, RNAS-CL, and students in the architectures that it found.
 
@@ -163,6 +167,8 @@ def study(
     argument: the argument of a sweep.
     name: the name of a file of configs/ablations.
     spaces: the spaces of CIFAR-10 where the argument has no `space=`.
+    anew: a function of a setting; it gives the rows with a search of their own,
+      see `searched_anew`: their fields by name.
 
   Raises:
     ValueError: if a name or a value is unknown.
@@ -172,7 +178,12 @@ def study(
   return together(
     row
     for of in combine(values, spaces)
-    for row in (teacher(of), student(of), in_its_architecture(of, name))
+    for row in (
+      teacher(of),
+      student(of),
+      in_its_architecture(of, name),
+      *(searched_anew(of, *item) for item in anew(of).items()),
+    )
   )
 
 

@@ -89,11 +89,9 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
   Raises:
     ValueError: if a name or a value is unknown.
   """
-  shared = rows.study(argument, 'kl', ('s3',))
-  (of,) = rows.combine(rows.parse(argument, *rows.ROBUST), ('s3',))
-  searched = [
-    rows.searched_anew(of, f'kl_{name}', fields)
+  anew = {
+    f'kl_{name}': fields
     for name, fields in _DIVERGENCES.items()
     if name != _RNAS_CL
-  ]
-  return [*shared, *searched]
+  }
+  return rows.study(argument, 'kl', ('s3',), anew=lambda of: anew)

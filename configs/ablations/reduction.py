@@ -89,8 +89,14 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
   Raises:
     ValueError: if a name or a value is unknown.
   """
-  shared = rows.study(argument, 'reduction', ('s3',))
-  (of,) = rows.combine(rows.parse(argument, *rows.ROBUST), ('s3',))
-  names = _SEARCHED if of.data == 'digits' else ()
-  searched = [rows.searched_anew(of, n, _REDUCTIONS[n][1]) for n in names]
-  return [*shared, rows.student(of, 'ce_kl'), *searched]
+  anew = {name: _REDUCTIONS[name][1] for name in _SEARCHED}
+  shared = rows.study(
+    argument,
+    'reduction',
+    ('s3',),
+    anew=lambda of: anew if of.data == 'digits' else {},
+  )
+  values = rows.parse(argument, *rows.ROBUST)
+  return shared + [
+    rows.student(of, 'ce_kl') for of in rows.combine(values, ('s3',))
+  ]

@@ -78,10 +78,5 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
   Raises:
     ValueError: if a name or a value is unknown.
   """
-  shared = rows.study(argument, 'tutors', ('s3',))
-  (of,) = rows.combine(rows.parse(argument, *rows.ROBUST), ('s3',))
-  searched = [
-    rows.searched_anew(of, f'tutors_{name}', {'tutors': name})
-    for name in _CONTROLS
-  ]
-  return [*shared, *searched]
+  anew = {f'tutors_{name}': {'tutors': name} for name in _CONTROLS}
+  return rows.study(argument, 'tutors', ('s3',), anew=lambda of: anew)
