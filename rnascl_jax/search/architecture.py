@@ -199,10 +199,21 @@ def from_dict(fields: dict[str, Any]) -> Architecture:
     squeeze_excite=fields.get('squeeze_excite', 0.0),
     head_features=fields.get('head_features', 0),
   )
+  layers = tuple(t['layer'] for t in fields['tutors'])
+  known = [
+    spaces.layer_names(space, blocks_only=only) for only in (False, True)
+  ]
+  if layers not in known:
+    # Blocks of expansion 1 had a convolution that expands before version 0.2.
+    raise ValueError(
+      f'the architecture names {len(layers)} student layers {layers[:3]}..., '
+      f'but its blocks have {len(known[0])}: {known[0][:3]}.... It was written '
+      'by another version: search again.'
+    )
   return Architecture(
     space=space,
     features=tuple(b['features'] for b in fields['blocks']),
     tutors=tuple(t['tutor'] for t in fields['tutors']),
-    student_layers=tuple(t['layer'] for t in fields['tutors']),
+    student_layers=layers,
     teacher_layers=tuple(fields['teacher_layers']),
   )

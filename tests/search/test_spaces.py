@@ -387,6 +387,16 @@ def test_blocks_have_the_expansion_of_their_stage_and_one_has_no_layer_for_it():
     spaces.from_stages((1,), ((4,),), (1,), expansions=(1, 6))
 
 
+def test_an_architecture_with_layers_that_its_blocks_lack_is_refused():
+  fields = architecture.to_dict(
+    architecture.derive(SPACE, make_params(), TEACHER)
+  )
+  fields['expansion'] = 1
+
+  with pytest.raises(ValueError, match='another version: search again'):
+    architecture.from_dict(fields)
+
+
 def test_an_architecture_written_before_squeeze_excite_has_none():
   found = architecture.derive(SPACE, make_params(), TEACHER)
   fields = architecture.to_dict(found)
