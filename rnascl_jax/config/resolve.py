@@ -179,7 +179,7 @@ def teacher_network(
   spec: settings.NetworkSettings,
   *,
   where: str = 'teacher',
-  guides: bool = False,
+  bfloat16: str = 'never',
   trained: TrainedFor | None = None,
 ) -> nn.Module:
   """A teacher's network.
@@ -188,8 +188,8 @@ def teacher_network(
     data: decides classes and normalisation where `trained` does not.
     spec: the network.
     where: the config's section, for messages.
-    guides: whether it only guides a student, and may compute in bfloat16.
-      Teachers are trained and evaluated in float32.
+    bfloat16: whether it computes in bfloat16: 'never', 'always' or on
+      'accelerators' only. All evaluation is in float32.
     trained: what a checkpoint was trained for; None for a new network.
 
   Raises:
@@ -200,7 +200,7 @@ def teacher_network(
   try:
     net = build.network(
       teacher_spec(spec),
-      dtype=_compute_type(spec.bfloat16) if guides else None,
+      dtype=_compute_type(bfloat16),
       axis_name=parallel.AXIS,
       **trained._replace(classes=())._asdict(),
     )

@@ -117,8 +117,8 @@ class NetworkSettings:
     mlp_ratio: of a 'vit', see there, as are the next two.
     attention_scale: of a 'vit' or a 'vit_small_8'.
     norm_epsilon: of a 'vit'.
-    bfloat16: whether to compute in bfloat16: 'never', 'always' or on
-      'accelerators' only.
+    bfloat16: whether to compute in bfloat16 as a guide of students: 'never',
+      'always' or on 'accelerators' only.
   """
 
   name: str = 'wide_resnet34_10'
@@ -267,6 +267,9 @@ class Teacher:
     adversarial_training: on which images it is trained.
     optimization: how long and how fast.
     label: what tables call it.
+    bfloat16: whether it computes in bfloat16 while it is trained: 'never',
+      'always' or on 'accelerators' only. Parameters, statistics of BatchNorm,
+      logits and losses are float32; so is all evaluation.
     checkpoint: folder of a trained teacher (`teacher/` of another workdir, or
       what `experiments.import_teacher` wrote) to use instead of training one;
       empty to train.
@@ -283,6 +286,7 @@ class Teacher:
     select='best',
   )
   label: str = 'Robust teacher'
+  bfloat16: str = fields.one_of('never', 'always', 'accelerators')
   checkpoint: str = ''
   classes: tuple[int, ...] = fields.bounded((), 0, 1_000_000)
 

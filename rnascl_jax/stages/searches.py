@@ -93,7 +93,7 @@ def _supernet(run: Run, batch: int) -> tuple[Recipe, Search, SearchState]:
   config, spec = run.settings.search, run.settings.space
   space = resolve.space(spec)
   net = resolve.student_network(run.data, space, spec.layers, trained=spec)
-  teacher = teachers.network(run, 'teacher', guides=True)
+  teacher = teachers.guide(run, 'teacher')
   taught = config.kl_weight > 0 or config.gamma > 0
   distillation = resolve.distill(
     run.settings.distillation,

@@ -136,7 +136,7 @@ def _make_step(
   teacher: str,
   distilled: resolve.DistillationSpec,
 ) -> tuple[train_state.Recipe, Callable[..., Any]]:
-  net = teachers.network(run, teacher, guides=True) if teacher else None
+  net = teachers.guide(run, teacher) if teacher else None
   distillation = resolve.distill(run.settings.distillation, net, distilled)
   student = network(run, arch, trains=True)
   recipe = runs.make_recipe(run, student, spec, method, distillation)

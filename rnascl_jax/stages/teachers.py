@@ -29,7 +29,8 @@ def train(run: Run) -> None:
     if spec(run, name).checkpoint:
       _take(run, name)
       continue
-    config, net = spec(run, name), network(run, name)
+    config = spec(run, name)
+    net = network(run, name, bfloat16=config.bfloat16)
     optimization, method = config.optimization, config.adversarial_training
     recipe = runs.make_recipe(
       run, net, optimization, method, compare.Distillation()
@@ -42,7 +43,7 @@ def train(run: Run) -> None:
       method,
       train_step.make_train_step(recipe),
       parts=(size,),
-      validate=runs.make_validate(run, net, method, size),
+      validate=runs.make_validate(run, network(run, name), method, size),
     )
     state, summary = loop.run(
       stage,
@@ -85,8 +86,8 @@ def spec(run: Run, name: str) -> settings.Teacher:
   return getattr(run.settings, name)
 
 
-def network(run: Run, name: str, *, guides: bool = False) -> nn.Module:
-  """A teacher's network; as a guide it may compute in bfloat16."""
+def network(run: Run, name: str, *, bfloat16: str = 'never') -> nn.Module:
+  """A teacher's network, which computes in bfloat16 where that says so."""
   config, folder, trained = spec(run, name), run.folder / name, None
   if config.checkpoint:
     if workdir.is_done(folder):
@@ -96,8 +97,13 @@ def network(run: Run, name: str, *, guides: bool = False) -> nn.Module:
     metadata = checkpoints.load_metadata(model)
     trained = pretrained.trained_for(metadata, config, run.data)
   return resolve.teacher_network(
-    run.data, config.network, where=name, guides=guides, trained=trained
+    run.data, config.network, where=name, bfloat16=bfloat16, trained=trained
   )
+
+
+def guide(run: Run, name: str) -> nn.Module:
+  """The network of a teacher that guides students."""
+  return network(run, name, bfloat16=spec(run, name).network.bfloat16)
 
 
 def load(run: Run, name: str) -> tuple[nn.Module, Variables]:

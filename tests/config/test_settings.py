@@ -507,16 +507,15 @@ def test_a_wrong_name_is_reported_with_the_section_it_is_in():
     _check(settings.parse(config))
 
 
-def test_bfloat16_is_for_guiding_alone(digits):
+def test_a_teacher_computes_in_float32_unless_it_is_told_otherwise(digits):
   spec = settings.NetworkSettings(
     'small_resnet',
     features=(4,),
     stage_sizes=(1,),
     strides=(2,),
-    bfloat16='always',
   )
   assert resolve.teacher_network(digits, spec).dtype is None
-  guide = resolve.teacher_network(digits, spec, guides=True)
+  guide = resolve.teacher_network(digits, spec, bfloat16='always')
   assert guide.dtype == jnp.bfloat16
 
 

@@ -77,7 +77,7 @@ def test_a_run_uses_the_checkpoints_normalisation_and_classes(
   np.testing.assert_array_equal(here.logits_fn(images), wanted)
   # As a guide of students, too, with the taps of the network.
   run = tiny.opened(_config(twelve, CLASSES), str(tmp_path / 'run'))
-  guide = teachers.network(run, 'teacher', guides=True)
+  guide = teachers.guide(run, 'teacher')
   logits, taps = networks.apply(guide, here.variables, images)
   np.testing.assert_array_equal(logits, wanted)
   assert len(taps) == len(guide.tap_names) == len(there.net.tap_names)

@@ -1,0 +1,371 @@
+"""Times steps of training and of a search, beside PyTorch on the same device.
+
+  PYTHONPATH=. python tests/benchmarks/training_steps.py --tiny  # a CPU
+  PYTHONPATH=. python tests/benchmarks/training_steps.py  # a GPU
+  PYTHONPATH=. python tests/benchmarks/training_steps.py --torch  # PyTorch
+
+Each line is a JSON object: what was timed, the type that it computes in, the
+images of a batch and steps of a dispatch; milliseconds of a step, the median of
+several runs; images a second; TFLOP/s, which counts two for each multiply-add
+of a pass through the network that is trained, and three passes for a gradient
+by weights, two for one by images; seconds of compilation beside the others; and
+the mebibytes that XLA's program takes beside its arguments.
+
+All programs are compiled first, several at a time, then run one after the
+other. PyTorch runs eagerly, channels last, with cuDNN's search for the fastest
+convolution, in autocast where bfloat16 is asked for. XLA and cuDNN compute
+float32 convolutions in TF32 on a GPU that has it.
+"""
+
+import concurrent.futures
+import functools
+import json
+import statistics
+import time
+import traceback
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import app, flags
+
+from rnascl_jax.config import resolve, settings
+from rnascl_jax.data import batches
+from rnascl_jax.distillation import compare
+from rnascl_jax.models import student, teachers
+from rnascl_jax.runtime import parallel
+from rnascl_jax.search import arch_params, flops, spaces
+from rnascl_jax.training import (
+  adversarial,
+  loop,
+  search_step,
+  train_state,
+  train_step,
+)
+from rnascl_jax.training.loader import DeviceData
+
+_TINY = flags.DEFINE_bool('tiny', False, 'Small networks and batches: a CPU.')
+_TORCH = flags.DEFINE_bool('torch', False, 'PyTorch in the place of JAX.')
+_ONLY = flags.DEFINE_string('only', '', 'Cases whose name has this in it.')
+_REPEATS = flags.DEFINE_integer('repeats', 5, 'Timed runs of each.')
+_THREADS = flags.DEFINE_integer('threads', 8, 'Programs compiled at a time.')
+
+_SHAPE = (32, 32, 3)
+_BF16, _F32 = 'bfloat16', 'float32'
+# Passes of a step forward, backward to images, and backward to weights.
+_METHODS = {
+  'standard': (settings.AdversarialTraining(), (1, 1, 1)),
+  'pgd-10': (
+    settings.AdversarialTraining('pgd', num_steps=10, step_size_255=2.0),
+    (11, 11, 1),
+  ),
+  'fast': (settings.AdversarialTraining('fast'), (2, 2, 1)),
+  'trades-10': (settings.AdversarialTraining('trades'), (13, 12, 2)),
+}
+
+
+class Case(NamedTuple):
+  """What is timed: a network, its teacher, and how it is trained."""
+
+  network: str
+  method: str = 'standard'
+  dtype: str = _F32
+  batch: int = 128
+  dispatch: int = 1
+  teacher: str = ''
+  search: bool = False
+
+  @property
+  def name(self) -> str:
+    taught = f' by {self.teacher}' if self.teacher else ''
+    what = 'search' if self.search else self.method
+    return f'{self.network} {what}{taught}'
+
+
+_WRN, _RES = 'wide_resnet34_10', 'resnet18'
+_CASES = (
+  Case(_WRN, 'standard', _BF16),
+  Case(_WRN, 'standard', _F32),
+  Case(_WRN, 'pgd-10', _BF16),
+  Case(_WRN, 'pgd-10', _F32),
+  Case(_RES, 'fast', _BF16),
+  Case(_RES, 'fast', _F32),
+  Case(_RES, 'fast', _BF16, 128, 10),
+  Case(_RES, 'trades-10', _BF16),
+  Case('s3', 'standard', _F32, 128, 10),
+  Case('s3', 'standard', _F32, 128, 10, _RES),
+  Case('s3', 'standard', _BF16, 128, 10, _RES),
+  Case('s3', 'standard', _F32, 1024, 10, _RES),
+  Case('s3', 'trades-10', _F32, 128, 10, _RES),
+  Case('s3', 'trades-10', _F32, 1024, 1, _RES),
+  Case('s3', 'standard', _F32, 128, 10, _RES, search=True),
+  Case('s3', 'standard', _F32, 256, 10, _WRN, search=True),
+  Case('s3', 'standard', _F32, 128, 1, _RES),
+  Case('s3', 'standard', _F32, 128, 50, _RES),
+  Case('m', 'standard', _F32, 128, 1, _WRN, search=True),
+)
+_TINY_CASES = (
+  Case('small_resnet', 'fast', _BF16, 8),
+  Case('s3', 'trades-10', _F32, 8, 2, 'small_resnet'),
+  Case('s3', 'standard', _F32, 10, 2, 'small_resnet', search=True),
+)
+
+
+def _network(case: Case) -> Any:
+  if case.network in teachers.TEACHERS:
+    return _teacher(case.network, case.dtype, parallel.AXIS)
+  space = spaces.CIFAR_SPACES[case.network]
+  return student.Student(
+    space if case.search else spaces.widest(space),
+    10,
+    axis_name=parallel.AXIS,
+    dtype=jnp.bfloat16 if case.dtype == _BF16 else None,
+  )
+
+
+def _teacher(name: str, dtype: str, axis_name: str | None = None) -> Any:
+  return teachers.TEACHERS[name](
+    num_classes=10,
+    dtype=jnp.bfloat16 if dtype == _BF16 else None,
+    axis_name=axis_name,
+  )
+
+
+def _variables(net: Any) -> Any:
+  images = jnp.zeros((1, *_SHAPE))
+  init = jax.jit(lambda key: net.init(key, images, train=False))
+  return init(jax.random.key(0))
+
+
+def _prepare(case: Case) -> dict[str, Any]:
+  """Compiles the steps of a case."""
+  devices = (jax.devices()[0],)
+  net = _network(case)
+  guide = _teacher(case.teacher, _BF16) if case.teacher else None
+  recipe = train_state.Recipe(
+    net=net,
+    optimizer=optax.chain(
+      optax.add_decayed_weights(5e-4), optax.sgd(1e-3, momentum=0.9)
+    ),
+    adversarial=resolve.adversarial_method(_METHODS[case.method][0]),
+    distillation=compare.Distillation(guide),
+    augment=functools.partial(batches.augment, padding=4, flip=True),
+  )
+  tutors: Any = ()
+  if guide and not case.search:
+    layers = len(net.tap_names)
+    choices = len(guide.tap_names)
+    tutors = jax.nn.one_hot(jnp.arange(layers) % choices, choices)
+  context = train_state.Context(
+    seed=jnp.uint32(0),
+    teacher=_variables(guide) if guide else (),
+    tutors=tutors,
+    kl_weight=jnp.float32(1),
+    gamma=jnp.float32(1),
+  )
+  part = case.batch * 4 // 5 if case.search else case.batch
+  state = train_state.start_from(recipe, _variables(net), _SHAPE, part)
+  sizes: tuple[int, ...] = (part,)
+  step = train_step.make_train_step(recipe)
+  if case.search:
+    space = spaces.CIFAR_SPACES[case.network]
+    tables = flops.costs(space, _SHAPE, 10)
+    search = search_step.Search(
+      space=space,
+      tables=tables,
+      optimizer=optax.adam(0.01),
+      steps_per_epoch=390,
+      reference=search_step.uniform_macs(space, tables),
+      adversarial=adversarial.standard(),
+    )
+    arch = arch_params.init_arch_params(
+      space, len(net.tap_names), len(guide.tap_names)
+    )
+    state = search_step.init_search_state(state, arch, search.optimizer)
+    step = search_step.make_search_step(recipe, search)
+    sizes = part, case.batch - part
+  images = np.random.default_rng(0).integers(256, size=(2048, *_SHAPE))
+  data = DeviceData(
+    images.astype(np.uint8), np.arange(2048, dtype=np.int32) % 10
+  )
+  rows = tuple(
+    parallel.share(_rows(case.dispatch, size), devices, axis=1)
+    for size in sizes
+  )
+  held = [parallel.replicate(x, devices) for x in (state, context, data)]
+  dispatch = loop.make_dispatch(step, devices)
+  begin = time.perf_counter()
+  compiled = dispatch.lower(*held, rows).compile()
+  seconds = time.perf_counter() - begin
+  memory = compiled.memory_analysis()
+  return {
+    'run': compiled,
+    'held': held,
+    'rows': rows,
+    'compile_s': round(seconds, 1),
+    'temporary_mib': round(memory.temp_size_in_bytes / 2**20) if memory else -1,
+  }
+
+
+def _rows(steps: int, size: int) -> np.ndarray:
+  rng = np.random.default_rng(0)
+  return rng.integers(2048, size=(steps, size)).astype(np.int32)
+
+
+def _flop(case: Case) -> float:
+  """Of a step, twice its multiply-adds."""
+  net = _network(case)
+  variables = jax.eval_shape(
+    lambda: net.init(jax.random.key(0), jnp.zeros((1, *_SHAPE)), train=False)
+  )
+  image = jax.ShapeDtypeStruct((1, *_SHAPE), jnp.float32)
+  macs = flops.trace_macs(
+    lambda v, x: net.apply(v, x, train=False)[0], variables, image
+  )
+  return 2 * macs * case.batch * sum(_METHODS[case.method][1])
+
+
+def _time(case: Case, prepared: dict[str, Any]) -> dict[str, Any]:
+  state, context, data = prepared.pop('held')
+  run, rows = prepared.pop('run'), prepared.pop('rows')
+  times = []
+  for _ in range(_REPEATS.value + 1):
+    begin = time.perf_counter()
+    state, sums = run(state, context, data, rows)
+    jax.block_until_ready((state, sums))
+    times.append(time.perf_counter() - begin)
+  assert np.isfinite(np.asarray(sums['loss'])).all()
+  return _row(case, statistics.median(times[1:]) / case.dispatch, **prepared)
+
+
+def _row(case: Case, seconds: float, **more: Any) -> dict[str, Any]:
+  return {
+    'step': case.name,
+    'dtype': case.dtype,
+    'batch': case.batch,
+    'dispatch': case.dispatch,
+    'ms': round(1e3 * seconds, 2),
+    'images_s': round(case.batch / seconds),
+    'tflops': round(_flop(case) / seconds / 1e12, 1),
+    **more,
+  }
+
+
+def _torch_time(case: Case) -> dict[str, Any]:
+  """A step of PyTorch: the same network, attack and update."""
+  import torch
+  from torch.nn import functional
+
+  from tests import torch_teachers
+
+  cuda = torch.cuda.is_available()
+  device = 'cuda' if cuda else 'cpu'
+  torch.backends.cudnn.benchmark = True
+  torch.backends.cudnn.allow_tf32 = True
+  torch.backends.cuda.matmul.allow_tf32 = True
+  fields = {'features': (16, 32, 64)} if case.network == 'small_resnet' else {}
+  net = torch_teachers.make(case.network, 10, **fields)
+  net = net.to(device, memory_format=torch.channels_last)
+  optimizer = torch.optim.SGD(
+    net.parameters(), 1e-3, momentum=0.9, weight_decay=5e-4
+  )
+  images = torch.rand(case.batch, 3, 32, 32, device=device)
+  images = images.contiguous(memory_format=torch.channels_last)
+  labels = torch.arange(case.batch, device=device) % 10
+  epsilon = 8 / 255
+  cast = functools.partial(
+    torch.autocast, device, torch.bfloat16, enabled=case.dtype == _BF16
+  )
+
+  def ascend(loss, x, size):
+    with cast():
+      value = loss(net(x))
+    (gradient,) = torch.autograd.grad(value, x)
+    x = x.detach() + size * gradient.sign()
+    x = torch.minimum(torch.maximum(x, images - epsilon), images + epsilon)
+    return x.clamp(0, 1).requires_grad_()
+
+  def attack():
+    loss = functools.partial(functional.cross_entropy, target=labels)
+    size = 2 / 255
+    steps = {'standard': 0, 'fast': 1}.get(case.method, 10)
+    if case.method == 'fast':
+      size = 10 / 255
+    if case.method == 'trades-10':
+      net.eval()
+      with torch.no_grad(), cast():
+        clean = torch.softmax(net(images).float(), 1)
+
+      def loss(logits):
+        log = torch.log_softmax(logits.float(), 1)
+        return functional.kl_div(log, clean, reduction='sum')
+
+    noise = torch.empty_like(images).uniform_(-epsilon, epsilon)
+    x = (images + noise).clamp(0, 1).requires_grad_()
+    for _ in range(steps):
+      x = ascend(loss, x, size)
+    net.train()
+    return x.detach() if steps else images
+
+  def step():
+    net.train()
+    x = attack()
+    with cast():
+      logits = net(x)
+      loss = functional.cross_entropy(logits.float(), labels)
+      if case.method == 'trades-10':
+        natural = net(images).float()
+        loss = functional.cross_entropy(natural, labels)
+        loss = loss + 6 * functional.kl_div(
+          torch.log_softmax(logits.float(), 1),
+          torch.softmax(natural, 1),
+          reduction='batchmean',
+        )
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+  times = []
+  for _ in range(_REPEATS.value + 3):
+    begin = time.perf_counter()
+    step()
+    if cuda:
+      torch.cuda.synchronize()
+    times.append(time.perf_counter() - begin)
+  peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else -1
+  if cuda:
+    torch.cuda.reset_peak_memory_stats()
+  row = _row(case, statistics.median(times[3:]), peak_mib=round(peak))
+  return {'pytorch': torch.__version__, **row}
+
+
+def main(argv) -> None:
+  """Prints a line of JSON for each case."""
+  del argv
+  cases = [
+    case
+    for case in (_TINY_CASES if _TINY.value else _CASES)
+    if _ONLY.value in case.name
+  ]
+  if _TORCH.value:
+    for case in cases:
+      if not case.teacher and case.dispatch == 1 and case.network != 's3':
+        print(json.dumps(_torch_time(case)), flush=True)
+    return
+  begin = time.perf_counter()
+  with concurrent.futures.ThreadPoolExecutor(_THREADS.value) as pool:
+    prepared = [pool.submit(_prepare, case) for case in cases]
+    concurrent.futures.wait(prepared)
+  print(f'all compiled in {time.perf_counter() - begin:.0f} s', flush=True)
+  for case, future in zip(cases, prepared, strict=True):
+    try:
+      print(json.dumps(_time(case, future.result())), flush=True)
+    except Exception:  # One that fails, of memory say, is one line.
+      error = traceback.format_exc().strip().splitlines()[-1]
+      print(json.dumps({'step': case.name, 'failed': error[:300]}), flush=True)
+
+
+if __name__ == '__main__':
+  app.run(main)
