@@ -197,7 +197,7 @@ def test_a_smoke_run_has_one_epoch_of_each_stage(name, argument):
     (cifar10, 'adversarial=maybe', 'Choose one of yes, no'),
     (cifar10, 'preset=autors', "mean 'authors'.*one of ours, paper, authors"),
     (imagenet100, 'space=s3', 'Choose one of is, im, i, il'),
-    (imagenet100, 'teacher=wrn34', 'resnet18, resnet50, resnet50_madry, wrn50'),
+    (imagenet100, 'teacher=wrn34', 'resnet50_madry, wrn50, resnet18_l2'),
     (imagenet, 'objective=trades', 'Choose one of fast_cac, fast, free'),
   ],
 )
@@ -517,6 +517,16 @@ def test_every_teacher_of_the_paper_has_a_config_and_a_row_in_the_docs(name):
     assert network == dict(known.network)
     if known.data == 'ImageNet':
       assert teacher.checkpoint == f'teachers/{name}'
+
+
+def test_the_released_teacher_of_imagenet_is_l2_unless_another_is_named():
+  for argument, name in (
+    ('preset=authors', 'wrn50_l2'),
+    ('preset=authors,teacher=resnet18', 'resnet18'),
+    ('preset=paper', 'wrn50'),
+  ):
+    teacher = imagenet100.get_config(argument).teacher
+    assert teacher.checkpoint == f'teachers/imagenet_{name}'
 
 
 def test_an_imagenet_teacher_that_was_not_imported_is_asked_for(
