@@ -241,3 +241,5 @@ def test_a_network_of_smaller_patches_sees_what_it_saw_in_enlarged_images():
   resized = vit.refit(params, 2, (3, 3))['pos_embed']
   wanted = vit.resize_positions(params, (3, 3))['pos_embed']
   np.testing.assert_array_equal(resized, wanted)
+  with pytest.raises(ValueError, match='patch_size=4 must divide 6'):
+    vit.refit(params, 4, (2, 2))

@@ -238,12 +238,21 @@ def refit(
 
   Returns:
     The parameters of the new network, with `patch_embed` and `pos_embed` of it.
+
+  Raises:
+    ValueError: if `patch_size` is no divisor, or as of `resize_positions`.
   """
   projection = params['patch_embed']['proj']
-  old, _, c, d = projection['kernel'].shape
-  blocks_of = (patch_size, old // patch_size)
-  kernel = projection['kernel'].reshape(*blocks_of, *blocks_of, c, d)
-  patch_embed = {'proj': {**projection, 'kernel': kernel.sum((1, 3))}}
+  side, _, c, d = projection['kernel'].shape
+  if side % patch_size:
+    raise ValueError(
+      f'patch_size={patch_size} must divide {side}, the side of the patches '
+      'that the network was trained with.'
+    )
+  parts = (patch_size, side // patch_size)
+  kernel = projection['kernel'].reshape(*parts, *parts, c, d)
+  kernel = kernel.sum((1, 3))  # [patch_size, patch_size, C, D]
+  patch_embed = {'proj': {**projection, 'kernel': kernel}}
   return resize_positions({**params, 'patch_embed': patch_embed}, grid)
 
 
