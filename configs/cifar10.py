@@ -75,6 +75,18 @@ NETWORKS: dict[str, dict[str, Any]] = {
     'strides': (2, 2, 2),
   },
 }
+# How Mo et al. (2022) train transformers (train_cifar.py and parser_cifar.py of
+# their code), beside PGD-10 at 8 / 255, mixed images and weights of ImageNet.
+TRANSFORMERS = ('vit', 'deit')
+TRANSFORMER = {
+  'epochs': 40,
+  'batch_size': 64,
+  'learning_rate': 0.1,
+  'milestones': (35 / 40, 38 / 40),
+  'weight_decay': 1e-4,
+  'gradient_clip': 1.0,
+  'select': 'last',
+}
 # Sides of the common attention maps, where it is not 8.
 MAP_SIZES = {'small': 4}
 # Spaces and terms (configs/ablations/terms.py) of tables and figures. The paper
@@ -136,6 +148,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.teacher.optimization.select = 'best'
   # The best one comes soon after the first decay.
   config.teacher.optimization.checkpoint_every = 1
+  if teacher in TRANSFORMERS:
+    for section in (config.teacher, config.vulnerable_teacher):
+      section.optimization.update(TRANSFORMER)
 
   # Section 4.2: RNAS-CL goes on for 20 epochs of eq. (6), TRADES + CAC beside
   # the terms of its teacher. The optimiser (by default Adam, a cosine from

@@ -65,8 +65,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
   Args:
     argument: `objective=` (fast_cac, fast, free, free_cac), `space=` (il, is,
-      im, i), `teacher=` (wrn50, resnet18, resnet50, resnet50_madry), `smoke`
-      (minutes on a CPU, with a search of its own), separated by commas.
+      im, i), `teacher=` (one of `imagenet100.TEACHERS`), `smoke` (minutes on a
+      CPU, with a search of its own), separated by commas.
 
   Raises:
     ValueError: if a name or a value is unknown.

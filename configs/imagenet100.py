@@ -37,7 +37,10 @@ configs/ablations/terms.py:
 Not printed either, and as on CIFAR-10 here: 20 epochs of TRADES at a rate of
 0.004, radius 0.031 with 10 steps of 0.0078. The paper calls its teachers those
 of Engstrom et al., who publish a ResNet-50 only (teacher=resnet50_madry); the
-others are of Salman et al. (2020). All four were trained at 4 / 255.
+others are of Salman et al. (2020). These four were trained at 4 / 255. The
+authors' code names three of Salman et al. that were trained in an L2 ball of
+radius 1 (teacher=wrn50_l2, resnet50_l2, resnet18_l2): `preset=authors` has
+wrn50_l2 unless `teacher=` names another.
 
 Hardware: one GPU or more; what a run costs on which is in docs/costs.md. Where
 its memory is too small, `--config.search.optimization.accumulate=4` and the
@@ -59,7 +62,8 @@ from rnascl_jax.models.teachers.published import PUBLISHED
 from rnascl_jax.search import spaces
 
 _PREFIX = 'imagenet_'
-# Teachers by their short names: resnet18, resnet50, resnet50_madry, wrn50.
+# Teachers by their short names: resnet18, resnet50, resnet50_madry, wrn50, and
+# resnet18_l2, resnet50_l2, wrn50_l2.
 TEACHERS = tuple(
   name.removeprefix(_PREFIX)
   for name, known in PUBLISHED.items()
@@ -81,9 +85,10 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   """Makes the config of the paper's setting.
 
   Args:
-    argument: `space=` (i, is, im, il), `teacher=` (wrn50, resnet18, resnet50,
-      resnet50_madry), `rows=` (table5, fig4), `preset=` (`ours`, `paper`,
-      `authors`), `smoke` (minutes on a CPU), separated by commas.
+    argument: `space=` (i, is, im, il), `teacher=` (one of `TEACHERS`; without
+      it wrn50, and wrn50_l2 of preset=authors), `rows=` (table5, fig4),
+      `preset=` (`ours`, `paper`, `authors`), `smoke` (minutes on a CPU),
+      separated by commas.
 
   Raises:
     ValueError: if a name or a value is unknown.
@@ -93,7 +98,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     argument,
     {
       'space': 'i',
-      'teacher': 'wrn50',
+      'teacher': '',
       'rows': 'table5',
       'preset': 'ours',
       'smoke': '',
@@ -101,6 +106,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   )
   config = settings.template()
   config.space.name = arguments.pick(values, 'space', spaces.IMAGENET_SPACES)
+  preset = arguments.pick(values, 'preset', presets.NAMES)
+  default = 'wrn50_l2' if preset == 'authors' else 'wrn50'
+  values['teacher'] = values['teacher'] or default
   use_imagenet(config, arguments.pick(values, 'teacher', TEACHERS))
   config.data.classes = datasets.read_classes(_CLASSES)
 
@@ -122,7 +130,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.evaluation.curve_attacks = ('fgsm', 'pgd20_rnascl')
   config.evaluation.curve_epsilons_255 = (1.0, 2.0, 4.0, 8.0)
   config.evaluation.curve_images = 0
-  presets.apply(config, arguments.pick(values, 'preset', presets.NAMES))
+  presets.apply(config, preset)
   if values['smoke']:
     shrink(config)
   return config

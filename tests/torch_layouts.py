@@ -70,23 +70,39 @@ def sequential(state):
   return Layout(saved, 'module.1.', normalization=IMAGENET)
 
 
-def madry(state):
-  """Two copies of network and normalisation, and a schedule, with dill."""
+def madry(state, normalization=MADRY):
+  """Two copies of network and normalisation, and what trained, with dill."""
   import dill
 
   saved = _under('module.model.', state)
   saved |= _under('module.attacker.model.', state)
   for place in ('module.normalizer', 'module.attacker.normalize'):
     names = f'{place}.new_mean', f'{place}.new_std'
-    saved |= _buffers(*names, MADRY, (3, 1, 1))
-  beside = {'optimizer': {'state': {}, 'param_groups': []}, 'epoch': 149}
+    saved |= _buffers(*names, normalization, (3, 1, 1))
+  # Momentum buffers have the shapes of the weights.
+  moments = {
+    i: {'momentum_buffer': v + 1} for i, v in enumerate(state.values())
+  }
+  groups = [{'lr': 0.1, 'momentum': 0.9, 'params': list(moments)}]
+  beside = {
+    'optimizer': {'state': moments, 'param_groups': groups},
+    'schedule': {'base_lrs': [0.1], 'last_epoch': 149},
+    'epoch': 149,
+    'amp': None,
+    'nat_prec1': 62.3,
+  }
   return Layout(
     {'model': saved, **beside},
     'module.model.',
     'model',
-    MADRY,
+    normalization,
     {'pickle_module': dill},
   )
+
+
+def madry_imagenet(state):
+  """The same with the normalisation of ImageNet: Salman et al., 2020."""
+  return madry(state, IMAGENET)
 
 
 def mo(state):
@@ -105,6 +121,7 @@ LAYOUTS = {
     robustbench,
     sequential,
     madry,
+    madry_imagenet,
     mo,
   )
 }

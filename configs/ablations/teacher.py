@@ -50,11 +50,25 @@ What differs from the paper: its robust teachers are published checkpoints (of
 Rice et al., Engstrom et al., and for ResNet-18 of Sehwag et al., who train with
 additional generated images); without a checkpoint all three are trained by
 PGD-AT of Rice et al. Its transformers are those of Mo et al., who publish no
-files for CIFAR-10 and start from weights trained on ImageNet, with mixed images
-and clipped gradients: a ViT trained from scratch by this config is not theirs.
-Which of their ViTs the paper means, it does not say; here it is ViT-B/4. Its
-vulnerable teacher's training is not printed; here it is that of the robust one
-without attacks, to its last epoch.
+files for CIFAR-10. They are trained here by the schedule of their code, with
+SGD and clipped gradients. Theirs start from weights trained on ImageNet, which
+`start` reads, fitted to images of 32x32 pixels and patches of 4:
+
+  python -m experiments.import_teacher --file=vit_base_patch16_224.safetensors \
+    --network=vit_base,patch_size=16 --image_size=224 \
+    --normalization=0.5,0.5,0.5/0.5,0.5,0.5 --output=teachers/vit_imagenet
+  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=configs/ablations/teacher.py:table=12,teacher=vit \
+    --set=teacher_vit:teacher.start=teachers/vit_imagenet
+
+Their mixed images (mixup, cutmix) are not here, nor what they add to the
+architecture (masked gradients and perturbations); it is not stated whether the
+paper's teachers have the latter. Their positions are resized bilinearly, here
+as in timm. Which of their ViTs the paper means, it does not say; here it is
+ViT-B/4.
+
+The training of the paper's vulnerable teacher is not printed; here it is that
+of the robust one without attacks, to its last epoch.
 """
 
 from collections.abc import Sequence

@@ -290,6 +290,11 @@ def _check_map_norm(settings: Settings) -> None:
 
 def _check_teacher(teacher: Teacher, where: str) -> None:
   _check_blocks(teacher.network.stage_sizes, f'{where}.network.stage_sizes')
+  if teacher.checkpoint and teacher.start:
+    raise ValueError(
+      f'{where}.checkpoint={teacher.checkpoint!r} is used as it is, and '
+      f'{where}.start={teacher.start!r} is trained further: leave one empty.'
+    )
   if teacher.classes and not teacher.checkpoint:
     raise ValueError(
       f'{where}.classes names {len(teacher.classes)} classes of a checkpoint, '

@@ -273,6 +273,10 @@ class Teacher:
     checkpoint: folder of a trained teacher (`teacher/` of another workdir, or
       what `experiments.import_teacher` wrote) to use instead of training one;
       empty to train.
+    start: folder of such a teacher to train further, with the normalisation of
+      the run's data; empty to train a new one. If it has other classes, its
+      last layer is new. A transformer is fitted to images of another size and
+      to smaller patches, see `vit.refit`.
     classes: of a checkpoint with more classes than the data set, the indices of
       the data set's classes in it, in their order; empty if they are the same.
   """
@@ -288,6 +292,7 @@ class Teacher:
   label: str = 'Robust teacher'
   bfloat16: str = fields.one_of('never', 'always', 'accelerators')
   checkpoint: str = ''
+  start: str = ''
   classes: tuple[int, ...] = fields.bounded((), 0, 1_000_000)
 
 

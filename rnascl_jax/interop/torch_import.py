@@ -31,8 +31,6 @@ from rnascl_jax.interop.normalization import NORMALIZATIONS, Normalization
 from rnascl_jax.models.teachers import build
 from rnascl_jax.runtime import checkpoints, disk, files, lock, paths, signals
 
-# The linear layer over classes, in the published networks.
-_HEADS = ('linear', 'fc', 'head')
 # The convolution over images.
 _STEMS = ('patch_embed.proj.weight', 'conv1.weight')
 
@@ -203,7 +201,7 @@ def _classes(held: torch_files.Checkpoint, wanted: int) -> int:
   """The number of classes in a file, if it is the wanted one."""
   found = {
     len(array)
-    for name in _HEADS
+    for name in build.HEADS
     for prefix in state_dicts.matching(held.arrays, f'{name}.weight')
     if (array := held.arrays[f'{prefix}{name}.weight']).ndim == 2
   }

@@ -1,10 +1,11 @@
 """What a run takes from elsewhere: trained teachers, and an architecture.
 
-A teacher is of another run, or imported. The architecture is of a run that
-searched it on other images: the paper searches on ImageNet-100 and trains on
-ImageNet (section 4.5). Both are compared with the config before anything is
-written or computed, and copied into the run's own folder when their stage is
-run: afterwards the run stands by itself.
+A teacher is of another run, or imported; it is used as it is, or trained
+further. The architecture is of a run that searched it on other images: the
+paper searches on ImageNet-100 and trains on ImageNet (section 4.5). Both are
+compared with the config before anything is written or computed, and copied into
+the run's own folder when their stage is run: afterwards the run stands by
+itself.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from absl import logging
 from rnascl_jax.base import Variables
 from rnascl_jax.config import resolve, settings
 from rnascl_jax.data.datasets import Dataset
-from rnascl_jax.models.teachers import build
+from rnascl_jax.models.teachers import build, vit
 from rnascl_jax.runtime import (
   checkpoints,
   files,
@@ -46,15 +47,20 @@ def teacher_folder(spec: settings.Teacher, where: str) -> pathlib.Path:
   Raises:
     FileNotFoundError: there is none.
   """
-  checkpoint = paths.local(spec.checkpoint, f'config.{where}.checkpoint')
-  model = checkpoint / 'model'
+  field = 'start' if spec.start else 'checkpoint'
+  model = paths.local(source(spec), f'config.{where}.{field}') / 'model'
   if not model.exists():
     raise FileNotFoundError(
-      f'config.{where}.checkpoint={spec.checkpoint!r} has no folder "model": '
+      f'config.{where}.{field}={source(spec)!r} has no folder "model": '
       'name the folder teacher/ of a complete workdir, or what python -m '
       'experiments.import_teacher wrote.'
     )
   return model
+
+
+def source(spec: settings.Teacher) -> str:
+  """The folder of a trained teacher that a config names, or ''."""
+  return spec.start or spec.checkpoint
 
 
 def trained_for(
@@ -79,10 +85,10 @@ def trained_for(
 def check_teacher(
   spec: settings.Teacher, where: str, data: Dataset
 ) -> nn.Module:
-  """Compares a checkpoint with a config.
+  """Compares a trained teacher with a config.
 
   Args:
-    spec: settings of the teacher, with a checkpoint.
+    spec: settings of the teacher, with a checkpoint or a start.
     where: the config's section.
     data: of the run.
 
@@ -90,23 +96,30 @@ def check_teacher(
     The network.
 
   Raises:
-    FileNotFoundError: there is no such checkpoint.
-    ValueError: it was trained on another data set and the config names none of
-      its classes, it has other classes, or is of another network.
+    FileNotFoundError: there is no such teacher.
+    ValueError: it is of another network; or, unless it is trained further, was
+      trained on another data set and the config names none of its classes, or
+      has other classes.
   """
   metadata = checkpoints.load_metadata(teacher_folder(spec, where))
-  trained = trained_for(metadata, spec, data)
-  _check_data(spec, where, data, metadata)
-  _check_classes(spec, where, data, metadata, trained.classes)
+  if spec.start:
+    trained = resolve.TrainedFor(data.num_classes, data.mean, data.std)
+  else:
+    trained = trained_for(metadata, spec, data)
+    _check_data(spec, where, data, metadata)
+    _check_classes(spec, where, data, metadata, trained.classes)
   net = resolve.teacher_network(
     data, spec.network, where=where, trained=trained
   )
   there = build.network(
     metadata['network'], axis_name=parallel.AXIS, **trained._asdict()
   )
+  transformers = isinstance(there, vit.ViT) and isinstance(net, vit.ViT)
+  if spec.start and transformers and not there.patch_size % net.patch_size:
+    there = there.clone(patch_size=net.patch_size)
   if there != net:
     raise ValueError(
-      f'config.{where}.network is not that of {spec.checkpoint}, '
+      f'config.{where}.network is not that of {source(spec)}, '
       f'{build.text(metadata["network"])}: choose it by the argument of the '
       f'config file (teacher=...), or by --config.{where}.network.name and its '
       'other fields.'
@@ -115,7 +128,7 @@ def check_teacher(
   if shape != data.image_shape:
     logging.warning(
       'The teacher in %s is for images of shape %s, and %s has %s.',
-      spec.checkpoint,
+      source(spec),
       shape,
       data.name,
       data.image_shape,
@@ -148,6 +161,41 @@ def load_teacher(
   kept = {name: metadata[name] for name in _KEPT if name in metadata}
   classes = trained_for(metadata, spec, data).classes
   return variables, {**kept, 'classes': list(classes)}
+
+
+def load_start(
+  spec: settings.Teacher, where: str, data: Dataset, fresh: Variables
+) -> Variables:
+  """Loads the weights that a teacher's training starts from.
+
+  Args:
+    spec: settings of the teacher, with a start.
+    where: the config's section.
+    data: of the run.
+    fresh: new variables of the teacher's network.
+
+  Returns:
+    Variables of the network: those of the start, with the last layer of `fresh`
+    where the start has other classes.
+
+  Raises:
+    ValueError: the start is of another network.
+  """
+  net = check_teacher(spec, where, data)
+  variables, metadata = checkpoints.load_variables(teacher_folder(spec, where))
+  params = variables['params']
+  if isinstance(net, vit.ViT):
+    height, width, _ = data.image_shape
+    grid = (height // net.patch_size, width // net.patch_size)
+    params = vit.refit(params, net.patch_size, grid)
+  if metadata['num_classes'] != data.num_classes:
+    heads = [name for name in build.HEADS if name in params]
+    params = {**params, **{name: fresh['params'][name] for name in heads}}
+  return named_arrays.into_template(
+    fresh,
+    named_arrays.from_state({**variables, 'params': params}),
+    source=f'the teacher in {spec.start}',
+  )
 
 
 def _check_data(

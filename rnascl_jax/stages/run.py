@@ -82,9 +82,9 @@ def _check(config: settings.Settings) -> tuple[Dataset, list[jax.Device]]:
 def _open_sources(config: settings.Settings, folder: pathlib.Path) -> list[str]:
   """Stages whose result the run takes from elsewhere and has not taken yet."""
   sources = {
-    'teacher': config.teacher.checkpoint,
+    'teacher': pretrained.source(config.teacher),
     'vulnerable_teacher': config.controls
-    and config.vulnerable_teacher.checkpoint,
+    and pretrained.source(config.vulnerable_teacher),
     'search': config.search.architecture,
   }
   return [

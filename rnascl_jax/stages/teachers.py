@@ -45,12 +45,19 @@ def train(run: Run) -> None:
       parts=(size,),
       validate=runs.make_validate(run, network(run, name), method, size),
     )
+    shape = run.data.image_shape
+    state = train_state.init_state(recipe, key, shape, size)
+    if config.start:
+      variables = pretrained.load_start(config, name, run.data, state.variables)
+      state = train_state.start_from(recipe, variables, shape, size, key)
     state, summary = loop.run(
       stage,
-      train_state.init_state(recipe, key, run.data.image_shape, size),
+      state,
       runs.context(run, 'teacher'),
       run.devices,
     )
+    if config.start:
+      summary['start'] = config.start
     metadata = _metadata(config, net)
     runs.finish(run, name, summary, state.variables, metadata)
 

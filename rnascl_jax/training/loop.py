@@ -301,12 +301,12 @@ class _Record:
     for name, values in sums.items():
       self._sums.setdefault(name, []).extend(float(v) for v in values)
     self.step += steps
-    # Steps of a search that move no weights count no images.
-    count = max(sums['count'].sum(), 1)
-    self._progress.update(
-      self.step,
-      {name: sums[name].sum() / count for name in ('loss', 'accuracy')},
-    )
+    # Steps of a search that move no weights count no images, and leave what the
+    # steps before them have shown.
+    count, shown = sums['count'].sum(), None
+    if count:
+      shown = {name: sums[name].sum() / count for name in ('loss', 'accuracy')}
+    self._progress.update(self.step, shown)
 
   def is_stopping(self, stop: signals.Stop) -> bool:
     """Whether to stop, at the same step in all processes."""

@@ -197,7 +197,7 @@ def test_a_smoke_run_has_one_epoch_of_each_stage(name, argument):
     (cifar10, 'adversarial=maybe', 'Choose one of yes, no'),
     (cifar10, 'preset=autors', "mean 'authors'.*one of ours, paper, authors"),
     (imagenet100, 'space=s3', 'Choose one of is, im, i, il'),
-    (imagenet100, 'teacher=wrn34', 'resnet18, resnet50, resnet50_madry, wrn50'),
+    (imagenet100, 'teacher=wrn34', 'resnet50_madry, wrn50, resnet18_l2'),
     (imagenet, 'objective=trades', 'Choose one of fast_cac, fast, free'),
   ],
 )
@@ -466,9 +466,26 @@ def test_every_config_sums_the_attention_loss_with_gamma_1():
 
 def test_a_teacher_of_a_sweep_is_trained_like_the_one_by_itself():
   """configs/teachers.py says so of the rows of Table 15."""
-  for name in ('wrn34', 'resnet18', 'resnet50'):
+  for name in ('wrn34', 'resnet18', 'resnet50', 'vit', 'deit'):
     row = _parsed('teacher', f'teacher={name}').teacher
     assert row == _parsed('teachers', f'network={name}').teacher
+
+
+@pytest.mark.parametrize('name', ['vit', 'deit'])
+def test_transformers_have_the_schedule_of_mo_et_al(name):
+  teacher = _parsed('teacher', f'teacher={name}').teacher
+  assert teacher.adversarial_training == settings.AdversarialTraining('pgd')
+  spec = teacher.optimization
+  assert (spec.epochs, spec.batch_size, spec.select) == (40, 64, 'last')
+  assert (spec.optimizer, spec.momentum, spec.weight_decay) == (
+    'sgd',
+    0.9,
+    1e-4,
+  )
+  assert spec.gradient_clip == 1.0
+  rate = resolve.schedule(spec, 100)
+  rates = [float(rate(100 * epoch)) for epoch in (0, 34.9, 35.1, 37.9, 38.1)]
+  assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
 
 
 def test_a_search_without_the_teachers_terms_is_the_same_with_any_teacher(
@@ -517,6 +534,16 @@ def test_every_teacher_of_the_paper_has_a_config_and_a_row_in_the_docs(name):
     assert network == dict(known.network)
     if known.data == 'ImageNet':
       assert teacher.checkpoint == f'teachers/{name}'
+
+
+def test_the_released_teacher_of_imagenet_is_l2_unless_another_is_named():
+  for argument, name in (
+    ('preset=authors', 'wrn50_l2'),
+    ('preset=authors,teacher=resnet18', 'resnet18'),
+    ('preset=paper', 'wrn50'),
+  ):
+    teacher = imagenet100.get_config(argument).teacher
+    assert teacher.checkpoint == f'teachers/imagenet_{name}'
 
 
 def test_an_imagenet_teacher_that_was_not_imported_is_asked_for(

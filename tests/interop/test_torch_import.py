@@ -92,12 +92,18 @@ def test_every_layout_of_every_family_gives_the_same_variables_and_state(
   assert (source['normalization'] == 'the file') == bool(made.normalization)
 
 
-@pytest.mark.parametrize('family', FAMILIES)
-def test_an_imported_teacher_computes_what_pytorch_does(family, tmp_path):
+@pytest.mark.parametrize(
+  ('family', 'layout'),
+  [*((family, 'madry') for family in FAMILIES), ('imagenet', 'madry_imagenet')],
+)
+def test_an_imported_teacher_computes_what_pytorch_does(
+  family, layout, tmp_path
+):
   """Logits, taps and input gradients, normalisation of the file included."""
-  path = _file(tmp_path, family, 'madry')
-  found = torch_import.read(path, FAMILIES[family][0])
-  _assert_same_function(found, _module(family), torch_layouts.MADRY, size=32)
+  module = _module(family)
+  made = LAYOUTS[layout](dict(module.state_dict()))
+  found = torch_import.read(_saved(tmp_path, made), FAMILIES[family][0])
+  _assert_same_function(found, module, made.normalization, size=32)
 
 
 def _assert_same_function(found, module, normalization, size, gradients=True):
@@ -137,15 +143,20 @@ def test_a_teacher_of_the_paper_computes_what_pytorch_does(name, tmp_path):
     known.network['name'], known.num_classes, **fields
   )
   torch_teachers.randomise(module, seed=0)
-  path = _saved(tmp_path, torch_layouts.locuslab(dict(module.state_dict())))
+  given, state = NORMALIZATIONS[known.normalization], dict(module.state_dict())
+  inert = known.pickles == 'inert'  # The file says how its inputs are.
+  layout = (
+    torch_layouts.madry(state, given)
+    if inert
+    else (torch_layouts.locuslab(state))
+  )
   found = torch_import.read(
-    path,
+    _saved(tmp_path, layout),
     known.network,
     fallback=known.normalization,
     num_classes=known.num_classes,
     image_size=known.image_size,
   )
-  given = NORMALIZATIONS[known.normalization]
   # Convolutions do not know the size of ImageNet's images.
   patches = 'patch_size' in fields
   size = known.image_size if patches else min(known.image_size, 64)

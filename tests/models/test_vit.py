@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -221,3 +222,24 @@ def test_a_network_goes_on_at_another_size_with_resized_positions():
   assert (logits.shape, taps[0].shape) == ((2, 3), (2, 3, 5, 4))
   with pytest.raises(ValueError, match='are no square'):
     vit.resize_positions(params, (4, 4))
+
+
+def test_a_network_of_smaller_patches_sees_what_it_saw_in_enlarged_images():
+  fields = {'width': 4, 'depth': 1, 'heads': 2}
+  large, small = (vit.ViT(3, patch_size=size, **fields) for size in (6, 2))
+  images = jax.random.uniform(jax.random.key(1), (2, 8, 8, 3))
+  enlarged = images.repeat(3, axis=1).repeat(3, axis=2)
+  params = large.init(jax.random.key(0), enlarged, train=False)['params']
+  refitted = vit.refit(params, 2, (4, 4))
+  chex.assert_trees_all_close(
+    small.apply({'params': refitted}, images, train=False),
+    large.apply({'params': params}, enlarged, train=False),
+    rtol=1e-5,
+    atol=1e-6,
+  )
+  # Of another size besides, positions are resized.
+  resized = vit.refit(params, 2, (3, 3))['pos_embed']
+  wanted = vit.resize_positions(params, (3, 3))['pos_embed']
+  np.testing.assert_array_equal(resized, wanted)
+  with pytest.raises(ValueError, match='patch_size=4 must divide 6'):
+    vit.refit(params, 4, (2, 2))

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,8 @@ from rnascl_jax.interop import torch_import
 from rnascl_jax.interop.normalization import Normalization
 from rnascl_jax.losses import attention
 from rnascl_jax.models import networks
-from rnascl_jax.models.teachers import build, class_subset, published
+from rnascl_jax.models.teachers import build, class_subset, published, vit
+from rnascl_jax.runtime import files
 from rnascl_jax.stages import teachers
 from tests import tiny
 
@@ -214,33 +216,93 @@ def test_classes_without_a_checkpoint_are_refused():
     settings.parse(_config('', CLASSES))
 
 
-def test_a_variant_with_the_same_shapes_is_refused(tmp_path, digits):
-  """Arrays do not tell how many heads a transformer has."""
-  spec = {'name': 'vit', 'depth': 1, 'width': 6, 'heads': 2, 'patch_size': 4}
-  net = build.network(spec, num_classes=10)
-  images = jnp.zeros((1, 8, 8, 1))
-  variables = net.init(jax.random.key(0), images, train=False)
-  made = _random_teacher(10)
+TRANSFORMER = {
+  'name': 'vit',
+  'depth': 1,
+  'width': 6,
+  'heads': 2,
+  'patch_size': 4,
+}
+
+
+def _with_transformer(folder, *, size=8, num_classes=10, **fields):
+  """The folder of an imported transformer, and a config of its network."""
+  net = build.network(TRANSFORMER, num_classes=num_classes)
+  images = jnp.zeros((1, size, size, 1))
+  variables = net.init(jax.random.key(7), images, train=False)
   metadata = {
-    **made.metadata,
-    'network': spec,
+    **_random_teacher(num_classes).metadata,
+    'network': TRANSFORMER,
     'layers': ['blocks_0'],
     'dataset': 'digits',
+    'image_shape': [size, size, 1],
   }
   torch_import.save(
-    torch_import.Imported(net, jax.device_get(variables), metadata),
-    tmp_path / 'vit',
+    torch_import.Imported(net, jax.device_get(variables), metadata), folder
   )
-  config = _config(tmp_path / 'vit')
+  config = tiny.config()
   config.teacher.network.update(
-    {'features': (), 'stage_sizes': (), 'strides': (), **spec}
+    {'features': (), 'stage_sizes': (), 'strides': (), **TRANSFORMER, **fields}
   )
+  return config, variables['params']
+
+
+def test_a_variant_with_the_same_shapes_is_refused(tmp_path, digits):
+  """Arrays do not tell how many heads a transformer has."""
+  config, _ = _with_transformer(tmp_path / 'vit')
+  config.teacher.checkpoint = str(tmp_path / 'vit')
   stages.teacher(config, str(tmp_path / 'run'))
   config.teacher.network.heads = 3
   with pytest.raises(ValueError, match='network is not that of .*heads=2'):
     stages.teacher(config, str(tmp_path / 'other'))
   parsed = settings.parse(config)
   checks.check(parsed, digits, 1)
+
+
+@pytest.mark.parametrize(
+  ('patch_size', 'num_classes'), [(4, 10), (2, 10), (4, 12)]
+)
+def test_a_transformer_of_another_size_is_trained_further(
+  patch_size, num_classes, tmp_path, caplog
+):
+  """Made for 16 pixels, on digits of 8, with a learning rate of 0."""
+  config, there = _with_transformer(
+    tmp_path / 'vit', size=16, num_classes=num_classes, patch_size=patch_size
+  )
+  config.teacher.optimization.update(epochs=1, learning_rate=0.0)
+  with caplog.at_level('WARNING'):
+    config.teacher.start = str(tmp_path / 'vit')
+    stages.teacher(config, str(tmp_path / 'run'))
+  assert 'images of shape (16, 16, 1), and digits has (8, 8, 1)' in caplog.text
+  here = rnascl_jax.load(tmp_path / 'run', 'teacher')
+  params = dict(here.variables['params'])
+  side = 8 // patch_size
+  wanted = vit.refit(there, patch_size, (side, side))
+  head, old = params.pop('head'), wanted.pop('head')
+  chex.assert_trees_all_equal(params, wanted)
+  # Its last layer is kept where the classes are the same ones.
+  kept = num_classes == 10
+  assert np.array_equal(head['kernel'], old['kernel']) == kept
+  assert head['kernel'].shape == (6, 10)
+  # It has the normalisation of the run's images, and says where it is from.
+  assert here.metadata['mean'] != list(OTHER.mean)
+  stage = files.read_json(tmp_path / 'run' / 'teacher' / 'stage.json')
+  assert stage['start'] == config.teacher.start
+
+
+def test_a_start_that_does_not_fit_is_refused(tmp_path):
+  config, _ = _with_transformer(tmp_path / 'vit', patch_size=8)
+  config.teacher.start = str(tmp_path / 'vit')
+  # Patches may become smaller, not larger.
+  with pytest.raises(ValueError, match='network is not that of .*patch_size=4'):
+    stages.teacher(config, str(tmp_path / 'run'))
+  config.teacher.checkpoint = config.teacher.start
+  with pytest.raises(ValueError, match='trained further: leave one empty'):
+    stages.teacher(config, str(tmp_path / 'run'))
+  config.teacher.update(checkpoint='', start='nowhere')
+  with pytest.raises(FileNotFoundError, match='teacher.start=.nowhere. has no'):
+    stages.teacher(config, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
 
 
 def test_every_network_has_a_section_of_a_config():

@@ -99,8 +99,14 @@ def test_search_killed_by_sigterm_goes_on_to_the_same_bits(
     np.testing.assert_array_equal(histories[0][name], histories[1][name])
 
 
-def test_a_search_split_by_steps_goes_on_to_the_same_bits(tiny_run, tmp_path):
+def test_a_search_split_by_steps_goes_on_to_the_same_bits(
+  tiny_run, tmp_path, monkeypatch
+):
   """Of the four steps of an epoch the last moves the architecture."""
+  shown = []
+  monkeypatch.setattr(
+    loop.progress.Progress, 'update', lambda bar, *args: shown.append(args)
+  )
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
   for folder in (whole, broken):
     config = tiny.config()
@@ -117,6 +123,9 @@ def test_a_search_split_by_steps_goes_on_to_the_same_bits(tiny_run, tmp_path):
   lines = files.read_json_lines(whole / 'search' / 'metrics.jsonl')
   # Six steps move weights; the rate of the last of them.
   assert lines[-1]['learning_rate'] == pytest.approx(0.1 * 0.0669873, rel=1e-5)
+  # Steps of the architecture leave the weights' loss on the screen.
+  for step, terms in shown:
+    assert terms is None if step % 4 == 0 else terms['loss'] > 0
 
 
 def test_search_that_dies_after_a_checkpoint_goes_on_to_the_same_bits(
@@ -157,15 +166,20 @@ def test_a_run_whose_last_checkpoint_is_damaged_goes_on_to_the_same_bits(
   assert (saved / 'damaged_12').is_dir()
 
 
-def test_a_student_with_a_memory_stopped_goes_on_to_the_same_bits(
-  tiny_run, tmp_path
+@pytest.mark.parametrize(
+  'options',
+  [{'method': 'crd', 'gamma': 0.0}, {'tutors': 'resampled'}],
+  ids=['crd', 'resampled'],
+)
+def test_a_student_with_draws_of_its_own_stopped_goes_on_to_the_same_bits(
+  tiny_run, tmp_path, options
 ):
-  """CRD's memory and embeddings, their momentum and its draws."""
+  """CRD's memory and embeddings, their momentum and its draws; tutors."""
   config = tiny.config()
   config.teacher.checkpoint = str(tiny_run / 'teacher')
   config.search.architecture = str(tiny_run / 'architecture.json')
   config.distillation.crd_negatives = config.distillation.crd_features = 4
-  config.students = {'crd': settings.student_template(method='crd', gamma=0.0)}
+  config.students = {'drawing': settings.student_template(**options)}
   config.adversarial.students = {}
   config.evaluation.auto_attack_models = ()
   folders = [tmp_path / name for name in ('whole', 'stopped')]
@@ -176,9 +190,10 @@ def test_a_student_with_a_memory_stopped_goes_on_to_the_same_bits(
   with _sigterm(6), pytest.raises(signals.Interrupted):
     stages.train(config, str(folders[1]))
   stages.train(config, str(folders[1]))
-  _assert_same_bits(*(folder / 'train' / 'crd' for folder in folders))
-  saved, _ = _arrays(folders[1] / 'train' / 'crd')
-  assert [name for name in saved if 'memory' in name]
+  places = [folder / 'train' / 'drawing' for folder in folders]
+  _assert_same_bits(*places)
+  saved, _ = _arrays(places[1])
+  assert any('memory' in name for name in saved) == ('method' in options)
 
 
 def _with_regime(name: str, **options):

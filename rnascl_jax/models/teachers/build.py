@@ -21,6 +21,8 @@ from rnascl_jax.runtime import spelling
 
 # Of a specification, what is no field of the network.
 _BESIDE = ('name', 'bfloat16')
+# The linear layer over classes is one of these, in every teacher.
+HEADS = ('linear', 'fc', 'head')
 # What a specification does not say.
 _OPTIONS = ('num_classes', 'mean', 'std', 'dtype', 'axis_name')
 _BOOLEANS = {'True': True, 'False': False}

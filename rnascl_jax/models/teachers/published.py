@@ -2,7 +2,8 @@
 
 The paper names its teachers and their accuracies. These networks and files have
 the clean accuracy that it prints; of the PGD-20 column of Table 15, the numbers
-of both ResNets are those of AutoAttack in RobustBench.
+of both ResNets are those of AutoAttack in RobustBench. Of ImageNet it prints
+none: the names that end in `_l2` are the files that its released code loads.
 
 No file is downloaded: whoever wants a teacher gets it from its authors and runs
 `python -m experiments.import_teacher`, which prints this table with --list.
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 ROBUSTBENCH = 'https://github.com/RobustBench/robustbench'
 OVERFITTING = 'https://github.com/locuslab/robust_overfitting'
 MADRY = 'https://github.com/MadryLab/robustness'
+TRANSFER = 'https://huggingface.co/madrylab/robust-imagenet-models'
 TRANSFORMERS = (
   'https://github.com/mo666666/'
   'When-Adversarial-Training-Meets-Vision-Transformers'
@@ -63,6 +65,8 @@ _imagenet = functools.partial(
   image_size=224,
   normalization='imagenet',
 )
+# Accuracies are those of the README there, at its commit 3f04ac9.
+_imagenet_l2 = functools.partial(_imagenet, source=TRANSFER, pickles='inert')
 
 PUBLISHED: Mapping[str, Published] = types.MappingProxyType(
   {
@@ -147,6 +151,27 @@ PUBLISHED: Mapping[str, Published] = types.MappingProxyType(
       parameters=68_883_240,
       source=ROBUSTBENCH,
       file='Salman2020Do_50_2: Google Drive 1OT7xaQYljrTr3vGbM37xK9SPoPJvbSKB',
+    ),
+    'imagenet_resnet18_l2': _imagenet_l2(
+      title='ImageNet ResNet-18 of Salman et al., 2020 (L2, 1)',
+      network={'name': 'imagenet_resnet18'},
+      clean=62.32,
+      parameters=11_689_512,
+      file='resolve/main/resnet18_l2_eps1.ckpt',
+    ),
+    'imagenet_resnet50_l2': _imagenet_l2(
+      title='ImageNet ResNet-50 of Salman et al., 2020 (L2, 1)',
+      network={'name': 'imagenet_resnet50'},
+      clean=70.43,
+      parameters=25_557_032,
+      file='resolve/main/resnet50_l2_eps1.ckpt',
+    ),
+    'imagenet_wrn50_l2': _imagenet_l2(
+      title='ImageNet WRN-50-2 of Salman et al., 2020 (L2, 1)',
+      network={'name': 'imagenet_wide_resnet50_2'},
+      clean=73.41,
+      parameters=68_883_240,
+      file='resolve/main/wide_resnet50_2_l2_eps1.ckpt',
     ),
   }
 )

@@ -20,7 +20,8 @@ Tap i is the **output of block i without the class token**, as the grid of the
 patches [B, H / patch_size, W / patch_size, D] with D the width.
 
 The position embeddings belong to the images' size at `init`. To go on training
-at another size, `resize_positions` gives the parameters for it.
+at another size, or with smaller patches, `refit` gives the parameters for it;
+`config.teacher.start` does so.
 
 Example:
   >>> from rnascl_jax.models.teachers import vit
@@ -131,7 +132,7 @@ class ViT(networks.Network):
           f'pos_embed has the shape {given}, but the class token and patches '
           f'of side patch_size={self.patch_size} need {shape}: use images of '
           'the size, and the patch size, that the network was trained with, '
-          'or resize it with `resize_positions`.'
+          'or fit it to them with `refit`.'
         )
     return self.param('pos_embed', transformer.normal_init, shape, jnp.float32)
 
@@ -217,6 +218,42 @@ def resize_positions(
   ).reshape(1, grid[0] * grid[1], width)
   resized = jnp.concatenate([positions[:, :1], patches], axis=1)
   return {**params, 'pos_embed': resized}
+
+
+def refit(
+  params: Mapping[str, Any], patch_size: int, grid: tuple[int, int]
+) -> dict[str, Any]:
+  """Fits a trained ViT to images of another size, or to smaller patches.
+
+  Position embeddings are resized, see `resize_positions`. A weight of a smaller
+  patch is the sum of those that it stands for, so that the network sees in a
+  patch what it saw before in the patch enlarged by repeating pixels. Mo et al.
+  fit networks of 224x224 pixels and patches of 16 to 32x32 and 4 like this, but
+  with a bilinear resizing of the positions.
+
+  Args:
+    params: of a `ViT` that was trained on square images.
+    patch_size: of the new network, a divisor of the trained one's.
+    grid: (H / patch_size, W / patch_size) of the new images.
+
+  Returns:
+    The parameters of the new network, with `patch_embed` and `pos_embed` of it.
+
+  Raises:
+    ValueError: if `patch_size` is no divisor, or as of `resize_positions`.
+  """
+  projection = params['patch_embed']['proj']
+  side, _, c, d = projection['kernel'].shape
+  if side % patch_size:
+    raise ValueError(
+      f'patch_size={patch_size} must divide {side}, the side of the patches '
+      'that the network was trained with.'
+    )
+  parts = (patch_size, side // patch_size)
+  kernel = projection['kernel'].reshape(*parts, *parts, c, d)
+  kernel = kernel.sum((1, 3))  # [patch_size, patch_size, C, D]
+  patch_embed = {'proj': {**projection, 'kernel': kernel}}
+  return resize_positions({**params, 'patch_embed': patch_embed}, grid)
 
 
 def vit_small(*, num_classes: int, patch_size: int, **fields: Any) -> ViT:
