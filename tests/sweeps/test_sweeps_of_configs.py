@@ -84,7 +84,7 @@ def test_a_name_is_the_same_run_in_every_table(form):
 # By data and key of a table of the paper, what makes it.
 _MAKERS = {
   'cifar10': {
-    **{key: ('cifar10', f'table={key}') for key in ('1', '2', '6')},
+    **{key: ('cifar10', f'table={key}') for key in ('1', '2', '6', 'widths')},
     '3': ('imagenet', ''),
     '4': ('ablations.objective', ''),
     '5': ('imagenet100', 'table=5'),
@@ -109,6 +109,7 @@ _MAKERS = {
     'reduction': ('ablations.reduction', 'data=digits'),
     'tutors': ('ablations.tutors', 'data=digits'),
     'kl': ('ablations.kl', 'data=digits'),
+    'widths': ('ablations.terms', 'table=7,data=digits'),
   },
 }
 
@@ -207,9 +208,9 @@ def test_a_table_can_be_had_for_one_space_or_teacher():
 @pytest.mark.parametrize(
   ('name', 'argument', 'message'),
   [
-    ('cifar10', 'table=7', 'Choose one of 1, 2, 6, fig1, fig6, fig8'),
+    ('cifar10', 'table=7', 'Choose one of 1, 2, 6, fig1, fig2, fig5, fig6'),
     ('cifar10', 'data=digits', 'Choose one of cifar10'),
-    ('imagenet100', 'table=4', 'Choose one of 5, fig4, fig10'),
+    ('imagenet100', 'table=4', 'Choose one of 5, fig4, fig5, fig10'),
     ('ablations.terms', 'data=digits,space=s3', 'no meaning beside data=dig'),
     ('ablations.terms', 'data=mnist', 'Choose one of cifar10, digits'),
     ('ablations.teacher', 'table=12,data=digits', 'Choose one of 10, 11'),
