@@ -117,7 +117,7 @@ def write_attention(
   random,
   students: Iterable[str] = ('rnas_cl', 'ce_kl', 'ce'),
 ) -> None:
-  """Maps on images that all runs share; those of RNAS-CL are near its tutors'."""
+  """Maps of images that all runs share; RNAS-CL is near its tutors."""
   images, size = 4, 8
   teacher = random.random(
     (images, len(architecture['teacher']['layers']), 4, 4)

@@ -69,7 +69,7 @@ def epsilon_curves(
     return None
   figure = style.figure(0.9 + 3.4 * len(drawn), 3.7)
   grid = figure.subplots(1, len(drawn), squeeze=False, sharey=True)[0]
-  looks = style.looks(tuple(compared))
+  looks = {model: _look(model) for model in compared}
   attacks: list[str] = []
   for axes, (title, panel) in zip(grid, drawn.items(), strict=True):
     for model, (label, _) in reversed(list(compared.items())):
@@ -114,6 +114,13 @@ def _curves(
     if curves:
       panel[model] = curves
   return panel
+
+
+def _look(model: str) -> style.Look:
+  """A fine-tuned student has the colour of what it was, and dashes."""
+  base = model.removesuffix('_eq6')
+  look = style.looks(tuple(MODELS))[base]
+  return look if model == base else look._replace(line='--')
 
 
 def _draw_curves(

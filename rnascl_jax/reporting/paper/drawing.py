@@ -44,10 +44,10 @@ def _fine_tuned_curves(name: str, setting: tuple[str, str]) -> _Draw:
 def _of_reports(data: str, rows: Sequence[str]) -> dict[str, _Draw]:
   """Figures 2, 9 and 12."""
   shown = {
-    '2a': ('weights of the tutors', architecture.tutor_map),
-    '2b': ('attention maps', attention.attention_maps),
+    '2a': ('weights g_ij at the end of the search', architecture.tutor_map),
+    '2b': ('attention maps from low to high', attention.attention_maps),
     '9': ('layers that teach most students', attention.chosen_layers),
-    '12': ('search for the filters of each block', architecture.filters),
+    '12': ('filters of each block in the search', architecture.filters),
   }
   return {
     key: _partial(

@@ -98,10 +98,17 @@ def tutors_and_scores(
         f'{", ".join(map(str, ranks))} of {len(counts)} (seed {seed}; rank '
         f'correlation {run.tutors_against(scored) or "undefined"})'
       )
-  picture = _first(f'{name}. Row {row}', runs, architecture.teacher_layers)
+  picture = _first(
+    f'{name}: tutors, and scores of teacher layers. Rows {row} and {teacher}',
+    runs,
+    architecture.teacher_layers,
+  )
   if picture is None or not places:
     return picture
-  said = f' Places of the layers that teach: {"; ".join(places)}.{of_paper}'
+  said = (
+    ' Places of the layers that teach, by robustness score, the most robust '
+    f'first: {"; ".join(places)}.{of_paper}'
+  )
   return picture._replace(caption=picture.caption + said)
 
 
