@@ -22,10 +22,11 @@ MODELS = {
   'ce_kl': ('KL', '{space}_{teacher}_ce_kl'),
   'ce': ('Standard', '{space}_ce'),
 }
-# The same as trained, and after further training on attacks.
-FINE_TUNED = MODELS | {
-  f'{model}_eq6': (f'{label} + eq. (6)', row)
+# Each of them as trained, and after further training on attacks.
+FINE_TUNED = {
+  model + key: (label + text, row)
   for model, (label, row) in MODELS.items()
+  for key, text in (('', ''), ('_eq6', ' + eq. (6)'))
 }
 _ATTACKS = {picture.ROBUST: 'PGD-20', 'fgsm': 'FGSM'}
 # Series of the study of the factor, by the first label of a row.
@@ -72,6 +73,7 @@ def epsilon_curves(
   looks = {model: _look(model) for model in compared}
   attacks: list[str] = []
   for axes, (title, panel) in zip(grid, drawn.items(), strict=True):
+    # RNAS-CL is drawn last, so that nothing hides it.
     for model, (label, _) in reversed(list(compared.items())):
       if model in panel:
         _draw_curves(axes, panel[model], label, looks[model])

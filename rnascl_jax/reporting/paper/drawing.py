@@ -60,7 +60,7 @@ def _of_reports(data: str, rows: Sequence[str]) -> dict[str, _Draw]:
   }
 
 
-# By data and by key, in order. A figure is None where nothing of it was run.
+# By data and by key. A figure is None where nothing of it was run.
 FIGURES: dict[str, dict[str, _Draw]] = {
   'cifar10': {
     '1': _partial(competitors.figure_1, table=_CIFAR10['1']),
