@@ -423,7 +423,7 @@ def test_a_stage_that_a_search_does_not_have_has_no_width(tmp_path):
   paper.write(tmp_path, data='digits', tables=['widths'])
   row = rows_of(written(tmp_path), 'Filters by stage')[2]
 
-  assert row[:5] == ['CE', '16.0', '12.0', '—', '100']
+  assert row[:5] == ['CE', '16.0', '24.0', '—', '100']
 
 
 def test_all_tables_of_which_a_row_is_there_are_made_and_no_others(root):
