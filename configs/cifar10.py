@@ -33,8 +33,9 @@ PyTorch checkpoints, which experiments.import_teacher reads (docs/teachers.md):
     --config.teacher.checkpoint=teachers/wrn34 --workdir=DIR
 
 Without config.teacher.checkpoint the teacher is trained. All of Table 1 over
-seeds (`table=` 1, 2, 6, fig1, fig6 or fig8); its students are those of
-configs/ablations/terms.py, without the controls of this config:
+seeds (`table=` 1, 2, 6, widths, fig1, fig2, fig5, fig6, fig7, fig8, fig9 or
+fig12); its students are those of configs/ablations/terms.py, without the
+controls of this config:
 
   python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
     --config=configs/cifar10.py:table=1 \
@@ -90,16 +91,23 @@ TRANSFORMER = {
 # Sides of the common attention maps, where it is not 8.
 MAP_SIZES = {'small': 4}
 # Spaces and terms (configs/ablations/terms.py) of tables and figures. The paper
-# does not say which spaces Figs. 6 and 8 show.
+# does not say which spaces Figs. 2, 5B, 6, 8, 9 and 12 show.
 _TABLE_1 = ('s3', 's5', 's7', 'm', 'm2', 'l')
 _SMALL = ('s3', 's5', 's7')
+_TERMS = ('ce', 'ce_kl', 'rnas_cl')
 _TABLES: dict[str, rows.Table] = {
   '1': (_TABLE_1, (), ('rnas_cl',)),
   '2': ((*_SMALL, 'm', 'l'), (), ('rnas_cl',)),
   '6': (('m2', 'l'), (), ('rnas_cl',)),
   'fig1': (_TABLE_1, (), ('rnas_cl',)),
-  'fig6': (_SMALL, (), ('ce', 'ce_kl', 'rnas_cl')),
+  'fig2': (('s3',), (), ('rnas_cl',)),
+  'fig5': (('s7',), (), _TERMS),
+  'fig6': (_SMALL, (), _TERMS),
+  'fig7': (('s5',), (), ('rnas_cl',)),
   'fig8': ((*_SMALL, 'm'), (), ('rnas_cl',)),
+  'fig9': ((*_SMALL, 'm'), (), ('rnas_cl',)),
+  'fig12': (('s3',), (), ('rnas_cl',)),
+  'widths': (_SMALL, (), _TERMS),
 }
 
 
@@ -176,10 +184,11 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Makes the rows of Tables 1, 2 and 6, and of Figs. 1, 6 and 8.
+  """Makes the rows of Tables 1, 2 and 6, and of the figures of CIFAR-10.
 
   Args:
-    argument: `table=` (1, 2, 6, fig1, fig6, fig8), all without it; `space=` and
+    argument: `table=` (1, 2, 6, fig1, fig2, fig5, fig6, fig7, fig8, fig9,
+      fig12, and `widths` for section 5.3), all without it; `space=` and
       `teacher=` (of configs/ablations/teacher.py) in place of the paper's;
       `smoke`.
 

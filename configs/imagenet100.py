@@ -28,8 +28,8 @@ The radius of its PGD-20 is not printed: it is attacked at 8 / 255, as section
 on all test images. `rows=fig4` adds the students "KL-X-T" and "Standard" of
 section 4.9. They differ from the paper's in that they are trained in the
 architecture that RNAS-CL found; its own were searched with their own losses, as
-are the rows of the sweep (`table=` 5, fig4 or fig10), which are runs of
-configs/ablations/terms.py:
+are the rows of the sweep (`table=` 5, fig4, fig5, fig10 or fig11), which are
+runs of configs/ablations/terms.py:
 
   python -m experiments.sweep --workdir=ROOT \
     --config=configs/imagenet100.py:table=fig4
@@ -72,12 +72,14 @@ TEACHERS = tuple(
 _CLASSES = pathlib.Path(__file__).with_name('imagenet100.txt')
 _ROWS = ('table5', 'fig4')
 # Spaces, teachers and terms (configs/ablations/terms.py). The paper does not
-# say which three spaces Fig. 10 shows.
+# say which three spaces Figs. 10 and 11 show.
 _PAPERS = ('resnet18', 'resnet50', 'wrn50')
 _TABLES: dict[str, rows.Table] = {
   '5': (('i',), _PAPERS, ('rnas_cl',)),
   'fig4': (('i',), _PAPERS, ('ce', 'ce_kl', 'rnas_cl')),
+  'fig5': (('i',), ('resnet50',), ('ce_kl', 'rnas_cl')),
   'fig10': (('is', 'im', 'i'), ('wrn50',), ('rnas_cl',)),
+  'fig11': (('is', 'im', 'i'), ('wrn50',), ('rnas_cl',)),
 }
 
 
@@ -137,11 +139,11 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
 
 def sweep(argument: str | None = None) -> list[sweeps.Row]:
-  """Makes the rows of Table 5, and of Figs. 4 and 10.
+  """Makes the rows of Table 5, and of Figs. 4, 5A, 10 and 11.
 
   Args:
-    argument: `table=` (5, fig4, fig10), all without it; `space=` and `teacher=`
-      for one alone; `smoke`.
+    argument: `table=` (5, fig4, fig5, fig10, fig11), all without it; `space=`
+      and `teacher=` for one alone; `smoke`.
 
   Returns:
     The rows; teachers are not attacked.

@@ -30,11 +30,13 @@ _SEEDS = flags.DEFINE_list('seeds', [], 'Seeds that count, 0,1,2; or all.')
 _TABLES = flags.DEFINE_multi_string(
   'table',
   [],
-  'Number of a table, fig3 (its numbers), reduction, tutors or kl; repeat '
-  'the flag. Without it, all of which a row is there.',
+  'Number of a table, fig3 (its numbers), widths (section 5.3), reduction, '
+  'tutors or kl; repeat the flag. Without it, all of which a row is there.',
 )
 _FIGURES = flags.DEFINE_multi_string(
-  'figure', [], 'Number of a figure, table7 or reduction; repeat the flag.'
+  'figure',
+  [],
+  'Number of a figure (2a, 2b, 5a, 5b), table7 or reduction; repeat the flag.',
 )
 
 

@@ -2,8 +2,11 @@
 
 import json
 import pathlib
+from collections.abc import Iterable, Mapping
 
 import numpy as np
+
+_SCALES = {'teacher': 0.15, 'vulnerable_teacher': 0.45}
 
 
 def write_log(
@@ -108,34 +111,45 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
   return powers / powers.sum(-1, keepdims=True)
 
 
-def write_attention(workdir: pathlib.Path, architecture: dict, random) -> None:
+def write_attention(
+  workdir: pathlib.Path,
+  architecture: dict,
+  random,
+  students: Iterable[str] = ('rnas_cl', 'ce_kl', 'ce'),
+) -> None:
+  """Maps of images that all runs share; RNAS-CL is near its tutors."""
   images, size = 4, 8
   teacher = random.random(
     (images, len(architecture['teacher']['layers']), 4, 4)
   )
   own = teacher[:, [t['tutor'] for t in architecture['tutors']]]
-  maps = {
-    'teacher_maps': teacher,
-    'maps/rnas_cl': own + 0.2 * random.random(own.shape),
-    'maps/ce_kl': random.random(own.shape),
-    'maps/ce': random.random(own.shape),
-  }
+  maps = {'teacher_maps': teacher}
+  for student in students:
+    noise = random.random(own.shape)
+    is_taught = student == 'rnas_cl'
+    maps[f'maps/{student}'] = own + 0.2 * noise if is_taught else noise
   maps = {
     name: value / np.linalg.norm(value, axis=(-2, -1), keepdims=True)
     for name, value in maps.items()
   }
   np.savez(
     workdir / 'evaluation' / 'attention.npz',
-    images=random.random((images, size, size, 1)).astype(np.float32),
+    images=np.linspace(0, 1, images * size**2, dtype=np.float32).reshape(
+      images, size, size, 1
+    ),
     labels=np.arange(images),
     **maps,
   )
 
 
 def write_robustness(
-  workdir: pathlib.Path, architecture: dict, epsilon: float, random
+  workdir: pathlib.Path,
+  architecture: dict,
+  epsilon: float,
+  random,
+  scales: Mapping[str, float] = _SCALES,
 ) -> None:
-  """Scores of two teachers of equal layers, the robust one first."""
+  """Scores of teachers of equal layers, about as large as their scales."""
   layers = architecture['teacher']['layers']
   teachers = {
     model: {
@@ -143,7 +157,7 @@ def write_robustness(
       'scores': (scale * (0.5 + random.random(len(layers)))).tolist(),
       'errors': (0.02 * scale * random.random(len(layers))).tolist(),
     }
-    for model, scale in (('teacher', 0.15), ('vulnerable_teacher', 0.45))
+    for model, scale in scales.items()
   }
   saved = {
     'teachers': teachers,

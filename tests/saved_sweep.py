@@ -31,6 +31,7 @@ def write_row(
   blocks: int = 2,
   auto_attack: tuple[int, ...] | None = None,
   marker: bool = True,
+  is_analyzed: bool = False,
 ) -> pathlib.Path:
   """Writes the workdir of a row that is finished.
 
@@ -47,6 +48,8 @@ def write_row(
     blocks: of the students.
     auto_attack: as in `saved_auto_attack.record`; None for none.
     marker: whether the sweep says that the row is finished.
+    is_analyzed: whether it has what it believed during the search, attention
+      maps, and the scores of its teacher if it attacked one.
 
   Returns:
     The workdir.
@@ -79,8 +82,17 @@ def write_row(
       )
     saved_run.write_evaluation(folder, saved, per_image=False)
   random = np.random.default_rng([seed, len(row)])
-  if not row.startswith('teacher'):
-    saved_search.write_architecture(folder, blocks, teacher_layers, random)
+  architecture = saved_search.write_architecture(
+    folder, blocks, teacher_layers, random
+  )
+  if is_analyzed:
+    students = set(models) - {'teacher'}
+    saved_search.write_search(folder, architecture, random)
+    saved_search.write_attention(folder, architecture, random, students)
+    scales = {model: 0.15 for model in models if model == 'teacher'}
+    saved_search.write_robustness(folder, architecture, epsilon, random, scales)
+  if row.startswith('teacher'):
+    (folder / 'architecture.json').unlink()
   _write_facts(folder, seed, row, list(models), dataset)
   if marker:
     command = f'python -m experiments.pipeline --config.seed={seed}'

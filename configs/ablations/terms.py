@@ -152,7 +152,7 @@ def start(values: dict[str, str]) -> ml_collections.ConfigDict:
   if values['data'] == 'digits':
     # What the tables have.
     config.evaluation.attacks = ('fgsm', 'pgd20_rnascl')
-    config.evaluation.curve_attacks = ('pgd20_rnascl',)
+    config.evaluation.curve_attacks = ('pgd20_rnascl', 'fgsm')
     config.evaluation.auto_attack = ()
   return config
 

@@ -136,6 +136,106 @@ def test_figure_4_has_a_panel_for_each_teacher(tmp_path):
   assert np.isclose(line.get_ydata()[0], 100 / 517)
 
 
+def test_figure_5b_has_both_attacks_and_what_was_fine_tuned(tmp_path):
+  write(tmp_path, 0, 's7_wrn34', ['rnas_cl', 'rnas_cl_eq6'])
+  write(tmp_path, 0, 's7_wrn34_ce_kl', {'ce_kl_eq6': (500, 400, 100, 1, 1)})
+  picture = draw(tmp_path, 'cifar10', '5b')
+
+  for axes, attack, correct in zip(
+    picture.figure.axes, ('PGD-20', 'FGSM'), (100, 400), strict=True
+  ):
+    assert axes.get_ylabel() == f'{attack} accuracy (%)'
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert set(lines) == {'RNAS-CL', 'RNAS-CL + eq. (6)', 'KL + eq. (6)'}
+    x, y = lines['KL + eq. (6)'].get_data()
+    assert np.allclose(y[np.isclose(x, 8)], 100 * correct / 517)
+  assert 'Standard + eq. (6) (FGSM)' in picture.caption
+
+
+def pixels(figure) -> list[np.ndarray]:
+  """The pictures in a figure, row by row in each of its parts."""
+  return [np.asarray(i.get_array()) for i in figure.findobj(image.AxesImage)]
+
+
+def test_figure_5a_has_the_maps_of_a_kl_student_with_its_own_search(tmp_path):
+  write(tmp_path, 0, 'i_resnet50', ['rnas_cl', 'ce_kl'], is_analyzed=True)
+  assert draw(tmp_path, 'cifar10', '5a') is None
+  for seed in (1, 2):
+    write(tmp_path, seed, 'i_resnet50', ['rnas_cl'], is_analyzed=True)
+  write(tmp_path, 2, 'i_resnet50_ce_kl', ['ce_kl'], is_analyzed=True)
+  picture = draw(tmp_path, 'cifar10', '5a')
+
+  runs = sweep_runs.load(tmp_path).runs
+  run, kl = runs['i_resnet50'][2], runs['i_resnet50_ce_kl'][2]
+  shown = pixels(picture.figure)
+  for maps in (
+    kl.attention['maps/ce_kl'][0, 0],
+    run.attention['maps/rnas_cl'][0, 0],
+    run.attention['teacher_maps'][0, run.tutors[0]['tutor']],
+  ):
+    assert any(np.array_equal(maps, other) for other in shown)
+  # The labels are those of the evaluations of both.
+  assert {'ce_kl', 'rnas_cl', 'Tutor'} <= texts(picture.figure)
+  assert picture.caption.endswith(
+    'Rows i_resnet50 and i_resnet50_ce_kl, seed 2.'
+  )
+
+
+def test_maps_of_other_images_or_layers_are_not_shown_beside_each_other(
+  tmp_path,
+):
+  for row, models, blocks in (
+    ('i_resnet50', ['rnas_cl'], 2),
+    ('i_resnet50_ce_kl', ['ce_kl'], 3),
+  ):
+    write(tmp_path, 0, row, models, blocks=blocks, is_analyzed=True)
+  with pytest.raises(ValueError, match='not of the same images and student'):
+    draw(tmp_path, 'cifar10', '5a')
+
+
+def test_figure_7_has_the_tutors_beside_the_scores_of_the_row_of_the_teacher(
+  tmp_path,
+):
+  for seed in (0, 1):
+    write(tmp_path, seed, 's5_wrn34', ['rnas_cl'], is_analyzed=True)
+    assert draw(tmp_path, 'cifar10', '7') is None or seed
+    write(tmp_path, seed, 'teacher_wrn34', ['teacher'], is_analyzed=True)
+  picture = draw(tmp_path, 'cifar10', '7')
+  tutors, scores = picture.figure.axes
+
+  runs = sweep_runs.load(tmp_path).runs
+  taught = [bar.get_height() for bar in tutors.patches]
+  assert taught == list(runs['s5_wrn34'][0].tutor_counts)
+  (scored,) = runs['teacher_wrn34'][0].layer_scores.teachers
+  assert [bar.get_height() for bar in scores.patches] == sorted(scored.scores)
+  for seed, run in runs['s5_wrn34'].items():
+    (scored,) = runs['teacher_wrn34'][seed].layer_scores.teachers
+    teaching = {tutor['tutor'] for tutor in run.tutors}
+    places = sorted(
+      int(sum(scored.scores <= scored.scores[t])) for t in teaching
+    )
+    assert f'{str(places)[1:-1]} of {LAYERS} (seed {seed};' in picture.caption
+
+
+def test_a_figure_of_one_run_is_of_the_first_row_and_seed_that_have_it(
+  tmp_path,
+):
+  write(tmp_path, 0, 's5_wrn34', ['rnas_cl'])
+  for seed, row in ((1, 's5_wrn34'), (2, 's5_wrn34'), (0, 's7_wrn34')):
+    write(tmp_path, seed, row, ['rnas_cl'], is_analyzed=True)
+
+  for key in ('2a', '2b', '9'):
+    picture = draw(tmp_path, 'cifar10', key)
+    assert picture.caption.endswith('. Row s5_wrn34, seed 1.')
+  names = [
+    drawn.file
+    for drawn in drawing.draw(
+      sweep_runs.load(tmp_path), 'cifar10', ['2a', '12']
+    )
+  ]
+  assert sorted(names) == ['fig12.png', 'fig2a.png']
+
+
 def test_figure_8_counts_the_layers_that_each_teacher_layer_teaches(tmp_path):
   for seed in (0, 1):
     write(tmp_path, seed, 's3_wrn34', ['rnas_cl'], blocks=9)
@@ -214,12 +314,15 @@ def page(tmp_path_factory):
   """All figures of digits, written."""
   root = tmp_path_factory.mktemp('sweep')
   for seed in (0, 1):
-    saved_sweep.write_row(root, seed, 'digits_ce', ['ce', 'ce_eq6'])
-    saved_sweep.write_row(
-      root, seed, 'digits_small', ['rnas_cl', 'rnas_cl_eq6']
-    )
-    saved_sweep.write_row(root, seed, 'digits_small_kd', ['at', 'pkt'])
-    saved_sweep.write_row(root, seed, 'digits_small_reduction', ['none'])
+    for row, models in {
+      'teacher_small': ['teacher'],
+      'digits_ce': ['ce', 'ce_eq6'],
+      'digits_small': ['rnas_cl', 'rnas_cl_eq6'],
+      'digits_small_ce_kl': ['ce_kl', 'ce_kl_eq6'],
+      'digits_small_kd': ['at', 'pkt'],
+      'digits_small_reduction': ['none'],
+    }.items():
+      saved_sweep.write_row(root, seed, row, models, is_analyzed=True)
   paper.write(root, root / 'out', data='digits')
   return root / 'out'
 
@@ -229,9 +332,16 @@ def test_every_figure_is_a_png_with_a_caption_on_the_page(page):
   names = sorted(path.name for path in page.glob('*.png'))
 
   assert names == [
+    'fig12_digits.png',
+    'fig2a_digits.png',
+    'fig2b_digits.png',
     'fig3_digits.png',
+    'fig5a_digits.png',
+    'fig5b_digits.png',
     'fig6_digits.png',
+    'fig7_digits.png',
     'fig8_digits.png',
+    'fig9_digits.png',
     'reduction_digits.png',
     'table7_digits.png',
   ]

@@ -399,6 +399,33 @@ def test_without_the_mark_of_a_sweep_the_runs_say_their_command(tmp_path):
   )
 
 
+def test_widths_are_those_of_stages_and_the_last_stages_narrow_blocks(tmp_path):
+  for seed in (0, 1):
+    folder = saved_sweep.write_row(tmp_path, seed, 's5_ce', ['ce'])
+    with saved_run.edited(folder / 'architecture.json') as architecture:
+      architecture['blocks'] = [
+        {'features': filters, 'choices': choices}
+        for choices, stage in (
+          ([16, 12], (16, 12)),
+          ([32, 28, 24, 20], (28 - 4 * seed,)),
+          ([64, 60, 56, 52], (64, 60, 56, 52 + 4 * seed)),
+        )
+        for filters in stage
+      ]
+  paper.write(tmp_path, data='cifar10', tables=['widths'])
+  rows = rows_of(written(tmp_path), 'Filters by stage')
+  (row,) = (row for row in rows if row[:2] == ['S5', 'CE'])
+  assert row[2:6] == ['14.0 ± 0.0', '26.0 ± 2.8', '58.5 ± 0.7', '50.0 ± 0.0']
+
+
+def test_a_stage_that_a_search_does_not_have_has_no_width(tmp_path):
+  saved_sweep.write_row(tmp_path, 0, 'digits_ce', ['ce'], blocks=2)
+  paper.write(tmp_path, data='digits', tables=['widths'])
+  row = rows_of(written(tmp_path), 'Filters by stage')[2]
+
+  assert row[:5] == ['CE', '16.0', '24.0', '—', '100']
+
+
 def test_all_tables_of_which_a_row_is_there_are_made_and_no_others(root):
   text = paper.write(root)
 

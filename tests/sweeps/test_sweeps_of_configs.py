@@ -12,6 +12,8 @@ from experiments import sweep as command
 from rnascl_jax import sweeps
 from rnascl_jax.config import config_files, settings
 from rnascl_jax.reporting import paper
+from rnascl_jax.reporting.paper import drawing, sweep_runs
+from tests import saved_sweep
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +86,7 @@ def test_a_name_is_the_same_run_in_every_table(form):
 # By data and key of a table of the paper, what makes it.
 _MAKERS = {
   'cifar10': {
-    **{key: ('cifar10', f'table={key}') for key in ('1', '2', '6')},
+    **{key: ('cifar10', f'table={key}') for key in ('1', '2', '6', 'widths')},
     '3': ('imagenet', ''),
     '4': ('ablations.objective', ''),
     '5': ('imagenet100', 'table=5'),
@@ -109,6 +111,7 @@ _MAKERS = {
     'reduction': ('ablations.reduction', 'data=digits'),
     'tutors': ('ablations.tutors', 'data=digits'),
     'kl': ('ablations.kl', 'data=digits'),
+    'widths': ('ablations.terms', 'table=7,data=digits'),
   },
 }
 
@@ -134,6 +137,42 @@ def test_a_sweep_makes_every_model_and_attack_of_its_table(data, key):
       assert parsed.evaluation.auto_attack == ('standard',)
       assert source.model in parsed.evaluation.auto_attack_models
   assert 'pgd20' in attacked or key == '3'
+
+
+# By figure, what makes it; by data where it differs.
+_FIGURES = {
+  **{key: ('cifar10', f'table=fig{key}') for key in ('1', '6', '7', '8', '9')},
+  '3': ('ablations.kd', ''),
+  **{key: ('cifar10', 'table=fig2') for key in ('2a', '2b')},
+  '5a': ('imagenet100', 'table=fig5'),
+  '5b': ('cifar10', 'table=fig5'),
+  **{key: ('imagenet100', f'table=fig{key}') for key in ('4', '10', '11')},
+  '12': ('cifar10', 'table=fig12'),
+  'table7': ('ablations.terms', 'table=7'),
+  'reduction': ('ablations.reduction', ''),
+}
+
+
+@pytest.mark.parametrize(
+  ('data', 'key'),
+  [(data, key) for data, known in drawing.FIGURES.items() for key in known],
+)
+def test_one_sweep_makes_all_that_a_figure_shows(data, key, tmp_path):
+  name, argument = _FIGURES[key]
+  if data == 'digits':
+    studies = {'3': 'ablations.kd', 'reduction': 'ablations.reduction'}
+    name, argument = studies.get(key, 'ablations.terms'), 'data=digits'
+  for row in _rows(name, argument):
+    parsed = _parsed(row)
+    models = [*parsed.students, *parsed.adversarial.students]
+    if row.name.startswith('teacher_'):
+      models = ['teacher']
+    saved_sweep.write_row(tmp_path, 0, row.name, models, is_analyzed=True)
+    curves = {re.sub('_.*', '', a) for a in parsed.evaluation.curve_attacks}
+    assert {'fgsm', 'pgd20'} <= curves or not parsed.evaluation.curve_attacks
+
+  picture = drawing.FIGURES[data][key](sweep_runs.load(tmp_path))
+  assert picture and 'Not run' not in picture.caption
 
 
 @pytest.mark.parametrize('data', ['cifar10', 'digits'])
@@ -207,9 +246,9 @@ def test_a_table_can_be_had_for_one_space_or_teacher():
 @pytest.mark.parametrize(
   ('name', 'argument', 'message'),
   [
-    ('cifar10', 'table=7', 'Choose one of 1, 2, 6, fig1, fig6, fig8'),
+    ('cifar10', 'table=7', 'Choose one of 1, 2, 6, fig1, fig2, fig5, fig6'),
     ('cifar10', 'data=digits', 'Choose one of cifar10'),
-    ('imagenet100', 'table=4', 'Choose one of 5, fig4, fig10'),
+    ('imagenet100', 'table=4', 'Choose one of 5, fig4, fig5, fig10'),
     ('ablations.terms', 'data=digits,space=s3', 'no meaning beside data=dig'),
     ('ablations.terms', 'data=mnist', 'Choose one of cifar10, digits'),
     ('ablations.teacher', 'table=12,data=digits', 'Choose one of 10, 11'),

@@ -1,6 +1,7 @@
-"""Figures 4 and 6, robust accuracy against ε; the study of eq. (1)'s factor."""
+"""Figures 4, 5B and 6, robust accuracy against ε; the study of eq. (1)."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,108 +11,134 @@ from rnascl_jax.reporting.evaluations import Curve, ModelEvaluation
 from rnascl_jax.reporting.paper import comparison, measures, picture
 from rnascl_jax.reporting.paper.definition import RowSource, Table
 from rnascl_jax.reporting.paper.picture import Picture
-from rnascl_jax.reporting.paper.sweep_runs import Models, SweepRuns
+from rnascl_jax.reporting.paper.sweep_runs import SweepRuns
 
 # Up to so many ε, each has its tick.
 _MOST_TICKS = 9
 # What is compared, and its row of the sweep: each was searched with its own
 # objective, and cross-entropy has no teacher.
-_MODELS = {
+MODELS = {
   'rnas_cl': ('RNAS-CL', '{space}_{teacher}'),
   'ce_kl': ('KL', '{space}_{teacher}_ce_kl'),
   'ce': ('Standard', '{space}_ce'),
 }
+# Each of them as trained, and after further training on attacks.
+FINE_TUNED = {
+  model + key: (label + text, row)
+  for model, (label, row) in MODELS.items()
+  for key, text in (('', ''), ('_eq6', ' + eq. (6)'))
+}
+_ATTACKS = {picture.ROBUST: 'PGD-20', 'fgsm': 'FGSM'}
 # Series of the study of the factor, by the first label of a row.
 _SERIES = {
   'CE + KL + ICC': style.Look(style.BLUE, '-', 'o'),
   'CE + ICC': style.Look(style.ORANGE, '--', 's'),
   'CE + KL + ICC, own search': style.Look(style.GREEN, ':', '^'),
 }
-_Panel = Mapping[str, Models]  # By the key of a model.
+# A curve, and the evaluation that it is from.
+_ModelCurve = tuple[Curve, ModelEvaluation]
+
+
+class PanelSource(NamedTuple):
+  """What a panel of curves shows."""
+
+  space: str
+  teacher: str
+  attack: str = picture.ROBUST  # Or 'fgsm'.
 
 
 def epsilon_curves(
-  sweep: SweepRuns, name: str, panels: Mapping[str, tuple[str, str]]
+  sweep: SweepRuns,
+  name: str,
+  panels: Mapping[str, PanelSource],
+  compared: Mapping[str, tuple[str, str]] = MODELS,
 ) -> Picture | None:
-  """Accuracy under PGD-20 against ε, a panel for each space or teacher.
+  """Accuracy against ε, a panel for each space, teacher or attack.
 
   Args:
     sweep: the results.
     name: 'Fig. 6: CIFAR-10', how the caption begins.
-    panels: space and teacher by title; one of which nothing was run is left
-      out. The figure is None where nothing was run.
+    panels: panels by title; one of which nothing was run is left out. The
+      figure is None where nothing was run.
+    compared: labels and rows of the models, see `MODELS`.
   """
   by_title = {
-    title: _models(sweep, space, teacher)
-    for title, (space, teacher) in panels.items()
+    title: _curves(sweep, source, compared) for title, source in panels.items()
   }
-  drawn = {title: models for title, models in by_title.items() if models}
+  drawn = {title: panel for title, panel in by_title.items() if panel}
   if not drawn:
     return None
   figure = style.figure(0.9 + 3.4 * len(drawn), 3.7)
   grid = figure.subplots(1, len(drawn), squeeze=False, sharey=True)[0]
-  for axes, (title, models) in zip(grid, drawn.items(), strict=True):
-    _draw_panel(axes, models)
-    style.percent(axes, 'PGD-20 accuracy (%)' if axes is grid[0] else '')
+  looks = {model: _look(model) for model in compared}
+  attacks: list[str] = []
+  for axes, (title, panel) in zip(grid, drawn.items(), strict=True):
+    # RNAS-CL is drawn last, so that nothing hides it.
+    for model, (label, _) in reversed(list(compared.items())):
+      if model in panel:
+        _draw_curves(axes, panel[model], label, looks[model])
+    attack = _ATTACKS[panels[title].attack]
+    label = '' if attack in attacks else f'{attack} accuracy (%)'
+    attacks.append(attack)
+    style.percent(axes, label)
     axes.set_title(title)
-  looks = style.looks(tuple(_MODELS))
-  handles = [looks[m].handle(label, ms=4) for m, (label, _) in _MODELS.items()]
+  handles = [looks[m].handle(label, ms=4) for m, (label, _) in compared.items()]
   figure.legend(handles=handles, loc='outside lower center', ncols=3)
-  seeds = [seeds for models in drawn.values() for seeds in models.values()]
+  rows = [curves for panel in drawn.values() for curves in panel.values()]
   spread = '; shaded from the lowest to the highest'
-  caption = f'{name}: accuracy against ε, {picture.averaged(seeds, spread)}.'
-  evaluations = [e for models in seeds for _, e in models.values()]
-  counts = {(c.images, e.images) for e in evaluations for c in _curves([e])}
+  caption = f'{name}: accuracy against ε, {picture.averaged(rows, spread)}.'
+  counts = {(curve.images, e.images) for row in rows for curve, e in row}
   fewer = {images for images, most in counts if 0 < images < most}
   if fewer:
     numbers = ' or '.join(map(str, sorted(fewer)))
     caption += f' On the first {numbers} test images.'
   absent = [
     f'{label} ({title})'
-    for title, models in by_title.items()
-    for model, (label, _) in _MODELS.items()
-    if model not in models
+    for title, panel in by_title.items()
+    for model, (label, _) in compared.items()
+    if model not in panel
   ]
   return Picture(figure, caption + picture.lacking(absent))
 
 
-def _models(sweep: SweepRuns, space: str, teacher: str) -> _Panel:
-  """The models that have a curve, by model and seed."""
+def _curves(
+  sweep: SweepRuns, source: PanelSource, compared: Mapping[str, tuple[str, str]]
+) -> dict[str, list[_ModelCurve]]:
+  """The curves of a panel, by model; a model has one for each seed."""
   panel = {}
-  for model, (_, row) in _MODELS.items():
-    source = RowSource(row.format(space=space, teacher=teacher), model)
-    by_seed = {
-      seed: evaluated
-      for seed, evaluated in sweep.models(source).items()
-      if _curves([evaluated.evaluation])
-    }
-    if by_seed:
-      panel[model] = by_seed
+  for model, (_, row) in compared.items():
+    models = sweep.models(RowSource(row.format(**source._asdict()), model))
+    curves = [
+      (curve, evaluation)
+      for _, evaluation in models.values()
+      if (curve := evaluation.curve(source.attack)) is not None
+    ]
+    if curves:
+      panel[model] = curves
   return panel
 
 
-def _curves(evaluations: list[ModelEvaluation]) -> list[Curve]:
-  """Their curves of PGD-20, of those that have one."""
-  curves = (e.curve(picture.ROBUST) for e in evaluations)
-  return [curve for curve in curves if curve is not None]
+def _look(model: str) -> style.Look:
+  """A fine-tuned student has the colour of what it was, and dashes."""
+  base = model.removesuffix('_eq6')
+  look = style.looks(tuple(MODELS))[base]
+  return look if model == base else look._replace(line='--')
 
 
-def _draw_panel(axes: Axes, panel: _Panel) -> None:
-  looks = style.looks(tuple(_MODELS))
-  # RNAS-CL is drawn last, so that nothing hides it.
-  for model, by_seed in reversed(list(panel.items())):
-    evaluations = [evaluation for _, evaluation in by_seed.values()]
-    scale, unit = tables.epsilon_unit(evaluations[0].dataset)
-    curves = _curves(evaluations)
-    epsilons = scale * curves[0].epsilons  # [P]
-    shares = 100 * np.stack([c.accuracies for c in curves])  # [seeds, P]
-    look, label = looks[model], _MODELS[model][0]
-    band = shares.min(0), shares.max(0)
-    axes.fill_between(epsilons, *band, color=look.color, alpha=0.2, lw=0)
-    axes.plot(epsilons, shares.mean(0), label=label, **look.style(ms=4))
-    if len(epsilons) <= _MOST_TICKS:
-      axes.set_xticks(epsilons, [f'{value:.3g}' for value in epsilons])
-    axes.set_xlabel(f'ε ({unit})')
+def _draw_curves(
+  axes: Axes, of_seeds: list[_ModelCurve], label: str, look: style.Look
+) -> None:
+  """A model's mean over seeds with the range over seeds."""
+  curves = [curve for curve, _ in of_seeds]
+  scale, unit = tables.epsilon_unit(of_seeds[0][1].dataset)
+  epsilons = scale * curves[0].epsilons  # [P]
+  shares = 100 * np.stack([c.accuracies for c in curves])  # [seeds, P]
+  band = shares.min(0), shares.max(0)
+  axes.fill_between(epsilons, *band, color=look.color, alpha=0.2, lw=0)
+  axes.plot(epsilons, shares.mean(0), label=label, **look.style(ms=4))
+  if len(epsilons) <= _MOST_TICKS:
+    axes.set_xticks(epsilons, [f'{value:.3g}' for value in epsilons])
+  axes.set_xlabel(f'ε ({unit})')
 
 
 def reduction(sweep: SweepRuns, table: Table) -> Picture | None:

@@ -27,7 +27,9 @@ from typing import Any, NamedTuple
 
 # Measures that are no accuracies.
 _SIZES = ('parameters', 'kiloparameters', 'macs', 'gigamacs')
-_OTHERS = (*_SIZES, 'hours', 'devices')
+# Of a search: mean filters of a stage, and blocks with few filters.
+WIDTHS = ('stage1', 'stage2', 'stage3', 'narrow')
+_OTHERS = (*_SIZES, *WIDTHS, 'hours', 'devices')
 # A number, with a star where the paper calls it approximate, or a dash.
 _PRINTED = re.compile(r'\d+(\.\d+)?\*?|[—–]')
 

@@ -6,11 +6,16 @@ Example:
   '6.64'
 """
 
+import itertools
 import math
+import operator
 from collections.abc import Mapping
+
+import numpy as np
 
 from rnascl_jax.reporting import statistics, tables
 from rnascl_jax.reporting.evaluations import Json, ModelEvaluation
+from rnascl_jax.reporting.paper import definition
 from rnascl_jax.reporting.paper.sweep_runs import EvaluatedModel, Models
 from rnascl_jax.reporting.results import SavedRun
 
@@ -29,8 +34,8 @@ def values(models: Models, key: str) -> dict[int, float]:
 
   Args:
     models: the row.
-    key: that of a column, but 'devices': accuracies are in %, sizes in the unit
-      of their column, or it is hours.
+    key: that of a column, but 'devices': accuracies and shares are in %, sizes
+      in the unit of their column, or it is hours or filters.
   """
   by_seed = {seed: _value(models[seed], key) for seed in models}
   return {seed: value for seed, value in by_seed.items() if value is not None}
@@ -39,6 +44,8 @@ def values(models: Models, key: str) -> dict[int, float]:
 def _value(model: EvaluatedModel, key: str) -> float | None:
   if key == 'hours':
     return _hours(*model)
+  if key in definition.WIDTHS:
+    return _width(model.run, key)
   evaluation = model.evaluation
   if key in _SCALES:
     macs = key.endswith('macs')
@@ -46,6 +53,27 @@ def _value(model: EvaluatedModel, key: str) -> float | None:
     return None if count is None else count / _SCALES[key]
   result = evaluation.under(key)
   return None if result is None else 100 * result.accuracy
+
+
+def _width(run: SavedRun, key: str) -> float | None:
+  """Mean filters of a stage's blocks, or the share of narrow blocks in %.
+
+  A stage is as many blocks in a row as have the same choices. Blocks of the
+  last stage are narrow that have one of its two smallest choices.
+  """
+  blocks = (run.architecture or {}).get('blocks', [])
+  by_choices = itertools.groupby(blocks, operator.itemgetter('choices'))
+  stages = [
+    (sorted(choices), [block['features'] for block in stage])
+    for choices, stage in by_choices
+  ]
+  place = len(stages) if key == 'narrow' else int(key[-1])
+  if not 0 < place <= len(stages):
+    return None
+  choices, filters = stages[place - 1]
+  if key == 'narrow':
+    return 100 * float(np.mean(np.isin(filters, choices[:2])))
+  return float(np.mean(filters))
 
 
 def _hours(run: SavedRun, evaluation: ModelEvaluation) -> float | None:
