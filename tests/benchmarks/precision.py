@@ -10,8 +10,9 @@ errors |x - y| / |y|, where y was computed on the CPU in float32 with the
 highest precision of products: of both networks' logits and gradients by images,
 of the attention loss, and of the weights' gradient of the TRADES loss. Then the
 images that APGD-CE breaks on the device and on the CPU, with one key. FILE has
-what the CPU found; without it, it is computed first. The precisions are `highest`, `default` (TF32 where the device has it) and
-`bfloat16`, in which networks compute.
+what the CPU found; without it, it is computed first. The precisions are
+`highest`, `default` (TF32 where the device has it) and `bfloat16`, in which the
+networks compute.
 """
 
 import contextlib
