@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from absl import logging
 
-from rnascl_jax import stages
+import rnascl_jax
+from rnascl_jax import losses, stages
 from rnascl_jax.config import checks, resolve, settings
 from rnascl_jax.data.datasets import Split
 from rnascl_jax.evaluation import under_attack
@@ -404,6 +405,57 @@ def test_a_teacher_that_guides_in_bfloat16_guides_nearly_the_same(
   found = _first_losses(tmp_path)
   assert found == pytest.approx(expected, rel=0.02)
   assert found != expected
+
+
+def test_a_teacher_trained_in_bfloat16_learns_as_in_float32(tiny_run, tmp_path):
+  config = tiny.config()
+  config.teacher.bfloat16 = 'always'
+  stages.teacher(config, str(tmp_path))
+  found, expected = (
+    [
+      line['loss']
+      for line in files.read_json_lines(root / 'teacher' / 'metrics.jsonl')
+      if line['split'] == 'train'
+    ]
+    for root in (tmp_path, tiny_run)
+  )
+  assert found == pytest.approx(expected, rel=0.02)
+  assert found != expected
+  assert found[-1] < found[0]
+  exported = rnascl_jax.load(tmp_path, 'teacher')
+  assert exported.net.dtype is None
+  kinds = {leaf.dtype for leaf in jax.tree.leaves(exported.variables)}
+  assert kinds == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize('name', ['teacher', 'rnas_cl'])
+def test_gradients_in_bfloat16_are_those_of_float32_to_its_precision(
+  name, tiny_run, digits
+):
+  model = rnascl_jax.load(tiny_run, name)
+  images = jnp.asarray(digits.test.images[:64] / 255.0, jnp.float32)
+  labels = jnp.asarray(digits.test.labels[:64])
+
+  def gradient(dtype):
+    net = model.net.clone(dtype=dtype, axis_name=None)
+
+    def loss(params):
+      (logits, _), new = net.apply(
+        {**model.variables, 'params': params},
+        images,
+        train=True,
+        mutable=['batch_stats'],
+      )
+      leaves = jax.tree.leaves((logits, new))
+      assert {leaf.dtype for leaf in leaves} == {np.dtype(np.float32)}
+      return losses.cross_entropy(logits, labels).mean()
+
+    slopes = jax.jit(jax.grad(loss))(model.variables['params'])
+    return np.concatenate([x.ravel() for x in jax.tree.leaves(slopes)])
+
+  wide, narrow = gradient(None), gradient(jnp.bfloat16)
+  # bfloat16 has 8 bits: 2^-8 for each of some ten roundings.
+  assert 0 < np.linalg.norm(narrow - wide) < 0.05 * np.linalg.norm(wide)
 
 
 # The guard against overfitting to the attack of training.
