@@ -7,8 +7,13 @@ through the network that an attack needs, times the time of one in a full batch.
   PYTHONPATH=. python tests/benchmarks/autoattack.py --network=student
   PYTHONPATH=. python tests/benchmarks/autoattack.py --network=convolutions
 
-On a GPU also --torch_device=cuda --images=512 --batch=512. The weights are
-random, and scaled such that some images are broken and some are not.
+On a GPU also --torch_device=cuda --images=512 --batch=512. These weights are
+random, and scaled such that some images are broken and some are not. A trained
+teacher is attacked on the first test images of CIFAR-10, with the labels that
+it gives them:
+
+  PYTHONPATH=. python tests/benchmarks/autoattack.py --epsilon_255=8 \
+    --network=docs/results/cifar10_wrn_22_2.safetensors
 """
 
 import logging
@@ -24,14 +29,18 @@ from absl import app, flags
 
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import ensembles
-from rnascl_jax.models import student
+from rnascl_jax.data import datasets
+from rnascl_jax.interop import torch_import
+from rnascl_jax.models import networks, student
 from rnascl_jax.search import spaces
 from tests import attack_networks as nets
 
-_NETWORK = flags.DEFINE_enum(
-  'network', 'student', ['student', 'convolutions'],
-  'RNAS-CL-S3 in its widest form, or six dense convolutions.',
-)  # fmt: skip
+_NETWORK = flags.DEFINE_string(
+  'network',
+  'student',
+  "'student': RNAS-CL-S3 in its widest form; 'convolutions': six dense ones; "
+  'or the file of an exported teacher.',
+)
 _IMAGES = flags.DEFINE_integer('images', 64, 'Images of 32 x 32.')
 _BATCH = flags.DEFINE_integer('batch', 64, 'Images at once.')
 _EPSILON = flags.DEFINE_float('epsilon_255', 0.5, 'Radius in 1/255.')
@@ -110,10 +119,42 @@ def _convolutions():
   return apply, (kernels, head), make
 
 
+def _teacher(path: str):
+  """The same of an exported teacher."""
+  from rnascl_jax.interop import student as exported
+  from tests import torch_teachers
+
+  state, metadata = exported.read(path)
+  spec = metadata['network']
+  net, variables, _ = torch_import.read(path, spec)
+  shape = {k: v for k, v in spec.items() if k not in ('name', 'bfloat16')}
+
+  def make(device):
+    import torch
+
+    module = torch_teachers.make(spec['name'], net.num_classes, **shape)
+    module.load_state_dict(state, strict=True)
+    module = module.to(device)
+    mean, std = (
+      torch.tensor(metadata[k], device=device).view(3, 1, 1)
+      for k in ('mean', 'std')
+    )
+    return lambda x: module((x - mean) / std)
+
+  return lambda w, x: networks.apply(net, w, x)[0], variables, make
+
+
+_RANDOM = {'student': _student, 'convolutions': _convolutions}
+
+
 def _data(logits_fn):
-  """Images of 8 bits, with what the classifier says of them as labels."""
-  rng = np.random.default_rng(1)
-  images = np.floor(rng.uniform(size=(_IMAGES.value, 32, 32, 3)) * 256) / 255
+  """Images, with what the classifier says of them as labels."""
+  if _NETWORK.value not in _RANDOM:
+    limit = datasets.Limit(1, _IMAGES.value)
+    images = datasets.load('cifar10', limit=limit).test.images / 255
+  else:
+    rng = np.random.default_rng(1)
+    images = np.floor(rng.uniform(size=(_IMAGES.value, 32, 32, 3)) * 256) / 255
   images = np.clip(images, 0, 1).astype(np.float32)
   return images, np.asarray(jax.jit(logits_fn)(images).argmax(-1))
 
@@ -267,8 +308,10 @@ def main(argv: Sequence[str]) -> None:
   """Prints the tables."""
   del argv
   warnings.simplefilter('ignore')
-  make = {'student': _student, 'convolutions': _convolutions}[_NETWORK.value]
-  apply, weights, torch_model = make()
+  if _NETWORK.value in _RANDOM:
+    apply, weights, torch_model = _RANDOM[_NETWORK.value]()
+  else:
+    apply, weights, torch_model = _teacher(_NETWORK.value)
   logits_fn = jax.tree_util.Partial(apply, weights)
   images, labels = _data(logits_fn)
   kind = jax.devices()[0].device_kind
