@@ -68,6 +68,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     if known.data == 'CIFAR-10'
   },
   'preact_resnet18': {'name': 'preact_resnet18'},
+  # The teacher of configs/evidence.py, 1.1 million parameters.
+  'wrn22': {'name': 'wide_resnet', 'depth': 22, 'width': 2},
   # For CPUs: 0.31 million parameters, maps of 16x16, 8x8 and 4x4 pixels.
   'small': {
     'name': 'small_resnet',
@@ -116,8 +118,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
   Args:
     argument: `space=` (s3, s5, s7, m, m2, l), `teacher=` (wrn34, resnet18,
-      resnet50, vit, deit, preact_resnet18, small), `preset=` (`ours`, `paper`
-      as printed, `authors` as released), `smoke` (minutes on a CPU),
+      resnet50, vit, deit, preact_resnet18, wrn22, small), `preset=` (`ours`,
+      `paper` as printed, `authors` as released), `smoke` (minutes on a CPU),
       `adversarial=` (`yes`, or `no` for the first half of Table 1 alone),
       separated by commas.
 

@@ -85,6 +85,8 @@ _CIFAR10 = (
   'vit',
   'deit',
   'vulnerable_resnet50',
+  'wrn22',
+  'vulnerable_wrn22',
   'small',
   'vulnerable_small',
 )
@@ -113,7 +115,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
   Args:
     argument: `teacher=` (wrn34, resnet50, resnet18, vit, deit,
-      vulnerable_resnet50, small, vulnerable_small; digits: the last two),
+      vulnerable_resnet50, wrn22, vulnerable_wrn22, small, vulnerable_small;
+      digits: the last two),
       `space=` (of configs/cifar10.py), `data=` (cifar10, digits), `smoke`,
       separated by commas.
 

@@ -28,6 +28,7 @@ _SWEEPS = {
   'imagenet100': ['', 'table=fig4,teacher=wrn50'],
   'imagenet': ['', 'space=is,teacher=resnet18'],
   'teachers': ['', 'teacher=vit'],
+  'evidence': [''],
   'ablations.teacher': ['', 'data=digits', 'table=12,space=s5'],
   'ablations.terms': ['', 'data=digits', 'table=7,space=s3'],
   'ablations.objective': ['', 'data=digits'],
