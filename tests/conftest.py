@@ -6,9 +6,14 @@ import pathlib
 
 # Before JAX is imported. More than two devices on two cores deadlock.
 os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=2')
-# Tests compile more than they compute: LLVM's slow passes are left out, here
-# and in commands that tests start, but in modules that say `OPTIMIZED = True`.
+# Tests compile more than they compute. MLIR's emitters of fusions, which take
+# half of the time of compilation, and LLVM's slow passes are left out, here and
+# in commands that tests start.
+os.environ.setdefault(
+  'XLA_FLAGS',
+  '--xla_force_host_platform_device_count=2'
+  ' --xla_cpu_use_fusion_emitters=false',
+)
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 
 import jax
@@ -41,6 +46,8 @@ _CACHE = pathlib.Path(__file__).parent.parent / '.jax_cache'
 
 def pytest_configure(config):
   del config
+  # Traces are many small objects, over which Python would go again and again.
+  gc.set_threshold(20_000, 50, 100)
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   jax.config.update('jax_compilation_cache_dir', str(_CACHE))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
@@ -54,19 +61,6 @@ def pytest_collection_modifyitems(items):
       item.module.__name__.rsplit('.')[-1], len(_LONG)
     )
   )
-
-
-@pytest.fixture(autouse=True, scope='module')
-def compilation(request):
-  """As users compile, where a test compares rounding with other programs."""
-  if not getattr(request.module, 'OPTIMIZED', False):
-    yield
-    return
-  jax.config.update('jax_disable_most_optimizations', False)
-  jax.clear_caches()
-  yield
-  jax.config.update('jax_disable_most_optimizations', True)
-  jax.clear_caches()
 
 
 @pytest.fixture(autouse=True, scope='module')

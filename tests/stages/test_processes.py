@@ -26,9 +26,7 @@ def _two(folder: pathlib.Path, which: str) -> Iterator[list[subprocess.Popen]]:
   with socket.socket() as probe:
     probe.bind(('localhost', 0))
     port = probe.getsockname()[1]
-  environment = os.environ | {
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=1'
-  }
+  flags = os.environ['XLA_FLAGS'].replace('count=2', 'count=1')
   command = [sys.executable, '-m', 'tests.two_processes', str(port)]
   with contextlib.ExitStack() as stack:
     started = []
@@ -38,7 +36,7 @@ def _two(folder: pathlib.Path, which: str) -> Iterator[list[subprocess.Popen]]:
         subprocess.Popen(
           [*command, str(index), folder, which],
           cwd=ROOT,
-          env=environment,
+          env=os.environ | {'XLA_FLAGS': flags},
           stderr=log,
         )
       )
