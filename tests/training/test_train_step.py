@@ -29,7 +29,7 @@ from rnascl_jax.training.loader import DeviceData
 from tests import random_variables, small_network
 
 _SPACE = spaces.from_stages(
-  (1,), ((4, 2),), (2,), stem_features=4, stem_stride=2, expansion=1
+  (1,), ((8, 2),), (2,), stem_features=4, stem_stride=2, expansion=1
 )
 _SHAPE = (8, 8, 1)
 _BATCH = 16
