@@ -1,18 +1,20 @@
 """Settings of all tests: two CPU devices, strict shapes, quick compilation."""
 
 import gc
+import importlib.metadata
 import os
 import pathlib
 
 # Before JAX is imported. More than two devices on two cores deadlock.
 os.environ['JAX_PLATFORMS'] = 'cpu'
 # Tests compile more than they compute. MLIR's emitters of fusions, which take
-# half of the time of compilation, and LLVM's slow passes are left out, here and
-# in commands that tests start.
+# half of the time of compilation, are left out where XLA has others (until
+# 0.12), and LLVM's slow passes, here and in commands that tests start.
 os.environ.setdefault(
   'XLA_FLAGS',
   '--xla_force_host_platform_device_count=2'
-  ' --xla_cpu_use_fusion_emitters=false',
+  + ' --xla_cpu_use_fusion_emitters=false'
+  * (importlib.metadata.version('jaxlib') < '0.12'),
 )
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 
