@@ -7,9 +7,9 @@ import pathlib
 
 # Before JAX is imported. More than two devices on two cores deadlock.
 os.environ['JAX_PLATFORMS'] = 'cpu'
-# Tests compile more than they compute. MLIR's emitters of fusions, which take
-# half of the time of compilation, are left out where XLA has others (until
-# 0.12), and LLVM's slow passes, here and in commands that tests start.
+# Tests compile more than they compute. LLVM's slow passes are left out, here
+# and in commands that tests start, and MLIR's emitters of fusions, which take
+# half of the time of compilation, where XLA has others.
 os.environ.setdefault(
   'XLA_FLAGS',
   '--xla_force_host_platform_device_count=2'
@@ -63,6 +63,23 @@ def pytest_collection_modifyitems(items):
       item.module.__name__.rsplit('.')[-1], len(_LONG)
     )
   )
+
+
+@pytest.fixture(autouse=True, scope='module')
+def compilation(request):
+  """As users compile, where MLIR's emitters without it round otherwise.
+
+  A module says that its tests compare rounding by `OPTIMIZED = True`.
+  """
+  mlir = 'fusion_emitters=false' not in os.environ['XLA_FLAGS']
+  if not (mlir and getattr(request.module, 'OPTIMIZED', False)):
+    yield
+    return
+  jax.config.update('jax_disable_most_optimizations', False)
+  jax.clear_caches()
+  yield
+  jax.config.update('jax_disable_most_optimizations', True)
+  jax.clear_caches()
 
 
 @pytest.fixture(autouse=True, scope='module')

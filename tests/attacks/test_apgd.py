@@ -21,6 +21,8 @@ from rnascl_jax.attacks.stepwise import AttackInput
 from tests import attack_networks as nets
 from tests import golden
 
+OPTIMIZED = True
+
 EPSILON = {'L∞': 8 / 255, 'L2': 0.5}
 OFFICIAL_NORMS = {'L∞': 'Linf', 'L2': 'L2'}
 LOSSES = {

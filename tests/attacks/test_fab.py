@@ -17,6 +17,8 @@ from jax import lax
 from rnascl_jax.attacks import fab, norms, stepwise
 from tests import attack_networks
 
+OPTIMIZED = True
+
 COUNT = 16
 SHORT, LONG = 5, 100
 NORMS = {'Linf': norms.LINF, 'L2': norms.L2}

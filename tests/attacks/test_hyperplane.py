@@ -10,6 +10,8 @@ import pytest
 
 from rnascl_jax.attacks import hyperplane, norms
 
+OPTIMIZED = True
+
 COUNT, SHAPE = 40, (4, 4, 3)
 SIZE = 48
 GEOMETRIES = {'linf': hyperplane.LINF, 'l2': hyperplane.L2}

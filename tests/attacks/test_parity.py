@@ -18,6 +18,8 @@ from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import presets
 from tests import attack_networks as nets
 
+OPTIMIZED = True
+
 torch = pytest.importorskip('torch')
 
 COUNT, SIDE, CLASSES = 12, 8, 10

@@ -7,6 +7,8 @@ import pytest
 
 from rnascl_jax.data import batches
 
+OPTIMIZED = True
+
 
 def test_order_is_the_recorded_one():
   # Origin: this code, NumPy 2.4.6, x86-64. NumPy guarantees Philox's stream,
