@@ -34,7 +34,7 @@ _LONG = (
   'test_processes',
   'test_student',
   'test_under_attack',
-  'test_report_auto_attack',
+  'test_compare',
   'test_batch_slots',
   'test_torch_import',
   'test_stages',
