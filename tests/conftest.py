@@ -1,14 +1,21 @@
 """Settings of all tests: two CPU devices, strict shapes, quick compilation."""
 
 import gc
+import importlib.metadata
 import os
 import pathlib
 
 # Before JAX is imported. More than two devices on two cores deadlock.
 os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=2')
-# Tests compile more than they compute: LLVM's slow passes are left out, here
-# and in commands that tests start, but in modules that say `OPTIMIZED = True`.
+# Tests compile more than they compute. LLVM's slow passes are left out, here
+# and in commands that tests start, and MLIR's emitters of fusions, which take
+# half of the time of compilation, where XLA has others.
+os.environ.setdefault(
+  'XLA_FLAGS',
+  '--xla_force_host_platform_device_count=2'
+  + ' --xla_cpu_use_fusion_emitters=false'
+  * (importlib.metadata.version('jaxlib') < '0.12'),
+)
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 
 import jax
@@ -27,7 +34,7 @@ _LONG = (
   'test_processes',
   'test_student',
   'test_under_attack',
-  'test_report_auto_attack',
+  'test_compare',
   'test_batch_slots',
   'test_torch_import',
   'test_stages',
@@ -41,6 +48,8 @@ _CACHE = pathlib.Path(__file__).parent.parent / '.jax_cache'
 
 def pytest_configure(config):
   del config
+  # Traces are many small objects, over which Python would go again and again.
+  gc.set_threshold(20_000, 50, 100)
   jax.config.update('jax_numpy_rank_promotion', 'raise')
   jax.config.update('jax_compilation_cache_dir', str(_CACHE))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
@@ -58,8 +67,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope='module')
 def compilation(request):
-  """As users compile, where a test compares rounding with other programs."""
-  if not getattr(request.module, 'OPTIMIZED', False):
+  """As users compile, where MLIR's emitters without it round otherwise.
+
+  A module says that its tests compare rounding by `OPTIMIZED = True`.
+  """
+  mlir = 'fusion_emitters=false' not in os.environ['XLA_FLAGS']
+  if not (mlir and getattr(request.module, 'OPTIMIZED', False)):
     yield
     return
   jax.config.update('jax_disable_most_optimizations', False)

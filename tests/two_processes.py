@@ -1,6 +1,6 @@
-"""What `test_processes` starts twice: one of two processes on this machine.
+"""What `test_processes` starts: one of two processes on this machine, or `one`.
 
-python -m tests.two_processes PORT PROCESS FOLDER first|second
+python -m tests.two_processes PORT PROCESS FOLDER first|second|one
 """
 
 import os
@@ -150,9 +150,19 @@ def _first(folder: pathlib.Path) -> None:
   stages.teacher(config(), str(folder / 'killed'))
 
 
+def _one(folder: pathlib.Path) -> None:
+  """What the two do together, and the rest of what they were stopped in."""
+  stages.teacher(config(), str(folder / 'one'))
+  stages.evaluate(config(), str(folder / 'one'))
+  stages.teacher(config(), str(folder / 'stopped'))
+
+
 def main(port: str, process: str, folder: str, which: str) -> None:
-  processes.connect(f'localhost:{port}', 2, int(process))
   place = pathlib.Path(folder)
+  if which == 'one':
+    _one(place)
+    return
+  processes.connect(f'localhost:{port}', 2, int(process))
   if which == 'first':
     _first(place)
   else:

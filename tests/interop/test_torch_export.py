@@ -22,7 +22,7 @@ from rnascl_jax.runtime import checkpoints
 from rnascl_jax.search import architecture, spaces
 from rnascl_jax.search.spaces import Block, Shortcut
 from rnascl_jax.stages import workdir
-from tests import random_variables
+from tests import commands, random_variables
 
 torch = pytest.importorskip('torch')
 torch_student = pytest.importorskip('rnascl_jax.interop.student')
@@ -490,16 +490,6 @@ def test_every_teacher_names_its_published_definition():
   assert {*export.DEFINITIONS, 'small_resnet'} == {*teachers.TEACHERS}
 
 
-def _export(*flags):
-  return subprocess.Popen(
-    [sys.executable, '-m', 'experiments.export_torch', *flags],
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    cwd=_ROOT,
-  )
-
-
 def test_the_command_writes_a_model_of_a_workdir_or_says_what_is_wrong(
   model, images, computed, tmp_path
 ):
@@ -508,15 +498,15 @@ def test_the_command_writes_a_model_of_a_workdir_or_says_what_is_wrong(
   workdir.finish(folder, {'seconds': 1.0})
   flags = [f'--workdir={tmp_path / "run"}', f'--output={tmp_path / "out.pt"}']
 
-  both = [_export(*flags), _export(*flags, '--model=nonesuch')]
-  (written, _), (refused, _) = (process.communicate() for process in both)
+  code, written = commands.run('export_torch', *flags)
+  refusal, refused = commands.run('export_torch', *flags, '--model=nonesuch')
 
-  assert both[0].returncode == 0, written
+  assert code == 0, written
   assert f'student.load({str(tmp_path / "out.pt")!r})' in written
   with torch.no_grad():
     logits = torch_student.load(tmp_path / 'out.pt')(_to_torch(images))
   _close(logits.numpy(), computed[0])
-  assert both[1].returncode != 0
+  assert refusal != 0
   assert 'error: ' in refused and "no trained model 'nonesuch'" in refused
   assert 'Traceback' not in refused
   assert rnascl_jax.load(tmp_path / 'run').metadata == model.metadata

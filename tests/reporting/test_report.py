@@ -95,6 +95,7 @@ def test_the_terminal_table_is_the_same_table_in_aligned_columns(workdir):
   assert len(ends) == 1 and max(map(len, lines)) <= max(*ends, 72)
 
 
+@pytest.mark.usefixtures('empty_figures')
 def test_report_holds_table_sentences_architecture_and_figures(workdir):
   path = report.write(workdir)
   text = path.read_text(encoding='utf-8')
@@ -137,6 +138,7 @@ def test_the_architecture_table_gives_each_layer_its_tutor(workdir, per_block):
   assert rows[2][4].count('←') == per_block
 
 
+@pytest.mark.usefixtures('empty_figures')
 def test_tutors_that_were_not_searched_are_not_shown(workdir):
   path = workdir / 'architecture.json'
   saved = json.loads(path.read_text()) | {'tutors_searched': False}
@@ -148,6 +150,7 @@ def test_tutors_that_were_not_searched_are_not_shown(workdir):
   assert [row[4] for row in rows] == ['', tables.NOTHING, tables.NOTHING]
 
 
+@pytest.mark.usefixtures('empty_figures')
 def test_a_run_under_way_has_a_report_of_what_is_there(tmp_path, workdir):
   bare = tmp_path / 'bare'
   bare.mkdir()

@@ -7,12 +7,19 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
-from rnascl_jax.reporting import report, results, style
+from rnascl_jax.reporting import figures, report, results, style
 from rnascl_jax.reporting.figures import auto_attack
 from rnascl_jax.reporting.report import model_table
 from tests import saved_auto_attack, saved_run
 
 STUDENT, BASELINE = 'RNAS-CL student', 'CE student'
+
+
+@pytest.fixture(autouse=True)
+def other_figures_are_left_out(monkeypatch):
+  """They take longest."""
+  drawn = {'auto_attack': figures.FIGURES['auto_attack']}
+  monkeypatch.setattr(figures, 'FIGURES', drawn)
 
 
 def _column(workdir):

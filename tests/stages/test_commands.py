@@ -1,52 +1,26 @@
 """Commands: what they say to a user who asks, and to one who errs."""
 
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 
 from rnascl_jax.config import settings
 from rnascl_jax.runtime import lock
-from tests import torch_teachers
-
-_ROOT = pathlib.Path(__file__).parents[2]
-
+from tests import commands, torch_teachers
 
 _COMMANDS = sorted(
   path.stem
-  for path in (_ROOT / 'experiments').glob('*.py')
+  for path in (commands.ROOT / 'experiments').glob('*.py')
   if path.stem not in ('__init__', 'launcher')
 )
-
-
-def _start(
-  command: str, *arguments: str, cwd: pathlib.Path = _ROOT
-) -> subprocess.Popen:
-  return subprocess.Popen(
-    [sys.executable, '-m', f'experiments.{command}', *arguments],
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    cwd=cwd,
-    env={**os.environ, 'PYTHONPATH': str(_ROOT)},
-  )
-
-
-def _run(command: str, *arguments: str) -> tuple[int, str]:
-  process = _start(command, *arguments)
-  text, _ = process.communicate()
-  return process.returncode, text
 
 
 @pytest.fixture(scope='module')
 def helps(tmp_path_factory) -> dict[str, str]:
   """What every command says to `--help` in any folder; all asked at once."""
   cwd = tmp_path_factory.mktemp('elsewhere')
-  asked = {c: _start(c, '--help', cwd=cwd) for c in _COMMANDS}
-  return {name: process.communicate()[0] for name, process in asked.items()}
+  asked = {c: commands.Command(c, '--help', cwd=cwd) for c in _COMMANDS}
+  return {name: command.ended()[1] for name, command in asked.items()}
 
 
 @pytest.mark.parametrize('command', _COMMANDS)
@@ -88,7 +62,7 @@ def test_help_names_the_fields_of_hardening_and_of_the_guard(helps):
 def test_a_wrong_flag_is_answered_before_anything_is_written(
   flags, message, tmp_path
 ):
-  code, text = _run('pipeline', f'--workdir={tmp_path / "run"}', *flags)
+  code, text = commands.run('pipeline', f'--workdir={tmp_path / "run"}', *flags)
   assert code != 0
   assert message in text
   assert text.startswith('error: ') and text.count('\n') == 1
@@ -97,10 +71,12 @@ def test_a_wrong_flag_is_answered_before_anything_is_written(
 
 def test_an_unset_variable_as_workdir_is_refused():
   flags = {'report': [], 'sweep': ['--config=x.py'], 'tables': []}
-  started = [_start(name, '--workdir=', *flags[name]) for name in flags]
-  for process in started:
-    text, _ = process.communicate()
-    assert process.returncode == 1
+  started = [
+    commands.Command(name, '--workdir=', *flags[name]) for name in flags
+  ]
+  for command in started:
+    code, text = command.ended()
+    assert code == 1
     assert "workdir='' names nothing" in text
     assert 'Traceback' not in text
 
@@ -108,14 +84,14 @@ def test_an_unset_variable_as_workdir_is_refused():
 def test_a_second_command_in_a_workdir_is_refused_in_a_sentence(tmp_path):
   (tmp_path / 'config.json').write_text('{}')
   with lock.take(tmp_path):
-    code, text = _run('report', f'--workdir={tmp_path}')
+    code, text = commands.run('report', f'--workdir={tmp_path}')
   assert code == 1
   assert text.startswith(f'error: {tmp_path} has a writer already: process ')
   assert text.count('\n') == 1
 
 
 def test_a_missing_stage_is_named_without_a_traceback(tmp_path):
-  code, text = _run(
+  code, text = commands.run(
     'search', f'--workdir={tmp_path}', '--config=configs/digits.py:smoke'
   )
   assert code != 0
@@ -139,12 +115,15 @@ def test_a_teacher_is_imported_or_refused_without_a_trace(tmp_path):
     'field': [file, f'{network},attention=2'],
     'list': ['--list'],
   }
-  processes = {
-    name: _start('import_teacher', *flags, f'--output={tmp_path / name}')
+  started = {
+    name: commands.Command(
+      'import_teacher', *flags, f'--output={tmp_path / name}'
+    )
     for name, flags in started.items()
   }
-  said = {name: process.communicate()[0] for name, process in processes.items()}
-  assert processes['good'].returncode == processes['list'].returncode == 0
+  ended = {name: command.ended() for name, command in started.items()}
+  codes, said = ({n: e[i] for n, e in ended.items()} for i in range(2))
+  assert codes['good'] == codes['list'] == 0
   assert 'Parameters            ' in said['good']
   assert f'--config.teacher.checkpoint={tmp_path / "good"}' in said['good']
   assert 'does not say how its inputs are normalised' in said['unsaid']

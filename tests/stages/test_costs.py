@@ -28,7 +28,7 @@ def _resnet(features: int, axis_name: str | None = None):
   return resnet.small_resnet(
     num_classes=10,
     features=(features,),
-    stage_sizes=(2,),
+    stage_sizes=(1,),
     strides=(1,),
     axis_name=axis_name,
   )
@@ -63,7 +63,7 @@ def _recipe(
     net=net,
     optimizer=optax.sgd(0.1),
     adversarial=resolve.adversarial_method(method),
-    distillation=compare.Distillation(_resnet(6), attends=False),
+    distillation=compare.Distillation(_resnet(48), attends=False),
     augment=lambda key, image: image,
     accumulate=accumulate,
   )
@@ -139,12 +139,12 @@ def test_the_passes_of_a_method_are_those_of_its_step(
   method, accumulate, merged, countable
 ):
   del countable
-  recipe = _recipe(_resnet(8, parallel.AXIS), method, accumulate)
+  recipe = _recipe(_resnet(64, parallel.AXIS), method, accumulate)
   state = _state(recipe, _BATCH)
   step = train_step.make_train_step(recipe)
   macs = _traced(step, state, _context(recipe), _batch(_BATCH)) / _BATCH
   passes = costs.training(method) + merged
-  expected = passes * _forward(_resnet(8)) + _forward(_resnet(6))
+  expected = passes * _forward(_resnet(64)) + _forward(_resnet(48))
   # But for the stem's gradient by the images.
   assert macs == pytest.approx(expected, rel=0.02)
 
@@ -182,7 +182,7 @@ def test_the_passes_of_a_search_are_those_of_its_step(countable):
   passes = costs.searching(
     settings.SearchSettings(adversarial_training=method, arch_share=0.25)
   )
-  expected = passes * _forward(widest) + _forward(_resnet(6))
+  expected = passes * _forward(widest) + _forward(_resnet(48))
   assert macs == pytest.approx(expected, rel=0.02)
 
 

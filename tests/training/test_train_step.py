@@ -29,7 +29,7 @@ from rnascl_jax.training.loader import DeviceData
 from tests import random_variables, small_network
 
 _SPACE = spaces.from_stages(
-  (1, 1), ((4, 2), (6, 4)), (1, 2), stem_features=4, stem_stride=2, expansion=2
+  (1,), ((8, 2),), (2,), stem_features=4, stem_stride=2, expansion=1
 )
 _SHAPE = (8, 8, 1)
 _BATCH = 16
@@ -237,7 +237,7 @@ def _epoch_split_run(devices: int):
   """Two epochs whose last of four steps moves the architecture alone."""
   with jax.enable_x64(True):
     step, state, context = _search_case(
-      _TWO_VIEWS,
+      adversarial.standard(),
       steps_per_epoch=4,
       weight_steps=3,
       adversarial=_TWO_VIEWS,
@@ -278,12 +278,9 @@ def test_two_devices_search_epochs_split_by_steps_as_one():
 
 
 def test_the_architecture_can_see_adversarial_images():
-  def arch(**changes):
-    step, state, context = _search_case(**changes)
-    return _run(step, state, context, 1, (12, 4), 1)[0][0].arch_opt_state
-
-  attacked = adversarial.pgd_training(epsilon=0.3, step_size=0.3, num_steps=1)
-  clean, seen = arch(), arch(adversarial=attacked)
+  clean, seen = (
+    _warmed_up(attacked)[1][2][0].arch_opt_state for attacked in (False, True)
+  )
   assert not np.allclose(clean[0].mu.tutor_logits, seen[0].mu.tutor_logits)
 
 
@@ -371,16 +368,23 @@ def test_two_steps_in_a_dispatch_equal_two_dispatches():
 
 
 @functools.cache
-def _warmed_up():
-  """The case, and three steps of it; the first two are the warm-up."""
-  case = _search_case(adversarial.standard(), warmup_epochs=1)
+def _warmed_up(attacked: bool):
+  """The case, and three steps of it; the first two are the warm-up.
+
+  The weights see clean images; those of the architecture may be attacked.
+  """
+  clean = adversarial.standard()
+  pgd = adversarial.pgd_training(epsilon=0.3, step_size=0.3, num_steps=1)
+  case = _search_case(
+    clean, warmup_epochs=1, adversarial=pgd if attacked else clean
+  )
   return case, _run(*case, 1, (12, 4), 3)
 
 
 def test_search_step_moves_weights_and_architecture_but_not_the_averages():
   """The architecture's half leaves BatchNorm's running averages alone."""
   recipe, search = _recipe(adversarial.standard()), _search()
-  (_, _, context), (_, (before, _), (after, _)) = _warmed_up()
+  (_, _, context), (_, (before, _), (after, _)) = _warmed_up(False)
   # The weights' half alone, as a step of training under the same draw.
   draw = search.draw(context.seed, jnp.int32(2), before.arch)
   masks = arch_params.masks(_SPACE, draw.channels)
@@ -441,9 +445,8 @@ def test_under_a_control_of_tutors_only_filters_are_searched(redraws):
   step, state, context = _make_search_case(recipe, _search())
   layers = state.arch.tutor_logits.shape
   control = context.replace(tutors=jnp.full(layers, 1 / layers[1]))
-  ((after, sums),) = _run(step, state, control, 2, (12, 4), 1)
-  searched, *_ = _search_case(adversarial.standard())
-  ((other, other_sums),) = _run(searched, state, context, 2, (12, 4), 1)
+  ((after, sums),) = _run(step, state, control, 1, (12, 4), 1)
+  other, other_sums = _warmed_up(False)[1][2]
   assert not np.any(after.arch.tutor_logits)
   assert np.abs(other.arch.tutor_logits).max() > 0
   moved = [np.abs(logits).max() for logits in after.arch.channel_logits]
@@ -477,7 +480,7 @@ def test_the_cost_is_a_factor_of_the_weights_loss_unless_switched_off():
 
 
 def test_architecture_stays_during_warmup_and_weights_move():
-  (_, state, _), history = _warmed_up()
+  (_, state, _), history = _warmed_up(False)
   for after, _ in history[:2]:
     _assert_close(after.arch, state.arch, 0.0)
     assert np.abs(after.weights.params['stem']['kernel']).max() > 0
@@ -550,22 +553,9 @@ def test_two_devices_accumulate_as_one(name):
 
 def _search_in_parts(accumulate: int):
   """A step on eight images that are there twice, side by side, in float64."""
-  space = spaces.from_stages(
-    (1,), ((4, 2),), (2,), stem_features=4, stem_stride=2, expansion=1
-  )
   recipe = _recipe(adversarial.standard())
-  recipe = dataclasses.replace(
-    recipe,
-    net=recipe.net.clone(space=space),
-    augment=_identity,
-    accumulate=accumulate,
-  )
-  search = _replace(
-    _search(),
-    space=space,
-    tables=flops.costs(space, _SHAPE, 10),
-    accumulate=accumulate,
-  )
+  recipe = dataclasses.replace(recipe, augment=_identity, accumulate=accumulate)
+  search = _replace(_search(), accumulate=accumulate)
   orders = np.repeat(np.arange(8), 2)[None]
   with jax.enable_x64(True):
     step, state, context = _make_search_case(recipe, search)
