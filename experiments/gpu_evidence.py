@@ -167,12 +167,12 @@ def _measure(root: pathlib.Path, block: Block, left: float) -> dict:
     'PYTHONUNBUFFERED': '1',
     'XLA_PYTHON_CLIENT_PREALLOCATE': str(not block.group).lower(),
   }
-  with log.open('w') as output:
+  with log.open('w', encoding='utf-8') as output:
     process = subprocess.Popen(
       [sys.executable, *block.command],
       stdout=subprocess.PIPE,
       stderr=output,
-      text=True,
+      encoding='utf-8',
       env=environment,
       start_new_session=True,
     )

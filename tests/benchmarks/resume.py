@@ -38,7 +38,7 @@ def _start(folder: pathlib.Path) -> subprocess.Popen:
     # Processes beside one another, of which none takes the whole memory.
     env=os.environ | {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'},
     stdout=subprocess.DEVNULL,
-    stderr=(folder.parent / f'{folder.name}.log').open('a'),
+    stderr=(folder.parent / f'{folder.name}.log').open('ab'),
   )
 
 

@@ -82,7 +82,11 @@ def epsilon_curves(
     attacks.append(attack)
     style.percent(axes, label)
     axes.set_title(title)
-  handles = [looks[m].handle(label, ms=4) for m, (label, _) in compared.items()]
+  handles = [
+    looks[model].handle(label, ms=4)
+    for model, (label, _) in compared.items()
+    if any(model in panel for panel in drawn.values())
+  ]
   figure.legend(handles=handles, loc='outside lower center', ncols=3)
   rows = [curves for panel in drawn.values() for curves in panel.values()]
   spread = '; shaded from the lowest to the highest'
