@@ -46,10 +46,10 @@ images):
     --config.data.validation_size=0 $O.learning_rate=0.2 $O.select=last
 
 With method=standard and 15 epochs it is cifar10_wrn_22_2_standard.safetensors,
-trained in 102 s; PGD-20 attacked the first 250 images of it. The rest: two CPU cores (AMD EPYC). The small network took 34 min for 15 epochs
-beside other work, AutoAttack the first 100 images of configs/cifar10_cpu.py.
-Digits: epsilon 0.1, means of seeds 0 to 2 on 517 images, AutoAttack on the
-first 64 of seed 0.
+trained in 102 s; PGD-20 attacked the first 250 images of it. The rest: two CPU
+cores (AMD EPYC). The small network took 34 min for 15 epochs beside other work,
+AutoAttack the first 100 images of configs/cifar10_cpu.py. Digits: epsilon 0.1,
+means of seeds 0 to 2 on 517 images, AutoAttack on the first 64 of seed 0.
 
 On a GPU, not yet run: network=resnet18,method=fast and network=resnet18, and
 Table 15 (clean / PGD-20: WRT-34 86.07 / 58.33, ResNet-18 84.59 / 55.54 and
