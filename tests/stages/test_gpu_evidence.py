@@ -3,8 +3,11 @@
 import pathlib
 import time
 
+import pytest
+
 from experiments import gpu_evidence
 from experiments.gpu_evidence import Block
+from rnascl_jax.config import config_files
 
 _ROOT = pathlib.Path(__file__).parents[2]
 
@@ -69,11 +72,15 @@ def test_no_block_starts_when_time_is_up_and_a_group_runs_at_once(
   ]
 
 
-def test_every_block_names_a_file_that_there_is(tmp_path):
-  for tiny in (False, True):
-    for block in gpu_evidence.blocks(tmp_path, tiny):
-      words = [w.split('=', 1)[-1].split(':')[0] for w in block.command]
-      named = [
-        w for w in words if w.startswith(('tests/', 'configs/', 'docs/'))
-      ]
-      assert named and all((_ROOT / name).exists() for name in named)
+@pytest.mark.parametrize('tiny', [False, True])
+def test_every_block_names_files_that_there_are_and_fields_of_configs(
+  tiny, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(_ROOT)
+  *_, pipeline = blocks = gpu_evidence.blocks(tmp_path, tiny)
+  for block in blocks:
+    words = [w.split('=', 1)[-1].split(':')[0] for w in block.command]
+    named = [w for w in words if w.startswith(('tests/', 'configs/', 'docs/'))]
+    assert named and all((_ROOT / name).exists() for name in named)
+  parsed = config_files.parse(pipeline.command)
+  assert parsed.teacher.bfloat16 == ('never' if tiny else 'accelerators')
