@@ -24,6 +24,7 @@ TFDS_DATA_DIR (51 MB as JPEG), the extra `test`, and a PyTorch for the GPU.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -183,17 +184,32 @@ def _measure(root: pathlib.Path, block: Block, left: float) -> dict:
       try:
         printed, _ = process.communicate(timeout=_GRACE_S)
       except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         printed, _ = process.communicate()
-  lines = printed.splitlines()
+    finally:
+      # Processes that it started keep the device otherwise.
+      with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+  rows, text = _split(printed)
   return {
     'block': block.name,
     'command': ' '.join(['python', *block.command]),
     'seconds': round(time.monotonic() - begin, 1),
     'complete': process.returncode == 0,
-    'rows': [json.loads(line) for line in lines if line.startswith('{')],
-    'text': [line for line in lines if not line.startswith('{')],
+    'rows': rows,
+    'text': text,
   }
+
+
+def _split(printed: str) -> tuple[list[dict], list[str]]:
+  """Lines of JSON, and all others, such as one that was cut off."""
+  rows, text = [], []
+  for line in printed.splitlines():
+    try:
+      rows.append(dict(json.loads(line)))
+    except (ValueError, TypeError):
+      text.append(line)
+  return rows, text
 
 
 def page(results: list[dict]) -> str:

@@ -22,19 +22,32 @@ def _run(root, *blocks, minutes=1.0):
   return gpu_evidence.run(root, blocks, time.monotonic() + 60 * minutes)
 
 
+def _runs(pid: int) -> bool:
+  status = pathlib.Path(f'/proc/{pid}/status')
+  return status.exists() and 'State:\tZ' not in status.read_text()
+
+
 def test_a_block_that_fails_or_is_ended_keeps_its_rows_and_runs_again(
   tmp_path, monkeypatch
 ):
   monkeypatch.chdir(_ROOT)
   row = """print('{"ms": 1.5}')"""
+  child = (
+    'import subprocess, sys, time; '
+    'nap = "import time; time.sleep(60)"; '
+    'print(subprocess.Popen([sys.executable, "-c", nap], '
+    'stdout=subprocess.DEVNULL).pid)'
+  )
   results = _run(
     tmp_path,
     _print('fails', f'{row}; 1 / 0'),
-    _print('is ended', f'{row}; import time; time.sleep(60)', 1.0),
+    _print('is ended', f'{row}; {child}; print("{{cut"); time.sleep(60)', 5.0),
     _print('works', f'{row}; print("words")'),
   )
   assert [r['complete'] for r in results] == [False, False, True]
   assert [r['rows'] for r in results] == [[{'ms': 1.5}]] * 3
+  pid, cut = results[1]['text']
+  assert cut == '{cut' and not _runs(int(pid))
   assert 'ZeroDivisionError' in (tmp_path / 'fails.log').read_text()
   page = (tmp_path / 'page.md').read_text()
   assert page.count('| 1.5 |') == 3 and page.count('ended before') == 2
