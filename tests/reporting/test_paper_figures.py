@@ -111,6 +111,8 @@ def test_figure_6_shows_means_and_the_range_over_seeds(tmp_path):
   assert axes.get_title(loc='left') == 'S5, WRT-34'
   lines = {line.get_label(): line for line in axes.get_lines()}
   assert set(lines) == {'RNAS-CL', 'Standard'}
+  (legend,) = picture.figure.legends
+  assert [t.get_text() for t in legend.get_texts()] == ['RNAS-CL', 'Standard']
   x, y = lines['Standard'].get_data()
   place = np.flatnonzero(np.isclose(x, 8))[0]
   assert np.isclose(y[place], 100 * 150 / 517)
