@@ -53,11 +53,11 @@ from typing import Any
 
 import ml_collections
 
-from configs import arguments, presets, rows
 from rnascl_jax import sweeps
-from rnascl_jax.config import settings
+from rnascl_jax.config import arguments, presets, settings
 from rnascl_jax.models.teachers.published import PUBLISHED
 from rnascl_jax.search import spaces
+from rnascl_jax.sweeps import table_rows as rows
 
 # Teachers by their short names, as fields of `config.teacher.network`: those of
 # the paper (wrn34, resnet18, resnet50, vit, deit) and others.

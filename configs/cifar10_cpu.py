@@ -27,7 +27,9 @@ this config has now is 196 times that, and not yet run:
 
 import ml_collections
 
-from configs import arguments, cifar10
+from rnascl_jax.config import arguments, config_files
+
+cifar10 = config_files.shipped('cifar10')
 
 
 def get_config(argument: str | None = None) -> ml_collections.ConfigDict:

@@ -12,8 +12,7 @@ and 10.3.
 
 import ml_collections
 
-from configs import arguments
-from rnascl_jax.config import settings
+from rnascl_jax.config import arguments, settings
 
 # Radius of the ball in 1/255: 0.1 of the range of a pixel.
 EPSILON_255 = 25.5

@@ -29,8 +29,9 @@ whose docstring has commands and accuracy.
 
 import dataclasses
 
-from configs import arguments, rows
 from rnascl_jax import sweeps
+from rnascl_jax.config import arguments
+from rnascl_jax.sweeps import table_rows as rows
 
 _TEACHERS = {'wrn22': 'wrn_22_2', 'vulnerable_wrn22': 'wrn_22_2_standard'}
 _EPOCHS, _FINE_TUNED = 8, 3

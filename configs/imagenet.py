@@ -43,10 +43,12 @@ from typing import Any
 
 import ml_collections
 
-from configs import arguments, imagenet100, rows
 from rnascl_jax import sweeps
-from rnascl_jax.config import settings
+from rnascl_jax.config import arguments, config_files, settings
 from rnascl_jax.search import spaces
+from rnascl_jax.sweeps import table_rows as rows
+
+imagenet100 = config_files.shipped('imagenet100')
 
 EPSILON_255 = 4.0
 _REPLAYS = 4

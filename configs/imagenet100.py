@@ -54,12 +54,14 @@ import pathlib
 
 import ml_collections
 
-from configs import arguments, cifar10, presets, rows
 from rnascl_jax import sweeps
-from rnascl_jax.config import settings
+from rnascl_jax.config import arguments, config_files, presets, settings
 from rnascl_jax.data import datasets
 from rnascl_jax.models.teachers.published import PUBLISHED
 from rnascl_jax.search import spaces
+from rnascl_jax.sweeps import table_rows as rows
+
+cifar10 = config_files.shipped('cifar10')
 
 _PREFIX = 'imagenet_'
 # Teachers by their short names: resnet18, resnet50, resnet50_madry, wrn50, and

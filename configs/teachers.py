@@ -63,9 +63,12 @@ from typing import Any
 
 import ml_collections
 
-from configs import arguments, cifar10, digits, rows
 from rnascl_jax import sweeps
-from rnascl_jax.config import settings
+from rnascl_jax.config import arguments, config_files, settings
+from rnascl_jax.sweeps import table_rows as rows
+
+cifar10 = config_files.shipped('cifar10')
+digits = config_files.shipped('digits')
 
 _WIDE = re.compile(r'wrn-(\d+)-(\d+)')
 _PIECEWISE = {

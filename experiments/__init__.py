@@ -1,4 +1,4 @@
-"""Commands; each has `--help`."""
+"""Commands; each has `--help`. `rnascl NAME` runs them too."""
 
 import sys
 

@@ -43,10 +43,7 @@ workdir later; one that has begun must not change.
 config.adversarial.students={} in a config file leaves the stage out.
 """
 
-from absl import app
-
-from experiments import launcher
-from rnascl_jax.stages import students
+from rnascl_jax.stages import launcher, students
 
 if __name__ == '__main__':
-  app.run(launcher.stage(lambda run: students.train(run, 'adversarial')))
+  launcher.stage(lambda run: students.train(run, 'adversarial'))

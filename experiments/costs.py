@@ -6,13 +6,9 @@ Work follows from the configs and from exact counts of multiply-accumulates, see
 `rnascl_jax.stages.costs`. docs/costs.md has the output, and hours on paper.
 """
 
-from absl import app
-
-from configs import cifar10, imagenet, imagenet100
-from experiments import launcher
-from rnascl_jax.config import settings
+from rnascl_jax.config import config_files, settings
 from rnascl_jax.reporting import tables
-from rnascl_jax.stages import costs
+from rnascl_jax.stages import costs, launcher
 from rnascl_jax.stages.costs import DatasetFacts
 
 CIFAR10 = DatasetFacts(50_000, (32, 32, 3), 10)
@@ -20,20 +16,14 @@ CIFAR10 = DatasetFacts(50_000, (32, 32, 3), 10)
 IMAGENET100 = DatasetFacts(130_000, (224, 224, 3), 100)
 IMAGENET = DatasetFacts(1_281_167, (224, 224, 3), 1000)
 _ALL = ('search', 'train', 'adversarial')
-# Name, config, its argument, images, and the stages of it that the run has.
+# Name, config, images, and the stages of it that the run has.
 RUNS = (
-  ('CIFAR-10, S3, WRN-34-10', cifar10, 'space=s3', CIFAR10, _ALL),
-  ('CIFAR-10, M, WRN-34-10', cifar10, 'space=m', CIFAR10, _ALL),
-  ('CIFAR-10, L, WRN-34-10', cifar10, 'space=l', CIFAR10, _ALL),
-  ('ImageNet-100, I, WRN-50-2', imagenet100, 'space=i', IMAGENET100, _ALL),
-  (
-    'ImageNet, IL, WRN-50-2',
-    imagenet100,
-    'space=il',
-    IMAGENET100,
-    ('search',),
-  ),
-  ('ImageNet, IL, WRN-50-2', imagenet, '', IMAGENET, ('train',)),
+  ('CIFAR-10, S3, WRN-34-10', 'cifar10:space=s3', CIFAR10, _ALL),
+  ('CIFAR-10, M, WRN-34-10', 'cifar10:space=m', CIFAR10, _ALL),
+  ('CIFAR-10, L, WRN-34-10', 'cifar10:space=l', CIFAR10, _ALL),
+  ('ImageNet-100, I, WRN-50-2', 'imagenet100:space=i', IMAGENET100, _ALL),
+  ('ImageNet, IL, WRN-50-2', 'imagenet100:space=il', IMAGENET100, ('search',)),
+  ('ImageNet, IL, WRN-50-2', 'imagenet', IMAGENET, ('train',)),
 )
 
 
@@ -41,8 +31,8 @@ def table() -> str:
   """Writes the work of every stage of every run."""
   heads = ('Run', 'Stage', 'Images', 'Student F', 'Teacher F')
   rows = [[*heads, 'Student, step', 'Step', 'FLOPs']]
-  for run, config, argument, images, names in RUNS:
-    parsed = settings.parse(config.get_config(argument))
+  for run, config, images, names in RUNS:
+    parsed = settings.parse(config_files.load(config))
     rows += [
       [
         run,
@@ -61,4 +51,4 @@ def table() -> str:
 
 
 if __name__ == '__main__':
-  app.run(launcher.command(table))
+  launcher.command(table)

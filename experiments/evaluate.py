@@ -32,10 +32,7 @@ ball, in [0, 1], and misclassified in full float32. The images of curves are not
 saved: they are checked in the same way, but in memory.
 """
 
-from absl import app
-
-from experiments import launcher
-from rnascl_jax.stages import evaluations
+from rnascl_jax.stages import evaluations, launcher
 
 if __name__ == '__main__':
-  app.run(launcher.stage(evaluations.evaluate))
+  launcher.stage(evaluations.evaluate)

@@ -36,11 +36,11 @@ import sys
 import time
 from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from experiments import launcher
 from rnascl_jax.reporting import tables
 from rnascl_jax.runtime import files, paths
+from rnascl_jax.stages import launcher
 
 _MINUTES = flags.DEFINE_float('minutes', 9.0, 'When to end.', lower_bound=0.1)
 _TINY = flags.DEFINE_bool('tiny', False, 'Rehearses on a CPU.')
@@ -248,4 +248,4 @@ def _main() -> str:
 
 if __name__ == '__main__':
   launcher.define_workdir()
-  app.run(launcher.command(_main))
+  launcher.command(_main)

@@ -41,9 +41,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
-from experiments import launcher
 from rnascl_jax.config import settings
 from rnascl_jax.interop import pickles, torch_import
 from rnascl_jax.interop.normalization import NORMALIZATIONS, Normalization
@@ -52,6 +51,7 @@ from rnascl_jax.models import networks
 from rnascl_jax.models.teachers import build
 from rnascl_jax.models.teachers.published import PUBLISHED
 from rnascl_jax.runtime import paths
+from rnascl_jax.stages import launcher
 
 _FILE = flags.DEFINE_string(
   'file', '', 'The checkpoint: .pt, .pth, .ckpt or .safetensors.'
@@ -235,4 +235,4 @@ def published_table() -> str:
 
 
 if __name__ == '__main__':
-  app.run(launcher.command(_import))
+  launcher.command(_import)

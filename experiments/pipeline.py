@@ -7,10 +7,8 @@ the workdir is not run again. The adversarial stage, 20 more epochs on attacks,
 is left out by a config whose config.adversarial.students is empty.
 """
 
-from absl import app
-
-from experiments import launcher
 from rnascl_jax import stages
+from rnascl_jax.stages import launcher
 
 if __name__ == '__main__':
-  app.run(launcher.stage(stages.run_all))
+  launcher.stage(stages.run_all)

@@ -9,11 +9,11 @@ With --seeds, prints mean and standard deviation over runs of other seeds too:
 
 import sys
 
-from absl import app, flags
+from absl import flags
 
-from experiments import launcher
 from rnascl_jax import stages
 from rnascl_jax.reporting import report as reports
+from rnascl_jax.stages import launcher
 
 _SEEDS = flags.DEFINE_multi_string(
   'seeds', [], 'Workdir of the same config with another seed; repeat the flag.'
@@ -34,4 +34,4 @@ def _report() -> str:
 
 if __name__ == '__main__':
   launcher.define_workdir()
-  app.run(launcher.command(_report))
+  launcher.command(_report)

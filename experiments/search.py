@@ -3,10 +3,7 @@
 python -m experiments.search --config=configs/digits.py --workdir=/tmp/digits
 """
 
-from absl import app
-
-from experiments import launcher
-from rnascl_jax.stages import searches
+from rnascl_jax.stages import launcher, searches
 
 if __name__ == '__main__':
-  app.run(launcher.stage(searches.search))
+  launcher.stage(searches.search)

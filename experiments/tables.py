@@ -13,7 +13,7 @@ import sys
 
 from absl import app, flags
 
-from experiments import sweep
+from rnascl_jax import sweeps
 from rnascl_jax.reporting import paper
 from rnascl_jax.runtime import lock
 
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
       _WORKDIR.value,
       _OUTPUT.value,
       data=_DATA.value,
-      seeds=sweep.seeds(_SEEDS.value),
+      seeds=sweeps.seeds(_SEEDS.value),
       tables=_TABLES.value,
       figures=_FIGURES.value,
     )

@@ -38,10 +38,7 @@ The guard looks every optimization.checkpoint_every epochs: 5 by default, 1 in
 configs/teachers.py. It cannot look between them, and never acts at the first.
 """
 
-from absl import app
-
-from experiments import launcher
-from rnascl_jax.stages import teachers
+from rnascl_jax.stages import launcher, teachers
 
 if __name__ == '__main__':
-  app.run(launcher.stage(teachers.train))
+  launcher.stage(teachers.train)

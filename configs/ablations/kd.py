@@ -42,10 +42,11 @@ Hardware: one GPU; on digits minutes on a CPU.
 
 import ml_collections
 
-from configs import rows
-from configs.ablations import terms
 from rnascl_jax import sweeps
-from rnascl_jax.config import settings
+from rnascl_jax.config import config_files, settings
+from rnascl_jax.sweeps import table_rows as rows
+
+terms = config_files.shipped('ablations/terms')
 
 # Labels by the students' names, which but for 'kd' are those of their methods.
 _METHODS = {

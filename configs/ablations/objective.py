@@ -51,9 +51,12 @@ or not (`none`).
 
 import ml_collections
 
-from configs import arguments, cifar10, digits, rows
 from rnascl_jax import sweeps
-from rnascl_jax.config import settings
+from rnascl_jax.config import arguments, config_files, settings
+from rnascl_jax.sweeps import table_rows as rows
+
+cifar10 = config_files.shipped('cifar10')
+digits = config_files.shipped('digits')
 
 # The cross-entropy stays with beta = 0: it is part of the objective.
 _CAC = {'beta': 0.0, 'cac_weight': 1.0}

@@ -39,10 +39,11 @@ from typing import Any
 
 import ml_collections
 
-from configs import rows
-from configs.ablations import terms
 from rnascl_jax import sweeps
-from rnascl_jax.config import settings
+from rnascl_jax.config import config_files, settings
+from rnascl_jax.sweeps import table_rows as rows
+
+terms = config_files.shipped('ablations/terms')
 
 # Labels, and fields of the attention loss.
 _REDUCTIONS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -75,8 +75,12 @@ from collections.abc import Sequence
 
 import ml_collections
 
-from configs import arguments, cifar10, digits, rows
 from rnascl_jax import sweeps
+from rnascl_jax.config import arguments, config_files
+from rnascl_jax.sweeps import table_rows as rows
+
+cifar10 = config_files.shipped('cifar10')
+digits = config_files.shipped('digits')
 
 _CIFAR10 = (
   'wrn34',

@@ -57,10 +57,12 @@ from typing import Any
 
 import ml_collections
 
-from configs import arguments, imagenet100, rows
-from configs.ablations import teacher
 from rnascl_jax import sweeps
-from rnascl_jax.config import settings
+from rnascl_jax.config import arguments, config_files, settings
+from rnascl_jax.sweeps import table_rows as rows
+
+imagenet100 = config_files.shipped('imagenet100')
+teacher = config_files.shipped('ablations/teacher')
 
 # As little as the search will take; it learns nothing that is used.
 _STAND_IN: dict[str, Any] = {

@@ -1,5 +1,9 @@
 """Config files, read as the commands read them.
 
+A file is named by its path, or by the name of one that is shipped: `digits` is
+configs/digits.py of a checkout, and `ablations/kd` is configs/ablations/kd.py.
+An argument may follow behind a colon: `cifar10:space=s5,smoke`.
+
 Example:
   >>> import pathlib, tempfile
   >>> from rnascl_jax.config import config_files
@@ -8,8 +12,11 @@ Example:
   >>> module, argument = config_files.read(f'{path}:space=s3,smoke')
   >>> module.get_config(argument)
   'space=s3,smoke'
+  >>> config_files.shipped('digits').get_config('smoke').data.name
+  'digits'
 """
 
+import functools
 import importlib.util
 import inspect
 import os
@@ -23,7 +30,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from rnascl_jax.config import settings
-from rnascl_jax.runtime import spelling
+from rnascl_jax.runtime import commands, spelling
 
 _FLAG = re.compile(r'--?config(?:=(.*))?', re.DOTALL)
 _FIELD = re.compile(r'--?(?:no)?(\w+)\.([^=]+)(?:=(.*))?', re.DOTALL)
@@ -33,7 +40,8 @@ def read(text: str) -> tuple[ModuleType, str | None]:
   """Runs a config file.
 
   Args:
-    text: the path of the file; an argument may follow behind a colon.
+    text: the path of the file or the name of a shipped one; an argument may
+      follow behind a colon.
 
   Returns:
     The module and the argument.
@@ -41,17 +49,80 @@ def read(text: str) -> tuple[ModuleType, str | None]:
   Raises:
     ValueError: if there is no such file.
   """
-  path, colon, argument = text.partition(':')
+  path, argument = _located(text)
+  return _module(path), argument
+
+
+@functools.cache
+def shipped(name: str) -> ModuleType:
+  """Runs a config file that is shipped; others make theirs from it.
+
+  Args:
+    name: the file without `configs/` and `.py`, such as 'cifar10'.
+
+  Raises:
+    ValueError: if there is no such file.
+  """
+  return read(name)[0]
+
+
+def names() -> dict[str, pathlib.Path]:
+  """Returns the paths of all shipped config files by their names."""
+  folder = commands.folder('configs')
+  return {
+    path.relative_to(folder).with_suffix('').as_posix(): path
+    for path in sorted(folder.rglob('*.py'))
+    if path.stem != '__init__'
+  }
+
+
+def with_paths(words: Sequence[str], default: str) -> list[str]:
+  """Returns the words of a command line that name the config by its path.
+
+  Args:
+    words: the words; where none of them is `--config`, the default is added.
+    default: the config file, as for `read`.
+
+  Raises:
+    ValueError: if there is no such file.
+  """
+  if not any(map(_FLAG.fullmatch, words)):
+    words = [f'--config={default}', *words]
+  result: list[str] = []
+  for word in words:
+    flag = _FLAG.fullmatch(word)
+    if flag and flag[1] is not None:
+      word = f'--config={_path(flag[1])}'
+    elif result and result[-1] in ('--config', '-config'):
+      word = _path(word)
+    result.append(word)
+  return result
+
+
+def _path(text: str) -> str:
+  """The path of a config file, with its argument."""
+  path, argument = _located(text)
+  return str(path) if argument is None else f'{path}:{argument}'
+
+
+def _located(text: str) -> tuple[str, str | None]:
+  """The path of a config file, and the argument."""
+  name, colon, argument = text.partition(':')
+  path = str(names().get(name, name))
   if not path.endswith('.py') or not os.path.isfile(path):
     raise ValueError(
-      f'--config={text} {_wrong(path)} Name one by its path from the current '
-      'folder, such as configs/digits.py.'
+      f'--config={text} {_wrong(name)} Name a file by its path from the '
+      'current folder, or one that is shipped by its name, such as digits.'
     )
-  spec = importlib.util.spec_from_file_location('config_of_a_row', path)
+  return path, argument if colon else None
+
+
+def _module(path: str) -> ModuleType:
+  spec = importlib.util.spec_from_file_location('config_file', path)
   assert spec is not None and spec.loader is not None
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return module, argument if colon else None
+  return module
 
 
 def _wrong(path: str) -> str:
@@ -64,9 +135,10 @@ def _wrong(path: str) -> str:
     return 'is a folder, not a Python file.'
   if os.path.exists(path):
     return 'is no Python file: its name does not end with .py.'
-  folder = pathlib.Path(path).parent
-  beside = [*folder.glob('*.py'), *pathlib.Path('configs').glob('*.py')]
-  return f'does not exist.{spelling.did_you_mean(path, map(str, beside))}'
+  beside = map(str, pathlib.Path(path).parent.glob('*.py'))
+  short = path.removeprefix('configs/').removesuffix('.py')
+  meant = spelling.did_you_mean(path, beside)
+  return f'does not exist.{meant or spelling.did_you_mean(short, names())}'
 
 
 def load(text: str) -> ml_collections.ConfigDict:

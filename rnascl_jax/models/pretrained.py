@@ -17,7 +17,7 @@ from rnascl_jax.base import LogitsFn, Variables
 from rnascl_jax.models import networks
 from rnascl_jax.models.student import Student
 from rnascl_jax.models.teachers import build
-from rnascl_jax.runtime import checkpoints, paths
+from rnascl_jax.runtime import checkpoints, commands, paths
 from rnascl_jax.search import architecture
 from rnascl_jax.search.architecture import Architecture
 
@@ -70,8 +70,8 @@ def load(workdir: str | os.PathLike[str], model: str = 'rnas_cl') -> Pretrained:
   )
   raise FileNotFoundError(
     f'{folder} has no trained model {model!r}; it has '
-    f'{", ".join(trained) or "none"}. Models are trained by python -m '
-    'experiments.pipeline.'
+    f'{", ".join(trained) or "none"}. Models are trained by '
+    f'{commands.usage("pipeline")}.'
   )
 
 

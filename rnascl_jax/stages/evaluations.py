@@ -5,7 +5,7 @@ import time
 
 from rnascl_jax.evaluation import analysis, model_evaluation
 from rnascl_jax.evaluation.target import EvaluationTarget, Model
-from rnascl_jax.runtime import processes, signals
+from rnascl_jax.runtime import commands, processes, signals
 from rnascl_jax.stages import models, workdir
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages.run import Run
@@ -26,7 +26,7 @@ def evaluate(run: Run) -> None:
   if not trained:
     raise workdir.MissingStageError(
       f'{run.folder} has no trained model. Train one first, or run all '
-      'stages with python -m experiments.pipeline.'
+      f'stages with {commands.usage("pipeline")}.'
     )
   with signals.stop_on_signal() as stop:
 

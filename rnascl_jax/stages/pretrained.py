@@ -24,6 +24,7 @@ from rnascl_jax.data.datasets import Dataset
 from rnascl_jax.models.teachers import build, vit
 from rnascl_jax.runtime import (
   checkpoints,
+  commands,
   files,
   named_arrays,
   parallel,
@@ -52,8 +53,8 @@ def teacher_folder(spec: settings.Teacher, where: str) -> pathlib.Path:
   if not model.exists():
     raise FileNotFoundError(
       f'config.{where}.{field}={source(spec)!r} has no folder "model": '
-      'name the folder teacher/ of a complete workdir, or what python -m '
-      'experiments.import_teacher wrote.'
+      'name the folder teacher/ of a complete workdir, or what '
+      f'{commands.usage("import-teacher")} wrote.'
     )
   return model
 

@@ -15,14 +15,13 @@ import pathlib
 import platform
 import secrets
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 
 from rnascl_jax.config.settings import Settings
-from rnascl_jax.runtime import disk, files, lock, processes
+from rnascl_jax.runtime import commands, disk, files, lock, processes
 
 # Fields that do not change what earlier stages computed.
 _FREE = ('evaluation', 'devices', 'data.data_dir', 'data.workers')
@@ -165,9 +164,8 @@ def summary(stage: pathlib.Path) -> dict[str, Any]:
   """
   if not is_done(stage):
     raise MissingStageError(
-      f'{stage} is not complete. Run python -m experiments.'
-      f'{_command_of(stage)} first, or all stages with python -m '
-      'experiments.pipeline.'
+      f'{stage} is not complete. Run {commands.usage(_command_of(stage))} '
+      f'first, or all stages with {commands.usage("pipeline")}.'
     )
   content: dict[str, Any] = {}
 
@@ -201,7 +199,7 @@ def _record(
 ) -> None:
   path, before = folder / 'provenance.json', _provenance(folder)
   now = {
-    'command': _command(),
+    'command': commands.line(),
     'commit': _commit(),
     'versions': {'python': platform.python_version(), **_versions()},
     'devices': [{'kind': _kind(), 'count': devices}],
@@ -224,14 +222,6 @@ def _provenance(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
   saved = files.read_json(path) if path.exists() else {}
   with files.naming(path):
     return {name: {**saved.get(name, {})} for name in ('seconds', 'stages')}
-
-
-def _command() -> str:
-  """The command line, modules of `experiments` as `python -m` runs them."""
-  script = pathlib.Path(sys.argv[0])
-  if script.parent.name == 'experiments':
-    return ' '.join(['python -m', f'experiments.{script.stem}', *sys.argv[1:]])
-  return ' '.join(sys.argv)
 
 
 def _kind() -> str:

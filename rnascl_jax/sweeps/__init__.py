@@ -14,31 +14,30 @@ Example:
   >>> from rnascl_jax import sweeps
   >>> student = sweeps.Row(
   ...   'student',
-  ...   'configs/digits.py:smoke',
+  ...   'digits:smoke',
   ...   changes={'search.gamma': 7.0},
   ...   takes={'teacher.checkpoint': 'teacher/teacher'},
   ... )
-  >>> other = sweeps.Row('other', 'configs/digits.py:smoke')
+  >>> other = sweeps.Row('other', 'digits:smoke')
   >>> teacher = sweeps.Row(
-  ...   'teacher', 'configs/digits.py:smoke', commands=('teacher', 'evaluate')
+  ...   'teacher', 'digits:smoke', commands=('teacher', 'evaluate')
   ... )
   >>> rows = sweeps.in_order([student, other, teacher])
   >>> [row.name for row in sweeps.select(rows, ['student'])]
   ['teacher', 'student']
   >>> (command,) = sweeps.Job(student, seed=0, root='R').commands
   >>> print(*command, sep='\n')
-  python
-  -m
-  experiments.pipeline
-  --config=configs/digits.py:smoke
+  rnascl
+  pipeline
+  --config=digits:smoke
   --config.seed=0
   --config.search.gamma=7.0
   --config.teacher.checkpoint=R/seed0/teacher/teacher
   --workdir=R/seed0/student
 """
 
-from rnascl_jax.sweeps.jobs import Job, plan
-from rnascl_jax.sweeps.rows import Row, change, in_order, select
+from rnascl_jax.sweeps.jobs import Job, plan, script, seeds
+from rnascl_jax.sweeps.rows import Row, change, in_order, load, select
 from rnascl_jax.sweeps.runner import Stopped, run
 
 __all__ = [
@@ -47,7 +46,10 @@ __all__ = [
   'Stopped',
   'change',
   'in_order',
+  'load',
   'plan',
   'run',
+  'script',
+  'seeds',
   'select',
 ]

@@ -7,13 +7,15 @@ made with another config, commands or inputs.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import pathlib
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from rnascl_jax.config import config_files
-from rnascl_jax.runtime import files
+from rnascl_jax.runtime import commands, files
 from rnascl_jax.sweeps.rows import Row
 
 _MARKER = 'sweep.json'
@@ -51,20 +53,19 @@ class Job:
 
   @property
   def commands(self) -> list[list[str]]:
-    """The words of each command; the first of them is 'python'."""
+    """The words of each command; the first of them is 'rnascl'."""
     taken = {field: self._place(path) for field, path in self.row.takes.items()}
     fields = {'seed': self.seed, **self.row.changes, **taken}
-    flags = [f'--config.{name}={value}' for name, value in fields.items()]
+    flags = [f'--config.{path}={value}' for path, value in fields.items()]
     return [
       [
-        'python',
-        '-m',
-        f'experiments.{module}',
+        'rnascl',
+        name,
         f'--config={self.row.config}',
         *flags,
         f'--workdir={self.folder}',
       ]
-      for module in self.row.commands
+      for name in self.row.commands
     ]
 
   def _inputs(self) -> dict[str, Any]:
@@ -148,3 +149,31 @@ def _digest(job: Job) -> str:
     raise ValueError(f'Row {job.name!r} cannot be run: {error}') from error
   text = json.dumps(dataclasses.asdict(parsed), sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
+
+
+def script(jobs: Sequence[Job]) -> str:
+  """Writes all commands, one a line, in the order of the jobs."""
+  lines = []
+  for seed, of_seed in itertools.groupby(jobs, lambda job: job.seed):
+    lines.append(f'# seed {seed}')
+    lines += [_line(words) for job in of_seed for words in job.commands]
+  return '\n'.join(lines)
+
+
+def _line(words: Sequence[str]) -> str:
+  """A command as the user's own way of starting commands has it."""
+  return f'{commands.usage(words[1])} {shlex.join(words[2:])}'
+
+
+def seeds(texts: Sequence[str]) -> list[int]:
+  """Reads the numbers of --seeds.
+
+  Raises:
+    ValueError: if a text is not a whole number.
+  """
+  try:
+    return [int(text) for text in texts]
+  except ValueError:
+    raise ValueError(
+      f'--seeds={",".join(texts)} must be whole numbers, such as 0,1,2.'
+    ) from None

@@ -7,7 +7,8 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from rnascl_jax.runtime import spelling
+from rnascl_jax.config import config_files
+from rnascl_jax.runtime import commands, spelling
 
 Value = bool | int | float | str | tuple
 _NAME = re.compile(r'[A-Za-z0-9_]{1,200}')
@@ -30,7 +31,7 @@ class Row:
     changes: values of fields of the config, by their path: 'search.gamma'.
     takes: paths for fields that name a file or a folder of another row. A path
       is relative to the folder of the seed, and begins with that row's name.
-    commands: modules of `experiments`, in the order in which they are run.
+    commands: names of commands, in the order in which they are run.
   """
 
   name: str
@@ -44,6 +45,35 @@ class Row:
     """Names of the rows that it takes from."""
     first = (pathlib.PurePosixPath(p).parts[0] for p in self.takes.values())
     return tuple(dict.fromkeys(first))
+
+
+def load(text: str) -> list[Row]:
+  """Makes the rows of a config file, in an order in which they can be run.
+
+  Args:
+    text: the file, as for `config_files.read`.
+
+  Raises:
+    ValueError: if there is no such file, if it has no sweep, or if its rows or
+      the argument are wrong.
+  """
+  module, argument = config_files.read(text)
+  if not hasattr(module, 'sweep'):
+    raise ValueError(
+      f'--config={text} has no function sweep(argument), so it is a single '
+      f'run: use {commands.usage("pipeline")}, or name a file that has one: '
+      f'{", ".join(_sweeps())}.'
+    )
+  return in_order(module.sweep(argument))
+
+
+def _sweeps() -> list[str]:
+  """Lists the shipped config files that have a sweep."""
+  return [
+    name
+    for name, path in config_files.names().items()
+    if '\ndef sweep(' in path.read_text(encoding='utf-8')
+  ]
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:

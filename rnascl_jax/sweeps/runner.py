@@ -8,12 +8,11 @@ import pathlib
 import shlex
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from typing import IO
 
-from rnascl_jax.runtime import lock, signals
+from rnascl_jax.runtime import commands, lock, signals
 from rnascl_jax.sweeps.jobs import Job
 
 FINISHED, FAILED, ELSEWHERE = 'finished', 'failed', 'running elsewhere'
@@ -121,7 +120,7 @@ def _command(
     # In a group of its own the terminal's Ctrl-C reaches it once, from here.
     # It keeps the lock if this process is killed, so that it is not run twice.
     with subprocess.Popen(
-      [sys.executable, *words[1:]],
+      [*commands.PROCESS, *words[1:]],
       stdin=subprocess.DEVNULL,
       stdout=file,
       stderr=subprocess.STDOUT,

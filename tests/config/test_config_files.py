@@ -14,7 +14,7 @@ from rnascl_jax.config import config_files
     (['--config'], 'names no file'),
     (['-config=configs'], '--config=configs is a folder'),
     (['--config=README.md'], 'is no Python file: .* does not end with .py'),
-    (['--config=configs/arguments.py'], 'has no function get_config'),
+    (['--config=configs/__init__.py'], 'has no function get_config'),
     (
       ['--config=configs/digits.py:smok'],
       "digits.py:smok: .* argument 'smok' .* Did you mean 'smoke'.* autoattack",

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import arguments, cifar10, digits
+from configs import cifar10, digits
 from rnascl_jax import stages
-from rnascl_jax.config import checks, resolve, settings
+from rnascl_jax.config import arguments, checks, resolve, settings
 from rnascl_jax.data import datasets
 from rnascl_jax.training import search_step
 from tests import tiny

@@ -14,7 +14,7 @@ _ROOT = pathlib.Path(__file__).parents[2]
 _COMMANDS = sorted(
   path.stem
   for path in (_ROOT / 'experiments').glob('*.py')
-  if path.stem not in ('__init__', 'launcher')
+  if path.stem != '__init__'
 )
 # Stands for a package that a command imports; it says what an ASCII pipe
 # cannot show, and what a destructor raises is dropped by Python.

@@ -11,7 +11,7 @@ from tests import commands, torch_teachers
 _COMMANDS = sorted(
   path.stem
   for path in (commands.ROOT / 'experiments').glob('*.py')
-  if path.stem not in ('__init__', 'launcher')
+  if path.stem != '__init__'
 )
 
 
@@ -29,7 +29,7 @@ def test_help_says_what_a_command_does_and_shows_its_flags(command, helps):
   assert f'python -m experiments.{command}' in text
   # import_teacher names it in its examples.
   assert ('--workdir' in text) == (command != 'costs')
-  without = 'report import_teacher export_torch costs tables gpu_evidence'
+  without = 'report import_teacher export costs tables gpu_evidence'
   assert ('  --config: ' in text) == (command not in without.split())
   # A command of two lines is printed as two lines.
   assert not re.search(r'--\S+ {2,}--', text)

@@ -15,10 +15,9 @@ import time
 
 import pytest
 
-from experiments import sweep as command
 from rnascl_jax import sweeps
 from rnascl_jax.runtime import lock
-from rnascl_jax.sweeps import results, runner
+from rnascl_jax.sweeps import command, results, runner
 from tests import saved_sweep
 
 
@@ -32,11 +31,12 @@ def _in_the_repository(monkeypatch):
 def scripts(monkeypatch):
   """Commands that run a row's `config`, a Python script, on its folder."""
 
-  def commands(job):
-    words = ['python', '-c', job.row.config, str(job.folder)]
+  def words_of(job):
+    words = ['rnascl', '-c', job.row.config, str(job.folder)]
     return [words for _ in job.row.commands]
 
-  monkeypatch.setattr(sweeps.Job, 'commands', property(commands))
+  monkeypatch.setattr(commands, 'PROCESS', (sys.executable,))
+  monkeypatch.setattr(sweeps.Job, 'commands', property(words_of))
 
 
 _COUNT = """
@@ -272,8 +272,10 @@ def test_a_row_that_another_writer_has_is_left_alone(scripts, tmp_path):
 _KILLED = """
 import io, sys
 from rnascl_jax import sweeps
+from rnascl_jax.runtime import commands
+commands.PROCESS = (sys.executable,)
 job = sweeps.Job(sweeps.Row('a', sys.argv[1]), 0, sys.argv[2])
-sweeps.Job.commands = [['python', '-c', job.row.config, str(job.folder)]]
+sweeps.Job.commands = [['rnascl', '-c', job.row.config, str(job.folder)]]
 sweeps.run([job], io.StringIO())
 """
 
@@ -316,12 +318,12 @@ _OWN_SWEEP = """
 from rnascl_jax import sweeps
 def sweep(argument):
   taken = {'teacher.checkpoint': 'first/teacher'}
-  config = f'configs/digits.py:{argument or ""}'
+  config = f'digits:{argument or ""}'
   student = sweeps.Row('second', config, {'search.gamma': 7.0}, taken)
   changes = {'teacher.label': "the teacher's, with $HOME"}
   commands = ('teacher', 'evaluate')
   return [
-    student, sweeps.Row('first', 'configs/digits.py', changes, {}, commands)
+    student, sweeps.Row('first', 'digits', changes, {}, commands)
   ]
 """
 
@@ -329,12 +331,12 @@ def sweep(argument):
 def test_what_is_printed_is_what_is_run(tmp_path, monkeypatch):
   config = tmp_path / 'ours.py'
   config.write_text(_OWN_SWEEP)
-  rows = command.load(f'{config}:smoke')
-  jobs = _jobs(rows, 'R', (4, 5))
-  lines = command.script(jobs).splitlines()
+  monkeypatch.setattr(sys, 'argv', ['rnascl sweep'])
+  planned = _jobs(sweeps.load(f'{config}:smoke'), 'R', (4, 5))
+  lines = sweeps.script(planned).splitlines()
   assert lines[0] == '# seed 4' and lines[4] == '# seed 5'
   printed = [shlex.split(line) for line in lines if line[0] != '#']
-  assert printed == [words for job in jobs for words in job.commands]
+  assert printed == [words for job in planned for words in job.commands]
   started = []
 
   def start(words, log, *rest):
@@ -344,16 +346,16 @@ def test_what_is_printed_is_what_is_run(tmp_path, monkeypatch):
 
   monkeypatch.setattr(runner, '_command', start)
   monkeypatch.chdir(tmp_path)
-  sweeps.run(jobs, io.StringIO())
+  sweeps.run(planned, io.StringIO())
   assert started == printed
 
 
 def test_a_file_without_a_sweep_is_answered_with_those_that_have_one(tmp_path):
-  message = r'no function sweep.*experiments\.pipeline.*ablations/terms\.py'
+  message = r'no function sweep.*pipeline, or .*ablations/terms, '
   with pytest.raises(ValueError, match=message):
-    command.load('configs/digits.py')
+    sweeps.load('configs/digits.py')
   with pytest.raises(ValueError, match='does not exist'):
-    command.load(str(tmp_path / 'missing.py'))
+    sweeps.load(str(tmp_path / 'missing.py'))
 
 
 def test_nothing_runs_where_one_row_is_wrong_and_no_device_is_started(tmp_path):
@@ -362,12 +364,10 @@ def test_nothing_runs_where_one_row_is_wrong_and_no_device_is_started(tmp_path):
   config.write_text(_OWN_SWEEP.replace('search.gamma', 'search.gama'))
   script = f"""
 import sys
-from absl import app
-from experiments import sweep
-sweep.define_flags()
+from rnascl_jax.sweeps import command
 try:
-  app.run(sweep.main, ['sweep', '--config={config}', '--workdir={tmp_path}/R'])
-except SystemExit as error:
+  command.main('{config}', '{tmp_path}/R', seeds=['0'])
+except ValueError as error:
   print(error)
 from jax._src import xla_bridge
 print('started:', xla_bridge.backends_are_initialized())
@@ -375,7 +375,7 @@ print('started:', xla_bridge.backends_are_initialized())
   done = subprocess.run(
     [sys.executable, '-c', script], capture_output=True, text=True, check=True
   )
-  assert "error: Row 'second' cannot be run" in done.stdout
+  assert "Row 'second' cannot be run" in done.stdout
   assert "Did you mean 'gamma'" in done.stdout
   assert 'started: False' in done.stdout
   assert not (tmp_path / 'R').exists()
@@ -454,7 +454,7 @@ def test_the_exit_status_is_0_where_all_is_finished(
   def stopped(jobs, out):
     raise sweeps.Stopped(signal.SIGTERM)
 
-  monkeypatch.setattr(sweeps, 'run', stopped)
+  monkeypatch.setattr(runner, 'run', stopped)
   assert run(rows) == 128 + signal.SIGTERM
   assert 'The same command goes on.' in capsys.readouterr().out
 

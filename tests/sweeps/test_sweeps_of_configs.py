@@ -7,12 +7,12 @@ import re
 
 import pytest
 
-from configs import rows as config_rows
-from experiments import sweep as command
 from rnascl_jax import sweeps
 from rnascl_jax.config import config_files, settings
 from rnascl_jax.reporting import paper
 from rnascl_jax.reporting.paper import drawing, sweep_runs
+from rnascl_jax.sweeps import rows as sweep_rows
+from rnascl_jax.sweeps import table_rows
 from tests import saved_sweep
 
 
@@ -46,15 +46,15 @@ def _rows(name: str, argument: str) -> list[sweeps.Row]:
 
 def test_every_config_with_a_sweep_is_tested_here():
   """The rest of this file is about those that `_SWEEPS` names."""
-  files = {path.removeprefix('configs/') for path in command._sweeps()}
-  assert files == {f'{name.replace(".", "/")}.py' for name in _SWEEPS}
+  named = {name.replace('.', '/') for name in _SWEEPS}
+  assert set(sweep_rows._sweeps()) == named
 
 
 @pytest.mark.parametrize('name', _SWEEPS)
 def test_every_row_of_every_config_can_be_run(name):
   for form in ('', 'smoke'):
     tables = [_rows(name, f'{argument},{form}') for argument in _SWEEPS[name]]
-    rows = config_rows.together(itertools.chain(*tables))
+    rows = table_rows.together(itertools.chain(*tables))
     sweeps.plan(rows, [0], 'ROOT')
 
 

@@ -18,12 +18,12 @@ copied out). For a teacher it names the published definition that has its names.
 
 import sys
 
-from absl import app, flags
+from absl import flags
 
 import rnascl_jax
-from experiments import launcher
 from rnascl_jax.interop import export
 from rnascl_jax.runtime import paths
+from rnascl_jax.stages import launcher
 
 _MODEL = flags.DEFINE_string('model', 'rnas_cl', 'Name of the trained model.')
 _OUTPUT = flags.DEFINE_string(
@@ -44,4 +44,4 @@ def _export() -> str:
 
 if __name__ == '__main__':
   launcher.define_workdir()
-  app.run(launcher.command(_export))
+  launcher.command(_export)

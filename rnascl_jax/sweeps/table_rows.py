@@ -1,4 +1,4 @@
-"""Rows of sweeps: a name is the same run in every table that has it.
+"""Rows of the shipped sweeps: a name is the same run in every table.
 
 So sweeps of several tables with one ROOT share teachers and students. A row of
 `student` takes from that of `teacher`, and one of `in_its_architecture` from
@@ -9,8 +9,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from configs import arguments
-from rnascl_jax import sweeps
+from rnascl_jax.config import arguments
+from rnascl_jax.sweeps.rows import Row
 
 # The teacher of all tables that do not compare teachers.
 ROBUST = {'cifar10': 'wrn34', 'digits': 'small'}
@@ -60,7 +60,7 @@ class Setting(NamedTuple):
     return {'teacher.checkpoint': f'teacher_{self.teacher}/teacher'}
 
   def config(self, file: str, **values: str) -> str:
-    """Names a config file of `configs`, with the argument for this setting."""
+    """Names a shipped config, with the argument for this setting."""
     # The default of the files that know `data=`.
     data = '' if self.data == 'cifar10' else self.data
     named = values | {
@@ -69,19 +69,19 @@ class Setting(NamedTuple):
       'teacher': self.teacher,
       'smoke': self.smoke,
     }
-    return f'configs/{file}.py:{arguments.forward(named, *named)}'
+    return f'{file}:{arguments.forward(named, *named)}'
 
 
-def teacher(of: Setting) -> sweeps.Row:
+def teacher(of: Setting) -> Row:
   """Makes the row in which a teacher is trained and attacked."""
-  return sweeps.Row(
+  return Row(
     f'teacher_{of.teacher}',
     of._replace(space='').config('ablations/teacher'),
     commands=('teacher', 'evaluate'),
   )
 
 
-def students(of: Setting, terms: Sequence[str]) -> list[sweeps.Row]:
+def students(of: Setting, terms: Sequence[str]) -> list[Row]:
   """Makes the teacher of a setting and a student for each objective."""
   taught = [student(of, name) for name in terms]
   return taught if of.data == 'imagenet100' else [teacher(of), *taught]
@@ -89,7 +89,7 @@ def students(of: Setting, terms: Sequence[str]) -> list[sweeps.Row]:
 
 def student(
   of: Setting, terms: str = 'rnas_cl', *, fine_tuned: bool = True
-) -> sweeps.Row:
+) -> Row:
   """Makes the row of a search and a training with the same terms.
 
   Args:
@@ -103,8 +103,8 @@ def student(
     values['adversarial'] = 'no'
   if terms == 'ce':
     config = of._replace(teacher='').config('ablations/terms', **values)
-    return sweeps.Row(f'{of.space or of.data}_ce', config)
-  return sweeps.Row(
+    return Row(f'{of.space or of.data}_ce', config)
+  return Row(
     of.name if terms == 'rnas_cl' else f'{of.name}_{terms}',
     of.config('ablations/terms', **values),
     changes=_STUDENTS_ONLY,
@@ -112,9 +112,7 @@ def student(
   )
 
 
-def searched_anew(
-  of: Setting, name: str, fields: Mapping[str, Any]
-) -> sweeps.Row:
+def searched_anew(of: Setting, name: str, fields: Mapping[str, Any]) -> Row:
   """Makes the row of RNAS-CL with other terms, in its search too.
 
   Args:
@@ -133,7 +131,7 @@ def searched_anew(
   )
 
 
-def in_its_architecture(of: Setting, study: str) -> sweeps.Row:
+def in_its_architecture(of: Setting, study: str) -> Row:
   """Makes the row of a study in the architecture that `student` found.
 
   Args:
@@ -143,7 +141,7 @@ def in_its_architecture(of: Setting, study: str) -> sweeps.Row:
   # It has one teacher on digits, and no argument for it.
   fixed = study == 'objective' and of.data == 'digits'
   argument = of._replace(teacher='') if fixed else of
-  return sweeps.Row(
+  return Row(
     f'{of.name}_{study}',
     argument.config(f'ablations/{study}'),
     changes=_STUDENTS_ONLY,
@@ -160,7 +158,7 @@ def study(
   spaces: Sequence[str] = ('s3', 's5', 's7'),
   *,
   anew: Callable[[Setting], Mapping[str, Mapping[str, Any]]] = lambda of: {},
-) -> list[sweeps.Row]:
+) -> list[Row]:
   """Makes teachers, RNAS-CL, and students in the architectures that it found.
 
   Args:
@@ -231,7 +229,7 @@ def combine(
   ]
 
 
-def together(rows: Iterable[sweeps.Row]) -> list[sweeps.Row]:
+def together(rows: Iterable[Row]) -> list[Row]:
   """The rows of one sweep or of several, each once."""
   return list({row.name: row for row in rows}.values())
 
@@ -239,8 +237,8 @@ def together(rows: Iterable[sweeps.Row]) -> list[sweeps.Row]:
 def tables(
   values: dict[str, str],
   known: Mapping[str, Table],
-  make: Callable[[Setting, Any], Iterable[sweeps.Row]],
-) -> list[sweeps.Row]:
+  make: Callable[[Setting, Any], Iterable[Row]],
+) -> list[Row]:
   """Makes the rows of the table that was asked for, or of all.
 
   Args:

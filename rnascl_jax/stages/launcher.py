@@ -30,6 +30,7 @@ _PROCESSES = (
   'num_processes',
   'process_id',
 )
+_CONFIG = 'digits'
 _HELP = {'--help', '--helpshort', '--helpfull', '--helpxml', '-?'}
 
 
@@ -41,8 +42,8 @@ def define_workdir() -> None:
   flags.mark_flag_as_required('workdir')
 
 
-def stage(function: Callable[[Run], Any]) -> Callable[[list[str]], None]:
-  """Makes the main function of a stage, for `app.run`, and defines its flags.
+def stage(function: Callable[[Run], Any]) -> NoReturn:
+  """Runs a stage as a command, with the flags of all stages.
 
   A config that is not valid and a stage that is missing are the user's to mend
   and shown as a message; whatever else fails has its traceback.
@@ -51,7 +52,7 @@ def stage(function: Callable[[Run], Any]) -> Callable[[list[str]], None]:
     function: of the run that flags name; the text that it returns is printed.
   """
   define_workdir()
-  _define_config()
+  words = _define_config()
   _define_processes()
   _prepare_absl()
 
@@ -59,11 +60,11 @@ def stage(function: Callable[[Run], Any]) -> Callable[[list[str]], None]:
     with _ends_in_words(argv), _opened_run() as run:
       _show(function(run))
 
-  return main
+  app.run(main, argv=[sys.argv[0], *words])
 
 
-def command(function: Callable[[], Any]) -> Callable[[list[str]], None]:
-  """Makes the main function of a command without a run, for `app.run`.
+def command(function: Callable[[], Any]) -> NoReturn:
+  """Runs a command without a run.
 
   Args:
     function: called when flags are parsed; the text that it returns is printed.
@@ -74,7 +75,7 @@ def command(function: Callable[[], Any]) -> Callable[[list[str]], None]:
     with _ends_in_words(argv):
       _show(function())
 
-  return main
+  app.run(main)
 
 
 @contextlib.contextmanager
@@ -90,21 +91,28 @@ def _opened_run() -> Iterator[Run]:
     yield run
 
 
-def _define_config() -> None:
-  """Defines --config; a file or a field that is not there is said at once."""
-  default = 'configs/digits.py'
+def _define_config() -> list[str]:
+  """Defines --config; a file or a field that is not there is said at once.
+
+  Returns:
+    The words of the command line, with the path of the config file.
+  """
   try:
     words = FLAGS.read_flags_from_files(sys.argv[1:], force_gnu=False)
     if not _HELP.intersection(words):
-      config_files.check(words, default)
+      config_files.check(words, _CONFIG)
+    words = config_files.with_paths(words, _CONFIG)
     config_flags.DEFINE_config_file(
       'config',
-      default,
-      'Config file; fields can be changed: --config.seed=1. An argument '
-      'follows a colon: --config=configs/cifar10.py:space=s5,smoke.',
+      _CONFIG,
+      'Config file, or the name of one that is shipped; fields can be changed: '
+      '--config.seed=1. An argument follows a colon: '
+      '--config=cifar10:space=s5,smoke.',
+      sys_argv=words,
     )
   except (AttributeError, KeyError, ValueError, OSError) as error:
     sys.exit(f'error: {error}')
+  return words
 
 
 def _define_processes() -> None:

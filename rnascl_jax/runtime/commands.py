@@ -1,0 +1,105 @@
+"""The commands by their names, and `rnascl`, which runs them.
+
+In a checkout `rnascl NAME` and `python -m experiments.NAME` are the same
+command. The folders `configs` and `experiments` lie at the top of a checkout,
+and inside this package where it was installed from a wheel.
+"""
+
+import ast
+import importlib.metadata
+import pathlib
+import runpy
+import shlex
+import shutil
+import sys
+
+from rnascl_jax.runtime import outputs, signals, spelling
+
+_PACKAGE = pathlib.Path(__file__).parents[1]
+_PROGRAM = 'rnascl'
+# Words that run `rnascl` with this Python, from any folder.
+PROCESS = (sys.executable, '-m', 'rnascl_jax.runtime.commands')
+
+
+def folder(name: str) -> pathlib.Path:
+  """Returns where the shipped files of `configs` or `experiments` lie."""
+  inside = _PACKAGE / name
+  return inside if inside.is_dir() else _PACKAGE.parent / name
+
+
+def usage(name: str) -> str:
+  """Returns how a user starts a command, in the way this process was started.
+
+  Args:
+    name: the command, such as 'pipeline' or 'import-teacher'.
+
+  Returns:
+    'rnascl NAME', or 'python -m experiments.NAME'.
+  """
+  checkout = f'python -m experiments.{name.replace("-", "_")}'
+  if pathlib.Path(sys.argv[0]).parent.name == 'experiments':
+    return checkout
+  beside = str(pathlib.Path(sys.executable).parent)
+  installed = shutil.which(_PROGRAM, path=beside) is not None
+  if installed or sys.argv[0].startswith(f'{_PROGRAM} '):
+    return f'{_PROGRAM} {name}'
+  return checkout
+
+
+def line() -> str:
+  """Returns the command line of this process as a user can type it again."""
+  script = pathlib.Path(sys.argv[0])
+  if script.parent.name == 'experiments':
+    start = usage(script.stem)
+  elif script.name.startswith(f'{_PROGRAM} '):
+    start = script.name
+  else:
+    return shlex.join(sys.argv)
+  return ' '.join([start, *map(shlex.quote, sys.argv[1:])])
+
+
+def main() -> None:
+  """Runs the command that the first word of the command line names."""
+  signals.install()
+  outputs.degrade()
+  scripts = {
+    path.stem.replace('_', '-'): path
+    for path in sorted(folder('experiments').glob('*.py'))
+    if path.stem != '__init__'
+  }
+  words = sys.argv[1:]
+  name = words[0].replace('_', '-') if words else '--help'
+  if name == '--version':
+    print(importlib.metadata.version('rnascl_jax'))
+  elif name in ('--help', '-h', 'help'):
+    print(_help(scripts))
+  elif name in scripts:
+    # absl names the program by it, and shows the flags of the main module.
+    sys.argv = [f'{_PROGRAM} {name}', *words[1:]]
+    runpy.run_path(str(scripts[name]), run_name='__main__')
+  else:
+    sys.exit(
+      f'error: there is no command {words[0]!r}.'
+      f'{spelling.did_you_mean(name, scripts)}\n\n{_help(scripts)}'
+    )
+
+
+def _help(scripts: dict[str, pathlib.Path]) -> str:
+  """Writes the name and the first sentence of every command."""
+  width = max(map(len, scripts))
+  lines = []
+  for name, path in scripts.items():
+    text = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''
+    lines.append(f'  {name:{width}}  {text.splitlines()[0]}')
+  return '\n'.join(
+    [
+      f'Usage: {_PROGRAM} COMMAND [FLAGS]; {_PROGRAM} COMMAND --help explains '
+      'one.',
+      '',
+      *lines,
+    ]
+  )
+
+
+if __name__ == '__main__':
+  main()
