@@ -1,8 +1,8 @@
 """CIFAR-10 as in the paper: RNAS-CL-S3-WRT-34 of Table 1, and its neighbours.
 
-  python -m experiments.pipeline --config=configs/cifar10.py --workdir=DIR
-  python -m experiments.pipeline \
-    --config=configs/cifar10.py:space=s5,teacher=resnet18 --workdir=DIR
+  rnascl pipeline --config=cifar10 --workdir=DIR
+  rnascl pipeline \
+    --config=cifar10:space=s5,teacher=resnet18 --workdir=DIR
 
 Table 1 prints for the WRT-34 teacher (%; millions), students as they are
 trained, and after 20 more epochs of adversarial training with eq. (6):
@@ -25,11 +25,11 @@ Table 2 prints under AutoAttack: s3 37.17, s5 39.28, s7 38.36, m 46.89, l 48.49,
 which must be those with eq. (6): without it PGD-20 alone leaves less of s3.
 
 Hardware: one GPU. Not yet run in full. The paper's teachers are published
-PyTorch checkpoints, which experiments.import_teacher reads (docs/teachers.md):
+PyTorch checkpoints, which `rnascl import-teacher` reads (docs/teachers.md):
 
-  python -m experiments.import_teacher --teacher=wrn34 \
+  rnascl import-teacher --teacher=wrn34 \
     --file=model_best.pth --output=teachers/wrn34
-  python -m experiments.pipeline --config=configs/cifar10.py:teacher=wrn34 \
+  rnascl pipeline --config=cifar10:teacher=wrn34 \
     --config.teacher.checkpoint=teachers/wrn34 --workdir=DIR
 
 Without config.teacher.checkpoint the teacher is trained. All of Table 1 over
@@ -37,8 +37,8 @@ seeds (`table=` 1, 2, 6, widths, fig1, fig2, fig5, fig6, fig7, fig8, fig9 or
 fig12); its students are those of configs/ablations/terms.py, without the
 controls of this config:
 
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/cifar10.py:table=1 \
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=cifar10:table=1 \
     --set=teacher_wrn34:teacher.checkpoint=teachers/wrn34
 
 The attention loss is the sum over student layers with gamma = 1, as in the

@@ -1,8 +1,8 @@
 """CIFAR-10 at the scale of two CPU cores: all stages of S3 on real images.
 
-  python -m experiments.teacher \
-    --config=configs/teachers.py:network=small,method=fast --workdir=T
-  python -m experiments.pipeline --config=configs/cifar10_cpu.py \
+  rnascl teacher \
+    --config=teachers:network=small,method=fast --workdir=T
+  rnascl pipeline --config=cifar10_cpu \
     --config.teacher.checkpoint=T/teacher --workdir=DIR
 
 The teacher is a ResNet of 0.31 million parameters trained with FastAT. What is

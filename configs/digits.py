@@ -1,7 +1,7 @@
 """The demo: the whole method on real handwritten digits, minutes on a CPU.
 
-  python -m experiments.pipeline --config=configs/digits.py --workdir=DIR
-  python -m experiments.pipeline --config=configs/digits.py:autoattack=all \
+  rnascl pipeline --config=digits --workdir=DIR
+  rnascl pipeline --config=digits:autoattack=all \
     --workdir=DIR
 
 Data: the 1,797 digits of 8x8 pixels that come with scikit-learn. Two CPU cores,

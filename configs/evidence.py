@@ -7,11 +7,11 @@ eight epochs 54 min; the rows down to `short_s3_wrn22_tutors` should take about
 ten hours. They are in the order of their value; --only has some of them:
 
   for name in wrn_22_2 wrn_22_2_standard; do
-    python -m experiments.import_teacher --output=teachers/$name \
+    rnascl import-teacher --output=teachers/$name \
       --file=docs/results/cifar10_$name.safetensors \
       --network=wide_resnet,depth=22,width=2
   done
-  python -m experiments.sweep --workdir=ROOT --config=configs/evidence.py
+  rnascl sweep --workdir=ROOT --config=evidence
 
 | row                         | what it is                 | result      |
 | --------------------------- | -------------------------- | ----------- |

@@ -1,18 +1,18 @@
 """ImageNet: RNAS-CL-IL-WRT-50 of Table 3, trained with FastAT, CAC or Free.
 
-  python -m experiments.pipeline \
-    --config=configs/imagenet100.py:space=il --workdir=imagenet100_il
-  python -m experiments.pipeline --config=configs/imagenet.py --workdir=DIR
-  python -m experiments.pipeline \
-    --config=configs/imagenet.py:objective=fast --workdir=DIR_FAST
+  rnascl pipeline \
+    --config=imagenet100:space=il --workdir=imagenet100_il
+  rnascl pipeline --config=imagenet --workdir=DIR
+  rnascl pipeline \
+    --config=imagenet:objective=fast --workdir=DIR_FAST
 
 Both rows of Table 3, with the search that they share:
 
-  python -m experiments.sweep --config=configs/imagenet.py --workdir=ROOT
+  rnascl sweep --config=imagenet --workdir=ROOT
 
 The first command searches on ImageNet-100, with a teacher that was imported as
-configs/imagenet100.py says (`python -m experiments.search` after
-`experiments.teacher` is enough). What it found is read from
+configs/imagenet100.py says (`rnascl search` after
+`rnascl teacher` is enough). What it found is read from
 `imagenet100_il/architecture.json`; from elsewhere with
 `--config.search.architecture=FILE`. The student is trained with attacks from
 the start, 4 / 255, with the divergence and the attention loss of eq. (4) on the

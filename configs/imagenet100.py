@@ -1,10 +1,10 @@
 """ImageNet-100: the search of Tables 3 and 5, and the students of Table 5.
 
-  python -m experiments.import_teacher --teacher=imagenet_wrn50 \
+  rnascl import-teacher --teacher=imagenet_wrn50 \
     --file=Salman2020Do_50_2.pt --output=teachers/imagenet_wrn50
-  python -m experiments.pipeline --config=configs/imagenet100.py --workdir=DIR
-  python -m experiments.pipeline \
-    --config=configs/imagenet100.py:teacher=resnet18,rows=fig4 --workdir=DIR18
+  rnascl pipeline --config=imagenet100 --workdir=DIR
+  rnascl pipeline \
+    --config=imagenet100:teacher=resnet18,rows=fig4 --workdir=DIR18
 
 The teachers are published checkpoints of ImageNet (docs/teachers.md), imported
 as by the first command and never trained: a run whose teacher is not in
@@ -31,8 +31,8 @@ architecture that RNAS-CL found; its own were searched with their own losses, as
 are the rows of the sweep (`table=` 5, fig4, fig5, fig10 or fig11), which are
 runs of configs/ablations/terms.py:
 
-  python -m experiments.sweep --workdir=ROOT \
-    --config=configs/imagenet100.py:table=fig4
+  rnascl sweep --workdir=ROOT \
+    --config=imagenet100:table=fig4
 
 Not printed either, and as on CIFAR-10 here: 20 epochs of TRADES at a rate of
 0.004, radius 0.031 with 10 steps of 0.0078. The paper calls its teachers those

@@ -1,9 +1,9 @@
 r"""Teachers, or any single network, trained with any method and attacked.
 
-  python -m experiments.teacher --config=configs/teachers.py:network=resnet18 \
+  rnascl teacher --config=teachers:network=resnet18 \
     --workdir=DIR
-  python -m experiments.evaluate --config=(the same) --workdir=DIR
-  python -m experiments.report --workdir=DIR
+  rnascl evaluate --config=(the same) --workdir=DIR
+  rnascl report --workdir=DIR
 
 A student is taught by it with `--config.teacher.checkpoint=DIR/teacher` and the
 same network in its own config. `method=standard` makes the vulnerable teacher
@@ -39,8 +39,8 @@ other work, and is docs/results/cifar10_wrn_22_2.safetensors (70.8 % of all test
 images):
 
   O=--config.teacher.optimization
-  python -m experiments.teacher --workdir=DIR --config.teacher.bfloat16=always \
-    --config=configs/teachers.py:network=wrn-22-2,method=pgd \
+  rnascl teacher --workdir=DIR --config.teacher.bfloat16=always \
+    --config=teachers:network=wrn-22-2,method=pgd \
     --config.teacher.adversarial_training.num_steps=7 $O.schedule=cyclic \
     --config.teacher.adversarial_training.step_size_255=2 $O.epochs=18 \
     --config.data.validation_size=0 $O.learning_rate=0.2 $O.select=last
@@ -55,7 +55,7 @@ On a GPU, not yet run: network=resnet18,method=fast and network=resnet18, and
 Table 15 (clean / PGD-20: WRT-34 86.07 / 58.33, ResNet-18 84.59 / 55.54 and
 ResNet-50 87.03 / 49.25), whose teachers teach in other sweeps with this ROOT:
 
-  python -m experiments.sweep --config=configs/teachers.py --workdir=ROOT
+  rnascl sweep --config=teachers --workdir=ROOT
 """
 
 import re

@@ -1,6 +1,6 @@
 r"""Trains students further on attacks: eq. (6) of the paper, and its ablations.
 
-  python -m experiments.adversarial --config=configs/digits.py \
+  rnascl adversarial --config=digits \
     --workdir=/tmp/digits
 
 needs a workdir with trained students (experiments.train; experiments.pipeline
@@ -37,7 +37,7 @@ Several objectives beside each other are several entries of a config file, as in
 configs/ablations/objective.py, which makes Table 4. Entries may be added to a
 workdir later; one that has begun must not change.
 
-  python -m experiments.pipeline --config=configs/ablations/objective.py \
+  rnascl pipeline --config=ablations/objective \
     --workdir=DIR
 
 config.adversarial.students={} in a config file leaves the stage out.

@@ -1,6 +1,6 @@
 """Prints the exact work of the paper's runs, as a Markdown table.
 
-  python -m experiments.costs
+  rnascl costs
 
 Work follows from the configs and from exact counts of multiply-accumulates, see
 `rnascl_jax.stages.costs`. docs/costs.md has the output, and hours on paper.

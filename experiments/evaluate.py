@@ -1,6 +1,6 @@
 """Attacks all trained models of a workdir, and saves what became of each image.
 
-python -m experiments.evaluate --config=configs/digits.py --workdir=/tmp/digits
+rnascl evaluate --config=digits --workdir=/tmp/digits
 
 The fields config.evaluation.* say which attacks, on how many images and how
 strong; they may change between two evaluations of a workdir, and models whose
@@ -16,7 +16,7 @@ numbers and files do not depend on the change are left alone:
   --config.evaluation.save_images=False, if the disk does
 
 Attacks are the keys of rnascl_jax.attacks.PRESETS; a wrong name lists them. In
-configs/digits.py:autoattack=all, AutoAttack attacks all images of all models.
+digits:autoattack=all, AutoAttack attacks all images of all models.
 
 A run that was stopped (Ctrl-C, SIGTERM) or killed goes on with the same command
 and attacks no batch again that it had finished; of AutoAttack, no image in a

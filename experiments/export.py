@@ -1,6 +1,6 @@
 r"""Writes a trained model of a workdir for PyTorch and for tools built on it.
 
-  python -m experiments.export_torch --workdir=DIR --model=rnas_cl \
+  rnascl export --workdir=DIR --model=rnas_cl \
     --output=rnas_cl.safetensors
 
 The model is a student ('rnas_cl', 'ce', 'rnas_cl_eq6', ...) or a teacher

@@ -2,7 +2,7 @@ r"""Measures in minutes of one GPU what no CPU can: one JSON and one page.
 
   JAX_PLATFORMS=cpu PYTHONPATH=. python tests/benchmarks/precision.py \
     --reference=DIR/precision.npz  # Beforehand, on any machine.
-  python -m experiments.gpu_evidence --workdir=DIR
+  rnascl gpu-evidence --workdir=DIR
 
 In this order, each in a process of its own, and as far as --minutes go:
 
@@ -71,14 +71,14 @@ class Block:
 def blocks(root: pathlib.Path, tiny: bool) -> tuple[Block, ...]:
   """The blocks in their order; the pipeline's workdir is in `root`."""
   small = ('--tiny',) if tiny else ()
-  pipeline: tuple[str, ...] = ('--config=configs/digits.py:smoke',)
+  pipeline: tuple[str, ...] = ('--config=digits:smoke',)
   attacked: tuple[str, ...] = (
     *('--network=convolutions', '--images=8', '--batch=8', '--queries=20'),
     '--epsilon_255=2',
   )
   if not tiny:
     pipeline = (
-      '--config=configs/cifar10.py:teacher=resnet18',
+      '--config=cifar10:teacher=resnet18',
       '--config.teacher.bfloat16=accelerators',
       '--config.teacher.adversarial_training.name=fast',
       '--config.teacher.optimization.epochs=15',

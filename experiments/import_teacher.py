@@ -2,16 +2,16 @@ r"""Makes a teacher of a PyTorch checkpoint.
 
 The teachers of the paper, after their file was downloaded from their authors:
 
-  python -m experiments.import_teacher --list
-  python -m experiments.import_teacher --teacher=wrn34 \
+  rnascl import-teacher --list
+  rnascl import-teacher --teacher=wrn34 \
     --file=model_best.pth --output=teachers/wrn34
 
 Any other: its network (rnascl_jax.models.teachers.TEACHERS, with fields where
 it has some) and how its inputs are normalised, if the file does not say:
 
-  python -m experiments.import_teacher --file=model.pt --output=DIR \
+  rnascl import-teacher --file=model.pt --output=DIR \
     --network=wide_resnet,depth=28,width=10 --normalization=none
-  python -m experiments.import_teacher --file=vit.safetensors --output=DIR \
+  rnascl import-teacher --file=vit.safetensors --output=DIR \
     --network=vit_small,patch_size=16 --image_size=224 \
     --normalization=0.5,0.5,0.5/0.5,0.5,0.5
 
@@ -21,18 +21,18 @@ that would fit. Nothing is left in --output unless all went well.
 
 A student is then taught with the network in its config:
 
-  python -m experiments.pipeline --workdir=DIR \
-    --config=configs/cifar10.py:teacher=wrn34 \
+  rnascl pipeline --workdir=DIR \
+    --config=cifar10:teacher=wrn34 \
     --config.teacher.checkpoint=teachers/wrn34
 
 and the teacher's own accuracy, to compare with that of its authors:
 
   for stage in teacher evaluate; do
-    python -m experiments.$stage --workdir=DIR \
-      --config=configs/teachers.py:network=wrn34 \
+    rnascl $stage --workdir=DIR \
+      --config=teachers:network=wrn34 \
       --config.teacher.checkpoint=teachers/wrn34
   done
-  python -m experiments.report --workdir=DIR
+  rnascl report --workdir=DIR
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """Runs all stages: teacher, search, train, adversarial, evaluate, report.
 
-python -m experiments.pipeline --config=configs/digits.py --workdir=/tmp/digits
+rnascl pipeline --config=digits --workdir=/tmp/digits
 
 Each stage is a command of its own with its own --help; one that is complete in
 the workdir is not run again. The adversarial stage, 20 more epochs on attacks,

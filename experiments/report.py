@@ -1,10 +1,10 @@
 """Writes the report and the figures of an evaluated workdir.
 
-  python -m experiments.report --workdir=DIR
+  rnascl report --workdir=DIR
 
 With --seeds, prints mean and standard deviation over runs of other seeds too:
 
-  python -m experiments.report --workdir=DIR0 --seeds=DIR1 --seeds=DIR2
+  rnascl report --workdir=DIR0 --seeds=DIR1 --seeds=DIR2
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Searches filters and tutors with a trained teacher.
 
-python -m experiments.search --config=configs/digits.py --workdir=/tmp/digits
+rnascl search --config=digits --workdir=/tmp/digits
 """
 
 from rnascl_jax.stages import launcher, searches

@@ -1,7 +1,7 @@
 r"""Runs all rows of a table of the paper, for several seeds; or prints them.
 
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/terms.py:table=7,data=digits
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/terms:table=7,data=digits
 
 The config file has a function `sweep(argument)` that returns the rows; for each
 seed and row, ROOT/seed<N>/<row>/ is the workdir of a run. Before anything runs,

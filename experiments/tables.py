@@ -1,8 +1,8 @@
 """The paper's tables and figures from the runs of a sweep, beside its numbers.
 
-  python -m experiments.tables --workdir=ROOT
-  python -m experiments.tables --workdir=ROOT --table=7 --figure=3
-  python -m experiments.tables --workdir=ROOT --data=digits --output=FOLDER
+  rnascl tables --workdir=ROOT
+  rnascl tables --workdir=ROOT --table=7 --figure=3
+  rnascl tables --workdir=ROOT --data=digits --output=FOLDER
 
 ROOT is the folder of experiments.sweep: ROOT/seed<N>/<row>/ are runs. Prints
 the tables and writes FOLDER/tables.md (ROOT/tables if not said otherwise) with

@@ -2,21 +2,21 @@ r"""Trains a teacher, or any network, with any method; robustly or not.
 
 The robust teacher of a config, and its control if the config has one:
 
-  python -m experiments.teacher --config=configs/digits.py --workdir=/tmp/digits
+  rnascl teacher --config=digits --workdir=/tmp/digits
 
 One network alone (ResNet-18 and -50, WRN-34-10, wrn-DEPTH-WIDTH, small ones),
 with the published schedule of its method (pgd, fast, free, trades, standard):
 
-  python -m experiments.teacher --workdir=DIR \
-    --config=configs/teachers.py:network=resnet18,method=fast
-  python -m experiments.teacher --workdir=DIR \
-    --config=configs/teachers.py:network=wrn-28-10,method=trades
-  python -m experiments.evaluate --workdir=DIR --config=(the same)
+  rnascl teacher --workdir=DIR \
+    --config=teachers:network=resnet18,method=fast
+  rnascl teacher --workdir=DIR \
+    --config=teachers:network=wrn-28-10,method=trades
+  rnascl evaluate --workdir=DIR --config=(the same)
 
 The vulnerable teacher of Table 11 is one that never sees an attack:
 
-  python -m experiments.teacher --workdir=DIR \
-    --config=configs/teachers.py:network=resnet18,method=standard
+  rnascl teacher --workdir=DIR \
+    --config=teachers:network=resnet18,method=standard
 
 A student is taught by it with --config.teacher.checkpoint=DIR/teacher and the
 same network in its own config. What may be changed on the command line:

@@ -1,6 +1,6 @@
 """Trains the derived architecture from scratch, with the config's controls.
 
-python -m experiments.train --config=configs/digits.py --workdir=/tmp/digits
+rnascl train --config=digits --workdir=/tmp/digits
 
 experiments.adversarial trains the students further, on attacks.
 """

@@ -24,16 +24,16 @@ cross-connections. `kd` is what eq. (4) leaves of itself without them;
 that of Hinton et al. has --config.students.kd.kl_direction=teacher_student and
 --config.students.kd.kl_temperature=4, see configs/ablations/kl.py.
 
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/kd.py
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/kd.py:data=digits
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/kd
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/kd:data=digits
 
 search and train RNAS-CL first, unless ROOT has it. By hand, with the
 architecture and the teacher of a run of configs/ablations/terms.py:
 
-  python -m experiments.pipeline --workdir=DIR2 \
-    --config=configs/ablations/kd.py:space=s5 \
+  rnascl pipeline --workdir=DIR2 \
+    --config=ablations/kd:space=s5 \
     --config.search.architecture=DIR/architecture.json \
     --config.teacher.checkpoint=DIR/teacher
 

@@ -16,16 +16,16 @@ architecture and by the tutors that RNAS-CL found:
 Not yet run. The sweep has rows with a search of their own besides, which take
 the divergence in the search too: `digits_small_kl_teacher_student_4` and so on.
 
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/kl.py:data=digits
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/kl.py:space=s3
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/kl:data=digits
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/kl:space=s3
 
 By hand, with the architecture and the teacher of a run of
 configs/ablations/terms.py:
 
-  python -m experiments.pipeline --workdir=DIR2 \
-    --config=configs/ablations/kl.py:data=digits \
+  rnascl pipeline --workdir=DIR2 \
+    --config=ablations/kl:data=digits \
     --config.search.architecture=DIR/architecture.json \
     --config.teacher.checkpoint=DIR/teacher
 

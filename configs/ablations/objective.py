@@ -17,24 +17,24 @@ the terms of its teacher stay in all of them). Table 4 prints, in %:
 
 A command makes three of its rows (WRT-34 teacher; hardware: one GPU):
 
-  python -m experiments.pipeline \
-    --config=configs/ablations/objective.py:space=s3 --workdir=DIR3
-  python -m experiments.pipeline \
-    --config=configs/ablations/objective.py:space=s5 --workdir=DIR5 \
+  rnascl pipeline \
+    --config=ablations/objective:space=s3 --workdir=DIR3
+  rnascl pipeline \
+    --config=ablations/objective:space=s5 --workdir=DIR5 \
     --config.teacher.checkpoint=DIR3/teacher
-  python -m experiments.pipeline \
-    --config=configs/ablations/objective.py:space=s7 --workdir=DIR7 \
+  rnascl pipeline \
+    --config=ablations/objective:space=s7 --workdir=DIR7 \
     --config.teacher.checkpoint=DIR3/teacher
 
 or, over seeds, with the architectures of RNAS-CL in ROOT if it has them:
 
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/objective.py
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/objective
 
 and on digits, at epsilon 0.1, minutes on a CPU:
 
-  python -m experiments.pipeline \
-    --config=configs/ablations/objective.py:data=digits,rows=all --workdir=DIR
+  rnascl pipeline \
+    --config=ablations/objective:data=digits,rows=all --workdir=DIR
 
 `rows=all` adds CAC as in the authors' code, TRADES + CAC with their mean,
 PGD-AT, FastAT and Free, both with and without CAC, and a control: as many

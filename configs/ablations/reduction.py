@@ -21,16 +21,16 @@ that RNAS-CL found. The sweep has rows with a search of their own besides:
 CE + KL for none, RNAS-CL for the sum, and on digits `digits_small_literal`,
 `_mean` and `_ten_sums`:
 
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/reduction.py:data=digits
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/reduction.py:space=s3
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/reduction:data=digits
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/reduction:space=s3
 
 By hand, with the architecture and the teacher of a run of
 configs/ablations/terms.py:
 
-  python -m experiments.pipeline --workdir=DIR2 \
-    --config=configs/ablations/reduction.py:data=digits \
+  rnascl pipeline --workdir=DIR2 \
+    --config=ablations/reduction:data=digits \
     --config.search.architecture=DIR/architecture.json \
     --config.teacher.checkpoint=DIR/teacher
 """

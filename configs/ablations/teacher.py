@@ -26,20 +26,20 @@ Each table is a sweep (`table=` 10, 11 or 12; `space=` and `teacher=` for one of
 its columns or teachers). Hardware: one GPU; on digits minutes on a CPU. Not yet
 run. Published teachers are imported as in docs/teachers.md:
 
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/teacher.py:table=10 \
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/teacher:table=10 \
     --set=teacher_wrn34:teacher.checkpoint=teachers/wrn34
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/teacher.py:table=11,data=digits
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/teacher:table=11,data=digits
 
 Its students are those of configs/ablations/terms.py, which go on with eq. (6)
 besides. A teacher, its search and its student alone:
 
-  python -m experiments.pipeline \
-    --config=configs/ablations/teacher.py:teacher=vulnerable_resnet50 \
+  rnascl pipeline \
+    --config=ablations/teacher:teacher=vulnerable_resnet50 \
     --workdir=DIR
-  python -m experiments.pipeline \
-    --config=configs/ablations/teacher.py:data=digits,teacher=small \
+  rnascl pipeline \
+    --config=ablations/teacher:data=digits,teacher=small \
     --workdir=DIR
 
 "Standard" is `terms=ce` of configs/ablations/terms.py. Every teacher has a
@@ -54,11 +54,11 @@ files for CIFAR-10. They are trained here by the schedule of their code, with
 SGD and clipped gradients. Theirs start from weights trained on ImageNet, which
 `start` reads, fitted to images of 32x32 pixels and patches of 4:
 
-  python -m experiments.import_teacher --file=vit_base_patch16_224.safetensors \
+  rnascl import-teacher --file=vit_base_patch16_224.safetensors \
     --network=vit_base,patch_size=16 --image_size=224 \
     --normalization=0.5,0.5,0.5/0.5,0.5,0.5 --output=teachers/vit_imagenet
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/teacher.py:table=12,teacher=vit \
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/teacher:table=12,teacher=vit \
     --set=teacher_vit:teacher.start=teachers/vit_imagenet
 
 Their mixed images (mixup, cutmix) are not here, nor what they add to the

@@ -26,18 +26,18 @@ An empty cell is not yet run; what digits gave is in docs/ablations.md. A
 command for each table (hardware: one GPU; on digits minutes on a CPU), with
 imported teachers as docs/teachers.md says:
 
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/terms.py:table=7 \
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/terms:table=7 \
     --set=teacher_wrn34:teacher.checkpoint=teachers/wrn34
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/terms.py:table=8
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/terms.py:table=9,data=digits
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/terms:table=8
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/terms:table=9,data=digits
 
 and for one row alone:
 
-  python -m experiments.pipeline \
-    --config=configs/ablations/terms.py:terms=ce_kl,space=s7 --workdir=DIR
+  rnascl pipeline \
+    --config=ablations/terms:terms=ce_kl,space=s7 --workdir=DIR
 
 What the paper does not print: weights of RKD and PKT, which are those of their
 authors here; the maps whose divergence Table 8 takes, see

@@ -18,16 +18,16 @@ Rows with a search of their own have the control in the search too, where it
 takes the place of the tutor weights, so that only filters are searched:
 `digits_small_tutors_depth` and so on.
 
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/tutors.py:data=digits
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/tutors.py:space=s3
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/tutors:data=digits
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/tutors:space=s3
 
 By hand, with the architecture and the teacher of a run of
 configs/ablations/terms.py, and with tutors of one's choice:
 
-  python -m experiments.pipeline --workdir=DIR2 \
-    --config=configs/ablations/tutors.py:data=digits \
+  rnascl pipeline --workdir=DIR2 \
+    --config=ablations/tutors:data=digits \
     --config.search.architecture=DIR/architecture.json \
     --config.teacher.checkpoint=DIR/teacher \
     --config.students.random.tutors=layer3_0/conv2

@@ -1,4 +1,4 @@
-"""The argument of a config file: `--config=configs/x.py:space=s3,smoke`."""
+"""The argument of a config file: `--config=x:space=s3,smoke`."""
 
 from collections.abc import Collection
 

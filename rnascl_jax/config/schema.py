@@ -271,7 +271,7 @@ class Teacher:
       'always' or on 'accelerators' only. Parameters, statistics of BatchNorm,
       logits and losses are float32; so is all evaluation.
     checkpoint: folder of a trained teacher (`teacher/` of another workdir, or
-      what `experiments.import_teacher` wrote) to use instead of training one;
+      what `rnascl import-teacher` wrote) to use instead of training one;
       empty to train.
     start: folder of such a teacher to train further, with the normalisation of
       the run's data; empty to train a new one. If it has other classes, its

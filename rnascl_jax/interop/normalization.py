@@ -24,7 +24,7 @@ class Normalization(NamedTuple):
   std: tuple[float, ...]
 
 
-# By the names that experiments.import_teacher takes. Of the two for CIFAR-10,
+# By the names that `rnascl import-teacher` takes. Of the two for CIFAR-10,
 # the second is that of Engstrom et al., whose deviations are other ones.
 NORMALIZATIONS: Mapping[str, Normalization] = types.MappingProxyType(
   {

@@ -1,7 +1,7 @@
 """A student as a PyTorch module. This file may be copied out: it needs no JAX.
 
 The network is built from what is in architecture.json, its weights come from a
-file that `python -m experiments.export_torch` wrote:
+file that `rnascl export` wrote:
 
   net = student.load('rnas_cl.safetensors')
   logits = net(images)  # [B, C, H, W] in [0, 1] -> [B, K]

@@ -11,7 +11,7 @@ attacks work on images in [0, 1].
   )
   logits, taps = found.net.apply(found.variables, images, train=False)
 
-`python -m experiments.import_teacher` does it and saves a teacher.
+`rnascl import-teacher` does it and saves a teacher.
 """
 
 import os

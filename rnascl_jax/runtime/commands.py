@@ -7,8 +7,8 @@ and inside this package where it was installed from a wheel.
 
 import ast
 import importlib.metadata
+import importlib.util
 import pathlib
-import runpy
 import shlex
 import shutil
 import sys
@@ -74,14 +74,22 @@ def main() -> None:
   elif name in ('--help', '-h', 'help'):
     print(_help(scripts))
   elif name in scripts:
-    # absl names the program by it, and shows the flags of the main module.
     sys.argv = [f'{_PROGRAM} {name}', *words[1:]]
-    runpy.run_path(str(scripts[name]), run_name='__main__')
+    _run(scripts[name])
   else:
     sys.exit(
       f'error: there is no command {words[0]!r}.'
       f'{spelling.did_you_mean(name, scripts)}\n\n{_help(scripts)}'
     )
+
+
+def _run(path: pathlib.Path) -> None:
+  """Runs a script as Python does, but for the name that `sys.argv` has."""
+  spec = importlib.util.spec_from_file_location('__main__', path)
+  assert spec is not None and spec.loader is not None
+  # absl shows the docstring and the flags of the main module.
+  sys.modules['__main__'] = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(sys.modules['__main__'])
 
 
 def _help(scripts: dict[str, pathlib.Path]) -> str:

@@ -2,10 +2,10 @@ r"""Sweeps: the runs of a table, which share files and are repeated over seeds.
 
 A config file describes one with a function `sweep(argument)` that returns rows.
 Each row with each seed is a job, whose folder ROOT/seed<N>/<row>/ is the
-workdir of its commands. `experiments.sweep` runs or prints them:
+workdir of its commands. `rnascl sweep` runs or prints them:
 
-  python -m experiments.sweep --workdir=ROOT --seeds=0,1,2 \
-    --config=configs/ablations/terms.py:table=7,data=digits
+  rnascl sweep --workdir=ROOT --seeds=0,1,2 \
+    --config=ablations/terms:table=7,data=digits
 
 Neither this package nor that command starts a device: a GPU is left to the
 commands.

@@ -31,7 +31,7 @@ def _start(folder: pathlib.Path) -> subprocess.Popen:
   return subprocess.Popen(
     [
       *(sys.executable, '-m', 'experiments.teacher'),
-      '--config=configs/teachers.py:data=digits',
+      '--config=teachers:data=digits',
       f'--config.teacher.optimization.epochs={_EPOCHS.value}',
       f'--workdir={folder}',
     ],

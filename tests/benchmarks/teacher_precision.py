@@ -2,7 +2,7 @@
 
 On test images of a run, with its trained teacher and student:
 
-  python -m experiments.pipeline --config=configs/digits.py --workdir=DIR
+  rnascl pipeline --config=digits --workdir=DIR
   PYTHONPATH=. python tests/benchmarks/teacher_precision.py --workdir=DIR
 
 With a larger teacher in its place, of random weights, all of whose layers

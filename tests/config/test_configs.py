@@ -625,11 +625,11 @@ def test_the_commands_of_a_config_can_be_given(name):
   """Their files, arguments and fields exist."""
   text = _CONFIGS[name][0].__doc__
   commands = re.findall(
-    r'experiments\.(\w+)[^\n]*(?: \\\n[^\n]*?)*?'
-    r'--config=configs/([\w/]+)\.py(?::([\w=,-]+))?',
+    r'rnascl (\w+)[^\n]*(?: \\\n[^\n]*?)*?'
+    r'--config=([a-z][\w/]+)(?::([\w=,-]+))?',
     text,
   )
-  assert len(commands) == text.count('--config=configs/') > 0
+  assert len(commands) == len(re.findall('--config=[a-z]', text)) > 0
   for command, path, argument in commands:
     module = importlib.import_module(f'configs.{path.replace("/", ".")}')
     if command == 'sweep':

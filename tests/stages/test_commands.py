@@ -26,7 +26,7 @@ def helps(tmp_path_factory) -> dict[str, str]:
 @pytest.mark.parametrize('command', _COMMANDS)
 def test_help_says_what_a_command_does_and_shows_its_flags(command, helps):
   text = helps[command]
-  assert f'python -m experiments.{command}' in text
+  assert f'rnascl {command.replace("_", "-")}' in text
   # import_teacher names it in its examples.
   assert ('--workdir' in text) == (command != 'costs')
   without = 'report import_teacher export costs tables gpu_evidence'

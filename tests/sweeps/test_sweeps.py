@@ -16,7 +16,7 @@ import time
 import pytest
 
 from rnascl_jax import sweeps
-from rnascl_jax.runtime import lock
+from rnascl_jax.runtime import commands, lock
 from rnascl_jax.sweeps import command, results, runner
 from tests import saved_sweep
 
@@ -78,7 +78,7 @@ def test_all_commands_of_all_rows_run_once_for_each_seed(scripts, tmp_path):
   for seed in (0, 7):
     assert (_runs(tmp_path, 'a', seed), _runs(tmp_path, 'b', seed)) == (2, 1)
   log = (tmp_path / 'seed7' / 'a' / 'sweep.log').read_text()
-  assert log.count('at work\n') == log.count('$ python -c') == 2
+  assert log.count('at work\n') == log.count('$ rnascl -c') == 2
   lines = text.splitlines()
   assert [line.split(':')[0] for line in lines] == [
     '[1/4] seed 0, a',
@@ -286,7 +286,7 @@ def test_a_row_whose_command_outlives_its_sweep_is_not_run_a_second_time(
   """The command has its own workdir's lock as soon as it is started."""
   script = f"""
 import pathlib, sys, time
-from rnascl_jax.runtime import lock
+from rnascl_jax.runtime import commands, lock
 folder = pathlib.Path(sys.argv[1])
 with lock.hold(folder):
   (folder / 'begun').touch()

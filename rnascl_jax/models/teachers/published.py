@@ -6,7 +6,7 @@ of both ResNets are those of AutoAttack in RobustBench. Of ImageNet it prints
 none: the names that end in `_l2` are the files that its released code loads.
 
 No file is downloaded: whoever wants a teacher gets it from its authors and runs
-`python -m experiments.import_teacher`, which prints this table with --list.
+`rnascl import-teacher`, which prints this table with --list.
 """
 
 import functools
