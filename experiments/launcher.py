@@ -17,7 +17,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from rnascl_jax.config import config_files
-from rnascl_jax.runtime import disk, files, lock, paths, processes
+from rnascl_jax.runtime import disk, extras, files, lock, paths, processes
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import workdir
 from rnascl_jax.stages.run import Run
@@ -153,6 +153,7 @@ def _ends_in_words(argv: list[str]) -> Iterator[None]:
     files.DamagedFileError,
     lock.HeldError,
     disk.DiskError,
+    extras.MissingPackageError,
     paths.PathError,
   ) as error:
     if processes.count() == 1:
