@@ -7,7 +7,6 @@ with --coordinator_address, --num_processes and --process_id.
 
 import contextlib
 import os
-import pathlib
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -192,7 +191,5 @@ def cache_compilations() -> None:
   """Keeps compiled programs between runs, unless the user chose a place."""
   if os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     return
-  home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  folder = paths.local(home, 'XDG_CACHE_HOME') / 'rnascl_jax'
-  jax.config.update('jax_compilation_cache_dir', str(folder))
+  jax.config.update('jax_compilation_cache_dir', str(paths.cache()))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)

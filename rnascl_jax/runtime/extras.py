@@ -40,6 +40,14 @@ PACKAGES = {
   'wandb': Package('wandb', 'wandb'),
   'mlflow': Package('mlflow-skinny', 'mlflow'),
 }
+# What the packages of an extra are for.
+PURPOSES = {
+  'data': 'prepared data sets and images streamed from disk',
+  'export': 'files .safetensors',
+  'torch': 'files .pt and .pth, and exported students as modules',
+  'wandb': 'metrics in Weights & Biases',
+  'mlflow': 'metrics in MLflow',
+}
 
 
 def require(module: str, purpose: str) -> None:
@@ -66,7 +74,9 @@ def remedy(module: str) -> str:
   package = PACKAGES.get(module)
   if package is None:
     return f'{module}: pip install {module}'
-  return (
-    f'{package.name}: pip install "rnascl_jax[{package.extra}]", or pip '
-    f'install ".[{package.extra}]" in a checkout'
-  )
+  return f'{package.name}: {install(package.extra)}'
+
+
+def install(extra: str) -> str:
+  """The command that installs an extra."""
+  return f'pip install "rnascl_jax[{extra}]" (in a checkout ".[{extra}]")'
