@@ -38,4 +38,4 @@ from experiments import launcher
 from rnascl_jax.stages import evaluations
 
 if __name__ == '__main__':
-  app.run(launcher.stage(evaluations.evaluate))
+  app.run(launcher.stage(evaluations.evaluate, trains=False))

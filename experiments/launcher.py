@@ -29,6 +29,7 @@ _PROCESSES = (
   'num_processes',
   'process_id',
 )
+_OBSERVED = ('sinks', 'profile_steps')
 _HELP = {'--help', '--helpshort', '--helpfull', '--helpxml', '-?'}
 
 
@@ -40,7 +41,9 @@ def define_workdir() -> None:
   flags.mark_flag_as_required('workdir')
 
 
-def stage(function: Callable[[Run], Any]) -> Callable[[list[str]], None]:
+def stage(
+  function: Callable[[Run], Any], *, trains: bool = True
+) -> Callable[[list[str]], None]:
   """Makes the main function of a stage, for `app.run`, and defines its flags.
 
   A config that is not valid and a stage that is missing are the user's to mend
@@ -48,10 +51,13 @@ def stage(function: Callable[[Run], Any]) -> Callable[[list[str]], None]:
 
   Args:
     function: of the run that flags name; the text that it returns is printed.
+    trains: whether it trains, and takes the flags of that.
   """
   define_workdir()
   _define_config()
   _define_processes()
+  if trains:
+    _define_observed()
   _prepare_absl()
 
   def main(argv: list[str]) -> None:
@@ -83,7 +89,10 @@ def _opened_run() -> Iterator[Run]:
   with contextlib.ExitStack() as opened:
     try:
       _connect()
-      run = opened.enter_context(runs.open_run(FLAGS.config, FLAGS.workdir))
+      named = {name: FLAGS[name].value for name in _OBSERVED if name in FLAGS}
+      run = opened.enter_context(
+        runs.open_run(FLAGS.config, FLAGS.workdir, **named)
+      )
     except (ValueError, FileNotFoundError) as error:
       sys.exit(f'error: {error}')
     yield run
@@ -122,6 +131,21 @@ def _define_processes() -> None:
   flags.DEFINE_integer('num_processes', 0, 'How many processes there are.')
   flags.DEFINE_integer(
     'process_id', -1, 'Which of them this is, in [0, num_processes).'
+  )
+
+
+def _define_observed() -> None:
+  """Defines what is seen of a run and changes none of its numbers."""
+  flags.DEFINE_list(
+    'sinks',
+    [],
+    'Where metrics go besides metrics.jsonl and TensorBoard: wandb, mlflow.',
+  )
+  flags.DEFINE_string(
+    'profile_steps',
+    '',
+    'a:b traces the training steps from a on and before b, into the folder '
+    'profile/ of each stage that has them, for TensorBoard or Perfetto.',
   )
 
 
@@ -175,7 +199,7 @@ def _prepare_absl() -> None:
   # absl hides what is logged before flags are parsed; people want to see it.
   logging.set_verbosity(logging.INFO)
   # `--help` shows the flags of the main module: these are meant to be seen.
-  for name in ('config', 'workdir', *_PROCESSES):
+  for name in ('config', 'workdir', *_PROCESSES, *_OBSERVED):
     if name in FLAGS:
       FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
 
