@@ -37,7 +37,7 @@ def _export() -> str:
     export.check_suffix(path)
     model = rnascl_jax.load(launcher.FLAGS.workdir, _MODEL.value)
     export.write(model, path)
-  except (ValueError, OSError, ImportError) as error:
+  except (ValueError, OSError, ModuleNotFoundError) as error:
     sys.exit(f'error: {error}')
   return export.usage(model, path)
 

@@ -14,7 +14,7 @@ import importlib
 from typing import NamedTuple
 
 
-class MissingPackageError(ImportError):
+class MissingPackageError(ModuleNotFoundError):
   """A package is not there; the message is a sentence for the user."""
 
 
