@@ -89,7 +89,9 @@ def _opened_run() -> Iterator[Run]:
   with contextlib.ExitStack() as opened:
     try:
       _connect()
-      named = {name: FLAGS[name].value for name in _OBSERVED if name in FLAGS}
+      named: dict[str, Any] = {
+        name: FLAGS[name].value for name in _OBSERVED if name in FLAGS
+      }
       run = opened.enter_context(
         runs.open_run(FLAGS.config, FLAGS.workdir, **named)
       )

@@ -75,12 +75,14 @@ class Line(NamedTuple):
     value: what is there.
     remedy: what to do; '' where nothing is to be done.
     broken: whether the demo on digits does not run as things are.
+    optional: whether nothing has to be done, and the remedy says what could be.
   """
 
   subject: str
   value: str
   remedy: str = ''
   broken: bool = False
+  optional: bool = False
 
 
 def examine(workdir: str = '', data_dir: str = '') -> list[Line]:
@@ -119,9 +121,12 @@ def table(lines: list[Line]) -> str:
   """The lines as aligned text, a remedy below its line."""
   width = max(len(line.subject) for line in lines)
   rows = []
-  for subject, value, remedy, broken in lines:
+  for subject, value, remedy, broken, optional in lines:
     state = 'BROKEN' if broken else 'to do' if remedy else 'OK'
-    text = textwrap.wrap(value, _WIDEST) + ([f'-> {remedy}'] if remedy else [])
+    if optional:
+      state = 'OK'
+    text = textwrap.wrap(value, _WIDEST, break_on_hyphens=False)
+    text += [f'-> {remedy}'] if remedy else []
     rows.append(f'{state:6}  {subject:{width}}  {text[0]}')
     rows += [f'{"":6}  {"":{width}}  {line}' for line in text[1:]]
   return '\n'.join(rows)
@@ -396,6 +401,7 @@ def _extras() -> Iterator[Line]:
       elif package.extra == extra:
         missing.append(f'no {package.name}')
     value = ', '.join([*there, *missing])
-    if missing:
-      value += f' (for {extras.PURPOSES[extra]}: {extras.install(extra)})'
-    yield Line(f'extra {extra}', value)
+    remedy = f'for {extras.PURPOSES[extra]}: {extras.install(extra)}'
+    yield Line(
+      f'extra {extra}', value, remedy if missing else '', optional=bool(missing)
+    )
