@@ -35,4 +35,4 @@ saved: they are checked in the same way, but in memory.
 from rnascl_jax.stages import evaluations, launcher
 
 if __name__ == '__main__':
-  launcher.stage(evaluations.evaluate)
+  launcher.stage(evaluations.evaluate, trains=False)

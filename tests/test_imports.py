@@ -1,17 +1,24 @@
 """What importing a module brings in, and the examples of all modules."""
 
 import ast
+import configparser
 import doctest
 import importlib
+import importlib.metadata
 import importlib.util
 import pathlib
 import pkgutil
+import re
+import shutil
 import subprocess
 import sys
+import venv
 
 import pytest
 
 import rnascl_jax
+from rnascl_jax.runtime import extras
+from tests import tiny
 
 HEAVY = (
   'array_record',
@@ -25,6 +32,59 @@ HEAVY = (
   'tensorflow_datasets',
   'torch',
 )
+ROOT = pathlib.Path(__file__).parent.parent
+# Of the extras, which the demo on digits does without.
+OF_EXTRAS = tuple(extras.PACKAGES)
+# What else attacks, losses and distillation do without: neither JAX, NumPy,
+# Flax, Optax and chex nor what these bring.
+OF_COMMANDS = (
+  'PIL',
+  'matplotlib',
+  'ml_collections',
+  'sklearn',
+  'tensorboardX',
+  'tqdm',
+)
+# Begins a script that cannot import the packages among its arguments.
+BLOCKING = """
+import sys
+
+class Blocked:
+  def find_spec(self, name, path=None, target=None):
+    if name.partition('.')[0] in sys.argv:
+      raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Blocked())
+"""
+BARE_RUN = """
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rnascl_jax import attacks, losses
+from rnascl_jax.distillation import compare, methods, projections
+
+def logits_fn(images):
+  brightness = images.mean(axis=(1, 2, 3))
+  return jnp.stack([brightness - .5, .5 - brightness], axis=-1)
+
+images = np.float32([.51, .54]).reshape(2, 1, 1, 1) * np.ones((2, 2, 2, 1))
+images, labels = images.astype(np.float32), np.zeros(2, int)
+adversarial = attacks.perturb(
+  attacks.presets.by_name('pgd20_trades'), logits_fn, jax.random.key(0),
+  images, labels)
+print(logits_fn(adversarial).argmax(axis=-1).tolist())
+result = attacks.auto_attack(
+  logits_fn, jax.random.key(0), images, labels, epsilon=8 / 255,
+  members=attacks.ensembles.standard()[:1])
+print(result.robust_accuracy)
+print(losses.trades(
+  logits_fn(images), logits_fn(adversarial), labels, beta=6.0).shape)
+student, teacher = (
+  losses.attention_vectors([np.ones(c, np.float32) * images], (2, 2))
+  for c in (3, 5))
+print(losses.attention_loss(student, teacher, jnp.ones((1, 1))).shape)
+print(methods.similarity().loss((), (), images, images, None)[0].tolist())
+"""
 # A room imports only from rooms before it.
 ROOMS = (
   'base',
@@ -69,17 +129,21 @@ def room_of(name):
   return name.split('.')[1]
 
 
-def imported_by(statement):
-  """Packages and modules that a fresh Python then holds."""
-  script = f'import sys; {statement}; print(*sys.modules)'
+def printed(script, *arguments, python=sys.executable, cwd=ROOT):
+  """What a fresh Python prints."""
   done = subprocess.run(
-    [sys.executable, '-c', script],
-    cwd=pathlib.Path(__file__).parent.parent,
+    [python, '-c', script, *arguments],
+    cwd=cwd,
     capture_output=True,
     text=True,
-    check=True,
   )
-  return set(done.stdout.split())
+  assert not done.returncode, done.stderr
+  return done.stdout
+
+
+def imported_by(statement):
+  """Packages and modules that a fresh Python then holds."""
+  return set(printed(f'import sys; {statement}; print(*sys.modules)').split())
 
 
 def test_nothing_lies_loose_beside_the_rooms():
@@ -118,6 +182,84 @@ def test_losses_import_no_network_or_data_library():
 
   assert 'jax' in found
   assert not found.intersection(HEAVY)
+
+
+@pytest.mark.parametrize(
+  'python',
+  [
+    pytest.param('this', id='other packages blocked'),
+    pytest.param('bare', id='in a venv', marks=pytest.mark.slow),
+  ],
+)
+def test_attacks_losses_and_distillation_run_where_only_jax_and_flax_are(
+  python, request
+):
+  if python == 'this':
+    text = printed(BLOCKING + BARE_RUN, *OF_COMMANDS, *OF_EXTRAS)
+  else:
+    folder = request.getfixturevalue('bare_venv')
+    text = printed(BARE_RUN, python=folder / 'bin' / 'python', cwd=folder)
+
+  lines = text.splitlines()
+  assert lines[0] == '[1, 0]'
+  assert lines[-4:] == ['0.5', '(2,)', '(2,)', '[0.0, 0.0]']
+
+
+@pytest.fixture
+def bare_venv(tmp_path):
+  """A virtual environment with this package and what it needs at least."""
+  install = [tmp_path / 'bin' / 'python', '-m', 'pip', 'install', '--quiet']
+  versions = [
+    f'{name}=={importlib.metadata.version(name)}'
+    for name in ('jax', 'numpy', 'flax', 'optax', 'chex')
+  ]
+  copy = tmp_path / 'source'  # A build writes beside the sources.
+  names = subprocess.run(
+    ['git', 'ls-files'], cwd=ROOT, capture_output=True, text=True, check=True
+  ).stdout.splitlines()
+  for name in names:
+    if name.split('/')[0] not in ('docs', 'tests'):
+      (copy / name).parent.mkdir(parents=True, exist_ok=True)
+      shutil.copy(ROOT / name, copy / name)
+  venv.create(tmp_path, with_pip=True)
+  subprocess.run([*install, *versions], check=True)
+  subprocess.run([*install, '--no-deps', str(copy)], check=True)
+  return tmp_path
+
+
+def test_the_demo_runs_without_the_packages_of_extras(tmp_path):
+  config = tiny.config()
+  config.teacher.optimization.epochs = 1
+  script = """
+import json
+from experiments import pipeline
+from rnascl_jax import stages
+stages.teacher(json.loads(sys.argv[1]), sys.argv[2])
+"""
+
+  printed(BLOCKING + script, config.to_json(), str(tmp_path), *OF_EXTRAS)
+
+  assert (tmp_path / 'teacher' / 'stage.json').exists()
+
+
+@pytest.mark.parametrize('module', [*OF_EXTRAS, 'nonesuch'])
+def test_a_missing_package_is_named_with_what_installs_it(module, monkeypatch):
+  monkeypatch.setitem(sys.modules, module, None)
+
+  with pytest.raises(ImportError, match='^flying needs the package ') as error:
+    extras.require(module, 'flying')
+
+  package = extras.PACKAGES.get(module)
+  wanted = f'"rnascl_jax[{package.extra}]"' if package else module
+  assert f'pip install {wanted}' in str(error.value)
+
+
+def test_every_extra_that_is_named_has_its_packages():
+  parser = configparser.ConfigParser()
+  parser.read(ROOT / 'setup.cfg')
+  for package in extras.PACKAGES.values():
+    listed = parser['options.extras_require'][package.extra]
+    assert re.search(rf'^{package.name}\b', listed, re.MULTILINE), package
 
 
 def test_importing_the_package_imports_no_module_of_it():

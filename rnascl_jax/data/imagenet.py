@@ -13,6 +13,7 @@ import numpy as np
 from rnascl_jax.data import classes as class_subset
 from rnascl_jax.data import labels, prepared, splits
 from rnascl_jax.data.stored_images import StoredImages
+from rnascl_jax.runtime import extras
 
 _IMAGE_SIZE = 224
 # Held out of each class where the number of images is not given.
@@ -69,6 +70,7 @@ def _source(
   split: str, data_dir: str | os.PathLike[str] | None
 ) -> prepared.Source:
   """Examples with encoded images."""
+  extras.require('tensorflow_datasets', 'reading ImageNet')
   import tensorflow_datasets as tfds
 
   return prepared.source(

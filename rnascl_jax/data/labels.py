@@ -8,7 +8,6 @@ is read (ImageNet: 148 GB), without decoding an image. The copy is in
 
 import contextlib
 import functools
-import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
@@ -56,11 +55,10 @@ def read(
 
 def _path(source: prepared.Source) -> pathlib.Path:
   """Where the labels of this very copy of a split are kept."""
-  home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
   info = source.dataset_info
   name = f'{info.name}-{info.version}-{source.split}'
-  folder = paths.local(home, 'XDG_CACHE_HOME') / 'rnascl_jax' / 'labels'
-  return folder / f'{name}-{prepared.fingerprint(source)}.npz'
+  file = f'{name}-{prepared.fingerprint(source)}.npz'
+  return paths.cache() / 'labels' / file
 
 
 def _kept(path: pathlib.Path, source: prepared.Source) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from rnascl_jax.runtime import files, paths
+from rnascl_jax.runtime import extras, files, paths
 
 _REMEDY = 'Prepare the data set again, or use another copy.'
 # Files that are opened at once to count their records.
@@ -115,10 +115,13 @@ def source(
   Raises:
     FileNotFoundError: the data is not prepared; the message says how to.
     DamagedFileError: a file is missing, damaged or contradicts another.
+    MissingPackageError: there is no TensorFlow Datasets or no ArrayRecord.
   """
+  directory = str(paths.local(data_dir, 'data_dir')) if data_dir else None
+  for module in ('tensorflow_datasets', 'array_record'):
+    extras.require(module, f'reading {name}, a prepared data set,')
   import tensorflow_datasets as tfds
 
-  directory = str(paths.local(data_dir, 'data_dir')) if data_dir else None
   verbosity = logging.get_verbosity()
   try:
     # TFDS tells from where it loads, and what its copy of a text says.

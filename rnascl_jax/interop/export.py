@@ -29,13 +29,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
 from rnascl_jax.interop import state_dicts
 from rnascl_jax.models import networks
 from rnascl_jax.models.pretrained import Pretrained
 from rnascl_jax.models.teachers import build
-from rnascl_jax.runtime import files, paths
+from rnascl_jax.runtime import extras, files, paths
 
 Path = str | os.PathLike[str]
 StateDict = Mapping[str, np.ndarray]
@@ -77,7 +76,8 @@ def write(model: Pretrained, path: Path) -> None:
 
   Raises:
     ValueError: the suffix is another one.
-    ModuleNotFoundError: it is '.pt' or '.pth' and there is no PyTorch.
+    MissingPackageError: the package that writes it is not there: safetensors,
+      or for '.pt' and '.pth' PyTorch.
   """
   path = paths.local(path, 'output')
   check_suffix(path)
@@ -154,6 +154,9 @@ def _teacher_lines(metadata: Mapping[str, Any], path: Path) -> list[str]:
 def _write_safetensors(
   path: Path, arrays: StateDict, metadata: Mapping[str, Any]
 ) -> None:
+  extras.require('safetensors', f'writing {os.fspath(path)}')
+  import safetensors.numpy
+
   texts = {name: json.dumps(value) for name, value in metadata.items()}
   files.write_atomically(path, safetensors.numpy.save(dict(arrays), texts))
 
@@ -161,13 +164,11 @@ def _write_safetensors(
 def _write_torch(
   path: Path, arrays: StateDict, metadata: Mapping[str, Any]
 ) -> None:
-  try:
-    import torch
-  except ImportError as error:
-    raise ModuleNotFoundError(
-      f'{os.fspath(path)} can only be written with PyTorch, which is not '
-      'installed; a file that ends in .safetensors needs none.'
-    ) from error
+  extras.require(
+    'torch', f'writing {os.fspath(path)} (a file .safetensors does without it)'
+  )
+  import torch
+
   state = {name: torch.tensor(array) for name, array in arrays.items()}
   with files.replacing(path) as file:
     torch.save({'state_dict': state, 'metadata': dict(metadata)}, file)

@@ -12,6 +12,7 @@ import numpy as np
 
 from rnascl_jax.interop import archive, unpickler
 from rnascl_jax.interop.tensors import Storage
+from rnascl_jax.runtime import extras
 
 WAYS = ('safe', 'inert', 'unsafe')
 _ZIP, _PICKLE = b'PK\x03\x04', b'\x80'
@@ -160,13 +161,9 @@ class _Storages:
 
 def _run(path: pathlib.Path, content: bytes) -> Any:
   """Lets a file make what it says, which may be anything."""
-  try:
-    import torch
-  except ImportError as error:
-    raise ImportError(
-      f'{path} can be read unsafely with PyTorch only, which is not installed: '
-      'run "pip install torch".'
-    ) from error
+  extras.require('torch', f'reading {path} unsafely')
+  import torch
+
   has_dill = importlib.util.find_spec('dill') is not None
   try:
     return torch.load(

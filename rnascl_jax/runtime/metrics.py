@@ -1,4 +1,4 @@
-"""Metrics: exact means over examples, and where they are written.
+"""Metrics: exact means over examples, and the file that has them.
 
 A step returns masked sums and a count; sums of steps and devices are added, and
 divided once at the end, so every example weighs the same. A run that was killed
@@ -22,20 +22,16 @@ Example:
 """
 
 import contextlib
-import math
-import os
 import pathlib
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rnascl_jax.base import Array
-from rnascl_jax.runtime import disk, files, lock
+from rnascl_jax.runtime import files, lock, sinks
 
 # Sums over examples by name, and under 'count' how many examples there were.
 Sums = dict[str, Array]
@@ -110,68 +106,15 @@ def means(sums: Mapping[str, Any]) -> dict[str, float]:
   return {name: float(total) / count for name, total in host.items()}
 
 
-class _Sink(Protocol):
-  """Somewhere records go."""
-
-  def write(self, record: Mapping[str, Any]) -> None: ...
-
-
-class TensorBoard(contextlib.AbstractContextManager):
-  """Writes the finite numbers of records as scalars, named split/value.
-
-  They are written at once, not by a thread as tensorboardX's own writer does:
-  on a full disk its thread ends, and the program would wait for it for ever.
-  """
-
-  def __init__(self, directory: files.Path, *, last_step: int | None = None):
-    """Adds an events file to a folder.
-
-    Args:
-      directory: created if missing.
-      last_step: TensorBoard hides what earlier files have after this step;
-        None: everything.
-    """
-    from tensorboardX import event_file_writer
-    from tensorboardX.proto import event_pb2, summary_pb2
-
-    self._path = os.path.join(directory, 'events')
-    self._event, self._summary = event_pb2.Event, summary_pb2.Summary
-    first_step = 0 if last_step is None else last_step + 1
-    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-    with disk.explained(directory):
-      self._file = event_file_writer.EventsWriter(self._path)
-    self._append(first_step, session_log=start)
-
-  def write(self, record: Mapping[str, Any]) -> None:
-    """Adds a point to the curve of every number."""
-    prefix = f'{record["split"]}/' if record.get('split') else ''
-    points = []
-    for name, value in record.items():
-      array = np.asarray(value)
-      # Kind V is bfloat16; strings, None and lists are no scalars.
-      scalar = not array.ndim and array.dtype.kind in 'biufV'
-      if name != 'step' and scalar and math.isfinite(number := float(array)):
-        points.append(
-          self._summary.Value(tag=prefix + name, simple_value=number)
-        )
-    self._append(record['step'], summary=self._summary(value=points))
-
-  def _append(self, step: int, **content: Any) -> None:
-    event = self._event(step=step, wall_time=time.time(), **content)
-    with disk.explained(self._path):
-      self._file.write_event(event)
-      self._file.flush()
-
-  def __exit__(self, *error: object) -> None:
-    with disk.explained(self._path):
-      self._file.close()
-
-
 class Writer(contextlib.AbstractContextManager):
-  """Writes every record to all of its sinks, which may be none."""
+  """Writes every record to metrics.jsonl and to sinks, or to nothing."""
 
-  def __init__(self, sinks: Sequence[_Sink], opened: contextlib.ExitStack):
-    self._sinks, self._opened = sinks, opened
+  def __init__(
+    self,
+    outputs: Sequence[files.JsonLines | sinks.Guarded],
+    opened: contextlib.ExitStack,
+  ):
+    self._outputs, self._opened = outputs, opened
 
   def write(
     self, step: int, values: Mapping[str, Any], *, split: str | None = None
@@ -184,8 +127,8 @@ class Writer(contextlib.AbstractContextManager):
       split: what they were measured on, for example 'train'.
     """
     where = {} if split is None else {'split': split}
-    for sink in self._sinks:
-      sink.write({'step': int(step), **where, **values})
+    for output in self._outputs:
+      output.write({'step': int(step), **where, **values})
 
   def close(self) -> None:
     self._opened.close()
@@ -199,29 +142,40 @@ def open_writer(
   *,
   last_step: int | None,
   is_main_process: bool = True,
-  tensorboard: bool = True,
+  words: Sequence[str] = ('tensorboard',),
+  facts: sinks.Facts | None = None,
 ) -> Writer:
-  """Opens metrics.jsonl and TensorBoard's events of a stage.
+  """Opens metrics.jsonl and the sinks of a stage.
 
   Args:
     directory: created if missing.
     last_step: the step the stage goes on from, that of its checkpoint; what was
       written after it is dropped. None: it starts, and all is dropped.
     is_main_process: only this process of several writes.
-    tensorboard: whether to write events too.
+    words: the sinks, keys of `sinks.SINKS`.
+    facts: what sinks are told of the stage.
 
   Raises:
     HeldError: another writer is open there; nothing was changed.
     DiskError: the folder cannot be written to.
   """
   with contextlib.ExitStack() as opened:
-    sinks: list[_Sink] = []
+    outputs: list[files.JsonLines | sinks.Guarded] = []
     if is_main_process:
-      opened.enter_context(lock.take(directory))
-      lines = files.JsonLines(pathlib.Path(directory) / 'metrics.jsonl')
-      sinks.append(opened.enter_context(lines))
+      folder = pathlib.Path(directory)
+      opened.enter_context(lock.take(folder))
+      lines = files.JsonLines(folder / 'metrics.jsonl')
+      outputs.append(opened.enter_context(lines))
       lines.truncate_after(-1 if last_step is None else last_step)
-    if is_main_process and tensorboard:
-      events = TensorBoard(directory, last_step=last_step)
-      sinks.append(opened.enter_context(events))
-    return Writer(sinks, opened.pop_all())
+      records = files.read_json_lines(folder / 'metrics.jsonl')
+      for word in words:
+        sink = sinks.Guarded(
+          word,
+          folder,
+          facts or sinks.Facts(),
+          last_step=last_step,
+          records=records,
+        )
+        opened.callback(sink.close)
+        outputs.append(sink)
+    return Writer(outputs, opened.pop_all())

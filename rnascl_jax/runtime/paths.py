@@ -60,6 +60,16 @@ def local(
   return pathlib.Path(expanded).absolute()
 
 
+def cache() -> pathlib.Path:
+  """The folder of what this package keeps between runs and can make again.
+
+  Raises:
+    PathError: XDG_CACHE_HOME, or else the home of the user, names no place.
+  """
+  home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  return local(home, 'XDG_CACHE_HOME') / 'rnascl_jax'
+
+
 def _of_url(text: str, scheme: str, rest: str, what: str) -> str:
   """The path in a URL of a local file."""
   if scheme != 'file':

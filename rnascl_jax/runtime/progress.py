@@ -1,5 +1,7 @@
 """How far a stage has come: a bar on a terminal, else a line now and then.
 
+Without the package tqdm, a terminal has lines too.
+
 Example:
   >>> import sys
   >>> from rnascl_jax.runtime import progress
@@ -14,7 +16,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
-import tqdm
+try:
+  import tqdm
+except ImportError:  # Lines are shown instead of a bar.
+  tqdm = None
 
 # Logs of hours stay readable, and a stage that hangs is seen.
 SECONDS_BETWEEN_LINES = 10.0
@@ -53,15 +58,16 @@ class Progress(contextlib.AbstractContextManager):
     self._last_line = clock()
     self._start = (initial, self._last_line)
     self._first_update: tuple[int, float] | None = None
-    self._bar = tqdm.tqdm(
-      total=total,
-      initial=initial,
-      desc=description,
-      unit=f' {unit}',
-      file=self._stream,
-      dynamic_ncols=True,
-      disable=not (is_main_process and self._stream.isatty()),
-    )
+    self._bar: Any = None
+    if tqdm and is_main_process and self._stream.isatty():
+      self._bar = tqdm.tqdm(
+        total=total,
+        initial=initial,
+        desc=description,
+        unit=f' {unit}',
+        file=self._stream,
+        dynamic_ncols=True,
+      )
 
   def update(self, done: int, metrics: Mapping[str, Any] | None = None) -> None:
     """Tells how far the stage is.
@@ -75,7 +81,7 @@ class Progress(contextlib.AbstractContextManager):
       self._metrics = ' '.join(
         f'{k}={float(v):.4g}' for k, v in metrics.items()
       )
-    if not self._bar.disable:
+    if self._bar is not None:
       self._bar.set_postfix_str(self._metrics, refresh=False)
       self._bar.update(done - self._bar.n)
       return
@@ -87,7 +93,7 @@ class Progress(contextlib.AbstractContextManager):
 
   def close(self) -> None:
     """Shows the final state."""
-    if not self._bar.disable:
+    if self._bar is not None:
       self._bar.close()
     elif self._done > self._shown:
       self._print_line(self._clock())
@@ -112,7 +118,17 @@ class Progress(contextlib.AbstractContextManager):
       rate = (self._done - steps) / (now - since)
       parts.append(f'{rate:.3g} {self._unit}/s')
       if self._done < self._total:
-        left = tqdm.tqdm.format_interval((self._total - self._done) / rate)
-        parts.append(f'{left} left')
+        parts.append(f'{_clock_time((self._total - self._done) / rate)} left')
     line = ', '.join(parts) + (f' | {self._metrics}' if self._metrics else '')
     print(line, file=self._stream, flush=True)
+
+
+def _clock_time(seconds: float) -> str:
+  """Minutes and seconds, and hours if there are any: 07:30, 1:07:30."""
+  minutes, second = divmod(int(seconds), 60)
+  hours, minute = divmod(minutes, 60)
+  return (
+    f'{hours}:{minute:02}:{second:02}'
+    if hours
+    else (f'{minute:02}:{second:02}')
+  )

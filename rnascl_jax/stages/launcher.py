@@ -7,7 +7,6 @@ with --coordinator_address, --num_processes and --process_id.
 
 import contextlib
 import os
-import pathlib
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -17,7 +16,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from rnascl_jax.config import config_files
-from rnascl_jax.runtime import disk, files, lock, paths, processes
+from rnascl_jax.runtime import disk, extras, files, lock, paths, processes
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import workdir
 from rnascl_jax.stages.run import Run
@@ -30,6 +29,7 @@ _PROCESSES = (
   'num_processes',
   'process_id',
 )
+_OBSERVED = ('sinks', 'profile_steps')
 _CONFIG = 'digits'
 _HELP = {'--help', '--helpshort', '--helpfull', '--helpxml', '-?'}
 
@@ -42,7 +42,7 @@ def define_workdir() -> None:
   flags.mark_flag_as_required('workdir')
 
 
-def stage(function: Callable[[Run], Any]) -> NoReturn:
+def stage(function: Callable[[Run], Any], *, trains: bool = True) -> NoReturn:
   """Runs a stage as a command, with the flags of all stages.
 
   A config that is not valid and a stage that is missing are the user's to mend
@@ -50,10 +50,13 @@ def stage(function: Callable[[Run], Any]) -> NoReturn:
 
   Args:
     function: of the run that flags name; the text that it returns is printed.
+    trains: whether it trains, and takes the flags of that.
   """
   define_workdir()
   words = _define_config()
   _define_processes()
+  if trains:
+    _define_observed()
   _prepare_absl()
 
   def main(argv: list[str]) -> None:
@@ -85,7 +88,12 @@ def _opened_run() -> Iterator[Run]:
   with contextlib.ExitStack() as opened:
     try:
       _connect()
-      run = opened.enter_context(runs.open_run(FLAGS.config, FLAGS.workdir))
+      named: dict[str, Any] = {
+        name: FLAGS[name].value for name in _OBSERVED if name in FLAGS
+      }
+      run = opened.enter_context(
+        runs.open_run(FLAGS.config, FLAGS.workdir, **named)
+      )
     except (ValueError, FileNotFoundError) as error:
       sys.exit(f'error: {error}')
     yield run
@@ -134,6 +142,21 @@ def _define_processes() -> None:
   )
 
 
+def _define_observed() -> None:
+  """Defines what is seen of a run and changes none of its numbers."""
+  flags.DEFINE_list(
+    'sinks',
+    [],
+    'Where metrics go besides metrics.jsonl and TensorBoard: wandb, mlflow.',
+  )
+  flags.DEFINE_string(
+    'profile_steps',
+    '',
+    'a:b traces the training steps from a on and before b, into the folder '
+    'profile/ of each stage that has them, for TensorBoard or Perfetto.',
+  )
+
+
 def _connect() -> None:
   """Joins the other processes, if there are any; only the first one logs."""
   address, own = FLAGS.coordinator_address, FLAGS.process_id
@@ -161,6 +184,7 @@ def _ends_in_words(argv: list[str]) -> Iterator[None]:
     files.DamagedFileError,
     lock.HeldError,
     disk.DiskError,
+    extras.MissingPackageError,
     paths.PathError,
   ) as error:
     if processes.count() == 1:
@@ -183,7 +207,7 @@ def _prepare_absl() -> None:
   # absl hides what is logged before flags are parsed; people want to see it.
   logging.set_verbosity(logging.INFO)
   # `--help` shows the flags of the main module: these are meant to be seen.
-  for name in ('config', 'workdir', *_PROCESSES):
+  for name in ('config', 'workdir', *_PROCESSES, *_OBSERVED):
     if name in FLAGS:
       FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
 
@@ -199,7 +223,5 @@ def cache_compilations() -> None:
   """Keeps compiled programs between runs, unless the user chose a place."""
   if os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     return
-  home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  folder = paths.local(home, 'XDG_CACHE_HOME') / 'rnascl_jax'
-  jax.config.update('jax_compilation_cache_dir', str(folder))
+  jax.config.update('jax_compilation_cache_dir', str(paths.cache()))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)

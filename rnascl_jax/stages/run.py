@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from rnascl_jax.base import PyTree, Variables
 from rnascl_jax.config import checks, resolve, settings
@@ -18,7 +19,15 @@ from rnascl_jax.data.datasets import Dataset
 from rnascl_jax.distillation import compare
 from rnascl_jax.evaluation import under_attack
 from rnascl_jax.evaluation.classification import NetworkOnDevices
-from rnascl_jax.runtime import checkpoints, files, parallel, paths, processes
+from rnascl_jax.runtime import (
+  checkpoints,
+  files,
+  parallel,
+  paths,
+  processes,
+  profiler,
+)
+from rnascl_jax.runtime import sinks as all_sinks
 from rnascl_jax.stages import pretrained, workdir
 from rnascl_jax.training import loader, loop, train_state
 
@@ -31,44 +40,62 @@ class Run(NamedTuple):
     folder: the workdir.
     data: images.
     devices: devices of all processes.
+    sinks: where metrics of training go besides metrics.jsonl and TensorBoard.
+    profile_steps: which steps of each training are traced; None for none.
   """
 
   settings: settings.Settings
   folder: pathlib.Path
   data: Dataset
   devices: list[jax.Device]
+  sinks: tuple[str, ...] = ()
+  profile_steps: range | None = None
 
 
 @contextlib.contextmanager
-def open_run(config: Mapping[str, Any], path: str) -> Iterator[Run]:
+def open_run(
+  config: Mapping[str, Any],
+  path: str,
+  *,
+  sinks: Sequence[str] = (),
+  profile_steps: str = '',
+) -> Iterator[Run]:
   """Checks a config and opens its folder; nothing is computed before.
 
   Args:
     config: see `settings`; the same in all processes.
     path: the workdir; of several processes, in a file system that they share.
+    sinks: words of `sinks.SINKS`: where metrics of training go besides
+      metrics.jsonl and TensorBoard. They may be others when a run goes on.
+    profile_steps: 'a:b', steps of each training that are traced, see
+      `profiler`; '' for none.
 
   Yields:
     The run, which is until the end the only one that can write in the workdir.
 
   Raises:
     ValueError: if the config is not valid or not the same in all processes, the
-      folder is of another one, or a teacher's checkpoint does not fit.
+      folder is of another one, a teacher's checkpoint does not fit, there is no
+      such sink, or no training has such steps.
     FileNotFoundError: if there is no such checkpoint.
     HeldError: if another run is writing in the workdir.
     DiskError: if the workdir cannot be written to.
     OtherProcessError: if another process cannot open the run.
   """
   folder = paths.local(path, 'workdir')
+  all_sinks.check(sinks)
+  traced = profiler.parse(profile_steps)
   parsed = processes.together(settings.parse, config)
   fields = workdir.flat(dataclasses.asdict(parsed))
   facts = [f'config.{name}={value!r}' for name, value in fields.items()]
   # All processes must have been started with the same command.
   processes.check_agreement('config', '\n'.join([*facts, f'workdir={path!r}']))
   data, devices = processes.together(_check, parsed)
+  _check_traced(parsed, data, traced)
   sources = processes.from_main(_open_sources(parsed, folder))
   processes.together(_check_sources, parsed, data, sources)
   with workdir.open_workdir(folder, parsed):
-    yield Run(parsed, folder, data, devices)
+    yield Run(parsed, folder, data, devices, tuple(sinks), traced)
 
 
 def _check(config: settings.Settings) -> tuple[Dataset, list[jax.Device]]:
@@ -77,6 +104,28 @@ def _check(config: settings.Settings) -> tuple[Dataset, list[jax.Device]]:
   data = resolve.dataset(config.data)
   checks.check(config, data, len(devices))
   return data, devices
+
+
+def _check_traced(
+  config: settings.Settings, data: Dataset, traced: range | None
+) -> None:
+  """Raises unless some training has the steps to be traced."""
+  trainings = [
+    config.teacher.optimization,
+    config.search.optimization,
+    config.train.optimization,
+    config.adversarial.optimization,
+  ]
+  most = max(
+    spec.epochs * (len(data.train.labels) // spec.batch_size)
+    for spec in trainings
+  )
+  if traced and traced.stop > most:
+    raise ValueError(
+      f'--profile_steps={traced.start}:{traced.stop} must end at {most} or '
+      'before: the longest training of this config has so many steps. Take '
+      f'{max(most - 10, 0)}:{most}.'
+    )
 
 
 def _open_sources(config: settings.Settings, folder: pathlib.Path) -> list[str]:
@@ -246,6 +295,10 @@ def make_stage(
   # Steps on streamed images are long, and a dispatch holds all their images.
   at_once = 10 if in_memory and jax.default_backend() != 'cpu' else 1
 
+  steps = spec.epochs * epoch
+  if run.profile_steps and run.profile_steps.start >= steps:
+    logging.warning('%s is not traced: it has %d steps only.', place, steps)
+
   def describe(state: PyTree, done: int) -> dict[str, float]:
     # The rate of the epoch's last update.
     values = {'learning_rate': float(rate(done * updates - 1))}
@@ -274,6 +327,11 @@ def make_stage(
     validate=validate,
     annotate=describe,
     max_drop=resolve.max_drop(method),
+    sinks=run.sinks,
+    facts=all_sinks.Facts(
+      run.folder.name, place, workdir.flat(dataclasses.asdict(run.settings))
+    ),
+    profile_steps=run.profile_steps,
   )
 
 

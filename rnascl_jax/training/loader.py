@@ -19,7 +19,7 @@ import numpy as np
 
 from rnascl_jax.base import Array, PyTree
 from rnascl_jax.data.datasets import Split
-from rnascl_jax.runtime import parallel
+from rnascl_jax.runtime import extras, parallel
 
 # Dispatches whose images are on the devices before they are needed.
 _AHEAD = 2
@@ -162,7 +162,11 @@ class Streamed:
       seed: of the random crops.
       min_crop: least area of a crop, a share of the image.
       workers: processes that decode.
+
+    Raises:
+      MissingPackageError: there is no Grain.
     """
+    extras.require('grain', 'streaming images from disk')
     self.data = ()
     self.waited: float | None = 0.0
     self._split = split

@@ -35,9 +35,11 @@ from rnascl_jax.runtime import (
   metrics,
   parallel,
   processes,
+  profiler,
   progress,
   signals,
 )
+from rnascl_jax.runtime.sinks import Facts
 from rnascl_jax.training import loader
 from rnascl_jax.training.loader import BatchSchedule, Loader
 from rnascl_jax.training.train_state import Batch
@@ -74,6 +76,9 @@ class Stage:
     max_drop: the stage ends where `adversarial_accuracy`, a share, falls by
       more than this below its best so far: the network has overfitted to the
       attack it is trained on. 0 never ends it.
+    sinks: where metrics go besides metrics.jsonl and TensorBoard.
+    facts: what sinks are told of the stage.
+    profile_steps: which steps are traced; None for none.
   """
 
   name: str
@@ -86,6 +91,9 @@ class Stage:
   validate: Callable[[PyTree], dict[str, float]]
   annotate: Callable[[PyTree, int], dict[str, float]]
   max_drop: float = 0.0
+  sinks: Sequence[str] = ()
+  facts: Facts = Facts()
+  profile_steps: range | None = None
 
 
 @functools.lru_cache(maxsize=8)
@@ -158,6 +166,9 @@ def run(
   with contextlib.ExitStack() as opened:
     record = opened.enter_context(contextlib.closing(_Record(stage, devices)))
     stop = opened.enter_context(signals.stop_on_signal())
+    trace = opened.enter_context(
+      profiler.Profiler(stage.profile_steps, stage.directory / 'profile')
+    )
     state = parallel.replicate(record.restore(state), devices)
     step, collapse = record.step, None
     dispatches = opened.enter_context(
@@ -167,9 +178,12 @@ def run(
     waiting: collections.deque = collections.deque()
     while step < schedule.steps and not collapse:
       steps, rows = next(dispatches)
-      state, sums = dispatch(state, context, data, rows)
+      trace.begin(step, steps, state)
+      with jax.profiler.StepTraceAnnotation('train', step_num=step):
+        state, sums = dispatch(state, context, data, rows)
       waiting.append((steps, sums, _vote(stop, devices)))
       step += steps
+      trace.end(step, state)
       epoch, within = divmod(step, schedule.steps_per_epoch)
       while len(waiting) > (_in_flight(devices) if within else 0):
         record.collect(*waiting.popleft())
@@ -281,6 +295,8 @@ class _Record:
       self._stage.directory,
       last_step=self.step,
       is_main_process=main,
+      words=list(dict.fromkeys(['tensorboard', *self._stage.sinks])),
+      facts=self._stage.facts,
     )
     self._opened.callback(self._writer.close)
     self._progress = progress.Progress(

@@ -222,7 +222,7 @@ def test_pytorch_is_needed_to_read_unsafely_only(state, tmp_path):
   )
   *counts, message = done.stdout.splitlines()
   assert counts == 3 * [str(len(state))]
-  assert 'pip install torch' in message
+  assert 'pip install "rnascl_jax[torch]"' in message
 
 
 @pytest.mark.parametrize(

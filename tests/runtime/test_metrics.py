@@ -142,7 +142,7 @@ def test_a_run_from_the_start_drops_everything_of_a_killed_one(tmp_path):
   run(is_main_process=False)
   assert not list(tmp_path.iterdir())
   for _ in range(2):
-    run(tensorboard=False)
+    run(words=())
   (line,) = files.read_json_lines(tmp_path / 'metrics.jsonl')
   assert line == {'step': 0, 'loss': 1.0}
   assert not list(tmp_path.glob('events*'))

@@ -1,6 +1,7 @@
 """The loop: what happens when a run breaks off, and when numbers break."""
 
 import contextlib
+import gzip
 import json
 import os
 import pathlib
@@ -24,7 +25,10 @@ from rnascl_jax.runtime import (
   named_arrays,
   parallel,
   signals,
+  sinks,
 )
+from rnascl_jax.stages import run as runs
+from rnascl_jax.stages import searches
 from rnascl_jax.training import loader, loop, train_state
 from tests import tiny, tiny_imagenet
 
@@ -98,6 +102,44 @@ def test_search_killed_by_sigterm_goes_on_to_the_same_bits(
   histories = [np.load(p / 'search/history.npz') for p in (tmp_path, tiny_run)]
   for name in histories[1]:
     np.testing.assert_array_equal(histories[0][name], histories[1][name])
+
+
+def test_sinks_and_a_trace_change_no_bit(tiny_run, tmp_path, monkeypatch):
+  """Also where the search is killed between the steps that are traced."""
+  records = {}
+
+  class Sink:
+    def __init__(self, folder, facts, *, name, last_step):
+      self.name = name or 'run of search'
+      assert (facts.run, facts.stage) == (tmp_path.name, 'search')
+      assert facts.config['search.optimization.epochs'] == 3
+
+    def write(self, record):
+      records.setdefault(self.name, []).append(record)
+
+    def close(self):
+      pass
+
+  monkeypatch.setitem(sinks.SINKS, 'own', Sink)
+  config = _with_teacher(tiny_run, tmp_path)
+  observed = {'sinks': ['own'], 'profile_steps': '5:7'}
+  with _sigterm(9), pytest.raises(signals.Interrupted):
+    with runs.open_run(config, str(tmp_path), **observed) as run:
+      searches.search(run)
+  with runs.open_run(config, str(tmp_path), **observed) as run:
+    searches.search(run)
+
+  _assert_same_bits(tmp_path / 'search', tiny_run / 'search')
+  lines = files.read_json_lines(tmp_path / 'search' / 'metrics.jsonl')
+  assert records == {'run of search': lines}
+  (trace,) = tmp_path.glob('search/profile/plugins/profile/*/perfetto*.json.gz')
+  events = json.loads(gzip.decompress(trace.read_bytes()))['traceEvents']
+  steps = [
+    event['args']['step_num']
+    for event in events
+    if event.get('name') == 'train' and 'step_num' in event.get('args', {})
+  ]
+  assert sorted(map(int, steps)) == [5, 6]
 
 
 def test_a_search_split_by_steps_goes_on_to_the_same_bits(
