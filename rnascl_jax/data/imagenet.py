@@ -62,6 +62,7 @@ def load(
     std=(0.229, 0.224, 0.225),
     subset=subset,
     full_classes=len(all_names) if subset else 0,
+    resized=True,
   )
 
 

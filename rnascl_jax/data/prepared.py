@@ -103,7 +103,7 @@ def source(
   first: str = '',
   **options: Any,
 ) -> Source:
-  """A random-access source of a data set that TFDS has prepared.
+  """A random-access source of a split that TFDS has prepared.
 
   Args:
     name: the data set, as TFDS knows it.
@@ -116,6 +116,25 @@ def source(
     FileNotFoundError: the data is not prepared; the message says how to.
     DamagedFileError: a file is missing, damaged or contradicts another.
   """
+  tfds_source = _open(name, split, data_dir, first, **options)
+  allow_open_files(len(shards(tfds_source)))
+  _check_files(tfds_source)
+  _check_names(tfds_source)
+  return Source(tfds_source)
+
+
+def info(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
+  """What TFDS says of a prepared data set; raises as `source` does."""
+  return _open(name, 'all', data_dir, '').dataset_info
+
+
+def _open(
+  name: str,
+  split: str,
+  data_dir: str | os.PathLike[str] | None,
+  first: str,
+  **options: Any,
+) -> Any:
   import tensorflow_datasets as tfds
 
   directory = str(paths.local(data_dir, 'data_dir')) if data_dir else None
@@ -123,7 +142,7 @@ def source(
   try:
     # TFDS tells from where it loads, and what its copy of a text says.
     logging.set_verbosity(min(verbosity, logging.WARNING))
-    tfds_source = tfds.data_source(
+    return tfds.data_source(
       name, split=split, data_dir=directory, download=False, **options
     )
   except (
@@ -151,10 +170,6 @@ def source(
     ) from error
   finally:
     logging.set_verbosity(verbosity)
-  allow_open_files(len(shards(tfds_source)))
-  _check_files(tfds_source)
-  _check_names(tfds_source)
-  return Source(tfds_source)
 
 
 def allow_open_files(count: int) -> None:
@@ -192,9 +207,13 @@ def _check_files(source: Any) -> None:
       f'{missing[0]}, one of {len(listed)} files of {source.dataset_info.name} '
       f'{source.split}, is missing ({len(missing)} of them are). {_REMEDY}'
     )
+  whole = {
+    os.fspath(file.filename): file.examples_in_shard
+    for file in _instructions(source)
+  }
   with futures.ThreadPoolExecutor(_THREADS) as pool:
-    counted = pool.map(_records, [path for path, _ in listed])
-    for (path, records), count in zip(listed, counted, strict=True):
+    counted = pool.map(_records, whole)
+    for (path, records), count in zip(whole.items(), counted, strict=True):
       if count != records:
         raise files.DamagedFileError(
           f'{path} has {count} records, where dataset_info.json beside it says '
@@ -245,9 +264,20 @@ def _check_names(source: Any) -> None:
 
 
 def shards(source: Any) -> list[tuple[str, int]]:
-  """The files of a split, and how many records each has."""
-  instructions = source.dataset_info.splits[source.split].file_instructions
-  return [(os.fspath(file.filename), file.take) for file in instructions]
+  """The files of a split, and how many of its records each has."""
+  return [(path, stop - start) for path, start, stop in ranges(source)]
+
+
+def ranges(source: Any) -> list[tuple[str, int, int]]:
+  """The files of a split, and its first and last record (exclusive) in each."""
+  return [
+    (os.fspath(file.filename), file.skip, file.skip + file.take)
+    for file in _instructions(source)
+  ]
+
+
+def _instructions(source: Any) -> Sequence[Any]:
+  return source.dataset_info.splits[source.split].file_instructions
 
 
 def fingerprint(source: Any) -> str:

@@ -1,0 +1,449 @@
+"""From the images of any source to a data set: checked, split and normalised.
+
+What a loader gives is a `Source`. Nothing of a split depends on the seed of a
+run: what is held out is chosen by class and is the same always, and so is the
+order of validation and test images, which is not that of the classes.
+
+Example:
+  >>> import numpy as np
+  >>> from rnascl_jax.data import sources
+  >>> images = np.zeros((40, 6, 8), np.uint8)
+  >>> source = sources.Source(
+  ...   (images, np.arange(40) % 2), class_names=('even', 'odd')
+  ... )
+  >>> data = sources.assemble(source, name='numbers')
+  >>> [len(s.labels) for s in (data.train, data.validation, data.test)]
+  [29, 3, 8]
+  >>> data.image_shape, data.mean, data.std
+  ((6, 8, 1), (0.0,), (1.0,))
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tqdm
+from absl import logging
+
+from rnascl_jax.data import batches, splits
+from rnascl_jax.data import classes as class_subset
+from rnascl_jax.data.splits import Dataset, Limit, Split
+from rnascl_jax.data.stored_images import Pixels, StoredImages
+from rnascl_jax.runtime import fingerprints
+
+# Side in pixels of images that differ in size, where none is asked for.
+_SIDE = 32
+# The longest side of images that are taken as they are.
+_LARGEST = 512
+# Validation images that are held out where no number is given, at most.
+_HELD_OUT = 1000
+# Images that are decoded at a call.
+_CHUNK = 500
+
+
+class Source(NamedTuple):
+  """Images and labels as a loader gives them.
+
+  Attributes:
+    train: images and labels: a `Split`, or a pair of arrays, uint8 [N, H, W, C]
+      or [N, H, W] with 1 or 3 channels, and integers [N] in [0, K).
+    test: the same for testing; None to hold them out of the training images.
+    validation: the same to choose checkpoints by; None to hold them out.
+    class_names: one name a class; empty for '0', '1', ....
+    fingerprint: tells these images from others; empty to compute it from the
+      arrays.
+  """
+
+  train: Any
+  test: Any = None
+  validation: Any = None
+  class_names: tuple[str, ...] = ()
+  fingerprint: str = ''
+
+
+class Normalization(NamedTuple):
+  """Mean and standard deviation of each channel, of pixels in [0, 1]."""
+
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+
+
+def assemble(
+  source: Source,
+  *,
+  name: str,
+  validation_size: int | None = None,
+  test_share: float = 0.2,
+  limit: Limit | None = None,
+  image_size: int = 0,
+  classes: Sequence[str] = (),
+  min_crop: float = 0.0,
+  memory_limit: int = 2**31,
+  normalization: Normalization | None = None,
+) -> Dataset:
+  """Makes a data set of a source; arguments as of `datasets.load`.
+
+  Args:
+    source: what a loader gave.
+    name: of the data set.
+    validation_size: the most validation images, held out of the training images
+      where the source has none of its own; None for a tenth of the training
+      images, 1000 at most.
+    test_share: share of the training images that is held out for testing where
+      the source has no test images, in (0, 1).
+    limit: the most images of (train, test), chosen by class.
+    image_size: side to which images are resized; 0 leaves images as they are.
+    classes: names of some classes, in the order of their labels.
+    min_crop: least area of random crops; images that these are made of are not
+      kept decoded.
+    memory_limit: bytes up to which a split is kept in memory, decoded.
+    normalization: that of the training images, where it is known.
+
+  Raises:
+    ValueError: something does not fit; the message says what, and what to do.
+    DamagedFileError: an image cannot be read.
+  """
+  names = tuple(source.class_names)
+  train, test, validation = (
+    None if given is None else _checked(given, f'{name}: the {which} images')
+    for given, which in (
+      (source.train, 'training'),
+      (source.test, 'test'),
+      (source.validation, 'validation'),
+    )
+  )
+  assert train is not None
+  names = names or tuple(map(str, range(int(train.labels.max()) + 1)))
+  if len(names) < 2:
+    raise ValueError(f'{name} has {len(names)} class, {names}: two are needed.')
+  fingerprint = source.fingerprint or _fingerprint(names, train, test)
+  parts = {'training': train, 'test': test, 'validation': validation}
+  for which, part in parts.items():
+    if part is not None:
+      _check_labels(part.labels, names, f'{name}: the {which} images')
+  subset = class_subset.indices(classes, names) if classes else ()
+
+  def of_classes(part: Split | None) -> Split | None:
+    if part is None or not subset:
+      return part
+    rows, labels = class_subset.relabelled(part.labels, subset, len(names))
+    return Split(splits.rows_of(part, rows).images, labels)
+
+  train, test, validation = map(of_classes, (train, test, validation))
+  assert train is not None
+  chosen = tuple(classes) or names
+  if test is None:
+    train, test = _held_out(train, round(test_share * len(train.labels)))
+    _check_held_out(train, test, chosen, name, test_share)
+  test = splits.rows_of(test, batches.fixed_order(len(test.labels)))
+  most = len(train.labels) - 1
+  if validation is None:
+    size = min(_HELD_OUT, len(train.labels) // 10)
+    size = size if validation_size is None else validation_size
+    if not 0 <= size <= most:
+      raise ValueError(
+        f'validation_size={size} must lie in [0, {most}]: it is held out from '
+        f'the training images of {name}. -1 holds a tenth of them out.'
+      )
+    train, validation = _held_out(train, size)
+  elif validation_size is not None:
+    validation = _some(validation, validation_size)
+  _check_classes(train.labels, chosen, f'{name}: the training images')
+  validation = splits.rows_of(
+    validation, batches.fixed_order(len(validation.labels))
+  )
+  if limit is not None:
+    train, test = _some(train, limit.train), _some(test, limit.test)
+    validation = _some(validation, limit.test)
+  resized = [_resized(p, image_size, name) for p in (train, validation, test)]
+  for part in resized[1:]:
+    _check_shape(part.images, resized[0].images, name)
+  return _finished(
+    resized,
+    min_crop,
+    memory_limit,
+    normalization,
+    name=name,
+    class_names=chosen,
+    subset=subset,
+    full_classes=len(names) if subset else 0,
+    fingerprint=fingerprint,
+  )
+
+
+def _finished(
+  parts: Sequence[Split],
+  min_crop: float,
+  memory_limit: int,
+  known: Normalization | None,
+  **fields: Any,
+) -> Dataset:
+  """Puts into memory what fits there, and measures the training images."""
+  name = fields['name']
+  train, validation, test = parts
+  resized = isinstance(train.images, StoredImages) and train.images.resized
+  train = _placed(train, 0 if resized and min_crop else memory_limit)
+  validation, test = (_placed(p, memory_limit) for p in (validation, test))
+  measured = known or measure(train.images, name)
+  for part in (validation, test):
+    # What cannot be decoded is found now, and not after hours of training.
+    if known is None and isinstance(part.images, StoredImages):
+      for _ in _chunks(part.images, f'{name}: checking images'):
+        pass
+  data = Dataset(
+    train=train,
+    validation=validation,
+    test=test,
+    resized=resized,
+    **measured._asdict(),
+    **fields,
+  )
+  height, width, channels = data.image_shape
+  logging.info(
+    '%s: %d training, %d validation and %d test images of %d x %d pixels and '
+    '%d channel(s), %d classes; training images are %s.',
+    *(name, *(len(part.labels) for part in (train, validation, test))),
+    *(width, height, channels, data.num_classes),
+    'streamed' if isinstance(train.images, StoredImages) else 'in memory',
+  )
+  return data
+
+
+def measure(images: Any, name: str = 'images') -> Normalization:
+  """Mean and standard deviation of each channel, the nearest floats to them.
+
+  Sums are of integers, so that no order and no machine changes them. A channel
+  that is the same everywhere has a deviation of 1.
+
+  Args:
+    images: [N, H, W, C], uint8, in memory or stored.
+    name: for the progress bar.
+  """
+  channels = images.shape[-1]
+  totals = np.zeros((channels, 256), np.int64)
+  for chunk in _chunks(images, f'{name}: mean'):
+    for channel, counts in enumerate(totals):
+      counts += np.bincount(chunk[..., channel].reshape(-1), minlength=256)
+  values = np.arange(256)
+  count = math.prod(images.shape[:-1])
+  mean, std = [], []
+  for counts in totals:
+    total, square = int(counts @ values), int(counts @ values**2)
+    mean.append(total / (255 * count))
+    variance = (count * square - total**2) / (255 * count) ** 2
+    std.append(math.sqrt(variance) or 1.0)
+  return Normalization(tuple(mean), tuple(std))
+
+
+def size_of(
+  own: tuple[int, int] | None, image_size: int, name: str
+) -> int | tuple[int, int]:
+  """The size of decoded images, as `StoredImages` takes it.
+
+  Args:
+    own: height and width of all images; None if they differ.
+    image_size: the side that is asked for; 0 for none.
+    name: of the data set.
+
+  Returns:
+    The side to which images are resized, or height and width of all of them.
+  """
+  if own is not None and image_size in (0, *own) and own[0] == own[1]:
+    image_size = 0
+  if image_size:
+    return image_size
+  if own is None:
+    logging.warning(
+      '%s: the images differ in size, and are resized to %d x %d pixels; '
+      'config.data.image_size says another side.',
+      *(name, _SIDE, _SIDE),
+    )
+    return _SIDE
+  if max(own) > _LARGEST:
+    raise ValueError(
+      f'{name}: the images have {own[1]} x {own[0]} pixels, more than '
+      f'{_LARGEST}: set config.data.image_size to the side to which they are '
+      f'to be resized, such as {_SIDE}.'
+    )
+  return own
+
+
+def _checked(given: Any, what: str) -> Split:
+  """Images [N, H, W, C] and labels [N] int32; raises for other arrays."""
+  try:
+    images, labels = given
+  except (TypeError, ValueError):
+    raise ValueError(f'{what} must be a pair (images, labels).') from None
+  labels = np.asarray(labels)
+  if not isinstance(images, StoredImages):
+    images = _channels_last(np.asarray(images), what)
+  if labels.ndim == 2 and labels.shape[1] == 1:
+    labels = labels[:, 0]
+  if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    raise ValueError(
+      f'{what} have labels of type {labels.dtype} and shape {labels.shape}; '
+      'they must be one integer an image, the number of its class from 0 on.'
+    )
+  if len(images) != len(labels):
+    raise ValueError(
+      f'{what} are {len(images)}, and their labels {len(labels)}: there must '
+      'be one label for each image.'
+    )
+  if not len(labels):
+    raise ValueError(f'{what} are none at all: at least one is needed.')
+  # A label that does not fit in 32 bits is out of range, whatever it becomes.
+  return Split(images, np.clip(labels, -1, 2**31 - 1).astype(np.int32))
+
+
+def _channels_last(images: np.ndarray, what: str) -> np.ndarray:
+  if images.dtype != np.uint8:
+    remedy = 'round(255 * images)' if images.dtype.kind == 'f' else 'images'
+    raise ValueError(
+      f'{what} are {images.dtype}, and must be uint8 in 0..255: save '
+      f'{remedy} as uint8.'
+    )
+  if images.ndim == 3:
+    images = images[..., None]
+  if images.ndim != 4 or not images.size or images.shape[3] not in (1, 3):
+    hint = 'leave other channels out'
+    if images.ndim == 4 and images.shape[1] in (1, 3):
+      hint = 'these look like [N, C, H, W]: transpose them by (0, 2, 3, 1)'
+    elif images.ndim == 4 and images.shape[3] == 4:
+      hint = 'leave the alpha channel out: images[..., :3]'
+    raise ValueError(
+      f'{what} have the shape {images.shape}, and must be [N, H, W], or '
+      f'[N, H, W, C] with 1 or 3 channels: {hint}.'
+    )
+  return images
+
+
+def _check_labels(labels: np.ndarray, names: Sequence[str], what: str) -> None:
+  low, high = int(labels.min()), int(labels.max())
+  if low < 0 or high >= len(names):
+    raise ValueError(
+      f'{what} have labels from {low} to {high}, and must have labels from 0 '
+      f'to {len(names) - 1} for {len(names)} classes.'
+    )
+  _check_classes(labels, names, what)
+
+
+def _check_classes(labels: np.ndarray, names: Sequence[str], what: str) -> None:
+  """Raises unless every class has an image."""
+  counts = np.bincount(labels, minlength=len(names))
+  missing = [names[int(label)] for label in np.flatnonzero(counts == 0)]
+  if missing:
+    hint = ''
+    if names[0] == missing[0] == '0' and len(missing) == 1:
+      hint = ', or subtract 1 from labels that begin with 1'
+    raise ValueError(
+      f'{what} have none of class {missing[0]!r} ({len(missing)} of '
+      f'{len(names)} classes are missing): add some, or leave the class '
+      f'out{hint}.'
+    )
+
+
+def _check_shape(images: Any, train: Any, name: str) -> None:
+  if images.shape[1:] != train.shape[1:]:
+    raise ValueError(
+      f'{name}: validation or test images have the shape {images.shape[1:]}, '
+      f'and training images {train.shape[1:]}: set config.data.image_size to '
+      'resize them all, and let all have as many channels.'
+    )
+
+
+def _check_held_out(
+  train: Split, test: Split, names: Sequence[str], name: str, share: float
+) -> None:
+  """Raises unless every class has images for training and for testing."""
+  kept, held = (
+    np.bincount(part.labels, minlength=len(names)) for part in (train, test)
+  )
+  few = np.flatnonzero(np.minimum(kept, held) == 0)
+  if few.size:
+    label = int(few[0])
+    where = 'testing' if not held[label] else 'training'
+    raise ValueError(
+      f'{name}: class {names[label]!r} has {kept[label] + held[label]} images, '
+      f'of which none is left for {where} with config.data.test_share={share}: '
+      'add images, leave the class out, or change the share.'
+    )
+
+
+def _held_out(split: Split, size: int) -> tuple[Split, Split]:
+  """What is left, and what is held out of it by class."""
+  held = batches.stratified_holdout(split.labels, size)
+  left, out = (np.flatnonzero(mask) for mask in (~held, held))
+  return splits.rows_of(split, left), splits.rows_of(split, out)
+
+
+def _some(split: Split, size: int) -> Split:
+  """So many images at most, by class, in their order."""
+  return _held_out(split, min(size, len(split.labels)))[1]
+
+
+def _resized(split: Split, image_size: int, name: str) -> Split:
+  """Resizes images in memory when they are used; those on disk know it."""
+  images = split.images
+  if isinstance(images, StoredImages):
+    return split
+  side = size_of(images.shape[1:3], image_size, name)
+  if not isinstance(side, int):
+    return split
+  return Split(_stored(images, side, name), split.labels)
+
+
+def _stored(
+  images: np.ndarray, side: int | tuple[int, int], name: str
+) -> StoredImages:
+  return StoredImages(
+    Pixels(images),
+    np.arange(len(images)),
+    side,
+    name=name,
+    version=fingerprints.digest(images),
+    channels=images.shape[-1],
+  )
+
+
+def _placed(split: Split, memory_limit: int) -> Split:
+  """The split in memory if it fits there, else stored."""
+  images = split.images
+  fits = images.nbytes <= memory_limit
+  if isinstance(images, StoredImages) and fits:
+    decoded = np.empty(images.shape, np.uint8)
+    done = 0
+    for chunk in _chunks(images, f'{images.name}: images'):
+      decoded[done : done + len(chunk)] = chunk
+      done += len(chunk)
+    images = decoded
+  elif not isinstance(images, StoredImages) and not fits:
+    images = _stored(images, images.shape[1:3], 'images in memory')
+  return Split(images, split.labels)
+
+
+def _chunks(images: Any, description: str) -> Iterator[np.ndarray]:
+  """All images in order, decoded, with progress on a terminal if it is slow."""
+  stored = isinstance(images, StoredImages)
+  with tqdm.tqdm(
+    total=len(images), desc=description, delay=2, disable=None
+  ) as bar:
+    for start in range(0, len(images), _CHUNK):
+      rows = np.arange(start, min(start + _CHUNK, len(images)))
+      yield images[rows] if stored else images[rows[0] : rows[-1] + 1]
+      bar.update(len(rows))
+
+
+def _fingerprint(
+  names: tuple[str, ...], train: Split, test: Split | None
+) -> str:
+  """A hash of the names and of all arrays."""
+  parts = [part for part in (train, test) if part is not None]
+  content = [
+    part.images.fingerprint()
+    if isinstance(part.images, StoredImages)
+    else fingerprints.digest(part.images)
+    for part in parts
+  ]
+  labels = [fingerprints.digest(part.labels) for part in parts]
+  return fingerprints.short([*names, *content, *labels])
