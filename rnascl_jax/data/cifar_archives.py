@@ -89,7 +89,7 @@ def read(place: str, *, name: str) -> Source:
     FileNotFoundError: there is no such file.
     DamagedFileError: it is damaged, or another archive.
   """
-  path = paths.local(place, f'the file of config.data.name={name!r}')
+  path = paths.local(place, 'the path in config.data.name')
   if not path.is_file():
     kind = 'is a folder' if path.is_dir() else 'does not exist'
     raise FileNotFoundError(
@@ -233,6 +233,12 @@ def _unpickled(content: bytes) -> dict[str, Any]:
         marks.append(len(stack))
       case 'TUPLE':
         stack.append(tuple(since_mark()))
+      case 'APPEND':
+        item = stack.pop()
+        stack[-1].append(item)
+      case 'SETITEM':
+        item, key = stack.pop(), stack.pop()
+        stack[-1][_text(key)] = item
       case 'APPENDS':
         items = since_mark()
         stack[-1].extend(items)
@@ -263,7 +269,10 @@ def _unpickled(content: bytes) -> dict[str, Any]:
   return content_of_pickle
 
 
-def _text(item: str | bytes) -> str:
+def _text(item: Any) -> str:
+  """A text, of bytes too, which a protocol without them calls for."""
+  if isinstance(item, _Call):
+    item = item.arguments[0]
   return item.decode() if isinstance(item, bytes) else item
 
 
@@ -274,9 +283,7 @@ def _array(call: _Call) -> np.ndarray:
   _, shape, dtype, fortran, raw = call.state
   if dtype.function != 'numpy dtype' or dtype.arguments[0] not in ('u1', '|u1'):
     raise ValueError('its images are not of bytes')
-  if isinstance(raw, _Call):  # Bytes in a protocol that has none.
-    raw = raw.arguments[0]
-  if isinstance(raw, str):
-    raw = raw.encode('latin-1')
+  if not isinstance(raw, bytes):
+    raw = _text(raw).encode('latin-1')
   array = np.frombuffer(raw, np.uint8)
   return array.reshape(shape, order='F' if fortran else 'C')

@@ -80,7 +80,7 @@ def read(place: str, *, name: str, image_size: int) -> Source:
     ValueError: it is no image folder; the message says what it lacks.
     DamagedFileError: a file is no image.
   """
-  root = paths.local(place, f'the folder of config.data.name={name!r}')
+  root = paths.local(place, 'the path in config.data.name')
   if not root.is_dir():
     kind = 'is a file' if root.exists() else 'does not exist'
     raise FileNotFoundError(

@@ -39,7 +39,7 @@ def read(place: str, *, name: str) -> Source:
     DamagedFileError: it is damaged, or no .npz file.
     ValueError: it lacks an array.
   """
-  path = paths.local(place, f'the file of config.data.name={name!r}')
+  path = paths.local(place, 'the path in config.data.name')
   if not path.is_file():
     kind = 'is a folder' if path.is_dir() else 'does not exist'
     raise FileNotFoundError(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from rnascl_jax.runtime import files, paths
+from rnascl_jax.runtime import files, paths, spelling
 
 _REMEDY = 'Prepare the data set again, or use another copy.'
 # Files that are opened at once to count their records.
@@ -138,6 +138,7 @@ def _open(
   import tensorflow_datasets as tfds
 
   directory = str(paths.local(data_dir, 'data_dir')) if data_dir else None
+  folder = directory or tfds.core.constants.DATA_DIR
   verbosity = logging.get_verbosity()
   try:
     # TFDS tells from where it loads, and what its copy of a text says.
@@ -152,9 +153,9 @@ def _open(
   ) as error:
     place = '' if directory is None else f", data_dir='{directory}'"
     raise FileNotFoundError(
-      f'{name} is not prepared as ArrayRecord in '
-      f'{directory or tfds.core.constants.DATA_DIR}. {first}Prepare it once by'
-      '\n'
+      f'{name} is not prepared as ArrayRecord in {folder}.'
+      f'{spelling.did_you_mean(name, _names(folder))} {first}Prepare it once '
+      'by\n'
       f'  python -c "import tensorflow_datasets as tfds; tfds.builder('
       f"'{name}'{place}, file_format='array_record')"
       '.download_and_prepare()"\n'
@@ -163,13 +164,18 @@ def _open(
     ) from error
   # What TFDS raises depends on what is wrong with its description.
   except Exception as error:
-    place = os.path.join(directory or tfds.core.constants.DATA_DIR, name)
+    place = os.path.join(folder, name)
     raise files.DamagedFileError(
       f'{place}: dataset_info.json there does not describe a prepared split '
       f'{split!r}: {_one_line(error)}. {_REMEDY}'
     ) from error
   finally:
     logging.set_verbosity(verbosity)
+
+
+def _names(folder: str) -> list[str]:
+  """Names of what is prepared in a folder."""
+  return os.listdir(folder) if os.path.isdir(folder) else []
 
 
 def allow_open_files(count: int) -> None:

@@ -117,17 +117,19 @@ def _image(
   """Whether images are encoded, their size if it is one, and channels."""
   import tensorflow_datasets as tfds
 
-  image, label = (features.get(key) for key in ('image', 'label'))
+  known = dict(features.items())
+  image: Any = known.get('image')
+  label = known.get('label')
   encoded = isinstance(image, tfds.features.Image)
   if (
     not isinstance(label, tfds.features.ClassLabel)
     or not (encoded or isinstance(image, tfds.features.Tensor))
     or len(image.shape) != 3
-    or np.dtype(image.dtype) != np.uint8
+    or image.np_dtype != np.uint8
   ):
     raise ValueError(
       f'{name} is no data set of images of 8 bits with labels of classes: its '
-      f"examples have {', '.join(features)}, and must have 'image' and 'label'."
+      f"examples have {', '.join(known)}, and must have 'image' and 'label'."
     )
   height, width, channels = image.shape
   own = None if height is None or width is None else (height, width)
