@@ -588,5 +588,7 @@ def test_prepared_data_without_classes_are_refused(tmp_path):
   info.write_text(info.read_text().replace('svhn_cropped', 'boxes'))
   features = place / 'features.json'
   features.write_text(features.read_text().replace('"label"', '"box"'))
-  with pytest.raises(ValueError, match="have .*box, and must have 'image' and"):
+  with pytest.raises(
+    ValueError, match="have box, image, .* and must have 'image' and"
+  ):
     datasets.load('tfds:boxes', data_dir=tmp_path)

@@ -21,13 +21,15 @@ def labels_are_kept_apart(tmp_path, monkeypatch):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
 
 
-def _config(name):
+def _config(name, *, fine_tuned=False):
   """The tiny run, on other images."""
   config = tiny.config()
   config.data.update(name=name, validation_size=12, max_train=0, max_test=0)
   for stage in ('teacher', 'search', 'train'):
     config[stage].optimization.epochs = 1
   config.students = {'rnas_cl': config.students['rnas_cl']}
+  if not fine_tuned:
+    config.adversarial.students = {}
   config.evaluation.auto_attack = ()
   config.evaluation.auto_attack_models = ()
   config.evaluation.attacks = ('fgsm',)
@@ -55,17 +57,18 @@ def npz_run(sources, tmp_path_factory):
   return folder, table
 
 
+def _log(stage):
+  """The metrics of a stage, without times."""
+  return [
+    {key: line[key] for key in line if key not in _TIMES}
+    for line in files.read_json_lines(stage / 'metrics.jsonl')
+  ]
+
+
 def assert_same_run(first, second, *names):
   """The same log and weights of stages, to the bit."""
   for name in names:
-    logs = [
-      [
-        {key: line[key] for key in line if key not in _TIMES}
-        for line in files.read_json_lines(folder / name / 'metrics.jsonl')
-      ]
-      for folder in (first, second)
-    ]
-    assert logs[0] == logs[1]
+    assert _log(first / name) == _log(second / name)
     weights = [
       checkpoints.load_variables(folder / name / 'model')[0]
       for folder in (first, second)
@@ -86,33 +89,42 @@ def test_a_run_on_an_npz_ends_with_a_report(npz_run):
     assert metadata['num_classes'] == 3
 
 
-def test_a_folder_and_the_npz_of_its_images_give_the_same_run(
+def test_a_folder_that_is_streamed_gives_the_run_of_the_npz_in_memory(
   npz_run, sources, tmp_path
 ):
-  stages.pipeline(_config(f'folder:{sources}/folder'), str(tmp_path))
-  assert_same_run(
-    npz_run[0], tmp_path, 'teacher', 'train/rnas_cl', 'adversarial/rnas_cl_eq6'
-  )
-  for name in ('architecture.json', 'search/metrics.jsonl'):
-    assert (tmp_path / name).exists()
-  evaluated = [
-    np.load(folder / 'evaluation' / 'rnas_cl_eq6.npz')
-    for folder in (npz_run[0], tmp_path)
-  ]
-  for name in evaluated[0]:
-    np.testing.assert_array_equal(evaluated[0][name], evaluated[1][name])
-
-
-@pytest.mark.parametrize('source', ['npz:{}/images.npz', 'folder:{}/folder'])
-def test_streamed_images_give_the_run_of_those_in_memory(
-  npz_run, sources, tmp_path, source
-):
-  config = _config(source.format(sources))
+  config = _config(f'folder:{sources}/folder')
   config.data.memory_limit = 0
   stages.teacher(config, str(tmp_path))
+  stages.search(config, str(tmp_path))
   assert_same_run(npz_run[0], tmp_path, 'teacher')
+  assert _log(tmp_path / 'search') == _log(npz_run[0] / 'search')
   summary = files.read_json(tmp_path / 'teacher' / 'stage.json')
   assert summary['waited_for_images'] is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('devices', [1, 2])
+def test_whole_runs_on_the_same_images_are_the_same(sources, tmp_path, devices):
+  kinds = ('npz:{}/images.npz', 2048), ('folder:{}/folder', 2048)
+  kinds = (*kinds, ('npz:{}/images.npz', 0), ('folder:{}/folder', 0))
+  folders = []
+  for name, memory_limit in kinds:
+    config = _config(name.format(sources), fine_tuned=True)
+    config.devices = devices
+    config.data.memory_limit = memory_limit
+    folders.append(tmp_path / str(len(folders)))
+    stages.pipeline(config, str(folders[-1]))
+  first, *others = folders
+  for other in others:
+    assert_same_run(
+      first, other, 'teacher', 'train/rnas_cl', 'adversarial/rnas_cl_eq6'
+    )
+    evaluated, again = (
+      np.load(folder / 'evaluation' / 'rnas_cl_eq6.npz')
+      for folder in (first, other)
+    )
+    for name in evaluated:
+      np.testing.assert_array_equal(evaluated[name], again[name])
 
 
 @pytest.fixture
