@@ -79,13 +79,13 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
     config[name].optimization.batch_size = 16
   config.search.temperature_decay = 0.045
   # Most of such a run is compilation.
-  config.space.depths = (1, 1)
-  config.space.choices = ((16, 8), (32, 24, 16))
-  config.space.strides = (1, 2)
+  config.space.depths = (1,)
+  config.space.choices = ((16, 8),)
+  config.space.strides = (2,)
   for teacher in (config.teacher, config.vulnerable_teacher):
-    teacher.network.features = (16, 32)
-    teacher.network.stage_sizes = (1, 1)
-    teacher.network.strides = (1, 2)
+    teacher.network.features = (16,)
+    teacher.network.stage_sizes = (1,)
+    teacher.network.strides = (2,)
   methods = (
     config.teacher.adversarial_training,
     config.adversarial.students.rnas_cl_eq6.adversarial_training,
