@@ -74,10 +74,9 @@ def dataset(
     spec: its settings.
     normalization: that of the training images, if it is known.
   """
-  prefix, colon, _ = spec.name.partition(':')
-  if prefix + colon not in datasets.names():
-    known = dict.fromkeys(datasets.names())
-    pick(known, spec.name, 'data.name')
+  if not datasets.is_known(spec.name):
+    prefix, colon, _ = spec.name.partition(':')
+    pick(dict.fromkeys(datasets.names()), prefix + colon, 'data.name')
   limit = None
   if spec.max_train or spec.max_test:
     most = 10**9  # More images than any data set has.

@@ -43,6 +43,7 @@ __all__ = [
   'Source',
   'Split',
   'StoredImages',
+  'is_known',
   'load',
   'names',
   'options',
@@ -113,6 +114,12 @@ def names() -> tuple[str, ...]:
   return (*DATASETS, *(f'{prefix}:' for prefix in READERS), *_LOADERS)
 
 
+def is_known(name: str) -> bool:
+  """Whether a name is of a data set; what it names may still not be there."""
+  prefix, _, _ = name.partition(':')
+  return name in DATASETS or prefix in READERS or prefix in _LOADERS
+
+
 def options(name: str) -> tuple[str, ...]:
   """Fields of `config.data` that only some data sets have, and this one has."""
   prefix, _, _ = name.partition(':')
@@ -175,10 +182,10 @@ def load(
     DamagedFileError: a file is damaged; the message has its path.
   """
   prefix, colon, place = name.partition(':')
-  if name not in DATASETS and prefix not in (*READERS, *_LOADERS):
+  if not is_known(name):
+    hint = spelling.did_you_mean(prefix + colon, names())
     raise ValueError(
-      f'unknown data set {name!r}.{spelling.did_you_mean(prefix, _words())} '
-      f'Known are {list(names())}.'
+      f'unknown data set {name!r}.{hint} Known are {list(names())}.'
     )
   bounds = None if limit is None else Limit(*limit)
   if bounds is not None and min(bounds) < 1:
@@ -224,7 +231,3 @@ def load(
     normalization=normalization,
     **resized,
   )
-
-
-def _words() -> tuple[str, ...]:
-  return (*DATASETS, *READERS, *_LOADERS)

@@ -19,7 +19,7 @@ Example:
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,54 +104,12 @@ def assemble(
     ValueError: something does not fit; the message says what, and what to do.
     DamagedFileError: an image cannot be read.
   """
-  names = tuple(source.class_names)
-  train, test, validation = (
-    None if given is None else _checked(given, f'{name}: the {which} images')
-    for given, which in (
-      (source.train, 'training'),
-      (source.test, 'test'),
-      (source.validation, 'validation'),
-    )
-  )
-  assert train is not None
-  names = names or tuple(map(str, range(int(train.labels.max()) + 1)))
-  if len(names) < 2:
-    raise ValueError(f'{name} has {len(names)} class, {names}: two are needed.')
-  fingerprint = source.fingerprint or _fingerprint(names, train, test)
-  parts = {'training': train, 'test': test, 'validation': validation}
-  for which, part in parts.items():
-    if part is not None:
-      _check_labels(part.labels, names, f'{name}: the {which} images')
+  names, parts = _checked_parts(source, name)
+  fingerprint = source.fingerprint or _fingerprint(names, parts)
   subset = class_subset.indices(classes, names) if classes else ()
-
-  def of_classes(part: Split | None) -> Split | None:
-    if part is None or not subset:
-      return part
-    rows, labels = class_subset.relabelled(part.labels, subset, len(names))
-    return Split(splits.rows_of(part, rows).images, labels)
-
-  train, test, validation = map(of_classes, (train, test, validation))
-  assert train is not None
-  chosen = tuple(classes) or names
-  if test is None:
-    train, test = _held_out(train, round(test_share * len(train.labels)))
-    _check_held_out(train, test, chosen, name, test_share)
-  test = splits.rows_of(test, batches.fixed_order(len(test.labels)))
-  most = len(train.labels) - 1
-  if validation is None:
-    size = min(_HELD_OUT, len(train.labels) // 10)
-    size = size if validation_size is None else validation_size
-    if not 0 <= size <= most:
-      raise ValueError(
-        f'validation_size={size} must lie in [0, {most}]: it is held out from '
-        f'the training images of {name}. -1 holds a tenth of them out.'
-      )
-    train, validation = _held_out(train, size)
-  elif validation_size is not None:
-    validation = _some(validation, validation_size)
-  _check_classes(train.labels, chosen, f'{name}: the training images')
-  validation = splits.rows_of(
-    validation, batches.fixed_order(len(validation.labels))
+  parts = {which: _of(part, subset, names) for which, part in parts.items()}
+  train, validation, test = _split(
+    parts, tuple(classes) or names, name, validation_size, test_share
   )
   if limit is not None:
     train, test = _some(train, limit.train), _some(test, limit.test)
@@ -165,11 +123,78 @@ def assemble(
     memory_limit,
     normalization,
     name=name,
-    class_names=chosen,
+    class_names=tuple(classes) or names,
     subset=subset,
     full_classes=len(names) if subset else 0,
     fingerprint=fingerprint,
   )
+
+
+def _checked_parts(
+  source: Source, name: str
+) -> tuple[tuple[str, ...], dict[str, Split]]:
+  """Names of classes, and images and labels by what they are for."""
+  parts = {
+    which: _checked(given, f'{name}: the {which} images')
+    for which, given in (
+      ('training', source.train),
+      ('test', source.test),
+      ('validation', source.validation),
+    )
+    if given is not None or which == 'training'
+  }
+  most = int(parts['training'].labels.max()) + 1
+  names = tuple(source.class_names) or tuple(map(str, range(most)))
+  if len(names) < 2:
+    raise ValueError(f'{name} has {len(names)} class, {names}: two are needed.')
+  for which, part in parts.items():
+    _check_labels(part.labels, names, f'{name}: the {which} images')
+  return names, parts
+
+
+def _of(part: Split, subset: Sequence[int], names: Sequence[str]) -> Split:
+  """The images of some classes, or of all if none is named."""
+  if not subset:
+    return part
+  rows, labels = class_subset.relabelled(part.labels, subset, len(names))
+  return Split(splits.rows_of(part, rows).images, labels)
+
+
+def _split(
+  parts: Mapping[str, Split],
+  names: Sequence[str],
+  name: str,
+  validation_size: int | None,
+  test_share: float,
+) -> tuple[Split, Split, Split]:
+  """Training, validation and test images, the latter two in mixed order."""
+  train = parts['training']
+  if 'test' in parts:
+    test = parts['test']
+  else:
+    train, test = _held_out(train, round(test_share * len(train.labels)))
+    _check_held_out(train, test, names, name, test_share)
+  if 'validation' in parts:
+    validation = parts['validation']
+    if validation_size is not None:
+      validation = _some(validation, validation_size)
+  else:
+    most = len(train.labels) - 1
+    size = min(_HELD_OUT, len(train.labels) // 10)
+    size = size if validation_size is None else validation_size
+    if not 0 <= size <= most:
+      raise ValueError(
+        f'config.data.validation_size={size} must lie in [0, {most}]: it is '
+        f'held out from the training images of {name}. -1 holds a tenth of '
+        'them out.'
+      )
+    train, validation = _held_out(train, size)
+    _check_classes(train.labels, names, f'{name}: the training images')
+  return train, _mixed(validation), _mixed(test)
+
+
+def _mixed(split: Split) -> Split:
+  return splits.rows_of(split, batches.fixed_order(len(split.labels)))
 
 
 def _finished(
@@ -434,16 +459,13 @@ def _chunks(images: Any, description: str) -> Iterator[np.ndarray]:
       bar.update(len(rows))
 
 
-def _fingerprint(
-  names: tuple[str, ...], train: Split, test: Split | None
-) -> str:
+def _fingerprint(names: Sequence[str], parts: Mapping[str, Split]) -> str:
   """A hash of the names and of all arrays."""
-  parts = [part for part in (train, test) if part is not None]
   content = [
     part.images.fingerprint()
     if isinstance(part.images, StoredImages)
     else fingerprints.digest(part.images)
-    for part in parts
+    for part in parts.values()
   ]
-  labels = [fingerprints.digest(part.labels) for part in parts]
+  labels = [fingerprints.digest(part.labels) for part in parts.values()]
   return fingerprints.short([*names, *content, *labels])

@@ -1,5 +1,6 @@
 """Images of one's own: what is read, how it is split, and what is refused."""
 
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rnascl_jax.data import datasets, images, sources
+from rnascl_jax.data import datasets, images, sources, streaming
 from rnascl_jax.data.datasets import StoredImages
 from rnascl_jax.runtime import files
 from tests import tiny_imagenet, tiny_sources
@@ -176,6 +177,49 @@ def _written(tmp_path, folder, kind):
     path, train, test, [f'c{i}' for i in range(10)], kind='10-python'
   )
   return f'cifar:{path}', {}
+
+
+def _batches(split, **options):
+  """The images of three batches of four, by threads or by workers."""
+  with streaming.training_batches(
+    split,
+    lambda epoch: np.arange(12).reshape(3, 4)[:, ::-1],
+    steps_per_epoch=3,
+    epochs=1,
+    first_step=0,
+    positions=np.arange(4),
+    seed=0,
+    **options,
+  ) as stream:
+    return np.concatenate([batch.images for batch in stream])
+
+
+def test_streamed_images_are_those_in_memory(tmp_path, folder):
+  rows = np.arange(12).reshape(3, 4)[:, ::-1].reshape(-1)
+  held = datasets.load(f'folder:{folder}').train.images[rows]
+  stored = datasets.load(f'folder:{folder}', memory_limit=0).train
+  for workers in (0, 1):
+    np.testing.assert_array_equal(
+      _batches(stored, min_crop=0.0, workers=workers), held
+    )
+  with pytest.raises(ValueError, match='min_crop=0.5 is for images that are'):
+    _batches(stored, min_crop=0.5, workers=0)
+
+
+def test_random_crops_of_a_folder_and_of_an_npz_are_the_same(tmp_path, folder):
+  every, labels = tiny_sources.pictures(PER_CLASS, (8, 12, 3))
+  np.savez(tmp_path / 'a.npz', images=every, labels=labels)
+  first, second = (
+    _batches(
+      datasets.load(name, image_size=6, min_crop=0.3).train,
+      min_crop=0.3,
+      workers=-1,
+    )
+    for name in (f'folder:{folder}', f'npz:{tmp_path}/a.npz')
+  )
+  np.testing.assert_array_equal(first, second)
+  # What is in memory stays in this process.
+  assert first.shape == (12, 6, 6, 3) and not multiprocessing.active_children()
 
 
 def test_images_of_differing_sizes_are_resized_as_those_of_imagenet(tmp_path):
@@ -559,7 +603,7 @@ def test_a_loader_of_ones_own_is_called_by_its_name():
 @pytest.mark.parametrize(
   ('name', 'message'),
   [
-    ('floder:/x', "'floder:/x'. Did you mean 'folder'"),
+    ('floder:/x', "'floder:/x'. Did you mean 'folder:'"),
     ('folder:/nonesuch', '/nonesuch does not exist; name a folder'),
     ('npz:/nonesuch', '/nonesuch does not exist; name a file that np.savez'),
     ('cifar:/nonesuch', '/nonesuch does not exist. Download'),
@@ -589,6 +633,6 @@ def test_prepared_data_without_classes_are_refused(tmp_path):
   features = place / 'features.json'
   features.write_text(features.read_text().replace('"label"', '"box"'))
   with pytest.raises(
-    ValueError, match="have box, image, .* and must have 'image' and"
+    ValueError, match="have box, file_name, image, and must have 'image' and"
   ):
     datasets.load('tfds:boxes', data_dir=tmp_path)

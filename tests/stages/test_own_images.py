@@ -10,6 +10,7 @@ import pytest
 from configs import images
 from rnascl_jax import stages
 from rnascl_jax.config import resolve
+from rnascl_jax.data import datasets
 from rnascl_jax.runtime import checkpoints, files
 from tests import tiny, tiny_imagenet, tiny_sources
 
@@ -174,6 +175,18 @@ def test_padding_beside_random_crops_is_refused(sources, tmp_path):
   tiny.opened(config, str(tmp_path))
 
 
+def test_a_registered_loader_can_be_named_by_a_config(sources, tmp_path):
+  def loader(text):
+    arrays = np.load(sources / text)
+    return datasets.Source((arrays['x_test'], arrays['y_test']))
+
+  datasets.register('mine', loader)
+  run = tiny.opened(_config('mine:images.npz'), str(tmp_path))
+  assert len(run.data.test.labels) == 17
+  with pytest.raises(ValueError, match="data.name='mien:' .*mean 'mine'"):
+    tiny.opened(_config('mien:images.npz'), str(tmp_path / 'other'))
+
+
 def test_what_is_refused_leaves_no_workdir(sources, tmp_path):
   shutil.copytree(sources / 'folder', tmp_path / 'folder')
   (tmp_path / 'folder' / 'train' / 'cat' / 'x.jpg').write_bytes(b'\xff\xd8')
@@ -197,7 +210,9 @@ def _photographs(root):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', ['folder', 'crops', 'npz', 'tfds', 'cifar'])
+@pytest.mark.parametrize(
+  'kind', ['folder', 'crops', 'grey', 'npz', 'tfds', 'cifar']
+)
 def test_the_config_for_images_of_ones_own_runs_all_stages(tmp_path, kind):
   place = tmp_path / 'images'
   place.mkdir()
@@ -209,6 +224,9 @@ def test_the_config_for_images_of_ones_own_runs_all_stages(tmp_path, kind):
     _photographs(place)
     if kind == 'crops':
       config.data.update(image_size=24, padding=0, min_crop=0.25)
+  elif kind == 'grey':
+    config.data.name = f'folder:{place}'
+    tiny_sources.write_folder(place, *tiny_sources.pictures(30, (20, 36, 1)))
   elif kind == 'npz':
     config.data.name = f'npz:{place}/a.npz'
     np.savez(place / 'a.npz', images=train[0], labels=train[1])
