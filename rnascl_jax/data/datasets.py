@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rnascl_jax.data import (
+  assembly,
   cifar10,
   cifar_archives,
   digits,
@@ -26,10 +27,10 @@ from rnascl_jax.data import (
   imagenet,
   npz_files,
   prepared_images,
-  sources,
 )
+from rnascl_jax.data.assembly import Normalization
 from rnascl_jax.data.classes import read_classes
-from rnascl_jax.data.sources import Normalization, Source
+from rnascl_jax.data.sources import Source
 from rnascl_jax.data.splits import Dataset, Limit, Split
 from rnascl_jax.data.stored_images import StoredImages
 from rnascl_jax.runtime import spelling
@@ -220,7 +221,7 @@ def load(
         f'the loader of {prefix!r} gave a {type(source).__name__}, and must '
         'give a datasets.Source.'
       )
-  return sources.assemble(
+  return assembly.assemble(
     source,
     name=name,
     validation_size=validation_size,

@@ -129,7 +129,8 @@ def _image(
   ):
     raise ValueError(
       f'{name} is no data set of images of 8 bits with labels of classes: its '
-      f"examples have {', '.join(sorted(known))}, and must have 'image' and 'label'."
+      f'examples have {", ".join(sorted(known))}, and must have '
+      "'image' and 'label'."
     )
   height, width, channels = image.shape
   own = None if height is None or width is None else (height, width)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rnascl_jax.data import datasets, images, sources, streaming
+from rnascl_jax.data import assembly, datasets, images, streaming
 from rnascl_jax.data.datasets import StoredImages
 from rnascl_jax.runtime import files
 from tests import tiny_imagenet, tiny_sources
@@ -81,7 +81,7 @@ def test_constants_are_those_of_the_training_images(folder):
   np.testing.assert_allclose(data.mean, pixels.mean((0, 1, 2)), rtol=1e-12)
   np.testing.assert_allclose(data.std, pixels.std((0, 1, 2)), rtol=1e-12)
   flat = np.full((4, 2, 2, 1), 51, np.uint8)
-  assert sources.measure(flat) == ((0.2,), (1.0,))
+  assert assembly.measure(flat) == ((0.2,), (1.0,))
 
 
 def test_a_limit_keeps_all_classes(folder):
