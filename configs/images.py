@@ -91,7 +91,7 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
     config.adversarial.students.rnas_cl_eq6.adversarial_training,
   )
   for method in methods:
-    method.num_steps = method.validation_steps = 1
+    method.num_steps, method.validation_steps = 2, 1
   config.students = {name: config.students[name] for name in ('rnas_cl', 'ce')}
   config.evaluation.attacks = ('fgsm',)
   config.evaluation.curve_attacks = ('fgsm',)

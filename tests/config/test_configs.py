@@ -15,9 +15,9 @@ from configs import (
   cifar10,
   cifar10_cpu,
   digits,
-  images,
   imagenet,
   imagenet100,
+  images,
   teachers,
 )
 from configs.ablations import kd, kl, objective, reduction, terms, tutors
