@@ -66,13 +66,13 @@ _SPACES = {**spaces.CIFAR_SPACES, **spaces.IMAGENET_SPACES, 'custom': None}
 
 @functools.lru_cache(maxsize=2)
 def dataset(
-  spec: settings.Data, normalization: datasets.Normalization | None = None
+  spec: settings.Data, statistics: datasets.PixelStatistics | None = None
 ) -> Dataset:
   """The data set, read once for all stages of a process.
 
   Args:
     spec: its settings.
-    normalization: that of the training images, if it is known.
+    statistics: that of the training images, if it is known.
   """
   if not datasets.is_known(spec.name):
     prefix, colon, _ = spec.name.partition(':')
@@ -93,7 +93,7 @@ def dataset(
     test_share=spec.test_share,
     min_crop=spec.min_crop,
     memory_limit=2**20 * spec.memory_limit,
-    normalization=normalization,
+    statistics=statistics,
   )
 
 

@@ -39,7 +39,7 @@ _HELD_OUT = 1000
 _CHUNK = 500
 
 
-class Normalization(NamedTuple):
+class PixelStatistics(NamedTuple):
   """Mean and standard deviation of each channel, of pixels in [0, 1]."""
 
   mean: tuple[float, ...]
@@ -57,7 +57,7 @@ def assemble(
   classes: Sequence[str] = (),
   min_crop: float = 0.0,
   memory_limit: int = 2**31,
-  normalization: Normalization | None = None,
+  statistics: PixelStatistics | None = None,
 ) -> Dataset:
   """Makes a data set of a source; arguments as of `datasets.load`.
 
@@ -75,7 +75,7 @@ def assemble(
     min_crop: least area of random crops; images that these are made of are not
       kept decoded.
     memory_limit: bytes up to which a split is kept in memory, decoded.
-    normalization: that of the training images, where it is known.
+    statistics: that of the training images, where it is known.
 
   Raises:
     ValueError: something does not fit; the message says what, and what to do.
@@ -98,7 +98,7 @@ def assemble(
     resized,
     min_crop,
     memory_limit,
-    normalization,
+    statistics,
     name=name,
     class_names=tuple(classes) or names,
     subset=subset,
@@ -156,7 +156,7 @@ def _finished(
   parts: Sequence[Split],
   min_crop: float,
   memory_limit: int,
-  known: Normalization | None,
+  known: PixelStatistics | None,
   **fields: Any,
 ) -> Dataset:
   """Puts into memory what fits there, and measures the training images."""
@@ -190,7 +190,7 @@ def _finished(
   return data
 
 
-def measure(images: Any, name: str = 'images') -> Normalization:
+def measure(images: Any, name: str = 'images') -> PixelStatistics:
   """Mean and standard deviation of each channel, the nearest floats to them.
 
   Sums are of integers, so that no order and no machine changes them. A channel
@@ -213,7 +213,7 @@ def measure(images: Any, name: str = 'images') -> Normalization:
     mean.append(total / (255 * count))
     variance = (count * square - total**2) / (255 * count) ** 2
     std.append(math.sqrt(variance) or 1.0)
-  return Normalization(tuple(mean), tuple(std))
+  return PixelStatistics(tuple(mean), tuple(std))
 
 
 def _check_shape(images: Any, train: Any, name: str) -> None:

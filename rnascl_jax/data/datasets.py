@@ -28,7 +28,7 @@ from rnascl_jax.data import (
   npz_files,
   prepared_images,
 )
-from rnascl_jax.data.assembly import Normalization
+from rnascl_jax.data.assembly import PixelStatistics
 from rnascl_jax.data.classes import read_classes
 from rnascl_jax.data.sources import Source
 from rnascl_jax.data.splits import Dataset, Limit, Split
@@ -40,7 +40,7 @@ __all__ = [
   'READERS',
   'Dataset',
   'Limit',
-  'Normalization',
+  'PixelStatistics',
   'Source',
   'Split',
   'StoredImages',
@@ -144,7 +144,7 @@ def load(
   test_share: float = 0.2,
   min_crop: float = 0.0,
   memory_limit: int = 2**31,
-  normalization: Normalization | None = None,
+  statistics: PixelStatistics | None = None,
 ) -> Dataset:
   """Loads a data set by its name.
 
@@ -173,7 +173,7 @@ def load(
       made of are not kept decoded.
     memory_limit: bytes up to which the decoded images of a split are kept in
       memory; not of `digits`, `cifar10` and `imagenet`.
-    normalization: mean and deviation of the training images, if they are known;
+    statistics: mean and deviation of the training images, if they are known;
       else all images are read for them.
 
   Raises:
@@ -213,7 +213,13 @@ def load(
   }
   if prefix in READERS:
     asked = {key: told[key] for key in _READ.get(prefix, ())}
-    source = READERS[prefix](place, name=name, **asked)
+    try:
+      source = READERS[prefix](place, name=name, **asked)
+    except PermissionError as error:
+      raise ValueError(
+        f'config.data.name={name!r}: {error.filename} cannot be read '
+        f'({error.strerror}): give yourself the right to.'
+      ) from error
   else:
     source = _LOADERS[prefix](place)
     if not isinstance(source, Source):
@@ -229,6 +235,6 @@ def load(
     limit=bounds,
     min_crop=min_crop,
     memory_limit=memory_limit,
-    normalization=normalization,
+    statistics=statistics,
     **resized,
   )

@@ -8,7 +8,7 @@ left out, and so are files whose name is not that of an image.
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,17 +90,17 @@ def read(place: str, *, name: str, image_size: int) -> Source:
   class_names = tuple(_folders(split_folders.get('train', root)))
   if not class_names:
     raise ValueError(f'{root} has no folder of images: {_LAYOUT}.')
-  found = {
-    split: _images(folder, class_names)
-    for split, folder in (split_folders or {'train': root}).items()
-  }
-  headers = dict(
-    zip(found, _with_headers(list(found.values()), name), strict=True)
+  headers = _with_headers(
+    {
+      split: _images(folder, class_names)
+      for split, folder in (split_folders or {'train': root}).items()
+    },
+    name,
   )
-  everything = [image for part in headers.values() for image in part]
-  own = {image.size for image in everything}
+  all_images = [image for part in headers.values() for image in part]
+  own = {image.size for image in all_images}
   side = sources.size_of(own.pop() if len(own) == 1 else None, image_size, name)
-  channels = 1 if all(image.is_grey for image in everything) else 3
+  channels = 1 if all(image.is_grey for image in all_images) else 3
   parts = {
     split: Split(
       StoredImages(
@@ -120,7 +120,7 @@ def read(place: str, *, name: str, image_size: int) -> Source:
   return Source(
     **parts,
     class_names=class_names,
-    fingerprint=_fingerprint(root, everything),
+    fingerprint=_fingerprint(root, all_images),
   )
 
 
@@ -175,7 +175,7 @@ def _images(folder: pathlib.Path, class_names: Sequence[str]) -> list[_Image]:
         'add it with its images, or leave the class out everywhere.'
       )
     before = len(images)
-    for parent, inner, files in os.walk(folder / name):
+    for parent, inner, files in os.walk(folder / name, onerror=_raise):
       inner[:] = sorted(n for n in inner if not _hidden(n))
       for file in sorted(f for f in files if not _hidden(f)):
         path = os.path.join(parent, file)
@@ -196,11 +196,15 @@ def _images(folder: pathlib.Path, class_names: Sequence[str]) -> list[_Image]:
   return images
 
 
+def _raise(error: OSError) -> None:
+  raise error
+
+
 def _with_headers(
-  splits: Sequence[list[_Image]], name: str
-) -> list[list[_Image]]:
+  splits: Mapping[str, list[_Image]], name: str
+) -> dict[str, list[_Image]]:
   """Reads the headers of all files."""
-  number = sum(map(len, splits))
+  number = sum(map(len, splits.values()))
   with tqdm.tqdm(
     total=number, desc=f'{name}: sizes', delay=2, disable=None
   ) as bar:
@@ -222,8 +226,10 @@ def _with_headers(
       bar.update()
       return image._replace(size=size, is_grey=mode in _GREY)
 
-    apply: Callable[..., Any] = pool().map
-    return [list(apply(headed, part)) for part in splits]
+    return {
+      split: list(pool().map(headed, images))
+      for split, images in splits.items()
+    }
 
 
 def _fingerprint(root: pathlib.Path, images: Sequence[_Image]) -> str:

@@ -68,7 +68,7 @@ def load(
 
 def _source(
   split: str, data_dir: str | os.PathLike[str] | None
-) -> prepared.Source:
+) -> prepared.PreparedSplit:
   """Examples with encoded images."""
   import tensorflow_datasets as tfds
 
@@ -82,7 +82,7 @@ def _source(
 
 
 def _split(
-  source: prepared.Source,
+  source: prepared.PreparedSplit,
   size: int,
   subset: Sequence[int],
   full_classes: int,

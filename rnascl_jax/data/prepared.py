@@ -23,7 +23,7 @@ _THREADS = 16
 _OTHER_FILES = 512
 
 
-class Source:
+class PreparedSplit:
   """A split of a data set that TFDS has prepared; it names what is damaged.
 
   Attributes:
@@ -102,7 +102,7 @@ def source(
   *,
   first: str = '',
   **options: Any,
-) -> Source:
+) -> PreparedSplit:
   """A random-access source of a split that TFDS has prepared.
 
   Args:
@@ -120,7 +120,7 @@ def source(
   allow_open_files(len(shards(tfds_source)))
   _check_files(tfds_source)
   _check_names(tfds_source)
-  return Source(tfds_source)
+  return PreparedSplit(tfds_source)
 
 
 def info(name: str, data_dir: str | os.PathLike[str] | None) -> Any:

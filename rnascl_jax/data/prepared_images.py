@@ -62,21 +62,21 @@ def read(
     import tensorflow_datasets as tfds
 
     options['decoders'] = {'image': tfds.decode.SkipDecoding()}
-  found = {
+  splits = {
     part: prepared.source(place, split, data_dir, **options)
     for part, split in used.items()
     if split
   }
-  if 'validation' in found and _overlap(found['train'], found['validation']):
-    del found['validation']  # Trained on, as the config says.
-  if 'test' in found and _overlap(found['train'], found['test']):
+  if 'validation' in splits and _overlap(splits['train'], splits['validation']):
+    del splits['validation']  # Trained on, as the config says.
+  if 'test' in splits and _overlap(splits['train'], splits['test']):
     raise ValueError(
       f'config.data.train_split={used["train"]!r} and config.data.test_split='
       f'{test_split!r} have images in common: choose other splits of '
       f'{", ".join(known)}, such as train[:80%] and train[80%:].'
     )
   side = sources.size_of(own, image_size, name)
-  versions = {part: prepared.fingerprint(s) for part, s in found.items()}
+  versions = {part: prepared.fingerprint(s) for part, s in splits.items()}
   parts = {
     part: Split(
       StoredImages(
@@ -89,7 +89,7 @@ def read(
       ),
       labels.read(source, lambda read: False),
     )
-    for part, source in found.items()
+    for part, source in splits.items()
   }
   return Source(
     **parts,
@@ -137,7 +137,9 @@ def _image(
   return encoded, own, 1 if channels == 1 else 3
 
 
-def _overlap(one: prepared.Source, other: prepared.Source) -> bool:
+def _overlap(
+  one: prepared.PreparedSplit, other: prepared.PreparedSplit
+) -> bool:
   """Whether two splits have a record in common."""
   return any(
     path == path_of_other and max(start, begin) < min(stop, end)

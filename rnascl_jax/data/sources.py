@@ -73,13 +73,13 @@ def checked_parts(
 ) -> tuple[tuple[str, ...], dict[str, Split]]:
   """Names of classes, and images and labels by what they are for."""
   parts = {
-    which: _checked(given, f'{name}: the {which} images')
-    for which, given in (
+    which: _checked(pair, f'{name}: the {which} images')
+    for which, pair in (
       ('training', source.train),
       ('test', source.test),
       ('validation', source.validation),
     )
-    if given is not None or which == 'training'
+    if pair is not None or which == 'training'
   }
   most = int(parts['training'].labels.max()) + 1
   names = tuple(source.class_names) or tuple(map(str, range(most)))
@@ -90,10 +90,10 @@ def checked_parts(
   return names, parts
 
 
-def _checked(given: Any, what: str) -> Split:
+def _checked(pair: Any, what: str) -> Split:
   """Images [N, H, W, C] and labels [N] int32; raises for other arrays."""
   try:
-    images, labels = given
+    images, labels = pair
   except (TypeError, ValueError):
     raise ValueError(f'{what} must be a pair (images, labels).') from None
   labels = np.asarray(labels)

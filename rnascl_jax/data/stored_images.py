@@ -169,7 +169,7 @@ class StoredImages:
 
     Raises:
       DamagedFileError: a record is no image; the message names it. One that
-        cannot be read is for the source to name, see `prepared.Source`.
+        cannot be read is for the source to name, see `prepared.PreparedSplit`.
     """
     transform = transform or self._as_for_testing
     decoded = np.empty((len(rows), *self.shape[1:]), np.uint8)

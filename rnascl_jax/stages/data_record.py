@@ -8,13 +8,13 @@ images from others. Data sets with constants of their own leave none.
 import pathlib
 from typing import Any
 
-from rnascl_jax.data.datasets import Dataset, Normalization
+from rnascl_jax.data.datasets import Dataset, PixelStatistics
 from rnascl_jax.runtime import files
 
 _KEYS = ('fingerprint', 'classes', 'image_shape', 'images', 'mean', 'std')
 
 
-def normalization(folder: pathlib.Path) -> Normalization | None:
+def statistics(folder: pathlib.Path) -> PixelStatistics | None:
   """The mean and the deviation that a workdir keeps, if it keeps any.
 
   Raises:
@@ -24,7 +24,7 @@ def normalization(folder: pathlib.Path) -> Normalization | None:
   if kept is None:
     return None
   with files.naming(_path(folder)):
-    return Normalization(
+    return PixelStatistics(
       tuple(map(float, kept['mean'])), tuple(map(float, kept['std']))
     )
 

@@ -77,7 +77,7 @@ def _check(
 ) -> tuple[Dataset, list[jax.Device]]:
   """The data and the devices of a run, if they fit together."""
   devices = parallel.devices(config.devices)
-  kept = data_record.normalization(folder)
+  kept = data_record.statistics(folder)
   data = (
     resolve.dataset(config.data, kept) if kept else resolve.dataset(config.data)
   )
