@@ -85,6 +85,11 @@ def checked_parts(
   names = tuple(source.class_names) or tuple(map(str, range(most)))
   if len(names) < 2:
     raise ValueError(f'{name} has {len(names)} class, {names}: two are needed.')
+  twice = [word for word in names if names.count(word) > 1]
+  if twice:
+    raise ValueError(
+      f'{name}: two classes are called {twice[0]!r}: name each once.'
+    )
   for which, part in parts.items():
     _check_labels(part.labels, names, f'{name}: the {which} images')
   return names, parts

@@ -509,6 +509,10 @@ _X, _Y = tiny_sources.pictures(10, (8, 8, 1))
       'labels from 0 to 2, and must have labels from 0 to 1 for 2 classes',
     ),
     (
+      {'images': _X, 'labels': _Y, 'class_names': ['a', 'b', 'a']},
+      "two classes are called 'a'",
+    ),
+    (
       {'images': _X.transpose(0, 3, 1, 2), 'labels': _Y},
       r'\[N, C, H, W\]: transpose',
     ),
@@ -614,6 +618,15 @@ def test_a_loader_of_ones_own_is_called_by_its_name():
 def test_a_name_of_nothing_is_refused(name, message):
   with pytest.raises((ValueError, FileNotFoundError), match=message):
     datasets.load(name)
+
+
+def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
+  def refuse(path, *_):
+    raise PermissionError(13, 'Permission denied', str(path))
+
+  monkeypatch.setattr('os.scandir', refuse)
+  with pytest.raises(ValueError, match='images cannot be read .Permission'):
+    datasets.load(f'folder:{folder}')
 
 
 def test_a_misspelt_prepared_data_set_has_a_suggestion(tmp_path):
