@@ -1,5 +1,6 @@
 """A new user's path: images from every source, from the teacher to a report."""
 
+import gc
 import json
 import shutil
 
@@ -103,15 +104,22 @@ def test_a_folder_that_is_streamed_gives_the_run_of_the_npz_in_memory(
   assert summary['waited_for_images'] is not None
 
 
+@pytest.fixture
+def few_programs():
+  """Forgets the programs of a test: those of many runs are too many."""
+  yield
+  jax.clear_caches()
+  gc.collect()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('devices', [1, 2])
-def test_whole_runs_on_the_same_images_are_the_same(sources, tmp_path, devices):
+@pytest.mark.usefixtures('few_programs')
+def test_whole_runs_on_the_same_images_are_the_same(sources, tmp_path):
   kinds = ('npz:{}/images.npz', 2048), ('folder:{}/folder', 2048)
   kinds = (*kinds, ('npz:{}/images.npz', 0), ('folder:{}/folder', 0))
   folders = []
   for name, memory_limit in kinds:
     config = _config(name.format(sources), fine_tuned=True)
-    config.devices = devices
     config.data.memory_limit = memory_limit
     folders.append(tmp_path / str(len(folders)))
     stages.pipeline(config, str(folders[-1]))
@@ -210,6 +218,7 @@ def _photographs(root):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('few_programs')
 @pytest.mark.parametrize(
   'kind', ['folder', 'crops', 'grey', 'npz', 'tfds', 'cifar']
 )
