@@ -46,18 +46,37 @@ def photographs(count):
 
 def write(folder, labels, *, shards=1, split='train'):
   """Writes a split as TFDS would have prepared it; labels are of `NAMES`."""
-  place = pathlib.Path(folder) / 'imagenet2012' / '5.1.0'
+  images = [photograph(12, 8, seed=record) for record in range(len(labels))]
+  write_prepared(
+    folder, images, labels, classes=len(NAMES), shards=shards, split=split
+  )
+
+
+def write_prepared(
+  folder,
+  images,
+  labels,
+  *,
+  classes,
+  name='imagenet2012',
+  version='5.1.0',
+  shape=(-1, -1, 3),
+  shards=1,
+  split='train',
+):
+  """Writes a split of encoded images as TFDS would have prepared it."""
+  place = pathlib.Path(folder) / name / version
   place.mkdir(parents=True, exist_ok=True)
   parts = np.array_split(np.arange(len(labels)), shards)
   for number, part in enumerate(parts):
-    name = f'imagenet2012-{split}.array_record-{number:05}-of-{shards:05}'
+    file = f'{name}-{split}.array_record-{number:05}-of-{shards:05}'
     writer = array_record_module.ArrayRecordWriter(
-      str(place / name), 'group_size:1'
+      str(place / file), 'group_size:1'
     )
     for record in part:
-      image = photograph(12, 8, seed=record)
-      file = f'{NAMES[labels[record]]}_{record}.JPEG'.encode()
-      writer.write(_example(image, int(labels[record]), file))
+      label = int(labels[record])
+      file = f'{NAMES[label % len(NAMES)]}_{record}.JPEG'.encode()
+      writer.write(_example(images[record], label, file))
     writer.close()
   info = place / 'dataset_info.json'
   known = json.loads(info.read_text())['splits'] if info.exists() else []
@@ -66,7 +85,7 @@ def write(folder, labels, *, shards=1, split='train'):
       {
         'fileFormat': 'array_record',
         'moduleName': '__main__',
-        'name': 'imagenet2012',
+        'name': name,
         'splits': [
           *(s for s in known if s['name'] != split),
           {
@@ -76,11 +95,12 @@ def write(folder, labels, *, shards=1, split='train'):
             'shardLengths': [str(len(part)) for part in parts],
           },
         ],
-        'version': '5.1.0',
+        'version': version,
       }
     )
   )
-  (place / 'features.json').write_text(json.dumps(_features()))
+  features = _features(shape, classes)
+  (place / 'features.json').write_text(json.dumps(features))
 
 
 def _example(image, label, file_name):
@@ -106,7 +126,7 @@ def _field(number, content):
   return bytes([8 * number + 2, *length, size]) + content
 
 
-def _features():
+def _features(shape, classes):
   prefix = 'tensorflow_datasets.core.features'
   return {
     'pythonClassName': f'{prefix}.features_dict.FeaturesDict',
@@ -121,12 +141,12 @@ def _features():
           'image': {
             'dtype': 'uint8',
             'encodingFormat': 'jpeg',
-            'shape': {'dimensions': ['-1', '-1', '3']},
+            'shape': {'dimensions': list(map(str, shape))},
           },
         },
         'label': {
           'pythonClassName': f'{prefix}.class_label_feature.ClassLabel',
-          'classLabel': {'numClasses': str(len(NAMES))},
+          'classLabel': {'numClasses': str(classes)},
         },
       }
     },

@@ -276,6 +276,13 @@ def _check_size(
 
 
 def _check_padding(spec: Data, data: Dataset) -> None:
+  if spec.padding and spec.min_crop and data.resized:
+    raise ValueError(
+      f'config.data.padding={spec.padding} has no meaning beside the '
+      f'random-resized crops of {data.name!r} (config.data.min_crop='
+      f'{spec.min_crop}): set it to 0; or set min_crop=0, for images that are '
+      'resized as test images are and then cropped.'
+    )
   side = min(data.image_shape[:2])
   if spec.padding >= side:
     raise ValueError(

@@ -15,10 +15,14 @@ from rnascl_jax.config.schema import (
   Teacher,
   TeacherWeights,
 )
+from rnascl_jax.data import datasets
 from rnascl_jax.runtime import spelling
 
-# What images that are resized when they are read have, and others do not.
-_RESIZED = ('image_size', 'classes', 'min_crop', 'workers')
+# Fields of the data that only some data sets have.
+_OF_SOME_DATA = (
+  *('image_size', 'classes', 'min_crop', 'workers', 'test_share'),
+  *('memory_limit', 'train_split', 'test_split'),
+)
 # What describes the stages of a custom search space, and the rest of it.
 _STAGES = ('depths', 'choices', 'strides')
 _CUSTOM = (
@@ -89,20 +93,12 @@ def check(settings: Settings) -> None:
 
 
 def _check_data(data: Data) -> None:
-  if data.name == 'imagenet':
-    if data.padding:
-      raise ValueError(
-        f'config.data.padding={data.padding} has no meaning beside '
-        "config.data.name='imagenet', whose images are cropped before they are "
-        'resized (config.data.min_crop): set it to 0.'
-      )
-    return
-  for name in _RESIZED:
+  for name in set(_OF_SOME_DATA).difference(datasets.options(data.name)):
     value, default = getattr(data, name), getattr(Data(), name)
     if value != default:
       raise ValueError(
-        f"config.data.{name}={value} is for config.data.name='imagenet' only: "
-        f'leave it at {default} for {data.name!r}.'
+        f'config.data.{name}={value!r} has no meaning beside config.data.name='
+        f'{data.name!r}: leave it at {default!r}.'
       )
 
 

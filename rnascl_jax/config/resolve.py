@@ -65,9 +65,18 @@ _SPACES = {**spaces.CIFAR_SPACES, **spaces.IMAGENET_SPACES, 'custom': None}
 
 
 @functools.lru_cache(maxsize=2)
-def dataset(spec: settings.Data) -> Dataset:
-  """The data set, read once for all stages of a process."""
-  pick(datasets.DATASETS, spec.name, 'data.name')
+def dataset(
+  spec: settings.Data, statistics: datasets.PixelStatistics | None = None
+) -> Dataset:
+  """The data set, read once for all stages of a process.
+
+  Args:
+    spec: its settings.
+    statistics: that of the training images, if it is known.
+  """
+  if not datasets.is_known(spec.name):
+    prefix, colon, _ = spec.name.partition(':')
+    pick(dict.fromkeys(datasets.names()), prefix + colon, 'data.name')
   limit = None
   if spec.max_train or spec.max_test:
     most = 10**9  # More images than any data set has.
@@ -75,17 +84,23 @@ def dataset(spec: settings.Data) -> Dataset:
   return datasets.load(
     spec.name,
     data_dir=spec.data_dir or None,
-    validation_size=spec.validation_size,
+    validation_size=None if spec.validation_size < 0 else spec.validation_size,
     limit=limit,
     image_size=spec.image_size,
     classes=spec.classes,
+    train_split=spec.train_split,
+    test_split=spec.test_split,
+    test_share=spec.test_share,
+    min_crop=spec.min_crop,
+    memory_limit=2**20 * spec.memory_limit,
+    statistics=statistics,
   )
 
 
 def augmentation(spec: settings.Data) -> train_state.Augment:
   """Random crop and flip of one image, on a device.
 
-  Images of 'imagenet' were cropped before they came there: its padding is 0.
+  Random-resized crops were made before images came there: padding is 0 then.
   """
   return functools.partial(
     batches.augment, padding=spec.padding, flip=spec.flip

@@ -20,36 +20,54 @@ class Data:
   """Images and their augmentation.
 
   Attributes:
-    name: of the data set, see `datasets.DATASETS`.
+    name: of the data set: 'digits', 'cifar10', 'imagenet', 'tfds:NAME',
+      'folder:PATH', 'npz:PATH', 'cifar:PATH' of an archive, or a name that was
+      registered, see `datasets`.
     data_dir: of TensorFlow Datasets; empty means TFDS_DATA_DIR or its default.
-    validation_size: images held out of the training set to choose checkpoints;
-      0 where all stages take their last one.
+    validation_size: images held out of the training set to choose checkpoints,
+      or, where the data have validation images, the most of them that are
+      used; 0 where all stages take their last one, -1 for the data set's own
+      number, see `datasets.load`.
     max_train: most images to train on; 0 means all.
     max_test: most images to test on; 0 means all.
-    padding: pixels added on every side before a random crop; 0 of 'imagenet',
-      which is cropped before it is resized.
+    padding: pixels added on every side before a random crop; 0 beside
+      random-resized crops, see `min_crop`.
     flip: whether images are mirrored at random.
-    image_size: side in pixels of images that are resized ('imagenet'); 0 is the
-      data set's own, 224.
-    classes: names of the classes of 'imagenet' to tell apart, in the order of
-      their labels; empty for all.
-    min_crop: least area of a random-resized crop, a share of the image's
-      ('imagenet').
-    workers: processes that decode images ('imagenet'): 0 for threads of the
-      main one, -1 for one for each core but one.
+    image_size: side in pixels to which images are resized; 0 is 224 of
+      'imagenet', and of others their own size, or 32 where they differ in size.
+      Not of 'digits' and 'cifar10', as are the next six.
+    classes: names of the classes to tell apart, in the order of their labels;
+      empty for all.
+    min_crop: of images that are resized: least area of a random-resized crop of
+      a training image, a share of the image's; 0 for no such crops: training
+      images are cut and resized as test images are.
+    workers: processes that decode streamed images: 0 for threads of the main
+      one, -1 for one for each core but one.
+    test_share: share of the images held out for testing where there are no test
+      images. Not of 'imagenet', as is the next.
+    memory_limit: MiB up to which the images of a split, decoded, are kept in
+      memory (training images on every device); others are streamed.
+    train_split: of 'tfds:': splits to train on, such as 'train+extra'; empty
+      for 'train'.
+    test_split: of 'tfds:': splits to test on; empty for 'test', else
+      'validation', else images that are held out.
   """
 
   name: str = 'cifar10'
   data_dir: str = ''
-  validation_size: int = fields.bounded(1000, 0, _MOST_IMAGES)
+  validation_size: int = fields.bounded(1000, -1, _MOST_IMAGES)
   max_train: int = fields.bounded(0, 0, _MOST_IMAGES)
   max_test: int = fields.bounded(0, 0, _MOST_IMAGES)
   padding: int = fields.bounded(4, 0, 1024)
   flip: bool = True
   image_size: int = fields.bounded(0, 0, 4096)
   classes: tuple[str, ...] = ()
-  min_crop: float = fields.bounded(0.08, 0.001, 1)
+  min_crop: float = fields.bounded(0.08, 0, 1)
   workers: int = fields.bounded(-1, -1, 1024)
+  test_share: float = fields.bounded(0.2, 0.001, 0.999)
+  memory_limit: int = fields.bounded(2048, 0, 2**24)
+  train_split: str = ''
+  test_split: str = ''
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,8 @@ from rnascl_jax.base import Array, Key
 
 # Part of the key of the fixed splits: never the seed of a run.
 _SPLIT_KEY = 0xD1CE
+# Its second part where there is no class; more than there are classes.
+_ORDER = 2**32
 
 
 def random_order(seed: int, epoch: int, size: int) -> np.ndarray:
@@ -38,6 +40,11 @@ def random_order(seed: int, epoch: int, size: int) -> np.ndarray:
     raise ValueError(f'a seed or epoch of {key} is outside [0, 2^64).')
   words = np.random.Philox(key=np.array(key, np.uint64)).random_raw(size)
   return np.argsort(words, kind='stable').astype(np.int32)
+
+
+def fixed_order(size: int) -> np.ndarray:
+  """A permutation of [size], int32, that is the same always."""
+  return random_order(_SPLIT_KEY, _ORDER, size)
 
 
 def stratified_holdout(labels: np.ndarray, size: int) -> np.ndarray:

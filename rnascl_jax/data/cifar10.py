@@ -43,7 +43,7 @@ def load(
 
 
 def _read(
-  source: prepared.Source, count: int, description: str
+  source: prepared.PreparedSplit, count: int, description: str
 ) -> splits.Split:
   """Decodes the first `count` examples; about 8,000 CIFAR images a second."""
   shape = source.dataset_info.features['image'].shape

@@ -63,12 +63,13 @@ def load(
     std=(0.229, 0.224, 0.225),
     subset=subset,
     full_classes=len(all_names) if subset else 0,
+    resized=True,
   )
 
 
 def _source(
   split: str, data_dir: str | os.PathLike[str] | None
-) -> prepared.Source:
+) -> prepared.PreparedSplit:
   """Examples with encoded images."""
   extras.require('tensorflow_datasets', 'reading ImageNet')
   import tensorflow_datasets as tfds
@@ -83,7 +84,7 @@ def _source(
 
 
 def _split(
-  source: prepared.Source,
+  source: prepared.PreparedSplit,
   size: int,
   subset: Sequence[int],
   full_classes: int,

@@ -25,6 +25,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+# The bytes of a file, or pixels [H, W, C], uint8.
+Encoded = bytes | np.ndarray
+
+_MODES = {1: 'L', 3: 'RGB'}
 # Part of the key of random crops, apart from that of orders and splits.
 _CROP_KEY = 0xC402
 _TRIES = 10
@@ -52,15 +56,27 @@ class Crop(NamedTuple):
   height: int
 
 
-def decode(encoded: bytes) -> Image.Image:
-  """Decodes an image in any format of Pillow's; grey, CMYK and others to RGB.
+def decode(encoded: Encoded, channels: int = 3) -> Image.Image:
+  """Decodes an image in any format of Pillow's.
+
+  Args:
+    encoded: the bytes of a file, or pixels uint8 [H, W, 1] or [H, W, 3].
+    channels: 3 makes RGB of grey images, palettes, CMYK and others, 1 makes
+      grey images. What is transparent shows its colour.
 
   Raises:
     NotAnImageError: the bytes are no image, or not all of one.
   """
+  mode = _MODES[channels]
+  if isinstance(encoded, np.ndarray):
+    grey = encoded.shape[-1] == 1
+    return Image.fromarray(encoded[..., 0] if grey else encoded).convert(mode)
   try:
     with Image.open(io.BytesIO(encoded)) as image:
-      return image.convert('RGB')
+      if isinstance(image.info.get('transparency'), bytes):
+        # Pillow warns of such a palette otherwise.
+        return image.convert('RGBA').convert(mode)
+      return image.convert(mode)
   except MemoryError:
     raise
   # Pillow raises OSError, SyntaxError, struct.error and more, by the format.
@@ -71,31 +87,56 @@ def decode(encoded: bytes) -> Image.Image:
 
 
 def training_image(
-  encoded: bytes, side: int, draws: Sequence[float], *, min_area: float
+  encoded: Encoded,
+  side: int,
+  draws: Sequence[float],
+  *,
+  min_area: float,
+  channels: int = 3,
 ) -> np.ndarray:
-  """A crop by `random_crop` of an encoded image, [side, side, 3] uint8.
+  """A crop by `random_crop` of an image, [side, side, channels] uint8.
 
   Raises:
     NotAnImageError: see `decode`.
   """
-  image = decode(encoded)
+  image = decode(encoded, channels)
   crop = random_crop(*image.size, draws, min_area=min_area)
-  return np.asarray(_cut(image, crop).resize((side, side), _BILINEAR))
+  resized = _cut(image, crop).resize((side, side), _BILINEAR)
+  return np.asarray(resized).reshape(side, side, channels)
 
 
-def evaluation_image(encoded: bytes, side: int) -> np.ndarray:
-  """The centre of an encoded image, [side, side, 3] uint8.
+def whole_image(encoded: Encoded, shape: tuple[int, int, int]) -> np.ndarray:
+  """An image as it is, [H, W, channels] uint8, which must have this shape.
+
+  Raises:
+    NotAnImageError: it has another size, or see `decode`.
+  """
+  height, width, channels = shape
+  image = decode(encoded, channels)
+  if image.size != (width, height):
+    raise NotAnImageError(
+      f'it has {image.size[0]} x {image.size[1]} pixels, where others have '
+      f'{width} x {height}'
+    )
+  return np.asarray(image).reshape(shape)
+
+
+def evaluation_image(
+  encoded: Encoded, side: int, channels: int = 3
+) -> np.ndarray:
+  """The centre of an image, [side, side, channels] uint8.
 
   It is cut out when the shorter side is resized to 256/224 of `side`.
 
   Raises:
     NotAnImageError: see `decode`.
   """
-  image = decode(encoded)
+  image = decode(encoded, channels)
   image = image.resize(evaluation_size(*image.size, side), _BILINEAR)
   # Half pixels are rounded to even numbers, as torchvision does.
   left, top = (round((length - side) / 2) for length in image.size)
-  return np.asarray(_cut(image, Crop(left, top, side, side)))
+  cut = _cut(image, Crop(left, top, side, side))
+  return np.asarray(cut).reshape(side, side, channels)
 
 
 def evaluation_size(width: int, height: int, side: int) -> tuple[int, int]:

@@ -27,7 +27,7 @@ _PROBES = 8
 
 
 def read(
-  source: prepared.Source, enough: Callable[[np.ndarray], bool]
+  source: prepared.PreparedSplit, enough: Callable[[np.ndarray], bool]
 ) -> np.ndarray:
   """Labels of a split in the order of its records.
 
@@ -53,7 +53,7 @@ def read(
   return labels
 
 
-def _path(source: prepared.Source) -> pathlib.Path:
+def _path(source: prepared.PreparedSplit) -> pathlib.Path:
   """Where the labels of this very copy of a split are kept."""
   info = source.dataset_info
   name = f'{info.name}-{info.version}-{source.split}'
@@ -61,7 +61,9 @@ def _path(source: prepared.Source) -> pathlib.Path:
   return paths.cache() / 'labels' / file
 
 
-def _kept(path: pathlib.Path, source: prepared.Source) -> np.ndarray | None:
+def _kept(
+  path: pathlib.Path, source: prepared.PreparedSplit
+) -> np.ndarray | None:
   """The kept labels, unless there are none or they are another split's."""
   if not path.exists():
     return None
@@ -81,12 +83,14 @@ def _kept(path: pathlib.Path, source: prepared.Source) -> np.ndarray | None:
   return None
 
 
-def _labels(source: prepared.Source, records: Sequence[int]) -> list[int]:
+def _labels(
+  source: prepared.PreparedSplit, records: Sequence[int]
+) -> list[int]:
   return source.labels(records, source.__getitems__(list(records)))
 
 
 def _scan(
-  source: prepared.Source, enough: Callable[[np.ndarray], bool]
+  source: prepared.PreparedSplit, enough: Callable[[np.ndarray], bool]
 ) -> np.ndarray:
   """Reads labels from the first record on, until they are enough."""
   labels = np.empty(len(source), np.int32)
@@ -106,7 +110,7 @@ def _scan(
 
 
 @contextlib.contextmanager
-def _chunks(source: prepared.Source) -> Iterator[Iterator[list[int]]]:
+def _chunks(source: prepared.PreparedSplit) -> Iterator[Iterator[list[int]]]:
   """Labels in order, a chunk at a time; what is not wanted is not read."""
   records = range(len(source))
   chunks = [

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from rnascl_jax.runtime import extras, files, paths
+from rnascl_jax.runtime import extras, files, paths, spelling
 
 _REMEDY = 'Prepare the data set again, or use another copy.'
 # Files that are opened at once to count their records.
@@ -23,7 +23,7 @@ _THREADS = 16
 _OTHER_FILES = 512
 
 
-class Source:
+class PreparedSplit:
   """A split of a data set that TFDS has prepared; it names what is damaged.
 
   Attributes:
@@ -102,8 +102,8 @@ def source(
   *,
   first: str = '',
   **options: Any,
-) -> Source:
-  """A random-access source of a data set that TFDS has prepared.
+) -> PreparedSplit:
+  """A random-access source of a split that TFDS has prepared.
 
   Args:
     name: the data set, as TFDS knows it.
@@ -117,16 +117,36 @@ def source(
     DamagedFileError: a file is missing, damaged or contradicts another.
     MissingPackageError: there is no TensorFlow Datasets or no ArrayRecord.
   """
-  directory = str(paths.local(data_dir, 'data_dir')) if data_dir else None
+  tfds_source = _open(name, split, data_dir, first, **options)
+  allow_open_files(len(shards(tfds_source)))
+  _check_files(tfds_source)
+  _check_names(tfds_source)
+  return PreparedSplit(tfds_source)
+
+
+def info(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
+  """What TFDS says of a prepared data set; raises as `source` does."""
+  return _open(name, 'all', data_dir, '').dataset_info
+
+
+def _open(
+  name: str,
+  split: str,
+  data_dir: str | os.PathLike[str] | None,
+  first: str,
+  **options: Any,
+) -> Any:
   for module in ('tensorflow_datasets', 'array_record'):
     extras.require(module, f'reading {name}, a prepared data set,')
   import tensorflow_datasets as tfds
 
+  directory = str(paths.local(data_dir, 'data_dir')) if data_dir else None
+  folder = directory or tfds.core.constants.DATA_DIR
   verbosity = logging.get_verbosity()
   try:
     # TFDS tells from where it loads, and what its copy of a text says.
     logging.set_verbosity(min(verbosity, logging.WARNING))
-    tfds_source = tfds.data_source(
+    return tfds.data_source(
       name, split=split, data_dir=directory, download=False, **options
     )
   except (
@@ -136,9 +156,9 @@ def source(
   ) as error:
     place = '' if directory is None else f", data_dir='{directory}'"
     raise FileNotFoundError(
-      f'{name} is not prepared as ArrayRecord in '
-      f'{directory or tfds.core.constants.DATA_DIR}. {first}Prepare it once by'
-      '\n'
+      f'{name} is not prepared as ArrayRecord in {folder}.'
+      f'{spelling.did_you_mean(name, _names(folder))} {first}Prepare it once '
+      'by\n'
       f'  python -c "import tensorflow_datasets as tfds; tfds.builder('
       f"'{name}'{place}, file_format='array_record')"
       '.download_and_prepare()"\n'
@@ -147,17 +167,18 @@ def source(
     ) from error
   # What TFDS raises depends on what is wrong with its description.
   except Exception as error:
-    place = os.path.join(directory or tfds.core.constants.DATA_DIR, name)
+    place = os.path.join(folder, name)
     raise files.DamagedFileError(
       f'{place}: dataset_info.json there does not describe a prepared split '
       f'{split!r}: {_one_line(error)}. {_REMEDY}'
     ) from error
   finally:
     logging.set_verbosity(verbosity)
-  allow_open_files(len(shards(tfds_source)))
-  _check_files(tfds_source)
-  _check_names(tfds_source)
-  return Source(tfds_source)
+
+
+def _names(folder: str) -> list[str]:
+  """Names of what is prepared in a folder."""
+  return os.listdir(folder) if os.path.isdir(folder) else []
 
 
 def allow_open_files(count: int) -> None:
@@ -195,9 +216,13 @@ def _check_files(source: Any) -> None:
       f'{missing[0]}, one of {len(listed)} files of {source.dataset_info.name} '
       f'{source.split}, is missing ({len(missing)} of them are). {_REMEDY}'
     )
+  whole = {
+    os.fspath(file.filename): file.examples_in_shard
+    for file in _instructions(source)
+  }
   with futures.ThreadPoolExecutor(_THREADS) as pool:
-    counted = pool.map(_records, [path for path, _ in listed])
-    for (path, records), count in zip(listed, counted, strict=True):
+    counted = pool.map(_records, whole)
+    for (path, records), count in zip(whole.items(), counted, strict=True):
       if count != records:
         raise files.DamagedFileError(
           f'{path} has {count} records, where dataset_info.json beside it says '
@@ -248,9 +273,20 @@ def _check_names(source: Any) -> None:
 
 
 def shards(source: Any) -> list[tuple[str, int]]:
-  """The files of a split, and how many records each has."""
-  instructions = source.dataset_info.splits[source.split].file_instructions
-  return [(os.fspath(file.filename), file.take) for file in instructions]
+  """The files of a split, and how many of its records each has."""
+  return [(path, stop - start) for path, start, stop in ranges(source)]
+
+
+def ranges(source: Any) -> list[tuple[str, int, int]]:
+  """The files of a split, and its first and last record (exclusive) in each."""
+  return [
+    (os.fspath(file.filename), file.skip, file.skip + file.take)
+    for file in _instructions(source)
+  ]
+
+
+def _instructions(source: Any) -> Sequence[Any]:
+  return source.dataset_info.splits[source.split].file_instructions
 
 
 def fingerprint(source: Any) -> str:

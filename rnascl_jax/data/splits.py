@@ -42,7 +42,7 @@ class Dataset:
   """A data set with its three splits.
 
   Attributes:
-    name: its key in `DATASETS`.
+    name: as `datasets.load` knows it.
     class_names: one name a class.
     train: what weights are trained on.
     validation: what chooses the best step; held out from the training images.
@@ -53,6 +53,10 @@ class Dataset:
       all classes; empty for all.
     full_classes: of a data set of some classes only, how many there are in all;
       0 if it has all.
+    resized: whether images of other sizes were cut and resized to this one, of
+      which random crops can be made.
+    fingerprint: tells the images and labels of a source from others, where the
+      mean and the deviation were computed from them; else empty.
   """
 
   name: str
@@ -64,6 +68,8 @@ class Dataset:
   std: tuple[float, ...]
   subset: tuple[int, ...] = ()
   full_classes: int = 0
+  resized: bool = False
+  fingerprint: str = ''
 
   @property
   def num_classes(self) -> int:
@@ -117,8 +123,8 @@ def assemble(
         limit.test,
       )
     validation_size = min(validation_size, limit.test)
-    pool = _rows(pool, slice(limit.train + validation_size))
-    test = _rows(test, slice(limit.test))
+    pool = rows_of(pool, slice(limit.train + validation_size))
+    test = rows_of(test, slice(limit.test))
   if not 0 <= validation_size < len(pool.labels):
     raise ValueError(
       f'validation_size={validation_size} must lie in '
@@ -126,14 +132,14 @@ def assemble(
     )
   held_out = batches.stratified_holdout(pool.labels, validation_size)
   return Dataset(
-    train=_rows(pool, np.flatnonzero(~held_out)),
-    validation=_rows(pool, np.flatnonzero(held_out)),
+    train=rows_of(pool, np.flatnonzero(~held_out)),
+    validation=rows_of(pool, np.flatnonzero(held_out)),
     test=test,
     **fields,
   )
 
 
-def _rows(split: Split, rows: slice | np.ndarray) -> Split:
+def rows_of(split: Split, rows: slice | np.ndarray) -> Split:
   """Some images of a split; those on disk stay there."""
   if isinstance(split.images, StoredImages):
     return Split(split.images.select(rows), split.labels[rows])

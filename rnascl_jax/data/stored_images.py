@@ -21,7 +21,7 @@ Example:
 import functools
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -34,16 +34,32 @@ from rnascl_jax.runtime import files
 _READ = 256
 
 
+class Pixels:
+  """A source of images that are in the memory of the host.
+
+  It stays in the process that has it.
+  """
+
+  def __init__(self, images: np.ndarray):
+    """Takes images uint8 [N, H, W, C]."""
+    self._images = images
+
+  def __getitems__(self, records: Sequence[int]) -> list[dict[str, Any]]:
+    return [{'image': self._images[record]} for record in records]
+
+
 class StoredImages:
-  """Encoded images that look like an array [N, H, W, 3] of uint8.
+  """Encoded images that look like an array [N, H, W, C] of uint8.
 
   A slice is of this class; integers, an array of them, and a boolean mask give
-  decoded images in memory, as `images.evaluation_image` makes them.
+  decoded images in memory, as `images.evaluation_image` makes them, or, of
+  images that are not resized, as they are.
 
   Attributes:
-    shape: (N, side, side, 3).
+    shape: (N, H, W, C).
     dtype: uint8.
     name: of the data set and its split, for messages.
+    resized: whether images of any size are cut and resized to this shape.
   """
 
   dtype = np.dtype(np.uint8)
@@ -53,29 +69,35 @@ class StoredImages:
     self,
     source: Any,
     records: np.ndarray,
-    side: int,
+    side: int | tuple[int, int],
     *,
     name: str,
     version: str = '',
+    channels: int = 3,
   ):
     """Reads nothing yet.
 
     Args:
       source: `source.__getitems__(list of ints)` are dictionaries with 'image',
-        the encoded image, and maybe 'file_name'. It can be pickled, and used by
-        many threads.
+        the encoded image or its pixels, and maybe 'file_name', or 'path' where
+        each image is a file. It can be pickled, if it is not `Pixels`, and used
+        by many threads.
       records: [N], integers: the images' places in the source.
-      side: of the decoded images in pixels, at least 1.
+      side: of the decoded images in pixels, at least 1; or height and width of
+        all images, which are then not resized.
       name: of the data set and its split.
       version: tells a copy of the data from others, for `fingerprint`.
+      channels: 1 or 3, of the decoded images.
     """
-    if side < 1:
+    self.resized = isinstance(side, int)
+    height, width = (side, side) if isinstance(side, int) else side
+    if min(height, width) < 1:
       raise ValueError(f'image_size={side} must be at least 1, such as 224.')
     self.source = source
     self.records = np.asarray(records)
     self.name = name
     self.version = version
-    self.shape = (len(self.records), side, side, 3)
+    self.shape = (len(self.records), height, width, channels)
 
   @property
   def nbytes(self) -> int:
@@ -98,11 +120,7 @@ class StoredImages:
         'integers or a boolean mask of the first axis.'
       )
     places = np.arange(len(self))[rows]
-    side = self.shape[1]
-    decoded = self.decode(
-      places.reshape(-1),
-      lambda encoded, _: pixels.evaluation_image(encoded, side),
-    )
+    decoded = self.decode(places.reshape(-1))
     return decoded.reshape(*places.shape, *self.shape[1:])
 
   def __array__(
@@ -115,18 +133,26 @@ class StoredImages:
 
   def select(self, rows: slice | np.ndarray) -> 'StoredImages':
     """Some of the images, still on disk."""
+    height, width, channels = self.shape[1:]
     return StoredImages(
       self.source,
       self.records[rows],
-      self.shape[1],
+      height if self.resized else (height, width),
       name=self.name,
       version=self.version,
+      channels=channels,
     )
+
+  def _as_for_testing(self, encoded: pixels.Encoded, place: int) -> np.ndarray:
+    del place
+    if self.resized:
+      return pixels.evaluation_image(encoded, self.shape[1], self.shape[3])
+    return pixels.whole_image(encoded, self.shape[1:])
 
   def decode(
     self,
     rows: np.ndarray,
-    transform: Callable[[bytes, int], np.ndarray],
+    transform: Callable[[pixels.Encoded, int], np.ndarray] | None = None,
     *,
     threads: bool = True,
   ) -> np.ndarray:
@@ -134,16 +160,18 @@ class StoredImages:
 
     Args:
       rows: [n], which images.
-      transform: (encoded image, its place in rows) -> [H, W, 3] uint8.
+      transform: (encoded image, its place in rows) -> [H, W, C] uint8; None for
+        what indexing gives.
       threads: whether all cores take part.
 
     Returns:
-      [n, H, W, 3], uint8.
+      [n, H, W, C], uint8.
 
     Raises:
       DamagedFileError: a record is no image; the message names it. One that
-        cannot be read is for the source to name, see `prepared.Source`.
+        cannot be read is for the source to name, see `prepared.PreparedSplit`.
     """
+    transform = transform or self._as_for_testing
     decoded = np.empty((len(rows), *self.shape[1:]), np.uint8)
     records = self.records[rows].tolist()
 
@@ -151,6 +179,8 @@ class StoredImages:
       try:
         decoded[place] = transform(example['image'], place)
       except pixels.NotAnImageError as error:
+        if 'path' in example:
+          raise not_an_image(example['path'], error) from error
         file = example.get('file_name', b'').decode()
         raise files.DamagedFileError(
           f'record {records[place]} of {self.name}{file and f" ({file})"} is '
@@ -158,7 +188,7 @@ class StoredImages:
           'copy.'
         ) from error
 
-    apply = _pool().map if threads else map
+    apply = pool().map if threads else map
     for start in range(0, len(rows), _READ):
       part = records[start : start + _READ]
       places = range(start, start + len(part))
@@ -173,8 +203,16 @@ class StoredImages:
     return hashlib.sha256(text.encode() + records).hexdigest()
 
 
+def not_an_image(path: str, error: Exception) -> files.DamagedFileError:
+  """The error for a file that is damaged, or no image at all."""
+  return files.DamagedFileError(
+    f'{path} is not an image that can be read: {error}. Put a whole one in its '
+    'place, or delete it.'
+  )
+
+
 @functools.cache
-def _pool() -> futures.ThreadPoolExecutor:
+def pool() -> futures.ThreadPoolExecutor:
   """Threads that decode; Pillow lets them run beside each other."""
   return futures.ThreadPoolExecutor(cores(), thread_name_prefix='decode')
 

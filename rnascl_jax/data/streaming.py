@@ -1,4 +1,4 @@
-"""Training batches of images on disk: read, decoded, cropped, and ahead of use.
+"""Training batches of stored images: read, decoded, cropped, ahead of use.
 
 Grain's worker processes (or threads) make a batch before it is asked for. A
 crop follows from the seed, the step and the place in the global batch alone, so
@@ -75,7 +75,7 @@ def training_batches(
   min_crop: float,
   workers: int,
 ) -> 'Stream':
-  """A process's share of the training batches, random-resized crops.
+  """A process's share of the training batches.
 
   Args:
     split: with `StoredImages`.
@@ -87,12 +87,13 @@ def training_batches(
     positions: [b], places in the global batch that this process wants, in [0,
       B).
     seed: of the crops, in [0, 2^64).
-    min_crop: least area of a crop, a share of the image's, in (0, 1].
+    min_crop: least area of a random-resized crop, a share of the image's, in
+      (0, 1]; 0 for images as indexing gives them, the same in all epochs.
     workers: processes that decode; 0 for threads of this process, -1 for one
-      process for each core but one.
+      process for each core but one. What is in memory needs none.
 
   Returns:
-    One batch for each step from `first_step` on: images [b, H, W, 3] uint8 and
+    One batch for each step from `first_step` on: images [b, H, W, C] uint8 and
     labels [b] int32. To be closed, or used as a context manager.
 
   Raises:
@@ -109,10 +110,16 @@ def training_batches(
     raise ValueError(f'first_step={first_step} must lie in [0, {steps}].')
   if not 0 <= seed < 2**64:
     raise ValueError(f'seed={seed} must lie in [0, 2^64).')
-  if not 0 < min_crop <= 1:
-    raise ValueError(f'min_crop={min_crop} must lie in (0, 1], such as 0.08.')
+  if not 0 <= min_crop <= 1:
+    raise ValueError(f'min_crop={min_crop} must lie in [0, 1], such as 0.08.')
+  if min_crop and not split.images.resized:
+    raise ValueError(
+      f'min_crop={min_crop} is for images that are resized: set it to 0.'
+    )
   if workers < -1:
     raise ValueError(f'workers={workers} must be at least -1, one a core.')
+  if isinstance(split.images.source, stored_images.Pixels):
+    workers = 0
   source = _Batches(
     split,
     order,
@@ -154,13 +161,17 @@ class _Batches:
     rows = self._rows(step)
     images = self.split.images
 
-    def crop(encoded: bytes, place: int) -> np.ndarray:
+    _, side, _, channels = images.shape
+
+    def crop(encoded: pixels.Encoded, place: int) -> np.ndarray:
       draws = pixels.uniforms(self.seed, step, int(self.positions[place]))
       return pixels.training_image(
-        encoded, images.shape[1], draws, min_area=self.min_crop
+        encoded, side, draws, min_area=self.min_crop, channels=channels
       )
 
-    decoded = images.decode(rows, crop, threads=self.threads)
+    decoded = images.decode(
+      rows, crop if self.min_crop else None, threads=self.threads
+    )
     return Split(decoded, self.split.labels[rows])
 
   def _rows(self, step: int) -> np.ndarray:

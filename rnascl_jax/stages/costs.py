@@ -165,7 +165,9 @@ def stages(
   searched = run.search.kl_weight > 0 or run.search.gamma > 0
 
   def visits(spec: settings.Optimization) -> int:
-    steps = (images.number - run.data.validation_size) // spec.batch_size
+    steps = (
+      images.number - max(run.data.validation_size, 0)
+    ) // spec.batch_size
     return spec.epochs * steps * spec.batch_size
 
   def of_student(

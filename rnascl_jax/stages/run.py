@@ -28,7 +28,7 @@ from rnascl_jax.runtime import (
   profiler,
 )
 from rnascl_jax.runtime import sinks as all_sinks
-from rnascl_jax.stages import pretrained, workdir
+from rnascl_jax.stages import data_record, pretrained, workdir
 from rnascl_jax.training import loader, loop, train_state
 
 
@@ -90,18 +90,25 @@ def open_run(
   facts = [f'config.{name}={value!r}' for name, value in fields.items()]
   # All processes must have been started with the same command.
   processes.check_agreement('config', '\n'.join([*facts, f'workdir={path!r}']))
-  data, devices = processes.together(_check, parsed)
+  data, devices = processes.together(_check, parsed, folder)
   _check_traced(parsed, data, traced)
   sources = processes.from_main(_open_sources(parsed, folder))
   processes.together(_check_sources, parsed, data, sources)
   with workdir.open_workdir(folder, parsed):
+    processes.on_main(data_record.keep, folder, data)
     yield Run(parsed, folder, data, devices, tuple(sinks), traced)
 
 
-def _check(config: settings.Settings) -> tuple[Dataset, list[jax.Device]]:
+def _check(
+  config: settings.Settings, folder: pathlib.Path
+) -> tuple[Dataset, list[jax.Device]]:
   """The data and the devices of a run, if they fit together."""
   devices = parallel.devices(config.devices)
-  data = resolve.dataset(config.data)
+  kept = data_record.statistics(folder)
+  data = (
+    resolve.dataset(config.data, kept) if kept else resolve.dataset(config.data)
+  )
+  data_record.check(folder, data)
   checks.check(config, data, len(devices))
   return data, devices
 
@@ -311,7 +318,10 @@ def make_stage(
     data_loader=loader.Resident(train)
     if in_memory
     else loader.Streamed(
-      train, seed=seed, min_crop=data.min_crop, workers=data.workers
+      train,
+      seed=seed,
+      min_crop=data.min_crop if run.data.resized else 0.0,
+      workers=data.workers,
     ),
     schedule=loader.BatchSchedule(
       order=lambda done: batches.batch_order(

@@ -20,11 +20,14 @@ from typing import Any
 
 import jax
 
-from rnascl_jax.config.settings import Settings
+from rnascl_jax.config.settings import Data, Settings
 from rnascl_jax.runtime import commands, disk, files, lock, processes
 
 # Fields that do not change what earlier stages computed.
-_FREE = ('evaluation', 'devices', 'data.data_dir', 'data.workers')
+_FREE = (
+  *('evaluation', 'devices'),
+  *('data.data_dir', 'data.workers', 'data.memory_limit'),
+)
 _PACKAGES = (
   'jax',
   'jaxlib',
@@ -97,7 +100,9 @@ def _compare(folder: pathlib.Path, settings: Settings) -> None:
   if not (folder / 'config.json').exists():
     return
   config = dataclasses.asdict(settings)
-  before = flat(files.read_config(folder, remedy=_UNKNOWN))
+  # Fields that are newer than the run have their defaults.
+  before = flat({'data': dataclasses.asdict(Data())})
+  before |= flat(files.read_config(folder, remedy=_UNKNOWN))
   now = flat(config)
   differences = [
     f'{name}: {before.get(name)!r} there, {now.get(name)!r} here'

@@ -178,11 +178,15 @@ class Streamed:
 
   @staticmethod
   def read(
-    data: PyTree, rows: tuple[Array, Array, Array], /
+    data: PyTree, rows: tuple[Array, ...], /
   ) -> tuple[Array, Array, Array]:
     """Images, labels and indices that came with the dispatch."""
     del data
-    return rows
+    images, labels, indices, *places = rows
+    if places:
+      # In the way of `Resident`: XLA then rounds all that follows alike.
+      images, labels = images[places[0]], labels[places[0]]
+    return images, labels, indices
 
   def dispatches(
     self,
@@ -201,7 +205,8 @@ class Streamed:
       positions=schedule.positions(devices),
       **self._options,
     ) as stream:
-      placed = _placed(stream, schedule, first_step, devices)
+      alike = not self._options['min_crop']
+      placed = _placed(stream, schedule, first_step, devices, alike=alike)
       with contextlib.closing(_ahead(placed, _AHEAD)) as ahead:
         for dispatch, waited in ahead:
           self.waited = (self.waited or 0.0) + waited
@@ -213,8 +218,18 @@ def _placed(
   schedule: BatchSchedule,
   first_step: int,
   devices: Sequence[jax.Device],
+  *,
+  alike: bool = False,
 ) -> Iterator[Dispatch]:
-  """Puts the batches of each dispatch onto this process's devices."""
+  """Puts the batches of each dispatch onto this process's devices.
+
+  Args:
+    stream: batches of steps.
+    schedule: which images they have.
+    first_step: at which the stream begins.
+    devices: of all processes.
+    alike: whether places in its part come with each image, see `Streamed.read`.
+  """
   num_processes = len(devices) // len(parallel.here(devices))
   bounds = np.cumsum([part // num_processes for part in schedule.parts])[:-1]
   own = schedule.positions(devices)
@@ -225,15 +240,19 @@ def _placed(
       arrays = [np.stack(x) for x in zip(*batches, strict=True)]
       arrays.append(rows[:, own].astype(np.int32))
       parts = zip(*(np.split(x, bounds, axis=1) for x in arrays), strict=True)
-      dispatch = tuple(_split(part, devices) for part in parts)
+      dispatch = tuple(_split(part, devices, alike=alike) for part in parts)
     yield count, dispatch
 
 
 def _split(
-  part: tuple[np.ndarray, ...], devices: Sequence[jax.Device]
+  part: tuple[np.ndarray, ...], devices: Sequence[jax.Device], *, alike: bool
 ) -> tuple[jax.Array, ...]:
   """Arrays [n, B here, ...] as [devices here, n, B / devices, ...]."""
   here = len(parallel.here(devices))
+  if alike:
+    steps, size = part[-1].shape
+    own = np.tile(np.arange(size // here, dtype=np.int32), (steps, here))
+    part = (*part, own)
   return tuple(
     parallel.place(np.split(array, here, axis=1), devices) for array in part
   )

@@ -17,6 +17,7 @@ from configs import (
   digits,
   imagenet,
   imagenet100,
+  images,
   teachers,
 )
 from configs.ablations import kd, kl, objective, reduction, terms, tutors
@@ -71,6 +72,7 @@ _CONFIGS = {
   'reduction': (reduction, ['', 'data=digits', 'space=s5']),
   'tutors': (tutors, ['', 'data=digits']),
   'kl': (kl, ['', 'data=digits']),
+  'images': (images, ['', 'data=npz:images.npz']),
 }
 _ALL = [
   (name, argument)
@@ -143,6 +145,7 @@ def test_every_config_parses_and_survives_json(name, argument):
     ('reduction', 'data=digits'),
     ('tutors', 'data=digits'),
     ('kl', 'data=digits'),
+    ('images', 'data=folder:/images'),
     ('imagenet100', 'space=is,teacher=resnet18'),
     ('imagenet100', 'space=is,teacher=resnet18,preset=authors'),
     ('imagenet', 'space=is,teacher=resnet18,objective=free_cac'),

@@ -214,7 +214,7 @@ def test_workers_outlive_a_signal_but_not_the_process_they_work_for(tmp_path):
     ({'first_step': EPOCHS * STEPS + 1}, r'first_step=10 must lie in \[0, 9\]'),
     ({'first_step': -1}, 'first_step=-1'),
     ({'seed': -1}, 'seed=-1 must lie in'),
-    ({'min_crop': 0.0}, r'min_crop=0.0 must lie in \(0, 1\]'),
+    ({'min_crop': -0.5}, r'min_crop=-0.5 must lie in \[0, 1\]'),
     ({'min_crop': 1.5}, 'min_crop=1.5'),
     ({'workers': -2}, 'workers=-2 must be at least -1'),
   ],

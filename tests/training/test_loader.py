@@ -54,9 +54,9 @@ def stored() -> Split:
   return Split(images, (7 * np.arange(COUNT, dtype=np.int32) + 3) % 10 + 50)
 
 
-def _streamed(split: Split) -> loader.Streamed:
+def _streamed(split: Split, min_crop: float = 1.0) -> loader.Streamed:
   # A crop of the whole area of a square image is the image.
-  return loader.Streamed(split, seed=3, min_crop=1.0, workers=0)
+  return loader.Streamed(split, seed=3, min_crop=min_crop, workers=0)
 
 
 def _read(
@@ -91,13 +91,14 @@ def _of(given, device: int):
 
 @pytest.mark.parametrize('devices', (1, 2))
 @pytest.mark.parametrize('per_dispatch', (1, 2))
+@pytest.mark.parametrize('min_crop', (0.0, 1.0))
 def test_images_from_disk_reach_the_devices_as_those_in_memory_do(
-  stored, devices, per_dispatch
+  stored, devices, per_dispatch, min_crop
 ):
   resident = loader.Resident(Split(np.asarray(stored.images), stored.labels))
   schedule = _schedule(per_dispatch)
   expected = _read(resident, schedule, 0, devices)
-  found = _read(_streamed(stored), schedule, 0, devices)
+  found = _read(_streamed(stored, min_crop), schedule, 0, devices)
   assert len(found) == len(expected) == 6
   for left, right in zip(
     jax.tree.leaves(found), jax.tree.leaves(expected), strict=True

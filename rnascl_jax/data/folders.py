@@ -1,0 +1,242 @@
+"""Image folders: one folder for each class.
+
+A folder has either the sub-folders train/ and test/ or val/ (or both), each
+with one folder for each class, or these folders themselves. Hidden files are
+left out, and so are files whose name is not that of an image.
+"""
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tqdm
+from absl import logging
+from PIL import Image
+
+from rnascl_jax.data import sources
+from rnascl_jax.data.sources import Source
+from rnascl_jax.data.splits import Split
+from rnascl_jax.data.stored_images import StoredImages, not_an_image, pool
+from rnascl_jax.runtime import paths
+
+# What folders of splits may be called.
+_SPLITS = {
+  'train': 'train',
+  'test': 'test',
+  **dict.fromkeys(('val', 'valid', 'validation'), 'validation'),
+}
+_FORMATS = (
+  *('.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.webp', '.bmp', '.gif'),
+  *('.tif', '.tiff', '.ppm', '.pgm', '.pbm', '.pnm'),
+)
+# Modes of Pillow that are grey, and those of 8 bits that become RGB.
+_GREY = ('1', 'L', 'LA', 'La')
+_COLOUR = ('P', 'PA', 'RGB', 'RGBA', 'RGBa', 'RGBX', 'CMYK', 'YCbCr')
+_LAYOUT = (
+  'it must have one folder for each class, or train/ and test/ (or val/) with '
+  'one folder for each class'
+)
+
+
+class _Image(NamedTuple):
+  """What is known of an image file before it is decoded."""
+
+  path: str
+  label: int
+  size: tuple[int, int] = (0, 0)  # Height and width.
+  is_grey: bool = False
+
+
+class _Files:
+  """A source of image files; see `StoredImages`."""
+
+  def __init__(self, image_paths: Sequence[str]):
+    self._paths = list(image_paths)
+
+  def __getitems__(self, records: Sequence[int]) -> list[dict[str, Any]]:
+    return [self._read(self._paths[record]) for record in records]
+
+  def _read(self, path: str) -> dict[str, Any]:
+    try:
+      with open(path, 'rb') as file:
+        return {'image': file.read(), 'path': path}
+    except OSError as error:
+      raise not_an_image(path, error) from error
+
+
+def read(place: str, *, name: str, image_size: int) -> Source:
+  """Finds the images of a folder, and reads their sizes.
+
+  Args:
+    place: path of the folder.
+    name: of the data set, for messages.
+    image_size: see `datasets.load`.
+
+  Raises:
+    FileNotFoundError: there is no such folder.
+    ValueError: it is no image folder; the message says what it lacks.
+    DamagedFileError: a file is no image.
+  """
+  root = paths.local(place, 'the path in config.data.name')
+  if not root.is_dir():
+    kind = 'is a file' if root.exists() else 'does not exist'
+    raise FileNotFoundError(
+      f'config.data.name={name!r}: {root} {kind}; name a folder: {_LAYOUT}.'
+    )
+  split_folders = _splits(root)
+  class_names = tuple(_folders(split_folders.get('train', root)))
+  if not class_names:
+    raise ValueError(f'{root} has no folder of images: {_LAYOUT}.')
+  headers = _with_headers(
+    {
+      split: _images(folder, class_names)
+      for split, folder in (split_folders or {'train': root}).items()
+    },
+    name,
+  )
+  all_images = [image for part in headers.values() for image in part]
+  own = {image.size for image in all_images}
+  side = sources.size_of(own.pop() if len(own) == 1 else None, image_size, name)
+  channels = 1 if all(image.is_grey for image in all_images) else 3
+  parts = {
+    split: Split(
+      StoredImages(
+        _Files([image.path for image in part]),
+        np.arange(len(part)),
+        side,
+        name=f'{name} {split}',
+        version=_fingerprint(root, part),
+        channels=channels,
+      ),
+      np.array([image.label for image in part], np.int32),
+    )
+    for split, part in headers.items()
+  }
+  if 'test' not in parts and 'validation' in parts:
+    parts['test'] = parts.pop('validation')
+  return Source(
+    **parts,
+    class_names=class_names,
+    fingerprint=_fingerprint(root, all_images),
+  )
+
+
+def _splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
+  """The folders of splits; none where the folders are those of classes."""
+  folders = _folders(root)
+  splits = {
+    _SPLITS[name.lower()]: root / name
+    for name in folders
+    if name.lower() in _SPLITS
+  }
+  if len(splits) < len(folders):
+    if len(splits) > 1 and 'train' in splits:
+      others = [f for f in folders if f.lower() not in _SPLITS] or folders
+      raise ValueError(
+        f'{root} has the folders {", ".join(folders)}: beside those of splits '
+        f'there is {others[0]!r}. Move it elsewhere: {_LAYOUT}.'
+      )
+    return {}
+  if splits and 'train' not in splits:
+    raise ValueError(
+      f'{root} has the folders {", ".join(folders)}, and none of training '
+      f'images: {_LAYOUT}.'
+    )
+  return splits
+
+
+def _folders(root: pathlib.Path) -> list[str]:
+  """Names of the folders in a folder, sorted, without hidden ones."""
+  with os.scandir(root) as entries:
+    return sorted(e.name for e in entries if e.is_dir() and not _hidden(e.name))
+
+
+def _hidden(name: str) -> bool:
+  return name.startswith('.') or name == '__MACOSX'
+
+
+def _images(folder: pathlib.Path, class_names: Sequence[str]) -> list[_Image]:
+  """The images of a split by class, each class sorted by path."""
+  for name in _folders(folder):
+    if name not in class_names:
+      raise ValueError(
+        f'{folder / name} is of no class of the training images, which are '
+        f'{", ".join(class_names[:8])}: remove it, or add training images.'
+      )
+  images: list[_Image] = []
+  ignored: list[str] = []
+  for label, name in enumerate(class_names):
+    if not (folder / name).is_dir():
+      raise ValueError(
+        f'{folder} has no folder {name!r}, a class of the training images: '
+        'add it with its images, or leave the class out everywhere.'
+      )
+    before = len(images)
+    for parent, inner, files in os.walk(folder / name, onerror=_raise):
+      inner[:] = sorted(n for n in inner if not _hidden(n))
+      for file in sorted(f for f in files if not _hidden(f)):
+        path = os.path.join(parent, file)
+        if file.lower().endswith(_FORMATS):
+          images.append(_Image(path, label))
+        else:
+          ignored.append(path)
+    if len(images) == before:
+      raise ValueError(
+        f'{folder / name} has no images: add some ({", ".join(_FORMATS[:4])}, '
+        '...), or remove the folder.'
+      )
+  if ignored:
+    logging.warning(
+      '%d files whose names are not those of images are left out, such as %s.',
+      *(len(ignored), ignored[0]),
+    )
+  return images
+
+
+def _raise(error: OSError) -> None:
+  raise error
+
+
+def _with_headers(
+  splits: Mapping[str, list[_Image]], name: str
+) -> dict[str, list[_Image]]:
+  """Reads the headers of all files."""
+  number = sum(map(len, splits.values()))
+  with tqdm.tqdm(
+    total=number, desc=f'{name}: sizes', delay=2, disable=None
+  ) as bar:
+
+    def headed(image: _Image) -> _Image:
+      try:
+        with Image.open(image.path) as file:
+          size, mode = file.size[::-1], file.mode
+      except MemoryError:
+        raise
+      # Pillow raises OSError, SyntaxError, struct.error and more.
+      except Exception as error:
+        raise not_an_image(image.path, error) from error
+      if mode not in _GREY + _COLOUR:
+        raise not_an_image(
+          image.path,
+          ValueError(f'its pixels are of the kind {mode}, not of 8 bits'),
+        )
+      bar.update()
+      return image._replace(size=size, is_grey=mode in _GREY)
+
+    return {
+      split: list(pool().map(headed, images))
+      for split, images in splits.items()
+    }
+
+
+def _fingerprint(root: pathlib.Path, images: Sequence[_Image]) -> str:
+  """16 hexadecimal digits of names, labels and lengths of the files."""
+  sha = hashlib.sha256()
+  for image in images:
+    path = os.path.relpath(image.path, root)
+    length = os.path.getsize(image.path)
+    sha.update(os.fsencode(f'{path}\0{image.label}\0{length}\0'))
+  return sha.hexdigest()[:16]
