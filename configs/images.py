@@ -1,4 +1,4 @@
-"""Your own images: the whole method, from a robust teacher to a report.
+r"""Your own images: the whole method, from a robust teacher to a report.
 
   rnascl pipeline --config=images \
     --config.data.name=folder:/path --workdir=DIR

@@ -3,7 +3,7 @@ r"""Trains students further on attacks: eq. (6) of the paper, and its ablations.
   rnascl adversarial --config=digits \
     --workdir=/tmp/digits
 
-needs a workdir with trained students (experiments.train; experiments.pipeline
+needs a workdir with trained students (`rnascl train`; `rnascl pipeline`
 runs all stages). For each entry of config.adversarial.students it starts from
 the weights of the student that the entry names, trains them on attacks, and
 leaves them in adversarial/<name>/, as train/<name>/ holds the student. The

@@ -9,28 +9,27 @@ compiled programs, and optional packages. Each line says OK or what to do. The
 exit status is 1 if something is broken that the demo on digits needs, else 0.
 """
 
+# No absl: it may be what is missing.
+import argparse
 import sys
-
-from absl import app, flags
 
 from rnascl_jax.runtime import doctor
 
-_WORKDIR = flags.DEFINE_string(
-  'workdir', '', 'Folder of a run, whose disk is looked at.'
-)
-_DATA_DIR = flags.DEFINE_string(
-  'data_dir', '', 'Folder of TensorFlow Datasets; else TFDS_DATA_DIR.'
-)
-
-
-def main(argv: list[str]) -> None:
-  """Prints the table and ends with its status."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Unexpected arguments: {argv[1:]}.')
-  lines = doctor.examine(_WORKDIR.value, _DATA_DIR.value)
+if __name__ == '__main__':
+  parser = argparse.ArgumentParser(
+    prog=sys.argv[0],
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument(
+    '--workdir', default='', help='Folder of a run, whose disk is looked at.'
+  )
+  parser.add_argument(
+    '--data_dir',
+    default='',
+    help='Folder of TensorFlow Datasets; else TFDS_DATA_DIR.',
+  )
+  flags = parser.parse_args()
+  lines = doctor.examine(flags.workdir, flags.data_dir)
   print(doctor.table(lines))
   sys.exit(doctor.status(lines))
-
-
-if __name__ == '__main__':
-  app.run(main)

@@ -233,6 +233,11 @@ def page(results: list[dict]) -> str:
 
 
 def _main() -> str:
+  if not pathlib.Path('tests/benchmarks').is_dir():
+    sys.exit(
+      'error: this runs tests/benchmarks, which only a checkout has: start it '
+      'from the root of one.'
+    )
   root = paths.local(launcher.FLAGS.workdir, '--workdir').absolute()
   root.mkdir(parents=True, exist_ok=True)
   every = blocks(root, _TINY.value)

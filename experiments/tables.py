@@ -4,7 +4,7 @@
   rnascl tables --workdir=ROOT --table=7 --figure=3
   rnascl tables --workdir=ROOT --data=digits --output=FOLDER
 
-ROOT is the folder of experiments.sweep: ROOT/seed<N>/<row>/ are runs. Prints
+ROOT is the folder of `rnascl sweep`: ROOT/seed<N>/<row>/ are runs. Prints
 the tables and writes FOLDER/tables.md (ROOT/tables if not said otherwise) with
 the figures beside it. What was not run is shown as not run.
 """

@@ -2,7 +2,7 @@
 
 rnascl train --config=digits --workdir=/tmp/digits
 
-experiments.adversarial trains the students further, on attacks.
+`rnascl adversarial` trains the students further, on attacks.
 """
 
 from rnascl_jax.stages import launcher, students

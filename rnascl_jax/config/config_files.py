@@ -22,6 +22,7 @@ import inspect
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -76,33 +77,16 @@ def names() -> dict[str, pathlib.Path]:
   }
 
 
-def with_paths(words: Sequence[str], default: str) -> list[str]:
-  """Returns the words of a command line that name the config by its path.
-
-  Args:
-    words: the words; where none of them is `--config`, the default is added.
-    default: the config file, as for `read`.
-
-  Raises:
-    ValueError: if there is no such file.
-  """
-  if not any(map(_FLAG.fullmatch, words)):
-    words = [f'--config={default}', *words]
-  result: list[str] = []
+def without_file(words: Sequence[str]) -> list[str]:
+  """Returns the words of a command line that do not name the config file."""
+  kept: list[str] = []
+  following = False
   for word in words:
     flag = _FLAG.fullmatch(word)
-    if flag and flag[1] is not None:
-      word = f'--config={_path(flag[1])}'
-    elif result and result[-1] in ('--config', '-config'):
-      word = _path(word)
-    result.append(word)
-  return result
-
-
-def _path(text: str) -> str:
-  """The path of a config file, with its argument."""
-  path, argument = _located(text)
-  return str(path) if argument is None else f'{path}:{argument}'
+    if not flag and not following:
+      kept.append(word)
+    following = flag is not None and flag[1] is None
+  return kept
 
 
 def _located(text: str) -> tuple[str, str | None]:
@@ -118,9 +102,11 @@ def _located(text: str) -> tuple[str, str | None]:
 
 
 def _module(path: str) -> ModuleType:
-  spec = importlib.util.spec_from_file_location('config_file', path)
+  spec = importlib.util.spec_from_file_location(f'config {path}', path)
   assert spec is not None and spec.loader is not None
   module = importlib.util.module_from_spec(spec)
+  # A dataclass looks there for the module that defines it.
+  sys.modules[spec.name] = module
   spec.loader.exec_module(module)
   return module
 

@@ -17,14 +17,22 @@ from rnascl_jax.runtime import outputs, signals, spelling
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 _PROGRAM = 'rnascl'
-# Words that run `rnascl` with this Python, from any folder.
-PROCESS = (sys.executable, '-m', 'rnascl_jax.runtime.commands')
 
 
 def folder(name: str) -> pathlib.Path:
   """Returns where the shipped files of `configs` or `experiments` lie."""
   inside = _PACKAGE / name
   return inside if inside.is_dir() else _PACKAGE.parent / name
+
+
+_EXPERIMENTS = folder('experiments')
+_FROM_WHEEL = _EXPERIMENTS.parent == _PACKAGE
+# Words that run `rnascl` with this Python, from any folder. Of an installed
+# package, -P keeps what lies in that folder from being imported.
+PROCESS = (
+  *(sys.executable, *(('-P',) if _FROM_WHEEL else ())),
+  *('-m', 'rnascl_jax.runtime.commands'),
+)
 
 
 def usage(name: str) -> str:
@@ -36,26 +44,29 @@ def usage(name: str) -> str:
   Returns:
     'rnascl NAME', or 'python -m experiments.NAME'.
   """
-  checkout = f'python -m experiments.{name.replace("-", "_")}'
-  if pathlib.Path(sys.argv[0]).parent.name == 'experiments':
-    return checkout
   beside = str(pathlib.Path(sys.executable).parent)
-  installed = shutil.which(_PROGRAM, path=beside) is not None
-  if installed or sys.argv[0].startswith(f'{_PROGRAM} '):
+  started = sys.argv[0].startswith(f'{_PROGRAM} ')
+  if started or _FROM_WHEEL:
     return f'{_PROGRAM} {name}'
-  return checkout
+  if not _is_script() and shutil.which(_PROGRAM, path=beside):
+    return f'{_PROGRAM} {name}'
+  return f'python -m experiments.{name.replace("-", "_")}'
 
 
 def line() -> str:
   """Returns the command line of this process as a user can type it again."""
-  script = pathlib.Path(sys.argv[0])
-  if script.parent.name == 'experiments':
-    start = usage(script.stem)
-  elif script.name.startswith(f'{_PROGRAM} '):
-    start = script.name
+  if sys.argv[0].startswith(f'{_PROGRAM} '):
+    start = sys.argv[0]
+  elif _is_script():
+    start = usage(pathlib.Path(sys.argv[0]).stem)
   else:
     return shlex.join(sys.argv)
   return ' '.join([start, *map(shlex.quote, sys.argv[1:])])
+
+
+def _is_script() -> bool:
+  """Whether this process is `python -m experiments.NAME`."""
+  return pathlib.Path(sys.argv[0]).absolute().parent == _EXPERIMENTS
 
 
 def main() -> None:
@@ -64,13 +75,13 @@ def main() -> None:
   outputs.degrade()
   scripts = {
     path.stem.replace('_', '-'): path
-    for path in sorted(folder('experiments').glob('*.py'))
+    for path in sorted(_EXPERIMENTS.glob('*.py'))
     if path.stem != '__init__'
   }
   words = sys.argv[1:]
   name = words[0].replace('_', '-') if words else '--help'
   if name == '--version':
-    print(importlib.metadata.version('rnascl_jax'))
+    print(_version())
   elif name in ('--help', '-h', 'help'):
     print(_help(scripts))
   elif name in scripts:
@@ -81,6 +92,13 @@ def main() -> None:
       f'error: there is no command {words[0]!r}.'
       f'{spelling.did_you_mean(name, scripts)}\n\n{_help(scripts)}'
     )
+
+
+def _version() -> str:
+  try:
+    return importlib.metadata.version('rnascl_jax')
+  except importlib.metadata.PackageNotFoundError:
+    return 'a checkout that is not installed'
 
 
 def _run(path: pathlib.Path) -> None:

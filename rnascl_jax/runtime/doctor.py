@@ -300,7 +300,12 @@ def _prepared(data_dir: str) -> Iterator[Line]:
   remedy = 'name the folder with prepared data: --data_dir or TFDS_DATA_DIR'
   try:
     folder = paths.local(named or '~/tensorflow_datasets', 'TFDS_DATA_DIR')
-    descriptions = sorted(folder.glob('**/dataset_info.json'))
+    # NAME/VERSION or NAME/CONFIG/VERSION; `**` would follow no links.
+    descriptions = sorted(
+      path
+      for pattern in ('*/*', '*/*/*')
+      for path in folder.glob(f'{pattern}/dataset_info.json')
+    )
   except (paths.PathError, OSError) as error:
     yield Line('prepared data', _one_line(error), remedy)
     return

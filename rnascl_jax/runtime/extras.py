@@ -38,7 +38,7 @@ PACKAGES = {
   'safetensors': Package('safetensors', 'export'),
   'torch': Package('torch', 'torch'),
   'wandb': Package('wandb', 'wandb'),
-  'mlflow': Package('mlflow-skinny', 'mlflow'),
+  'mlflow': Package('mlflow', 'mlflow'),
 }
 # What the packages of an extra are for.
 PURPOSES = {

@@ -269,24 +269,27 @@ SINKS: dict[str, Maker] = {
   'wandb': WeightsAndBiases,
   'mlflow': MLflow,
 }
+_OWN = tuple(SINKS)
 
 
 def register(word: str, make: Maker) -> None:
-  """Adds a sink that runs may choose by a word.
+  """Adds a sink that runs may choose by a word, or replaces it.
+
+  A config file may do so: all commands execute it before they look for sinks.
 
   Args:
     word: as in --sinks; letters, digits and underscores, as it names a file.
     make: see `Maker`.
 
   Raises:
-    ValueError: the word is no such word, or is taken.
+    ValueError: the word is no such word, or is that of a sink of ours.
   """
   if not word.isidentifier():
     raise ValueError(
       f'a sink is called {word!r}: take letters, digits and underscores.'
     )
-  if word in SINKS:
-    raise ValueError(f'there is a sink {word!r} already: take another word.')
+  if word in _OWN:
+    raise ValueError(f'the sink {word!r} is our own: take another word.')
   SINKS[word] = make
 
 
@@ -374,7 +377,10 @@ class Guarded:
       raise
     # Whatever a service or its library raises is not to end the run.
     except Exception as error:
-      self._sink = None
+      sink, self._sink = self._sink, None
+      if sink is not None:
+        with contextlib.suppress(Exception):
+          sink.close()
       logging.warning(
         'The sink %s is switched off: %s: %s. The run goes on, and its metrics '
         'are in metrics.jsonl; a sink that keeps a name gets what it has '

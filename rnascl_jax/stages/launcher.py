@@ -103,21 +103,22 @@ def _define_config() -> list[str]:
   """Defines --config; a file or a field that is not there is said at once.
 
   Returns:
-    The words of the command line, with the path of the config file.
+    The words of the command line but those that name the config file.
   """
   try:
     words = FLAGS.read_flags_from_files(sys.argv[1:], force_gnu=False)
-    if not _HELP.intersection(words):
-      config_files.check(words, _CONFIG)
-    words = config_files.with_paths(words, _CONFIG)
-    config_flags.DEFINE_config_file(
+    helps = _HELP.intersection(words)
+    config = config_files.check([] if helps else words, _CONFIG)
+    words = config_files.without_file(words)
+    config_flags.DEFINE_config_dict(
       'config',
-      _CONFIG,
+      config,
       'Config file, or the name of one that is shipped; fields can be changed: '
       '--config.seed=1. An argument follows a colon: '
       '--config=cifar10:space=s5,smoke.',
       sys_argv=words,
     )
+    FLAGS['config'].default_as_str = f"'{_CONFIG}'"
   except (AttributeError, KeyError, ValueError, OSError) as error:
     sys.exit(f'error: {error}')
   return words

@@ -1,8 +1,11 @@
 """A command line whose config cannot be made is answered in a line."""
 
+import json
+
 import pytest
 
 from rnascl_jax.config import config_files
+from tests import commands
 
 
 @pytest.mark.parametrize(
@@ -68,3 +71,31 @@ def test_a_file_that_makes_no_config_is_named(tmp_path, source, message):
   path.write_text(source)
   with pytest.raises(ValueError, match=f'ours.py:smoke {message}'):
     config_files.load(f'{path}:smoke')
+
+
+def test_a_config_file_is_executed_once_by_a_command(tmp_path):
+  """So that it may register a data set or a sink of its own."""
+  path = tmp_path / 'with:colon' / 'ours.py'
+  path.parent.mkdir()
+  path.write_text("""
+from __future__ import annotations
+import dataclasses
+from rnascl_jax.config import config_files
+print('executed')
+@dataclasses.dataclass
+class Mine:
+  epochs: int = 1
+def get_config():
+  return config_files.shipped('digits').get_config('smoke')
+""")
+  code, text = commands.Command(
+    'search',
+    '--config=ours.py',
+    '--config.seed=5',
+    f'--workdir={tmp_path}/W',
+    cwd=path.parent,
+  ).ended()
+  assert code == 1
+  assert text.splitlines().count('executed') == 1
+  assert 'teacher is not complete. Run ' in text
+  assert json.loads((tmp_path / 'W' / 'config.json').read_text())['seed'] == 5

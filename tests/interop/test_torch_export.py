@@ -498,8 +498,8 @@ def test_the_command_writes_a_model_of_a_workdir_or_says_what_is_wrong(
   workdir.finish(folder, {'seconds': 1.0})
   flags = [f'--workdir={tmp_path / "run"}', f'--output={tmp_path / "out.pt"}']
 
-  code, written = commands.run('export_torch', *flags)
-  refusal, refused = commands.run('export_torch', *flags, '--model=nonesuch')
+  code, written = commands.run('export', *flags)
+  refusal, refused = commands.run('export', *flags, '--model=nonesuch')
 
   assert code == 0, written
   assert f'student.load({str(tmp_path / "out.pt")!r})' in written

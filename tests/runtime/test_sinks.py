@@ -249,6 +249,8 @@ def test_a_sink_that_raises_is_switched_off_and_the_run_goes_on(
   lines = files.read_json_lines(tmp_path / 'metrics.jsonl')
   assert [line['step'] for line in lines] == [0, 1, 2]
   assert wandb.steps == {'run0': [0, 1, 2]} and wandb.ended == ['run0']
+  # The service is told that it ends, or its next run would be the same one.
+  assert own.ended == (['mine'] if where == 'writing' else [])
   (message,) = [record.getMessage() for record in caplog.records]
   assert f'The sink own is switched off: RuntimeError: no luck in {where}' in (
     message
