@@ -9,17 +9,15 @@ teacher layers), 868 times in S3 with WRT-34.
 
 | objective     | none | literal | mean | sum  | 10 sum |
 | ------------- | ---- | ------- | ---- | ---- | ------ |
-| CE + KL + ICC | 31.6 | 30.8    | 28.9 | 38.5 | 36.2   |
-| CE + ICC      |      | 15.5    | 23.5 | 31.8 | 32.7   |
+| CE + KL + ICC | 31.6 | 30.1    | 28.8 | 38.4 | 36.7   |
+| CE + ICC      |      | 15.7    | 24.2 | 33.0 | 31.6   |
 
 in %, on digits under PGD-20 at epsilon 0.1, means of seeds 0 to 5, two CPU
-cores; elsewhere not yet run. They were made before there was a `reduction`,
-with the literal factor and gamma = 0, 1, 7, 70 and 700: the same losses up to
-rounding (docs/ablations.md). The students, `none` to `ten_sums` and
-`only_literal` to `only_ten_sums`, are in the architecture and by the tutors
-that RNAS-CL found. The sweep has rows with a search of their own besides:
-CE + KL for none, RNAS-CL for the sum, and on digits `digits_small_literal`,
-`_mean` and `_ten_sums`:
+cores (docs/ablations.md); elsewhere not yet run. The students, `none` to
+`ten_sums` and `only_literal` to `only_ten_sums`, are in the architecture and by
+the tutors that RNAS-CL found. The sweep has rows with a search of their own
+besides: CE + KL for none, RNAS-CL for the sum, and on digits
+`digits_small_literal`, `_mean` and `_ten_sums`:
 
   rnascl sweep --workdir=ROOT --seeds=0,1,2 \
     --config=ablations/reduction:data=digits
