@@ -77,6 +77,11 @@ def names() -> dict[str, pathlib.Path]:
   }
 
 
+def names_file(words: Sequence[str]) -> bool:
+  """Returns whether a command line names a config file."""
+  return any(map(_FLAG.fullmatch, words))
+
+
 def without_file(words: Sequence[str]) -> list[str]:
   """Returns the words of a command line that do not name the config file."""
   kept: list[str] = []

@@ -42,6 +42,14 @@ class Pretrained(NamedTuple):
   architecture: Architecture | None
   metadata: dict[str, Any]
 
+  def __repr__(self) -> str:
+    count = networks.count_parameters(self.variables, batch_norm=True)
+    data, classes = self.metadata['dataset'], self.metadata['num_classes']
+    kind = type(self.net).__name__
+    return (
+      f'Pretrained({kind}, {count:,} parameters, {data}, {classes} classes)'
+    )
+
 
 def load(workdir: str | os.PathLike[str], model: str = 'rnas_cl') -> Pretrained:
   """Loads a trained model.

@@ -36,6 +36,7 @@ Example:
 """
 
 import contextlib
+import functools
 import math
 import os
 import pathlib
@@ -381,11 +382,16 @@ class Guarded:
       if sink is not None:
         with contextlib.suppress(Exception):
           sink.close()
-      logging.warning(
-        'The sink %s is switched off: %s: %s. The run goes on, and its metrics '
-        'are in metrics.jsonl; a sink that keeps a name gets what it has '
-        'missed when the stage goes on.',
-        self._word,
-        type(error).__name__,
-        error,
-      )
+      _warn(self._word, f'{type(error).__name__}: {error}')
+
+
+@functools.cache
+def _warn(word: str, error: str) -> None:
+  """Tells once in a process what switched a sink off."""
+  logging.warning(
+    'The sink %s is switched off: %s The run goes on, and its metrics are in '
+    'metrics.jsonl; a sink that keeps a name gets what it has missed when the '
+    'stage goes on.',
+    word,
+    f'{error.rstrip(".")}.',
+  )

@@ -109,6 +109,8 @@ def _define_config() -> list[str]:
     words = FLAGS.read_flags_from_files(sys.argv[1:], force_gnu=False)
     helps = _HELP.intersection(words)
     config = config_files.check([] if helps else words, _CONFIG)
+    if not helps and not config_files.names_file(words):
+      logging.info('There is no --config: this is the demo, %s.', _CONFIG)
     words = config_files.without_file(words)
     config_flags.DEFINE_config_dict(
       'config',
@@ -135,7 +137,8 @@ def _define_processes() -> None:
   flags.DEFINE_string(
     'coordinator_address',
     '',
-    'Elsewhere: host:port of the first process, with the next two flags.',
+    'Elsewhere: host:port of the first process, with --num_processes and '
+    '--process_id.',
   )
   flags.DEFINE_integer('num_processes', 0, 'How many processes there are.')
   flags.DEFINE_integer(

@@ -156,7 +156,7 @@ def _fine_tuned(
   attacked = comparison.compare(tuned, base, run.headline_attack)
   clean = comparison.compare(tuned, base, 'clean')
   if attacked is None or clean is None:
-    return f'{text} Both were not evaluated under the same attacks.'
+    return f'{text} They were not both attacked by PGD, so no verdict.'
   gained, lost = attacked.sign > 0, clean.sign < 0
   if gained and lost:
     verdict = 'robustness was bought with clean accuracy'
