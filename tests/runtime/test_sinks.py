@@ -35,6 +35,11 @@ class Memory:
     }
 
 
+@pytest.fixture(autouse=True)
+def _nothing_was_warned_of():
+  sinks._warn.cache_clear()
+
+
 @pytest.fixture
 def wandb(monkeypatch):
   """Weights & Biases, as far as a sink uses it."""
