@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -395,8 +396,36 @@ def test_other_and_damaged_archives_are_named(tmp_path):
   path.write_bytes(path.read_bytes()[:-400])
   with pytest.raises(files.DamagedFileError, match=f'{path} is damaged'):
     datasets.load(f'cifar:{path}')
-  path.write_bytes(b'no archive')
-  with pytest.raises(files.DamagedFileError, match=f'{path} is damaged'):
+  for content in (b'no archive', b'\xfd7zXZ\0no archive', b''):
+    path.write_bytes(content)
+    with pytest.raises(files.DamagedFileError, match=f'{path} is damaged'):
+      datasets.load(f'cifar:{path}')
+
+
+def test_an_archive_whose_check_fails_is_damaged(tmp_path):
+  path = tmp_path / 'cifar.tar.gz'
+  pair = tiny_sources.pictures(40, (32, 32, 3))
+  tiny_sources.write_cifar(path, pair, pair, NAMES, kind='10-binary')
+  content = bytearray(path.read_bytes())
+  content[-8] ^= 1  # Of the CRC-32 of all that is packed.
+  path.write_bytes(content)
+  with pytest.raises(files.DamagedFileError, match='CRC check failed'):
+    datasets.load(f'cifar:{path}')
+
+
+def test_of_an_archive_no_more_is_read_than_there_can_be(tmp_path):
+  path = tmp_path / 'cifar.tar.gz'
+  useless = {'a/film.bin': bytes(2**25)}
+  tiny_sources.write_tar(path, useless)
+  tracemalloc.start()
+  try:
+    with pytest.raises(files.DamagedFileError, match='no archive of CIFAR'):
+      datasets.load(f'cifar:{path}')
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+  finally:
+    tracemalloc.stop()
+  tiny_sources.write_tar(path, {'a/batches.meta': bytes(70_000)})
+  with pytest.raises(files.DamagedFileError, match='70,000 bytes, more than'):
     datasets.load(f'cifar:{path}')
 
 
