@@ -70,6 +70,37 @@ def test_a_folder_is_split_by_class_the_same_always(folder):
   assert_same(datasets.load(f'folder:{folder}'), data)
 
 
+def _fingerprint(root):
+  return datasets.load(f'folder:{root}').fingerprint
+
+
+def test_the_fingerprint_of_a_folder_is_that_of_its_content(folder, tmp_path):
+  moved = tmp_path / 'moved'
+  shutil.copytree(folder, moved)
+  before = _fingerprint(folder)
+  assert _fingerprint(moved) == before
+  path = moved / 'cat' / '0021.png'
+  (moved / 'cat' / '0022.png').replace(path)
+  other = path.read_bytes()
+  path.with_name('0022.png').write_bytes(other)
+  assert _fingerprint(moved) != before
+
+
+@pytest.mark.parametrize('place', [100, 70_000])
+def test_images_of_the_same_length_have_another_fingerprint(tmp_path, place):
+  for name in ('a', 'b'):
+    (tmp_path / name).mkdir()
+    for number in range(5):
+      image = Image.new('L', (300, 240), 40 * number)
+      image.save(tmp_path / name / f'{number}.bmp')
+  before = _fingerprint(tmp_path)
+  changed = tmp_path / 'a' / '3.bmp'
+  content = bytearray(changed.read_bytes())
+  content[1078 + place] ^= 1  # A pixel.
+  changed.write_bytes(content)
+  assert _fingerprint(tmp_path) != before
+
+
 def test_test_images_are_not_sorted_by_class(folder):
   labels = datasets.load(f'folder:{folder}', test_share=0.5).test.labels
   # Evaluations look at the first images.
