@@ -8,6 +8,7 @@ left out, and so are files whose name is not that of an image.
 import hashlib
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
@@ -220,6 +221,8 @@ def _with_headers(
           digest = _digest(file)
           with Image.open(file) as opened:
             size, mode = opened.size[::-1], opened.mode
+            if _is_wide(opened):
+              mode = f'{mode} of 16 bits'
       except MemoryError:
         raise
       # Pillow raises OSError, SyntaxError, struct.error and more.
@@ -237,6 +240,19 @@ def _with_headers(
       split: list(pool().map(headed, images))
       for split, images in splits.items()
     }
+
+
+def _is_wide(image: Any) -> bool:
+  """Whether an opened image has more than 8 bits a channel in its file.
+
+  Pillow would drop the lower ones of colours.
+  """
+  for codec, _, _, arguments in image.tile:
+    if codec in ('ppm', 'ppm_plain') and arguments[1] > 255:
+      return True
+    if re.search(';16[BLN]', str(arguments)):
+      return True
+  return False
 
 
 def _digest(file: BinaryIO) -> str:

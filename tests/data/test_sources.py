@@ -4,7 +4,9 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import struct
 import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -84,6 +86,34 @@ def test_the_fingerprint_of_a_folder_is_that_of_its_content(folder, tmp_path):
   other = path.read_bytes()
   path.with_name('0022.png').write_bytes(other)
   assert _fingerprint(moved) != before
+
+
+def _png_of_16_bits(colour_type, channels):
+  """A PNG file of 4 x 3 pixels, which Pillow does not write."""
+  header = struct.pack('>IIBBBBB', 4, 3, 16, colour_type, 0, 0, 0)
+  pixels = zlib.compress(3 * (b'\0' + bytes(2 * 4 * channels)))
+  file = b'\x89PNG\r\n\x1a\n'
+  for kind, data in ((b'IHDR', header), (b'IDAT', pixels), (b'IEND', b'')):
+    check = struct.pack('>I', zlib.crc32(kind + data))
+    file += struct.pack('>I', len(data)) + kind + data + check
+  return file
+
+
+@pytest.mark.parametrize(
+  'content',
+  [
+    _png_of_16_bits(2, 3),
+    _png_of_16_bits(6, 4),
+    _png_of_16_bits(4, 2),
+    b'P6 4 3 65535\n' + bytes(72),
+    b'P3 4 3 1023\n' + b'0 ' * 36,
+  ],
+  ids=['RGB', 'RGBA', 'LA', 'PPM', 'plain PPM'],
+)
+def test_colours_of_16_bits_are_refused(folder, content):
+  (folder / 'cat' / 'wide.png').write_bytes(content)
+  with pytest.raises(files.DamagedFileError, match='of 16 bits, not of 8'):
+    datasets.load(f'folder:{folder}')
 
 
 @pytest.mark.parametrize('place', [100, 70_000])
@@ -481,7 +511,7 @@ def _remove(place):
       lambda root: Image.fromarray(np.zeros((8, 12), np.uint16)).save(
         root / 'cat' / 'wide.png'
       ),
-      r'cat/wide.png is not an image.*the kind I;16, not of 8 bits',
+      r'cat/wide.png is not an image.*the kind I;16 of 16 bits, not of 8',
     ),
     (
       lambda root: (root / 'empty').mkdir(),
