@@ -403,7 +403,7 @@ def test_more_steps_than_can_be_counted_are_refused():
 def test_a_validation_split_that_is_cut_is_said(caplog):
   config = tiny.config()
   config.data.update(validation_size=100, max_test=40)
-  resolve.dataset.cache_clear()
+  resolve._fixed_dataset.cache_clear()
   with caplog.at_level('WARNING', logger='absl'):
     data = resolve.dataset(settings.parse(config).data)
   assert len(data.validation.labels) == 40
