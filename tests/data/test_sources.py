@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rnascl_jax.data import assembly, datasets, images, streaming
+from rnascl_jax.data import assembly, datasets, images, sources, streaming
 from rnascl_jax.data.datasets import StoredImages
 from rnascl_jax.runtime import files
 from tests import tiny_imagenet, tiny_sources
@@ -673,6 +673,11 @@ def test_images_too_large_to_be_taken_as_they_are_need_a_size(tmp_path):
     datasets.load(f'npz:{tmp_path}/a.npz', **options)
   data = datasets.load(f'npz:{tmp_path}/a.npz', image_size=16, **options)
   assert data.image_shape == (16, 16, 1)
+
+
+def test_large_images_are_taken_as_they_are_where_their_size_is_asked_for():
+  size = sources.size_of((600, 600), 600, 'images')
+  assert size == (600, 600)
 
 
 def test_a_loader_of_ones_own_is_called_by_its_name():
