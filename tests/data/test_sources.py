@@ -1,11 +1,13 @@
 """Images of one's own: what is read, how it is split, and what is refused."""
 
+import io
 import multiprocessing
 import os
 import pickle
 import shutil
 import struct
 import tracemalloc
+import zipfile
 import zlib
 
 import numpy as np
@@ -627,6 +629,47 @@ def test_what_is_wrong_with_arrays_is_said(tmp_path, arrays, message):
   with pytest.raises(ValueError, match=message) as error:
     datasets.load(f'npz:{tmp_path}/a.npz')
   assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  'class_names', [np.array('abc'), np.array([['a', 'b', 'c']]), [1, 2, 3]]
+)
+def test_names_of_classes_must_be_one_text_a_class(tmp_path, class_names):
+  np.savez(tmp_path / 'a.npz', images=_X, labels=_Y, class_names=class_names)
+  with pytest.raises(ValueError, match="'class_names' .*one text a class"):
+    datasets.load(f'npz:{tmp_path}/a.npz')
+
+
+def test_names_of_classes_may_be_bytes(tmp_path):
+  names = np.array([name.encode() for name in ('a', 'b', 'ü')])
+  np.savez(tmp_path / 'a.npz', images=_X, labels=_Y, class_names=names)
+  data = datasets.load(f'npz:{tmp_path}/a.npz')
+  assert data.class_names == ('a', 'b', 'ü')
+
+
+def test_a_shape_that_is_not_there_is_refused_before_it_is_allocated(tmp_path):
+  file = io.BytesIO()
+  np.lib.format.write_array_header_1_0(
+    file, {'descr': '|u1', 'fortran_order': False, 'shape': (2**50, 8, 8)}
+  )
+  np.savez(tmp_path / 'a.npz', labels=_Y)
+  with zipfile.ZipFile(tmp_path / 'a.npz', 'a') as archive:
+    archive.writestr('images.npy', file.getvalue())
+  with pytest.raises(files.DamagedFileError, match="'images' has 0 bytes, wh"):
+    datasets.load(f'npz:{tmp_path}/a.npz')
+
+
+def test_an_array_whose_check_fails_is_damaged_if_it_is_used(tmp_path):
+  path = tmp_path / 'a.npz'
+  mark = np.full((1, 8, 8, 1), 201, np.uint8)
+  other = np.array([{}], object)
+  np.savez(path, images=np.r_[_X, mark], labels=[*_Y, 0], other=other)
+  datasets.load(f'npz:{path}')
+  content = path.read_bytes()
+  assert content.count(mark.tobytes()) == 1
+  path.write_bytes(content.replace(mark.tobytes(), (mark + 1).tobytes()))
+  with pytest.raises(files.DamagedFileError, match='Bad CRC-32'):
+    datasets.load(f'npz:{path}')
 
 
 @pytest.mark.parametrize('size', [0, 10, 400])
