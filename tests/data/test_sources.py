@@ -359,6 +359,11 @@ def test_the_splits_of_prepared_data_can_be_chosen(tmp_path):
     ({'train_split': 'trian'}, "no split 'trian'. Did you mean 'train'"),
     ({'test_split': 'extra+nope[:5%]'}, "no split 'nope'"),
     ({'test_split': 'train[50%:]'}, 'have images in common'),
+    (
+      {'train_split': 'extra+train[:50%]+train[40%:]'},
+      'train_split=.* has some images twice',
+    ),
+    ({'test_split': 'test+test[:20%]'}, 'test_split=.* has some images twice'),
   ):
     with pytest.raises(ValueError, match=message):
       datasets.load('tfds:svhn_cropped', **options, **changes)
