@@ -101,7 +101,7 @@ def _without_data(folder: pathlib.Path) -> None:
   taught.teacher.checkpoint = str(folder / 'whole' / 'teacher')
   dataset = resolve.dataset
 
-  def missing(spec):
+  def missing(spec, _):
     raise FileNotFoundError('no data here')
 
   if not processes.is_main():

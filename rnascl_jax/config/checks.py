@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from rnascl_jax.base import Taps
-from rnascl_jax.config import resolve
+from rnascl_jax.config import contradictions, resolve
 from rnascl_jax.config.schema import (
   Data,
   Optimization,
@@ -49,6 +49,8 @@ def check(settings: Settings, data: Dataset, devices: int) -> None:
   if settings.controls:
     teachers['vulnerable_teacher'] = settings.vulnerable_teacher
   _check_padding(settings.data, data)
+  if not len(data.validation.labels):
+    contradictions.check_validation(settings)
   _check_networks(settings, data, teachers, devices)
   _check_trainings(settings, teachers, data, devices)
   search = settings.search
@@ -276,13 +278,8 @@ def _check_size(
 
 
 def _check_padding(spec: Data, data: Dataset) -> None:
-  if spec.padding and spec.min_crop and data.resized:
-    raise ValueError(
-      f'config.data.padding={spec.padding} has no meaning beside the '
-      f'random-resized crops of {data.name!r} (config.data.min_crop='
-      f'{spec.min_crop}): set it to 0; or set min_crop=0, for images that are '
-      'resized as test images are and then cropped.'
-    )
+  if data.resized:
+    contradictions.check_crops(spec)
   side = min(data.image_shape[:2])
   if spec.padding >= side:
     raise ValueError(

@@ -18,11 +18,6 @@ from rnascl_jax.config.schema import (
 from rnascl_jax.data import datasets
 from rnascl_jax.runtime import spelling
 
-# Fields of the data that only some data sets have.
-_OF_SOME_DATA = (
-  *('image_size', 'classes', 'min_crop', 'workers', 'test_share'),
-  *('memory_limit', 'train_split', 'test_split'),
-)
 # What describes the stages of a custom search space, and the rest of it.
 _STAGES = ('depths', 'choices', 'strides')
 _CUSTOM = (
@@ -60,7 +55,8 @@ def check(settings: Settings) -> None:
   _check_space(settings.space)
   _check_search(settings.search)
   _check_optimizations(settings)
-  _check_validation(settings)
+  if not settings.data.validation_size:
+    check_validation(settings)
   if not settings.evaluation.attacks or not settings.students:
     raise ValueError(
       f'config.evaluation.attacks={settings.evaluation.attacks} and '
@@ -93,13 +89,28 @@ def check(settings: Settings) -> None:
 
 
 def _check_data(data: Data) -> None:
-  for name in set(_OF_SOME_DATA).difference(datasets.options(data.name)):
+  if data.name == 'imagenet':
+    check_crops(data)
+  for name in datasets.OPTIONS if datasets.is_known(data.name) else ():
+    if name in datasets.options(data.name):
+      continue
     value, default = getattr(data, name), getattr(Data(), name)
     if value != default:
       raise ValueError(
         f'config.data.{name}={value!r} has no meaning beside config.data.name='
         f'{data.name!r}: leave it at {default!r}.'
       )
+
+
+def check_crops(data: Data) -> None:
+  """Raises for two kinds of random crops of images that are resized."""
+  if data.padding and data.min_crop:
+    raise ValueError(
+      f'config.data.padding={data.padding} has no meaning beside the '
+      f'random-resized crops of {data.name!r} (config.data.min_crop='
+      f'{data.min_crop}): set it to 0; or set min_crop=0, for images that are '
+      'resized as test images are and then cropped.'
+    )
 
 
 def _check_space(space: Space) -> None:
@@ -175,10 +186,9 @@ def _check_betas(betas: tuple[float, ...], optimizer: str, where: str) -> None:
     )
 
 
-def _check_validation(settings: Settings) -> None:
-  """Raises where validation images are needed and none are held out."""
-  if settings.data.validation_size:
-    return
+def check_validation(settings: Settings) -> None:
+  """Raises where validation images, of which there are none, are needed."""
+  none = f'config.data.validation_size={settings.data.validation_size}'
   trainings: list[tuple[str, Optimization, list[AdversarialTraining]]] = [
     (name, teacher.optimization, [teacher.adversarial_training])
     for name, teacher in (
@@ -197,14 +207,14 @@ def _check_validation(settings: Settings) -> None:
   for where, spec, methods in trainings:
     if spec.select == 'best':
       raise ValueError(
-        'config.data.validation_size=0 holds no images out to choose a '
+        f'{none} holds no images out to choose a '
         f"checkpoint by, and config.{where}.optimization.select='best' needs "
         "some: set select='last', or hold images out."
       )
     for method in methods:
       if method.name in ('fast', 'free') and method.max_drop:
         raise ValueError(
-          'config.data.validation_size=0 holds no images out to see by whether '
+          f'{none} holds no images out to see by whether '
           f'{method.name!r}, the method of config.{where}, overfits to its '
           'attack: set its max_drop=0, or hold images out.'
         )

@@ -64,16 +64,28 @@ SHORTCUTS = {shortcut.value: shortcut for shortcut in spaces.Shortcut}
 _SPACES = {**spaces.CIFAR_SPACES, **spaces.IMAGENET_SPACES, 'custom': None}
 
 
-@functools.lru_cache(maxsize=2)
 def dataset(
   spec: settings.Data, statistics: datasets.PixelStatistics | None = None
 ) -> Dataset:
-  """The data set, read once for all stages of a process.
+  """The data set; one whose images never change is read once in a process.
 
   Args:
     spec: its settings.
     statistics: that of the training images, if it is known.
   """
+  if spec.name in datasets.DATASETS:
+    return _fixed_dataset(spec)
+  return _read_dataset(spec, statistics)
+
+
+@functools.lru_cache(maxsize=2)
+def _fixed_dataset(spec: settings.Data) -> Dataset:
+  return _read_dataset(spec)
+
+
+def _read_dataset(
+  spec: settings.Data, statistics: datasets.PixelStatistics | None = None
+) -> Dataset:
   if not datasets.is_known(spec.name):
     prefix, colon, _ = spec.name.partition(':')
     pick(dict.fromkeys(datasets.names()), prefix + colon, 'data.name')

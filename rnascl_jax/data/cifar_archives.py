@@ -10,6 +10,7 @@ Reference:
 """
 
 import dataclasses
+import gzip
 import hashlib
 import pathlib
 import pickletools
@@ -29,8 +30,12 @@ _REMEDY = (
 )
 _SIDE = 32
 _PIXELS = 3 * _SIDE**2
-# Bytes of a file in an archive, at most; the largest has 155 MB.
-_LARGEST = 2**28
+# Images for training and for testing, and bytes of one at most: its pixels, and
+# in a pickle its label and the name of its file.
+_TRAIN, _TEST = 50_000, 10_000
+_IMAGE_BYTES = 3200
+# Bytes of the names of classes, at most.
+_NAMES_BYTES = 2**16
 
 
 class _Version(NamedTuple):
@@ -77,6 +82,17 @@ _VERSIONS = (
   ),
 )
 
+# The most bytes of each file that is read.
+_SIZES = {
+  file: size
+  for version in _VERSIONS
+  for file, size in (
+    *((f, _TRAIN // len(version.train) * _IMAGE_BYTES) for f in version.train),
+    *((f, _TEST * _IMAGE_BYTES) for f in version.test),
+    (version.names, _NAMES_BYTES),
+  )
+}
+
 
 def read(place: str, *, name: str) -> Source:
   """Reads an archive of CIFAR-10 or, with its fine labels, CIFAR-100.
@@ -102,7 +118,9 @@ def read(place: str, *, name: str) -> Source:
       if needed <= members.keys():
         break
     else:
-      raise ValueError(f'it is no archive of CIFAR: it has {[*members][:8]}')
+      raise ValueError(
+        f'it is no archive of CIFAR: of its files it has {[*members]}'
+      )
     parse = _pickled if version.label_key else _binary
     (train, names), (test, _) = (
       parse(members, batches, version)
@@ -115,20 +133,33 @@ def read(place: str, *, name: str) -> Source:
 
 
 def _members(path: pathlib.Path) -> dict[str, bytes]:
-  """The contents of all files of an archive, by their names without folders."""
+  """The files of an archive that some version has, by name without folders.
+
+  All of it is read to its end, where gzip has a check of its content.
+  """
   contents = {}
-  try:
-    with tarfile.open(path) as archive:
-      for member in archive:
-        if not member.isfile():
-          continue
-        if member.size > _LARGEST:
-          raise ValueError(f'{member.name} has {member.size:,} bytes')
-        file = archive.extractfile(member)
-        assert file is not None  # It is a file.
-        contents[pathlib.PurePosixPath(member.name).name] = file.read()
-  except tarfile.TarError as error:
-    raise ValueError(str(error)) from error
+  with open(path, 'rb') as file:
+    compressed = file.read(2) == b'\x1f\x8b'
+    file.seek(0)
+    stream = gzip.GzipFile(fileobj=file) if compressed else file
+    try:
+      with tarfile.open(fileobj=stream, mode='r:') as archive:
+        for member in archive:
+          name = pathlib.PurePosixPath(member.name).name
+          if name not in _SIZES or not member.isfile():
+            continue
+          if member.size > _SIZES[name]:
+            raise ValueError(
+              f'{member.name} has {member.size:,} bytes, more than '
+              f'{_SIZES[name]:,}'
+            )
+          content = archive.extractfile(member)
+          assert content is not None  # It is a file.
+          contents[name] = content.read()
+    except tarfile.TarError as error:
+      raise ValueError(str(error)) from error
+    while stream.read(2**20):
+      pass
   return contents
 
 

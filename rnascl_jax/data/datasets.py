@@ -37,6 +37,7 @@ from rnascl_jax.runtime import spelling
 
 __all__ = [
   'DATASETS',
+  'OPTIONS',
   'READERS',
   'Dataset',
   'Limit',
@@ -70,9 +71,10 @@ _READ = {
   'tfds': ('data_dir', 'image_size', 'train_split', 'test_split'),
   'folder': ('image_size',),
 }
-# Options of `load` that only some data sets have.
+# Fields of `config.data` that only some data sets have.
 _OF_IMAGENET = ('image_size', 'classes', 'min_crop', 'workers')
 _OF_SOURCES = (*_OF_IMAGENET, 'test_share', 'memory_limit')
+OPTIONS = (*_OF_SOURCES, 'train_split', 'test_split')
 
 
 def register(name: str, loader: Callable[[str], Source]) -> None:
@@ -127,7 +129,7 @@ def options(name: str) -> tuple[str, ...]:
   if prefix in DATASETS:
     return _OF_IMAGENET if prefix == 'imagenet' else ()
   if prefix == 'tfds':
-    return (*_OF_SOURCES, 'train_split', 'test_split')
+    return OPTIONS
   return _OF_SOURCES
 
 

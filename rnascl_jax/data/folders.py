@@ -8,8 +8,9 @@ left out, and so are files whose name is not that of an image.
 import hashlib
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import tqdm
@@ -41,6 +42,10 @@ _LAYOUT = (
 )
 
 
+# Bytes at either end of a file that tell it from others of its length.
+_END = 2**15
+
+
 class _Image(NamedTuple):
   """What is known of an image file before it is decoded."""
 
@@ -48,6 +53,7 @@ class _Image(NamedTuple):
   label: int
   size: tuple[int, int] = (0, 0)  # Height and width.
   is_grey: bool = False
+  digest: str = ''  # See `_digest`.
 
 
 class _Files:
@@ -203,7 +209,7 @@ def _raise(error: OSError) -> None:
 def _with_headers(
   splits: Mapping[str, list[_Image]], name: str
 ) -> dict[str, list[_Image]]:
-  """Reads the headers of all files."""
+  """Reads the headers of all files, and what tells them from others."""
   number = sum(map(len, splits.values()))
   with tqdm.tqdm(
     total=number, desc=f'{name}: sizes', delay=2, disable=None
@@ -211,8 +217,12 @@ def _with_headers(
 
     def headed(image: _Image) -> _Image:
       try:
-        with Image.open(image.path) as file:
-          size, mode = file.size[::-1], file.mode
+        with open(image.path, 'rb') as file:
+          digest = _digest(file)
+          with Image.open(file) as opened:
+            size, mode = opened.size[::-1], opened.mode
+            if _is_wide(opened):
+              mode = f'{mode} of 16 bits'
       except MemoryError:
         raise
       # Pillow raises OSError, SyntaxError, struct.error and more.
@@ -224,7 +234,7 @@ def _with_headers(
           ValueError(f'its pixels are of the kind {mode}, not of 8 bits'),
         )
       bar.update()
-      return image._replace(size=size, is_grey=mode in _GREY)
+      return image._replace(size=size, is_grey=mode in _GREY, digest=digest)
 
     return {
       split: list(pool().map(headed, images))
@@ -232,11 +242,38 @@ def _with_headers(
     }
 
 
+def _is_wide(image: Any) -> bool:
+  """Whether an opened image has more than 8 bits a channel in its file.
+
+  Pillow would drop the lower ones of colours.
+  """
+  for codec, _, _, arguments in image.tile:
+    if codec in ('ppm', 'ppm_plain') and arguments[1] > 255:
+      return True
+    if re.search(';16[BLN]', str(arguments)):
+      return True
+  return False
+
+
+def _digest(file: BinaryIO) -> str:
+  """A hash of the length of a file and of its first and last `_END` bytes.
+
+  A change of an image that is packed changes its end, nearly always. The file
+  is at its beginning before and after.
+  """
+  length = file.seek(0, os.SEEK_END)
+  file.seek(0)
+  sha = hashlib.sha256(f'{length} '.encode() + file.read(_END))
+  file.seek(max(length - _END, _END))
+  sha.update(file.read(_END))
+  file.seek(0)
+  return sha.hexdigest()
+
+
 def _fingerprint(root: pathlib.Path, images: Sequence[_Image]) -> str:
-  """16 hexadecimal digits of names, labels and lengths of the files."""
+  """16 hexadecimal digits of names, labels and contents of the files."""
   sha = hashlib.sha256()
   for image in images:
     path = os.path.relpath(image.path, root)
-    length = os.path.getsize(image.path)
-    sha.update(os.fsencode(f'{path}\0{image.label}\0{length}\0'))
+    sha.update(os.fsencode(f'{path}\0{image.label}\0{image.digest}\0'))
   return sha.hexdigest()[:16]

@@ -7,8 +7,11 @@ name the classes.
 """
 
 import hashlib
+import math
 import pathlib
 import zipfile
+from collections.abc import Sequence
+from typing import IO
 
 import numpy as np
 
@@ -25,6 +28,8 @@ _NAMES = (
   ),
   (('images', 'labels'),),
 )
+
+_REMEDY = 'Save it again with np.savez, or use another copy.'
 
 
 def read(place: str, *, name: str) -> Source:
@@ -46,55 +51,91 @@ def read(place: str, *, name: str) -> Source:
       f'config.data.name={name!r}: {path} {kind}; name a file that np.savez '
       'has written.'
     )
-  arrays = _arrays(path)
+  with files.naming(path, _REMEDY), zipfile.ZipFile(path) as archive:
+    there = [member.removesuffix('.npy') for member in archive.namelist()]
   known = [
-    names for names in _NAMES if all(array in arrays for array in names[0])
+    names for names in _NAMES if all(array in there for array in names[0])
   ]
   if len(known) != 1:
     hint = spelling.did_you_mean(
-      ' '.join(sorted(arrays)), (' '.join(names[0]) for names in _NAMES)
+      ' '.join(sorted(there)), (' '.join(names[0]) for names in _NAMES)
     )
     ways = '; or '.join(
       ', '.join(array for pair in names for array in pair) for names in _NAMES
     )
     raise ValueError(
-      f'{path} has the arrays {", ".join(arrays)}, and must have those of one '
+      f'{path} has the arrays {", ".join(there)}, and must have those of one '
       f'convention.{hint} They are {ways}. Test and validation images may be '
       'missing.'
     )
-  parts = []
   for images, labels in known[0]:
-    if (images in arrays) != (labels in arrays):
-      lacking = labels if images in arrays else images
+    if (images in there) != (labels in there):
+      lacking = labels if images in there else images
       raise ValueError(f'{path} lacks the array {lacking!r}: add it.')
-    pair = (arrays[images], arrays[labels]) if images in arrays else None
-    parts.append(pair)
+  used = [name for pair in known[0] for name in pair if name in there]
+  arrays = _arrays(path, used + ['class_names'] * ('class_names' in there))
+  parts = [
+    (arrays[images], arrays[labels]) if images in arrays else None
+    for images, labels in known[0]
+  ]
   train, test, validation = (*parts, None, None)[:3]
   if test is None:
     test, validation = validation, None
-  names = tuple(map(str, arrays.get('class_names', np.array([])).tolist()))
+  names = _names(arrays['class_names'], path) if 'class_names' in arrays else ()
   return Source(train, test, validation, names, _digest(arrays))
 
 
-def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-  remedy = 'Save it again with np.savez, or use another copy.'
-  with files.naming(path, remedy), zipfile.ZipFile(path) as archive:
-    for member in archive.namelist():
+def _names(array: np.ndarray, path: pathlib.Path) -> tuple[str, ...]:
+  if array.ndim != 1 or array.dtype.kind not in 'US':
+    raise ValueError(
+      f"{path}: the array 'class_names' has the type {array.dtype} and the "
+      f'shape {array.shape}, and must be one text a class: save '
+      "np.array(['cat', 'dog']), for instance."
+    )
+  if array.dtype.kind == 'S':
+    with files.naming(path, _REMEDY):
+      array = np.char.decode(array, 'utf-8')
+  return tuple(map(str, array))
+
+
+def _arrays(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+  """Reads some arrays to their end, where a zip file has a check of each."""
+  arrays = {}
+  with files.naming(path, _REMEDY), zipfile.ZipFile(path) as archive:
+    for name in names:
+      member = archive.getinfo(f'{name}.npy')
       with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        header = (
-          np.lib.format.read_array_header_1_0
-          if version == (1, 0)
-          else np.lib.format.read_array_header_2_0
-        )
-        _, _, dtype = header(file)
-      if dtype.hasobject:
-        raise files.DamagedFileError(
-          f'{path}: the array {member.removesuffix(".npy")!r} holds objects of '
-          'Python, which are never read: save an array of numbers (images: '
-          'uint8, labels: integers, class_names: text).'
-        )
-  return files.read_npz(path, remedy=remedy)
+        _check_header(path, name, file, member.file_size)
+        file.seek(0)
+        arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+        while file.read(2**20):
+          pass
+  return arrays
+
+
+def _check_header(
+  path: pathlib.Path, name: str, file: IO[bytes], length: int
+) -> None:
+  """Raises for objects, and for a shape that is not that of the content."""
+  version = np.lib.format.read_magic(file)
+  header = (
+    np.lib.format.read_array_header_1_0
+    if version == (1, 0)
+    else np.lib.format.read_array_header_2_0
+  )
+  shape, _, dtype = header(file)
+  if dtype.hasobject:
+    raise files.DamagedFileError(
+      f'{path}: the array {name!r} holds objects of Python, which are never '
+      'read: save an array of numbers (images: uint8, labels: integers, '
+      'class_names: text).'
+    )
+  there = length - file.tell()
+  if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != there:
+    raise ValueError(
+      f'the array {name!r} has {there:,} bytes, which are not those of the '
+      f'shape {shape} and the type {dtype}'
+    )
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:

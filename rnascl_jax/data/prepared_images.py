@@ -4,6 +4,7 @@ Their examples have an image and a label. Images of one size are taken as they
 are, others are cut and resized.
 """
 
+import itertools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -67,9 +68,15 @@ def read(
     for part, split in used.items()
     if split
   }
-  if 'validation' in splits and _overlap(splits['train'], splits['validation']):
+  for part, records in splits.items():
+    if _twice(records):
+      raise ValueError(
+        f'config.data.{part}_split={used[part]!r} has some images twice: name '
+        'parts that do not overlap.'
+      )
+  if 'validation' in splits and _twice(splits['train'], splits['validation']):
     del splits['validation']  # Trained on, as the config says.
-  if 'test' in splits and _overlap(splits['train'], splits['test']):
+  if 'test' in splits and _twice(splits['train'], splits['test']):
     raise ValueError(
       f'config.data.train_split={used["train"]!r} and config.data.test_split='
       f'{test_split!r} have images in common: choose other splits of '
@@ -137,12 +144,15 @@ def _image(
   return encoded, own, 1 if channels == 1 else 3
 
 
-def _overlap(
-  one: prepared.PreparedSplit, other: prepared.PreparedSplit
-) -> bool:
-  """Whether two splits have a record in common."""
+def _twice(*splits: prepared.PreparedSplit) -> bool:
+  """Whether splits have a record twice, one of them or two together."""
+  ranges = sorted(
+    (path, start, stop)
+    for split in splits
+    for path, start, stop in prepared.ranges(split)
+    if start < stop
+  )
   return any(
-    path == path_of_other and max(start, begin) < min(stop, end)
-    for path, start, stop in prepared.ranges(one)
-    for path_of_other, begin, end in prepared.ranges(other)
+    path == next_path and begin < stop
+    for (path, _, stop), (next_path, begin, _) in itertools.pairwise(ranges)
   )

@@ -48,8 +48,8 @@ def size_of(
   Returns:
     The side to which images are resized, or height and width of all of them.
   """
-  if own is not None and image_size in (0, *own) and own[0] == own[1]:
-    image_size = 0
+  if own is not None and own == (image_size, image_size):
+    return own
   if image_size:
     return image_size
   if own is None:

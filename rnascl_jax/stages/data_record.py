@@ -11,7 +11,7 @@ from typing import Any
 from rnascl_jax.data.datasets import Dataset, PixelStatistics
 from rnascl_jax.runtime import files
 
-_KEYS = ('fingerprint', 'classes', 'image_shape', 'images', 'mean', 'std')
+_KEYS = tuple('name fingerprint classes image_shape images mean std'.split())
 
 
 def statistics(folder: pathlib.Path) -> PixelStatistics | None:
@@ -38,7 +38,7 @@ def check(folder: pathlib.Path, data: Dataset) -> None:
   kept = _kept(folder)
   if kept is None:
     return
-  now = files.to_json(_about(data))
+  now = files.to_json(facts(data))
   different = [key for key in _KEYS if kept[key] != now[key]]
   if different:
     text = '; '.join(
@@ -54,7 +54,7 @@ def check(folder: pathlib.Path, data: Dataset) -> None:
 def keep(folder: pathlib.Path, data: Dataset) -> None:
   """Writes what is to be kept of a data set, unless it is there."""
   if data.fingerprint and not _path(folder).exists():
-    files.write_json(_path(folder), {'name': data.name, **_about(data)})
+    files.write_json(_path(folder), facts(data))
 
 
 def _path(folder: pathlib.Path) -> pathlib.Path:
@@ -66,13 +66,15 @@ def _kept(folder: pathlib.Path) -> dict[str, Any] | None:
   return files.read_json(path, *_KEYS) if path.exists() else None
 
 
-def _about(data: Dataset) -> dict[str, Any]:
+def facts(data: Dataset) -> dict[str, Any]:
+  """What tells a data set from others."""
   parts = {
     'train': data.train,
     'validation': data.validation,
     'test': data.test,
   }
   return {
+    'name': data.name,
     'fingerprint': data.fingerprint,
     'classes': data.class_names,
     'image_shape': data.image_shape,

@@ -91,6 +91,8 @@ def open_run(
   # All processes must have been started with the same command.
   processes.check_agreement('config', '\n'.join([*facts, f'workdir={path!r}']))
   data, devices = processes.together(_check, parsed, folder)
+  facts = [f'{k}={value}' for k, value in data_record.facts(data).items()]
+  processes.check_agreement('data set', '\n'.join(facts))
   _check_traced(parsed, data, traced)
   sources = processes.from_main(_open_sources(parsed, folder))
   processes.together(_check_sources, parsed, data, sources)
@@ -102,12 +104,10 @@ def open_run(
 def _check(
   config: settings.Settings, folder: pathlib.Path
 ) -> tuple[Dataset, list[jax.Device]]:
-  """The data and the devices of a run, if they fit together."""
+  """The data and the devices of a run, if they and its folder fit together."""
   devices = parallel.devices(config.devices)
-  kept = data_record.statistics(folder)
-  data = (
-    resolve.dataset(config.data, kept) if kept else resolve.dataset(config.data)
-  )
+  workdir.compare(folder, config)
+  data = resolve.dataset(config.data, data_record.statistics(folder))
   data_record.check(folder, data)
   checks.check(config, data, len(devices))
   return data, devices

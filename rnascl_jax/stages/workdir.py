@@ -70,7 +70,7 @@ def open_workdir(folder: pathlib.Path, settings: Settings) -> Iterator[None]:
     OtherProcessError: in this case, on the others.
     DiskError: if it cannot be written to, or is deleted later on.
   """
-  processes.together(_compare, folder, settings)
+  processes.together(compare, folder, settings)
   with contextlib.ExitStack() as held:
     processes.on_main(_take, folder, settings, held)
     _check_shared(folder)
@@ -89,13 +89,18 @@ def _take(
   """Becomes the only writer of a folder, and tidies it."""
   held.enter_context(lock.hold(folder))
   # Another run may have begun there in the meantime.
-  _compare(folder, settings)
+  compare(folder, settings)
   lock.remove_temporary(folder)
   files.write_config(folder, dataclasses.asdict(settings))
 
 
-def _compare(folder: pathlib.Path, settings: Settings) -> None:
-  """Raises if the folder is of another config, or does not say of which."""
+def compare(folder: pathlib.Path, settings: Settings) -> None:
+  """Raises if a folder is of another config, or does not say of which.
+
+  Raises:
+    ValueError: see `open_workdir`.
+    DamagedFileError: likewise.
+  """
   _provenance(folder)
   if not (folder / 'config.json').exists():
     return

@@ -112,7 +112,7 @@ def shapes_of_images(monkeypatch):
   monkeypatch.setattr(
     resolve,
     'dataset',
-    lambda spec: read(spec) if spec.name == 'digits' else _images(spec),
+    lambda spec, *_: read(spec) if spec.name == 'digits' else _images(spec),
   )
 
 

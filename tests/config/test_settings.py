@@ -400,10 +400,39 @@ def test_more_steps_than_can_be_counted_are_refused():
     _check(settings.parse(config))
 
 
+def test_a_share_of_few_images_holds_none_out_to_choose_by():
+  def loader(text):
+    labels = np.arange(9) % 3
+    pair = np.zeros((9, 8, 8, 1), np.uint8), labels
+    return datasets.Source(pair, test=pair)
+
+  datasets.register('nine', loader)
+  config = tiny.config()
+  config.data.update(name='nine', validation_size=-1)
+  with pytest.raises(ValueError, match="validation_size=-1 .*select='best'"):
+    _check(settings.parse(config))
+
+
+def test_padding_beside_the_crops_of_imagenet_is_refused_before_it_is_read():
+  config = tiny.config()
+  config.data.update(name='imagenet', padding=4)
+  with pytest.raises(ValueError, match="padding=4 .* crops of 'imagenet'"):
+    settings.parse(config)
+  config.data.min_crop = 0.0
+  settings.parse(config)
+
+
+def test_a_fixed_data_set_with_a_place_is_unknown():
+  config = tiny.config()
+  config.data.update(name='digits:x', image_size=16)
+  with pytest.raises(ValueError, match="data.name='digits:' is unknown"):
+    resolve.dataset(settings.parse(config).data)
+
+
 def test_a_validation_split_that_is_cut_is_said(caplog):
   config = tiny.config()
   config.data.update(validation_size=100, max_test=40)
-  resolve.dataset.cache_clear()
+  resolve._fixed_dataset.cache_clear()
   with caplog.at_level('WARNING', logger='absl'):
     data = resolve.dataset(settings.parse(config).data)
   assert len(data.validation.labels) == 40

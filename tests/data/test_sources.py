@@ -1,15 +1,20 @@
 """Images of one's own: what is read, how it is split, and what is refused."""
 
+import io
 import multiprocessing
 import os
 import pickle
 import shutil
+import struct
+import tracemalloc
+import zipfile
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rnascl_jax.data import assembly, datasets, images, streaming
+from rnascl_jax.data import assembly, datasets, images, sources, streaming
 from rnascl_jax.data.datasets import StoredImages
 from rnascl_jax.runtime import files
 from tests import tiny_imagenet, tiny_sources
@@ -67,6 +72,65 @@ def test_a_folder_is_split_by_class_the_same_always(folder):
       assert known.pop(image.tobytes()) == label
   assert not known
   assert_same(datasets.load(f'folder:{folder}'), data)
+
+
+def _fingerprint(root):
+  return datasets.load(f'folder:{root}').fingerprint
+
+
+def test_the_fingerprint_of_a_folder_is_that_of_its_content(folder, tmp_path):
+  moved = tmp_path / 'moved'
+  shutil.copytree(folder, moved)
+  before = _fingerprint(folder)
+  assert _fingerprint(moved) == before
+  path = moved / 'cat' / '0021.png'
+  (moved / 'cat' / '0022.png').replace(path)
+  other = path.read_bytes()
+  path.with_name('0022.png').write_bytes(other)
+  assert _fingerprint(moved) != before
+
+
+def _png_of_16_bits(colour_type, channels):
+  """A PNG file of 4 x 3 pixels, which Pillow does not write."""
+  header = struct.pack('>IIBBBBB', 4, 3, 16, colour_type, 0, 0, 0)
+  pixels = zlib.compress(3 * (b'\0' + bytes(2 * 4 * channels)))
+  file = b'\x89PNG\r\n\x1a\n'
+  for kind, data in ((b'IHDR', header), (b'IDAT', pixels), (b'IEND', b'')):
+    check = struct.pack('>I', zlib.crc32(kind + data))
+    file += struct.pack('>I', len(data)) + kind + data + check
+  return file
+
+
+@pytest.mark.parametrize(
+  'content',
+  [
+    _png_of_16_bits(2, 3),
+    _png_of_16_bits(6, 4),
+    _png_of_16_bits(4, 2),
+    b'P6 4 3 65535\n' + bytes(72),
+    b'P3 4 3 1023\n' + b'0 ' * 36,
+  ],
+  ids=['RGB', 'RGBA', 'LA', 'PPM', 'plain PPM'],
+)
+def test_colours_of_16_bits_are_refused(folder, content):
+  (folder / 'cat' / 'wide.png').write_bytes(content)
+  with pytest.raises(files.DamagedFileError, match='of 16 bits, not of 8'):
+    datasets.load(f'folder:{folder}')
+
+
+@pytest.mark.parametrize('place', [100, 70_000])
+def test_images_of_the_same_length_have_another_fingerprint(tmp_path, place):
+  for name in ('a', 'b'):
+    (tmp_path / name).mkdir()
+    for number in range(5):
+      image = Image.new('L', (300, 240), 40 * number)
+      image.save(tmp_path / name / f'{number}.bmp')
+  before = _fingerprint(tmp_path)
+  changed = tmp_path / 'a' / '3.bmp'
+  content = bytearray(changed.read_bytes())
+  content[1078 + place] ^= 1  # A pixel.
+  changed.write_bytes(content)
+  assert _fingerprint(tmp_path) != before
 
 
 def test_test_images_are_not_sorted_by_class(folder):
@@ -295,6 +359,11 @@ def test_the_splits_of_prepared_data_can_be_chosen(tmp_path):
     ({'train_split': 'trian'}, "no split 'trian'. Did you mean 'train'"),
     ({'test_split': 'extra+nope[:5%]'}, "no split 'nope'"),
     ({'test_split': 'train[50%:]'}, 'have images in common'),
+    (
+      {'train_split': 'extra+train[:50%]+train[40%:]'},
+      'train_split=.* has some images twice',
+    ),
+    ({'test_split': 'test+test[:20%]'}, 'test_split=.* has some images twice'),
   ):
     with pytest.raises(ValueError, match=message):
       datasets.load('tfds:svhn_cropped', **options, **changes)
@@ -395,8 +464,36 @@ def test_other_and_damaged_archives_are_named(tmp_path):
   path.write_bytes(path.read_bytes()[:-400])
   with pytest.raises(files.DamagedFileError, match=f'{path} is damaged'):
     datasets.load(f'cifar:{path}')
-  path.write_bytes(b'no archive')
-  with pytest.raises(files.DamagedFileError, match=f'{path} is damaged'):
+  for content in (b'no archive', b'\xfd7zXZ\0no archive', b''):
+    path.write_bytes(content)
+    with pytest.raises(files.DamagedFileError, match=f'{path} is damaged'):
+      datasets.load(f'cifar:{path}')
+
+
+def test_an_archive_whose_check_fails_is_damaged(tmp_path):
+  path = tmp_path / 'cifar.tar.gz'
+  pair = tiny_sources.pictures(40, (32, 32, 3))
+  tiny_sources.write_cifar(path, pair, pair, NAMES, kind='10-binary')
+  content = bytearray(path.read_bytes())
+  content[-8] ^= 1  # Of the CRC-32 of all that is packed.
+  path.write_bytes(content)
+  with pytest.raises(files.DamagedFileError, match='CRC check failed'):
+    datasets.load(f'cifar:{path}')
+
+
+def test_of_an_archive_no_more_is_read_than_there_can_be(tmp_path):
+  path = tmp_path / 'cifar.tar.gz'
+  useless = {'a/film.bin': bytes(2**25)}
+  tiny_sources.write_tar(path, useless)
+  tracemalloc.start()
+  try:
+    with pytest.raises(files.DamagedFileError, match='no archive of CIFAR'):
+      datasets.load(f'cifar:{path}')
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+  finally:
+    tracemalloc.stop()
+  tiny_sources.write_tar(path, {'a/batches.meta': bytes(70_000)})
+  with pytest.raises(files.DamagedFileError, match='70,000 bytes, more than'):
     datasets.load(f'cifar:{path}')
 
 
@@ -421,7 +518,7 @@ def _remove(place):
       lambda root: Image.fromarray(np.zeros((8, 12), np.uint16)).save(
         root / 'cat' / 'wide.png'
       ),
-      r'cat/wide.png is not an image.*the kind I;16, not of 8 bits',
+      r'cat/wide.png is not an image.*the kind I;16 of 16 bits, not of 8',
     ),
     (
       lambda root: (root / 'empty').mkdir(),
@@ -539,6 +636,47 @@ def test_what_is_wrong_with_arrays_is_said(tmp_path, arrays, message):
   assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize(
+  'class_names', [np.array('abc'), np.array([['a', 'b', 'c']]), [1, 2, 3]]
+)
+def test_names_of_classes_must_be_one_text_a_class(tmp_path, class_names):
+  np.savez(tmp_path / 'a.npz', images=_X, labels=_Y, class_names=class_names)
+  with pytest.raises(ValueError, match="'class_names' .*one text a class"):
+    datasets.load(f'npz:{tmp_path}/a.npz')
+
+
+def test_names_of_classes_may_be_bytes(tmp_path):
+  names = np.array([name.encode() for name in ('a', 'b', 'ü')])
+  np.savez(tmp_path / 'a.npz', images=_X, labels=_Y, class_names=names)
+  data = datasets.load(f'npz:{tmp_path}/a.npz')
+  assert data.class_names == ('a', 'b', 'ü')
+
+
+def test_a_shape_that_is_not_there_is_refused_before_it_is_allocated(tmp_path):
+  file = io.BytesIO()
+  np.lib.format.write_array_header_1_0(
+    file, {'descr': '|u1', 'fortran_order': False, 'shape': (2**50, 8, 8)}
+  )
+  np.savez(tmp_path / 'a.npz', labels=_Y)
+  with zipfile.ZipFile(tmp_path / 'a.npz', 'a') as archive:
+    archive.writestr('images.npy', file.getvalue())
+  with pytest.raises(files.DamagedFileError, match="'images' has 0 bytes, wh"):
+    datasets.load(f'npz:{tmp_path}/a.npz')
+
+
+def test_an_array_whose_check_fails_is_damaged_if_it_is_used(tmp_path):
+  path = tmp_path / 'a.npz'
+  mark = np.full((1, 8, 8, 1), 201, np.uint8)
+  other = np.array([{}], object)
+  np.savez(path, images=np.r_[_X, mark], labels=[*_Y, 0], other=other)
+  datasets.load(f'npz:{path}')
+  content = path.read_bytes()
+  assert content.count(mark.tobytes()) == 1
+  path.write_bytes(content.replace(mark.tobytes(), (mark + 1).tobytes()))
+  with pytest.raises(files.DamagedFileError, match='Bad CRC-32'):
+    datasets.load(f'npz:{path}')
+
+
 @pytest.mark.parametrize('size', [0, 10, 400])
 def test_a_damaged_npz_is_named(tmp_path, size):
   path = tmp_path / 'a.npz'
@@ -583,6 +721,11 @@ def test_images_too_large_to_be_taken_as_they_are_need_a_size(tmp_path):
     datasets.load(f'npz:{tmp_path}/a.npz', **options)
   data = datasets.load(f'npz:{tmp_path}/a.npz', image_size=16, **options)
   assert data.image_shape == (16, 16, 1)
+
+
+def test_large_images_are_taken_as_they_are_where_their_size_is_asked_for():
+  size = sources.size_of((600, 600), 600, 'images')
+  assert size == (600, 600)
 
 
 def test_a_loader_of_ones_own_is_called_by_its_name():

@@ -96,7 +96,7 @@ def test_a_subset_of_a_data_set_has_its_logits_of_a_teacher_of_all(
   """As ImageNet-100 of a teacher of ImageNet, without naming its classes."""
   dataset = resolve.dataset
 
-  def some_of_twelve(spec):
+  def some_of_twelve(spec, _):
     return dataclasses.replace(dataset(spec), subset=CLASSES, full_classes=12)
 
   monkeypatch.setattr(resolve, 'dataset', some_of_twelve)

@@ -10,9 +10,8 @@ import pytest
 
 from configs import images
 from rnascl_jax import stages
-from rnascl_jax.config import resolve
 from rnascl_jax.data import datasets
-from rnascl_jax.runtime import checkpoints, files
+from rnascl_jax.runtime import checkpoints, files, processes
 from tests import tiny, tiny_imagenet, tiny_sources
 
 _TIMES = ('seconds', 'steps_per_second', 'images_per_second')
@@ -142,7 +141,6 @@ def begun(sources, tmp_path):
   shutil.copytree(sources / 'folder', tmp_path / 'folder')
   config = _config(f'folder:{tmp_path}/folder')
   tiny.opened(config, str(tmp_path / 'run'))
-  resolve.dataset.cache_clear()
   return config, tmp_path
 
 
@@ -161,6 +159,35 @@ def test_a_run_does_not_go_on_with_other_images(begun):
   next((root / 'folder' / 'train' / 'cat').iterdir()).unlink()
   with pytest.raises(ValueError, match='other images of .*train.: 72'):
     tiny.opened(config, str(root / 'run'))
+
+
+def test_another_config_is_said_before_its_images_are_compared(begun):
+  config, root = begun
+  config.data.name = 'digits'
+  with pytest.raises(ValueError, match="another config .data.name: 'folder:"):
+    tiny.opened(config, str(root / 'run'))
+
+
+def test_a_file_that_is_written_anew_is_read_anew(tmp_path):
+  path = tmp_path / 'a.npz'
+  pair = tiny_sources.pictures(28, (8, 8, 1))
+  for number, inverted in enumerate((0, 255)):
+    np.savez(path, images=pair[0] ^ np.uint8(inverted), labels=pair[1])
+    run = tiny.opened(_config(f'npz:{path}'), str(tmp_path / str(number)))
+    known = {image.tobytes() for image in pair[0] ^ np.uint8(inverted)}
+    assert {image.tobytes() for image in run.data.train.images} <= known
+
+
+def test_processes_with_different_images_are_refused(
+  sources, tmp_path, monkeypatch
+):
+  def texts(text):
+    return [text, text.replace('fingerprint=', 'fingerprint=0')]
+
+  monkeypatch.setattr(processes, 'texts', texts)
+  with pytest.raises(ValueError, match='another data set .*fingerprint=0'):
+    tiny.opened(_config(f'npz:{sources}/images.npz'), str(tmp_path))
+  assert not (tmp_path / 'config.json').exists()
 
 
 def test_a_run_of_before_these_fields_goes_on(tmp_path):
