@@ -25,8 +25,8 @@ from rnascl_jax.runtime import paths
 
 # What folders of splits may be called.
 _SPLITS = {
-  'train': 'train',
-  'test': 'test',
+  **dict.fromkeys(('train', 'training'), 'train'),
+  **dict.fromkeys(('test', 'testing'), 'test'),
   **dict.fromkeys(('val', 'valid', 'validation'), 'validation'),
 }
 _FORMATS = (
@@ -139,7 +139,9 @@ def _splits(root: pathlib.Path) -> dict[str, pathlib.Path]:
     if name.lower() in _SPLITS
   }
   if len(splits) < len(folders):
-    if len(splits) > 1 and 'train' in splits:
+    # A class may be called "train"; one alone without folders in it is one.
+    train = splits.get('train')
+    if train and (len(splits) > 1 or _folders(train)):
       others = [f for f in folders if f.lower() not in _SPLITS] or folders
       raise ValueError(
         f'{root} has the folders {", ".join(folders)}: beside those of splits '

@@ -204,7 +204,9 @@ class StoredImages:
 
 
 def not_an_image(path: str, error: Exception) -> files.DamagedFileError:
-  """The error for a file that is damaged, or no image at all."""
+  """The error for a file that is damaged, no image, or not to be read."""
+  if isinstance(error, OSError) and error.errno:
+    return files.DamagedFileError(f'{path} cannot be read: {error.strerror}.')
   return files.DamagedFileError(
     f'{path} is not an image that can be read: {error}. Put a whole one in its '
     'place, or delete it.'

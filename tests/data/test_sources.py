@@ -545,6 +545,10 @@ def _remove(place):
       "beside those of splits there is 'dog'",
     ),
     (
+      lambda root: (root / 'training' / 'cat').mkdir(parents=True),
+      "beside those of splits there is 'bird'",
+    ),
+    (
       lambda root: [
         _remove(root / 'dog'),
         *((root / n).rename(root / m) for n, m in (('bird', 'test'), _CAT)),
