@@ -8,7 +8,7 @@ r"""Your own images: the whole method, from a robust teacher to a report.
 `folder:` names a folder with one folder for each class; `npz:`, `tfds:` and
 `cifar:` are other sources, docs/data.md says which. The network, the space and
 the schedule are made for images of about 32 x 32 pixels and thousands of them,
-and fit one GPU; on CPUs `smoke` shows in a minute that all of it runs. They
+and fit one GPU; on CPUs `smoke` shows in minutes that all of it runs. They
 are a start and have no published numbers. Not run on a GPU yet.
 """
 
@@ -22,7 +22,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
   Args:
     argument: `data=` (what `config.data.name` is, without a comma in it),
-      `smoke` (a minute on two cores), separated by commas.
+      `smoke` (minutes on two cores), separated by commas.
 
   Raises:
     ValueError: if a name is unknown.
