@@ -15,7 +15,6 @@ from rnascl_jax.config.schema import (
   Teacher,
   TeacherWeights,
 )
-from rnascl_jax.data import datasets
 from rnascl_jax.runtime import spelling
 
 # What describes the stages of a custom search space, and the rest of it.
@@ -91,6 +90,9 @@ def check(settings: Settings) -> None:
 def _check_data(data: Data) -> None:
   if data.name == 'imagenet':
     check_crops(data)
+  # With JAX, which reading a config file, as tables do, does not need.
+  from rnascl_jax.data import datasets
+
   for name in datasets.OPTIONS if datasets.is_known(data.name) else ():
     if name in datasets.options(data.name):
       continue

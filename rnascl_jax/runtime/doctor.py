@@ -125,7 +125,9 @@ def table(lines: list[Line]) -> str:
     state = 'BROKEN' if broken else 'to do' if remedy else 'OK'
     if optional:
       state = 'OK'
-    text = textwrap.wrap(value, _WIDEST, break_on_hyphens=False)
+    text = textwrap.wrap(
+      value, _WIDEST, break_on_hyphens=False, break_long_words=False
+    )
     text += [f'-> {remedy}'] if remedy else []
     rows.append(f'{state:6}  {subject:{width}}  {text[0]}')
     rows += [f'{"":6}  {"":{width}}  {line}' for line in text[1:]]
