@@ -136,11 +136,11 @@ def _open(
   first: str,
   **options: Any,
 ) -> Any:
+  directory = str(paths.local(data_dir, 'data_dir')) if data_dir else None
   for module in ('tensorflow_datasets', 'array_record'):
     extras.require(module, f'reading {name}, a prepared data set,')
   import tensorflow_datasets as tfds
 
-  directory = str(paths.local(data_dir, 'data_dir')) if data_dir else None
   folder = directory or tfds.core.constants.DATA_DIR
   verbosity = logging.get_verbosity()
   try:
