@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnascl_jax.data import sources
 from rnascl_jax.data.sources import Source
-from rnascl_jax.runtime import files, paths
+from rnascl_jax.runtime import files
 
 _REMEDY = (
   'Download it again: cifar-10-binary.tar.gz, cifar-10-python.tar.gz, '
@@ -105,12 +106,7 @@ def read(place: str, *, name: str) -> Source:
     FileNotFoundError: there is no such file.
     DamagedFileError: it is damaged, or another archive.
   """
-  path = paths.local(place, 'the path in config.data.name')
-  if not path.is_file():
-    kind = 'is a folder' if path.is_dir() else 'does not exist'
-    raise FileNotFoundError(
-      f'config.data.name={name!r}: {path} {kind}. {_REMEDY}'
-    )
+  path = sources.locate(place, name, f'. {_REMEDY}')
   with files.naming(path, _REMEDY):
     members = _members(path)
     for version in _VERSIONS:

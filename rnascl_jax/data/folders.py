@@ -21,7 +21,6 @@ from rnascl_jax.data import sources
 from rnascl_jax.data.sources import Source
 from rnascl_jax.data.splits import Split
 from rnascl_jax.data.stored_images import StoredImages, not_an_image, pool
-from rnascl_jax.runtime import paths
 
 # What folders of splits may be called.
 _SPLITS = {
@@ -86,12 +85,8 @@ def read(place: str, *, name: str, image_size: int) -> Source:
     ValueError: it is no image folder; the message says what it lacks.
     DamagedFileError: a file is no image.
   """
-  root = paths.local(place, 'the path in config.data.name')
-  if not root.is_dir():
-    kind = 'is a file' if root.exists() else 'does not exist'
-    raise FileNotFoundError(
-      f'config.data.name={name!r}: {root} {kind}; name a folder: {_LAYOUT}.'
-    )
+  remedy = f'; name a folder: {_LAYOUT}.'
+  root = sources.locate(place, name, remedy, is_folder=True)
   split_folders = _splits(root)
   class_names = tuple(_folders(split_folders.get('train', root)))
   if not class_names:

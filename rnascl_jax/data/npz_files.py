@@ -15,8 +15,9 @@ from typing import IO
 
 import numpy as np
 
+from rnascl_jax.data import sources
 from rnascl_jax.data.sources import Source
-from rnascl_jax.runtime import files, paths, spelling
+from rnascl_jax.runtime import files, spelling
 
 # Of training, test and validation images, and of their labels.
 _NAMES = (
@@ -44,13 +45,8 @@ def read(place: str, *, name: str) -> Source:
     DamagedFileError: it is damaged, or no .npz file.
     ValueError: it lacks an array.
   """
-  path = paths.local(place, 'the path in config.data.name')
-  if not path.is_file():
-    kind = 'is a folder' if path.is_dir() else 'does not exist'
-    raise FileNotFoundError(
-      f'config.data.name={name!r}: {path} {kind}; name a file that np.savez '
-      'has written.'
-    )
+  remedy = '; name a file that np.savez has written.'
+  path = sources.locate(place, name, remedy)
   with files.naming(path, _REMEDY), zipfile.ZipFile(path) as archive:
     there = [member.removesuffix('.npy') for member in archive.namelist()]
   known = [

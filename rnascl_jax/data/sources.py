@@ -1,5 +1,6 @@
 """What a loader gives: images and labels of a source, and checks of them."""
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ from absl import logging
 
 from rnascl_jax.data.splits import Split
 from rnascl_jax.data.stored_images import StoredImages
+from rnascl_jax.runtime import paths
 
 # Side in pixels of images that differ in size, where none is asked for.
 _SIDE = 32
@@ -33,6 +35,28 @@ class Source(NamedTuple):
   validation: Any = None
   class_names: tuple[str, ...] = ()
   fingerprint: str = ''
+
+
+def locate(
+  place: str, name: str, remedy: str, *, is_folder: bool = False
+) -> pathlib.Path:
+  """The path of a file or folder that the name of a data set has.
+
+  Args:
+    place: the path, as the name has it.
+    name: of the data set.
+    remedy: what the user is to do where there is none; the message ends so.
+    is_folder: whether it is to be a folder.
+
+  Raises:
+    FileNotFoundError: there is no such file or folder.
+  """
+  path = paths.local(place, 'the path in config.data.name')
+  if path.is_dir() != is_folder or not path.exists():
+    kind = 'is a file' if is_folder else 'is a folder'
+    kind = kind if path.exists() else 'does not exist'
+    raise FileNotFoundError(f'config.data.name={name!r}: {path} {kind}{remedy}')
+  return path
 
 
 def size_of(

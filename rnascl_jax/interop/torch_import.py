@@ -6,10 +6,12 @@ every array must be used or be known to change nothing, every shape must fit.
 The normalisation of the inputs becomes the network's first layer, so that
 attacks work on images in [0, 1].
 
-  found = torch_import.read(
+  imported = torch_import.read(
     'model_best.pth', {'name': 'wide_resnet34_10'}, normalization='cifar10'
   )
-  logits, taps = found.net.apply(found.variables, images, train=False)
+  logits, taps = imported.net.apply(
+    imported.variables, images, train=False
+  )
 
 `rnascl import-teacher` does it and saves a teacher.
 """
@@ -199,22 +201,22 @@ def _unwrapped(
 
 def _classes(held: torch_files.Checkpoint, wanted: int) -> int:
   """The number of classes in a file, if it is the wanted one."""
-  found = {
+  known = {
     len(array)
     for name in build.HEADS
     for prefix in state_dicts.matching(held.arrays, f'{name}.weight')
     if (array := held.arrays[f'{prefix}{name}.weight']).ndim == 2
   }
-  if not found:  # The differences will say how the last layer is named.
+  if not known:  # The differences will say how the last layer is named.
     matrices = [array for array in held.arrays.values() if array.ndim == 2]
     return wanted or (len(matrices[-1]) if matrices else 1)
-  if len(found) > 1 or (wanted and wanted not in found):
+  if len(known) > 1 or (wanted and wanted not in known):
     raise ValueError(
-      f'{held.path} tells {" or ".join(map(str, sorted(found)))} classes apart'
+      f'{held.path} tells {" or ".join(map(str, sorted(known)))} classes apart'
       + (f', not {wanted}' if wanted else '')
       + ': it is a file of another data set, or of another teacher.'
     )
-  return found.pop()
+  return known.pop()
 
 
 def _dataset(

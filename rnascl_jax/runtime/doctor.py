@@ -192,8 +192,8 @@ def _devices() -> Iterator[Line]:
   try:
     devices = jax.local_devices()
   except RuntimeError as error:
-    chosen = os.environ.get('JAX_PLATFORMS')
-    remedy = 'unset JAX_PLATFORMS' if chosen else 'install JAX again'
+    platforms = os.environ.get('JAX_PLATFORMS')
+    remedy = 'unset JAX_PLATFORMS' if platforms else 'install JAX again'
     yield Line('devices', _one_line(error), remedy, True)
     return
   backend = devices[0].platform
@@ -381,13 +381,13 @@ def _disk(
 
 def _compilation_cache() -> Iterator[Line]:
   """The folder of compiled programs, how much is in it, and its disk."""
-  chosen = os.environ.get('JAX_COMPILATION_CACHE_DIR')
+  own = os.environ.get('JAX_COMPILATION_CACHE_DIR')
   remedy = 'set XDG_CACHE_HOME to a folder that you may write to, or all '
   remedy += 'programs are compiled anew in every run'
   try:
-    folder = paths.local(chosen) if chosen else paths.cache()
+    folder = paths.local(own) if own else paths.cache()
   except paths.PathError as error:
-    yield Line('compilation cache', _one_line(error), '' if chosen else remedy)
+    yield Line('compilation cache', _one_line(error), '' if own else remedy)
     return
   line = _disk('compilation cache', folder, remedy, False)
   if folder.is_dir():
