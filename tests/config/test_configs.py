@@ -27,7 +27,7 @@ from rnascl_jax.attacks.presets import PRESETS
 from rnascl_jax.config import checks, resolve, settings
 from rnascl_jax.data import datasets
 from rnascl_jax.models.teachers.published import PUBLISHED
-from rnascl_jax.runtime import checkpoints
+from rnascl_jax.runtime import checkpoints, commands
 from tests import tiny
 
 _CONFIGS = {
@@ -556,7 +556,8 @@ def test_an_imagenet_teacher_that_was_not_imported_is_asked_for(
   monkeypatch.chdir(tmp_path)
   config = imagenet100.get_config('space=is,teacher=resnet18')
   config.devices = 1
-  message = "'teachers/imagenet_resnet18' has no folder .*import_teacher wrote"
+  importer = commands.usage('import-teacher')
+  message = f"'teachers/imagenet_resnet18' has no folder .*{importer} wrote"
   with pytest.raises(FileNotFoundError, match=message):
     stages.teacher(config, str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()
@@ -627,13 +628,13 @@ def test_table_3_trains_with_attacks_what_was_searched_elsewhere(
 def test_the_commands_of_a_config_can_be_given(name):
   """Their files, arguments and fields exist."""
   text = _CONFIGS[name][0].__doc__
-  commands = re.findall(
+  found = re.findall(
     r'rnascl (\w+)[^\n]*(?: \\\n[^\n]*?)*?'
     r'--config=([a-z][\w/]+)(?::([\w=,-]+))?',
     text,
   )
-  assert len(commands) == len(re.findall('--config=[a-z]', text)) > 0
-  for command, path, argument in commands:
+  assert len(found) == len(re.findall('--config=[a-z]', text)) > 0
+  for command, path, argument in found:
     module = importlib.import_module(f'configs.{path.replace("/", ".")}')
     if command == 'sweep':
       assert module.sweep(argument)

@@ -14,7 +14,13 @@ from rnascl_jax import stages
 from rnascl_jax.config import settings
 from rnascl_jax.data import batches, datasets
 from rnascl_jax.reporting import results
-from rnascl_jax.runtime import checkpoints, files, named_arrays, signals
+from rnascl_jax.runtime import (
+  checkpoints,
+  commands,
+  files,
+  named_arrays,
+  signals,
+)
 from rnascl_jax.search import architecture
 from rnascl_jax.stages import models, workdir
 from rnascl_jax.stages import run as runs
@@ -182,7 +188,7 @@ def test_without_an_entry_the_stage_is_left_out(tmp_path, trainings):
 def test_a_missing_student_is_named_before_any_training(trained, trainings):
   (trained / 'train' / 'ce' / 'stage.json').unlink()
   config = _config(first={'student': 'rnas_cl'}, second={'student': 'ce'})
-  message = r'train/ce is not complete\. Run python -m experiments\.train first'
+  message = f'train/ce is not complete. Run {commands.usage("train")} first'
   with pytest.raises(workdir.MissingStageError, match=message):
     stages.adversarial(config, str(trained))
   assert not trainings
@@ -201,7 +207,7 @@ def test_a_missing_student_is_named_before_any_training(trained, trainings):
 def test_a_missing_stage_is_named_with_its_command(tmp_path, stage, command):
   # The workdir is called as a stage is.
   with pytest.raises(
-    workdir.MissingStageError, match=f'experiments.{command} '
+    workdir.MissingStageError, match=f'Run {commands.usage(command)} '
   ):
     workdir.summary(tmp_path / 'train' / stage)
 

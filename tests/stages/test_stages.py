@@ -25,7 +25,7 @@ from rnascl_jax.evaluation import (
 from rnascl_jax.models import networks
 from rnascl_jax.models.teachers import resnet
 from rnascl_jax.reporting import report
-from rnascl_jax.runtime import checkpoints, files, parallel
+from rnascl_jax.runtime import checkpoints, commands, files, parallel
 from rnascl_jax.search import architecture, flops
 from rnascl_jax.stages import models
 from tests import tiny
@@ -347,11 +347,17 @@ def test_the_evaluation_and_the_devices_may_change(tiny_run):
 
 
 def test_stages_without_their_input_say_what_to_run(tmp_path):
-  with pytest.raises(FileNotFoundError, match='experiments.teacher first'):
+  with pytest.raises(
+    FileNotFoundError, match=f'{commands.usage("teacher")} first'
+  ):
     stages.search(tiny.config(), str(tmp_path))
-  with pytest.raises(FileNotFoundError, match='experiments.search first'):
+  with pytest.raises(
+    FileNotFoundError, match=f'{commands.usage("search")} first'
+  ):
     stages.train(tiny.config(), str(tmp_path))
-  with pytest.raises(FileNotFoundError, match='experiments.train first'):
+  with pytest.raises(
+    FileNotFoundError, match=f'{commands.usage("train")} first'
+  ):
     stages.adversarial(tiny.config(), str(tmp_path))
   with pytest.raises(FileNotFoundError, match='no trained model'):
     stages.evaluate(tiny.config(), str(tmp_path))
