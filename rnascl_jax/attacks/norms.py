@@ -114,3 +114,17 @@ L2 = Norm(
   noise=_l2_noise,
   longest=lambda size: size**0.5,
 )
+NORMS = {'Linf': LINF, 'L2': L2}
+
+
+def by_name(name: str | Norm) -> Norm:
+  """Returns the norm of this name, a key of `NORMS`; a norm is returned as is.
+
+  Raises:
+    ValueError: if there is none; the message lists the names.
+  """
+  if isinstance(name, Norm):
+    return name
+  if name not in NORMS:
+    raise ValueError(f'norm={name!r} must be one of {", ".join(NORMS)}.')
+  return NORMS[name]
