@@ -70,12 +70,10 @@ def logits_fn(images):
 images = np.float32([.51, .54]).reshape(2, 1, 1, 1) * np.ones((2, 2, 2, 1))
 images, labels = images.astype(np.float32), np.zeros(2, int)
 adversarial = attacks.perturb(
-  attacks.presets.by_name('pgd20_trades'), logits_fn, jax.random.key(0),
-  images, labels)
+  attacks.presets.by_name('pgd20_trades'), logits_fn, images, labels)
 print(logits_fn(adversarial).argmax(axis=-1).tolist())
 result = attacks.auto_attack(
-  logits_fn, jax.random.key(0), images, labels, epsilon=8 / 255,
-  members=attacks.ensembles.standard()[:1])
+  logits_fn, images, labels, epsilon=8 / 255, attacks=('apgd-ce',))
 print(result.robust_accuracy)
 print(losses.trades(
   logits_fn(images), logits_fn(adversarial), labels, beta=6.0).shape)

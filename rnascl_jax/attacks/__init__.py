@@ -10,7 +10,6 @@ FGSM, MI-FGSM, PGD and CW are in `gradient`; `apgd`, `fab` and `square` are
 attacks in steps, of which `auto_attack` makes an ensemble.
 
 Example:
-  >>> import jax
   >>> import jax.numpy as jnp
   >>> import numpy as np
   >>> from rnascl_jax import attacks
@@ -21,13 +20,11 @@ Example:
   ...   [.51, .52, .54, .55], np.float32).reshape(4, 1, 1, 1)
   >>> labels = np.zeros(4, int)
   >>> adversarial = attacks.perturb(
-  ...   attacks.presets.by_name('pgd20_trades'), logits_fn, jax.random.key(0),
-  ...   images, labels)
+  ...   attacks.presets.by_name('pgd20_trades'), logits_fn, images, labels)
   >>> print(logits_fn(adversarial).argmax(axis=-1))
   [1 1 0 0]
   >>> result = attacks.auto_attack(
-  ...   logits_fn, jax.random.key(0), images, labels, epsilon=8 / 255,
-  ...   verbose=False)
+  ...   logits_fn, images, labels, epsilon=8 / 255, verbose=False)
   >>> result.robust_accuracy
   0.5
 """
@@ -41,6 +38,7 @@ from rnascl_jax.attacks import (
   gradient,
   lifting,
   linf,
+  memory,
   norms,
   presets,
   randomized,
@@ -77,6 +75,7 @@ __all__ = [
   'lifting',
   'linf',
   'checks',
+  'memory',
   'mi_fgsm',
   'norms',
   'perturb',

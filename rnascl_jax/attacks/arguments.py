@@ -60,10 +60,7 @@ def check_inputs(
       f'labels must have shape ({len(images)},), not {labels.shape}.'
     )
   if not np.issubdtype(labels.dtype, np.integer):
-    raise ValueError(
-      f'labels must be integers, not {labels.dtype}; for one-hot labels take '
-      'the argmax.'
-    )
+    raise ValueError(f'labels must be integers, not {labels.dtype}.')
   num_classes = count_classes(logits_fn, images)
   # Out of range, indices clamp silently in JAX.
   if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
@@ -72,6 +69,26 @@ def check_inputs(
       f'{num_classes} classes: they must lie in [0, {num_classes - 1}].'
     )
   check_length('epsilon', epsilon, longest)
+
+
+def as_labels(labels: np.ndarray | Array) -> np.ndarray:
+  """Returns labels [N] as they are, and one-hot labels [N, K] as integers.
+
+  Raises:
+    ValueError: for rows that are not one-hot.
+  """
+  labels = np.asarray(labels)
+  if labels.ndim != 2:
+    return labels
+  one_hot = (labels == labels.astype(bool)) & (
+    labels.sum(1, keepdims=True) == 1
+  )
+  if not one_hot.all():
+    raise ValueError(
+      f'labels of shape {labels.shape} must be one-hot: a single 1 in each row '
+      'and 0 elsewhere; or give integers [N].'
+    )
+  return labels.argmax(axis=1)
 
 
 def _check_images(images: np.ndarray) -> None:
@@ -186,6 +203,18 @@ def check_flags(**flags: Any) -> None:
   for name, flag in flags.items():
     if not isinstance(flag, bool | np.bool_):
       raise ValueError(f'{name}={flag!r} must be True or False.')
+
+
+def as_key(key: Key | None) -> Key:
+  """Returns a typed random key; `jax.random.key(0)` by default.
+
+  Raises:
+    ValueError: for a raw key.
+  """
+  if key is None:
+    return jax.random.key(0)
+  check_key(key)
+  return key
 
 
 def check_key(key: Key, shape: tuple[int, ...] | None = ()) -> None:

@@ -13,7 +13,6 @@ follow from its index, so batch size, devices and interruptions do not change
 them.
 
 Example:
-  >>> import jax
   >>> import jax.numpy as jnp
   >>> import numpy as np
   >>> from rnascl_jax import attacks
@@ -22,8 +21,7 @@ Example:
   ...   return jnp.stack([brightness - .5, .5 - brightness], axis=-1)
   >>> images = np.linspace(.5, .6, 16, dtype=np.float32).reshape(4, 2, 2, 1)
   >>> result = attacks.auto_attack(
-  ...   logits_fn, jax.random.key(0), images, np.zeros(4, int),
-  ...   epsilon=.05, verbose=False)
+  ...   logits_fn, images, np.zeros(4, int), epsilon=.05, verbose=False)
   >>> result.clean_accuracy, result.robust_accuracy
   (1.0, 0.5)
 
@@ -46,6 +44,7 @@ from rnascl_jax.attacks import (
   compiled,
   ensembles,
   lifting,
+  memory,
   prediction,
 )
 from rnascl_jax.attacks.batch_slots import (
@@ -55,6 +54,7 @@ from rnascl_jax.attacks.batch_slots import (
 )
 from rnascl_jax.attacks.checks import post_attack, pre_attack
 from rnascl_jax.attacks.ensembles import EnsembleMember
+from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.attacks.randomized import Randomized
 from rnascl_jax.attacks.result import AutoAttackResult, MemberResult
 from rnascl_jax.base import Array, Key, LogitsFn
@@ -63,15 +63,18 @@ from rnascl_jax.runtime import fingerprints, processes, progress
 
 def auto_attack(
   logits_fn: LogitsFn,
-  key: Key,
   images: np.ndarray | Array,
   labels: np.ndarray | Array,
   *,
   epsilon: float,
-  members: Sequence[EnsembleMember] = ensembles.standard(),
-  indices: np.ndarray | Array | None = None,
-  batch_size: int = 256,
+  norm: str | Norm = 'Linf',
+  version: str = 'standard',
+  attacks: Sequence[str | EnsembleMember] | None = None,
   channels: str = 'last',
+  key: Key | None = None,
+  batch_size: int | None = None,
+  votes: int = 1,
+  indices: np.ndarray | Array | None = None,
   devices: Sequence[jax.Device] | None = None,
   stop_early: bool = True,
   journal: JournalLike | None = None,
@@ -88,20 +91,26 @@ def auto_attack(
       the compiled programs; in a closure they are constants, which compiles
       slowly, and again for a new closure. A random one is a
       `randomized.Randomized`.
-    key: typed random key.
     images: [N, H, W, C], float32 or float64 in [0, 1]; float64 is computed in
       float32 unless JAX's x64 is switched on.
-    labels: [N], integers in [0, K).
-    epsilon: radius, of pixels in [0, 1].
-    members: the ensemble, all of one norm; see `ensembles`. With 3 classes
-      APGD-DLR takes the place of APGD-T.
-    indices: [N], the images' indices in the data set, from which their random
-      draws follow, in [0, 2^32); 0 to N - 1 by default.
-    batch_size: images at once over all devices, and no more than there are;
-      lower it if memory runs out.
+    labels: [N], integers in [0, K), or one-hot [N, K].
+    epsilon: radius in the norm, of pixels in [0, 1].
+    norm: 'Linf', 'L2' or 'L1'.
+    version: 'standard', 'plus', or 'rand' for `Randomized` classifiers.
+    attacks: what runs in place of the version's attacks, such as ('apgd-ce',
+      'square') or members of other budgets, see `ensembles.resolve`. With 3
+      classes APGD-DLR takes the place of APGD-T.
     channels: 'first' if images, also those that `logits_fn` takes and those of
       the result, are [N, C, H, W]. Attacks see [H, W, C] all the same, so that
       the result is that of the transposed classifier.
+    key: typed random key; `jax.random.key(0)` by default.
+    batch_size: images at once over all devices, and no more than there are; by
+      default as many as memory allows, see `memory.batch_size`.
+    votes: draws of a `Randomized` classifier that decide, by their majority,
+      whether it is right about an image and about its adversarial image; odd.
+      The official code has 1.
+    indices: [N], the images' indices in the data set, from which their random
+      draws follow, in [0, 2^32); 0 to N - 1 by default.
     devices: all of this process by default.
     stop_early: whether an attack on an image ends when it is broken. As
       published it goes on to the end and finds another adversarial image of
@@ -117,30 +126,33 @@ def auto_attack(
     description: what the progress is called.
 
   Returns:
-    The result; printed, it is a table with all warnings.
+    The result; printed, it has the official code's lines and all warnings.
 
   Raises:
-    ValueError: before any attack, as `arguments.check_inputs` and
-      `ensembles.for_classes`, for arguments of other types, logits that are NaN
-      or infinite, a journal of another evaluation, and, if `checks`, for a
-      classifier that gives probabilities.
+    ValueError: before any attack, as `arguments.check_inputs`,
+      `ensembles.resolve` and `ensembles.for_classes`, for arguments of other
+      types, logits that are NaN or infinite, a journal of another evaluation,
+      and, if `checks`, for a classifier that gives probabilities.
   """
-  arguments.check_key(key)
-  arguments.check_counts(batch_size=batch_size)
+  key = arguments.as_key(key)
+  if batch_size is not None:
+    arguments.check_counts(batch_size=batch_size)
+  _check_votes(votes, logits_fn)
   arguments.check_flags(stop_early=stop_early, checks=checks, verbose=verbose)
   arguments.check_journal(journal)
-  images, labels = np.asarray(images), np.asarray(labels)
+  asked_for = ensembles.resolve(attacks, norm=norm, version=version)
+  images, labels = np.asarray(images), arguments.as_labels(labels)
+  devices = arguments.as_devices(devices)
   logits_fn, images = lifting.channels_last(logits_fn, images, channels)
-  # The norm's radius is checked once the classes have told the norm.
-  arguments.check_inputs(logits_fn, images, labels, epsilon=0.0)
+  size = int(np.prod(images.shape[1:]))
+  longest = asked_for[0].attack.norm.longest(size)
+  arguments.check_inputs(
+    logits_fn, images, labels, epsilon=epsilon, longest=longest
+  )
   # Float32, where JAX would make them float32.
   images = images.astype(jax.dtypes.canonicalize_dtype(images.dtype))
   num_classes = arguments.count_classes(logits_fn, images)
-  asked_for = members
-  members = ensembles.for_classes(members, logits_fn, num_classes)
-  size = int(np.prod(images.shape[1:]))
-  longest = members[0].attack.norm.longest(size)
-  arguments.check_length('epsilon', epsilon, longest)
+  members = ensembles.for_classes(asked_for, logits_fn, num_classes)
   inputs = AutoAttackInput(
     logits_fn=compiled.as_argument(logits_fn),
     key=key,
@@ -148,8 +160,9 @@ def auto_attack(
     labels=labels.astype(np.int32),
     indices=arguments.as_indices(indices, labels).astype(np.int32),
     epsilon=float(epsilon),
-    batch_size=batch_size,
-    devices=arguments.as_devices(devices),
+    batch_size=batch_size or memory.batch_size(logits_fn, images, devices),
+    devices=devices,
+    votes=votes,
     stop_early=stop_early and not isinstance(logits_fn, Randomized),
     journal=journal,
     description=f'{description}: ' if description else '',
@@ -162,7 +175,9 @@ def auto_attack(
   warnings += post_attack.replaced(asked_for, members)
   warnings += post_attack.after(result, inputs.stop_early)
   rows = np.flatnonzero(result.broken_by >= 0)
-  warnings += post_attack.infinite(_logits(inputs, result.images[rows], rows))
+  warnings += post_attack.infinite(
+    _logits(inputs, result.images[rows], rows)[0]
+  )
   if checks and epsilon > 0 and result.robust.any():
     warnings += post_attack.large_epsilon(
       logits_fn, images[result.robust], labels[result.robust]
@@ -173,17 +188,28 @@ def auto_attack(
   return dataclasses.replace(result, warnings=warnings)
 
 
+def _check_votes(votes: int, logits_fn: LogitsFn) -> None:
+  arguments.check_counts(votes=votes)
+  if votes % 2 == 0:
+    raise ValueError(f'votes={votes} must be odd, so that one side has more.')
+  if votes > 1 and not isinstance(logits_fn, Randomized):
+    raise ValueError(
+      f'votes={votes} are for random classifiers, but logits_fn is a function '
+      'of images alone: give a Randomized(function of images and key).'
+    )
+
+
 def _run(
   inputs: AutoAttackInput, members: Sequence[EnsembleMember], num_classes: int
 ) -> AutoAttackResult:
   """Lets every member attack the images that the ones before it left."""
   count = len(inputs.images)
   logits = _logits(inputs, inputs.images, np.arange(count))
-  arguments.check_finite(logits)
-  correct = ~prediction.fooled(logits, inputs.labels)
+  arguments.check_finite(logits[0])
+  correct = ~_misclassified(logits, inputs.labels)
   journal, earlier = inputs.journal, []
   if journal is not None:
-    earlier = list(journal.start(_identity(inputs, members), logits))
+    earlier = list(journal.start(_identity(inputs, members), logits[0]))
   result = AutoAttackResult(
     images=inputs.images.copy(),
     correct=correct,
@@ -203,7 +229,11 @@ def _run(
         log.add(finished, seconds)
     so_far = (*result.members, _run_member(inputs, member, log, result))
     result = dataclasses.replace(result, members=so_far)
-  return result
+  rows = np.flatnonzero(result.broken_by >= 0)
+  distances = prediction.distances(
+    result.images[rows], inputs.images[rows], members[0].attack.norm
+  )
+  return dataclasses.replace(result, farthest=float(distances.max(initial=0)))
 
 
 def _run_member(
@@ -288,7 +318,13 @@ def _confirmed(
     epsilon=inputs.epsilon,
     norm=log.attack.norm,
   )
-  return rows[near & prediction.fooled(logits, inputs.labels[rows])]
+  return rows[near & _misclassified(logits, inputs.labels[rows])]
+
+
+def _misclassified(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  """[n] bool, whether most of the draws [votes, n, K] are wrong."""
+  wrong = prediction.fooled(logits, labels[None])  # [votes, n]
+  return 2 * wrong.sum(axis=0) > len(wrong)
 
 
 def _logits(
@@ -298,19 +334,25 @@ def _logits(
   *,
   stage: int = 0,
 ) -> np.ndarray:
-  """Logits [n, K] of images [n, H, W, C] of these rows, in full float32.
+  """Logits [votes, n, K] of images [n, H, W, C] of these rows, in full float32.
 
-  A random classifier draws by the image's index and the stage.
+  A random classifier draws by the image's index, the stage and the vote.
   """
   devices = inputs.devices
   sizes = batch_slots.sizes(inputs.batch_size, len(devices), len(inputs.images))
-  return prediction.logits(
-    inputs.logits_fn,
-    jax.random.fold_in(inputs.key, stage),
-    images,
-    inputs.indices[rows],
-    batch_size=sizes[-1],
-    devices=devices,
+  key = jax.random.fold_in(inputs.key, stage)
+  return np.stack(
+    [
+      prediction.logits(
+        inputs.logits_fn,
+        jax.random.fold_in(key, vote) if vote else key,
+        images,
+        inputs.indices[rows],
+        batch_size=sizes[-1],
+        devices=devices,
+      )
+      for vote in range(inputs.votes)
+    ]
   )
 
 
@@ -327,5 +369,6 @@ def _identity(
     'key': np.asarray(jax.random.key_data(inputs.key)).tolist(),
     'epsilon': inputs.epsilon,
     'stop_early': inputs.stop_early,
+    'votes': inputs.votes,
     'members': [[m.name, fingerprints.describe(m.attack)] for m in members],
   }

@@ -87,6 +87,7 @@ class AutoAttackInput:
     epsilon: radius of the ball.
     batch_size: images at once over all devices.
     devices: the devices.
+    votes: draws of a random classifier that decide by their majority.
     stop_early: whether an attack on an image ends when the image is broken.
     journal: where finished trials are kept, if they are.
     description: stands in front of the attack's name in the progress.
@@ -101,6 +102,7 @@ class AutoAttackInput:
   epsilon: float
   batch_size: int
   devices: tuple[jax.Device, ...]
+  votes: int = 1
   stop_early: bool = True
   journal: JournalLike | None = None
   description: str = ''

@@ -93,20 +93,19 @@ def of_leaves(function: Callable[..., Any], structure: Any) -> Callable:
   return call
 
 
-def jit(function: Callable[..., Any], *, kept: int = 16) -> Callable[..., Any]:
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
   """`jax.jit` that keeps the latest programs only.
 
   Args:
     function: of pytrees, whose arrays are traced; what else is in them, such as
       the code of a classifier, is static and must be hashable. Its keyword
-      arguments are static.
-    kept: for how many different static parts programs are kept.
+      arguments are static. Programs of 16 different static parts are kept.
 
   Returns:
     The compiled function.
   """
 
-  @functools.lru_cache(maxsize=kept)
+  @functools.lru_cache(maxsize=16)
   def program(structure: Any, static: tuple[tuple[str, Any], ...]) -> Callable:
     options = dict(static)
     of_arguments = of_leaves(

@@ -1,20 +1,23 @@
 """The attacks of AutoAttack: `standard`, `plus`, `rand`, or your own choice.
 
-Budgets and order are those of the official code. The functions below make the
-members of your own choice, such as `square(num_steps=1000)`; any attack in
+Budgets, order and names are those of the official code. The functions below
+make members of other budgets, such as `square(num_steps=1000)`; any attack in
 steps can be one.
 
 Example:
   >>> from rnascl_jax.attacks import ensembles
-  >>> [member.label for member in ensembles.standard()]
+  >>> [member.label for member in ensembles.resolve()]
   ['APGD-CE', 'APGD-T', 'FAB-T', 'Square']
+  >>> short = ensembles.square(num_steps=1000)
+  >>> [member.label for member in ensembles.resolve(['apgd-ce', short])]
+  ['APGD-CE', 'Square']
 
 Reference:
   Croce and Hein, Reliable evaluation of adversarial robustness with an ensemble
   of diverse parameter-free attacks, ICML 2020, section 6.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rnascl_jax import losses
@@ -26,6 +29,7 @@ from rnascl_jax.attacks.square import SquareLinf
 from rnascl_jax.attacks.square_l2 import SquareL2
 from rnascl_jax.attacks.stepwise import Stepwise
 from rnascl_jax.base import LogitsFn
+from rnascl_jax.runtime import spelling
 
 # The most target classes of the members with a target.
 _TARGETS = 9
@@ -74,6 +78,53 @@ def rand(norm: Norm = norms.LINF) -> tuple[EnsembleMember, ...]:
   return apgd_ce(norm, draws=20), apgd_dlr(norm, draws=20)
 
 
+VERSIONS = {'standard': standard, 'plus': plus, 'rand': rand}
+
+
+def resolve(
+  attacks: Sequence[str | EnsembleMember] | None = None,
+  *,
+  norm: str | Norm = 'Linf',
+  version: str = 'standard',
+) -> tuple[EnsembleMember, ...]:
+  """Returns the members that `auto_attack` is asked for.
+
+  Args:
+    attacks: names, which are the keys of `MEMBERS`, and members; None for all
+      of the version. What a name stands for has the budget of the version.
+    norm: the ball's norm, or a key of `norms.NORMS`.
+    version: a key of `VERSIONS`.
+
+  Raises:
+    ValueError: for unknown names, for members of another norm, and for attacks
+      that are no sequence of one or more.
+  """
+  norm = norms.by_name(norm)
+  if version not in VERSIONS:
+    raise ValueError(
+      f'version={version!r} must be one of {", ".join(VERSIONS)}; a choice of '
+      "your own is attacks=('apgd-ce', 'square')."
+      f'{spelling.did_you_mean(version, VERSIONS)}'
+    )
+  if attacks is None:
+    return VERSIONS[version](norm)
+  if isinstance(attacks, str | EnsembleMember) or not isinstance(
+    attacks, Sequence
+  ):
+    raise ValueError(
+      f'attacks={attacks!r} must be a sequence of names or members, such as '
+      "('apgd-ce', 'square')."
+    )
+  members = tuple(_one(attack, norm, version) for attack in attacks)
+  others = {m.attack.norm.name for m in members if m.attack.norm != norm}
+  if others or not members:
+    raise ValueError(
+      f'attacks must be one or more attacks in {norm.name}, but are in: '
+      f'{", ".join(sorted(others)) or "none"}. Give norm= the norm of all.'
+    )
+  return members
+
+
 def for_classes(
   members: Sequence[EnsembleMember], logits_fn: LogitsFn, num_classes: int
 ) -> tuple[EnsembleMember, ...]:
@@ -84,23 +135,15 @@ def for_classes(
   a start for each target that APGD-T would have had.
 
   Raises:
-    ValueError: unless it is a sequence of members, all of one norm and none of
-      the same name, of which one is defined for so few classes, and none
-      averages over draws of a classifier that is not random.
+    ValueError: if two members have the same name, none is defined for so few
+      classes, or one averages over draws of a classifier that is not random.
   """
-  members = _as_members(members)
   if num_classes == 3 and all(m.name != 'apgd_dlr' for m in members):
     members = tuple(map(_without_targets, members))
-  different = {member.attack.norm for member in members}
-  if len(different) != 1:
-    raise ValueError(
-      'members must be one or more attacks of one norm, but are of: '
-      f'{", ".join(sorted(norm.name for norm in different)) or "none"}.'
-    )
   names = [member.name for member in members]
   if len(set(names)) < len(names):
     raise ValueError(
-      f'two members have the same name: {", ".join(names)}. Results and random '
+      f'two attacks have the same name: {", ".join(names)}. Results and random '
       "draws go by the name: rename one with member._replace(name='...')."
     )
   if not any(member.attack.num_trials(num_classes) for member in members):
@@ -112,28 +155,24 @@ def for_classes(
     raise ValueError(
       f'{draws} draws a step are for random classifiers, but logits_fn is a '
       'function of images alone: give a Randomized(function of images and '
-      'key), or use ensembles.standard().'
+      "key), or use version='standard'."
     )
-  return members
-
-
-def _as_members(members: Any) -> tuple[EnsembleMember, ...]:
-  if isinstance(members, str):
-    raise ValueError(
-      f'members={members!r} is a name; give the attacks themselves, such as '
-      'ensembles.standard() or ensembles.plus().'
-    )
-  if isinstance(members, EnsembleMember):
-    raise ValueError(
-      f'members is one attack, {members.name}; give a sequence: [member].'
-    )
-  for member in members if isinstance(members, Iterable) else (members,):
-    if not isinstance(member, EnsembleMember):
-      raise ValueError(
-        f'members has {member!r}, which is no ensembles.EnsembleMember: make '
-        'one with ensembles.apgd_ce(...) and the like.'
-      )
   return tuple(members)
+
+
+def _one(attack: Any, norm: Norm, version: str) -> EnsembleMember:
+  """The member that an attack is, or that has this name in the version."""
+  if isinstance(attack, EnsembleMember):
+    return attack
+  if attack not in MEMBERS:
+    raise ValueError(
+      f'attacks has {attack!r}: give names, of {", ".join(MEMBERS)}, or what '
+      f'ensembles.apgd_ce(...) and the like make.'
+      f'{spelling.did_you_mean(attack, MEMBERS)}'
+    )
+  member = MEMBERS[attack](norm)
+  budgets = {other.name: other for other in VERSIONS[version](norm)}
+  return budgets.get(member.name, member)
 
 
 def _without_targets(member: EnsembleMember) -> EnsembleMember:
@@ -205,3 +244,13 @@ def square(norm: Norm = norms.LINF, **options: Any) -> EnsembleMember:
     )
   attack = searches[norm](**options)
   return EnsembleMember('square', 'Square', attack, black_box=True)
+
+
+MEMBERS = {
+  'apgd-ce': apgd_ce,
+  'apgd-dlr': apgd_dlr,
+  'apgd-t': apgd_t,
+  'fab': fab,
+  'fab-t': fab_t,
+  'square': square,
+}

@@ -11,7 +11,6 @@ images are spread over devices. (The official AutoAttack gives all batches the
 same noise.)
 
 Example:
-  >>> import jax
   >>> import jax.numpy as jnp
   >>> import numpy as np
   >>> from rnascl_jax import attacks
@@ -19,7 +18,7 @@ Example:
   ...   return images.reshape(-1, 4) @ jnp.eye(4, 3)
   >>> images = np.full([5, 2, 2, 1], .5, np.float32)
   >>> adversarial = attacks.perturb(
-  ...   attacks.pgd, logits_fn, jax.random.key(0), images, np.arange(5) % 3,
+  ...   attacks.pgd, logits_fn, images, np.arange(5) % 3,
   ...   epsilon=8 / 255, step_size=2 / 255, num_steps=10, batch_size=2)
   >>> print(adversarial.shape, logits_fn(adversarial).argmax(-1))
   (5, 2, 2, 1) [1 0 0 1 0]
@@ -27,17 +26,18 @@ Example:
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax.attacks import arguments, compiled, prediction
+from rnascl_jax.attacks import arguments, compiled, memory, norms, prediction
 from rnascl_jax.attacks.checks import gradient_checks
 from rnascl_jax.attacks.randomized import Randomized
 from rnascl_jax.base import Array, Key, LogitsFn
+from rnascl_jax.runtime import parallel
 
 # attack(logits_fn, key, image, target, **hyper) -> image, for one image.
 Attack = Callable[..., Array]
@@ -90,13 +90,14 @@ def batched(attack: Attack) -> Attack:
 def perturb(
   attack: Attack,
   logits_fn: LogitsFn,
-  key: Key,
   images: np.ndarray | Array,
   labels: np.ndarray | Array,
   *,
-  indices: np.ndarray | Array | None = None,
-  batch_size: int = 256,
   channels: str = 'last',
+  key: Key | None = None,
+  batch_size: int | None = None,
+  indices: np.ndarray | Array | None = None,
+  devices: Sequence[jax.Device] | None = None,
   checks: bool = True,
   **hyper: Any,
 ) -> np.ndarray:
@@ -112,16 +113,18 @@ def perturb(
   Args:
     attack: (logits_fn, key, image, target, **hyper) -> image; or a preset.
     logits_fn: [B, H, W, C] -> [B, K], in evaluation mode.
-    key: typed random key.
     images: [N, H, W, C], float32 or float64 in [0, 1].
-    labels: [N], integers in [0, K): the labels, or with `targeted=True` the
-      classes to reach.
-    indices: [N], the images' indices in the data set, in [0, 2^32); 0 to N - 1
-      by default. Give them when attacking a part of a data set.
-    batch_size: images per call of the compiled program, and no more than there
-      are; lower it if memory runs out. It does not change the result.
+    labels: [N], integers in [0, K), or one-hot [N, K]: the labels, or with
+      `targeted=True` the classes to reach.
     channels: 'first' if images, also those that `logits_fn` takes and that are
       returned, are [N, C, H, W]. The attack sees [H, W, C].
+    key: typed random key; `jax.random.key(0)` by default.
+    batch_size: images at once over all devices, and no more than there are; by
+      default as many as memory allows, see `memory.batch_size`. It does not
+      change the result.
+    indices: [N], the images' indices in the data set, in [0, 2^32); 0 to N - 1
+      by default. Give them when attacking a part of a data set.
+    devices: all of this process by default.
     checks: whether the logits and gradients of the first 32 images are looked
       at. A gradient that is zero for all of them is warned of, although an
       attack that uses none, such as Square, does not suffer.
@@ -136,12 +139,18 @@ def perturb(
       `checks`, for logits that are NaN or infinite, before the attack.
   """
   arguments.check_attack(attack)
-  arguments.check_key(key)
+  key, devices = arguments.as_key(key), arguments.as_devices(devices)
   epsilon = hyper.pop('epsilon', getattr(attack, 'epsilon', None))
-  images, labels = np.asarray(images), np.asarray(labels)
+  images, labels = np.asarray(images), arguments.as_labels(labels)
   logits_fn, images = channels_last(logits_fn, images, channels)
-  arguments.check_inputs(logits_fn, images, labels, epsilon=epsilon)
-  arguments.check_length('step_size', hyper.get('step_size', 0))
+  norm = hyper.get('norm', getattr(attack, 'norm', norms.LINF))
+  longest = norm.longest(int(np.prod(images.shape[1:])))
+  arguments.check_inputs(
+    logits_fn, images, labels, epsilon=epsilon, longest=longest
+  )
+  arguments.check_length('step_size', hyper.get('step_size', 0), longest)
+  if batch_size is None:
+    batch_size = memory.batch_size(logits_fn, images, devices)
   arguments.check_counts(batch_size=batch_size)
   arguments.check_flags(checks=checks)
   indices = arguments.as_indices(indices, labels)
@@ -151,25 +160,20 @@ def perturb(
   traced = {k: v for k, v in hyper.items() if compiled.is_traced(v)}
   static = tuple(sorted((k, v) for k, v in hyper.items() if k not in traced))
   traced['epsilon'] = float(epsilon)
-  attack = compiled.as_argument(attack)
   logits_fn = compiled.as_argument(logits_fn)
   if checks and len(images) and epsilon > 0:
     looked_at = images[:_LOOKED_AT], labels[:_LOOKED_AT]
     for warning in gradient_checks.flat(logits_fn, *looked_at):
       warnings.warn(warning.message, stacklevel=2)
-  parts = []
-  size = max(min(batch_size, len(images)), 1)
+  shared = compiled.as_argument(attack), logits_fn, traced
+  leaves, structure = jax.tree.flatten(shared)
+  program = _program(structure, static, devices)
+  leaves, parts = parallel.put(leaves, devices), []
+  size = -(-max(min(batch_size, len(images)), 1) // len(devices)) * len(devices)
   for rows, mask in prediction.padded_batches(len(images), size):
-    batch = _perturb_batch(
-      attack,
-      logits_fn,
-      image_keys(key, indices[rows]),
-      images[rows],
-      labels[rows],
-      traced,
-      static=static,
-    )
-    parts.append(np.asarray(batch)[mask])
+    batch = image_keys(key, indices[rows]), images[rows], labels[rows]
+    perturbed = program(leaves, parallel.put(batch, devices, split=True))
+    parts.append(parallel.fetch(perturbed, devices)[mask])
   adversarial = np.concatenate(parts) if parts else images
   if channels == 'first':
     adversarial = np.moveaxis(adversarial, -1, 1)
@@ -214,9 +218,22 @@ def _of_channels_first(
   return function(jnp.moveaxis(images, -1, 1), *key)
 
 
-@functools.partial(compiled.jit, kept=64)
-def _perturb_batch(attack, logits_fn, keys, images, labels, traced, *, static):
-  """The compiled program of `perturb`."""
-  return batched(attack)(
-    logits_fn, keys, images, labels, **traced, **dict(static)
-  )
+@functools.lru_cache(maxsize=64)
+def _program(
+  structure: Any,
+  static: tuple[tuple[str, Any], ...],
+  devices: tuple[jax.Device, ...],
+) -> Callable[..., Array]:
+  """Compiles an attack on a batch that is split over devices.
+
+  Args:
+    structure: of the attack, the classifier and the traced hyper-parameters.
+    static: the other hyper-parameters.
+    devices: the devices.
+  """
+
+  def perturb_batch(shared: tuple[Any, ...], batch: tuple[Array, ...]) -> Array:
+    attack, logits_fn, traced = shared
+    return batched(attack)(logits_fn, *batch, **traced, **dict(static))
+
+  return parallel.split(compiled.of_leaves(perturb_batch, structure), devices)

@@ -87,6 +87,22 @@ def _in_ball(
   return valid & (lengths <= bound)
 
 
+def distances(
+  images: np.ndarray, originals: np.ndarray, norm: Norm
+) -> np.ndarray:
+  """How long the perturbations [n, H, W, C] of images are, [n]."""
+  lengths = np.zeros(len(images), images.dtype)
+  for rows, mask in padded_batches(len(images), _BATCH_SIZE):
+    batch = _lengths(images[rows], originals[rows], norm=norm)
+    lengths[rows[mask]] = np.asarray(batch)[mask]
+  return lengths
+
+
+@functools.partial(jax.jit, static_argnames='norm')
+def _lengths(images: Array, originals: Array, norm: Norm) -> Array:
+  return jax.vmap(norm.length)(images - originals)
+
+
 def padded_batches(
   count: int, size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:

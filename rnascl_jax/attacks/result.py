@@ -1,12 +1,17 @@
 """The result of AutoAttack, image by image and member by member."""
 
 import dataclasses
-from typing import NamedTuple
+import json
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnascl_jax.attacks import norms
 from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.attacks.stepwise import NetworkPasses
+from rnascl_jax.runtime import files
+
+_ARRAYS = ('images', 'correct', 'robust', 'broken_by', 'steps')
 
 
 class MemberResult(NamedTuple):
@@ -42,11 +47,11 @@ class MemberResult(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class AutoAttackResult:
-  """What AutoAttack found; printed, it is a table with all warnings.
+  """What AutoAttack found; printed, it has the official code's lines.
 
   Attributes:
     images: [N, H, W, C], the adversarial image where one was found, else the
-      image itself.
+      image itself; [N, C, H, W] if the images given are such.
     correct: [N] bool, classified correctly without an attack.
     robust: [N] bool, classified correctly under every attack.
     broken_by: [N] integers, the member that broke the image; -1 where none did,
@@ -57,6 +62,7 @@ class AutoAttackResult:
     norm: name of the ball's norm.
     members: results of the members, in their order.
     warnings: reasons to doubt the result.
+    farthest: the length of the longest perturbation.
   """
 
   images: np.ndarray
@@ -69,6 +75,7 @@ class AutoAttackResult:
   norm: str
   members: tuple[MemberResult, ...]
   warnings: tuple[AttackWarning, ...]
+  farthest: float = 0.0
 
   @property
   def clean_accuracy(self) -> float:
@@ -80,26 +87,83 @@ class AutoAttackResult:
     return _share(self.robust)
 
   def __str__(self) -> str:
-    count = len(self.robust)
-    lines = [
-      f'AutoAttack, {self.norm}, epsilon = {self.epsilon:.6g}, {count} images',
-      f'{"":10} {"accuracy":>8} {"broken":>7} {"of":>6} {"seconds":>8}',
-      f'{"clean":10} {100 * self.clean_accuracy:7.2f}%',
-    ]
+    """The lines that the official code prints, and the warnings."""
+    lines, seconds = [f'initial accuracy: {self.clean_accuracy:.2%}'], 0.0
     for member in self.members:
+      name = member.name.upper().replace('_', '-')
       if not member.num_trials:
-        lines.append(
-          f'{member.label:10} left out: not defined for {self.num_classes} '
-          'classes'
-        )
+        lines.append(f'{name} is not defined for {self.num_classes} classes')
         continue
-      accuracy = 100 * member.robust / max(count, 1)
+      seconds += member.seconds
+      accuracy = member.robust / max(len(self.robust), 1)
       lines.append(
-        f'{member.label:10} {accuracy:7.2f}% {member.broken:7} '
-        f'{member.attacked:6} {member.seconds:8.1f}'
+        f'robust accuracy after {name}: {accuracy:.2%} (total time '
+        f'{seconds:.1f} s)'
       )
+    largest, least = (
+      f(self.images, initial=bound) for f, bound in ((np.max, 0), (np.min, 1))
+    )
+    lines += [
+      f'max {self.norm.replace("∞", "inf")} perturbation: {self.farthest:.5f}, '
+      f'nan in tensor: {np.isnan(self.images).sum()}, max: {largest:.5f}, '
+      f'min: {least:.5f}',
+      f'robust accuracy: {self.robust_accuracy:.2%}',
+    ]
     lines += [f'Warning: {reason.message}' for reason in self.warnings]
     return '\n'.join(lines)
+
+  def save(self, path: files.Path) -> None:
+    """Writes the result to an .npz file, from which `load` makes it again."""
+    values = {
+      field.name: getattr(self, field.name)
+      for field in dataclasses.fields(self)
+      if field.name not in _ARRAYS
+    }
+    arrays = {name: getattr(self, name) for name in _ARRAYS}
+    files.write_npz(path, arrays | {'rest': json.dumps(files.to_json(values))})
+
+  @classmethod
+  def load(cls, path: files.Path) -> 'AutoAttackResult':
+    """Reads the result that `save` wrote.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      DamagedFileError: if it is not as `save` wrote it.
+    """
+    arrays: dict[str, Any] = files.read_npz(path, *_ARRAYS, 'rest')
+    with files.naming(path):
+      rest = files.from_json(json.loads(str(arrays.pop('rest'))))
+      rest['members'] = tuple(
+        MemberResult._make((*values, NetworkPasses(*passes)))
+        for *values, passes in rest['members']
+      )
+      rest['warnings'] = tuple(AttackWarning(*w) for w in rest['warnings'])
+      return cls(**arrays, **rest)
+
+  def leaderboard_entry(self, **details: Any) -> dict[str, Any]:
+    """Gives what RobustBench asks for in an entry of its leaderboard.
+
+    Args:
+      **details: what only you know: `name`, `authors`, `link`, `venue`,
+        `architecture`, `dataset`, `additional_data`, `reported` and others,
+        which replace the fields given here.
+
+    Returns:
+      The fields of the entry's JSON file (`model_info/` in RobustBench), with
+      accuracies in percent, as text with two digits.
+    """
+    levels = round(255 * self.epsilon, 6)
+    in_levels = self.norm == norms.LINF.name and levels.is_integer()
+    accuracy = f'{100 * self.robust_accuracy:.2f}'
+    return {
+      'number_forward_passes': 1,
+      'eps': f'{levels:.0f}/255' if in_levels else f'{self.epsilon:.6g}',
+      'clean_acc': f'{100 * self.clean_accuracy:.2f}',
+      'reported': accuracy,
+      'autoattack_acc': accuracy,
+      'unreliable': bool(self.warnings),
+      **details,
+    }
 
 
 def _share(flags: np.ndarray) -> float:

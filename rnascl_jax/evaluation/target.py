@@ -185,11 +185,11 @@ class EvaluationTarget:
     with self._journal(spec.key, spec.members, spec.epsilon, images) as journal:
       result = attacks.auto_attack(
         self.logits_fn,
-        jax.random.key(self.settings.seed),
         classification.as_floats(part.images),
         part.labels,
         epsilon=spec.epsilon,
-        members=spec.members,
+        attacks=spec.members,
+        key=jax.random.key(self.settings.seed),
         batch_size=self.network.batch_size,
         devices=self.devices,
         journal=journal,

@@ -224,12 +224,12 @@ def _unused(backend: str) -> str:
 
 def _memory(device: Any) -> str:
   """How much memory a device has for JAX."""
+  parallel = importlib.import_module('rnascl_jax.runtime.parallel')
   stats = device.memory_stats() or {}
   if limit := stats.get('bytes_limit'):
     free = limit - stats.get('bytes_in_use', 0)
     return f'{_gb(limit)} for JAX, {_gb(free)} of it free'
-  if device.platform == 'cpu' and hasattr(os, 'sysconf'):
-    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  if device.platform == 'cpu' and (memory := parallel.free_memory(device)):
     return f'{os.cpu_count()} cores, {_gb(memory)}'
   return 'memory unknown'
 

@@ -18,6 +18,7 @@ Example:
 """
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -72,6 +73,19 @@ def devices(count: int = 0) -> list[jax.Device]:
 def here(devices: Sequence[jax.Device]) -> list[jax.Device]:
   """Those of the devices that this process drives."""
   return [d for d in devices if d.process_index == jax.process_index()]
+
+
+def free_memory(device: jax.Device) -> int:
+  """Bytes that are free on a device for JAX; 0 where nothing tells them.
+
+  Of a CPU that is all memory of the machine.
+  """
+  stats = device.memory_stats() or {}
+  if limit := stats.get('bytes_limit'):
+    return limit - stats.get('bytes_in_use', 0)
+  if device.platform == 'cpu' and hasattr(os, 'sysconf'):
+    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  return 0
 
 
 def pmap(

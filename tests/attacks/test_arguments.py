@@ -13,9 +13,9 @@ import pytest
 from rnascl_jax import attacks
 from rnascl_jax.attacks import (
   batch_slots,
-  compiled,
   ensembles,
   lifting,
+  memory,
   norms,
   prediction,
   square,
@@ -53,7 +53,7 @@ def auto_attack(logits_fn=linear, images=IMAGES, **options):
     'key': jax.random.key(0),
     'labels': LABELS[: len(images)],
     'epsilon': 0.1,
-    'members': [ensembles.apgd_ce(num_steps=1)],
+    'attacks': [ensembles.apgd_ce(num_steps=1)],
     'verbose': False,
     'checks': False,
     'devices': jax.devices()[:1],
@@ -69,7 +69,6 @@ REFUSED = (
   ({'epsilon': [0.1, 0.2]}, 'must be a number'),
   ({'epsilon': np.ones(2)}, 'must be a number'),
   ({'key': jax.random.PRNGKey(0)}, 'typed random key'),
-  ({'key': None}, 'typed random key'),
   ({'key': jax.random.split(jax.random.key(0))}, 'one of the keys'),
   ({'indices': np.arange(COUNT) + 2**32}, 'indices lie in .*images beyond'),
   ({'indices': np.arange(COUNT) - 1}, r'indices lie in \[-1, 4\]'),
@@ -90,7 +89,9 @@ REFUSED = (
   ({'labels': LABELS.astype(str)}, 'labels must be integers'),
   ({'labels': LABELS.astype(float)}, 'labels must be integers'),
   ({'labels': LABELS[1:]}, r'labels must have shape \(6,\)'),
-  ({'labels': LABELS[:, None]}, r'labels must have shape \(6,\)'),
+  ({'labels': LABELS[:, None]}, 'must be one-hot'),
+  ({'labels': np.eye(4)[LABELS] / 2}, 'must be one-hot'),
+  ({'devices': 'cpu'}, "devices='cpu' are no devices"),
   ({'labels': LABELS - CLASSES}, r'must lie in \[0, 3\]'),
   ({'labels': LABELS + CLASSES}, r'must lie in \[0, 3\]'),
   ({'epsilon': 8}, r'epsilon=8 .* images are in \[0, 1\], write 8 / 255'),
@@ -122,25 +123,29 @@ def test_what_means_nothing_is_refused_before_any_computation(
 @pytest.mark.parametrize(
   ('options', 'message'),
   (
-    ({'members': 'standard'}, r"'standard' is a name.*ensembles.standard\(\)"),
-    ({'members': ensembles.apgd_ce()}, r'one attack, apgd_ce.*\[member\]'),
-    ({'members': [ensembles.apgd_ce().attack]}, 'no ensembles.EnsembleMember'),
-    ({'members': None}, 'no ensembles.EnsembleMember'),
+    ({'attacks': 'apgd-ce'}, "attacks='apgd-ce' must be a sequence"),
+    ({'attacks': ensembles.apgd_ce()}, 'must be a sequence of names'),
+    ({'attacks': [ensembles.apgd_ce().attack]}, 'attacks has APGD.*give names'),
+    ({'attacks': ['apgd_ce']}, "Did you mean 'apgd-ce'"),
+    ({'version': 'standrad'}, "standard, plus, rand.*Did you mean 'standard'"),
+    ({'norm': 'l2'}, "norm='l2' must be one of Linf, L2"),
+    ({'norm': 'L2'}, 'attacks in L2, but are in: L∞. Give norm='),
+    ({'votes': 2}, 'votes=2 must be odd'),
+    ({'votes': 3}, 'votes=3 are for random classifiers'),
     ({'journal': '/tmp/runs'}, r"Journal\('/tmp/runs'\)"),
     ({'journal': pathlib.Path('runs')}, r"Journal\('runs'\)"),
     ({'journal': 7}, 'not of type int'),
-    ({'devices': 'cpu'}, "devices='cpu' are no devices"),
     ({'devices': 1}, 'devices=1 are no devices'),
     ({'devices': jax.devices()[0]}, 'are no devices: give a list'),
     ({'stop_early': 'no'}, "stop_early='no' must be True or False"),
     ({'checks': 'no'}, "checks='no' must be True or False"),
-    ({'members': ()}, 'members must be one or more'),
+    ({'attacks': ()}, 'attacks must be one or more'),
     (
-      {'members': [ensembles.apgd_ce(norms.L2), ensembles.apgd_ce()]},
-      'of one norm',
+      {'attacks': [ensembles.apgd_ce(norms.L2), ensembles.apgd_ce()]},
+      'attacks in L∞, but are in: L2',
     ),
-    ({'members': [ensembles.square(), ensembles.square()]}, 'square, square'),
-    ({'members': ensembles.rand()}, 'Randomized'),
+    ({'attacks': ['square', ensembles.square()]}, 'square, square'),
+    ({'attacks': None, 'version': 'rand'}, 'Randomized'),
   ),
 )
 def test_auto_attack_says_what_it_takes(options, message):
@@ -297,11 +302,11 @@ def few_kept(monkeypatch):
   for module, name in (
     (batch_slots, '_programs'),
     (prediction, '_classifier'),
+    (lifting, '_program'),
+    (memory, '_bytes_kept'),
   ):
     function = getattr(module, name).__wrapped__
     monkeypatch.setattr(module, name, functools.lru_cache(maxsize=2)(function))
-  function = lifting._perturb_batch.__wrapped__
-  monkeypatch.setattr(lifting, '_perturb_batch', compiled.jit(function, kept=2))
 
 
 @BOTH
@@ -347,7 +352,7 @@ def to_first(images):
 def test_channels_first_gives_the_verdict_of_the_transposed_classifier():
   """Square's squares and stripes included."""
   members = [ensembles.square(num_steps=20)]
-  options = {'members': members, 'epsilon': 0.03, 'checks': True}
+  options = {'attacks': members, 'epsilon': 0.03, 'checks': True}
 
   moved = jax.tree_util.Partial(first)
   found = auto_attack(moved, to_first(IMAGES), channels='first', **options)

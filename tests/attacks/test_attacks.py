@@ -553,18 +553,20 @@ def test_perturb_pads_the_last_batch_and_drops_the_padding():
   params, images, labels = _data()
   logits_fn = jax.tree_util.Partial(_logits, params)
   run = functools.partial(
-    attacks.perturb, attacks.PRESETS['pgd20_trades'], logits_fn
+    attacks.perturb,
+    attacks.PRESETS['pgd20_trades'],
+    logits_fn,
+    key=jax.random.key(1),
   )
-  key = jax.random.key(1)
-  whole = run(key, images, labels)
+  whole = run(images, labels)
   assert isinstance(whole, np.ndarray)
   expected = _lifted('pgd20_trades')(params, images, labels, 0.031)
   np.testing.assert_allclose(whole, expected, atol=1e-6)
-  in_two_batches = run(key, images, labels, batch_size=4)
+  in_two_batches = run(images, labels, batch_size=4)
   np.testing.assert_allclose(in_two_batches, whole, atol=1e-6)
-  part = run(key, images[4:], labels[4:], indices=np.array([4, 5]))
+  part = run(images[4:], labels[4:], indices=np.array([4, 5]))
   np.testing.assert_allclose(part, whole[4:], atol=1e-6)
-  assert run(key, images[:0], labels[:0]).shape == (0, SIDE, SIDE, 1)
+  assert run(images[:0], labels[:0]).shape == (0, SIDE, SIDE, 1)
 
 
 @pytest.mark.parametrize('as_pytree', [True, False])
@@ -602,7 +604,6 @@ def test_any_callable_is_a_classifier():
   result = attacks.perturb(
     attacks.fgsm,
     lambda x: x.reshape(-1, 4) @ weights,
-    jax.random.key(0),
     images.astype(np.float32),
     [0, 0, 1],
     epsilon=0.1,

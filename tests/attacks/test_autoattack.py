@@ -1,5 +1,6 @@
 """AutoAttack: against the official one, and what it does at the edges."""
 
+import dataclasses
 import functools
 import pathlib
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from rnascl_jax import attacks
 from rnascl_jax.attacks import batch_slots, ensembles, norms, prediction, square
 from rnascl_jax.attacks.checks import pre_attack
+from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.runtime import fingerprints
 from tests import attack_networks as nets
 from tests import golden, official_autoattack
@@ -45,7 +47,6 @@ def run_on(logits_fn, images, labels, **options):
   }
   return attacks.auto_attack(
     logits_fn,
-    jax.random.key(0),
     images,
     labels,
     **settings | options,
@@ -128,7 +129,7 @@ def test_every_member_leaves_what_the_official_one_leaves(network, order):
   expected = golden.saved(name)
   images, labels = official_autoattack.data(network, 200)
 
-  found = run(images, labels, network=network, members=same_draws(5000, order))
+  found = run(images, labels, network=network, attacks=same_draws(5000, order))
 
   assert np.abs(np.array(left(found)) - expected['left']).max() <= 1
   assert (found.robust != expected['robust']).sum() <= 1
@@ -141,7 +142,7 @@ def test_live_every_member_leaves_what_the_official_one_leaves(tmp_path):
   _, arguments = case(nets.plain, 64, 100, 'tables', 'standard')
 
   expected = official(tmp_path, *arguments)
-  result = run(images, labels, members=same_draws(100, 'standard'))
+  result = run(images, labels, attacks=same_draws(100, 'standard'))
 
   assert left(result) == expected['left'].tolist()
   np.testing.assert_array_equal(result.robust, expected['robust'])
@@ -168,7 +169,7 @@ def test_with_own_random_numbers_accuracy_is_the_official_one(network):
   images, labels = official_autoattack.data(network, 200)
 
   found = run(
-    images, labels, network=network, members=ensembles.standard()[::-1]
+    images, labels, network=network, attacks=ensembles.standard()[::-1]
   )
 
   # Square is first, and so its own share is compared too.
@@ -193,7 +194,7 @@ def small():
 @functools.cache
 def small_result():
   images, labels = official_autoattack.data(nets.plain, 40)
-  return run(images, labels, members=small())
+  return run(images, labels, attacks=small())
 
 
 def test_a_result_adds_up():
@@ -227,19 +228,102 @@ def test_images_are_adversarial_exactly_where_one_was_found():
   assert np.abs(result.images - images).max() <= EPSILON + 1e-6
 
 
-def test_the_table_names_every_member_and_the_accuracy_after_it():
-  text = str(small_result())
+def test_a_printed_result_has_the_lines_of_the_official_code():
+  result = small_result()
 
-  for member in small_result().members:
-    assert f'{100 * member.robust / 40:.2f}%' in text
-    assert member.label in text
+  lines = str(result).splitlines()
+
+  assert lines[0] == f'initial accuracy: {result.clean_accuracy:.2%}'
+  for member, line in zip(result.members, lines[1:], strict=False):
+    name = member.label.upper()
+    start = f'robust accuracy after {name}: {member.robust / 40:.2%} (total '
+    assert line.startswith(start) and line.endswith(' s)')
+  last = len(result.members) + 1
+  images, _ = official_autoattack.data(nets.plain, 40)
+  farthest = np.abs(result.images - images).max()
+  assert lines[last].startswith(f'max Linf perturbation: {farthest:.5f}, nan')
+  assert lines[last + 1] == f'robust accuracy: {result.robust_accuracy:.2%}'
+
+
+def test_a_result_is_read_as_it_was_saved(tmp_path):
+  result = dataclasses.replace(
+    small_result(), warnings=(AttackWarning('kind', 'A message.'),)
+  )
+  result.save(tmp_path / 'result.npz')
+
+  loaded = type(result).load(tmp_path / 'result.npz')
+
+  assert str(loaded) == str(result)
+  for name in ('images', 'correct', 'robust', 'broken_by', 'steps'):
+    np.testing.assert_array_equal(getattr(loaded, name), getattr(result, name))
+  assert loaded.members == result.members
+
+
+@pytest.mark.parametrize(
+  ('epsilon', 'norm', 'expected'),
+  ((8 / 255, 'L∞', '8/255'), (0.03, 'L∞', '0.03'), (0.5, 'L2', '0.5')),
+)
+def test_a_leaderboard_entry_has_the_fields_of_robustbench(
+  epsilon, norm, expected
+):
+  result = dataclasses.replace(small_result(), epsilon=epsilon, norm=norm)
+
+  entry = result.leaderboard_entry(name='A paper', reported='50.00')
+
+  accuracy = f'{100 * result.robust_accuracy:.2f}'
+  assert entry['eps'] == expected
+  assert entry['autoattack_acc'] == accuracy != entry['reported'] == '50.00'
+  assert entry['clean_acc'] == f'{100 * result.clean_accuracy:.2f}'
+  assert (entry['name'], entry['unreliable']) == ('A paper', False)
+
+
+def test_names_stand_for_the_members_of_the_version():
+  standard, plus = ensembles.resolve(), ensembles.resolve(version='plus')
+
+  assert standard == ensembles.standard()
+  assert ensembles.resolve(['square', 'apgd-ce']) == (standard[3], standard[0])
+  assert ensembles.resolve(['apgd-ce'], version='plus') == plus[:1]
+  assert ensembles.resolve(['fab'], norm='L2') == (ensembles.fab(norms.L2),)
+  assert set(ensembles.MEMBERS) == {
+    member.name.replace('_', '-') for member in plus
+  }
+
+
+def test_labels_may_be_one_hot():
+  images, labels = official_autoattack.data(nets.plain, 40)
+
+  result = run(images, np.eye(10)[labels], attacks=small()[:1])
+
+  np.testing.assert_array_equal(
+    result.broken_by == 0, small_result().broken_by == 0
+  )
+
+
+def _by_chance(images, key):
+  """Right in four of five draws about every image."""
+  wrong = jax.random.uniform(key) < 0.2
+  logits = nets.plain(images)
+  return jnp.where(wrong, -logits, logits)
+
+
+def test_most_votes_decide_about_a_random_classifier():
+  images, labels = official_autoattack.data(nets.plain, 40)
+  right = np.asarray(nets.plain(images)).argmax(-1) == labels
+  options = {'attacks': small()[:1], 'epsilon': 0.0}
+  random = attacks.Randomized(_by_chance)
+
+  one = run_on(random, images, labels, **options)
+  many = run_on(random, images, labels, votes=31, **options)
+
+  assert (one.correct != right).any()
+  np.testing.assert_array_equal(many.correct, right)
 
 
 def test_passes_are_counted():
   """APGD-CE costs one pass at the start and one for each step."""
   images, labels = official_autoattack.data(nets.plain, 40)
 
-  result = run(images, labels, members=small()[:1], stop_early=False)
+  result = run(images, labels, attacks=small()[:1], stop_early=False)
 
   assert result.members[0].passes == attacks.stepwise.NetworkPasses(
     38 * 6, 38 * 6
@@ -252,11 +336,11 @@ def test_the_order_of_images_and_their_batches_do_not_matter_in_float64():
   order = np.random.default_rng(0).permutation(40)[:25]
   with jax.enable_x64(True):
     members = small()[1:2]
-    whole = run(images, labels, members=members)
+    whole = run(images, labels, attacks=members)
     part = run(
       images[order],
       labels[order],
-      members=members,
+      attacks=members,
       indices=order,
       devices=jax.devices()[:2],
     )
@@ -269,8 +353,8 @@ def test_the_order_of_images_and_their_batches_do_not_matter_in_float64():
 def test_a_member_draws_the_same_whatever_the_others_are():
   images, labels = official_autoattack.data(nets.plain, 40)
 
-  together = run(images, labels, members=small()[:2])
-  alone = run(images, labels, members=small()[:1])
+  together = run(images, labels, attacks=small()[:2])
+  alone = run(images, labels, attacks=small()[:1])
 
   first = together.broken_by == 0
   np.testing.assert_array_equal(first, alone.broken_by == 0)
@@ -300,10 +384,10 @@ def test_a_killed_run_goes_on_to_the_same_result(limit):
   images, labels = official_autoattack.data(nets.plain, 40)
   killed = Memory(limit=limit)
   with pytest.raises(KeyboardInterrupt):
-    run(images, labels, members=small(), journal=killed)
+    run(images, labels, attacks=small(), journal=killed)
 
   resumed = Memory(killed.kept)
-  found = run(images, labels, members=small(), journal=resumed)
+  found = run(images, labels, attacks=small(), journal=resumed)
   expected = small_result()
 
   def trials(kept):
@@ -322,9 +406,9 @@ def test_what_a_result_depends_on_is_in_the_journal():
   images, labels = official_autoattack.data(nets.plain, 8)
   first, second, third = Memory(), Memory(), Memory()
 
-  run(images, labels, members=small()[:1], journal=first)
-  run(images, labels, members=small()[:1], journal=second, epsilon=0.1)
-  run(images, labels, members=small()[:2], journal=third)
+  run(images, labels, attacks=small()[:1], journal=first)
+  run(images, labels, attacks=small()[:1], journal=second, epsilon=0.1)
+  run(images, labels, attacks=small()[:2], journal=third)
 
   assert first.identity != second.identity
   assert first.identity != third.identity
@@ -363,7 +447,7 @@ def few_classes(num_classes):
 
 
 def test_with_few_classes_what_is_not_defined_is_left_out_and_said():
-  result = run_on(*few_classes(2), members=small()[1:3])
+  result = run_on(*few_classes(2), attacks=small()[1:3])
 
   assert [member.num_trials for member in result.members] == [0, 1]
   assert [warning.kind for warning in result.warnings] == ['classes']
@@ -373,8 +457,8 @@ def test_with_few_classes_what_is_not_defined_is_left_out_and_said():
 def test_with_three_classes_the_dlr_loss_takes_the_place_of_the_targeted_one():
   dlr = ensembles.apgd_dlr(num_steps=5, restarts=2)
 
-  replaced = run_on(*few_classes(3), members=small()[1:2])
-  alone = run_on(*few_classes(3), members=[dlr])
+  replaced = run_on(*few_classes(3), attacks=small()[1:2])
+  alone = run_on(*few_classes(3), attacks=[dlr])
 
   assert [m.label for m in replaced.members] == ['APGD-DLR']
   assert replaced.members[0].broken > 0
@@ -386,7 +470,7 @@ def test_with_three_classes_the_dlr_loss_takes_the_place_of_the_targeted_one():
 def test_an_ensemble_that_has_the_dlr_loss_leaves_the_targeted_one_out():
   members = [small()[1], ensembles.apgd_dlr(num_steps=5, restarts=2)]
 
-  result = run_on(*few_classes(3), members=members)
+  result = run_on(*few_classes(3), attacks=members)
 
   assert [m.num_trials for m in result.members] == [0, 2]
   assert 'APGD-T was left out' in str(result)
@@ -397,13 +481,13 @@ def test_an_ensemble_that_has_the_dlr_loss_leaves_the_targeted_one_out():
 
 def test_an_ensemble_of_which_nothing_is_defined_is_refused():
   with pytest.raises(ValueError, match='apgd_t is defined for 2 classes'):
-    run_on(*few_classes(2), members=[ensembles.apgd_t()])
+    run_on(*few_classes(2), attacks=[ensembles.apgd_t()])
 
 
 def test_float64_is_computed_in_float32_unless_x64_is_on():
   images, labels = official_autoattack.data(nets.plain, 8)
 
-  result = run(images.astype(np.float64), labels, members=small()[:1])
+  result = run(images.astype(np.float64), labels, attacks=small()[:1])
 
   assert result.images.dtype == np.float32
 
@@ -412,7 +496,7 @@ def test_what_is_not_confirmed_is_attacked_once_more(monkeypatch):
   """As where an attack stops at what only low precision takes for broken."""
   images, labels = official_autoattack.data(nets.plain, 40)
   members = small()[:1]
-  expected = run(images, labels, members=members)
+  expected = run(images, labels, attacks=members)
   in_ball, calls = prediction.in_ball, []
 
   def first_time_never(images, originals, **ball):
@@ -420,11 +504,11 @@ def test_what_is_not_confirmed_is_attacked_once_more(monkeypatch):
     return in_ball(images, originals, **ball) & (len(calls) > 1)
 
   monkeypatch.setattr(prediction, 'in_ball', first_time_never)
-  result = run(images, labels, members=members)
+  result = run(images, labels, attacks=members)
   monkeypatch.setattr(
     prediction, 'in_ball', lambda images, *_, **__: np.zeros(len(images), bool)
   )
-  never = run(images, labels, members=members)
+  never = run(images, labels, attacks=members)
 
   np.testing.assert_array_equal(result.robust, expected.robust)
   assert calls == [expected.members[0].broken] * 2
@@ -464,7 +548,7 @@ def test_a_module_of_weights_and_functions_compiles_once_for_all_weights(
       module,
       images,
       np.asarray(module(images).argmax(-1)),
-      members=[ensembles.apgd_ce(num_steps=2)],
+      attacks=[ensembles.apgd_ce(num_steps=2)],
     )
 
   attack()
@@ -485,7 +569,7 @@ def test_rand_attacks_a_random_classifier():
   members = [ensembles.apgd_ce(num_steps=5, draws=4)]
   noisy = attacks.Randomized(_noisy)
 
-  found = run_on(noisy, images, labels, members=members)
+  found = run_on(noisy, images, labels, attacks=members)
 
   assert 0 < found.robust_accuracy < found.clean_accuracy
   # All steps, although images fell on the way.
@@ -516,9 +600,10 @@ def test_l2_may_exceed_1_but_not_the_diagonal():
   images, labels = official_autoattack.data(nets.plain, 24)
   members = [ensembles.apgd_ce(norms.L2, num_steps=5)]
 
-  assert run(images, labels, members=members, epsilon=2.0).norm == 'L2'
+  found = run(images, labels, attacks=members, norm='L2', epsilon=2.0)
+  assert found.norm == 'L2'
   with pytest.raises(ValueError, match='epsilon=14'):
-    run(images, labels, members=members, epsilon=14.0)
+    run(images, labels, attacks=members, norm='L2', epsilon=14.0)
 
 
 def test_every_ensemble_has_the_published_members_and_budgets():
@@ -554,6 +639,7 @@ def test_l2_members_break_more_than_none_and_stay_in_their_ball():
   )
 
   for member in members:
-    result = run(images, labels, members=[member], epsilon=0.5).members[0]
+    options = {'attacks': [member], 'norm': 'L2', 'epsilon': 0.5}
+    result = run(images, labels, **options).members[0]
     assert result.broken > 0
     assert result.rejected == 0

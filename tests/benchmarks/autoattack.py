@@ -212,11 +212,10 @@ def _ours(logits_fn, images, labels):
     begin = time.perf_counter()
     result = attacks.auto_attack(
       logits_fn,
-      jax.random.key(0),
       images,
       labels,
       epsilon=_EPSILON.value / 255,
-      members=members,
+      attacks=members,
       batch_size=_BATCH.value,
       checks=False,
       verbose=False,
@@ -266,7 +265,6 @@ def _pgd(logits_fn, images, labels):
     attacks.perturb(
       attack,
       logits_fn,
-      jax.random.key(0),
       images,
       labels,
       epsilon=_EPSILON.value / 255,

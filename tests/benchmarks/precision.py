@@ -112,7 +112,6 @@ def _broken(dtype, variables, images, labels):
   adversarial = attacks.perturb(
     apgd.APGD(),
     logits_fn,
-    jax.random.key(0),
     images,
     labels,
     epsilon=_EPSILON,

@@ -253,7 +253,7 @@ def test_auto_attack_goes_on_from_its_journal_to_the_same_images(tmp_path):
   labels = np.asarray(logits_fn(images).argmax(-1))
   options = {
     'epsilon': 0.05,
-    'members': (
+    'attacks': (
       ensembles.apgd_ce(num_steps=7),
       ensembles.apgd_dlr(num_steps=5, restarts=2),
     ),
@@ -264,9 +264,8 @@ def test_auto_attack_goes_on_from_its_journal_to_the_same_images(tmp_path):
   }
 
   def run(journal):
-    key = jax.random.key(0)
     return attacks.auto_attack(
-      logits_fn, key, images, labels, journal=journal, **options
+      logits_fn, images, labels, journal=journal, **options
     )
 
   straight = run(None)

@@ -225,11 +225,10 @@ def test_auto_attack_does_not_depend_on_batches_or_devices(nearest):
   def run(devices, batch_size):
     return attacks.auto_attack(
       classification.classifier(net, variables),
-      jax.random.key(0),
       images,
       split.labels,
       epsilon=0.1,
-      members=(ensembles.apgd_ce(num_steps=4), ensembles.square(num_steps=30)),
+      attacks=(ensembles.apgd_ce(num_steps=4), ensembles.square(num_steps=30)),
       batch_size=batch_size,
       devices=parallel.devices(devices),
       checks=False,

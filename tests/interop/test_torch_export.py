@@ -301,7 +301,6 @@ def test_fgsm_of_foolbox_moves_the_exported_student_as_ours_moves_it(
   ours = attacks.perturb(
     attacks.fgsm,
     model.logits_fn,
-    jax.random.key(0),
     images,
     labels,
     epsilon=EPSILON,

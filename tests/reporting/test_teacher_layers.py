@@ -218,7 +218,6 @@ def _expected(model, split):
   perturbed = attacks.perturb(
     attacks.PRESETS['pgd20_rnascl'],
     logits_fn,
-    jax.random.key(0),
     images,
     split.labels,
     epsilon=16 / 255,

@@ -716,7 +716,6 @@ def test_an_attack_in_evaluation_mode_and_a_standard_step_are_the_method(
   view = attacks.perturb(
     attack,
     logits_fn,
-    jax.random.key(0),
     batch.images,
     batch.labels,
     epsilon=EPSILON,

@@ -21,7 +21,6 @@ References:
 
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 
 from rnascl_jax.attacks import arguments, compiled, gradient, lifting
@@ -147,7 +146,6 @@ def large_epsilon(
     adversarial = lifting.perturb(
       gradient.cw,
       logits_fn,
-      jax.random.key(0),
       images,
       labels,
       epsilon=1.0,
