@@ -36,8 +36,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from rnascl_jax import losses
 from rnascl_jax.attacks import (
   arguments,
   batch_slots,
@@ -52,7 +54,7 @@ from rnascl_jax.attacks.batch_slots import (
   AutoAttackInput,
   JournalLike,
 )
-from rnascl_jax.attacks.checks import post_attack, pre_attack
+from rnascl_jax.attacks.checks import gradient_checks, post_attack, pre_attack
 from rnascl_jax.attacks.ensembles import EnsembleMember
 from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.attacks.randomized import Randomized
@@ -182,10 +184,42 @@ def auto_attack(
     warnings += post_attack.large_epsilon(
       logits_fn, images[result.robust], labels[result.robust]
     )
+    if any(warning.kind == gradient_checks.SATURATED for warning in warnings):
+      accuracy = _rescaled_accuracy(inputs, result, members[0].attack.norm)
+      result = dataclasses.replace(result, rescaled_accuracy=accuracy)
   if channels == 'first':
     moved = np.moveaxis(result.images, -1, 1)
     result = dataclasses.replace(result, images=moved)
   return dataclasses.replace(result, warnings=warnings)
+
+
+def _rescaled_accuracy(
+  inputs: AutoAttackInput, result: AutoAttackResult, norm: Norm
+) -> float:
+  """Robust accuracy if APGD-CE attacks what is left, with divided logits.
+
+  Divided by the largest margin no softmax is 0 or 1, and predictions stay.
+  """
+  rows = np.flatnonzero(result.robust)
+  labels = inputs.labels[rows]
+  logits = jnp.asarray(_logits(inputs, inputs.images[rows], rows)[0])
+  scale = jnp.abs(losses.margin(logits, jnp.asarray(labels))).max()
+  again = dataclasses.replace(
+    inputs,
+    logits_fn=jax.tree_util.Partial(_divided, inputs.logits_fn, scale),
+    images=inputs.images[rows],
+    labels=labels,
+    indices=inputs.indices[rows],
+    journal=None,
+    description=f'{inputs.description}rescaled ',
+  )
+  left = _run(again, (ensembles.apgd_ce(norm),), result.num_classes)
+  return float(left.robust.sum()) / len(result.robust)
+
+
+def _divided(logits_fn: LogitsFn, scale: Array, images: Array) -> Array:
+  logits = logits_fn(images)
+  return logits / jnp.asarray(scale, logits.dtype)
 
 
 def _check_votes(votes: int, logits_fn: LogitsFn) -> None:

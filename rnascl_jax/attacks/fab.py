@@ -12,6 +12,9 @@ it is nearer to x_0 than any before, and x goes back towards x_0, by a factor
 beta, to cross the boundary elsewhere. The radius epsilon only scales random
 starts, and tells in the end whether what was found is near enough.
 
+Of a `randomized.Randomized` classifier FAB sees a single draw, always the same
+one, and the nearest point behind its boundary may be right in another draw.
+
 FAB-T looks at the boundary to one class a trial, in the order of the image's
 logits, with one gradient a step. FAB without targets takes the nearest of all
 K - 1 planes, with K - 1 gradients a step.

@@ -63,6 +63,9 @@ class AutoAttackResult:
     members: results of the members, in their order.
     warnings: reasons to doubt the result.
     farthest: the length of the longest perturbation.
+    rescaled_accuracy: robust accuracy if APGD-CE attacks what is left once
+      more, on logits that were divided by a constant; None unless the softmax
+      is saturated.
   """
 
   images: np.ndarray
@@ -76,6 +79,7 @@ class AutoAttackResult:
   members: tuple[MemberResult, ...]
   warnings: tuple[AttackWarning, ...]
   farthest: float = 0.0
+  rescaled_accuracy: float | None = None
 
   @property
   def clean_accuracy(self) -> float:
@@ -109,6 +113,10 @@ class AutoAttackResult:
       f'min: {least:.5f}',
       f'robust accuracy: {self.robust_accuracy:.2%}',
     ]
+    if self.rescaled_accuracy is not None:
+      lines.append(
+        f'robust accuracy with rescaled logits: {self.rescaled_accuracy:.2%}'
+      )
     lines += [f'Warning: {reason.message}' for reason in self.warnings]
     return '\n'.join(lines)
 

@@ -11,6 +11,9 @@ AutoAttack. The squares shrink with the number of queries: first they cover
 `initial_share` of the image, then a half, a quarter, ... of that. The attack in
 L2 is the same `RandomSearch` with other proposals; it is in `square_l2`.
 
+A `randomized.Randomized` classifier is queried in a single draw, always the
+same one, so that margins compare; another draw may see another margin.
+
 Every image has squares of its own, so that results do not depend on the batch.
 (The official code has all images of a batch share them.) As in the official
 code, a square that could still be moved never reaches the last row or column,

@@ -585,8 +585,31 @@ def test_a_random_classifier_is_suspicious_unless_all_members_draw_anew():
     found = pre_attack.check_ensemble(members, noisy, images, labels)
     return {warning.kind for warning in found}
 
-  assert 'random numbers' in kinds(ensembles.standard())
+  (warning,) = (
+    warning
+    for warning in pre_attack.check_ensemble(
+      ensembles.standard(), noisy, images, labels
+    )
+    if warning.kind == 'random numbers'
+  )
+  assert 'APGD-CE, APGD-T, FAB-T, Square attack a random' in warning.message
   assert 'random numbers' not in kinds(ensembles.rand())
+
+
+def test_of_saturated_logits_the_accuracy_with_rescaled_ones_is_told_too():
+  images, labels = official_autoattack.data(nets.plain, 24)
+  options = {'attacks': [ensembles.apgd_ce(num_steps=5)], 'checks': True}
+
+  saturated = run_on(lambda x: 1e4 * nets.plain(x), images, labels, **options)
+
+  honest = run(images, labels, attacks=['apgd-ce'])
+  assert saturated.rescaled_accuracy < saturated.robust_accuracy - 0.1
+  # Another temperature is another attack: not the same images to the last one.
+  assert saturated.rescaled_accuracy == pytest.approx(
+    honest.robust_accuracy, abs=2.5 / 24
+  )
+  share = f'{saturated.rescaled_accuracy:.2%}'
+  assert f'robust accuracy with rescaled logits: {share}' in str(saturated)
 
 
 def test_probabilities_are_refused():

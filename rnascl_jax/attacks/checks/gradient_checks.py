@@ -37,6 +37,7 @@ from rnascl_jax.attacks import arguments, compiled
 from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.base import Array, LogitsFn
 
+SATURATED = 'saturated softmax'
 # What JAX raises where a function has no gradient, or cannot be lifted.
 MISSING = (ValueError, TypeError, NotImplementedError)
 # At this, a change of a pixel by 1 / 255 would change a loss by thousands.
@@ -173,13 +174,14 @@ def _zero(num: int, count: int) -> AttackWarning:
 
 def _saturated(margins: np.ndarray, count: int) -> AttackWarning:
   return AttackWarning(
-    'saturated softmax',
+    SATURATED,
     f'The gradient of the cross-entropy is zero for {len(margins)} of {count} '
     'images, or a rounding error, though that of the margin between logits is '
     f'not: logits are up to {margins.max():.3g} apart, and their softmax is 0 '
     'and 1. Attacks on the cross-entropy (FGSM, PGD, APGD-CE) may do nothing '
-    'there. Trust those on margins (CW, APGD-T), or divide the logits by a '
-    'constant, which does not change predictions.',
+    'there. Trust those on margins (CW, APGD-DLR, APGD-T), or divide the '
+    'logits by a constant, which does not change predictions: auto_attack does '
+    'it, and gives the robust accuracy with rescaled logits beside the other.',
   )
 
 

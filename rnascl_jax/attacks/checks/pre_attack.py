@@ -111,13 +111,14 @@ def check_ensemble(
   """Does what `check` does, and accepts randomness that members average over.
 
   Random numbers of a `Randomized` classifier are no reason for a warning if all
-  members draw them anew.
+  members draw them anew; else a warning says which do not.
   """
   warnings = check(logits_fn, images, labels)
-  averaged = all(getattr(member.attack, 'draws', 1) > 1 for member in members)
-  if isinstance(logits_fn, randomized.Randomized) and averaged:
-    warnings = tuple(w for w in warnings if w.kind != program_checks.RANDOM)
-  return warnings
+  if not isinstance(logits_fn, randomized.Randomized):
+    return warnings
+  warnings = tuple(w for w in warnings if w.kind != program_checks.RANDOM)
+  fixed = [m.label for m in members if getattr(m.attack, 'draws', 1) == 1]
+  return (*warnings, _one_draw(', '.join(fixed))) if fixed else warnings
 
 
 def channels(shape: tuple[int, ...]) -> tuple[AttackWarning, ...]:
@@ -248,14 +249,24 @@ def _no_gradient(error: Exception) -> AttackWarning:
   )
 
 
+def _one_draw(labels: str) -> AttackWarning:
+  return AttackWarning(
+    program_checks.RANDOM,
+    f'{labels} attack a random classifier through one draw in a step, or '
+    'through the same draw in all steps (FAB, Square): what they leave may '
+    "fall to other draws. version='rand' averages gradients over 20 draws, and "
+    'votes=9 lets most of 9 draws decide what is broken.',
+  )
+
+
 def _not_deterministic(count: int) -> AttackWarning:
   return AttackWarning(
     'not deterministic',
     f'logits_fn gave different logits for the same {count} images when it was '
     'evaluated twice: an image counts as broken or robust by chance. If the '
-    'classifier is random, make it a function of a key as well and evaluate '
-    'with the version rand, which averages gradients over draws; else make it '
-    'a pure function.',
+    'classifier is random, give auto_attack a Randomized(function of images '
+    "and key) and version='rand', which averages gradients over draws; else "
+    'make it a pure function.',
   )
 
 

@@ -167,9 +167,10 @@ _RULES = (
     is_random,
     'draws random numbers that the logits depend on ({}). Under a fixed key '
     'this noise is the same whenever it is evaluated, attacks fit to it, and '
-    'the result says nothing of other draws. Make the key an argument and '
-    'evaluate with the version rand, which averages gradients over draws; if '
-    'they are random but constant weights, compute them outside.',
+    'the result says nothing of other draws. Give auto_attack a '
+    "Randomized(function of images and key) and version='rand', which averages "
+    'gradients over draws; if they are random but constant weights, compute '
+    'them outside.',
   ),
   _Rule(
     'rounding',
@@ -178,7 +179,8 @@ _RULES = (
     'outcome ({}). Such a step has a derivative of zero, or one that was made '
     'up, and attacks by gradients may miss adversarial images. Give the step a '
     'smooth substitute in the backward pass (BPDA, Athalye et al. 2018), or '
-    'attack without it and transfer the images; and see what Square breaks.',
+    'attack without it and transfer the images; and see what Square with more '
+    'queries breaks: attacks=[ensembles.square(num_steps=20_000)].',
   ),
   _Rule(
     'python callback',
