@@ -56,8 +56,10 @@ from rnascl_jax.attacks.lifting import (
 )
 from rnascl_jax.attacks.presets import PRESETS, Preset
 from rnascl_jax.attacks.randomized import Randomized
+from rnascl_jax.attacks.result import AutoAttackResult
 
 __all__ = [
+  'AutoAttackResult',
   'PRESETS',
   'Preset',
   'Randomized',

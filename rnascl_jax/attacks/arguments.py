@@ -24,6 +24,8 @@ from rnascl_jax.base import Array, Key, LogitsFn
 
 # Indices are folded into keys as 32 bits.
 _END_OF_INDICES = 2**32
+# Modules of Equinox and Flax NNX are in training mode if it is False.
+_FLAGS = ('inference', 'use_running_average', 'deterministic')
 # Channels that images have: grey, RGB, RGB and opacity.
 _USUAL_CHANNELS = (1, 3, 4)
 
@@ -120,10 +122,26 @@ def check_one(logits_fn: LogitsFn, image: Array) -> None:
 
 
 def _check_classifier(logits_fn: LogitsFn) -> None:
+  """Refuses what is no function, and modules in training mode."""
   if not callable(logits_fn):
     raise ValueError(
       'logits_fn must be a function of images [B, H, W, C] that returns logits '
       f'[B, K], not of type {type(logits_fn).__name__}.'
+    )
+  training: dict[str, None] = {}
+
+  def look(node: Any) -> bool:
+    flag = next((name for name in _FLAGS if hasattr(node, name)), '')
+    if getattr(node, flag, None) is False:
+      training[f'{type(node).__name__}.{flag}=False'] = None
+    return False
+
+  jax.tree.leaves(logits_fn, is_leaf=look)
+  if training:
+    raise ValueError(
+      f'logits_fn is in training mode ({", ".join(training)}), where chance or '
+      'the rest of the batch decide: call model.eval() of Flax NNX, or take '
+      'equinox.nn.inference_mode(model).'
     )
 
 

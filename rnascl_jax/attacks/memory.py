@@ -59,7 +59,7 @@ def batch_size(
     free //= len(devices)  # They share it.
   if free:
     leaves, structure = jax.tree.flatten(compiled.as_argument(logits_fn))
-    shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
+    shapes = jax.eval_shape(lambda *arrays: arrays, *leaves)
     image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
     of_an_image = _bytes_kept(structure, shapes, image)
     while count > 1 and count * of_an_image > _SHARE * free:

@@ -44,6 +44,7 @@ from rnascl_jax.attacks.checks.warning import AttackWarning
 from rnascl_jax.attacks.ensembles import EnsembleMember
 from rnascl_jax.base import Array, LogitsFn
 
+_NO_GRADIENT = 'no gradient'
 # `check` looks at this many images.
 MAX_IMAGES = 32
 # Probabilities are at most this far outside of [0, 1], and from a sum of 1.
@@ -108,12 +109,19 @@ def check_ensemble(
   images: np.ndarray,
   labels: np.ndarray,
 ) -> tuple[AttackWarning, ...]:
-  """Does what `check` does, and accepts randomness that members average over.
+  """Does what `check` does, for the members of an ensemble.
 
   Random numbers of a `Randomized` classifier are no reason for a warning if all
   members draw them anew; else a warning says which do not.
   """
   warnings = check(logits_fn, images, labels)
+  white = [member.label for member in members if not member.black_box]
+  for warning in warnings:
+    if warning.kind == _NO_GRADIENT and white:
+      raise ValueError(
+        f'{", ".join(white)} cannot run. {warning.message} '
+        "attacks=('square',) runs Square alone."
+      )
   if not isinstance(logits_fn, randomized.Randomized):
     return warnings
   warnings = tuple(w for w in warnings if w.kind != program_checks.RANDOM)
@@ -242,7 +250,7 @@ def evaluate_alone(logits_fn: LogitsFn, images: Array) -> Array:
 def _no_gradient(error: Exception) -> AttackWarning:
   first = (str(error).strip() or type(error).__name__).splitlines()[0]
   return AttackWarning(
-    'no gradient',
+    _NO_GRADIENT,
     f'JAX has no gradient of logits_fn for single images ("{first}"): attacks '
     'by gradients cannot run. Use black-box attacks (Square), or give the part '
     'without a gradient a custom one (BPDA, Athalye et al. 2018).',
