@@ -170,7 +170,7 @@ def auto_attack(
     description=f'{description}: ' if description else '',
     verbose=verbose,
   )
-  warnings = pre_attack.channels(images.shape)
+  warnings = pre_attack.misplaced_channels(images.shape)
   if checks:
     warnings += pre_attack.check_ensemble(members, logits_fn, images, labels)
   result = _run(inputs, members, num_classes)

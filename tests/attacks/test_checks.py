@@ -260,6 +260,20 @@ def test_inputs_that_mean_nothing_are_refused():
     pre_attack.check(honest, images() * 255, np.zeros(COUNT, int))
 
 
+def test_checks_take_channels_first_and_one_hot_labels():
+  def masked(x):  # [B, C, H, W]
+    assert x.shape[1] == images().shape[-1]
+    return honest(lax.stop_gradient(jnp.moveaxis(x, 1, -1)))
+
+  labels = np.eye(CLASSES)[np.asarray(honest(images()).argmax(axis=-1))]
+  options = {'labels': labels, 'channels': 'first'}
+  moved = np.moveaxis(images(), -1, 1)
+
+  assert 'zero gradient' in kinds(pre_attack.check(masked, moved, **options))
+  (warning,) = post_attack.large_epsilon(masked, moved, **options)
+  assert warning.kind == 'survives any perturbation'
+
+
 def test_no_images_are_no_reason_for_a_warning():
   assert pre_attack.check(honest, images()[:0], np.zeros(0, int)) == ()
 

@@ -1,7 +1,6 @@
 """Classifiers of any framework: the examples of docs/attacks.md, run."""
 
 import functools
-import pathlib
 import re
 
 import equinox
@@ -15,12 +14,12 @@ from flax import nnx
 
 from rnascl_jax import attacks
 from rnascl_jax.attacks import ensembles, gradient
-from tests import attack_networks, official_autoattack
+from tests import attack_networks, attack_tables, official_autoattack
 from tests.attack_networks import plain
 
-PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'attacks.md'
+PAGE = attack_tables.PAGE.read_text(encoding='utf-8')
 EXAMPLES = dict(
-  re.findall(r'^```python\n# (.+?)\.\n(.*?)^```', PAGE.read_text(), re.M | re.S)
+  re.findall(r'^```python\n# (.+?)\.\n(.*?)^```', PAGE, re.M | re.S)
 )
 EPSILON = 8 / 255
 FEATURES = (8, 12)
@@ -219,6 +218,10 @@ def example(name, **names):
   namespace = {'jax': jax, **names}
   exec(EXAMPLES[name], namespace)
   return namespace['logits_fn']
+
+
+def test_the_page_has_the_tables_of_the_attacks():
+  assert attack_tables.filled(PAGE) == PAGE
 
 
 @pytest.mark.parametrize('name', MODELS)

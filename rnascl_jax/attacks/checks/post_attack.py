@@ -119,6 +119,8 @@ def large_epsilon(
   logits_fn: LogitsFn,
   images: np.ndarray | Array,
   labels: np.ndarray | Array,
+  *,
+  channels: str = 'last',
 ) -> tuple[AttackWarning, ...]:
   """Attacks without a bound, which every image must fall to.
 
@@ -128,7 +130,8 @@ def large_epsilon(
   Args:
     logits_fn: [B, H, W, C] -> [B, K], as it is attacked.
     images: [N, H, W, C] in [0, 1], floating point; the first 64 are used.
-    labels: [N], integers in [0, K).
+    labels: [N], integers in [0, K), or one-hot [N, K].
+    channels: 'first' if images and those of `logits_fn` are [N, C, H, W].
 
   Returns:
     A warning if an image is left that was classified correctly; none if the
@@ -138,7 +141,8 @@ def large_epsilon(
     ValueError: as `arguments.check_inputs`.
   """
   images = np.asarray(images)[:_MAX_IMAGES]
-  labels = np.asarray(labels)[:_MAX_IMAGES]
+  labels = arguments.as_labels(labels)[:_MAX_IMAGES]
+  logits_fn, images = lifting.channels_last(logits_fn, images, channels)
   arguments.check_inputs(logits_fn, images, labels, epsilon=1.0)
   if not len(images):
     return ()

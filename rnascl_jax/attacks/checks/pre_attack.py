@@ -37,7 +37,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax.attacks import arguments, compiled, randomized
+from rnascl_jax.attacks import arguments, compiled, lifting, randomized
 from rnascl_jax.attacks.checks import gradient_checks, program_checks
 from rnascl_jax.attacks.checks.dataflow import Step
 from rnascl_jax.attacks.checks.warning import AttackWarning
@@ -63,6 +63,7 @@ def check(
   images: np.ndarray | Array,
   labels: np.ndarray | Array,
   *,
+  channels: str = 'last',
   allow_probabilities: bool = False,
 ) -> tuple[AttackWarning, ...]:
   """Examines a classifier before it is attacked.
@@ -74,7 +75,8 @@ def check(
   Args:
     logits_fn: [B, H, W, C] -> [B, K], as it will be attacked.
     images: [N, H, W, C] in [0, 1], floating point; the first 32 are used.
-    labels: [N], integers in [0, K).
+    labels: [N], integers in [0, K), or one-hot [N, K].
+    channels: 'first' if images and those of `logits_fn` are [N, C, H, W].
     allow_probabilities: whether outputs that look like probabilities are taken
       for logits.
 
@@ -86,7 +88,8 @@ def check(
       NaN or infinite.
   """
   images = np.asarray(images)[:MAX_IMAGES]
-  labels = np.asarray(labels)[:MAX_IMAGES]
+  labels = arguments.as_labels(labels)[:MAX_IMAGES]
+  logits_fn, images = lifting.channels_last(logits_fn, images, channels)
   arguments.check_inputs(logits_fn, images, labels, epsilon=0.0)
   if not len(images):
     return ()
@@ -129,7 +132,7 @@ def check_ensemble(
   return (*warnings, _one_draw(', '.join(fixed))) if fixed else warnings
 
 
-def channels(shape: tuple[int, ...]) -> tuple[AttackWarning, ...]:
+def misplaced_channels(shape: tuple[int, ...]) -> tuple[AttackWarning, ...]:
   """Warns if the channels of images [N, H, W, C] seem to lie elsewhere."""
   message = arguments.misplaced_channels(shape)
   return (AttackWarning('channels', message),) if message else ()
