@@ -31,9 +31,7 @@ Reference:
 """
 
 import dataclasses
-import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,15 +40,13 @@ import numpy as np
 from rnascl_jax import losses
 from rnascl_jax.attacks import (
   arguments,
-  batch_slots,
   compiled,
+  ensemble_run,
   ensembles,
   lifting,
   memory,
-  prediction,
 )
-from rnascl_jax.attacks.batch_slots import (
-  AttackLog,
+from rnascl_jax.attacks.attack_log import (
   AutoAttackInput,
   JournalLike,
 )
@@ -58,9 +54,8 @@ from rnascl_jax.attacks.checks import gradient_checks, post_attack, pre_attack
 from rnascl_jax.attacks.ensembles import EnsembleMember
 from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.attacks.randomized import Randomized
-from rnascl_jax.attacks.result import AutoAttackResult, MemberResult
+from rnascl_jax.attacks.result import AutoAttackResult
 from rnascl_jax.base import Array, Key, LogitsFn
-from rnascl_jax.runtime import fingerprints, processes, progress
 
 
 def auto_attack(
@@ -173,18 +168,19 @@ def auto_attack(
   warnings = pre_attack.misplaced_channels(images.shape)
   if checks:
     warnings += pre_attack.check_ensemble(members, logits_fn, images, labels)
-  result = _run(inputs, members, num_classes)
+  result = ensemble_run.run(inputs, members, num_classes)
   warnings += post_attack.replaced(asked_for, members)
   warnings += post_attack.after(result, inputs.stop_early)
   rows = np.flatnonzero(result.broken_by >= 0)
   warnings += post_attack.infinite(
-    _logits(inputs, result.images[rows], rows)[0]
+    ensemble_run.classify(inputs, result.images[rows], rows)[0]
   )
   if checks and epsilon > 0 and result.robust.any():
     warnings += post_attack.large_epsilon(
       logits_fn, images[result.robust], labels[result.robust]
     )
-    if any(warning.kind == gradient_checks.SATURATED for warning in warnings):
+    saturated = any(w.kind == gradient_checks.SATURATED for w in warnings)
+    if saturated and not isinstance(logits_fn, Randomized):
       accuracy = _rescaled_accuracy(inputs, result, members[0].attack.norm)
       result = dataclasses.replace(result, rescaled_accuracy=accuracy)
   if channels == 'first':
@@ -202,7 +198,9 @@ def _rescaled_accuracy(
   """
   rows = np.flatnonzero(result.robust)
   labels = inputs.labels[rows]
-  logits = jnp.asarray(_logits(inputs, inputs.images[rows], rows)[0])
+  logits = jnp.asarray(
+    ensemble_run.classify(inputs, inputs.images[rows], rows)[0]
+  )
   scale = jnp.abs(losses.margin(logits, jnp.asarray(labels))).max()
   again = dataclasses.replace(
     inputs,
@@ -213,7 +211,7 @@ def _rescaled_accuracy(
     journal=None,
     description=f'{inputs.description}rescaled ',
   )
-  left = _run(again, (ensembles.apgd_ce(norm),), result.num_classes)
+  left = ensemble_run.run(again, (ensembles.apgd_ce(norm),), result.num_classes)
   return float(left.robust.sum()) / len(result.robust)
 
 
@@ -231,178 +229,3 @@ def _check_votes(votes: int, logits_fn: LogitsFn) -> None:
       f'votes={votes} are for random classifiers, but logits_fn is a function '
       'of images alone: give a Randomized(function of images and key).'
     )
-
-
-def _run(
-  inputs: AutoAttackInput, members: Sequence[EnsembleMember], num_classes: int
-) -> AutoAttackResult:
-  """Lets every member attack the images that the ones before it left."""
-  count = len(inputs.images)
-  logits = _logits(inputs, inputs.images, np.arange(count))
-  arguments.check_finite(logits[0])
-  correct = ~_misclassified(logits, inputs.labels)
-  journal, earlier = inputs.journal, []
-  if journal is not None:
-    earlier = list(journal.start(_identity(inputs, members), logits[0]))
-  result = AutoAttackResult(
-    images=inputs.images.copy(),
-    correct=correct,
-    robust=correct.copy(),
-    broken_by=np.full(count, -1),
-    steps=np.zeros(count, np.int32),
-    num_classes=num_classes,
-    epsilon=inputs.epsilon,
-    norm=members[0].attack.norm.name,
-    members=(),
-    warnings=(),
-  )
-  for member in members:
-    log = AttackLog(member.attack, count, num_classes)
-    for name, finished, seconds in earlier:
-      if name == member.name:
-        log.add(finished, seconds)
-    so_far = (*result.members, _run_member(inputs, member, log, result))
-    result = dataclasses.replace(result, members=so_far)
-  rows = np.flatnonzero(result.broken_by >= 0)
-  distances = prediction.distances(
-    result.images[rows], inputs.images[rows], members[0].attack.norm
-  )
-  return dataclasses.replace(result, farthest=float(distances.max(initial=0)))
-
-
-def _run_member(
-  inputs: AutoAttackInput,
-  member: EnsembleMember,
-  log: AttackLog,
-  result: AutoAttackResult,
-) -> MemberResult:
-  """Attacks the robust images, and writes those that break into the result."""
-  rows, place = np.flatnonzero(result.robust), len(result.members)
-  broken = claimed = rows[:0]
-  if inputs.epsilon > 0 and log.num_trials and len(rows):
-    _attack(inputs, member, log, rows)
-    claimed = rows[log.fooled[rows]]
-    broken = _confirmed(inputs, log, claimed, place)
-    unsure = np.setdiff1d(claimed, broken)
-    if len(unsure) and inputs.stop_early:
-      # They stopped at what only low precision takes for broken: once more.
-      log.begin_again(unsure)
-      with jax.default_matmul_precision('highest'):
-        _attack(inputs, member, log, unsure)
-      sure = _confirmed(inputs, log, unsure[log.fooled[unsure]], place)
-      broken = np.union1d(broken, sure)
-  if len(broken):
-    result.images[broken] = log.images(broken)
-  result.robust[broken], result.broken_by[broken] = False, place
-  result.steps[broken] = log.steps[broken]
-  return MemberResult(
-    name=member.name,
-    label=member.label,
-    black_box=member.black_box,
-    num_steps=member.attack.num_steps,
-    num_trials=log.num_trials,
-    attacked=len(rows),
-    broken=len(broken),
-    rejected=len(claimed) - len(broken),
-    robust=int(result.robust.sum()),
-    seconds=log.seconds,
-    passes=log.passes,
-  )
-
-
-def _attack(
-  inputs: AutoAttackInput,
-  member: EnsembleMember,
-  log: AttackLog,
-  rows: np.ndarray,
-) -> None:
-  """Attacks those images of these rows whose trials are not all in the log."""
-  stream = zlib.crc32(member.name.encode()) & 0x7FFFFFFF
-  key = jax.random.fold_in(inputs.key, stream)
-  with progress.Progress(
-    len(rows),
-    initial=int(log.is_over(rows).sum()),
-    description=inputs.description + member.label,
-    unit='images',
-    is_main_process=inputs.verbose and processes.is_main(),
-  ) as bar:
-    for finished, seconds, under_way in batch_slots.run(inputs, key, log, rows):
-      if inputs.journal is not None:
-        inputs.journal.append(member.name, finished, seconds)
-      done = log.is_over(rows)
-      trials = log.trials[rows[~done]].sum() + under_way / log.attack.num_steps
-      left = len(rows) - int(log.fooled[rows].sum())
-      bar.update(
-        int(done.sum() + trials / log.num_trials),
-        {'robust accuracy': left / len(inputs.images)},
-      )
-
-
-def _confirmed(
-  inputs: AutoAttackInput, log: AttackLog, rows: np.ndarray, place: int
-) -> np.ndarray:
-  """The rows whose images are misclassified, in [0, 1] and in the ball."""
-  if not len(rows):
-    return rows
-  images = log.images(rows)
-  logits = _logits(inputs, images, rows, stage=place + 1)
-  near = prediction.in_ball(
-    images,
-    inputs.images[rows],
-    epsilon=inputs.epsilon,
-    norm=log.attack.norm,
-  )
-  return rows[near & _misclassified(logits, inputs.labels[rows])]
-
-
-def _misclassified(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-  """[n] bool, whether most of the draws [votes, n, K] are wrong."""
-  wrong = prediction.fooled(logits, labels[None])  # [votes, n]
-  return 2 * wrong.sum(axis=0) > len(wrong)
-
-
-def _logits(
-  inputs: AutoAttackInput,
-  images: np.ndarray,
-  rows: np.ndarray,
-  *,
-  stage: int = 0,
-) -> np.ndarray:
-  """Logits [votes, n, K] of images [n, H, W, C] of these rows, in full float32.
-
-  A random classifier draws by the image's index, the stage and the vote.
-  """
-  devices = inputs.devices
-  sizes = batch_slots.sizes(inputs.batch_size, len(devices), len(inputs.images))
-  key = jax.random.fold_in(inputs.key, stage)
-  return np.stack(
-    [
-      prediction.logits(
-        inputs.logits_fn,
-        jax.random.fold_in(key, vote) if vote else key,
-        images,
-        inputs.indices[rows],
-        batch_size=sizes[-1],
-        devices=devices,
-      )
-      for vote in range(inputs.votes)
-    ]
-  )
-
-
-def _identity(
-  inputs: AutoAttackInput, members: Sequence[EnsembleMember]
-) -> dict[str, Any]:
-  """What the result depends on, as JSON."""
-  shape, dtype = inputs.images.shape[1:], inputs.images.dtype
-  return {
-    'classifier': fingerprints.of_classifier(inputs.logits_fn, shape, dtype),
-    'images': fingerprints.digest(inputs.images),
-    'labels': fingerprints.digest(inputs.labels),
-    'indices': fingerprints.digest(inputs.indices),
-    'key': np.asarray(jax.random.key_data(inputs.key)).tolist(),
-    'epsilon': inputs.epsilon,
-    'stop_early': inputs.stop_early,
-    'votes': inputs.votes,
-    'members': [[m.name, fingerprints.describe(m.attack)] for m in members],
-  }

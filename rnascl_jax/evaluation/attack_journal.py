@@ -22,7 +22,7 @@ logits of the images without an attack.
 Example:
   >>> import tempfile
   >>> import numpy as np
-  >>> from rnascl_jax.attacks.batch_slots import Finished
+  >>> from rnascl_jax.attacks.attack_log import Finished
   >>> from rnascl_jax.evaluation.attack_journal import AttackJournal
   >>> folder, logits = tempfile.mkdtemp(), np.eye(3)
   >>> finished = Finished(
@@ -51,7 +51,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from rnascl_jax.attacks.batch_slots import Finished
+from rnascl_jax.attacks.attack_log import Finished
 from rnascl_jax.runtime import files, fingerprints, lock, paths, processes
 from rnascl_jax.runtime.signals import Interrupted, Stop
 

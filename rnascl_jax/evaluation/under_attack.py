@@ -20,7 +20,7 @@ import numpy as np
 
 from rnascl_jax import attacks
 from rnascl_jax.attacks import Preset, norms, prediction
-from rnascl_jax.attacks.batch_slots import Finished
+from rnascl_jax.attacks.attack_log import Finished
 from rnascl_jax.base import Array, PyTree
 from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Split, StoredImages

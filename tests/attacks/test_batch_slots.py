@@ -8,7 +8,7 @@ import numpy as np
 
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import apgd, batch_slots, ensembles
-from rnascl_jax.attacks.batch_slots import AttackLog, AutoAttackInput
+from rnascl_jax.attacks.attack_log import AttackLog, AutoAttackInput
 from tests import attack_networks as nets
 
 COUNT = 22

@@ -7,7 +7,7 @@ import pytest
 
 from rnascl_jax import attacks
 from rnascl_jax.attacks import ensembles
-from rnascl_jax.attacks.batch_slots import Finished
+from rnascl_jax.attacks.attack_log import Finished
 from rnascl_jax.evaluation import attack_journal
 from rnascl_jax.evaluation.attack_journal import AttackJournal
 from rnascl_jax.runtime import files, fingerprints, signals

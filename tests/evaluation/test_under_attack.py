@@ -16,7 +16,7 @@ from configs import cifar10
 from configs import digits as digits_config
 from rnascl_jax import attacks, stages
 from rnascl_jax.attacks import ensembles, norms
-from rnascl_jax.attacks.batch_slots import Finished
+from rnascl_jax.attacks.attack_log import Finished
 from rnascl_jax.config import checks, resolve, settings
 from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Split
