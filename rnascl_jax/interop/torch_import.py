@@ -31,7 +31,14 @@ from rnascl_jax.interop import fitting, state_dicts, wrappers
 from rnascl_jax.interop import normalization as normalizations
 from rnascl_jax.interop.normalization import NORMALIZATIONS, Normalization
 from rnascl_jax.models.teachers import build
-from rnascl_jax.runtime import checkpoints, disk, files, lock, paths, signals
+from rnascl_jax.runtime import (
+  disk,
+  files,
+  lock,
+  paths,
+  saved_variables,
+  signals,
+)
 
 # The convolution over images.
 _STEMS = ('patch_embed.proj.weight', 'conv1.weight')
@@ -146,7 +153,7 @@ def save(imported: Imported, folder: str | os.PathLike[str]) -> None:
   unfinished = place.with_name(f'.{place.name}.unfinished')
   with signals.stop_on_signal(), lock.hold(unfinished):
     try:
-      checkpoints.save_variables(
+      saved_variables.save(
         unfinished / 'model', imported.variables, imported.metadata
       )
       summary = {'seconds': 0.0, 'source': imported.metadata['source']}

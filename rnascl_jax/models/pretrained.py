@@ -17,7 +17,7 @@ from rnascl_jax.base import LogitsFn, Variables
 from rnascl_jax.models import networks
 from rnascl_jax.models.student import Student
 from rnascl_jax.models.teachers import build
-from rnascl_jax.runtime import checkpoints, commands, paths
+from rnascl_jax.runtime import commands, paths, saved_variables
 from rnascl_jax.search import architecture
 from rnascl_jax.search.architecture import Architecture
 
@@ -68,7 +68,7 @@ def load(workdir: str | os.PathLike[str], model: str = 'rnas_cl') -> Pretrained:
   folder = paths.local(workdir, 'workdir')
   for place in (*(folder / stage / model for stage in _STAGES), folder / model):
     if (place / 'stage.json').exists():
-      variables, metadata = checkpoints.load_variables(place / 'model')
+      variables, metadata = saved_variables.load(place / 'model')
       return _build(variables, metadata)
   trained = sorted(
     path.parent.name

@@ -35,7 +35,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 from flax import traverse_util
@@ -51,11 +50,11 @@ from rnascl_jax.runtime import (
   processes,
 )
 
-_NO_METRIC = -math.inf
+NO_METRIC = -math.inf
 # Of the folder of a step while it is written or deleted.
 _UNFINISHED = '.orbax-checkpoint-tmp'
 # What a step consists of.
-_STATE, _EXTRA, _METRICS = 'state', 'extra/metadata', 'metrics/metrics'
+_STATE, EXTRA, _METRICS = 'state', 'extra/metadata', 'metrics/metrics'
 
 
 class Restored(NamedTuple):
@@ -142,7 +141,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         f'in {self._directory}.'
       )
     if metric is None or math.isnan(metric):
-      metric = _NO_METRIC
+      metric = NO_METRIC
     arrays = traverse_util.unflatten_dict(named_arrays.from_state(state))
     self._change(self._write, step, arrays, float(metric), extra or {})
 
@@ -158,7 +157,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     """
     metrics = {step: self._metric(step) for step in self._steps}
     best = _best(metrics) if metrics else None
-    return None if best is None or metrics[best] == _NO_METRIC else best
+    return None if best is None or metrics[best] == NO_METRIC else best
 
   def restore_last(self, template: PyTree) -> Restored:
     """Restores the last step.
@@ -255,7 +254,7 @@ class Checkpoints(contextlib.AbstractContextManager):
           checkpointer.save(
             unfinished / _STATE, args=ocp.args.StandardSave(arrays)
           )
-        files.write_json(unfinished / _EXTRA, extra)
+        files.write_json(unfinished / EXTRA, extra)
         files.write_json(
           unfinished / _METRICS, {'metric': metric, 'best': best}
         )
@@ -284,7 +283,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     # The best step when the last whole one was saved.
     needed = self.last_step()
     if whole:
-      needed = self._json(whole[-1], _METRICS).get('best')
+      needed = self.read_json(whole[-1], _METRICS).get('best')
     if needed in damaged:
       digests.check(self._folder(needed), remedy=self._remedy)
     for step, damage in damaged.items():
@@ -294,10 +293,10 @@ class Checkpoints(contextlib.AbstractContextManager):
     self._steps = whole
 
   def _metric(self, step: int) -> float:
-    return self._json(step, _METRICS)['metric']
+    return self.read_json(step, _METRICS)['metric']
 
   def _restore(self, step: int | None, template: PyTree) -> Restored:
-    restored = self._read(step)
+    restored = self.read(step)
     state = named_arrays.into_template(
       template,
       traverse_util.flatten_dict(restored.state),
@@ -305,9 +304,9 @@ class Checkpoints(contextlib.AbstractContextManager):
     )
     return restored._replace(state=state)
 
-  def _read(self, step: int | None) -> Restored:
+  def read(self, step: int | None) -> Restored:
     """The state as nested dicts."""
-    folder, extra = self._folder(step), self._json(step, _EXTRA)
+    folder, extra = self._folder(step), self.read_json(step, EXTRA)
     # Orbax reads arrays side by side: of damaged ones it would raise one error,
     # and print others from threads that outlive the call.
     digests.check(folder, remedy=self._remedy)
@@ -317,90 +316,10 @@ class Checkpoints(contextlib.AbstractContextManager):
       )
     return Restored(step or 0, state, extra)
 
-  def _json(self, step: int | None, name: str) -> dict[str, Any]:
+  def read_json(self, step: int | None, name: str) -> dict[str, Any]:
     """The JSON beside a state."""
     content = digests.read(self._folder(step), name, remedy=self._remedy)
     return files.from_json(json.loads(content))
-
-
-class _Exports(Checkpoints):
-  """The variables of a network, in a folder with others beside."""
-
-  _prefix = 'variables_'
-  _keep = 1
-
-  @property
-  def _remedy(self) -> str:
-    stage = self._directory.parent / 'stage.json'
-    return (
-      'Restore it from a copy; or import the teacher again; or, in the workdir '
-      f'of a run, delete {stage} and run the same command again, which saves '
-      'it anew.'
-    )
-
-  def _metric(self, step: int) -> float:
-    # An export takes the place of another one, damaged or not.
-    del step
-    return _NO_METRIC
-
-
-def save_variables(
-  directory: str | os.PathLike[str],
-  variables: Mapping[str, Any],
-  metadata: Mapping[str, Any],
-) -> None:
-  """Exports a network's variables in place of an earlier export.
-
-  Args:
-    directory: created if missing. If the process is killed while saving, it has
-      the earlier export.
-    variables: nested dicts with strings as keys and NumPy or JAX arrays, none
-      empty. A dict without arrays is not kept.
-    metadata: JSON, for example what it takes to build the network.
-
-  Raises:
-    ValueError: a container is not a dict, or a leaf is not an array of numbers.
-  """
-  for name, leaf in traverse_util.flatten_dict(variables).items():
-    plain = jax.tree_util.all_leaves([leaf]) and np.size(leaf)
-    if not plain or not all(isinstance(part, str) for part in name):
-      raise ValueError(
-        f'the leaf at {name} must be an array that is not empty, in dicts with '
-        'strings as keys.'
-      )
-  with _Exports(directory) as exports:
-    last = exports.last_step()
-    step = 0 if last is None else last + 1
-    exports.save(step, variables, extra=metadata)
-
-
-def load_variables(
-  directory: str | os.PathLike[str],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Loads what `save_variables` saved, without knowing the network.
-
-  Returns:
-    variables: nested dicts of NumPy arrays.
-    metadata: the JSON.
-
-  Raises:
-    FileNotFoundError: there is no export in the directory.
-    DamagedFileError: it is damaged; the message names the file.
-  """
-  with _Exports(directory, read_only=True) as exports:
-    _, variables, metadata = exports._read(exports.last_step())
-  return variables, metadata
-
-
-def load_metadata(directory: str | os.PathLike[str]) -> dict[str, Any]:
-  """Loads the JSON that `save_variables` saved, and no array.
-
-  Raises:
-    FileNotFoundError: there is no export in the directory.
-    DamagedFileError: it is damaged; the message names the file.
-  """
-  with _Exports(directory, read_only=True) as exports:
-    return exports._json(exports.last_step(), _EXTRA)
 
 
 def _best(metrics: Mapping[int, float]) -> int:

@@ -23,12 +23,12 @@ from rnascl_jax.config import resolve, settings
 from rnascl_jax.data.datasets import Dataset
 from rnascl_jax.models.teachers import build, vit
 from rnascl_jax.runtime import (
-  checkpoints,
   commands,
   files,
   named_arrays,
   parallel,
   paths,
+  saved_variables,
 )
 from rnascl_jax.search import architecture, spaces
 from rnascl_jax.search.architecture import Architecture
@@ -102,7 +102,7 @@ def check_teacher(
       trained on another data set and the config names none of its classes, or
       has other classes.
   """
-  metadata = checkpoints.load_metadata(teacher_folder(spec, where))
+  metadata = saved_variables.load_metadata(teacher_folder(spec, where))
   if spec.start:
     trained = resolve.TrainedFor(data.num_classes, data.mean, data.std)
   else:
@@ -149,7 +149,7 @@ def load_teacher(
     ValueError: its arrays do not fit the network.
   """
   net = check_teacher(spec, where, data)
-  variables, metadata = checkpoints.load_variables(teacher_folder(spec, where))
+  variables, metadata = saved_variables.load(teacher_folder(spec, where))
   images = jax.ShapeDtypeStruct((1, *data.image_shape), jnp.float32)
   template = jax.eval_shape(
     lambda x: net.init(jax.random.key(0), x, train=False), images
@@ -183,7 +183,7 @@ def load_start(
     ValueError: the start is of another network.
   """
   net = check_teacher(spec, where, data)
-  variables, metadata = checkpoints.load_variables(teacher_folder(spec, where))
+  variables, metadata = saved_variables.load(teacher_folder(spec, where))
   params = variables['params']
   if isinstance(net, vit.ViT):
     height, width, _ = data.image_shape

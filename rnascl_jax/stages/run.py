@@ -20,12 +20,12 @@ from rnascl_jax.distillation import compare
 from rnascl_jax.evaluation import under_attack
 from rnascl_jax.evaluation.classification import NetworkOnDevices
 from rnascl_jax.runtime import (
-  checkpoints,
   files,
   parallel,
   paths,
   processes,
   profiler,
+  saved_variables,
 )
 from rnascl_jax.runtime import sinks as all_sinks
 from rnascl_jax.stages import data_record, pretrained, workdir
@@ -363,7 +363,7 @@ def finish(
     # Of a network from elsewhere, what it was trained for.
     **metadata,
   }
-  checkpoints.save_variables(folder / 'model', variables, export)
+  saved_variables.save(folder / 'model', variables, export)
   workdir.finish(folder, summary)
   record(run, place, summary['seconds'])
 
@@ -395,4 +395,4 @@ def exported(folder: pathlib.Path) -> pathlib.Path:
 
 def load_variables(folder: pathlib.Path) -> Variables:
   """The exported variables of a complete stage; raises as `exported` does."""
-  return checkpoints.load_variables(exported(folder))[0]
+  return saved_variables.load(exported(folder))[0]

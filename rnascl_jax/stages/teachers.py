@@ -9,7 +9,7 @@ from absl import logging
 from rnascl_jax.base import Variables
 from rnascl_jax.config import resolve, settings
 from rnascl_jax.distillation import compare
-from rnascl_jax.runtime import checkpoints
+from rnascl_jax.runtime import saved_variables
 from rnascl_jax.stages import pretrained, workdir
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages.run import Run
@@ -101,7 +101,7 @@ def network(run: Run, name: str, *, bfloat16: str = 'never') -> nn.Module:
       model = runs.exported(folder)
     else:
       model = pretrained.teacher_folder(config, name)
-    metadata = checkpoints.load_metadata(model)
+    metadata = saved_variables.load_metadata(model)
     trained = pretrained.trained_for(metadata, config, run.data)
   return resolve.teacher_network(
     run.data, config.network, where=name, bfloat16=bfloat16, trained=trained

@@ -27,7 +27,7 @@ from rnascl_jax.attacks.presets import PRESETS
 from rnascl_jax.config import checks, resolve, settings
 from rnascl_jax.data import datasets
 from rnascl_jax.models.teachers.published import PUBLISHED
-from rnascl_jax.runtime import checkpoints, commands
+from rnascl_jax.runtime import commands, saved_variables
 from tests import tiny
 
 _CONFIGS = {
@@ -495,9 +495,9 @@ def test_a_search_without_the_teachers_terms_is_the_same_with_any_teacher(
   tiny_run, tmp_path
 ):
   """The row "Standard" of Table 10, where a network stands in."""
-  variables, about = checkpoints.load_variables(tiny_run / 'teacher' / 'model')
+  variables, about = saved_variables.load(tiny_run / 'teacher' / 'model')
   other = jax.tree.map(lambda x: np.asarray(x) * 2 + 0.1, variables)
-  checkpoints.save_variables(tmp_path / 'other' / 'model', other, about)
+  saved_variables.save(tmp_path / 'other' / 'model', other, about)
   histories = []
   for teacher in (tiny_run / 'teacher', tmp_path / 'other'):
     config = tiny.config()

@@ -18,7 +18,7 @@ from rnascl_jax import attacks, losses
 from rnascl_jax.interop import export, state_dicts, torch_import
 from rnascl_jax.interop import files as torch_files
 from rnascl_jax.models import networks, pretrained, student, teachers
-from rnascl_jax.runtime import checkpoints
+from rnascl_jax.runtime import saved_variables
 from rnascl_jax.search import architecture, spaces
 from rnascl_jax.search.spaces import Block, Shortcut
 from rnascl_jax.stages import workdir
@@ -493,7 +493,7 @@ def test_the_command_writes_a_model_of_a_workdir_or_says_what_is_wrong(
   model, images, computed, tmp_path
 ):
   folder = tmp_path / 'run' / 'train' / 'rnas_cl'
-  checkpoints.save_variables(folder / 'model', model.variables, model.metadata)
+  saved_variables.save(folder / 'model', model.variables, model.metadata)
   workdir.finish(folder, {'seconds': 1.0})
   flags = [f'--workdir={tmp_path / "run"}', f'--output={tmp_path / "out.pt"}']
 

@@ -13,7 +13,7 @@ from rnascl_jax.interop.normalization import NORMALIZATIONS, Normalization
 from rnascl_jax.models import networks
 from rnascl_jax.models.teachers import build, preact_resnet, resnet
 from rnascl_jax.models.teachers.published import PUBLISHED
-from rnascl_jax.runtime import checkpoints
+from rnascl_jax.runtime import saved_variables
 from tests import torch_layouts, torch_teachers
 from tests.torch_layouts import LAYOUTS
 
@@ -426,9 +426,9 @@ def test_a_saved_teacher_loads_by_its_folder_and_knows_its_file(tmp_path):
   assert model.metadata['dataset'] == 'CIFAR-10'
   # Metadata are read without the arrays.
   folder = tmp_path / 'teachers' / 'wide'
-  assert checkpoints.load_metadata(folder / 'model') == found.metadata
+  assert saved_variables.load_metadata(folder / 'model') == found.metadata
   with pytest.raises(FileNotFoundError):
-    checkpoints.load_metadata(tmp_path / 'nothing')
+    saved_variables.load_metadata(tmp_path / 'nothing')
   stage = json.loads((folder / 'stage.json').read_text())
   assert len(stage['source']['sha256']) == 64
   with pytest.raises(FileExistsError, match='is there already'):

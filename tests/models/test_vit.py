@@ -15,7 +15,7 @@ from rnascl_jax.distillation import compare
 from rnascl_jax.losses import attention
 from rnascl_jax.models import networks, teachers
 from rnascl_jax.models.teachers import vit
-from rnascl_jax.runtime import checkpoints, parallel
+from rnascl_jax.runtime import parallel, saved_variables
 from rnascl_jax.training import adversarial, train_state, train_step
 from tests import torch_teachers
 
@@ -178,8 +178,8 @@ def test_a_vit_starts_as_timms_do_and_learns_by_training_steps(tmp_path):
     losses.append(float(sums['loss']))
   assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0]
 
-  checkpoints.save_variables(tmp_path / 'model', state.variables, {})
-  loaded, _ = checkpoints.load_variables(tmp_path / 'model')
+  saved_variables.save(tmp_path / 'model', state.variables, {})
+  loaded, _ = saved_variables.load(tmp_path / 'model')
   assert set(loaded) == {'params'}
   jax.tree.map(np.testing.assert_array_equal, loaded['params'], state.params)
   logits, taps = jax.eval_shape(

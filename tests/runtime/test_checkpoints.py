@@ -16,7 +16,13 @@ import numpy as np
 import optax
 import pytest
 
-from rnascl_jax.runtime import checkpoints, files, lock, named_arrays
+from rnascl_jax.runtime import (
+  checkpoints,
+  files,
+  lock,
+  named_arrays,
+  saved_variables,
+)
 
 
 @flax.struct.dataclass
@@ -153,7 +159,7 @@ def test_other_files_may_be_in_the_folder(tmp_path):
   (tmp_path / 'figures').mkdir()
   others = {*os.listdir(tmp_path)}
   _save_all(tmp_path, [0.1, 0.2])
-  checkpoints.save_variables(tmp_path, {'params': {'w': np.ones(1)}}, {})
+  saved_variables.save(tmp_path, {'params': {'w': np.ones(1)}}, {})
   with checkpoints.Checkpoints(tmp_path) as saved:
     assert saved.last_step() == 1
   assert {*os.listdir(tmp_path)} == {'0', '1', 'variables_0', *others}
@@ -277,13 +283,13 @@ def test_variables_are_loaded_without_a_template(tmp_path):
     'batch_stats': {'stem': {'mean': np.arange(3.0, dtype=np.float32)}},
   }
   metadata = {'filters': [16, 24], 'name': 's3'}
-  checkpoints.save_variables(tmp_path / 'x', variables, metadata)
-  loaded, loaded_metadata = checkpoints.load_variables(tmp_path / 'x')
+  saved_variables.save(tmp_path / 'x', variables, metadata)
+  loaded, loaded_metadata = saved_variables.load(tmp_path / 'x')
   _assert_same_bits(loaded, variables)
   assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(loaded))
   assert loaded_metadata == metadata
-  checkpoints.save_variables(tmp_path / 'x', flax.core.freeze(variables), {})
-  assert type(checkpoints.load_variables(tmp_path / 'x')[0]['params']) is dict
+  saved_variables.save(tmp_path / 'x', flax.core.freeze(variables), {})
+  assert type(saved_variables.load(tmp_path / 'x')[0]['params']) is dict
 
 
 def _flip(path):
@@ -374,21 +380,21 @@ def test_a_run_does_not_go_on_without_its_best_step(tmp_path, damaged):
   ],
 )
 def test_a_damaged_export_is_named_and_may_be_replaced(tmp_path, damage):
-  checkpoints.save_variables(tmp_path, {'w': np.ones(2)}, {'a': 1})
+  saved_variables.save(tmp_path, {'w': np.ones(2)}, {'a': 1})
   damage(tmp_path / 'variables_0')
   with pytest.raises(files.DamagedFileError, match=f'{tmp_path}/variables_0'):
-    checkpoints.load_variables(tmp_path)
-  checkpoints.save_variables(tmp_path, {'w': np.ones(2)}, {'a': 2})
-  assert checkpoints.load_variables(tmp_path)[1] == {'a': 2}
+    saved_variables.load(tmp_path)
+  saved_variables.save(tmp_path, {'w': np.ones(2)}, {'a': 2})
+  assert saved_variables.load(tmp_path)[1] == {'a': 2}
   assert os.listdir(tmp_path) == ['variables_1']
 
 
 def test_an_export_replaces_the_one_before_but_not_half_written(tmp_path):
-  checkpoints.save_variables(tmp_path, {'w': np.ones(2)}, {'a': 1})
+  saved_variables.save(tmp_path, {'w': np.ones(2)}, {'a': 1})
   _leave_half_written(tmp_path, 'variables_0', 'variables_1')
-  assert checkpoints.load_variables(tmp_path)[1] == {'a': 1}
-  checkpoints.save_variables(tmp_path, {'w': np.ones(3)}, {'a': 2})
-  loaded, metadata = checkpoints.load_variables(tmp_path)
+  assert saved_variables.load(tmp_path)[1] == {'a': 1}
+  saved_variables.save(tmp_path, {'w': np.ones(3)}, {'a': 2})
+  loaded, metadata = saved_variables.load(tmp_path)
   assert (loaded['w'].shape, metadata) == ((3,), {'a': 2})
   assert len(os.listdir(tmp_path)) == 1
 
@@ -397,7 +403,7 @@ def test_no_export_is_a_missing_file(tmp_path):
   _save_all(tmp_path, [0.1])
   for folder in (tmp_path, tmp_path / 'missing'):
     with pytest.raises(FileNotFoundError, match=str(folder)):
-      checkpoints.load_variables(folder)
+      saved_variables.load(folder)
 
 
 @pytest.mark.parametrize(
@@ -407,7 +413,7 @@ def test_variables_that_would_come_back_changed_are_refused(
   tmp_path, variables
 ):
   with pytest.raises(ValueError, match='in dicts with strings as keys'):
-    checkpoints.save_variables(tmp_path, variables, {})
+    saved_variables.save(tmp_path, variables, {})
 
 
 def test_orbax_is_quiet_and_others_are_not(tmp_path, caplog):

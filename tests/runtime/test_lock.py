@@ -17,7 +17,13 @@ import pytest
 from rnascl_jax import stages
 from rnascl_jax.evaluation import adversarial_images
 from rnascl_jax.evaluation.attack_journal import AttackJournal
-from rnascl_jax.runtime import checkpoints, files, lock, metrics
+from rnascl_jax.runtime import (
+  checkpoints,
+  files,
+  lock,
+  metrics,
+  saved_variables,
+)
 from rnascl_jax.stages import run as runs
 from tests import tiny
 
@@ -193,7 +199,7 @@ _WRITES = {
   'a file': lambda folder: files.write_json(folder / 'a.json', {}),
   'lines': lambda folder: files.JsonLines(folder / 'x' / 'a.jsonl'),
   'checkpoints': lambda folder: checkpoints.Checkpoints(folder / 'c'),
-  'variables': lambda folder: checkpoints.save_variables(
+  'variables': lambda folder: saved_variables.save(
     folder / 'model', {'w': np.ones(1)}, {}
   ),
   'metrics': lambda folder: metrics.open_writer(folder, last_step=None),
@@ -243,7 +249,7 @@ def test_what_a_run_misses_in_a_deleted_workdir_is_the_workdir(tmp_path):
   with pytest.raises(lock.GoneError):
     with runs.open_run(tiny.config(), str(folder)):
       shutil.rmtree(folder)
-      checkpoints.load_variables(folder / 'teacher' / 'model')
+      saved_variables.load(folder / 'teacher' / 'model')
   assert not folder.exists()
 
 

@@ -19,6 +19,7 @@ from rnascl_jax.runtime import (
   commands,
   files,
   named_arrays,
+  saved_variables,
   signals,
 )
 from rnascl_jax.search import architecture
@@ -40,7 +41,7 @@ def trained(tiny_run, tmp_path):
 
 
 def _variables(folder, name):
-  variables, _ = checkpoints.load_variables(folder / name / 'model')
+  variables, _ = saved_variables.load(folder / name / 'model')
   return named_arrays.from_state(variables)
 
 
@@ -82,10 +83,10 @@ def test_a_student_goes_on_with_its_teacher_tutors_and_weights(
   config.students.rnas_cl.gamma = 5.0
   stages.adversarial(config, str(trained))
   stage, state, context = trainings['mine']
-  base = checkpoints.load_variables(trained / 'train/rnas_cl/model')[0]
+  base = saved_variables.load(trained / 'train/rnas_cl/model')[0]
   _assert_equal(state.variables, base)
   assert not any(np.any(x) for x in jax.tree.leaves(state.opt_state))
-  teacher = checkpoints.load_variables(trained / 'teacher/model')[0]
+  teacher = saved_variables.load(trained / 'teacher/model')[0]
   _assert_equal(context.teacher, teacher)
   found = architecture.from_dict(files.read_json(trained / 'architecture.json'))
   np.testing.assert_array_equal(
@@ -101,7 +102,7 @@ def test_a_student_goes_on_with_its_teacher_tutors_and_weights(
   np.testing.assert_array_equal(stage.schedule.order(1), order)
   _, state, context = trainings['alone']
   _assert_equal(
-    state.variables, checkpoints.load_variables(trained / 'train/ce/model')[0]
+    state.variables, saved_variables.load(trained / 'train/ce/model')[0]
   )
   assert context.teacher == context.tutors == ()
   assert (float(context.kl_weight), float(context.gamma)) == (0.0, 0.0)
@@ -121,7 +122,7 @@ def test_equal_regimes_and_kinds_of_teacher_share_the_step(trained, trainings):
 
 
 def test_the_export_says_what_it_was_and_how_it_was_trained(tiny_run):
-  _, metadata = checkpoints.load_variables(
+  _, metadata = saved_variables.load(
     tiny_run / 'adversarial' / 'rnas_cl_eq6' / 'model'
   )
   assert (metadata['kind'], metadata['student']) == ('student', 'rnas_cl')

@@ -11,7 +11,7 @@ import pytest
 from configs import images
 from rnascl_jax import stages
 from rnascl_jax.data import datasets
-from rnascl_jax.runtime import checkpoints, files, processes
+from rnascl_jax.runtime import files, processes, saved_variables
 from tests import tiny, tiny_imagenet, tiny_sources
 
 _TIMES = ('seconds', 'steps_per_second', 'images_per_second')
@@ -71,7 +71,7 @@ def assert_same_run(first, second, *names):
   for name in names:
     assert _log(first / name) == _log(second / name)
     weights = [
-      checkpoints.load_variables(folder / name / 'model')[0]
+      saved_variables.load(folder / name / 'model')[0]
       for folder in (first, second)
     ]
     for one, other in zip(*map(jax.tree.leaves, weights), strict=True):
@@ -85,7 +85,7 @@ def test_a_run_on_an_npz_ends_with_a_report(npz_run):
   assert kept['classes'] == list(tiny_sources.NAMES)
   assert kept['images'] == {'train': 72, 'validation': 12, 'test': 84}
   for model in ('teacher', 'train/rnas_cl'):
-    metadata = checkpoints.load_metadata(folder / model / 'model')
+    metadata = saved_variables.load_metadata(folder / model / 'model')
     assert [metadata['mean'], metadata['std']] == [kept['mean'], kept['std']]
     assert metadata['num_classes'] == 3
 

@@ -13,7 +13,12 @@ import jax
 import numpy as np
 import pytest
 
-from rnascl_jax.runtime import checkpoints, files, lock, processes
+from rnascl_jax.runtime import (
+  files,
+  lock,
+  processes,
+  saved_variables,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -65,7 +70,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
 
 
 def _trained(workdir: pathlib.Path) -> list[np.ndarray]:
-  variables, _ = checkpoints.load_variables(workdir / 'teacher' / 'model')
+  variables, _ = saved_variables.load(workdir / 'teacher' / 'model')
   return jax.tree.leaves(variables)
 
 

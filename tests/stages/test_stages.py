@@ -25,7 +25,12 @@ from rnascl_jax.evaluation import (
 from rnascl_jax.models import networks
 from rnascl_jax.models.teachers import resnet
 from rnascl_jax.reporting import report
-from rnascl_jax.runtime import checkpoints, commands, files, parallel
+from rnascl_jax.runtime import (
+  commands,
+  files,
+  parallel,
+  saved_variables,
+)
 from rnascl_jax.search import architecture, flops
 from rnascl_jax.stages import models
 from tests import tiny
@@ -373,11 +378,9 @@ def test_a_teacher_of_another_architecture_is_refused(tiny_run, tmp_path):
 
 def test_a_teacher_with_other_classes_is_refused(tiny_run, tmp_path):
   folder = tmp_path / 'teacher'
-  variables, metadata = checkpoints.load_variables(
-    tiny_run / 'teacher' / 'model'
-  )
+  variables, metadata = saved_variables.load(tiny_run / 'teacher' / 'model')
   metadata['num_classes'] = 100
-  checkpoints.save_variables(folder / 'model', variables, metadata)
+  saved_variables.save(folder / 'model', variables, metadata)
   config = tiny.config()
   config.teacher.checkpoint = str(folder)
   with pytest.raises(ValueError, match='100 classes.*digits has 10'):
@@ -437,7 +440,7 @@ def test_an_export_is_made_anew_by_what_the_message_says(tiny_run, tmp_path):
   (folder / 'teacher' / 'stage.json').unlink()
   stages.teacher(tiny.config(), str(folder))
   models = [
-    checkpoints.load_variables(place / 'teacher' / 'model')
+    saved_variables.load(place / 'teacher' / 'model')
     for place in (folder, tiny_run)
   ]
   jax.tree.map(np.testing.assert_array_equal, models[0][0], models[1][0])

@@ -6,7 +6,7 @@ import pytest
 from rnascl_jax import stages
 from rnascl_jax.config import settings
 from rnascl_jax.reporting import report, results
-from rnascl_jax.runtime import checkpoints, files, named_arrays
+from rnascl_jax.runtime import files, named_arrays, saved_variables
 from rnascl_jax.search import architecture
 from tests import tiny
 
@@ -74,7 +74,7 @@ def test_a_run_under_a_control_leaves_what_a_searched_one_leaves(
     assert [line.keys() for line in here] == [line.keys() for line in there]
   names = [
     named_arrays.from_state(
-      checkpoints.load_variables(folder / 'train' / 'rnas_cl' / 'model')[0]
+      saved_variables.load(folder / 'train' / 'rnas_cl' / 'model')[0]
     ).keys()
     for folder in (tmp_path, tiny_run)
   ]

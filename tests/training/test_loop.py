@@ -24,6 +24,7 @@ from rnascl_jax.runtime import (
   files,
   named_arrays,
   parallel,
+  saved_variables,
   signals,
   sinks,
 )
@@ -248,9 +249,7 @@ def _with_regime(name: str, **options):
 
 
 def _assert_same_model(one: pathlib.Path, two: pathlib.Path):
-  models = (
-    checkpoints.load_variables(path / 'model')[0] for path in (one, two)
-  )
+  models = (saved_variables.load(path / 'model')[0] for path in (one, two))
   first, second = map(named_arrays.from_state, models)
   assert first.keys() == second.keys()
   for name, array in first.items():
