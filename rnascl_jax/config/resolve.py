@@ -654,7 +654,6 @@ def validation_attack(spec: settings.AdversarialTraining) -> Preset | None:
     epsilon=epsilon,
     step_size=_VALIDATION_STEP * epsilon,
     num_steps=spec.validation_steps,
-    start=attacks.linf.uniform_start,
   )
 
 

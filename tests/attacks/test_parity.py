@@ -92,7 +92,7 @@ def _ours(dtype, first, attack=attacks.pgd, **options):
   def one(image, label, first):
     start = {}
     if attack is attacks.pgd:
-      start['start'] = lambda key, image, epsilon: first
+      start['start'] = lambda norm, key, image, epsilon: first
     return attack(
       nets.plain, jax.random.key(0), image, label, **start, **options
     )

@@ -37,7 +37,7 @@ _START = attacks.Preset(
   epsilon=0.2,
   step_size=1e-3,
   num_steps=1,
-  start=attacks.linf.uniform_start,
+  start=attacks.norms.Norm.uniform_start,
 )
 
 

@@ -17,7 +17,7 @@ import pytest
 from jax import lax
 
 from rnascl_jax import attacks, losses
-from rnascl_jax.attacks import linf
+from rnascl_jax.attacks import norms
 from rnascl_jax.distillation import compare, methods
 from rnascl_jax.models import networks
 from rnascl_jax.runtime import parallel
@@ -503,7 +503,7 @@ def _assert_is_step(name, network, loss, view):
 
 def _uniform_start():
   batch = _batch()
-  start = jax.vmap(linf.uniform_start, (0, 0, None))
+  start = jax.vmap(norms.LINF.uniform_start, (0, 0, None))
   return _torch(start(batch.keys, jnp.asarray(batch.images), EPSILON))
 
 
