@@ -1,7 +1,7 @@
-"""The norms of APGD, FAB and Square: L-infinity and L2, with their balls.
+"""The norms of APGD, FAB and Square: L-infinity, L2 and L1, with their balls.
 
-A norm is a tuple of functions of one image or perturbation [H, W, C]. Both
-balls are intersected with [0, 1]:
+A norm is a tuple of functions of one image or perturbation [H, W, C]. All balls
+are intersected with [0, 1]:
 
   B(x, epsilon) = {x' : |x' - x|_p <= epsilon} intersected with [0, 1].
 
@@ -13,6 +13,8 @@ Example:
   [0.6 0.8]
   >>> print(norms.LINF.project(image, far, .5).ravel())
   [0.5 0.5]
+  >>> print(norms.L1.project(image, far / 8, .5).ravel())
+  [0.1875 0.3125]
 """
 
 from collections.abc import Callable
@@ -21,7 +23,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnascl_jax.attacks import linf
+from rnascl_jax.attacks import l1, linf
 from rnascl_jax.base import Array, Key
 
 # Keeps divisions finite where a gradient or a draw is zero everywhere.
@@ -98,6 +100,15 @@ def _l2_noise(key: Key, image: Array) -> Array:
   return jax.random.normal(key, image.shape, image.dtype)
 
 
+def _l1_length(delta: Array) -> Array:
+  return jnp.sum(jnp.abs(delta))
+
+
+def _l1_direction(gradient: Array) -> Array:
+  """All of the length in the largest entry; equal ones share it."""
+  return l1.sparse_direction(gradient, 0.0)
+
+
 LINF = Norm(
   name='L∞',
   length=_linf_length,
@@ -114,7 +125,15 @@ L2 = Norm(
   noise=_l2_noise,
   longest=lambda size: size**0.5,
 )
-NORMS = {'Linf': LINF, 'L2': L2}
+L1 = Norm(
+  name='L1',
+  length=_l1_length,
+  direction=_l1_direction,
+  project=l1.project,
+  noise=_l2_noise,
+  longest=float,
+)
+NORMS = {'Linf': LINF, 'L2': L2, 'L1': L1}
 
 
 def by_name(name: str | Norm) -> Norm:
