@@ -58,7 +58,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import arguments, norms, stepwise, unrolling
+from rnascl_jax.attacks import (
+  arguments,
+  l1,
+  norms,
+  prediction,
+  stepwise,
+  unrolling,
+)
 from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.attacks.stepwise import Candidate
 from rnascl_jax.base import Array, Key, LogitsFn, LossFn
@@ -234,7 +241,7 @@ class PGD:
       return PGDState(image_adv, jnp.asarray(True), kept, best), None
 
     best = stepwise.nothing(image) if self.keep_best else None
-    inside = self.norm.contains(image, first, self.epsilon)
+    inside = _contains(self.norm, image, first, self.epsilon)
     state = PGDState(first, inside, no_velocity, best)
     state, _ = lax.scan(step, state, length=self.num_steps, unroll=unroll)
     if not self.keep_best:
@@ -383,13 +390,29 @@ def ascend(
     perturbations, NeurIPS 2019, section 3 (SLIDE), and their code
     (ftramer/MultiRobustness, pgd_attack.py).
   """
-  if norm != norms.LINF:
+  if norm == norms.L1:
+    leaves = jnp.where(gradient > 0.0, point >= 1.0, point <= 0.0)
+    gradient = jnp.where(leaves, 0.0, gradient)
+    moved = point + step_size * l1.sparse_direction(gradient, share)
+    # The projection returns to the image but for rounding.
+    projected = norm.project(image, moved, epsilon)
+    return jnp.where(jnp.asarray(epsilon) > 0.0, projected, image)
+  if norm == norms.L2:
     # Squares of the gradients of confident networks are zero in float32.
     gradient = jnp.nan_to_num(gradient, posinf=0.0, neginf=0.0)
     largest = jnp.max(jnp.abs(gradient))
     gradient = gradient / jnp.where(largest > 0.0, largest, 1.0)
   moved = point + step_size * norm.direction(gradient)
   return norm.project(image, moved, epsilon)
+
+
+def _contains(norm, image, point, epsilon):
+  """Whether a point is in the ball, but for rounding; a box has none."""
+  if norm == norms.LINF:
+    return jnp.all(norm.project(image, point, epsilon) == point)
+  return prediction.in_ball(
+    point[None], image[None], epsilon=epsilon, norm=norm
+  )[0]
 
 
 def _objective(

@@ -1,7 +1,7 @@
-"""The norms of perturbations: L-infinity and L2, with their balls.
+"""The norms of perturbations: L-infinity, L2 and L1, with their balls.
 
-A norm is a tuple of functions of one image or perturbation [H, W, C]. Both
-balls are intersected with [0, 1]:
+A norm is a tuple of functions of one image or perturbation [H, W, C]. All balls
+are intersected with [0, 1]:
 
   B(x, epsilon) = {x' : |x' - x|_p <= epsilon} intersected with [0, 1].
 
@@ -13,6 +13,8 @@ Example:
   [0.6 0.8]
   >>> print(norms.LINF.project(image, far, .5).ravel())
   [0.5 0.5]
+  >>> print(norms.L1.project(image, far / 8, .5).ravel())
+  [0.1875 0.3125]
 """
 
 from collections.abc import Callable
@@ -21,10 +23,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rnascl_jax.attacks import l1
 from rnascl_jax.base import Array, Key
 
-# By this much, rounding may make a perturbation of length epsilon longer.
-_ROUNDING = 1e-6
 # Keeps divisions finite where a gradient or a draw is zero everywhere.
 _TINY = 1e-12
 
@@ -107,19 +108,6 @@ class Norm(NamedTuple):
     del epsilon
     return image + scale * jax.random.normal(key, image.shape, image.dtype)
 
-  def contains(
-    self, image: Array, point: Array, epsilon: float | Array
-  ) -> Array:
-    """Whether a point [H, W, C] is in the ball around an image: scalar bool.
-
-    In L-infinity the ball is a box and this is exact; in other norms rounding
-    may make the length of a perturbation exceed epsilon.
-    """
-    if self == LINF:
-      return jnp.all(self.project(image, point, epsilon) == point)
-    near = self.length(point - image) <= epsilon + _ROUNDING
-    return near & jnp.all((point >= 0.0) & (point <= 1.0))
-
 
 def _linf_length(delta: Array) -> Array:
   return jnp.max(jnp.abs(delta))
@@ -182,6 +170,23 @@ def _l2_uniform(key: Key, image: Array) -> Array:
   return noise / jnp.sqrt(jnp.sum(noise**2) + 2.0 * rest)
 
 
+def _l1_length(delta: Array) -> Array:
+  return jnp.sum(jnp.abs(delta))
+
+
+def _l1_direction(gradient: Array) -> Array:
+  """All of the length in the largest entry; equal ones share it."""
+  return l1.sparse_direction(gradient, 0.0)
+
+
+def _l1_uniform(key: Key, image: Array) -> Array:
+  """As `_l2_uniform`, with p = 1: Laplace noise over its length and one more."""
+  key, radius_key = jax.random.split(key)
+  noise = jax.random.laplace(key, image.shape, image.dtype)
+  rest = jax.random.exponential(radius_key, (), image.dtype)
+  return noise / (_l1_length(noise) + rest)
+
+
 LINF = Norm(
   name='L∞',
   length=_linf_length,
@@ -200,7 +205,16 @@ L2 = Norm(
   uniform=_l2_uniform,
   longest=lambda size: size**0.5,
 )
-NORMS = {'Linf': LINF, 'L2': L2}
+L1 = Norm(
+  name='L1',
+  length=_l1_length,
+  direction=_l1_direction,
+  project=l1.project,
+  noise=_l2_noise,
+  uniform=_l1_uniform,
+  longest=float,
+)
+NORMS = {'Linf': LINF, 'L2': L2, 'L1': L1}
 
 
 def by_name(name: str | Norm) -> Norm:

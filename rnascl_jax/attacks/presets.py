@@ -27,6 +27,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from rnascl_jax import losses
 from rnascl_jax.attacks import arguments, gradient, norms
@@ -58,6 +59,19 @@ def any_length_start(
   key, length_key = jax.random.split(key)
   share = jax.random.uniform(length_key, (), image.dtype)
   return norm.random_start(key, image, epsilon * share)
+
+
+def laplace_start(
+  norm: Norm, key: Key, image: Array, epsilon: float | Array
+) -> Array:
+  """The start of Tramer and Boneh in L1: a point on the ball's surface.
+
+  It is Laplace noise, scaled to length epsilon, which is as likely in all
+  directions that have equally many values. Arguments and result are those of
+  `any_length_start`.
+  """
+  noise = jax.random.laplace(key, image.shape, image.dtype)
+  return jnp.clip(image + epsilon * noise / norm.length(noise), 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,7 +153,7 @@ def by_name(name: str) -> Preset:
 
 _STOP = {'stop_when_fooled': True}
 _CW = {'loss': losses.cw_loss}
-_L2 = {'norm': norms.L2}
+_L1, _L2 = {'norm': norms.L1}, {'norm': norms.L2}
 _BEST = {'keep_best': True}
 # Epsilon, step size, steps, start, and further options of PGD.
 _SETTINGS: dict[str, tuple[float, float, int, Any, dict[str, Any]]] = {
@@ -181,7 +195,11 @@ _SETTINGS: dict[str, tuple[float, float, int, Any, dict[str, Any]]] = {
   'pgd10_l2_rice': (128 / 255, 15 / 255, 10, any_length_start, _L2 | _STOP),
   'pgd20_l2_robustness': (0.5, 0.0625, 20, None, _L2 | _BEST),
   'pgd100_l2_robustness': (0.5, 0.0125, 100, None, _L2 | _BEST),
+  # CIFAR-10 in L1: SLIDE, see `gradient.ascend`.
+  'pgd10_l1_foolbox': (12.0, 2.4, 10, None, _L1),
+  'pgd100_l1_tramer': (2000 / 255, 2.0, 100, laplace_start, _L1 | _CW),
 }
+_SLIDE = 'but projected onto the ball and [0, 1] at once'
 _ROBUSTNESS = 'MadryLab/robustness, README.rst and defaults.py:'
 _MADRY = 'MadryLab/cifar10_challenge'
 _FREE = 'mahyarnajibi/FreeAdversarialTraining, configs.yml'
@@ -216,6 +234,10 @@ _ORIGINS = {
   'pgd10_l2_rice': 'locuslab/robust_overfitting, train_cifar.py --eval --norm '
   'l_2 --epsilon 128 --pgd-alpha 15',
   'pgd20_l2_robustness': f'{_ROBUSTNESS} 20 steps of 2.5 epsilon / 20',
+  'pgd10_l1_foolbox': 'Foolbox, SparseL1DescentAttack, at the radius of Croce '
+  f'and Hein (ICML 2021), {_SLIDE}',
+  'pgd100_l1_tramer': 'ftramer/MultiRobustness, config_cifar10.json and '
+  f'pgd_attack.py, {_SLIDE}',
   'pgd100_l2_robustness': f'{_ROBUSTNESS} 100 steps of 2.5 epsilon / 100',
 }
 PRESETS = {

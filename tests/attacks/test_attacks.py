@@ -68,7 +68,7 @@ CASES = {
     attacks.pgd, keep_best=True, start=presets.unclamped_start, decay=0.5
   ),
 } | {name: attacks.PRESETS[name] for name in _PRESETS.values()}
-for _norm in (norms.L2,):
+for _norm in (norms.L2, norms.L1):
   CASES |= {
     f'mi_fgsm in {_norm.name}': _at_ratio(attacks.mi_fgsm, _norm),
     f'cw in {_norm.name}': _at_ratio(attacks.cw, _norm),
@@ -646,7 +646,7 @@ def test_presets_keep_the_ratio_of_step_to_epsilon():
 
 def test_presets_name_their_number_of_steps_and_their_origin():
   for name, preset in attacks.PRESETS.items():
-    digits = name.replace('_l2', '')
+    digits = name.replace('_l2', '').replace('_l1', '')
     steps = ''.join(c if c.isdigit() else ' ' for c in digits).split()
     assert int(steps[0] if steps else 1) == preset.num_steps, name
     if len(steps) > 1:
@@ -655,7 +655,9 @@ def test_presets_name_their_number_of_steps_and_their_origin():
     assert 0 < preset.epsilon < preset.norm.longest(3 * 32 * 32)
     assert 0 < preset.step_size < preset.norm.longest(3 * 32 * 32)
     assert (preset.norm == norms.L2) == ('_l2' in name)
-    expected = losses.cw_loss if name.startswith('cw') else losses.cross_entropy
+    assert (preset.norm == norms.L1) == ('_l1' in name)
+    on_margin = name.startswith('cw') or name == 'pgd100_l1_tramer'
+    expected = losses.cw_loss if on_margin else losses.cross_entropy
     assert preset.loss is expected
 
 
