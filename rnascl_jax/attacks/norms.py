@@ -180,7 +180,7 @@ def _l1_direction(gradient: Array) -> Array:
 
 
 def _l1_uniform(key: Key, image: Array) -> Array:
-  """As `_l2_uniform`, with p = 1: Laplace noise over its length and one more."""
+  """As `_l2_uniform`, with p = 1 and therefore Laplace noise."""
   key, radius_key = jax.random.split(key)
   noise = jax.random.laplace(key, image.shape, image.dtype)
   rest = jax.random.exponential(radius_key, (), image.dtype)

@@ -66,12 +66,12 @@ def laplace_start(
 ) -> Array:
   """The start of Tramer and Boneh in L1: a point on the ball's surface.
 
-  It is Laplace noise, scaled to length epsilon, which is as likely in all
-  directions that have equally many values. Arguments and result are those of
-  `any_length_start`.
+  It is Laplace noise, scaled to length epsilon. Arguments and result are those
+  of `any_length_start`.
   """
   noise = jax.random.laplace(key, image.shape, image.dtype)
-  return jnp.clip(image + epsilon * noise / norm.length(noise), 0.0, 1.0)
+  start = noise * (jnp.asarray(epsilon, image.dtype) / norm.length(noise))
+  return jnp.clip(image + start, 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
