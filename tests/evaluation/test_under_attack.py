@@ -370,7 +370,9 @@ def test_only_broken_images_are_converted(nearest, monkeypatch):
     return np.eye(10)[(split.labels[rows] + 1) % 10]
 
   monkeypatch.setattr(batches, 'to_float', counting)
-  kept = adversarial_images.confirm(rows, images, split, wrong, epsilon=0.1)
+  kept = adversarial_images.confirm(
+    rows, images, split, wrong, norm=norms.LINF, epsilon=0.1
+  )
   assert converted == [2] and kept.rows.tolist() == [7, 41]
 
 
