@@ -10,6 +10,7 @@ import pytest
 
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import (
+  gradient,
   lifting,
   norms,
   presets,
@@ -564,6 +565,83 @@ def test_starts_fill_the_ball_as_their_names_say():
   np.testing.assert_allclose(noise.std(), 0.2 / 3**0.5, rtol=0.05)
   gaussian = norms.LINF.gaussian_start(key, image, 0.2)
   np.testing.assert_allclose((gaussian - image).std(), 1e-3, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+  ('norm', 'power', 'variance'),
+  [(norms.L2, 2, 1 / (3 + 2)), (norms.L1, 1, 2 / ((3 + 1) * (3 + 2)))],
+)
+def test_starts_fill_balls_uniformly(norm, power, variance):
+  """In n dimensions, |x|^n is uniform, and x_i has the variance given."""
+  stats = pytest.importorskip('scipy.stats')
+  image, count = jnp.full((1, 1, 3), 0.5), 4000
+  keys = jax.random.split(jax.random.key(0), count)
+  start = jax.jit(jax.vmap(norm.uniform_start, (0, None, None)))
+  points = (np.asarray(start(keys, image, 0.25)).reshape(count, 3) - 0.5) / 0.25
+  lengths = (np.abs(points) ** power).sum(axis=1) ** (1 / power)
+  assert lengths.max() <= 1 + 1e-6
+  assert stats.kstest(lengths**3, 'uniform').pvalue > 0.01
+  np.testing.assert_allclose((points**2).mean(axis=0), variance, rtol=0.08)
+  # Directions without preference: no mean, no correlation.
+  np.testing.assert_allclose(points.mean(axis=0), 0, atol=0.04)
+  np.testing.assert_allclose(np.corrcoef(points.T), np.eye(3), atol=0.06)
+  # At a corner of [0, 1], what leaves it is clamped.
+  black = start(keys[:100], 0 * image, 0.25)
+  assert black.min() == 0 and black.max() > 0.1
+
+
+@pytest.mark.parametrize('norm', [norms.L2, norms.L1])
+def test_tiny_gradients_move_an_image_by_a_whole_step(norm):
+  """Squares of gradients of confident networks are zero in float32."""
+  image, key = jnp.full((2, 2, 1), 0.5), jax.random.key(0)
+  slope = jax.random.normal(key, image.shape)
+  options = {'epsilon': 1.0, 'step_size': 0.2, 'share': 1.0}
+  for scale in (1.0, 1e-25, 1e25):
+    move = gradient.ascend(norm, image, image, scale * slope, **options) - image
+    assert norm.length(move) == pytest.approx(0.2, rel=1e-5)
+    assert jnp.all(jnp.sign(move) == jnp.sign(slope))
+  still = gradient.ascend(norm, image, image, 0 * slope, **options)
+  np.testing.assert_array_equal(still, image)
+  np.testing.assert_array_equal(norm.direction(0 * slope), 0 * slope)
+
+
+def test_a_start_counts_if_it_is_in_the_ball_of_its_norm():
+  """The loss is largest at the start, and what follows is worse."""
+
+  def run(length, norm):
+    image = jnp.full((2, 2, 1), 0.5)
+    first = image + norm.direction(jnp.arange(4.0).reshape(2, 2, 1)) * length
+    result = attacks.pgd(
+      lambda images: jnp.tile(
+        -jnp.abs(images - first[None]).sum((1, 2, 3))[:, None], (1, 2)
+      ),
+      jax.random.key(0),
+      image,
+      1,
+      loss=lambda logits, labels: logits[:, 1],
+      norm=norm,
+      epsilon=0.3,
+      step_size=0.2,
+      num_steps=2,
+      start=lambda norm, key, image, epsilon: first,
+      keep_best=True,
+    )
+    return bool(jnp.all(result == first)), norm.length(result - image)
+
+  for norm in (norms.L2, norms.L1):
+    assert run(0.3, norm)[0]
+    kept, length = run(0.31, norm)
+    assert not kept and length <= 0.3 + 1e-6
+
+
+def test_lengths_beyond_every_perturbation_are_refused_in_each_norm():
+  params, images, _ = _data()
+  for norm, longest in ((norms.LINF, 1), (norms.L2, 4), (norms.L1, 16)):
+    with pytest.raises(ValueError, match=rf'must lie in \[0, {longest}\]'):
+      _pgd_of(params, images[0], norm=norm, epsilon=1.01 * longest)
+  with pytest.raises(ValueError, match='epsilon=1.01 must lie'):
+    attacks.PRESETS['pgd10_rice'].scaled(1.01)
+  assert attacks.PRESETS['pgd10_l2_rice'].scaled(3.0).epsilon == 3
 
 
 # Entry points.
