@@ -161,8 +161,8 @@ class PGD:
     Raises:
       ValueError: if num_steps or restarts are below 1, if restarts would repeat
         an attack without randomness, if `stop_when_fooled` lacks a label, for a
-        raw key, or if epsilon or step_size are no lengths (unless traced), or
-      epsilon is longer than any perturbation of the image.
+        raw key, for what is no norm, or if epsilon or step_size are no lengths
+        or epsilon is longer than any perturbation (unless they are traced).
     """
     image, target = jnp.asarray(image), jnp.asarray(target)
     arguments.check_one(logits_fn, image)
@@ -197,6 +197,10 @@ class PGD:
     return lax.stop_gradient(worst.image)
 
   def _check(self, image: Array, target: Array) -> None:
+    if not isinstance(self.norm, Norm):
+      raise ValueError(
+        f'norm={self.norm!r} must be one of norms.LINF, norms.L2 and norms.L1.'
+      )
     longest = self.norm.longest(image.size)
     arguments.check_length('epsilon', self.epsilon, longest)
     arguments.check_length('step_size', self.step_size, math.inf)

@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax.attacks import arguments, compiled, prediction
+from rnascl_jax.attacks import arguments, compiled, norms, prediction
 from rnascl_jax.attacks.checks import gradient_checks
 from rnascl_jax.attacks.randomized import Randomized
 from rnascl_jax.base import Array, Key, LogitsFn
@@ -125,23 +125,29 @@ def perturb(
     checks: whether the logits and gradients of the first 32 images are looked
       at. A gradient that is zero for all of them is warned of, although an
       attack that uses none, such as Square, does not suffer.
-    **hyper: of the attack. `epsilon` may be left to a preset.
+    **hyper: of the attack. `epsilon` may be left to a preset, and `norm` to an
+      attack that has one; without it lengths are in L-infinity.
 
   Returns:
     [N, H, W, C], adversarial images in host memory.
 
   Raises:
-    ValueError: as `arguments.check_inputs`, for a step outside of [0, 1], a raw
-      key, and indices out of range, before anything is computed; and, if
-      `checks`, for logits that are NaN or infinite, before the attack.
+    ValueError: as `arguments.check_inputs`, for a step longer than any
+      perturbation of the images, a raw key, and indices out of range, before
+      anything is computed; and, if `checks`, for logits that are NaN or
+      infinite, before the attack.
   """
   arguments.check_attack(attack)
   arguments.check_key(key)
   epsilon = hyper.pop('epsilon', getattr(attack, 'epsilon', None))
   images, labels = np.asarray(images), np.asarray(labels)
   logits_fn, images = channels_last(logits_fn, images, channels)
-  arguments.check_inputs(logits_fn, images, labels, epsilon=epsilon)
-  arguments.check_length('step_size', hyper.get('step_size', 0))
+  norm = hyper.get('norm', getattr(attack, 'norm', norms.LINF))
+  longest = norms.by_name(norm).longest(int(np.prod(images.shape[1:])))
+  arguments.check_inputs(
+    logits_fn, images, labels, epsilon=epsilon, longest=longest
+  )
+  arguments.check_length('step_size', hyper.get('step_size', 0), longest)
   arguments.check_counts(batch_size=batch_size)
   arguments.check_flags(checks=checks)
   indices = arguments.as_indices(indices, labels)

@@ -639,6 +639,8 @@ def test_lengths_beyond_every_perturbation_are_refused_in_each_norm():
   for norm, longest in ((norms.LINF, 1), (norms.L2, 4), (norms.L1, 16)):
     with pytest.raises(ValueError, match=rf'must lie in \[0, {longest}\]'):
       _pgd_of(params, images[0], norm=norm, epsilon=1.01 * longest)
+  with pytest.raises(ValueError, match="norm='L2' must be one of norms.LINF"):
+    _pgd_of(params, images[0], norm='L2')
   with pytest.raises(ValueError, match='epsilon=1.01 must lie'):
     attacks.PRESETS['pgd10_rice'].scaled(1.01)
   assert attacks.PRESETS['pgd10_l2_rice'].scaled(3.0).epsilon == 3
@@ -692,6 +694,26 @@ def test_perturb_compiles_once_for_an_epsilon_curve(as_pytree):
     run(preset, epsilon=epsilon)
     run(preset.scaled(epsilon))
   assert len(traces) == before
+
+
+def test_perturb_measures_lengths_in_the_norm_of_the_attack():
+  params, images, labels = _data()
+  logits_fn = jax.tree_util.Partial(_logits, params)
+  run = functools.partial(
+    attacks.perturb,
+    logits_fn=logits_fn,
+    key=jax.random.key(1),
+    images=images,
+    labels=labels,
+  )
+  result = run(attacks.PRESETS['pgd10_l1_foolbox'], epsilon=1.5)
+  options = {'step_size': 0.3, 'num_steps': 10, 'start': None}
+  same = run(attacks.pgd, epsilon=1.5, norm=norms.L1, share=0.01, **options)
+  np.testing.assert_allclose(result, same, atol=1e-6)
+  lengths = jax.vmap(norms.L1.length)(result - images)
+  assert 1.4 < lengths.max() <= 1.5 + 1e-5
+  with pytest.raises(ValueError, match=r'epsilon=4.1 must lie in \[0, 4\]'):
+    run(attacks.PRESETS['fgm_l2'], epsilon=4.1)
 
 
 def test_any_callable_is_a_classifier():
