@@ -11,6 +11,8 @@ numbers and files do not depend on the change are left alone:
   --config.evaluation.auto_attack_models="('rnas_cl', 'rnas_cl_eq6')"
   --config.evaluation.auto_attack_images=200
   --config.evaluation.epsilon_255=8
+  --config.evaluation.norm=L2, with epsilon and curve_epsilons of pixels in
+    [0, 1], and with attacks and curve_attacks in this norm
   --config.evaluation.max_images=1000
   --config.evaluation.batch_size=128, if memory runs out
   --config.evaluation.save_images=False, if the disk does

@@ -24,6 +24,8 @@ same network in its own config. What may be changed on the command line:
   --config.teacher.network.name=resnet50
   --config.teacher.adversarial_training.name=trades
   --config.teacher.adversarial_training.epsilon_255=8   radius, in 1/255
+  --config.teacher.adversarial_training.norm=L2, and .epsilon=0.5, of pixels in
+    [0, 1]
   --config.teacher.adversarial_training.num_steps=10
   --config.teacher.optimization.epochs=30
   --config.teacher.optimization.select=best    not the last checkpoint

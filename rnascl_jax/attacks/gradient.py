@@ -1,12 +1,14 @@
-"""FGSM, MI-FGSM, PGD-k and CW-infinity, for one image and any classifier.
+"""FGSM, MI-FGSM, PGD-k and CW, for one image, any classifier and any norm.
 
-All four climb a loss by the sign of its gradient inside the ball of `linf`:
+All four climb a loss along its gradient inside the ball of a norm of `norms`:
 
   x_0     = start(x)
-  x_{i+1} = project(x_i + step_size sign(grad loss(z(x_i), y)))
+  x_{i+1} = project(x_i + step_size direction(grad loss(z(x_i), y)))
 
+where the direction has length 1: the sign of the gradient in L-infinity, the
+gradient over its length in L2, and in L1 the sparse one of SLIDE (`ascend`).
 FGSM is one such step of size epsilon from the image itself, MI-FGSM starts
-from the image and accumulates gradients, CW-infinity is PGD on the margin.
+from the image and accumulates gradients, CW is PGD on the margin.
 `loss(logits [B, K], target [B, ...]) -> [B]` is what is climbed;
 `targeted=True` descends it instead, towards a target class.
 
@@ -45,6 +47,7 @@ References:
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -55,12 +58,23 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import arguments, linf, norms, stepwise, unrolling
+from rnascl_jax.attacks import (
+  arguments,
+  l1,
+  norms,
+  prediction,
+  stepwise,
+  unrolling,
+)
+from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.attacks.stepwise import Candidate
 from rnascl_jax.base import Array, Key, LogitsFn, LossFn
 
-# A starting point of an attack: (key, image, epsilon) -> image.
-StartFn = Callable[[Key, Array, float | Array], Array]
+# A starting point of an attack: (norm, key, image, epsilon) -> image, such as
+# the method `norms.Norm.uniform_start`.
+StartFn = Callable[[Norm, Key, Array, float | Array], Array]
+# The share of values that a step of SLIDE moves, as published.
+SHARE = 0.01
 # What an attack climbs: image [H, W, C] -> (loss, fooled), both scalars.
 Objective = Callable[[Array], tuple[Array, Array]]
 
@@ -70,11 +84,14 @@ class PGDState(NamedTuple):
 
   Attributes:
     image: [H, W, C], the iterate.
+    inside: scalar bool, whether the iterate is in the ball; a start need not
+      be, and is no result then.
     velocity: [H, W, C], accumulated gradients; None without momentum.
     best: the iterate of the largest loss so far; None where the last is kept.
   """
 
   image: Array
+  inside: Array
   velocity: Array | None
   best: Candidate | None
 
@@ -88,12 +105,13 @@ class PGD:
   are those of a shorter one, and more of them never do less damage.
 
   Attributes:
-    epsilon: radius in [0, 1], may be traced.
-    step_size: in [0, 1], may be traced.
+    epsilon: radius in the norm, may be traced; in [0, 1] in L-infinity.
+    step_size: length of a step in the norm, may be traced.
     num_steps: k >= 1, static.
-    start: where to begin, or None for the image itself. `linf.uniform_start`
-      clamps to [0, 1] before the first gradient, `presets.unclamped_start` does
-      not.
+    norm: the ball's.
+    start: where to begin, or None for the image itself. `Norm.uniform_start`
+      draws from the ball and clamps to [0, 1] before the first gradient,
+      `presets.unclamped_start` does not clamp.
     loss: ([B, K], [B, ...]) -> [B], what is climbed.
     decay: momentum of MI-FGSM, or None for the plain gradient.
     restarts: random restarts, static. The result is the worst case: of those
@@ -103,6 +121,8 @@ class PGD:
     stop_when_fooled: stay at the first iterate that fools the classifier, as
       the evaluations of Rice et al. and Wong et al. do. Needs a label.
     targeted: descend the loss towards the target.
+    share: of an image's values, in [0, 1], how many a step in L1 moves, see
+      `ascend`. Steps in other norms move all.
     unroll: steps unrolled in the loop, static; True for all, restarts
       included. None decides by back end and network, see `unrolling`.
   """
@@ -110,13 +130,15 @@ class PGD:
   epsilon: float | Array
   step_size: float | Array
   num_steps: int
-  start: StartFn | None = linf.uniform_start
+  norm: Norm = norms.LINF
+  start: StartFn | None = Norm.uniform_start
   loss: LossFn = losses.cross_entropy
   decay: float | Array | None = None
   restarts: int = 1
   keep_best: bool = False
   stop_when_fooled: bool = False
   targeted: bool = False
+  share: float = SHARE
   unroll: int | bool | None = None
 
   def __call__(
@@ -132,19 +154,21 @@ class PGD:
         array for losses that take one, such as log-probabilities [K].
 
     Returns:
-      [H, W, C], in the ball and in [0, 1] (float32: to 3e-8), exactly the image
-      where epsilon is 0, never NaN unless the image is. A constant.
+      [H, W, C], in [0, 1] and in the ball (float32 in L-infinity: to 3e-8),
+      exactly the image where epsilon is 0, never NaN unless the image is. A
+      constant.
 
     Raises:
       ValueError: if num_steps or restarts are below 1, if restarts would repeat
         an attack without randomness, if `stop_when_fooled` lacks a label, for a
-        raw key, or if epsilon or step_size are no lengths (unless traced).
+        raw key, for what is no norm, or if epsilon or step_size are no lengths
+        or epsilon is longer than any perturbation (unless they are traced).
     """
     image, target = jnp.asarray(image), jnp.asarray(target)
     arguments.check_one(logits_fn, image)
     if self.start is not None:
       arguments.check_key(key)
-    self._check(target)
+    self._check(image, target)
     objective = _objective(logits_fn, self.loss, target, self.targeted)
     unroll = self.unroll
     if unroll is None:
@@ -156,7 +180,7 @@ class PGD:
       first = image
       if self.start is not None:
         restart_key = jax.random.fold_in(key, restart)
-        first = self.start(restart_key, image, self.epsilon)
+        first = self.start(self.norm, restart_key, image, self.epsilon)
       return self._loop(objective, image, first, unroll)
 
     def worse(worst: Candidate, restart: Array) -> tuple[Candidate, None]:
@@ -172,14 +196,20 @@ class PGD:
     )
     return lax.stop_gradient(worst.image)
 
-  def _check(self, target: Array) -> None:
-    arguments.check_length('epsilon', self.epsilon)
+  def _check(self, image: Array, target: Array) -> None:
+    if not isinstance(self.norm, Norm):
+      raise ValueError(
+        f'norm={self.norm!r} must be one of norms.LINF, norms.L2 and norms.L1.'
+      )
+    longest = self.norm.longest(image.size)
+    arguments.check_length('epsilon', self.epsilon, longest)
     arguments.check_length('step_size', self.step_size, math.inf)
+    arguments.check_length('share', self.share)
     arguments.check_counts(num_steps=self.num_steps, restarts=self.restarts)
     if self.restarts > 1 and self.start is None:
       raise ValueError(
         f'restarts={self.restarts} without a random start repeat one attack; '
-        'give start=linf.uniform_start.'
+        'give start=norms.Norm.uniform_start.'
       )
     if self.stop_when_fooled and target.ndim:
       raise ValueError(
@@ -190,29 +220,33 @@ class PGD:
     self, objective: Objective, image: Array, first: Array, unroll: int | bool
   ) -> Array:
     """All steps from the iterate `first`, [H, W, C]."""
-    lower, upper = linf.ball(image, self.epsilon)
-    step_size = jnp.asarray(self.step_size, image.dtype)
+    move = functools.partial(
+      ascend,
+      self.norm,
+      image,
+      epsilon=self.epsilon,
+      step_size=jnp.asarray(self.step_size, image.dtype),
+      share=self.share,
+    )
     gradient_fn = jax.value_and_grad(objective, has_aux=True)
     no_velocity = None if self.decay is None else jnp.zeros_like(image)
 
     def step(state: PGDState, _: None) -> tuple[PGDState, None]:
       (loss, fooled), gradient = gradient_fn(state.image)
       velocity = _accumulate(state.velocity, gradient, self.decay)
-      image_adv = state.image + step_size * norms.LINF.direction(velocity)
-      image_adv = linf.project(image_adv, lower, upper)
-      # A start need not be clamped; outside of the ball it is no result.
-      inside = jnp.all((state.image >= lower) & (state.image <= upper))
+      image_adv = move(state.image, velocity)
       if self.stop_when_fooled:
-        image_adv = jnp.where(fooled & inside, state.image, image_adv)
+        image_adv = jnp.where(fooled & state.inside, state.image, image_adv)
       best = None
       if self.keep_best:
-        loss = jnp.where(inside, loss, -jnp.inf)
+        loss = jnp.where(state.inside, loss, -jnp.inf)
         best = _larger(state.best, Candidate(state.image, loss, fooled))
       kept = None if self.decay is None else velocity
-      return PGDState(image_adv, kept, best), None
+      return PGDState(image_adv, jnp.asarray(True), kept, best), None
 
     best = stepwise.nothing(image) if self.keep_best else None
-    state = PGDState(first, no_velocity, best)
+    inside = _contains(self.norm, image, first, self.epsilon)
+    state = PGDState(first, inside, no_velocity, best)
     state, _ = lax.scan(step, state, length=self.num_steps, unroll=unroll)
     if not self.keep_best:
       return state.image
@@ -247,8 +281,11 @@ def fgsm(
 
   x_adv = project(x + epsilon sign(grad loss(z(x), y)))
 
+  In L2 the sign gives way to the gradient over its length (the fast gradient
+  method), in L1 to the direction of `ascend`.
+
   Arguments and result are those of `pgd`; the key is unused, and of the options
-  `loss` and `targeted` have a meaning.
+  `loss`, `norm`, `share` and `targeted` have a meaning.
 
   Reference:
     Goodfellow et al., Explaining and harnessing adversarial examples, ICLR
@@ -279,9 +316,10 @@ def mi_fgsm(
   """The momentum iterative method: PGD from the image itself, with momentum.
 
   v_{i+1} = decay v_i + g_i / mean|g_i|,   g_i = grad loss(z(x_i), y)
-  x_{i+1} = project(x_i + step_size sign(v_{i+1}))
+  x_{i+1} = project(x_i + step_size direction(v_{i+1}))
 
-  The published norm is L1, a constant times the mean, which changes no sign.
+  The published norm of g is L1, a constant times the mean, which changes no
+  direction.
   A gradient that is zero everywhere adds nothing; the published division makes
   it NaN. (Foolbox accumulates signs instead: another attack.)
 
@@ -302,7 +340,10 @@ def cw(
   label: int | Array,
   **options: Any,
 ) -> Array:
-  """CW-infinity: PGD on the margin max_{i != y} z_i - z_y of this one image.
+  """CW by PGD, on the margin max_{i != y} z_i - z_y of this one image.
+
+  In L-infinity it is what is called CW-infinity. In L2 it is not the attack of
+  Carlini and Wagner that minimises the length of a perturbation.
 
   The form that Huang et al. and RNAS-CL evaluate with climbs
   -relu(sum_b z_y - sum_b max_other z), one hinge for a whole batch. Once the
@@ -320,6 +361,62 @@ def cw(
     S&P 2017, section V.
   """
   return pgd(logits_fn, key, image, label, loss=losses.cw_loss, **options)
+
+
+def ascend(
+  norm: Norm,
+  image: Array,
+  point: Array,
+  gradient: Array,
+  *,
+  epsilon: float | Array,
+  step_size: float | Array,
+  share: float = SHARE,
+) -> Array:
+  """One step of PGD along a gradient, projected onto the ball.
+
+  Args:
+    norm: the ball's.
+    image: [H, W, C] in [0, 1], centre of the ball.
+    point: [H, W, C], where the step begins.
+    gradient: [H, W, C], at this point; a NaN does not move its pixel.
+    epsilon: radius.
+    step_size: length of the step before it is projected.
+    share: of the values, how many a step in L1 moves: those of the largest
+      gradients, all by equally much, and at least one. The published one is
+      0.01. Values at 0 or 1 that would leave [0, 1] are not among them.
+
+  Returns:
+    [H, W, C], in the ball and in [0, 1].
+
+  Reference:
+    Tramer and Boneh, Adversarial training and robustness for multiple
+    perturbations, NeurIPS 2019, section 3 (SLIDE), and their code
+    (ftramer/MultiRobustness, pgd_attack.py).
+  """
+  if norm == norms.L1:
+    leaves = jnp.where(gradient > 0.0, point >= 1.0, point <= 0.0)
+    gradient = jnp.where(leaves, 0.0, gradient)
+    moved = point + step_size * l1.sparse_direction(gradient, share)
+    # The projection returns to the image but for rounding.
+    projected = norm.project(image, moved, epsilon)
+    return jnp.where(jnp.asarray(epsilon) > 0.0, projected, image)
+  if norm == norms.L2:
+    # Squares of the gradients of confident networks are zero in float32.
+    gradient = jnp.nan_to_num(gradient, posinf=0.0, neginf=0.0)
+    largest = jnp.max(jnp.abs(gradient))
+    gradient = gradient / jnp.where(largest > 0.0, largest, 1.0)
+  moved = point + step_size * norm.direction(gradient)
+  return norm.project(image, moved, epsilon)
+
+
+def _contains(norm, image, point, epsilon):
+  """Whether a point is in the ball, but for rounding; a box has none."""
+  if norm == norms.LINF:
+    return jnp.all(norm.project(image, point, epsilon) == point)
+  return prediction.in_ball(
+    point[None], image[None], epsilon=epsilon, norm=norm
+  )[0]
 
 
 def _objective(

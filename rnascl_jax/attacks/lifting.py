@@ -128,15 +128,17 @@ def perturb(
     checks: whether the logits and gradients of the first 32 images are looked
       at. A gradient that is zero for all of them is warned of, although an
       attack that uses none, such as Square, does not suffer.
-    **hyper: of the attack. `epsilon` may be left to a preset.
+    **hyper: of the attack. `epsilon` may be left to a preset, and `norm` to an
+      attack that has one; without it lengths are in L-infinity.
 
   Returns:
     [N, H, W, C], adversarial images in host memory.
 
   Raises:
-    ValueError: as `arguments.check_inputs`, for a step outside of [0, 1], a raw
-      key, and indices out of range, before anything is computed; and, if
-      `checks`, for logits that are NaN or infinite, before the attack.
+    ValueError: as `arguments.check_inputs`, for a step longer than any
+      perturbation of the images, a raw key, and indices out of range, before
+      anything is computed; and, if `checks`, for logits that are NaN or
+      infinite, before the attack.
   """
   arguments.check_attack(attack)
   key, devices = arguments.as_key(key), arguments.as_devices(devices)
@@ -144,7 +146,7 @@ def perturb(
   images, labels = np.asarray(images), arguments.as_labels(labels)
   logits_fn, images = channels_last(logits_fn, images, channels)
   norm = hyper.get('norm', getattr(attack, 'norm', norms.LINF))
-  longest = norm.longest(int(np.prod(images.shape[1:])))
+  longest = norms.by_name(norm).longest(int(np.prod(images.shape[1:])))
   arguments.check_inputs(
     logits_fn, images, labels, epsilon=epsilon, longest=longest
   )

@@ -1,7 +1,7 @@
-"""The norms of APGD, FAB and Square: L-infinity and L2, with their balls.
+"""The norms of perturbations: L-infinity, L2 and L1, with their balls.
 
-A norm is a tuple of functions of one image or perturbation [H, W, C]. Both
-balls are intersected with [0, 1]:
+A norm is a tuple of functions of one image or perturbation [H, W, C]. All balls
+are intersected with [0, 1]:
 
   B(x, epsilon) = {x' : |x' - x|_p <= epsilon} intersected with [0, 1].
 
@@ -13,6 +13,8 @@ Example:
   [0.6 0.8]
   >>> print(norms.LINF.project(image, far, .5).ravel())
   [0.5 0.5]
+  >>> print(norms.L1.project(image, far / 8, .5).ravel())
+  [0.1875 0.3125]
 """
 
 from collections.abc import Callable
@@ -21,7 +23,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnascl_jax.attacks import linf
+from rnascl_jax.attacks import l1
 from rnascl_jax.base import Array, Key
 
 # Keeps divisions finite where a gradient or a draw is zero everywhere.
@@ -39,6 +41,8 @@ class Norm(NamedTuple):
     project: (image, point, epsilon) -> the point, brought into the ball around
       the image, all [H, W, C].
     noise: (key, image) -> random numbers of the image's shape and type.
+    uniform: (key, image) -> a point drawn uniformly from the ball of radius 1
+      around 0, of the image's shape and type.
     longest: no perturbation of an image of this many values is longer.
   """
 
@@ -47,7 +51,8 @@ class Norm(NamedTuple):
   direction: Callable[[Array], Array]
   project: Callable[[Array, Array, float | Array], Array]
   noise: Callable[[Key, Array], Array]
-  longest: Callable[[int], float]
+  uniform: Callable[[Key, Array], Array]
+  longest: Callable[[float], float]
 
   def random_start(
     self, key: Key, image: Array, epsilon: float | Array
@@ -57,6 +62,51 @@ class Norm(NamedTuple):
     unit = noise / (self.length(noise) + _TINY)
     start = image + jnp.asarray(epsilon, image.dtype) * unit
     return jnp.clip(start, 0.0, 1.0)
+
+  def uniform_start(
+    self, key: Key, image: Array, epsilon: float | Array, *, clip: bool = True
+  ) -> Array:
+    """PGD's start: a point drawn uniformly from the ball, clamped to [0, 1].
+
+    Args:
+      key: typed random key.
+      image: [H, W, C] in [0, 1].
+      epsilon: scalar, may be traced.
+      clip: whether to clamp. The evaluation code of TRADES, of RobNets, of
+        Huang et al. and of RNAS-CL does not before the first gradient, and so
+        takes that gradient at a point that is no image.
+
+    Returns:
+      [H, W, C], in [0, 1] if `clip`.
+    """
+    start = image + jnp.asarray(epsilon, image.dtype) * self.uniform(key, image)
+    return jnp.clip(start, 0.0, 1.0) if clip else start
+
+  def gaussian_start(
+    self, key: Key, image: Array, epsilon: float | Array, *, scale: float = 1e-3
+  ) -> Array:
+    """The start of TRADES' training attack: x + 0.001 N(0, 1), not clamped.
+
+    The divergence that TRADES climbs has a zero gradient at x itself; any small
+    noise gets the attack away from there. The authors have it in L-infinity and
+    in L2.
+
+    Args:
+      key: typed random key.
+      image: [H, W, C] in [0, 1].
+      epsilon: unused, so that all starts are called alike.
+      scale: standard deviation of the noise.
+
+    Returns:
+      [H, W, C]; may lie outside of [0, 1] and, where epsilon is small, outside
+      of the ball. The first projected step brings it back.
+
+    Reference:
+      Zhang et al., Theoretically principled trade-off between robustness and
+      accuracy, ICML 2019, algorithm 1.
+    """
+    del epsilon
+    return image + scale * jax.random.normal(key, image.shape, image.dtype)
 
 
 def _linf_length(delta: Array) -> Array:
@@ -69,7 +119,16 @@ def _linf_direction(gradient: Array) -> Array:
 
 
 def _linf_project(image: Array, point: Array, epsilon: float | Array) -> Array:
-  return linf.project(point, *linf.ball(image, epsilon))
+  """The ball is a box, onto which clamping projects.
+
+  `image + epsilon` is rounded in the image's precision: in float32 a
+  perturbation may be larger than epsilon by 3e-8, half the spacing of float32
+  below 1. (8 / 255 itself is rounded up by 2e-9.)
+  """
+  epsilon = jnp.asarray(epsilon, image.dtype)
+  lower = jnp.clip(image - epsilon, 0.0, 1.0)
+  upper = jnp.clip(image + epsilon, 0.0, 1.0)
+  return jnp.clip(point, lower, upper)
 
 
 def _linf_noise(key: Key, image: Array) -> Array:
@@ -98,12 +157,43 @@ def _l2_noise(key: Key, image: Array) -> Array:
   return jax.random.normal(key, image.shape, image.dtype)
 
 
+def _l2_uniform(key: Key, image: Array) -> Array:
+  """Normal noise over the root of its square and an exponential variable.
+
+  Reference:
+    Barthe et al., A probabilistic approach to the geometry of the l_p^n-ball,
+    Annals of Probability 2005, theorem 1, with p = 2.
+  """
+  key, radius_key = jax.random.split(key)
+  noise = jax.random.normal(key, image.shape, image.dtype)
+  rest = jax.random.exponential(radius_key, (), image.dtype)
+  return noise / jnp.sqrt(jnp.sum(noise**2) + 2.0 * rest)
+
+
+def _l1_length(delta: Array) -> Array:
+  return jnp.sum(jnp.abs(delta))
+
+
+def _l1_direction(gradient: Array) -> Array:
+  """All of the length in the largest entry; equal ones share it."""
+  return l1.sparse_direction(gradient, 0.0)
+
+
+def _l1_uniform(key: Key, image: Array) -> Array:
+  """As `_l2_uniform`, with p = 1 and therefore Laplace noise."""
+  key, radius_key = jax.random.split(key)
+  noise = jax.random.laplace(key, image.shape, image.dtype)
+  rest = jax.random.exponential(radius_key, (), image.dtype)
+  return noise / (_l1_length(noise) + rest)
+
+
 LINF = Norm(
   name='L∞',
   length=_linf_length,
   direction=_linf_direction,
   project=_linf_project,
   noise=_linf_noise,
+  uniform=_linf_noise,
   longest=lambda size: 1.0,
 )
 L2 = Norm(
@@ -112,9 +202,19 @@ L2 = Norm(
   direction=_l2_direction,
   project=_l2_project,
   noise=_l2_noise,
+  uniform=_l2_uniform,
   longest=lambda size: size**0.5,
 )
-NORMS = {'Linf': LINF, 'L2': L2}
+L1 = Norm(
+  name='L1',
+  length=_l1_length,
+  direction=_l1_direction,
+  project=l1.project,
+  noise=_l2_noise,
+  uniform=_l1_uniform,
+  longest=float,
+)
+NORMS = {'Linf': LINF, 'L2': L2, 'L1': L1}
 
 
 def by_name(name: str | Norm) -> Norm:

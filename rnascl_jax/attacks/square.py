@@ -50,7 +50,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import arguments, linf, norms, prediction, stepwise
+from rnascl_jax.attacks import arguments, norms, prediction, stepwise
 from rnascl_jax.attacks.stepwise import (
   AttackInput,
   Candidate,
@@ -322,4 +322,4 @@ class SquareLinf(RandomSearch):
     inside = window(row, column, side, shape)
     signs = draw.signs.astype(image_adv.dtype).reshape(1, 1, channels)
     moved = image_adv + jnp.where(inside, 2.0 * inputs.epsilon * signs, 0.0)
-    return linf.project(moved, *linf.ball(inputs.image, inputs.epsilon))
+    return self.norm.project(inputs.image, moved, inputs.epsilon)

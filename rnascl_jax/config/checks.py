@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rnascl_jax.attacks import norms
 from rnascl_jax.base import Taps
 from rnascl_jax.config import contradictions, resolve
 from rnascl_jax.config.schema import (
@@ -59,7 +60,7 @@ def check(settings: Settings, data: Dataset, devices: int) -> None:
   resolve.search(search, data, resolve.space(settings.space), steps)
   search_parts(search, devices)
   _check_distillation(settings, data)
-  _check_attacks(settings, teachers)
+  _check_attacks(settings, teachers, data)
 
 
 def _check_distillation(settings: Settings, data: Dataset) -> None:
@@ -171,15 +172,38 @@ def _check_trainings(
     _check_steps(optimization, replays, data, name)
     for where, method in methods.items():
       resolve.adversarial_method(method, where)
+      _check_radius(
+        method.radius,
+        method.norm,
+        data,
+        f'config.{where}.adversarial_training.epsilon',
+      )
 
 
-def _check_attacks(settings: Settings, teachers: Mapping[str, Teacher]) -> None:
+def _check_radius(radius: float, norm: str, data: Dataset, where: str) -> None:
+  """Raises for a radius that no perturbation of the images has."""
+  longest = norms.by_name(norm).longest(math.prod(data.image_shape))
+  if radius > longest:
+    raise ValueError(
+      f'{where}={radius} is more than {longest:.4g}, the length in {norm} of '
+      f'the longest perturbation of images {data.image_shape} in [0, 1]: lower '
+      'it.'
+    )
+
+
+def _check_attacks(
+  settings: Settings, teachers: Mapping[str, Teacher], data: Dataset
+) -> None:
   spec = settings.evaluation
   for name in spec.attacks:
-    resolve.attack(name)
+    resolve.attack(name, spec.norm)
   for name in spec.curve_attacks:
-    resolve.attack(name, 'evaluation.curve_attacks')
-  resolve.ensemble(spec.auto_attack)
+    resolve.attack(name, spec.norm, 'evaluation.curve_attacks')
+  resolve.ensemble(spec.auto_attack, spec.norm)
+  _check_radius(spec.radius, spec.norm, data, 'config.evaluation.epsilon')
+  for radius in spec.curve_radii:
+    where = 'config.evaluation.curve_epsilons'
+    _check_radius(radius, spec.norm, data, where)
   if 'rand' in spec.auto_attack:
     raise ValueError(
       "config.evaluation.auto_attack has 'rand', which is for classifiers that "

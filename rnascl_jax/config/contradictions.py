@@ -6,6 +6,7 @@ import re
 from rnascl_jax.config.schema import (
   AdversarialTraining,
   Data,
+  EvaluationSettings,
   FineTuning,
   Optimization,
   SearchSettings,
@@ -44,6 +45,8 @@ _NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]{0,63}')
 _LONGEST = 100
 # Blocks of a network and widths of one of them, at most.
 _MOST_BLOCKS, _MOST_CHOICES = 256, 64
+# Radii at which accuracies on CIFAR-10 are published.
+_RADII = {'L2': 0.5, 'L1': 12.0}
 # The least temperature of a search.
 _COLDEST = 1e-6
 
@@ -54,6 +57,7 @@ def check(settings: Settings) -> None:
   _check_space(settings.space)
   _check_search(settings.search)
   _check_optimizations(settings)
+  _check_norms(settings)
   if not settings.data.validation_size:
     check_validation(settings)
   if not settings.evaluation.attacks or not settings.students:
@@ -186,6 +190,52 @@ def _check_betas(betas: tuple[float, ...], optimizer: str, where: str) -> None:
       f"{where}betas={betas} has no meaning beside {where}optimizer='sgd': "
       f'leave it at {Optimization().betas}.'
     )
+
+
+def _check_norms(settings: Settings) -> None:
+  """Raises for a radius that is not in the field of its norm."""
+  methods = {
+    name: getattr(settings, name).adversarial_training
+    for name in ('teacher', 'vulnerable_teacher', 'search', 'train')
+  }
+  for name, tuned in settings.adversarial.students.items():
+    methods[f'adversarial.students.{name}'] = tuned.adversarial_training
+  for name, method in methods.items():
+    where = f'config.{name}.adversarial_training'
+    _check_norm(method, where, ('epsilon', 'step_size'))
+    if (
+      method.norm != 'Linf' and method.name != 'standard' and not method.epsilon
+    ):
+      raise ValueError(
+        f'{where}.norm={method.norm!r} needs a radius: set {where}.epsilon, of '
+        f'pixels in [0, 1], such as {_RADII[method.norm]}; epsilon_255 is the '
+        "radius in 'Linf'."
+      )
+  spec = settings.evaluation
+  _check_norm(spec, 'config.evaluation', ('epsilon', 'curve_epsilons'))
+  if spec.norm != 'Linf' and spec.curve_attacks and not spec.curve_epsilons:
+    raise ValueError(
+      f'config.evaluation.norm={spec.norm!r} needs the radii of the curves of '
+      f'curve_attacks={spec.curve_attacks}: set '
+      'config.evaluation.curve_epsilons, of pixels in [0, 1], such as '
+      f'(0, {_RADII[spec.norm]}); or set curve_attacks=().'
+    )
+
+
+def _check_norm(
+  spec: AdversarialTraining | EvaluationSettings,
+  where: str,
+  others: tuple[str, ...],
+) -> None:
+  """Raises for a length of L2 and L1, a field of `others`, in L-infinity."""
+  for name in others:
+    value = getattr(spec, name)
+    if spec.norm == 'Linf' and value:
+      raise ValueError(
+        f'{where}.{name}={value} has no meaning beside {where}.norm='
+        f"'Linf', where it is {name}_255: set it to {type(value)()}, or set "
+        "norm='L2' or 'L1'."
+      )
 
 
 def check_validation(settings: Settings) -> None:

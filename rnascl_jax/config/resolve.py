@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from rnascl_jax import attacks, losses
-from rnascl_jax.attacks import Preset, ensembles
+from rnascl_jax.attacks import Preset, ensembles, norms
 from rnascl_jax.attacks.ensembles import EnsembleMember
 from rnascl_jax.base import PyTree
 from rnascl_jax.config import settings
@@ -580,16 +580,27 @@ def distill(
   )
 
 
-# Each method, the published step of its attack as a share of the radius, and
-# the settings that it alone has.
+# Each method, the step of its attack as a share of the radius in each norm, and
+# the settings that it alone has. Published are those of L-infinity; in L2 that
+# of Rice et al. and, for 10 steps, of TRADES; in L1 that of SLIDE.
+_SLIDE = 2 / (2000 / 255)
 ADVERSARIAL_METHODS: Mapping[
-  str, tuple[Callable[..., AdversarialMethod], float, tuple[str, ...]]
+  str,
+  tuple[Callable[..., AdversarialMethod], dict[str, float], tuple[str, ...]],
 ] = {
-  'standard': (adversarial.standard, 0.0, ()),
-  'pgd': (adversarial.pgd_training, 0.25, ('num_steps',)),
-  'fast': (adversarial.fast, 1.25, ()),
-  'free': (adversarial.free, 1.0, ('replays',)),
-  'trades': (adversarial.trades, 0.0078 / 0.031, ('num_steps',)),
+  'standard': (adversarial.standard, {}, ()),
+  'pgd': (
+    adversarial.pgd_training,
+    {'Linf': 0.25, 'L2': 15 / 128, 'L1': _SLIDE},
+    ('num_steps',),
+  ),
+  'fast': (adversarial.fast, dict.fromkeys(norms.NORMS, 1.25), ()),
+  'free': (adversarial.free, dict.fromkeys(norms.NORMS, 1.0), ('replays',)),
+  'trades': (
+    adversarial.trades,
+    {'Linf': 0.0078 / 0.031, 'L2': 0.2, 'L1': _SLIDE},
+    ('num_steps',),
+  ),
 }
 # Methods that attack in a single step, and may overfit to it.
 _SINGLE_STEP = ('fast', 'free')
@@ -611,7 +622,7 @@ def adversarial_method(
       have.
   """
   field = f'{where}.adversarial_training'
-  make, share, own = pick(ADVERSARIAL_METHODS, spec.name, f'{field}.name')
+  make, shares, own = pick(ADVERSARIAL_METHODS, spec.name, f'{field}.name')
   if spec.name == 'standard':
     if spec.cac_weight:
       raise ValueError(
@@ -631,13 +642,17 @@ def adversarial_method(
     attack_mode = 'evaluation' if trades else 'training'
   if distill_on == 'published':
     distill_on = 'clean' if trades else 'adversarial'
-  step_size_255 = spec.step_size_255 or share * spec.epsilon_255
+  share = shares[spec.norm]
+  step_size = spec.step_size or share * spec.epsilon
+  if spec.norm == 'Linf':
+    step_size = (spec.step_size_255 or share * spec.epsilon_255) / 255
   options = {name: getattr(spec, name) for name in own}
   if spec.name != 'free':
     options['in_training_mode'] = attack_mode == 'training'
   return make(
-    epsilon=spec.epsilon_255 / 255,
-    step_size=step_size_255 / 255,
+    epsilon=spec.radius,
+    step_size=step_size,
+    norm=norms.by_name(spec.norm),
     distill_on=distill_on,
     robust_term=_robust_term(spec),
     **options,
@@ -648,13 +663,12 @@ def validation_attack(spec: settings.AdversarialTraining) -> Preset | None:
   """The attack under which checkpoints are compared, if any."""
   if spec.name == 'standard':
     return None
-  epsilon = spec.epsilon_255 / 255
   return Preset(
     origin='the validation of an adversarial training method',
-    epsilon=epsilon,
-    step_size=_VALIDATION_STEP * epsilon,
+    epsilon=spec.radius,
+    step_size=_VALIDATION_STEP * spec.radius,
     num_steps=spec.validation_steps,
-    start=attacks.linf.uniform_start,
+    norm=norms.by_name(spec.norm),
   )
 
 
@@ -700,16 +714,35 @@ MEMBERS = {
 }
 
 
-def attack(name: str, where: str = 'evaluation.attacks') -> Any:
-  """A preset of an attack."""
-  return pick(attacks.PRESETS, name, where)
+def attack(
+  name: str, norm: str = 'Linf', where: str = 'evaluation.attacks'
+) -> Preset:
+  """A preset of an attack in a norm.
+
+  Raises:
+    ValueError: if there is none of this name, or if it is of another norm; the
+      message lists those of the norm.
+  """
+  preset = pick(attacks.PRESETS, name, where)
+  wanted = norms.by_name(norm)
+  if preset.norm != wanted:
+    others = [n for n, p in attacks.PRESETS.items() if p.norm == wanted]
+    raise ValueError(
+      f'config.{where} has {name!r}, an attack in {preset.norm.name}, but '
+      f'config.evaluation.norm={norm!r}. Presets in {wanted.name} are '
+      f'{", ".join(map(repr, others))}.'
+    )
+  return preset
 
 
-def ensemble(names: Sequence[str]) -> tuple[EnsembleMember, ...]:
+def ensemble(
+  names: Sequence[str], norm: str = 'Linf'
+) -> tuple[EnsembleMember, ...]:
   """All members of AutoAttack that `names` stand for, in order.
 
   Args:
     names: keys of `ENSEMBLES` and `MEMBERS`.
+    norm: key of `norms.NORMS`.
 
   Raises:
     ValueError: for an unknown name, and for a member that is named twice.
@@ -717,7 +750,7 @@ def ensemble(names: Sequence[str]) -> tuple[EnsembleMember, ...]:
   where = 'evaluation.auto_attack'
   members: list[EnsembleMember] = []
   for name in names:
-    made = pick(ENSEMBLES | MEMBERS, name, where)()
+    made = pick(ENSEMBLES | MEMBERS, name, where)(norms.by_name(norm))
     members += [made] if isinstance(made, EnsembleMember) else made
   counts = collections.Counter(member.name for member in members)
   for member, count in counts.items():

@@ -13,6 +13,8 @@ from rnascl_jax.config import fields
 _DEEPEST, _WIDEST, _STRIDE = 256, 65536, 64
 # More images than any data set has.
 _MOST_IMAGES = 1_000_000_000
+# Norms of perturbations, and the longest of them, in L1, of any image.
+_NORMS, _LONGEST = ('Linf', 'L2', 'L1'), 1e8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,10 +211,15 @@ class AdversarialTraining:
 
   Attributes:
     name: 'standard', 'pgd', 'fast', 'free' or 'trades'.
-    epsilon_255: radius of the L-infinity ball, in 1/255.
-    step_size_255: step of the attack, in 1/255; 0 is the published share of the
-      radius: 1/4 for 'pgd', 5/4 for 'fast', all of it for 'free', 0.0078/0.031
-      for 'trades'.
+    norm: of the ball: 'Linf', 'L2' or 'L1'.
+    epsilon_255: radius in 'Linf', in 1/255; not used in other norms.
+    step_size_255: step of the attack there, in 1/255; 0 is the published share
+      of the radius: 1/4 for 'pgd', 5/4 for 'fast', all of it for 'free',
+      0.0078/0.031 for 'trades'.
+    epsilon: radius in 'L2' and 'L1', of pixels in [0, 1], such as 0.5 or 12.
+    step_size: step of the attack there; 0 is a share of the radius: in 'L2'
+      15/128 for 'pgd' and 1/5 for 'trades', in 'L1' 0.255 for both, and for
+      'fast' and 'free' as in 'Linf'.
     num_steps: of the attack of 'pgd' and 'trades'.
     attack_mode: of BatchNorm under the attack; 'published' is 'training' for
       all but 'trades'. 'free' has no other.
@@ -237,8 +244,11 @@ class AdversarialTraining:
   """
 
   name: str = 'standard'
+  norm: str = fields.one_of(*_NORMS)
   epsilon_255: float = fields.bounded(8.0, 0, 255)
   step_size_255: float = fields.bounded(0.0, 0, 255)
+  epsilon: float = fields.bounded(0.0, 0, _LONGEST)
+  step_size: float = fields.bounded(0.0, 0, _LONGEST)
   num_steps: int = fields.bounded(10, 1, 10_000)
   attack_mode: str = fields.one_of('published', 'evaluation', 'training')
   replays: int = fields.bounded(8, 1, 10_000)
@@ -250,6 +260,11 @@ class AdversarialTraining:
   distill_on: str = fields.one_of('published', 'clean', 'adversarial')
   validation_steps: int = fields.bounded(10, 1, 10_000)
   max_drop: float = fields.bounded(0.2, 0, 1)
+
+  @property
+  def radius(self) -> float:
+    """Of the ball in its norm, of pixels in [0, 1]."""
+    return self.epsilon_255 / 255 if self.norm == 'Linf' else self.epsilon
 
 
 @dataclasses.dataclass(frozen=True)
@@ -491,17 +506,21 @@ class EvaluationSettings:
   Attributes:
     teachers: whether teachers are attacked too; several runs that take the same
       teacher need that once.
+    norm: of all attacks: 'Linf', 'L2' or 'L1'. Each preset is of one norm.
     attacks: presets, see `attacks.PRESETS`.
     auto_attack: ensembles of AutoAttack, 'standard' or 'plus', or members of
       it, see `resolve.ENSEMBLES` and `resolve.MEMBERS`; empty for none.
     auto_attack_models: which models it attacks: 'teacher',
       'vulnerable_teacher' and names of students; empty for all.
     auto_attack_images: most test images to attack with it; 0 means all.
-    epsilon_255: radius of the L-infinity ball in 1/255; each preset keeps the
-      ratio of its step to its radius. 0 leaves presets as published, and
-      AutoAttack at 8.
+    epsilon_255: radius in 'Linf', in 1/255, not used in other norms; each
+      preset keeps the ratio of its step to its radius. 0 leaves presets as
+      published, and AutoAttack at 8.
+    epsilon: the same in 'L2' and 'L1', of pixels in [0, 1], such as 0.5 or 12.
+      0 leaves presets as published, and AutoAttack at 0.5 in 'L2', 12 in 'L1'.
     curve_attacks: presets whose accuracy is drawn against epsilon.
-    curve_epsilons_255: radii of the curves, in 1/255.
+    curve_epsilons_255: radii of the curves in 'Linf', in 1/255.
+    curve_epsilons: radii of the curves in 'L2' and 'L1', of pixels in [0, 1].
     max_images: most test images to attack; 0 means all.
     curve_images: most test images for the curves; 0 means all.
     batch_size: images attacked at once, over all devices.
@@ -514,6 +533,7 @@ class EvaluationSettings:
   """
 
   teachers: bool = True
+  norm: str = fields.one_of(*_NORMS)
   attacks: tuple[str, ...] = (
     'fgsm',
     'pgd20_rnascl',
@@ -524,16 +544,30 @@ class EvaluationSettings:
   auto_attack_models: tuple[str, ...] = ()
   auto_attack_images: int = fields.bounded(0, 0, _MOST_IMAGES)
   epsilon_255: float = fields.bounded(0.0, 0, 255)
+  epsilon: float = fields.bounded(0.0, 0, _LONGEST)
   curve_attacks: tuple[str, ...] = ('fgsm', 'pgd20_rnascl')
   curve_epsilons_255: tuple[float, ...] = fields.bounded(
     (1.0, 2.0, 4.0, 8.0, 16.0, 32.0), 0, 255
   )
+  curve_epsilons: tuple[float, ...] = fields.bounded((), 0, _LONGEST)
   max_images: int = fields.bounded(0, 0, _MOST_IMAGES)
   curve_images: int = fields.bounded(1000, 0, _MOST_IMAGES)
   batch_size: int = fields.bounded(256, 1, 100_000)
   save_images: bool = True
   map_images: int = fields.bounded(6, 1, 10_000)
   scored_images: int = fields.bounded(128, 1, _MOST_IMAGES)
+
+  @property
+  def radius(self) -> float:
+    """Of all attacks in the norm; 0 leaves them as published."""
+    return self.epsilon_255 / 255 if self.norm == 'Linf' else self.epsilon
+
+  @property
+  def curve_radii(self) -> tuple[float, ...]:
+    """Of the curves, in the norm."""
+    if self.norm == 'Linf':
+      return tuple(value / 255 for value in self.curve_epsilons_255)
+    return self.curve_epsilons
 
 
 @dataclasses.dataclass(frozen=True)

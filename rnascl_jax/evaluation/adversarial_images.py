@@ -30,6 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rnascl_jax.attacks import norms, prediction
+from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.data.datasets import Split
 from rnascl_jax.evaluation import classification
 from rnascl_jax.runtime import files, paths, processes
@@ -120,6 +121,8 @@ def confirmed(
   originals: np.ndarray,
   labels: np.ndarray,
   classify: Callable[[np.ndarray], np.ndarray],
+  *,
+  norm: Norm = norms.LINF,
 ) -> np.ndarray:
   """Says which images are adversarial.
 
@@ -128,6 +131,7 @@ def confirmed(
     originals: [n, H, W, C], float32 in [0, 1], the images they were made of.
     labels: [n], the labels of the originals.
     classify: images [n, H, W, C] -> logits [n, K], in full float32.
+    norm: of the ball that the images must be in.
 
   Returns:
     [n] bool: the image is in the ball around its original and in [0, 1], and
@@ -136,7 +140,6 @@ def confirmed(
   Raises:
     ValueError: if the images are of another split or norm.
   """
-  norm = norms.LINF
   if adversarial.norm != norm.name or (labels != adversarial.labels).any():
     raise ValueError(
       f'the images were made for the norm {adversarial.norm} and other labels '
@@ -155,28 +158,31 @@ def confirm(
   split: Split,
   classify: Callable[[np.ndarray], np.ndarray],
   *,
+  norm: Norm,
   epsilon: float,
   file: pathlib.Path | None = None,
 ) -> AdversarialImages:
-  """Keeps of the images that an L-infinity attack claims the confirmed ones.
+  """Keeps of the images that an attack claims the confirmed ones.
 
   Args:
     rows: [n], positions of the images in the split.
     images: [n, H, W, C], float32, what the attack calls adversarial.
     split: the images that were attacked.
     classify: as in `confirmed`; all processes call it.
-    epsilon: radius of the ball.
+    norm: the ball's.
+    epsilon: its radius.
     file: where the images are saved and read again before they are checked; in
       the end it holds the confirmed ones. Without a file nothing is saved.
   """
   claimed = AdversarialImages(
-    rows, images, split.labels[rows], epsilon, norms.LINF.name
+    rows, images, split.labels[rows], epsilon, norm.name
   )
   if file is not None:
     processes.on_main(save, file, claimed)
     claimed = processes.together(load, file)
   originals = classification.as_floats(split.images[claimed.rows])
-  kept = confirmed(claimed, originals, split.labels[claimed.rows], classify)
+  labels = split.labels[claimed.rows]
+  kept = confirmed(claimed, originals, labels, classify, norm=norm)
   if file is not None and not kept.all():
     processes.on_main(save, file, claimed.only(kept))
   return claimed.only(kept)

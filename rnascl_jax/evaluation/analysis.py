@@ -58,9 +58,12 @@ def analyze(targets: Sequence[EvaluationTarget]) -> bool:
 def _key(targets: Sequence[EvaluationTarget]) -> Any:
   """What the maps and the scores depend on, as JSON."""
   spec = targets[0].settings.evaluation
+  fields = [*_FIELDS]
+  if spec.norm != 'Linf':
+    fields += ['norm', 'epsilon']
   return files.to_json(
     {
-      'evaluation': {name: getattr(spec, name) for name in _FIELDS},
+      'evaluation': {name: getattr(spec, name) for name in fields},
       'stages': {t.model.name: t.model.summary for t in targets},
     }
   )
@@ -89,7 +92,7 @@ def _robustness(targets: Sequence[EvaluationTarget]) -> dict[str, Any]:
   The attack is the first PGD of the config, or else its first one.
   """
   config, data = targets[0].settings.evaluation, targets[0].data
-  specs = attack_specs.attack_specs(config.attacks, config.epsilon_255)
+  specs = attack_specs.attack_specs(config.attacks, config.norm, config.radius)
   spec = max(specs, key=lambda spec: spec.key.startswith('pgd'))
   images = np.asarray(data.test.images[: config.scored_images])
   teachers: dict[str, Any] = {}
@@ -102,7 +105,7 @@ def _robustness(targets: Sequence[EvaluationTarget]) -> dict[str, Any]:
       images,
       data.test.labels[: config.scored_images],
       # Not the spec's preset: programs are shared between values of epsilon.
-      resolve.attack(spec.name),
+      resolve.attack(spec.name, config.norm),
       epsilon=spec.epsilon,
       seed=target.settings.seed,
     )
@@ -111,6 +114,7 @@ def _robustness(targets: Sequence[EvaluationTarget]) -> dict[str, Any]:
   return {
     'teachers': teachers,
     'attack': spec.label,
+    'norm': spec.norm.name,
     'epsilon': spec.epsilon,
     'images': len(images),
   }

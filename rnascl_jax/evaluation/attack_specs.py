@@ -3,12 +3,13 @@
 from typing import NamedTuple
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import Preset
+from rnascl_jax.attacks import Preset, norms
 from rnascl_jax.attacks.ensembles import EnsembleMember
+from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.config import resolve, settings
 
-# The radius at which AutoAttack's accuracies are published for CIFAR-10.
-_PUBLISHED = 8 / 255
+# The radii at which AutoAttack's accuracies are published for CIFAR-10.
+_PUBLISHED = {'Linf': 8 / 255, 'L2': 0.5, 'L1': 12.0}
 _VERSIONS: dict[tuple[str, ...], str] = {
   ('standard',): 'AutoAttack',
   ('plus',): 'AutoAttack+',
@@ -34,6 +35,10 @@ class AttackSpec(NamedTuple):
   def epsilon(self) -> float:
     return float(self.preset.epsilon)
 
+  @property
+  def norm(self) -> Norm:
+    return self.preset.norm
+
 
 class AutoAttackSpec(NamedTuple):
   """AutoAttack, as the config has it.
@@ -43,6 +48,7 @@ class AutoAttackSpec(NamedTuple):
     label: 'AutoAttack'; with its members if the config chooses them.
     names: ensembles and members, as in the config.
     members: the attacks in their order.
+    norm: the ball's.
     epsilon: radius.
     origin: where the setting comes from.
   """
@@ -51,6 +57,7 @@ class AutoAttackSpec(NamedTuple):
   label: str
   names: tuple[str, ...]
   members: tuple[EnsembleMember, ...]
+  norm: Norm
   epsilon: float
   origin: str
 
@@ -58,7 +65,7 @@ class AutoAttackSpec(NamedTuple):
 def auto_attack_spec(spec: settings.EvaluationSettings) -> AutoAttackSpec:
   """The AutoAttack of a config that has one."""
   names = spec.auto_attack
-  members = resolve.ensemble(names)
+  members = resolve.ensemble(names, spec.norm)
   labels = ', '.join(member.label for member in members)
   version = 'as published' if names in _VERSIONS else f'only {labels}'
   return AutoAttackSpec(
@@ -66,28 +73,33 @@ def auto_attack_spec(spec: settings.EvaluationSettings) -> AutoAttackSpec:
     label=_VERSIONS.get(names, f'AutoAttack ({labels})'),
     names=names,
     members=members,
-    epsilon=spec.epsilon_255 / 255 or _PUBLISHED,
+    norm=norms.by_name(spec.norm),
+    epsilon=spec.radius or _PUBLISHED[spec.norm],
     origin=f'Croce and Hein (2020), {version}',
   )
 
 
 def attack_specs(
-  names: tuple[str, ...], epsilon_255: float
+  names: tuple[str, ...], norm: str, epsilon: float
 ) -> list[AttackSpec]:
   """The attacks of a config, with names that are short where they are unique.
 
   Args:
     names: names of presets.
-    epsilon_255: radius in 1/255; 0 leaves every preset as published.
+    norm: of all of them.
+    epsilon: radius; 0 leaves every preset as published.
 
   Returns:
     One specification for each name.
+
+  Raises:
+    ValueError: for a preset of another norm.
   """
   specs: list[AttackSpec] = []
   for name in names:
-    preset = resolve.attack(name)
-    if epsilon_255:
-      preset = preset.scaled(epsilon_255 / 255)
+    preset = resolve.attack(name, norm)
+    if epsilon:
+      preset = preset.scaled(epsilon)
     key, label = _short_name(preset)
     if any(key == other.key for other in specs):
       key, label = name, f'{label} ({name})'
@@ -98,9 +110,11 @@ def attack_specs(
 def _short_name(preset: Preset) -> tuple[str, str]:
   steps = preset.num_steps
   if preset.loss is losses.cw_loss:
-    return f'cw{steps}', f'CW∞-{steps}'
+    if preset.norm == norms.LINF:
+      return f'cw{steps}', f'CW∞-{steps}'
+    return f'pgd{steps}', f'PGD-{steps} on the margin'
   if preset.decay is not None:
     return 'mi_fgsm', 'MI-FGSM'
   if steps == 1 and preset.start is None:
-    return 'fgsm', 'FGSM'
+    return 'fgsm', 'FGSM' if preset.norm == norms.LINF else 'FGM'
   return f'pgd{steps}', f'PGD-{steps}'

@@ -101,6 +101,8 @@ def key(spec: settings.EvaluationSettings, model: Model) -> Any:
   fields = [*_FIELDS]
   if _under_auto_attack(spec, model):
     fields += ['auto_attack', 'auto_attack_images']
+  if spec.norm != 'Linf':
+    fields += ['norm', 'epsilon', 'curve_epsilons']
   evaluation = {name: getattr(spec, name) for name in fields}
   return files.to_json({'evaluation': evaluation, 'stage': model.summary})
 
@@ -114,7 +116,7 @@ def _outputs(target: EvaluationTarget) -> list[_AttackOutput]:
   """Attacks the model by all attacks of the config."""
   spec, clean = target.settings.evaluation, target.clean
   outputs = [(results.clean(clean), {'correct/clean': clean.correct})]
-  for attack in attack_specs.attack_specs(spec.attacks, spec.epsilon_255):
+  for attack in attack_specs.attack_specs(spec.attacks, spec.norm, spec.radius):
     outputs.append(_attack(target, attack))
   if _under_auto_attack(spec, target.model):
     outputs.append(_auto_attack(target))
@@ -145,7 +147,9 @@ def _curves(target: EvaluationTarget) -> list[dict[str, Any]]:
   """Accuracy against epsilon, for each attack of the config's curves."""
   config = target.settings.evaluation
   count = len(target.split.labels[: config.curve_images or None])
-  specs = attack_specs.attack_specs(config.curve_attacks, config.epsilon_255)
+  specs = attack_specs.attack_specs(
+    config.curve_attacks, config.norm, config.radius
+  )
   at_zero = {'epsilon': 0.0, 'accuracy': target.clean.first(count).accuracy}
 
   def point(spec: AttackSpec, epsilon: float) -> dict[str, float]:
@@ -156,10 +160,11 @@ def _curves(target: EvaluationTarget) -> list[dict[str, Any]]:
     {
       'attack': spec.key,
       'label': spec.label,
+      'norm': spec.norm.name,
       'images': count,
       'points': [
         at_zero,
-        *(point(spec, value / 255) for value in config.curve_epsilons_255),
+        *(point(spec, radius) for radius in config.curve_radii),
       ],
     }
     for spec in specs

@@ -44,6 +44,7 @@ def attack(spec: AttackSpec, result: AttackResult, file: str | None) -> Json:
     'label': spec.label,
     'preset': spec.name,
     'origin': spec.preset.origin,
+    'norm': spec.norm.name,
     'epsilon': spec.epsilon,
     'steps': spec.preset.num_steps,
     'step_size': float(spec.preset.step_size),

@@ -156,7 +156,8 @@ class EvaluationTarget:
       file: where adversarial images are saved, see `under_attack.attacked`.
     """
     # Not the spec's preset: programs are shared between values of epsilon.
-    preset, part = resolve.attack(spec.name), first(self.split, count)
+    norm = self.settings.evaluation.norm
+    preset, part = resolve.attack(spec.name, norm), first(self.split, count)
     images = len(part.labels)
     with self._journal(spec.key, preset, epsilon, images) as journal:
       return under_attack.attacked(
@@ -201,6 +202,7 @@ class EvaluationTarget:
       result.images[rows],
       part,
       self.network.logits,
+      norm=spec.norm,
       epsilon=spec.epsilon,
       file=file,
     )

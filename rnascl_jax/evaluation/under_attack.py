@@ -21,6 +21,7 @@ import numpy as np
 from rnascl_jax import attacks
 from rnascl_jax.attacks import Preset, norms, prediction
 from rnascl_jax.attacks.attack_log import Finished
+from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.base import Array, PyTree
 from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Split, StoredImages
@@ -120,7 +121,8 @@ def attacked(
     network: the network.
     split: uint8 images and labels.
     attack: for one image, taking `epsilon`; a preset scales its step with it.
-    epsilon: radius in [0, 1] of the L-infinity ball.
+      Its attribute `norm` is the ball's; without one it is L-infinity.
+    epsilon: radius of the ball, in the attack's norm.
     seed: seed of the random draws.
     clean: how the network classifies the split, if it is known.
     journal: where finished batches are kept; a run that was killed goes on
@@ -165,7 +167,13 @@ def attacked(
       bar.update(int(done.done.sum()), {'accuracy': done.accuracy})
   rows, images = done.claimed()
   adversarial = adversarial_images.confirm(
-    rows, images, split, network.logits, epsilon=epsilon, file=file
+    rows,
+    images,
+    split,
+    network.logits,
+    norm=_norm(attack),
+    epsilon=epsilon,
+    file=file,
   )
   correct = clean.correct.copy()
   correct[adversarial.rows] = False
@@ -246,11 +254,15 @@ def _attacker(
     )
     logits = classification.exactly(net, variables, perturbed)
     inside = prediction.in_ball(
-      perturbed, originals, epsilon=epsilon, norm=norms.LINF
+      perturbed, originals, epsilon=epsilon, norm=_norm(attack)
     )
     return prediction.fooled(logits, labels), inside, perturbed
 
   return parallel.pmap(perturb, devices)
+
+
+def _norm(attack: Callable[..., Array]) -> Norm:
+  return getattr(attack, 'norm', norms.LINF)
 
 
 def _finished(

@@ -135,6 +135,7 @@ class Curve(NamedTuple):
   epsilons: np.ndarray  # [P], increasing, pixels of [0, 1].
   accuracies: np.ndarray  # [P], in [0, 1].
   images: int  # Of which they are shares; 0 if the file does not say.
+  norm: str = LINF  # The norm that radii are measured in.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,4 +263,5 @@ def _curve(saved: Json) -> Curve:
   values = np.asarray(points, float)  # [P, 2]
   name = saved.get('label') or saved['attack']
   images = int(saved.get('images', 0))
-  return Curve(saved['attack'], name, values[:, 0], values[:, 1], images)
+  norm = saved.get('norm', LINF)
+  return Curve(saved['attack'], name, values[:, 0], values[:, 1], images, norm)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rnascl_jax.reporting import evaluations
 from rnascl_jax.runtime import files
 
 
@@ -32,6 +33,7 @@ class TeacherScores(NamedTuple):
   attack: str  # What a reader sees.
   epsilon: float  # Its radius, pixels of [0, 1].
   images: int  # Over which scores are averaged.
+  norm: str = evaluations.LINF  # The norm that the radius is measured in.
 
 
 def read(path: pathlib.Path) -> TeacherScores | None:
@@ -62,5 +64,9 @@ def read(path: pathlib.Path) -> TeacherScores | None:
         )
       teachers.append(LayerScores(model, layers, scores, errors))
     return TeacherScores(
-      tuple(teachers), saved['attack'], saved['epsilon'], saved['images']
+      tuple(teachers),
+      saved['attack'],
+      saved['epsilon'],
+      saved['images'],
+      saved.get('norm', evaluations.LINF),
     )

@@ -41,17 +41,35 @@ class AttackColumn(NamedTuple):
   attack: str
   epsilon: float  # Rounded so that equal radii compare equal.
   images: int  # How many, the first of the split.
+  norm: str  # The norm that the radius is measured in.
 
 
-def epsilon_unit(dataset: str) -> tuple[float, str]:
-  """Scale for an axis of epsilons and the name of its unit."""
+def epsilon_unit(dataset: str, norm: str = LINF) -> tuple[float, str]:
+  """Scale for an axis of epsilons and the name of its unit.
+
+  The unit names the norm unless it is L-infinity.
+  """
+  if norm != LINF:
+    return 1.0, f'{norm}, pixel values in [0, 1]'
   if dataset.split('/')[0] in _UNIT_SCALE:
     return 1.0, 'pixel values in [0, 1]'
   return 255.0, 'units of 1/255'
 
 
-def epsilon_text(epsilon: float, dataset: str) -> str:
-  """'8/255' on 8-bit images where that is a round number, '0.1' elsewhere."""
+def epsilon_text(
+  epsilon: float, dataset: str, norm: str = LINF, *, named: bool = True
+) -> str:
+  """'8/255', '0.1' or '0.5 (L2)', a radius with its norm unless that is L∞.
+
+  Args:
+    epsilon: the radius, of pixels in [0, 1].
+    dataset: name of the data set; on 8-bit images, L-infinity's radius is in
+      1/255 where that is a round number.
+    norm: the norm that it is measured in.
+    named: whether another norm than L-infinity is named.
+  """
+  if norm != LINF:
+    return f'{epsilon:.4g}' + f' ({norm})' * named
   scaled = epsilon * epsilon_unit(dataset)[0]
   if scaled != epsilon and math.isclose(scaled, round(scaled), abs_tol=1e-3):
     return f'{round(scaled)}/255'
@@ -83,8 +101,9 @@ def columns(run: SavedRun) -> dict[AttackColumn, str]:
   headings = {}
   for column in sorted(labels, key=place):
     heading = labels[column]
-    if len({c.epsilon for c in labels if c.attack == column.attack}) > 1:
-      heading += f' {epsilon_text(column.epsilon, run.dataset)}'
+    same = [c for c in labels if c.attack == column.attack]
+    if len({(c.epsilon, c.norm) for c in same}) > 1:
+      heading += f' {epsilon_text(column.epsilon, run.dataset, column.norm)}'
     if column.images < run.images:
       heading += f' ({column.images:,} images)'
     headings[column] = heading
@@ -92,13 +111,14 @@ def columns(run: SavedRun) -> dict[AttackColumn, str]:
 
 
 def _column(result: SavedAttack) -> AttackColumn:
-  return AttackColumn(result.attack, round(result.epsilon, 6), result.images)
+  epsilon = round(result.epsilon, 6)
+  return AttackColumn(result.attack, epsilon, result.images, result.norm)
 
 
 def attack_settings(result: SavedAttack, dataset: str) -> str:
   """'PGD-20 ε = 8/255, 20 steps of 0.00784', as notes below a table have it."""
-  text = f'{result.label} ε = {epsilon_text(result.epsilon, dataset)}'
-  text += f' ({result.norm})' * (result.norm != LINF)
+  radius = epsilon_text(result.epsilon, dataset, result.norm)
+  text = f'{result.label} ε = {radius}'
   if result.steps and result.steps > 1:
     text += f', {result.steps} steps'
     if result.step_size:
@@ -107,6 +127,13 @@ def attack_settings(result: SavedAttack, dataset: str) -> str:
     names = ', '.join(member.label for member in result.defined)
     text += f' (the worst case of {names})'
   return text
+
+
+def attacks_note(attacked: Sequence[tuple[SavedAttack, str]]) -> str:
+  """Which norms and settings attacks have, each with the name of its data."""
+  named = ', '.join(dict.fromkeys(result.norm for result, _ in attacked))
+  settings = dict.fromkeys(attack_settings(*pair) for pair in attacked)
+  return f'Attacks ({named}, ε in pixel values): {"; ".join(settings)}.'
 
 
 def fewer_note(result: SavedAttack, images: int) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from rnascl_jax.config.settings import Data, Settings
+from rnascl_jax.config.settings import AdversarialTraining, Data, Settings
 from rnascl_jax.runtime import commands, disk, files, lock, processes
 
 # Fields that do not change what earlier stages computed.
@@ -105,10 +105,17 @@ def compare(folder: pathlib.Path, settings: Settings) -> None:
   if not (folder / 'config.json').exists():
     return
   config = dataclasses.asdict(settings)
+  now = flat(config)
   # Fields that are newer than the run have their defaults.
   before = flat({'data': dataclasses.asdict(Data())})
+  methods = dataclasses.asdict(AdversarialTraining())
+  before |= {
+    f'{name.removesuffix("norm")}{field}': methods[field]
+    for name in now
+    if name.endswith('.adversarial_training.norm')
+    for field in ('norm', 'epsilon', 'step_size')
+  }
   before |= flat(files.read_config(folder, remedy=_UNKNOWN))
-  now = flat(config)
   differences = [
     f'{name}: {before.get(name)!r} there, {now.get(name)!r} here'
     for name in sorted(before | now)

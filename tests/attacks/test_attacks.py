@@ -10,8 +10,9 @@ import pytest
 
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import (
+  gradient,
   lifting,
-  linf,
+  norms,
   presets,
   stepwise,
   unrolling,
@@ -23,8 +24,9 @@ EPSILON = 0.05
 ROUNDING = 6e-8
 
 
-def _at_ratio(attack, **options):
+def _at_ratio(attack, norm=norms.LINF, **options):
   """An attack as a function of epsilon alone: step = 0.3 epsilon."""
+  options['norm'] = norm
 
   def one(*arguments, epsilon, **others):
     return attack(
@@ -35,6 +37,7 @@ def _at_ratio(attack, **options):
       **options | others,
     )
 
+  one.norm = norm
   return one
 
 
@@ -59,11 +62,21 @@ _PRESETS = {
 CASES = {
   'mi_fgsm': _at_ratio(attacks.mi_fgsm),
   'cw': _at_ratio(attacks.cw),
-  'pgd from gaussian noise': _at_ratio(attacks.pgd, start=linf.gaussian_start),
+  'pgd from gaussian noise': _at_ratio(
+    attacks.pgd, start=norms.Norm.gaussian_start
+  ),
   'pgd keeping the best': _at_ratio(
     attacks.pgd, keep_best=True, start=presets.unclamped_start, decay=0.5
   ),
 } | {name: attacks.PRESETS[name] for name in _PRESETS.values()}
+for _norm in (norms.L2, norms.L1):
+  CASES |= {
+    f'mi_fgsm in {_norm.name}': _at_ratio(attacks.mi_fgsm, _norm),
+    f'cw in {_norm.name}': _at_ratio(attacks.cw, _norm),
+    f'pgd keeping the best in {_norm.name}': _at_ratio(
+      attacks.pgd, _norm, keep_best=True, start=norms.Norm.gaussian_start
+    ),
+  }
 # Attacks in steps, whose own tests say what they climb.
 STEPWISE = {
   'apgd': attacks.apgd.APGD(num_steps=5),
@@ -125,7 +138,12 @@ def _lifted(name):
 def _loss(name):
   """What an attack climbs."""
   loss = getattr(CASES[name], 'loss', losses.cross_entropy)
-  return losses.cw_loss if name == 'cw' else loss
+  return losses.cw_loss if name.split()[0] == 'cw' else loss
+
+
+def _lengths(name, perturbations):
+  """Lengths of perturbations [n, H, W, C] in the norm of an attack."""
+  return jax.vmap((CASES | STEPWISE)[name].norm.length)(perturbations)
 
 
 # The contract.
@@ -137,7 +155,7 @@ def test_result_stays_in_the_ball_and_in_the_unit_interval(name):
   result = _lifted(name)(params, images, labels)
   assert result.shape == images.shape
   assert result.dtype == images.dtype
-  assert jnp.abs(result - images).max() <= EPSILON + ROUNDING
+  assert _lengths(name, result - images).max() <= EPSILON + ROUNDING
   assert result.min() >= 0
   assert result.max() <= 1
   assert jnp.any(result != images)
@@ -180,7 +198,8 @@ def test_gradients_of_zero_or_nan_never_give_nan_images(name):
   for value in (0.0, jnp.nan, jnp.inf):
     broken = jax.tree.map(lambda x, v=value: jnp.full_like(x, v), params)
     result = _lifted(name)(broken, images, labels)
-    assert jnp.all(jnp.abs(result - images) <= EPSILON + ROUNDING), value
+    lengths = _lengths(name, result - images)
+    assert jnp.all(lengths <= EPSILON + ROUNDING), value
 
 
 @every_attack
@@ -197,7 +216,9 @@ def test_result_depends_on_the_index_and_not_on_batch_or_order(name):
   np.testing.assert_allclose(beside, whole[padded], atol=1e-6)
 
 
-@pytest.mark.parametrize('name', ['cw', 'pgd20_trades', *STEPWISE])
+@pytest.mark.parametrize(
+  'name', ['cw', 'pgd20_trades', 'pgd10_l2_rice', *STEPWISE]
+)
 def test_jit_and_vmap_give_what_the_plain_function_gives(name):
   params, images, labels = _data()
   whole = _lifted(name)(params, images, labels)
@@ -209,7 +230,8 @@ def test_jit_and_vmap_give_what_the_plain_function_gives(name):
 
 
 @pytest.mark.parametrize(
-  'name', ['fgsm', 'mi_fgsm', 'pgd20_trades', 'pgd50x10_fast']
+  'name',
+  ['fgsm', 'mi_fgsm', 'pgd20_trades', 'pgd50x10_fast', 'pgd20_l2_robustness'],
 )
 @pytest.mark.parametrize('num_classes', [2, 3])
 def test_targeted_attacks_descend_towards_the_target(name, num_classes):
@@ -322,7 +344,7 @@ def test_keep_best_returns_the_largest_loss_in_the_ball(
       epsilon=0.3,
       step_size=0.25,
       num_steps=num_steps,
-      start=lambda key, image, epsilon: jnp.full_like(image, first),
+      start=lambda norm, key, image, epsilon: jnp.full_like(image, first),
       keep_best=keep_best,
     ).item()
 
@@ -361,8 +383,8 @@ def test_targets_may_be_log_probabilities():
     return jnp.sum(jnp.exp(targets) * (targets - log_probs), axis=-1)
 
   clean = jax.nn.log_softmax(_logits(params, images[2:3]))  # [1, K]
-  options = {'target': clean[0], 'loss': kl, 'start': linf.gaussian_start}
-  noisy = linf.gaussian_start(jax.random.key(2), images[2], EPSILON)
+  options = {'target': clean[0], 'loss': kl, 'start': norms.Norm.gaussian_start}
+  noisy = norms.LINF.gaussian_start(jax.random.key(2), images[2], EPSILON)
   for restarts in (1, 2):
     run = functools.partial(_pgd_of, restarts=restarts, **options)
     result = jax.jit(run)(params, images[2])
@@ -522,18 +544,17 @@ def test_one_broken_image_silences_a_batch_summed_hinge_but_not_ours():
 
 def test_ball_is_cut_off_at_the_unit_interval():
   image = jnp.array([0.0, 0.1, 0.5, 1.0]).reshape(2, 2, 1)
-  lower, upper = linf.ball(image, 0.25)
+  lower = norms.LINF.project(image, image - 2, 0.25)
+  upper = norms.LINF.project(image, image + 2, 0.25)
   np.testing.assert_allclose(lower.ravel(), [0, 0, 0.25, 0.75])
   np.testing.assert_allclose(upper.ravel(), [0.25, 0.35, 0.75, 1])
-  with pytest.raises(ValueError, match='divide uint8 images by 255'):
-    linf.ball(jnp.zeros((2, 2, 1), jnp.uint8), 0.25)
 
 
 def test_starts_fill_the_ball_as_their_names_say():
   image = jnp.full((32, 32, 1), 0.5).at[:16].set(0.0)
   key = jax.random.key(0)
-  clamped = linf.uniform_start(key, image, 0.2)
-  unclamped = linf.uniform_start(key, image, 0.2, clip=False)
+  clamped = norms.LINF.uniform_start(key, image, 0.2)
+  unclamped = norms.LINF.uniform_start(key, image, 0.2, clip=False)
   assert clamped.min() == 0
   assert unclamped.min() < -0.19
   np.testing.assert_array_equal(clamped, jnp.clip(unclamped, 0, 1))
@@ -542,8 +563,87 @@ def test_starts_fill_the_ball_as_their_names_say():
   # U(-0.2, 0.2): mean 0, standard deviation 0.2 / sqrt(3), 1024 draws.
   assert abs(noise.mean()) < 5 * 0.2 / (3 * 1024) ** 0.5
   np.testing.assert_allclose(noise.std(), 0.2 / 3**0.5, rtol=0.05)
-  gaussian = linf.gaussian_start(key, image, 0.2)
+  gaussian = norms.LINF.gaussian_start(key, image, 0.2)
   np.testing.assert_allclose((gaussian - image).std(), 1e-3, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+  ('norm', 'power', 'variance'),
+  [(norms.L2, 2, 1 / (3 + 2)), (norms.L1, 1, 2 / ((3 + 1) * (3 + 2)))],
+)
+def test_starts_fill_balls_uniformly(norm, power, variance):
+  """In n dimensions, |x|^n is uniform, and x_i has the variance given."""
+  stats = pytest.importorskip('scipy.stats')
+  image, count = jnp.full((1, 1, 3), 0.5), 4000
+  keys = jax.random.split(jax.random.key(0), count)
+  start = jax.jit(jax.vmap(norm.uniform_start, (0, None, None)))
+  points = (np.asarray(start(keys, image, 0.25)).reshape(count, 3) - 0.5) / 0.25
+  lengths = (np.abs(points) ** power).sum(axis=1) ** (1 / power)
+  assert lengths.max() <= 1 + 1e-6
+  assert stats.kstest(lengths**3, 'uniform').pvalue > 0.01
+  np.testing.assert_allclose((points**2).mean(axis=0), variance, rtol=0.08)
+  # Directions without preference: no mean, no correlation.
+  np.testing.assert_allclose(points.mean(axis=0), 0, atol=0.04)
+  np.testing.assert_allclose(np.corrcoef(points.T), np.eye(3), atol=0.06)
+  # At a corner of [0, 1], what leaves it is clamped.
+  black = start(keys[:100], 0 * image, 0.25)
+  assert black.min() == 0 and black.max() > 0.1
+
+
+@pytest.mark.parametrize('norm', [norms.L2, norms.L1])
+def test_tiny_gradients_move_an_image_by_a_whole_step(norm):
+  """Squares of gradients of confident networks are zero in float32."""
+  image, key = jnp.full((2, 2, 1), 0.5), jax.random.key(0)
+  slope = jax.random.normal(key, image.shape)
+  options = {'epsilon': 1.0, 'step_size': 0.2, 'share': 1.0}
+  for scale in (1.0, 1e-25, 1e25):
+    move = gradient.ascend(norm, image, image, scale * slope, **options) - image
+    assert norm.length(move) == pytest.approx(0.2, rel=1e-5)
+    assert jnp.all(jnp.sign(move) == jnp.sign(slope))
+  still = gradient.ascend(norm, image, image, 0 * slope, **options)
+  np.testing.assert_array_equal(still, image)
+  np.testing.assert_array_equal(norm.direction(0 * slope), 0 * slope)
+
+
+def test_a_start_counts_if_it_is_in_the_ball_of_its_norm():
+  """The loss is largest at the start, and what follows is worse."""
+
+  def run(length, norm):
+    image = jnp.full((2, 2, 1), 0.5)
+    first = image + norm.direction(jnp.arange(4.0).reshape(2, 2, 1)) * length
+    result = attacks.pgd(
+      lambda images: jnp.tile(
+        -jnp.abs(images - first[None]).sum((1, 2, 3))[:, None], (1, 2)
+      ),
+      jax.random.key(0),
+      image,
+      1,
+      loss=lambda logits, labels: logits[:, 1],
+      norm=norm,
+      epsilon=0.3,
+      step_size=0.2,
+      num_steps=2,
+      start=lambda norm, key, image, epsilon: first,
+      keep_best=True,
+    )
+    return bool(jnp.all(result == first)), norm.length(result - image)
+
+  for norm in (norms.L2, norms.L1):
+    assert run(0.3, norm)[0]
+    kept, length = run(0.31, norm)
+    assert not kept and length <= 0.3 + 1e-6
+
+
+def test_lengths_beyond_every_perturbation_are_refused_in_each_norm():
+  params, images, _ = _data()
+  for norm, longest in ((norms.LINF, 1), (norms.L2, 4), (norms.L1, 16)):
+    with pytest.raises(ValueError, match=rf'must lie in \[0, {longest}\]'):
+      _pgd_of(params, images[0], norm=norm, epsilon=1.01 * longest)
+  with pytest.raises(ValueError, match="norm='L2' must be one of norms.LINF"):
+    _pgd_of(params, images[0], norm='L2')
+  with pytest.raises(ValueError, match='epsilon=1.01 must lie'):
+    attacks.PRESETS['pgd10_rice'].scaled(1.01)
+  assert attacks.PRESETS['pgd10_l2_rice'].scaled(3.0).epsilon == 3
 
 
 # Entry points.
@@ -598,6 +698,26 @@ def test_perturb_compiles_once_for_an_epsilon_curve(as_pytree):
   assert len(traces) == before
 
 
+def test_perturb_measures_lengths_in_the_norm_of_the_attack():
+  params, images, labels = _data()
+  logits_fn = jax.tree_util.Partial(_logits, params)
+  run = functools.partial(
+    attacks.perturb,
+    logits_fn=logits_fn,
+    key=jax.random.key(1),
+    images=images,
+    labels=labels,
+  )
+  result = run(attacks.PRESETS['pgd10_l1_foolbox'], epsilon=1.5)
+  options = {'step_size': 0.3, 'num_steps': 10, 'start': None}
+  same = run(attacks.pgd, epsilon=1.5, norm=norms.L1, share=0.01, **options)
+  np.testing.assert_allclose(result, same, atol=1e-6)
+  lengths = jax.vmap(norms.L1.length)(result - images)
+  assert 1.4 < lengths.max() <= 1.5 + 1e-5
+  with pytest.raises(ValueError, match=r'epsilon=4.1 must lie in \[0, 4\]'):
+    run(attacks.PRESETS['fgm_l2'], epsilon=4.1)
+
+
 def test_any_callable_is_a_classifier():
   images = np.random.default_rng(0).uniform(size=(3, 2, 2, 1))
   weights = jnp.arange(8.0).reshape(4, 2)
@@ -627,14 +747,18 @@ def test_presets_keep_the_ratio_of_step_to_epsilon():
 
 def test_presets_name_their_number_of_steps_and_their_origin():
   for name, preset in attacks.PRESETS.items():
-    steps = ''.join(c if c.isdigit() else ' ' for c in name).split()
+    digits = name.replace('_l2', '').replace('_l1', '')
+    steps = ''.join(c if c.isdigit() else ' ' for c in digits).split()
     assert int(steps[0] if steps else 1) == preset.num_steps, name
     if len(steps) > 1:
       assert int(steps[1]) == preset.restarts, name
     assert preset.origin
-    assert 0 < preset.epsilon < 1
-    assert 0 < preset.step_size < 1
-    expected = losses.cw_loss if name.startswith('cw') else losses.cross_entropy
+    assert 0 < preset.epsilon < preset.norm.longest(3 * 32 * 32)
+    assert 0 < preset.step_size < preset.norm.longest(3 * 32 * 32)
+    assert (preset.norm == norms.L2) == ('_l2' in name)
+    assert (preset.norm == norms.L1) == ('_l1' in name)
+    on_margin = name.startswith('cw') or name == 'pgd100_l1_tramer'
+    expected = losses.cw_loss if on_margin else losses.cross_entropy
     assert preset.loss is expected
 
 
@@ -695,7 +819,7 @@ def test_unrolling_does_not_change_the_result():
 def test_lifting_is_generic_in_the_attack():
   def darken(logits_fn, key, image, target, *, epsilon):
     del logits_fn, key, target
-    return linf.project(image - 1, *linf.ball(image, epsilon))
+    return norms.LINF.project(image, image - 1, epsilon)
 
   result = lifting.batched(darken)(
     None,

@@ -1,6 +1,7 @@
 """The gradient attacks against loops in PyTorch, and against Foolbox.
 
-In float64 every pixel must agree to 1e-12. In float32 a derivative that is
+In float64 every pixel must agree to 1e-12; in L2, where 1e-12 is added to each
+length as in the official AutoAttack, to 1e-11. In float32 a derivative that is
 zero but for rounding has a sign that no two programs need agree on, and the
 pixel then moves by a whole step: there 1e-6 is asked of all but 0.2 % of the
 pixels.
@@ -15,12 +16,15 @@ import numpy as np
 import pytest
 
 from rnascl_jax import attacks, losses
-from rnascl_jax.attacks import presets
+from rnascl_jax.attacks import gradient as gradient_attacks
+from rnascl_jax.attacks import norms, presets
 from tests import attack_networks as nets
 
 OPTIMIZED = True
 
 torch = pytest.importorskip('torch')
+ep = pytest.importorskip('eagerpy')
+optimize = pytest.importorskip('scipy.optimize')
 
 COUNT, SIDE, CLASSES = 12, 8, 10
 EPSILON, STEP = 8 / 255, 2 / 255
@@ -49,10 +53,27 @@ def _torch_cross_entropy(logits, labels):
   return torch.nn.functional.cross_entropy(logits, labels, reduction='sum')
 
 
+def _torch_linf_step(x, gradient, images, epsilon, step_size):
+  moved = x + step_size * gradient.sign()
+  moved = torch.min(torch.max(moved, images - epsilon), images + epsilon)
+  return torch.clamp(moved, 0, 1)
+
+
+def _torch_l2_step(x, gradient, images, epsilon, step_size):
+  def lengths(tensor):
+    return tensor.flatten(1).norm(dim=1)[:, None, None, None]
+
+  delta = x + step_size * gradient / lengths(gradient) - images
+  # Not renorm, which makes the length 1e-7 smaller than it is told to.
+  delta = delta * torch.clamp(epsilon / lengths(delta), max=1)
+  return torch.clamp(images + delta, 0, 1)
+
+
 def _torch_attack(
   dtype,
   first,
   *,
+  norm=norms.LINF,
   loss=losses.cross_entropy,
   epsilon=EPSILON,
   step_size=EPSILON,
@@ -61,7 +82,8 @@ def _torch_attack(
   stop_when_fooled=False,
   targeted=False,
 ):
-  """Signed gradient steps on a batch, as the public loops write them."""
+  """Gradient steps on a batch, as the public loops write them."""
+  step = _torch_linf_step if norm == norms.LINF else _torch_l2_step
   images, labels = (
     nets.to_torch(_data()[0], dtype),
     torch.tensor(_data()[1]).long(),
@@ -77,9 +99,7 @@ def _torch_attack(
     if decay is not None:
       size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
       velocity = gradient = decay * velocity + gradient / size
-    moved = x + step_size * gradient.sign()
-    moved = torch.min(torch.max(moved, images - epsilon), images + epsilon)
-    moved = torch.clamp(moved, 0, 1)
+    moved = step(x, gradient, images, epsilon, step_size)
     fooled = (logits.argmax(dim=1) != labels)[:, None, None, None]
     x = torch.where(fooled, x, moved) if stop_when_fooled else moved
   return nets.from_torch(x)
@@ -92,7 +112,7 @@ def _ours(dtype, first, attack=attacks.pgd, **options):
   def one(image, label, first):
     start = {}
     if attack is attacks.pgd:
-      start['start'] = lambda key, image, epsilon: first
+      start['start'] = lambda norm, key, image, epsilon: first
     return attack(
       nets.plain, jax.random.key(0), image, label, **start, **options
     )
@@ -102,11 +122,11 @@ def _ours(dtype, first, attack=attacks.pgd, **options):
     return np.asarray(jax.jit(jax.vmap(one))(*arguments))
 
 
-def _assert_same(ours, expected):
+def _assert_same(ours, expected, norm=norms.LINF):
   assert ours.dtype == expected.dtype
   difference = np.abs(ours - expected)
   if ours.dtype == np.float64:
-    assert difference.max() <= 1e-12
+    assert difference.max() <= (1e-12 if norm == norms.LINF else 1e-11)
   else:
     assert np.mean(difference > 1e-6) <= 2e-3
 
@@ -127,6 +147,8 @@ def _first(start):
 _STEPS = {'epsilon': EPSILON, 'step_size': STEP, 'num_steps': 10}
 _MOMENTUM = _STEPS | {'step_size': EPSILON / 10}
 _STOP = {'epsilon': 0.1, 'step_size': 0.02, 'num_steps': 10}
+_L2 = {'norm': norms.L2, 'epsilon': 0.5, 'step_size': 0.1, 'num_steps': 10}
+_STOP_L2 = _L2 | {'stop_when_fooled': True}
 CASES = {
   'fgsm': ('image', attacks.fgsm, {'epsilon': EPSILON}),
   'mi_fgsm': ('image', attacks.mi_fgsm, _MOMENTUM | {'decay': 1.0}),
@@ -138,6 +160,11 @@ CASES = {
   'pgd, targeted': ('clamped', attacks.pgd, _STEPS | {'targeted': True}),
   'cw': ('unclamped', attacks.pgd, _STEPS | {'loss': losses.cw_loss}),
   'pgd, stop': ('clamped', attacks.pgd, _STOP | {'stop_when_fooled': True}),
+  'mi_fgsm in L2': ('image', attacks.mi_fgsm, _L2 | {'decay': 1.0}),
+  'pgd in L2': ('clamped', attacks.pgd, _L2),
+  'pgd in L2, targeted': ('clamped', attacks.pgd, _L2 | {'targeted': True}),
+  'cw in L2': ('unclamped', attacks.pgd, _L2 | {'loss': losses.cw_loss}),
+  'pgd in L2, stop': ('clamped', attacks.pgd, _STOP_L2),
 }
 
 
@@ -147,10 +174,12 @@ def test_attacks_are_those_of_pytorch(name):
   first = _first(start)
 
   ours = _ours(np.float64, first, attack, **options)
-  _assert_same(ours, _torch_attack(np.float64, first, **options))
+  expected = _torch_attack(np.float64, first, **options)
+  _assert_same(ours, expected, options.get('norm', norms.LINF))
 
   if options.get('stop_when_fooled'):
-    moving = _torch_attack(np.float64, first, **_STOP)
+    moving = options | {'stop_when_fooled': False}
+    moving = _torch_attack(np.float64, first, **moving)
     assert np.abs(moving - ours).max() > 0.01  # Some image did stop.
 
 
@@ -193,6 +222,12 @@ _CITED = {
   'pgd10_imagenet_free': (4 / 255, 1 / 255, 10, 'clamped', {}),
   'pgd50_imagenet_free': (4 / 255, 1 / 255, 50, 'clamped', {}),
   'pgd7_imagenet_rnascl': (1 / 255, 2 / 255, 7, 'clamped', {}),
+  'fgm_l2': (0.5, 0.5, 1, None, {}),
+  'pgd10_l2_rice': (128 / 255, 15 / 255, 10, 'length', {'stop': True}),
+  'pgd20_l2_robustness': (0.5, 2.5 * 0.5 / 20, 20, None, {'best': True}),
+  'pgd100_l2_robustness': (0.5, 2.5 * 0.5 / 100, 100, None, {'best': True}),
+  'pgd10_l1_foolbox': (12, 2.4, 10, None, {}),
+  'pgd100_l1_tramer': (2000 / 255, 2, 100, 'length', {}),
 }
 
 
@@ -205,12 +240,23 @@ def test_presets_have_the_settings_that_they_cite(name):
   assert preset.decay == options.get('decay')
   assert preset.restarts == options.get('restarts', 1)
   assert preset.stop_when_fooled == options.get('stop', False)
-  assert not preset.keep_best
+  assert preset.keep_best == options.get('best', False)
   if start is None:
     assert preset.start is None
     return
+  grey = jnp.full((8, 8, 1), 0.5)
+  if start == 'length':
+    lengths = [
+      preset.norm.length(preset.start(preset.norm, key, grey, 0.5) - grey)
+      for key in jax.random.split(jax.random.key(0), 8)
+    ]
+    any_length = name == 'pgd10_l2_rice'
+    assert 0.4 < max(lengths) <= 0.5 + 1e-5
+    assert (min(lengths) < 0.2) == any_length
+    return
   # A white image, whose noise above 1 clamping removes.
-  first = preset.start(jax.random.key(0), jnp.ones((8, 8, 1)), epsilon)
+  white, key = jnp.ones((8, 8, 1)), jax.random.key(0)
+  first = preset.start(preset.norm, key, white, epsilon)
   assert 0.9 * epsilon < 1 - first.min() <= epsilon + 6e-8
   assert (first.max() > 1) == (start == 'raw')
 
@@ -239,15 +285,27 @@ def _foolbox(foolbox, attack, epsilon):
   return nets.from_torch(result)
 
 
-def test_fgsm_is_that_of_foolbox(foolbox):
-  attack = foolbox.attacks.LinfFastGradientAttack(random_start=False)
+@pytest.mark.parametrize('norm', [norms.LINF, norms.L2])
+def test_fgsm_is_that_of_foolbox(foolbox, norm):
+  kind = 'Linf' if norm == norms.LINF else 'L2'
+  attack = getattr(foolbox.attacks, f'{kind}FastGradientAttack')
   images, _, _ = _data()
-  ours = _ours(np.float64, images, attacks.fgsm, epsilon=EPSILON)
-  _assert_same(ours, _foolbox(foolbox, attack, EPSILON))
+  for epsilon in (EPSILON, 0.5):
+    ours = _ours(np.float64, images, attacks.fgsm, epsilon=epsilon, norm=norm)
+    theirs = _foolbox(foolbox, attack(random_start=False), epsilon)
+    _assert_same(ours, theirs)
 
 
-def test_pgd_is_that_of_foolbox_from_the_same_start(foolbox, monkeypatch):
-  attack = foolbox.attacks.LinfPGD(abs_stepsize=STEP, steps=10)
+@pytest.mark.parametrize(
+  'options',
+  [_STEPS, _L2, _L2 | {'epsilon': 3.0, 'step_size': 1.5}],
+)
+def test_pgd_is_that_of_foolbox_from_the_same_start(
+  foolbox, monkeypatch, options
+):
+  kind = 'L2' if 'norm' in options else 'Linf'
+  attack = getattr(foolbox.attacks, f'{kind}PGD')
+  attack = attack(abs_stepsize=options['step_size'], steps=10)
   first = _first('clamped')
 
   def injected(x0, epsilon):
@@ -255,5 +313,61 @@ def test_pgd_is_that_of_foolbox_from_the_same_start(foolbox, monkeypatch):
     return type(x0)(nets.to_torch(first, np.float64))
 
   monkeypatch.setattr(attack, 'get_random_start', injected)
-  ours = _ours(np.float64, first, epsilon=EPSILON, step_size=STEP, num_steps=10)
-  _assert_same(ours, _foolbox(foolbox, attack, EPSILON))
+  ours = _ours(np.float64, first, **options)
+  _assert_same(ours, _foolbox(foolbox, attack, options['epsilon']))
+
+
+def test_steps_in_l1_move_the_values_that_foolbox_moves(foolbox):
+  attack = foolbox.attacks.SparseL1DescentAttack(quantile=0.95)
+  images, _, noise = _data()
+  images = np.where(noise > 0.5, np.round(images), images)  # Many at 0 and 1.
+  expected = attack.normalize(
+    ep.astensor(nets.to_torch(noise, np.float64)),
+    x=ep.astensor(nets.to_torch(images, np.float64)),
+    bounds=foolbox.types.Bounds(0, 1),
+  )
+
+  def step(image, gradient):
+    # In so large a ball only what leaves [0, 1] is cut off.
+    return gradient_attacks.ascend(
+      norms.L1, image, image, gradient, epsilon=1e3, step_size=1e-3, share=0.05
+    )
+
+  with jax.enable_x64(True):
+    moved = np.asarray(jax.vmap(step)(images, noise)) - images
+  np.testing.assert_allclose(
+    moved, 1e-3 * nets.from_torch(expected.raw), atol=1e-12
+  )
+
+
+def _nearest_in_l1(image, point, epsilon):
+  """The point of the ball and of [0, 1] nearest to a point, by bisection."""
+  size, sign = np.abs(point - image), np.sign(point - image)
+  reach = np.where(sign > 0, 1 - image, image)
+
+  def excess(shift):
+    return np.clip(size - shift, 0, reach).sum() - epsilon
+
+  shift = 0.0
+  if excess(0.0) > 0:
+    shift = optimize.brentq(excess, 0.0, size.max(), xtol=1e-15, rtol=1e-14)
+  return image + sign * np.clip(size - shift, 0, reach)
+
+
+def test_pgd_in_l1_is_that_of_foolbox_with_the_exact_projection(
+  foolbox, monkeypatch
+):
+  attack = foolbox.attacks.SparseL1DescentAttack(quantile=0.95, steps=10)
+
+  def project(points, images, epsilon):
+    # Foolbox leaves [0, 1] out, and its index of the threshold is one too high.
+    pairs = zip(images.numpy(), points.numpy(), strict=True)
+    nearest = [_nearest_in_l1(*pair, epsilon) for pair in pairs]
+    return type(points)(torch.tensor(np.stack(nearest)))
+
+  monkeypatch.setattr(attack, 'project', project)
+  options = {'epsilon': 1.0, 'step_size': 0.2, 'num_steps': 10, 'share': 0.05}
+  ours = _ours(np.float64, _data()[0], norm=norms.L1, **options)
+  np.testing.assert_allclose(
+    ours, _foolbox(foolbox, attack, 1.0), rtol=0, atol=1e-12
+  )

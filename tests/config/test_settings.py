@@ -11,6 +11,7 @@ import pytest
 
 from configs import cifar10, digits
 from rnascl_jax import stages
+from rnascl_jax.attacks import norms
 from rnascl_jax.config import arguments, checks, resolve, settings
 from rnascl_jax.data import datasets
 from rnascl_jax.training import search_step
@@ -116,6 +117,21 @@ def _changed(path: str, value) -> dict:
     ('seed', 'one', r"seed='one' is a str, must be a int"),
     ('teacher.adversarial_training.epsilon_255', 256.0, 'must be at most 255'),
     ('evaluation.epsilon_255', -1.0, 'must be at least 0'),
+    ('evaluation.norm', 'L3', "norm='L3' must be one of"),
+    ('evaluation.norm', 'L2', r'needs the radii of the curves.*\(0, 0\.5\)'),
+    ('evaluation.epsilon', 0.5, "norm='Linf', where it is epsilon_255: set"),
+    ('evaluation.curve_epsilons', (0.5,), 'where it is curve_epsilons_255'),
+    ('teacher.adversarial_training.norm', 'L1', 'epsilon, of .* such as 12'),
+    (
+      'train.adversarial_training.step_size',
+      1.0,
+      'it is step_size_255',
+    ),
+    (
+      'adversarial.students.rnas_cl_eq6.adversarial_training.norm',
+      'L2',
+      r'students\.rnas_cl_eq6\.adversarial_training\.epsilon, .* such as 0\.5',
+    ),
     ('data.flip', 1, 'must be a bool'),
     ('train.optimization.epochs', 0, 'must be at least 1'),
     ('train.optimization.accumulate', 0, 'must be at least 1'),
@@ -163,6 +179,42 @@ def _changed(path: str, value) -> dict:
 def test_a_bad_value_is_refused_with_its_field(path, value, message):
   with pytest.raises(ValueError, match=message):
     settings.parse(_changed(path, value))
+
+
+@pytest.mark.parametrize(
+  ('name', 'norm', 'share'),
+  [
+    ('pgd', 'Linf', 1 / 4),
+    ('pgd', 'L2', 15 / 128),
+    ('pgd', 'L1', 510 / 2000),
+    ('trades', 'L2', 2 / 10),
+    ('fast', 'L2', 5 / 4),
+    ('free', 'L1', 1),
+  ],
+)
+def test_a_method_has_the_norm_the_radius_and_the_step_of_its_config(
+  name, norm, share, monkeypatch
+):
+  radius = {'Linf': 16 / 255, 'L2': 0.5, 'L1': 12.0}[norm]
+  fields = {'epsilon_255': 16.0} if norm == 'Linf' else {'epsilon': radius}
+  method = settings.AdversarialTraining(name, norm, **fields)
+  _, *others = resolve.ADVERSARIAL_METHODS[name]
+  monkeypatch.setitem(resolve.ADVERSARIAL_METHODS, name, (dict, *others))
+  made = resolve.adversarial_method(method)
+  assert made['norm'] == norms.by_name(norm)
+  assert made['epsilon'] == radius
+  assert made['step_size'] == pytest.approx(share * radius)
+  attack = resolve.validation_attack(method)
+  assert (attack.norm, attack.epsilon) == (made['norm'], radius)
+  assert attack.step_size == pytest.approx(radius / 4)
+
+
+def test_a_radius_beyond_every_perturbation_is_refused():
+  config = tiny.config()
+  config.train.adversarial_training.update(name='pgd', norm='L2', epsilon=8.5)
+  everything = settings.parse(config)
+  with pytest.raises(ValueError, match='train.*epsilon=8.5 is more than 8'):
+    checks.check(everything, resolve.dataset(everything.data), 1)
 
 
 def test_maps_that_are_probabilities_are_not_normalised_over_a_batch():

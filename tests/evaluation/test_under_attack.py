@@ -1,5 +1,6 @@
 """Evaluation: resumed, checked from disk, the same on all devices."""
 
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -27,6 +28,9 @@ from rnascl_jax.evaluation import (
   under_attack,
 )
 from rnascl_jax.evaluation.attack_journal import AttackJournal
+from rnascl_jax.reporting import report
+from rnascl_jax.reporting import results as reported
+from rnascl_jax.reporting.figures import robustness
 from rnascl_jax.runtime import files, fingerprints, parallel, signals
 from tests import tiny
 
@@ -37,7 +41,7 @@ _START = attacks.Preset(
   epsilon=0.2,
   step_size=1e-3,
   num_steps=1,
-  start=attacks.linf.uniform_start,
+  start=attacks.norms.Norm.uniform_start,
 )
 
 
@@ -171,7 +175,12 @@ def test_a_journal_goes_on_with_other_batches_and_devices(
 
 @pytest.mark.parametrize(
   'change',
-  [{'seed': 1}, {'epsilon': 0.2}, {'attack': attacks.PRESETS['fgsm']}],
+  [
+    {'seed': 1},
+    {'epsilon': 0.2},
+    {'attack': attacks.PRESETS['fgsm']},
+    {'attack': dataclasses.replace(_PGD, norm=norms.L2)},
+  ],
 )
 def test_the_journal_of_another_attack_is_refused(nearest, tmp_path, change):
   _attacked(nearest, journal=AttackJournal(tmp_path))
@@ -312,6 +321,37 @@ def test_accuracy_under_attack_is_that_of_the_images_it_makes(
   assert (len(outcome.rows) > 0) == (kind == '_START')
 
 
+@pytest.mark.parametrize(
+  ('name', 'epsilon'), [('pgd20_l2_robustness', 0.5), ('pgd10_l1_foolbox', 2.0)]
+)
+def test_images_are_judged_in_the_norm_of_their_attack(
+  nearest, tmp_path, name, epsilon
+):
+  preset, split = attacks.PRESETS[name], nearest[2]
+  file = tmp_path / 'a.npz'
+  outcome = _attacked(nearest, preset, epsilon=epsilon, file=file)
+  assert outcome.rejected == 0 and len(outcome.rows) > 5
+  originals = batches.to_float(split.images[outcome.rows])
+  lengths = jax.vmap(preset.norm.length)(outcome.images - originals)
+  assert lengths.max() <= epsilon + 1e-5
+  assert outcome.images.min() >= 0 and outcome.images.max() <= 1
+  saved = adversarial_images.load(file)
+  assert (saved.norm, saved.epsilon) == (preset.norm.name, epsilon)
+  with pytest.raises(ValueError, match=f'made for the norm {saved.norm}'):
+    adversarial_images.confirmed(saved, originals, saved.labels, None)
+
+  def too_far(*arguments, epsilon):
+    return preset(*arguments, epsilon=1.1 * epsilon)
+
+  too_far.norm = preset.norm
+  foul = _attacked(nearest, too_far, epsilon=epsilon)
+  assert foul.rejected > 5 and foul.accuracy > outcome.accuracy
+  network = classification.on_devices(*nearest[:2], parallel.devices(1), 8)
+  assert outcome.accuracy == under_attack.accuracy_under_attack(
+    network, split, preset, epsilon=epsilon, seed=0
+  )
+
+
 def test_only_what_is_in_the_file_counts(tmp_path):
   """Of five claims one is right; the others are too far, dark, sane, NaN."""
   originals = np.full((6, 1, 1, 2), 0.5, np.float32)
@@ -369,7 +409,9 @@ def test_only_broken_images_are_converted(nearest, monkeypatch):
     return np.eye(10)[(split.labels[rows] + 1) % 10]
 
   monkeypatch.setattr(batches, 'to_float', counting)
-  kept = adversarial_images.confirm(rows, images, split, wrong, epsilon=0.1)
+  kept = adversarial_images.confirm(
+    rows, images, split, wrong, norm=norms.LINF, epsilon=0.1
+  )
   assert converted == [2] and kept.rows.tolist() == [7, 41]
 
 
@@ -496,7 +538,8 @@ def test_a_killed_evaluation_leaves_the_one_before_with_all_its_files(
 def _evaluate(tiny_run, tmp_path, **changes) -> tuple[pathlib.Path, dict]:
   """Evaluates the tiny run anew; the folder, and what it says of `ce`."""
   folder = tmp_path / 'copy'
-  shutil.copytree(tiny_run, folder)
+  if not folder.exists():
+    shutil.copytree(tiny_run, folder)
   (folder / 'evaluation' / 'ce.json').unlink()
   config = tiny.config()
   config.evaluation.update(changes)
@@ -625,6 +668,85 @@ def test_without_auto_attack_its_results_and_images_are_gone(
   assert sorted(p.name for p in images.iterdir()) == ['fgsm.npz', 'pgd20.npz']
 
 
+def test_a_run_is_evaluated_and_reported_in_the_norm_of_its_config(
+  tiny_run, tmp_path
+):
+  shutil.copytree(tiny_run, tmp_path / 'copy')
+  for model in ('train/rnas_cl', 'adversarial'):  # One model tells all.
+    shutil.rmtree(tmp_path / 'copy' / model)
+  folder, saved = _evaluate(
+    tiny_run,
+    tmp_path,
+    norm='L2',
+    teachers=False,
+    attacks=('fgm_l2', 'pgd10_l2_rice'),
+    epsilon=0.5,
+    curve_attacks=('fgm_l2',),
+    curve_epsilons=(0.25, 4.0),
+  )
+  records = {record['attack']: record for record in saved['attacks'][1:]}
+  assert list(records) == ['fgsm', 'pgd10', 'autoattack']
+  images = np.asarray(
+    batches.to_float(
+      resolve.dataset(settings.parse(tiny.config()).data).test.images
+    )
+  )
+  for record in records.values():
+    assert (record['norm'], record['epsilon']) == ('L2', 0.5)
+    kept = adversarial_images.load(folder / record['adversarial'])
+    assert (kept.norm, kept.epsilon) == ('L2', 0.5) and len(kept.rows)
+    lengths = jax.vmap(norms.L2.length)(kept.images - images[kept.rows])
+    assert lengths.max() <= 0.5 + 1e-6
+  assert records['pgd10']['step_size'] == pytest.approx(0.5 * 15 / 128)
+  (curve,) = saved['curves']
+  assert (curve['norm'], curve['label']) == ('L2', 'FGM')
+  assert [p['epsilon'] for p in curve['points']] == [0, 0.25, 4]
+  run = reported.load(folder)
+  figure = robustness.epsilon_curves(run)
+  assert 'ε (L2, pixel values in [0, 1])' in {
+    axes.get_xlabel() for axes in figure.axes
+  }
+  text = report.write(folder).read_text()
+  assert 'PGD-10 ε = 0.5 (L2), 10 steps of 0.0586' in text
+  assert 'L2, ε = 0.5, on' in text  # Of AutoAttack.
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({}, "attacks has 'fgsm', an attack in L∞, .*norm='L2'.*'pgd10_l2_rice'"),
+    (
+      {'attacks': ('pgd10_l2_rice',)},
+      "curve_attacks has 'fgsm', an attack in L∞, but",
+    ),
+    (
+      {'attacks': ('fgm_l2',), 'curve_attacks': ('pgd10_l1_foolbox',)},
+      "has 'pgd10_l1_foolbox', an attack in L1, but",
+    ),
+    (
+      {'attacks': ('fgm_l2',), 'curve_attacks': (), 'epsilon': 8.5},
+      r'epsilon=8.5 is more than 8, the length in L2 of.*\(8, 8, 1\)',
+    ),
+    (
+      {
+        'attacks': ('fgm_l2',),
+        'curve_attacks': ('fgm_l2',),
+        'curve_epsilons': (1.0, 8.5),
+      },
+      'curve_epsilons=8.5 is more than 8',
+    ),
+  ],
+)
+def test_what_is_of_another_norm_is_refused_before_the_first_stage(
+  changes, message
+):
+  config = tiny.config()
+  config.evaluation.update({'norm': 'L2', 'curve_epsilons': (1.0,)} | changes)
+  everything = settings.parse(config)
+  with pytest.raises(ValueError, match=message):
+    checks.check(everything, resolve.dataset(everything.data), 1)
+
+
 @pytest.mark.parametrize(
   ('field', 'value', 'message'),
   [
@@ -654,6 +776,8 @@ def test_members_and_ensembles_are_combined_in_order():
   names = [m.name for m in resolve.ensemble(('square', 'apgd_ce', 'fab'))]
   assert names == ['square', 'apgd_ce', 'fab']
   assert resolve.ensemble(('standard',)) == ensembles.standard()
+  in_l2 = resolve.ensemble(('standard',), 'L2')
+  assert in_l2 == ensembles.standard(norms.L2) != ensembles.standard()
   assert resolve.ensemble(()) == ()
 
 

@@ -251,7 +251,7 @@ def test_every_teacher_is_scored_under_an_attack_on_itself(tiny_run, tmp_path):
   ]
   assert analysis.analyze(targets)
   measured = layer_scores.read(tmp_path / 'evaluation' / 'robustness.json')
-  assert measured[1:] == ('PGD-20', 16 / 255, 40)
+  assert measured[1:] == ('PGD-20', 16 / 255, 40, 'L∞')
   for scored, model in zip(measured.teachers, (teacher, other), strict=True):
     assert scored.model == model.name
     assert scored.layers == teacher.net.tap_names

@@ -32,7 +32,7 @@ from rnascl_jax.runtime import (
   saved_variables,
 )
 from rnascl_jax.search import architecture, flops
-from rnascl_jax.stages import models
+from rnascl_jax.stages import models, workdir
 from tests import tiny
 
 _EVERY = {'teacher', 'rnas_cl', 'rnas_cl_eq6', 'ce'}
@@ -270,6 +270,15 @@ def test_what_changes_no_number_of_a_model_repeats_no_attack(
     ({'curve_images': 9}, _EVERY),
     ({'max_images': 9}, _EVERY),
     ({'save_images': False}, _EVERY),
+    (
+      {
+        'norm': 'L2',
+        'attacks': ('fgm_l2',),
+        'curve_attacks': (),
+        'epsilon_255': 16.0,
+      },
+      _EVERY,
+    ),
   ],
 )
 def test_models_are_evaluated_again_for_what_changes_their_results(
@@ -293,10 +302,9 @@ def test_every_field_of_an_evaluation_is_in_the_key_or_known_not_to_matter(
   run = tiny.opened(tiny.config(), str(tiny_run))
   (model,) = (m for m in models.trained_models(run) if m.name == 'ce')
   fields = {f.name for f in dataclasses.fields(settings.EvaluationSettings)}
-  left_out = (
-    fields
-    - model_evaluation.key(run.settings.evaluation, model)['evaluation'].keys()
-  )
+  # In L-infinity the fields of other norms are left out too.
+  spec = dataclasses.replace(run.settings.evaluation, norm='L2')
+  left_out = fields - model_evaluation.key(spec, model)['evaluation'].keys()
   assert left_out == {
     'batch_size',
     'map_images',
@@ -342,6 +350,26 @@ def test_a_workdir_of_another_config_is_refused_with_the_difference(tiny_run):
   config.search.gamma = 2.0
   with pytest.raises(ValueError, match=r'search\.gamma: 1\.0 there, 2\.0 here'):
     stages.search(config, str(tiny_run))
+
+
+def test_a_workdir_from_before_there_were_norms_is_one_of_linf(
+  tiny_run, tmp_path
+):
+  older = files.read_json(tiny_run / 'config.json')
+  methods = [older[s] for s in ('teacher', 'vulnerable_teacher', 'search')]
+  methods += [older['train'], *older['adversarial']['students'].values()]
+  for section in methods:
+    for field in ('norm', 'epsilon', 'step_size'):
+      del section['adversarial_training'][field]
+  files.write_json(tmp_path / 'config.json', older)
+  for stage in ('adversarial', 'adversarial/rnas_cl_eq6'):
+    (tmp_path / stage).mkdir()
+  config = tiny.config()
+  workdir.compare(tmp_path, settings.parse(config))
+  tuned = config.adversarial.students.rnas_cl_eq6.adversarial_training
+  tuned.update(norm='L2', epsilon=0.5)
+  with pytest.raises(ValueError, match="norm: 'Linf' there, 'L2' here"):
+    workdir.compare(tmp_path, settings.parse(config))
 
 
 def test_the_evaluation_and_the_devices_may_change(tiny_run):

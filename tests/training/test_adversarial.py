@@ -17,7 +17,7 @@ import pytest
 from jax import lax
 
 from rnascl_jax import attacks, losses
-from rnascl_jax.attacks import linf
+from rnascl_jax.attacks import norms
 from rnascl_jax.distillation import compare, methods
 from rnascl_jax.models import networks
 from rnascl_jax.runtime import parallel
@@ -96,6 +96,10 @@ class Case(NamedTuple):
   beta: float = 0.0
   cac_weight: float = 0.0
 
+  @property
+  def norm(self) -> norms.Norm:
+    return self.options.get('norm', norms.LINF)
+
   def method(self, epsilon) -> adversarial.AdversarialMethod:
     if self.make is adversarial.standard:
       return self.make()
@@ -112,6 +116,7 @@ class Case(NamedTuple):
 
 
 _STEPS = {'step_size': STEP, 'num_steps': NUM_STEPS}
+_L2 = {'norm': norms.L2}
 _ATTACKS_IN_EVALUATION = _STEPS | {'in_training_mode': False}
 _CLEAN_LESSONS = {'distill_on': 'clean'}
 _PGD, _FAST = adversarial.pgd_training, adversarial.fast
@@ -151,6 +156,10 @@ CASES = {
     _TRADES, _STEPS | {'in_training_mode': True}, 'caaacvc', 'c', 'c', beta=6.0
   ),
   'trades without the divergence': Case(_TRADES, _STEPS, 'cvc', 'c', 'c'),
+  'pgd in L2': Case(_PGD, _STEPS | _L2, 'aaav'),
+  'free in L2': Case(_FREE, {'step_size': STEP, 'replays': 1} | _L2, 'v'),
+  'trades in L2': Case(_TRADES, _STEPS | _L2, 'cvc', 'c', 'c', beta=6.0),
+  'fast in L1': Case(_FAST, {'norm': norms.L1}, 'av'),
 }
 every_case = pytest.mark.parametrize('name', CASES)
 every_attack = pytest.mark.parametrize('name', list(CASES)[1:])
@@ -188,6 +197,14 @@ def _delta() -> np.ndarray:
   rng = np.random.default_rng(5)
   sizes = rng.uniform(EPSILON / 2, EPSILON, batch.images.shape)
   return sizes * _numpy(images.grad.sign())
+
+
+def _state(name):
+  """That of a method's case at the start of a step, inside of its ball."""
+  if CASES[name].make is not _FREE:
+    return ()
+  length = CASES[name].norm.length
+  return _delta() * (EPSILON / max(EPSILON, *map(length, _delta())))
 
 
 def _run(name, variables, state, batch, epsilon, taught):
@@ -253,7 +270,7 @@ def _outcome(found) -> Outcome:
 
 @functools.cache
 def _do(name, epsilon=EPSILON, taught=1.0) -> Outcome:
-  state = _delta() if CASES[name].make is _FREE else ()
+  state = _state(name)
   found = _compiled(name)(_variables(), state, _batch(), epsilon, taught)
   return _outcome(found)
 
@@ -424,10 +441,10 @@ def test_running_statistics_see_the_passes_that_are_documented(name):
 def test_the_adversarial_view_is_another_image_of_the_ball(name):
   images, view = _batch().images, _view(name, _do(name))
   assert view.min() >= 0 and view.max() <= 1
-  change = np.abs(view - images)
-  assert change.max() <= EPSILON + 1e-12
+  lengths = np.array([*map(CASES[name].norm.length, view - images)])
+  assert lengths.max() <= EPSILON + 1e-12
   # Many pixels are at the border of the ball, or of the pixels' range.
-  assert change.max((1, 2, 3)).min() > EPSILON / 2
+  assert lengths.min() > EPSILON / 2
 
 
 @every_case
@@ -463,7 +480,7 @@ def test_without_a_radius_every_method_is_standard_training(name):
   'name', ['standard', 'pgd, cac', 'fast', 'free, cac', 'trades']
 )
 def test_a_compiled_step_equals_one_that_is_not(name):
-  state = _delta() if CASES[name].make is _FREE else ()
+  state = _state(name)
   batch = jax.tree.map(jnp.asarray, _batch())
   found = _outcome(_run(name, _variables(), state, batch, EPSILON, 1.0))
   _assert_close(found, _do(name))
@@ -472,13 +489,25 @@ def test_a_compiled_step_equals_one_that_is_not(name):
 # Published steps. They have no teacher.
 
 
-def _climb(loss, images, first, *, epsilon, step_size, num_steps):
-  """Signed steps on delta, clamped to the ball, then to the pixels' range."""
+def _lengths(x):
+  return x.flatten(1).norm(dim=1)[:, None, None, None]
+
+
+def _step(delta, slope, step_size, norm):
+  """A step of delta, brought into the ball but not to the pixels' range."""
+  if norm == norms.LINF:
+    return torch.clamp(delta + step_size * slope.sign(), -EPSILON, EPSILON)
+  delta = delta + step_size * slope / _lengths(slope)
+  return delta * torch.clamp(EPSILON / _lengths(delta), max=1)
+
+
+def _climb(loss, images, first, *, step_size, num_steps, norm=norms.LINF):
+  """Steps on delta, brought into the ball, then to the pixels' range."""
   delta = first - images
   for _ in range(num_steps):
     delta = delta.detach().requires_grad_()
     (slope,) = torch.autograd.grad(loss(images + delta), delta)
-    delta = torch.clamp(delta + step_size * slope.sign(), -epsilon, epsilon)
+    delta = _step(delta, slope, step_size, norm)
     delta = torch.max(torch.min(delta, 1 - images), -images)
   return (images + delta).detach()
 
@@ -487,7 +516,9 @@ def _assert_is_step(name, network, loss, view):
   """A method's outcome is that of a step in PyTorch."""
   found = _do(name, taught=0.0)
   loss.backward()
-  np.testing.assert_allclose(_view(name, found), _numpy(view), atol=1e-12)
+  # In L2, 1e-12 is added to each length.
+  tolerance = 1e-12 if CASES[name].norm == norms.LINF else 1e-11
+  np.testing.assert_allclose(_view(name, found), _numpy(view), atol=tolerance)
   assert found.loss == pytest.approx(loss.item(), rel=1e-10)
   _assert_close(found.grads, _torch_grads(network))
   _assert_close(
@@ -501,15 +532,19 @@ def _assert_is_step(name, network, loss, view):
   )
 
 
-def _uniform_start():
+def _uniform_start(norm):
   batch = _batch()
-  start = jax.vmap(linf.uniform_start, (0, 0, None))
+  start = jax.vmap(norm.uniform_start, (0, 0, None))
   return _torch(start(batch.keys, jnp.asarray(batch.images), EPSILON))
 
 
 @pytest.mark.parametrize(
   ('name', 'step_size', 'num_steps'),
-  [('pgd', STEP, NUM_STEPS), ('fast', 1.25 * EPSILON, 1)],
+  [
+    ('pgd', STEP, NUM_STEPS),
+    ('pgd in L2', STEP, NUM_STEPS),
+    ('fast', 1.25 * EPSILON, 1),
+  ],
 )
 def test_steps_of_rice_and_wong_attack_in_training_mode(
   name, step_size, num_steps
@@ -521,10 +556,10 @@ def test_steps_of_rice_and_wong_attack_in_training_mode(
   view = _climb(
     lambda x: F.cross_entropy(network(x)[0], labels),
     images,
-    _uniform_start(),
-    epsilon=EPSILON,
+    _uniform_start(CASES[name].norm),
     step_size=step_size,
     num_steps=num_steps,
+    norm=CASES[name].norm,
   )
   network.zero_grad()
   loss = F.cross_entropy(network(view)[0], labels)
@@ -532,7 +567,8 @@ def test_steps_of_rice_and_wong_attack_in_training_mode(
   _assert_is_step(name, network, loss, view)
 
 
-def test_step_of_trades_is_that_of_zhang():
+@pytest.mark.parametrize('name', ['trades', 'trades in L2'])
+def test_step_of_trades_is_that_of_zhang(name):
   """The attack in evaluation mode; then x, x' and x in training mode."""
   network, batch = _network(), _batch()
   images, labels = _torch(batch.images), torch.tensor(batch.labels).long()
@@ -555,16 +591,16 @@ def test_step_of_trades_is_that_of_zhang():
     lambda x: distance(images, x),
     images,
     images + _torch(noise),
-    epsilon=EPSILON,
     step_size=STEP,
     num_steps=NUM_STEPS,
+    norm=CASES[name].norm,
   )
   network.train()
   network.zero_grad()
   natural = F.cross_entropy(network(images)[0], labels)
   loss = natural + 6 * distance(images, view) / COUNT
 
-  _assert_is_step('trades', network, loss, view)
+  _assert_is_step(name, network, loss, view)
 
 
 def test_step_of_fast_from_the_image_is_fgsm_training():
@@ -752,8 +788,32 @@ def test_lessons_follow_the_view_that_they_are_asked_for():
 
 def test_training_on_attacks_is_harder_than_standard_training():
   clean = _do('standard').metrics['cross_entropy'].mean()
-  for name in ('pgd', 'pgd in evaluation mode', 'fast', 'fast from the image'):
+  for name in (
+    'pgd',
+    'pgd in evaluation mode',
+    'fast',
+    'fast from the image',
+    'pgd in L2',
+    'free in L2',
+    'fast in L1',
+  ):
     assert _do(name).metrics['cross_entropy'].mean() > clean
+
+
+def test_free_training_in_l2_takes_the_step_of_pgd_and_projects():
+  """From the view that went through the network, and into [0, 1]."""
+  network, batch = _network(), _batch()
+  images, labels = _torch(batch.images), torch.tensor(batch.labels).long()
+  delta = _torch(_state('free in L2'))
+  view = (images + delta).clamp(0, 1).requires_grad_()
+  F.cross_entropy(network(view)[0], labels).backward()
+  moved = _step(view.detach() - images, view.grad, STEP, norms.L2)
+  expected = (images + moved).clamp(0, 1) - images
+
+  found = _do('free in L2', taught=0.0)
+
+  np.testing.assert_allclose(found.state, _numpy(expected), atol=1e-11)
+  assert np.abs(found.state - _state('free in L2')).max() > STEP / 100
 
 
 def test_free_training_without_replays_is_refused():

@@ -189,7 +189,7 @@ def _draw_scores(
 
 
 def _note(run: SavedRun, measured: TeacherScores) -> str:
-  radius = tables.epsilon_text(measured.epsilon, run.dataset)
+  radius = tables.epsilon_text(measured.epsilon, run.dataset, measured.norm)
   attacked = 'each teacher' if len(measured.teachers) > 1 else 'the teacher'
   text = (
     f'Scores: {measured.attack} on {attacked}, ε = {radius}, mean over '

@@ -52,7 +52,9 @@ def auto_attack(run: SavedRun) -> Figure | None:
     axes.set_xlim(0, result.images)
     axes.tick_params(axis='y', length=0)
     axes.spines['left'].set_visible(False)
-    radius = tables.epsilon_text(result.epsilon, run.dataset)
+    radius = tables.epsilon_text(
+      result.epsilon, run.dataset, result.norm, named=False
+    )
     images = tables.which_images(result, max(m.images for m, _ in group))
     title = (
       f'What broke each image first: {result.label}, {result.norm}, '

@@ -21,10 +21,11 @@ _LEGEND_TITLE, _CAPTION, _LINE = 0.4, 0.15, 0.14
 
 def epsilon_curves(run: SavedRun) -> Figure | None:
   """Accuracy of every model against epsilon, one panel per attack."""
-  attacks = {c.attack: c.label for e in run.evaluations for c in e.curves}
+  attacks = {
+    (c.attack, c.norm): c.label for e in run.evaluations for c in e.curves
+  }
   if not attacks:
     return None
-  scale, unit = tables.epsilon_unit(run.dataset)
   looks = style.looks(run.models)
   handles = [
     looks[e.model].handle(e.label, ms=4) for e in run.evaluations if e.curves
@@ -33,10 +34,13 @@ def epsilon_curves(run: SavedRun) -> Figure | None:
   columns, legend = style.legend_shape(handles, width, most=3)
   figure = style.figure(width, 3.3 + legend)
   panels = figure.subplots(1, len(attacks), squeeze=False, sharey=True)[0]
-  for axes, (attack, label) in zip(panels, attacks.items(), strict=True):
+  for axes, (shown, label) in zip(panels, attacks.items(), strict=True):
+    scale, unit = tables.epsilon_unit(run.dataset, shown[1])
     ticks = set()
     for model in run.evaluations:
-      for curve in (c for c in model.curves if c.attack == attack):
+      for curve in model.curves:
+        if (curve.attack, curve.norm) != shown:
+          continue
         axes.plot(
           scale * curve.epsilons,
           100 * curve.accuracies,
@@ -77,7 +81,7 @@ def clean_vs_robust(run: SavedRun) -> Figure | None:
     for model, clean, robust in points
   ]
   attacked = points[0][2]
-  radius = tables.epsilon_text(attacked.epsilon, run.dataset)
+  radius = tables.epsilon_text(attacked.epsilon, run.dataset, attacked.norm)
   axes.set_xlabel('Clean accuracy (%)')
   axes.set_ylabel(f'{attacked.label} accuracy (%), ε = {radius}')
   axes.grid()

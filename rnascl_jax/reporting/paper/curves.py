@@ -134,7 +134,7 @@ def _draw_curves(
 ) -> None:
   """A model's mean over seeds with the range over seeds."""
   curves = [curve for curve, _ in of_seeds]
-  scale, unit = tables.epsilon_unit(of_seeds[0][1].dataset)
+  scale, unit = tables.epsilon_unit(of_seeds[0][1].dataset, curves[0].norm)
   epsilons = scale * curves[0].epsilons  # [P]
   shares = 100 * np.stack([c.accuracies for c in curves])  # [seeds, P]
   band = shares.min(0), shares.max(0)

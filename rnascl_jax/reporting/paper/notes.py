@@ -85,8 +85,7 @@ def _attacks(filled: FilledTable) -> list[str]:
   ]
   if not attacked:
     return []
-  settings = dict.fromkeys(tables.attack_settings(*pair) for pair in attacked)
-  text = f'Attacks (L∞, ε in pixel values): {"; ".join(settings)}.'
+  text = tables.attacks_note(attacked)
   radius = filled.table.radius_255
   if filled.table.is_printed and any(
     abs(result.epsilon - radius / 255) > 1e-4 for result, _ in attacked

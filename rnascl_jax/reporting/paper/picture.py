@@ -26,7 +26,7 @@ class Picture(NamedTuple):
 def radius(rows: Iterable[Models]) -> str:
   """'8/255', the radius of PGD-20 on rows by seed; several if they differ."""
   radii = [
-    tables.epsilon_text(result.epsilon, evaluation.dataset)
+    tables.epsilon_text(result.epsilon, evaluation.dataset, result.norm)
     for models in rows
     for _, evaluation in models.values()
     if (result := evaluation.under(ROBUST)) is not None

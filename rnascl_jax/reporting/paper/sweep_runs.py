@@ -161,10 +161,13 @@ def _check_evaluation(first: EvaluatedModel, second: EvaluatedModel) -> None:
   for curve in other.curves:
     known = one.curve(curve.attack) or curve
     radii = [np.round(c.epsilons, 6).tolist() for c in (curve, known)]
-    if not differ and (radii[0] != radii[1] or known.images != curve.images):
+    images = curve.images, known.images
+    named = curve.norm, known.norm
+    pairs = radii, images, named
+    if not differ and any(one != other for one, other in pairs):
       differ = (
-        f'its curve of {curve.label} has ε = {radii[0]} on {curve.images} '
-        f'images, not {radii[1]} on {known.images}'
+        f'its curve of {curve.label} has ε = {radii[0]} ({named[0]}) on '
+        f'{images[0]} images, not {radii[1]} ({named[1]}) on {images[1]}'
       )
   if differ:
     raise ValueError(

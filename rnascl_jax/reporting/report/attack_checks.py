@@ -123,7 +123,8 @@ def _rising(model: ModelEvaluation, curve: Curve, dataset: str) -> str:
     return ''
   at = int(steps.argmax())
   radii = [
-    tables.epsilon_text(float(e), dataset) for e in curve.epsilons[at : at + 2]
+    tables.epsilon_text(float(e), dataset, curve.norm)
+    for e in curve.epsilons[at : at + 2]
   ]
   return (
     f'{model.label}: accuracy under {curve.label} rises by '
@@ -222,7 +223,7 @@ def _unbroken(run: SavedRun) -> list[str]:
     return []
   left = [
     f'{e.label} {100 * c.accuracies[-1]:.1f} % at ε = '
-    f'{tables.epsilon_text(float(c.epsilons[-1]), run.dataset)}'
+    f'{tables.epsilon_text(float(c.epsilons[-1]), run.dataset, c.norm)}'
     for e, c in curves
     if c.accuracies[-1] > _NEAR_ZERO
   ]

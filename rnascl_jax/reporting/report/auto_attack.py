@@ -77,7 +77,9 @@ def cells(group: _Group) -> list[list[str]]:
 def _about(run: SavedRun, group: _Group) -> str:
   """What was attacked, how to read it, and why members were not run."""
   first = group[0][1]
-  radius = tables.epsilon_text(first.epsilon, run.dataset)
+  radius = tables.epsilon_text(
+    first.epsilon, run.dataset, first.norm, named=False
+  )
   images = tables.which_images(first, run.images)
   reasons = {
     f'{member.label} is left out: not defined for '

@@ -220,7 +220,8 @@ def _row(run: SavedRun, compared: Comparison) -> list[str]:
   first, second = compared.results
   under = compared.under or 'both'
   if second.epsilon:
-    under += f', ε = {tables.epsilon_text(second.epsilon, run.dataset)}'
+    radius = tables.epsilon_text(second.epsilon, run.dataset, second.norm)
+    under += f', ε = {radius}'
   if first.images < run.images:
     under += f', the first {first.images:,} images'
   low, high = compared.interval

@@ -42,13 +42,9 @@ def notes(run: SavedRun) -> list[str]:
     f'training{", or of fine-tuning" if further else ""}.'
   ]
   attacks = [a for e in run.evaluations for a in e.attacks]
-  settings = dict.fromkeys(
-    tables.attack_settings(a, run.dataset)
-    for a in attacks
-    if a.attack != 'clean'
-  )
-  if settings:
-    lines.append(f'Attacks (L∞, ε in pixel values): {"; ".join(settings)}.')
+  attacked = [(a, run.dataset) for a in attacks if a.attack != 'clean']
+  if attacked:
+    lines.append(tables.attacks_note(attacked))
   lines += tables.fewer_notes(run)
   return lines + [
     _interval_note(images) for images in sorted({a.images for a in attacks})

@@ -80,7 +80,7 @@ def findings(run: SavedRun) -> list[str]:
 
 
 def _how(run: SavedRun, measured: TeacherScores) -> str:
-  radius = tables.epsilon_text(measured.epsilon, run.dataset)
+  radius = tables.epsilon_text(measured.epsilon, run.dataset, measured.norm)
   several, total = len(measured.teachers) > 1, len(measured.teachers[0].layers)
   shown = ''
   if total > _ROWS:

@@ -43,10 +43,11 @@ def _floor(run: SavedRun) -> list[str]:
   ]
   if not reached or max(r.accuracy for r in reached) >= _FLOOR:
     return []
-  radius = tables.epsilon_text(reached[0].epsilon, run.dataset)
+  first = reached[0]
+  radius = tables.epsilon_text(first.epsilon, run.dataset, first.norm)
   return [
     f'Every student trained from scratch is below {100 * _FLOOR:.0f} % under '
-    f'{reached[0].label} (ε = {radius}): this ε is too large to tell them '
+    f'{first.label} (ε = {radius}): this ε is too large to tell them '
     'apart.'
   ]
 
@@ -186,11 +187,12 @@ def _strongest(run: SavedRun) -> list[str]:
     if len(same) > 1:
       worst = min(reversed(same), key=lambda r: r.correct)
       low, high = (100 * end for end in worst.interval)
+      radius = tables.epsilon_text(worst.epsilon, run.dataset, worst.norm)
       texts.append(
         f'{student.label} is robust on at most {100 * worst.accuracy:.1f} % '
         f'(95 % interval {low:.1f} to {high:.1f} %) of '
         f'{tables.which_images(worst, run.images)}: {worst.label} leaves no '
-        f'more at ε = {tables.epsilon_text(worst.epsilon, run.dataset)}.'
+        f'more at ε = {radius}.'
       )
   return texts
 

@@ -8,13 +8,21 @@ the gradient of the loss by the weights, which makes an update, and by delta,
 which the next replay starts from. delta belongs to a position in the batch and
 is carried from batch to batch, never reset.
 
+In L2 and L1, which were not published, delta takes the step of
+`gradient.ascend` at x + delta, which projects it onto the ball and into [0, 1],
+as the code of Wong et al. does for L-infinity.
+
 Reference:
   Shafahi et al., Adversarial training for free!, NeurIPS 2019, algorithm 1.
 """
 
+import functools
+
+import jax
 import jax.numpy as jnp
 
-from rnascl_jax.attacks import norms
+from rnascl_jax.attacks import gradient, norms
+from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.base import Array
 from rnascl_jax.training.adversarial.method import (
   AdversarialMethod,
@@ -29,6 +37,7 @@ def free(
   epsilon: float,
   step_size: float | None = None,
   replays: int = 8,
+  norm: Norm = norms.LINF,
   distill_on: View = 'adversarial',
   robust_term: RobustTerm | None = None,
 ) -> AdversarialMethod:
@@ -39,10 +48,11 @@ def free(
   x + delta pushes out of [0, 1] are clamped for the network and do not move.
 
   Args:
-    epsilon: radius of the L-infinity ball, in [0, 1].
-    step_size: in [0, 1]; None for epsilon, as in the authors' code.
+    epsilon: radius of the ball.
+    step_size: in the norm; None for epsilon, as in the authors' code.
     replays: m, updates of the weights on each batch; the authors have 8 on
       CIFAR-10 and 4 on ImageNet, and divide the epochs by it.
+    norm: the ball's.
     distill_on: see `pgd_training`.
     robust_term: compares both views, see `losses.cac`; None for no such term.
 
@@ -60,10 +70,16 @@ def free(
     del network, params, keys, labels
     return Perturbed(jnp.clip(images + delta, 0.0, 1.0), batch_stats, delta)
 
-  def next_state(delta: Array, images: Array, gradient: Array) -> Array:
+  def next_state(delta: Array, images: Array, by_images: Array) -> Array:
     moved = images + delta
+    if norm != norms.LINF:
+      ascend = functools.partial(
+        gradient.ascend, norm, epsilon=epsilon, step_size=step
+      )
+      moved = jnp.clip(moved, 0.0, 1.0)
+      return jax.vmap(ascend)(images, moved, by_images) - images
     inside = (moved >= 0.0) & (moved <= 1.0)
-    direction = norms.LINF.direction(jnp.where(inside, gradient, 0.0))
+    direction = norm.direction(jnp.where(inside, by_images, 0.0))
     return jnp.clip(delta + step * direction, -epsilon, epsilon)
 
   return AdversarialMethod(

@@ -18,14 +18,16 @@ References:
   2020, algorithm 3.
 """
 
+import functools
 from typing import Any
 
 import jax
 from jax import lax
 
 from rnascl_jax import attacks, losses
-from rnascl_jax.attacks import linf
+from rnascl_jax.attacks import norms
 from rnascl_jax.attacks.gradient import StartFn
+from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.base import Array
 from rnascl_jax.training.adversarial import training_mode
 from rnascl_jax.training.adversarial.method import (
@@ -55,7 +57,8 @@ def pgd_training(
   epsilon: float,
   step_size: float,
   num_steps: int,
-  start: StartFn | None = linf.uniform_start,
+  norm: Norm = norms.LINF,
+  start: StartFn | None = Norm.uniform_start,
   in_training_mode: bool = True,
   distill_on: View = 'adversarial',
   robust_term: RobustTerm | None = None,
@@ -63,9 +66,11 @@ def pgd_training(
   """PGD adversarial training: on images that maximise the cross-entropy.
 
   Args:
-    epsilon: radius of the L-infinity ball, in [0, 1]; Rice et al.: 8 / 255.
-    step_size: of the attack, in [0, 1]; Rice et al.: 2 / 255.
+    epsilon: radius of the ball; Rice et al.: 8 / 255 in L-infinity, 128 / 255
+      in L2.
+    step_size: of the attack, in the norm; Rice et al.: 2 / 255, 15 / 255 in L2.
     num_steps: of the attack, at least 1; Rice et al.: 10.
+    norm: the ball's. In L1 the attack is SLIDE, see `gradient.ascend`.
     start: of the attack, or None to start at the image.
     in_training_mode: whether the attack sees, and moves, the statistics of
       BatchNorm in training mode, as in the code of Rice et al.
@@ -78,13 +83,15 @@ def pgd_training(
     'epsilon': epsilon,
     'step_size': step_size,
     'num_steps': num_steps,
+    'norm': norm,
   }
 
   def perturb(network, params, batch_stats, state, keys, images, labels):
     if in_training_mode:
       first = images
       if start is not None:
-        first = jax.vmap(start, (0, 0, None))(keys, images, epsilon)
+        draw = functools.partial(start, norm)
+        first = jax.vmap(draw, (0, 0, None))(keys, images, epsilon)
       images_adv, batch_stats = training_mode.pgd(
         network,
         lambda logits: losses.cross_entropy(logits, labels),
@@ -116,9 +123,13 @@ def fast(
 ) -> AdversarialMethod:
   """FastAT: training on the images of a single step from a random start.
 
+  In L2 and L1 it is the same: a point drawn uniformly from the ball, one step
+  of 1.25 epsilon along the direction of the norm, and the projection. It was
+  published for L-infinity; Rice et al. have code for it in L2.
+
   Args:
-    epsilon: radius of the L-infinity ball, in [0, 1].
-    step_size: in [0, 1]; None for 1.25 epsilon.
+    epsilon: radius of the ball.
+    step_size: in the norm; None for 1.25 epsilon.
     **options: of `pgd_training`, but `num_steps`. With `start=None` and
       step_size >= epsilon it is FGSM training.
   """

@@ -3,7 +3,10 @@
   loss(x) + beta KL(p, p'),   x' = argmax_{x' in B(x, epsilon)} KL(p, p')
 
 The attack starts at x + 0.001 N(0, 1) and sees the network in evaluation mode;
-p is computed once for all of its steps.
+p is computed once for all of its steps. The authors' code has it in L2 too,
+with steps of 2 epsilon / num_steps. It clamps to [0, 1] before it projects onto
+the ball, here it is after; and where the gradient is zero it moves at random,
+here not at all.
 
 References:
   Zhang et al., Theoretically principled trade-off between robustness and
@@ -18,7 +21,8 @@ import jax
 from jax import lax
 
 from rnascl_jax import attacks, losses
-from rnascl_jax.attacks import linf
+from rnascl_jax.attacks import norms
+from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.base import Array
 from rnascl_jax.training.adversarial import training_mode
 from rnascl_jax.training.adversarial.method import (
@@ -36,6 +40,7 @@ def trades(
   epsilon: float,
   step_size: float,
   num_steps: int = 10,
+  norm: Norm = norms.LINF,
   robust_term: RobustTerm = _TRADES,
   in_training_mode: bool = False,
   distill_on: View = 'clean',
@@ -43,11 +48,12 @@ def trades(
   """TRADES: the loss of clean images, and predictions that do not change.
 
   Args:
-    epsilon: radius of the L-infinity ball, in [0, 1]; 0.031 in the authors'
-      code and in that of RNAS-CL.
-    step_size: of the attack, in [0, 1]; 0.007 in the authors' code, 0.0078 in
+    epsilon: radius of the ball; in L-infinity 0.031 in the authors' code and in
       that of RNAS-CL.
+    step_size: of the attack, in the norm; in L-infinity 0.007 in the authors'
+      code, 0.0078 in that of RNAS-CL.
     num_steps: of the attack, at least 1; 10 in both.
+    norm: the ball's.
     robust_term: compares both views; beta = 6 without consistency by default.
       `functools.partial(losses.robust_term, beta=6.0, cac_weight=1.0)` makes it
       eq. (6), and with beta = 0 the row "CAC" of Table 4.
@@ -60,13 +66,14 @@ def trades(
     'epsilon': epsilon,
     'step_size': step_size,
     'num_steps': num_steps,
+    'norm': norm,
   }
 
   def perturb(network, params, batch_stats, state, keys, images, labels):
     del labels
     if in_training_mode:
       clean, batch_stats = network(params, batch_stats, images, train=True)
-      start = jax.vmap(linf.gaussian_start, (0, 0, None))
+      start = jax.vmap(norm.gaussian_start, (0, 0, None))
       images_adv, batch_stats = training_mode.pgd(
         network,
         lambda logits: divergence(logits, clean),
@@ -87,7 +94,7 @@ def trades(
       images,
       logits_fn(images),
       loss=divergence,
-      start=linf.gaussian_start,
+      start=Norm.gaussian_start,
       **ball,
     )
     # The adversarial image is data that the attack found (Danskin).

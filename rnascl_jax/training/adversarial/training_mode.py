@@ -7,13 +7,15 @@ which couples its images, and every pass of the attack moves the running
 statistics. `pgd` does that, for a batch at once.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnascl_jax.attacks import linf, norms, unrolling
+from rnascl_jax.attacks import gradient, norms, unrolling
+from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.base import Array, PyTree
 from rnascl_jax.training.adversarial.method import Classifier
 
@@ -29,8 +31,9 @@ def pgd(
   epsilon: float | Array,
   step_size: float | Array,
   num_steps: int,
+  norm: Norm = norms.LINF,
 ) -> tuple[Array, PyTree]:
-  """Signed gradient steps in the L-infinity ball, in training mode.
+  """Steps of `gradient.ascend` in the balls of all images, in training mode.
 
   Args:
     network: see `method`.
@@ -39,15 +42,18 @@ def pgd(
     batch_stats: running statistics.
     images: [B, H, W, C] in [0, 1], centres of the balls.
     start: [B, H, W, C], where the attack begins.
-    epsilon: radius, in [0, 1].
-    step_size: in [0, 1]; may exceed epsilon.
+    epsilon: radius in the norm.
+    step_size: in the norm; may exceed epsilon.
     num_steps: at least 1, static.
+    norm: of the balls.
 
   Returns:
     The adversarial images [B, H, W, C], constants, and the running statistics
     after the attack's passes.
   """
-  lower, upper = linf.ball(images, epsilon)
+  ascend = functools.partial(
+    gradient.ascend, norm, epsilon=epsilon, step_size=step_size
+  )
 
   def total(adversarial: Array, batch_stats: PyTree):
     logits, batch_stats = network(params, batch_stats, adversarial, train=True)
@@ -57,9 +63,8 @@ def pgd(
 
   def step(carry, _):
     adversarial, batch_stats = carry
-    gradient, batch_stats = gradient_fn(adversarial, batch_stats)
-    moved = adversarial + step_size * norms.LINF.direction(gradient)
-    return (linf.project(moved, lower, upper), batch_stats), None
+    slopes, batch_stats = gradient_fn(adversarial, batch_stats)
+    return (jax.vmap(ascend)(images, adversarial, slopes), batch_stats), None
 
   unroll = unrolling.choose(gradient_fn, start, batch_stats, length=num_steps)
   attacked, _ = lax.scan(
