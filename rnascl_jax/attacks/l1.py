@@ -37,6 +37,9 @@ from jax import lax
 
 from rnascl_jax.base import Array
 
+# As published: keeps the division finite where a gradient is zero everywhere.
+_TINY = 1e-10
+
 
 class _Fixing(NamedTuple):
   """The carry of variable fixing.
@@ -69,15 +72,22 @@ def project(image: Array, point: Array, epsilon: float | Array) -> Array:
     [H, W, C] in [0, 1], of the image's type.
   """
   delta = point - image
+  moved = image + delta + correction(image, delta, epsilon)
+  return jnp.clip(moved, 0.0, 1.0)
+
+
+def correction(image: Array, delta: Array, epsilon: float | Array) -> Array:
+  """What to add to a perturbation [H, W, C], to bring it into ball and [0, 1].
+
+  The arguments are as for `project`. A value that must return to the image gets
+  exactly -delta. Added to image + delta, this may miss the image by a rounding
+  error of the size of delta.
+  """
   size = jnp.abs(delta)
   reach = jnp.where(delta >= 0, 1.0 - image, image)
   beyond = jnp.maximum(size - reach, 0.0)
   shift = _shift(size, beyond, jnp.asarray(epsilon, image.dtype))
-  # As published, the correction is added to the point: a value that returns to
-  # the image may miss it by a rounding error of the point's size, and then
-  # counts as changed.
-  back = jnp.clip(shift, beyond, size)
-  return jnp.clip(image + delta - jnp.sign(delta) * back, 0.0, 1.0)
+  return -jnp.sign(delta) * jnp.clip(shift, beyond, size)
 
 
 def _shift(size: Array, beyond: Array, epsilon: Array) -> Array:
@@ -116,17 +126,20 @@ def _shift(size: Array, beyond: Array, epsilon: Array) -> Array:
   return last.shift
 
 
-def sparse_direction(gradient: Array, share: float | Array) -> Array:
-  """The signs of the largest entries of a gradient, with length 1 in L1.
+def sparse_direction(
+  gradient: Array, share: float | Array, length: float | Array = 1.0
+) -> Array:
+  """The signs of the largest entries of a gradient, scaled to a length in L1.
 
   Args:
     gradient: [H, W, C]. A NaN does not move its pixel.
     share: scalar in [0, 1], the share of entries that move, rounded up to at
       least one; may be traced. Entries as large as the smallest of these move
       too.
+    length: scalar, may be traced.
 
   Returns:
-    [H, W, C], +-1/n at the n entries that move and 0 elsewhere; 0 if the
+    [H, W, C], +-length/n at the n entries that move and 0 elsewhere; 0 if the
     gradient is. With `share=0` it is the direction of steepest ascent in L1.
   """
   gradient = jnp.nan_to_num(gradient, posinf=0.0, neginf=0.0)
@@ -134,7 +147,7 @@ def sparse_direction(gradient: Array, share: float | Array) -> Array:
   count = gradient.size
   rank = jnp.clip((1.0 - share) * count, 0, count - 1).astype(jnp.int32)
   signs = jnp.where(size >= _order_statistic(size, rank), jnp.sign(gradient), 0)
-  return signs / jnp.maximum(jnp.abs(signs).sum(), 1)
+  return length * signs / (jnp.abs(signs).sum() + _TINY)
 
 
 def _order_statistic(values: Array, rank: Array) -> Array:
