@@ -30,6 +30,7 @@ References:
   problem, Journal of Optimization Theory and Applications 2008.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -143,25 +144,26 @@ def sparse_direction(
     gradient is. With `share=0` it is the direction of steepest ascent in L1.
   """
   gradient = jnp.nan_to_num(gradient, posinf=0.0, neginf=0.0)
-  size = jnp.abs(gradient)
-  count = gradient.size
-  rank = jnp.clip((1.0 - share) * count, 0, count - 1).astype(jnp.int32)
-  signs = jnp.where(size >= _order_statistic(size, rank), jnp.sign(gradient), 0)
+  size, count = jnp.abs(gradient), gradient.size
+  before = jnp.clip((1.0 - share) * count, 0, count - 1).astype(jnp.int32)
+  least = threshold(size, lambda moves: moves.sum() >= count - before)
+  signs = jnp.where(size >= least, jnp.sign(gradient), 0.0)
   return length * signs / (jnp.abs(signs).sum() + _TINY)
 
 
-def _order_statistic(values: Array, rank: Array) -> Array:
-  """The entry of non-negative values that has this many others before it.
+def threshold(values: Array, is_enough: Callable[[Array], Array]) -> Array:
+  """The largest threshold that enough values reach, without sorting.
 
   Floats that are not negative are in the order of their bits, which are found
-  one after the other: one count for each bit instead of sorting.
+  one after the other.
 
   Args:
     values: [H, W, C], not negative and not NaN.
-    rank: scalar integer in [0, values.size).
+    is_enough: mask [H, W, C] of the values that reach a threshold -> scalar
+      bool; stays true if more of them do.
 
   Returns:
-    Scalar, `sort(values)[rank]`.
+    Scalar; 0 if all values are not enough, and NaN if none are needed.
   """
   num_bits = 8 * values.dtype.itemsize
   bits = lax.bitcast_convert_type(values, jnp.dtype(f'uint{num_bits}'))
@@ -170,7 +172,8 @@ def _order_statistic(values: Array, rank: Array) -> Array:
   def set_bit(index: Array, least: Array) -> Array:
     # The sign is bit num_bits - 1, and not set.
     tried = least | (one << (num_bits - 2 - index).astype(bits.dtype))
-    return jnp.where((bits < tried).sum() <= rank, tried, least)
+    return jnp.where(is_enough(bits >= tried), tried, least)
 
-  found = lax.fori_loop(0, num_bits - 1, set_bit, jnp.zeros((), bits.dtype))
-  return lax.bitcast_convert_type(found, values.dtype)
+  zero = jnp.zeros((), bits.dtype)
+  least = lax.fori_loop(0, num_bits - 1, set_bit, zero)
+  return lax.bitcast_convert_type(least, values.dtype)

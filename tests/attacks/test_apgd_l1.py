@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import apgd, apgd_l1, norms, prediction
+from rnascl_jax.attacks import apgd_l1, norms
 from rnascl_jax.attacks.stepwise import AttackInput
 from tests import attack_networks as nets
 from tests import golden
@@ -118,11 +118,20 @@ def official(network, loss, num_steps, large_radii, rank=0, exact=True):
 
 if __name__ == '__main__':
   for network in (nets.plain, nets.cell):
-   for loss in LOSSES:
-    for large in (False, True) if network is nets.plain else (True,):
-      for n in (10, 100):
-        e = official(network, loss, n, large)
-        o = ours(network, loss, np.float64, n + 2*large, large)
-        d = np.abs(o['best'] - e['best']).max((1,2,3))
-        print(network.__name__, loss, large, n, d.max(), (d > 1e-10).nonzero()[0], (o['fooled']!=e['fooled']).sum(), e['fooled'].mean(),
-            np.abs(o['best_loss']-e['best_loss']).max())
+    for loss in LOSSES:
+      for large in (False, True) if network is nets.plain else (True,):
+        for n in (10, 100):
+          e = official(network, loss, n, large)
+          o = ours(network, loss, np.float64, n + 2 * large, large)
+          d = np.abs(o['best'] - e['best']).max((1, 2, 3))
+          print(
+            network.__name__,
+            loss,
+            large,
+            n,
+            d.max(),
+            (d > 1e-10).nonzero()[0],
+            (o['fooled'] != e['fooled']).sum(),
+            e['fooled'].mean(),
+            np.abs(o['best_loss'] - e['best_loss']).max(),
+          )
