@@ -60,6 +60,7 @@ from rnascl_jax.base import Array, Key, LogitsFn
 # Factors of the radius, and the share of the steps that all but the last get.
 _RADII = (3.0, 2.0, 1.0)
 _EARLY_STAGE = 0.3
+_FEWEST_STEPS = 7
 # The share of the steps between two checkpoints.
 _WINDOW = 0.04
 # The share of values that the first steps move, with one radius.
@@ -178,7 +179,7 @@ class APGDL1(GradientAscent):
 
   Attributes:
     large_radii: whether the attack begins in balls of 3 and 2 times the radius.
-      Two of the steps then begin a stage, so that `num_steps=102`, at least 5,
+      Two of the steps then begin a stage, so that `num_steps=102`, at least 7,
       are the 100 of the official code.
   """
 
@@ -187,10 +188,11 @@ class APGDL1(GradientAscent):
   def __post_init__(self) -> None:
     super().__post_init__()
     arguments.check_flags(large_radii=self.large_radii)
-    if self.large_radii and self.num_steps < 5:
+    if self.large_radii and self.num_steps < _FEWEST_STEPS:
       raise ValueError(
-        f'num_steps={self.num_steps} must be at least 5 with large_radii: two '
-        'steps begin a stage, and each of three stages needs another.'
+        f'num_steps={self.num_steps} must be at least {_FEWEST_STEPS} with '
+        'large_radii: two steps begin a stage, and each of three stages needs '
+        'others.'
       )
 
   @property

@@ -8,8 +8,9 @@ square by +-2 epsilon in each channel and projects,
 and keeps x' if the margin z_y - max_other z falls, until it is not positive. A
 classifier that hides its gradients gains nothing against it; therefore it ends
 AutoAttack. The squares shrink with the number of queries: first they cover
-`initial_share` of the image, then a half, a quarter, ... of that. The attack in
-L2 is the same `RandomSearch` with other proposals; it is in `square_l2`.
+`initial_share` of the image, then a half, a quarter, ... of that. The attacks
+in L2 and L1 are the same `RandomSearch` with other proposals; they are in
+`square_l2` and `square_l1`.
 
 Every image has squares of its own, so that results do not depend on the batch.
 (The official code has all images of a batch share them.) As in the official
