@@ -1,9 +1,11 @@
 """The official AutoAttack on a network of `attack_networks`, in float32.
 
   python -m tests.official_autoattack OUT.npz NETWORK IMAGES QUERIES DRAWS ORDER
+    [NORM]
 
 ORDER is `standard` or `reversed`, in which Square comes first. DRAWS is a seed,
-or `tables` for the random numbers of `Tables`, which all images share. This is
+or `tables` for the random numbers of `Tables`, which all images share, in
+L-infinity only. NORM is `Linf`, `L2` or `L1`, the first if left out. This is
 a process of its own because the official code calls `sys.settrace(None)`, which
 switches coverage and debuggers off.
 """
@@ -19,6 +21,7 @@ import numpy as np
 from tests import attack_networks as nets
 
 EPSILON = 8 / 256  # Exact in float32, like the images.
+EPSILONS = {'Linf': EPSILON, 'L2': 0.25, 'L1': 1.0}
 
 
 class Tables(NamedTuple):
@@ -54,7 +57,14 @@ def data(network, count: int):
   return (np.floor(images * 255) / 256).astype(np.float32), labels
 
 
-def run(network: str, count: int, queries: int, draws: str, order: str):
+def run(
+  network: str,
+  count: int,
+  queries: int,
+  draws: str,
+  order: str,
+  norm: str = 'Linf',
+):
   """Images left after each member, and which are left in the end."""
   import torch
   from pyautoattack import AutoAttack
@@ -64,7 +74,9 @@ def run(network: str, count: int, queries: int, draws: str, order: str):
   images, labels = data(getattr(nets, network), count)
   x, y = nets.to_torch(images, np.float32), torch.tensor(labels).long()
   seed = 0 if draws == 'tables' else int(draws)
-  attack = AutoAttack(_as_module(model), eps=EPSILON, seed=seed)
+  attack = AutoAttack(
+    _as_module(model), norm=norm, eps=EPSILONS[norm], seed=seed
+  )
   attack.square.n_queries = queries
   if order == 'reversed':
     attack.attacks_to_run = attack.attacks_to_run[::-1]

@@ -13,6 +13,7 @@ since then. The attack then goes on from the image of the largest loss.
 Two details of the published code are kept, for they decide results: the loss of
 the first step is compared with 0, not with that of the start, and x_{i-1} is
 not reset with x_i. `tests/attacks/test_apgd.py` compares every pixel with it.
+Steps in L1 are others; they are in `apgd_l1`.
 
 Example:
   >>> import jax
@@ -34,30 +35,16 @@ Reference:
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from rnascl_jax import losses
-from rnascl_jax.attacks import (
-  arguments,
-  norms,
-  prediction,
-  randomized,
-  stepwise,
-)
+from rnascl_jax.attacks import norms, stepwise
+from rnascl_jax.attacks.ascent import GradientAscent
 from rnascl_jax.attacks.norms import Norm
-from rnascl_jax.attacks.stepwise import (
-  AttackInput,
-  Candidate,
-  NetworkPasses,
-  Stepwise,
-)
-from rnascl_jax.base import Array, Key, LogitsFn
+from rnascl_jax.attacks.stepwise import AttackInput, Candidate
+from rnascl_jax.base import Array, LogitsFn
 
 # Share of the new direction in a step; the first one has no other.
 _NEW = 0.75
@@ -154,68 +141,32 @@ class APGDState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class APGD(Stepwise):
-  """APGD in steps.
+class APGD(GradientAscent):
+  """APGD in steps, in L-infinity and L2.
 
-  The adversarial image is the last iterate that fools the classifier, or that
-  of the largest loss if none does.
+  Starts are noise of length epsilon. The other attributes are those of
+  `GradientAscent`.
 
   Attributes:
-    loss: ([B, K], labels [B]) -> [B], which the attack maximises, such as
-      `losses.dlr`; with `targets` ([B, K], labels [B], targets [B]) -> [B],
-      such as `losses.targeted_dlr`.
     norm: the norm of the ball.
-    num_steps: N, at least 1.
-    restarts: random starts, each with all steps.
-    targets: the most classes that are tried as targets, likeliest first; 0
-      for an attack without a target.
-    least_classes: the fewest classes for which the loss is defined.
     rho: share of rising steps up to which the step size is halved.
-    draws: gradients averaged in each step (expectation over transformation);
-      more than 1 are of use for a `randomized.Randomized` classifier only.
-    start: (key, image, epsilon) -> the first iterate; None for noise of length
-      epsilon.
   """
 
-  loss: Callable[..., Array] = losses.cross_entropy
   norm: Norm = norms.LINF
-  num_steps: int = 100
-  restarts: int = 1
-  targets: int = 0
-  least_classes: int = 2
   rho: float = 0.75
-  draws: int = 1
-  start: Callable[[Key, Array, Array], Array] | None = None
 
   def __post_init__(self) -> None:
-    arguments.check_counts(
-      num_steps=self.num_steps, restarts=self.restarts, draws=self.draws
-    )
-    if self.targets != 0:
-      arguments.check_counts(targets=self.targets)
-
-  @property
-  def segment(self) -> int:
-    return 10
-
-  def passes(self, num_classes: int) -> tuple[NetworkPasses, NetworkPasses]:
-    del num_classes
-    step = NetworkPasses(self.draws, self.draws)
-    return step._replace(forward=self.draws + (self.targets > 0)), step
-
-  def num_trials(self, num_classes: int) -> int:
-    if num_classes < self.least_classes:
-      return 0
-    return self.restarts * (min(self.targets, num_classes - 1) or 1)
+    super().__post_init__()
+    if self.norm.length is norms.L1.length:
+      raise ValueError(
+        'APGD has other steps in L1: take apgd_l1.APGDL1, or '
+        'ensembles.apgd_ce(norms.L1) and the like.'
+      )
 
   def init(
     self, logits_fn: LogitsFn, inputs: AttackInput, trial: Array
   ) -> APGDState:
-    target = jnp.full((), -1, jnp.int32)
-    if self.targets:
-      logits = logits_fn(inputs.image[None])[0]
-      rank = trial // self.restarts
-      target = stepwise.ranked_target(logits, inputs.label, rank)
+    target = self._target(logits_fn, inputs, trial)
     start = self.start or self.norm.random_start
     image = start(inputs.key, inputs.image, inputs.epsilon)
     # The key of a step is folded with its index, from 1 on.
@@ -272,10 +223,6 @@ class APGD(Stepwise):
       schedule=schedule,
     )
 
-  def candidate(self, inputs: AttackInput, state: APGDState) -> Candidate:
-    image = jnp.where(state.fooled, state.adversarial, state.best.image)
-    return Candidate(image, state.best.loss, state.fooled)
-
   def _next_image(
     self, inputs: AttackInput, state: APGDState, index: Array
   ) -> Array:
@@ -289,37 +236,3 @@ class APGD(Stepwise):
     moved = project(state.image + state.schedule.step_size * direction)
     momentum = (state.image - state.before) * (1 - share)
     return project(state.image + (moved - state.image) * share + momentum)
-
-  def _evaluate(
-    self,
-    logits_fn: LogitsFn,
-    inputs: AttackInput,
-    image: Array,
-    target: Array,
-    index: int | Array,
-  ) -> tuple[Candidate, Array]:
-    """The image with its loss and verdict, and the gradient [H, W, C] there.
-
-    Of several draws of a random classifier the gradients are averaged.
-    """
-
-    def value(image: Array, draw: Array) -> tuple[Array, Array]:
-      key = jax.random.fold_in(jax.random.fold_in(inputs.key, index), draw)
-      logits = randomized.call(logits_fn, key, image[None])
-      classes = (inputs.label[None], target[None])[: 2 if self.targets else 1]
-      loss = self.loss(logits, *classes)[0].astype(image.dtype)
-      return loss, prediction.fooled(logits[0], inputs.label)
-
-    def add(total: Array, draw: Array) -> tuple[Array, Any]:
-      (loss, fooled), gradient = jax.value_and_grad(value, has_aux=True)(
-        image, draw
-      )
-      return total + gradient, (loss, fooled)
-
-    if self.draws == 1:
-      gradient, (loss, fooled) = add(jnp.zeros_like(image), jnp.asarray(0))
-      return Candidate(image, loss, fooled), gradient
-    # As published, the loss and the verdict are those of the last draw.
-    total, drawn = lax.scan(add, jnp.zeros_like(image), jnp.arange(self.draws))
-    loss, fooled = jax.tree.map(lambda x: x[-1], drawn)
-    return Candidate(image, loss, fooled), total / self.draws

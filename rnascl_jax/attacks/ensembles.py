@@ -1,8 +1,10 @@
 """The attacks of AutoAttack: `standard`, `plus`, `rand`, or your own choice.
 
-Budgets, order and names are those of the official code. The functions below
-make members of other budgets, such as `square(num_steps=1000)`; any attack in
-steps can be one.
+Budgets, order and names are those of the official code. In L1, APGD has other
+steps (`apgd_l1`); in `standard` it has large radii, and 5 restarts without a
+target and 5 target classes instead of 1 and 9. The functions below make members
+of other budgets, such as `square(num_steps=1000)`; any attack in steps can be
+one.
 
 Example:
   >>> from rnascl_jax.attacks import ensembles
@@ -17,15 +19,19 @@ Reference:
   of diverse parameter-free attacks, ICML 2020, section 6.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rnascl_jax import losses
 from rnascl_jax.attacks import norms, randomized
 from rnascl_jax.attacks.apgd import APGD
+from rnascl_jax.attacks.apgd_l1 import APGDL1
+from rnascl_jax.attacks.ascent import GradientAscent
 from rnascl_jax.attacks.fab import FAB
 from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.attacks.square import SquareLinf
+from rnascl_jax.attacks.square_l1 import SquareL1
 from rnascl_jax.attacks.square_l2 import SquareL2
 from rnascl_jax.attacks.stepwise import Stepwise
 from rnascl_jax.base import LogitsFn
@@ -53,9 +59,15 @@ class EnsembleMember(NamedTuple):
 
 def standard(norm: Norm = norms.LINF) -> tuple[EnsembleMember, ...]:
   """The ensemble whose accuracies papers report."""
+  ce: dict[str, Any] = {}
+  targeted: dict[str, Any] = {}
+  if norm is norms.L1:
+    # 100 steps, and two that begin a stage.
+    stages = {'large_radii': True, 'num_steps': 102}
+    ce, targeted = stages | {'restarts': 5}, stages | {'targets': 5}
   return (
-    apgd_ce(norm),
-    apgd_t(norm),
+    apgd_ce(norm, **ce),
+    apgd_t(norm, **targeted),
     fab_t(norm),
     square(norm),
   )
@@ -177,26 +189,34 @@ def _one(attack: Any, norm: Norm, version: str) -> EnsembleMember:
 
 def _without_targets(member: EnsembleMember) -> EnsembleMember:
   attack = member.attack
-  if not isinstance(attack, APGD) or attack.loss is not losses.targeted_dlr:
+  if not isinstance(attack, GradientAscent):
     return member
-  return apgd_dlr(
-    attack.norm,
-    num_steps=attack.num_steps,
+  if attack.loss is not losses.targeted_dlr:
+    return member
+  untargeted = dataclasses.replace(
+    attack,
+    loss=losses.dlr,
+    least_classes=3,
     restarts=attack.restarts * min(attack.targets, 2),
-    rho=attack.rho,
-    draws=attack.draws,
-    start=attack.start,
+    targets=0,
   )
+  return EnsembleMember('apgd_dlr', 'APGD-DLR', untargeted)
+
+
+def _apgd(norm: Norm, **options: Any) -> GradientAscent:
+  if norm is norms.L1:
+    return APGDL1(**options)
+  return APGD(norm=norm, **options)
 
 
 def apgd_ce(norm: Norm = norms.LINF, **options: Any) -> EnsembleMember:
-  """APGD on cross-entropy; options are those of `APGD`."""
-  return EnsembleMember('apgd_ce', 'APGD-CE', APGD(norm=norm, **options))
+  """APGD on cross-entropy; options are those of `APGD`, in L1 of `APGDL1`."""
+  return EnsembleMember('apgd_ce', 'APGD-CE', _apgd(norm, **options))
 
 
 def apgd_dlr(norm: Norm = norms.LINF, **options: Any) -> EnsembleMember:
   """APGD on the DLR loss, for 3 classes or more."""
-  attack = APGD(loss=losses.dlr, least_classes=3, norm=norm, **options)
+  attack = _apgd(norm, loss=losses.dlr, least_classes=3, **options)
   return EnsembleMember('apgd_dlr', 'APGD-DLR', attack)
 
 
@@ -208,10 +228,10 @@ def apgd_t(norm: Norm = norms.LINF, **options: Any) -> EnsembleMember:
   """
   if options.get('targets') == 0:
     raise ValueError('targets=0: the targeted DLR loss needs at least 1.')
-  attack = APGD(
+  attack = _apgd(
+    norm,
     loss=losses.targeted_dlr,
     least_classes=4,
-    norm=norm,
     **{'targets': _TARGETS} | options,
   )
   return EnsembleMember('apgd_t', 'APGD-T', attack)
@@ -234,9 +254,13 @@ def square(norm: Norm = norms.LINF, **options: Any) -> EnsembleMember:
   """The Square attack; options are those of `RandomSearch`.
 
   Raises:
-    ValueError: for another norm than `norms.LINF` and `norms.L2`.
+    ValueError: for another norm than those of `norms`.
   """
-  searches = {norms.LINF: SquareLinf, norms.L2: SquareL2}
+  searches = {
+    norms.LINF: SquareLinf,
+    norms.L2: SquareL2,
+    norms.L1: SquareL1,
+  }
   if norm not in searches:
     known = ', '.join(norm.name for norm in searches)
     raise ValueError(

@@ -95,7 +95,7 @@ class FAB(Stepwise):
   epsilon, or the image itself. The key is unused unless there are restarts.
 
   Attributes:
-    norm: the norm of distances, `norms.LINF` or `norms.L2`.
+    norm: the norm of distances, one of `norms`.
     num_steps: of a trial.
     restarts: trials of each target: the first starts at the image, others at
       random, epsilon / 2 away from it.

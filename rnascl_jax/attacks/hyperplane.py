@@ -8,7 +8,8 @@ at its own speed s, until the plane or their end of [0, 1] is reached:
   d_i = -sign(w_i) min(t s_i, p_i),  p_i = x_i if w_i >= 0 else 1 - x_i
   f(t) = sum_i |w_i| min(t s_i, p_i) = c
 
-The speed is 1 in L-infinity and |w_i| in L2. f is concave and piecewise linear,
+The speed is 1 in L-infinity and |w_i| in L2. (In L1 the pixels move one after
+the other, those of the largest |w_i| first.) f is concave and piecewise linear,
 so that Newton's method from t = 0 never overshoots the smallest solution, fixes
 a pixel at its end once it got there, and is exact after finitely many steps.
 Nothing is sorted. If no move gets as far as the plane all pixels go to their
@@ -21,11 +22,12 @@ Example:
   >>> image = jnp.array([.1, .5, .5]).reshape(3, 1, 1)
   >>> normal = jnp.array([1., 2., 0.]).reshape(3, 1, 1)
   >>> value = jnp.sum(normal * image) - .7  # the plane <w, x> = .7
-  >>> for geometry in (hyperplane.LINF, hyperplane.L2):
+  >>> for geometry in (hyperplane.LINF, hyperplane.L2, hyperplane.L1):
   ...   moved = image + hyperplane.move(image, normal, value, geometry)
   ...   print(np.asarray(moved.ravel(), float).round(3))
   [0.   0.35 0.5 ]
   [0.02 0.34 0.5 ]
+  [0.1 0.3 0.5]
 
 References:
   Croce and Hein, Minimally distorted adversarial examples with a fast adaptive
@@ -41,7 +43,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnascl_jax.attacks import norms, stepwise
+from rnascl_jax.attacks import l1, norms, stepwise
 from rnascl_jax.base import Array
 
 # This many planes are computed side by side, in as many times the memory.
@@ -52,13 +54,14 @@ class Geometry(NamedTuple):
   """The shortest moves onto a hyperplane in one norm.
 
   Attributes:
-    speed: how fast each pixel of the shortest move moves, for a normal
-      [H, W, C] -> [H, W, C], at least 0.
+    path: (weight, reach, value) -> how far each pixel moves [H, W, C], from 0
+      to reach, so that sum weight path = value. Weights and reaches are
+      [H, W, C] in [0, 1], and the value is a scalar of at least 0.
     dual_length: [H, W, C] -> scalar. A plane at value c is |c| / dual_length(w)
       away if pixels may leave [0, 1].
   """
 
-  speed: Callable[[Array], Array]
+  path: Callable[[Array, Array, Array], Array]
   dual_length: Callable[[Array], Array]
 
 
@@ -88,12 +91,12 @@ def geometry_of(norm: norms.Norm) -> Geometry:
   """The geometry that belongs to a norm's length, whatever its noise is.
 
   Raises:
-    ValueError: unless the length is that of `norms.LINF` or `norms.L2`.
+    ValueError: unless the length is that of a norm of `norms`.
   """
   if norm.length not in _GEOMETRIES:
     raise ValueError(
-      f'moves onto hyperplanes are known in L-infinity and L2, not in '
-      f'{norm.name}; take norms.LINF or norms.L2.'
+      f'moves onto hyperplanes are known in {", ".join(norms.NORMS)}, not in '
+      f'{norm.name}; take a norm of rnascl_jax.attacks.norms.'
     )
   return _GEOMETRIES[norm.length]
 
@@ -153,9 +156,8 @@ def move(
   scale = jnp.where(largest > 0, largest, 1.0)
   normal = jnp.where(value >= 0, normal, -normal) / scale
   reach = jnp.where(normal >= 0, point, 1.0 - point)
-  speed = geometry.speed(normal)
-  time = _arrival(jnp.abs(normal), speed, reach, jnp.abs(value) / scale)
-  return -jnp.sign(normal) * jnp.minimum(time * speed, reach)
+  path = geometry.path(jnp.abs(normal), reach, jnp.abs(value) / scale)
+  return -jnp.sign(normal) * path
 
 
 def _arrival(weight: Array, speed: Array, reach: Array, value: Array) -> Array:
@@ -190,8 +192,42 @@ def _arrival(weight: Array, speed: Array, reach: Array, value: Array) -> Array:
   return end.time
 
 
-LINF = Geometry(
-  speed=jnp.ones_like, dual_length=lambda normal: jnp.sum(jnp.abs(normal))
-)
-L2 = Geometry(speed=jnp.abs, dual_length=norms.L2.length)
-_GEOMETRIES = {norms.LINF.length: LINF, norms.L2.length: L2}
+def _at_once(weight: Array, reach: Array, value: Array) -> Array:
+  """In L-infinity: all pixels move at speed 1."""
+  time = _arrival(weight, jnp.ones_like(weight), reach, value)
+  return jnp.minimum(time, reach)
+
+
+def _by_weight(weight: Array, reach: Array, value: Array) -> Array:
+  """In L2: the speeds are the weights."""
+  time = _arrival(weight, weight, reach, value)
+  return jnp.minimum(time * weight, reach)
+
+
+def _one_by_one(weight: Array, reach: Array, value: Array) -> Array:
+  """In L1: pixels of larger weight go to their ends, until one is enough.
+
+  Several of the same weight share what is missing in proportion to their reach.
+  """
+  gain = weight * reach
+
+  def is_enough(reaches: Array) -> Array:
+    # Nothing has to move for a value that is NaN.
+    return ~(jnp.where(reaches, gain, 0.0).sum() < value)
+
+  last = l1.threshold(weight, is_enough)
+  rest = value - jnp.where(weight > last, gain, 0.0).sum()
+  shared = jnp.where(weight == last, gain, 0.0).sum()
+  share = jnp.clip(rest / jnp.where(shared > 0, shared, 1.0), 0.0, 1.0)
+  part = jnp.where(weight == last, share * reach, 0.0)
+  return jnp.where(weight > last, reach, part)
+
+
+LINF = Geometry(_at_once, norms.L1.length)
+L2 = Geometry(_by_weight, norms.L2.length)
+L1 = Geometry(_one_by_one, norms.LINF.length)
+_GEOMETRIES = {
+  norms.LINF.length: LINF,
+  norms.L2.length: L2,
+  norms.L1.length: L1,
+}

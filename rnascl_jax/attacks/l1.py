@@ -30,12 +30,16 @@ References:
   problem, Journal of Optimization Theory and Applications 2008.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 
 from rnascl_jax.base import Array
+
+# As published: keeps the division finite where a gradient is zero everywhere.
+_TINY = 1e-10
 
 
 class _Fixing(NamedTuple):
@@ -69,15 +73,22 @@ def project(image: Array, point: Array, epsilon: float | Array) -> Array:
     [H, W, C] in [0, 1], of the image's type.
   """
   delta = point - image
+  moved = image + delta + correction(image, delta, epsilon)
+  return jnp.clip(moved, 0.0, 1.0)
+
+
+def correction(image: Array, delta: Array, epsilon: float | Array) -> Array:
+  """What to add to a perturbation [H, W, C], to bring it into ball and [0, 1].
+
+  The arguments are as for `project`. A value that must return to the image gets
+  exactly -delta. Added to image + delta, this may miss the image by a rounding
+  error of the size of delta.
+  """
   size = jnp.abs(delta)
   reach = jnp.where(delta >= 0, 1.0 - image, image)
   beyond = jnp.maximum(size - reach, 0.0)
   shift = _shift(size, beyond, jnp.asarray(epsilon, image.dtype))
-  # As published, the correction is added to the point: a value that returns to
-  # the image may miss it by a rounding error of the point's size, and then
-  # counts as changed.
-  back = jnp.clip(shift, beyond, size)
-  return jnp.clip(image + delta - jnp.sign(delta) * back, 0.0, 1.0)
+  return -jnp.sign(delta) * jnp.clip(shift, beyond, size)
 
 
 def _shift(size: Array, beyond: Array, epsilon: Array) -> Array:
@@ -116,39 +127,43 @@ def _shift(size: Array, beyond: Array, epsilon: Array) -> Array:
   return last.shift
 
 
-def sparse_direction(gradient: Array, share: float | Array) -> Array:
-  """The signs of the largest entries of a gradient, with length 1 in L1.
+def sparse_direction(
+  gradient: Array, share: float | Array, length: float | Array = 1.0
+) -> Array:
+  """The signs of the largest entries of a gradient, scaled to a length in L1.
 
   Args:
     gradient: [H, W, C]. A NaN does not move its pixel.
     share: scalar in [0, 1], the share of entries that move, rounded up to at
       least one; may be traced. Entries as large as the smallest of these move
       too.
+    length: scalar, may be traced.
 
   Returns:
-    [H, W, C], +-1/n at the n entries that move and 0 elsewhere; 0 if the
+    [H, W, C], +-length/n at the n entries that move and 0 elsewhere; 0 if the
     gradient is. With `share=0` it is the direction of steepest ascent in L1.
   """
   gradient = jnp.nan_to_num(gradient, posinf=0.0, neginf=0.0)
-  size = jnp.abs(gradient)
-  count = gradient.size
-  rank = jnp.clip((1.0 - share) * count, 0, count - 1).astype(jnp.int32)
-  signs = jnp.where(size >= _order_statistic(size, rank), jnp.sign(gradient), 0)
-  return signs / jnp.maximum(jnp.abs(signs).sum(), 1)
+  size, count = jnp.abs(gradient), gradient.size
+  before = jnp.clip((1.0 - share) * count, 0, count - 1).astype(jnp.int32)
+  least = threshold(size, lambda moves: moves.sum() >= count - before)
+  signs = jnp.where(size >= least, jnp.sign(gradient), 0.0)
+  return length * signs / (jnp.abs(signs).sum() + _TINY)
 
 
-def _order_statistic(values: Array, rank: Array) -> Array:
-  """The entry of non-negative values that has this many others before it.
+def threshold(values: Array, is_enough: Callable[[Array], Array]) -> Array:
+  """The largest threshold that enough values reach, without sorting.
 
   Floats that are not negative are in the order of their bits, which are found
-  one after the other: one count for each bit instead of sorting.
+  one after the other.
 
   Args:
     values: [H, W, C], not negative and not NaN.
-    rank: scalar integer in [0, values.size).
+    is_enough: mask [H, W, C] of the values that reach a threshold -> scalar
+      bool; stays true if more of them do.
 
   Returns:
-    Scalar, `sort(values)[rank]`.
+    Scalar; 0 if all values are not enough, and NaN if none are needed.
   """
   num_bits = 8 * values.dtype.itemsize
   bits = lax.bitcast_convert_type(values, jnp.dtype(f'uint{num_bits}'))
@@ -157,7 +172,8 @@ def _order_statistic(values: Array, rank: Array) -> Array:
   def set_bit(index: Array, least: Array) -> Array:
     # The sign is bit num_bits - 1, and not set.
     tried = least | (one << (num_bits - 2 - index).astype(bits.dtype))
-    return jnp.where((bits < tried).sum() <= rank, tried, least)
+    return jnp.where(is_enough(bits >= tried), tried, least)
 
-  found = lax.fori_loop(0, num_bits - 1, set_bit, jnp.zeros((), bits.dtype))
-  return lax.bitcast_convert_type(found, values.dtype)
+  zero = jnp.zeros((), bits.dtype)
+  least = lax.fori_loop(0, num_bits - 1, set_bit, zero)
+  return lax.bitcast_convert_type(least, values.dtype)

@@ -8,8 +8,9 @@ square by +-2 epsilon in each channel and projects,
 and keeps x' if the margin z_y - max_other z falls, until it is not positive. A
 classifier that hides its gradients gains nothing against it; therefore it ends
 AutoAttack. The squares shrink with the number of queries: first they cover
-`initial_share` of the image, then a half, a quarter, ... of that. The attack in
-L2 is the same `RandomSearch` with other proposals; it is in `square_l2`.
+`initial_share` of the image, then a half, a quarter, ... of that. The attacks
+in L2 and L1 are the same `RandomSearch` with other proposals; they are in
+`square_l2` and `square_l1`.
 
 A `randomized.Randomized` classifier is queried in a single draw, always the
 same one, so that margins compare; another draw may see another margin.

@@ -5,7 +5,8 @@ It starts as a grid of tiles, each a pyramid of value +-1 / distance^2 (roughly)
 whose two halves have opposite signs. A query takes away what is inside of one
 window and spends it in another of the same size, where it adds a pyramid of
 random sign and orientation to the direction that is there; windows become
-smaller with the number of queries. `square` has the search.
+smaller with the number of queries. `square` has the search, and `square_l1` the
+same attack with other pyramids and lengths.
 
 Example:
   >>> from rnascl_jax.attacks import square_l2
@@ -19,6 +20,7 @@ Reference:
   attack via random search, ECCV 2020, algorithm 3.
 """
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
@@ -83,45 +85,39 @@ def random_tiles(key: Key, shape: tuple[int, int, int]) -> Tiles:
   return Tiles(signs[..., 0] > 0, signs[..., 1:])
 
 
-def pyramid(side: int) -> np.ndarray:
+def pyramid(side: int, power: int = 2, order: int = 2) -> np.ndarray:
   """A pyramid upwards above one downwards, of length 1.
 
   Args:
     side: at least 1.
+    power: how fast it falls, 4 in L1.
+    order: of the norm in which its length is 1, and that of each half.
 
   Returns:
     [side, side], float64.
   """
   upper = side // 2
-  halves = np.concatenate([_slope(upper, side), -_slope(side - upper, side)])
-  return halves / np.linalg.norm(halves)
+  first, second = (
+    _slope(height, side, power, order) for height in (upper, side - upper)
+  )
+  halves = np.concatenate([first, -second])
+  return halves / float(np.linalg.norm(halves.ravel(), order))
 
 
-def _slope(height: int, width: int) -> np.ndarray:
-  """A pyramid of length 1 around the middle: sum of 1/k^2 beyond a distance."""
+def _slope(height: int, width: int, power: int, order: int) -> np.ndarray:
+  """A pyramid of length 1 around the middle: sum of 1/k^p beyond a distance."""
   rows = np.abs(np.arange(height) - height // 2)[:, None]
   columns = np.abs(np.arange(width) - width // 2)[None]
   reach = max(height, width) // 2 + 1
-  # beyond[d] = 1 / (d + 1)^2 + ... + 1 / reach^2
-  beyond = np.cumsum(1.0 / np.arange(reach, 0, -1) ** 2)[::-1]
+  # beyond[d] = 1 / (d + 1)^p + ... + 1 / reach^p
+  beyond = np.cumsum(1.0 / np.arange(reach, 0, -1) ** power)[::-1]
   heights = beyond[np.maximum(rows, columns)]
-  return heights / np.linalg.norm(heights)
-
-
-def _channel_lengths(delta: Array) -> Array:
-  """[H, W, C] -> [1, 1, C]."""
-  return jnp.sqrt(jnp.sum(delta**2, axis=(0, 1), keepdims=True))
-
-
-def _on_sphere(inputs: AttackInput, delta: Array) -> Array:
-  """The image moved by epsilon in this direction, clamped to [0, 1]."""
-  unit = delta / (norms.L2.length(delta) + _TINY)
-  return jnp.clip(inputs.image + unit * inputs.epsilon, 0.0, 1.0)
+  return heights / float(np.linalg.norm(heights.ravel(), order))
 
 
 @dataclasses.dataclass(frozen=True)
-class SquareL2(square.RandomSearch):
-  """Square in L2, in steps.
+class PyramidSearch(square.RandomSearch):
+  """Square with pyramids, in steps; norms differ in lengths.
 
   Attributes:
     draw: (key, step, C) -> `SquareL2Draw`. The key is only passed on.
@@ -131,9 +127,27 @@ class SquareL2(square.RandomSearch):
   draw: Callable[[Key, Array, int], SquareL2Draw] = random_draw
   tiles: Callable[[Key, tuple[int, int, int]], Tiles] = random_tiles
 
-  @property
-  def norm(self) -> norms.Norm:
-    return norms.L2
+  @abc.abstractmethod
+  def pyramid(self, side: int) -> np.ndarray:
+    """[side, side], a pyramid of length 1."""
+
+  @abc.abstractmethod
+  def channel_lengths(self, delta: Array) -> Array:
+    """[H, W, C] -> [1, 1, C], the length in each channel."""
+
+  @abc.abstractmethod
+  def spent(self, delta: Array, taken: Array, epsilon: Array) -> Array:
+    """The length [1, 1, C] that the window that grows gets.
+
+    Args:
+      delta: [H, W, C], the perturbation.
+      taken: [H, W, C], the same, but 0 outside of both windows.
+      epsilon: scalar; the length that `delta` lacks to it is spent as well.
+    """
+
+  @abc.abstractmethod
+  def into_ball(self, inputs: AttackInput, delta: Array) -> Array:
+    """The image with a perturbation [H, W, C], in the ball and in [0, 1]."""
 
   def sides(self, shape: tuple[int, ...]) -> np.ndarray:
     """The side of each step's windows, [num_steps]: odd, if they fit."""
@@ -147,7 +161,7 @@ class SquareL2(square.RandomSearch):
     side = max(shorter // _TILES, 1)
     grid = (height // side, width // side)
     tiles = self.tiles(inputs.key, (*grid, channels))
-    above = jnp.asarray(pyramid(side), inputs.image.dtype)  # [side, side]
+    above = jnp.asarray(self.pyramid(side), inputs.image.dtype)  # [side, side]
     # [rows, columns, side, side], then [rows, columns, side, side, C].
     delta = jnp.where(tiles.transposed[:, :, None, None], above.T, above)
     delta = delta[..., None] * tiles.signs[:, :, None, None].astype(delta.dtype)
@@ -156,7 +170,7 @@ class SquareL2(square.RandomSearch):
     # As published, five tiles are centred, and more are cut at the far edge.
     margin = max((shorter - side * _TILES) // 2, 0)
     delta = jnp.pad(delta, ((margin, side), (margin, side), (0, 0)))
-    return _on_sphere(inputs, delta[:height, :width])
+    return self.into_ball(inputs, delta[:height, :width])
 
   def propose(
     self, inputs: AttackInput, image_adv: Array, index: Array
@@ -171,52 +185,76 @@ class SquareL2(square.RandomSearch):
     emptied = square.window(emptied_row, emptied_column, side, shape)
 
     signs = draw.signs.astype(image_adv.dtype).reshape(1, 1, channels)
-    added = _pyramid(sides, index, draw.transposed, image_adv.dtype)
+    added = self._added(sides, index, draw.transposed, image_adv.dtype)
     edges = ((0, height - len(added)), (0, width - len(added)))
     added = jnp.roll(jnp.pad(added, edges), (row, column), axis=(0, 1))
     added = added[:, :, None] * signs
     delta = image_adv - inputs.image
-    moved = _moved(delta, added, grown, emptied, inputs.epsilon)
-    return _on_sphere(inputs, moved)
+    moved = self._moved(delta, added, grown, emptied, inputs.epsilon)
+    return self.into_ball(inputs, moved)
+
+  def _added(self, sides, index, transposed, dtype):
+    """The pyramid of a step, whose index is traced, from a table of all.
+
+    Args:
+      sides: [num_steps], static.
+      index: scalar.
+      transposed: scalar bool.
+      dtype: of the images.
+
+    Returns:
+      [side, side] of the largest side; 0 outside of the step's own side.
+    """
+    distinct, which = np.unique(sides, return_inverse=True)
+    padded = [
+      np.pad(self.pyramid(side), (0, max(sides) - side)) for side in distinct
+    ]
+    table = jnp.asarray(np.stack(padded), dtype)  # [distinct, side, side]
+    above = table[jnp.asarray(which)[index]]
+    return jnp.where(transposed, above.T, above)
+
+  def _moved(self, delta, added, grown, emptied, epsilon):
+    """Moves the length of a perturbation from one window to another.
+
+    Args:
+      delta: [H, W, C], the perturbation.
+      added: [H, W, C], is added to the direction in the window that grows; 0
+        elsewhere.
+      grown: [H, W, 1], bool.
+      emptied: [H, W, 1], bool; where both windows are, it grows.
+      epsilon: scalar.
+
+    Returns:
+      [H, W, C].
+    """
+    old = jnp.where(grown, delta, 0.0)
+    direction = added + old / (self.channel_lengths(old) + _TINY)
+    direction = direction / (self.channel_lengths(direction) + _TINY)
+    taken = jnp.where(grown | emptied, delta, 0.0)
+    new = direction * self.spent(delta, taken, epsilon)
+    return jnp.where(grown, new, jnp.where(emptied, 0.0, delta))
 
 
-def _pyramid(sides, index, transposed, dtype):
-  """The pyramid of a step, whose index is traced, from a table of all.
+@dataclasses.dataclass(frozen=True)
+class SquareL2(PyramidSearch):
+  """Square in L2, in steps."""
 
-  Args:
-    sides: [num_steps], static.
-    index: scalar.
-    transposed: scalar bool.
-    dtype: of the images.
+  @property
+  def norm(self) -> norms.Norm:
+    return norms.L2
 
-  Returns:
-    [side, side] of the largest side; 0 outside of the step's own side.
-  """
-  distinct, which = np.unique(sides, return_inverse=True)
-  padded = [np.pad(pyramid(side), (0, max(sides) - side)) for side in distinct]
-  table = jnp.asarray(np.stack(padded), dtype)  # [distinct, side, side]
-  above = table[jnp.asarray(which)[index]]
-  return jnp.where(transposed, above.T, above)
+  def pyramid(self, side: int) -> np.ndarray:
+    return pyramid(side)
 
+  def channel_lengths(self, delta: Array) -> Array:
+    return jnp.sqrt(jnp.sum(delta**2, axis=(0, 1), keepdims=True))
 
-def _moved(delta, added, grown, emptied, epsilon):
-  """Moves the length of a perturbation from one window to another.
+  def spent(self, delta: Array, taken: Array, epsilon: Array) -> Array:
+    lacking = jnp.maximum(epsilon**2 - norms.L2.length(delta) ** 2, 0.0)
+    available = self.channel_lengths(taken) ** 2
+    return jnp.sqrt(lacking / delta.shape[-1] + available)
 
-  Args:
-    delta: [H, W, C], the perturbation.
-    added: [H, W, C], is added to the direction in the window that grows; 0
-      elsewhere.
-    grown: [H, W, 1], bool.
-    emptied: [H, W, 1], bool; where both windows are, the perturbation grows.
-    epsilon: scalar; the length that `delta` lacks to it is spent as well.
-
-  Returns:
-    [H, W, C].
-  """
-  old = jnp.where(grown, delta, 0.0)
-  direction = added + old / (_channel_lengths(old) + _TINY)
-  direction = direction / (_channel_lengths(direction) + _TINY)
-  lacking = jnp.maximum(epsilon**2 - norms.L2.length(delta) ** 2, 0.0)
-  available = _channel_lengths(jnp.where(grown | emptied, delta, 0.0)) ** 2
-  new = direction * jnp.sqrt(lacking / delta.shape[-1] + available)
-  return jnp.where(grown, new, jnp.where(emptied, 0.0, delta))
+  def into_ball(self, inputs: AttackInput, delta: Array) -> Array:
+    """Scaled to length epsilon, then clamped to [0, 1]."""
+    unit = delta / (norms.L2.length(delta) + _TINY)
+    return jnp.clip(inputs.image + unit * inputs.epsilon, 0.0, 1.0)

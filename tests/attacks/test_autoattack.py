@@ -177,6 +177,32 @@ def test_with_own_random_numbers_accuracy_is_the_official_one(network):
   assert np.abs(points).max() <= 0.015
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('norm', ('L2', 'L1'))
+@pytest.mark.parametrize('network', (nets.plain, nets.cell))
+def test_live_standard_in_other_norms_leaves_the_official_images(
+  network, norm, tmp_path
+):
+  """With full budgets, and random numbers of either's own."""
+  pytest.importorskip('pyautoattack')
+  images, labels = official_autoattack.data(network, 200)
+  _, arguments = case(network, 200, 5000, '0', 'standard')
+
+  expected = official(tmp_path, *arguments, norm)
+  result = run(
+    images,
+    labels,
+    network=network,
+    norm=norm,
+    epsilon=official_autoattack.EPSILONS[norm],
+  )
+
+  print(norm, network.__name__, expected['left'], left(result))
+  assert (result.robust != expected['robust']).sum() <= 1
+  assert 20 < result.robust.sum() < 180
+  assert not any(member.rejected for member in result.members)
+
+
 # Results.
 
 
@@ -650,19 +676,36 @@ def test_every_ensemble_has_the_published_members_and_budgets():
     **targets,
   }
   assert facts(ensembles.rand()) == {'apgd_ce': (1, 100), 'apgd_dlr': (1, 100)}
+  # In L1 two of the steps begin a stage.
+  assert facts(ensembles.standard(norms.L1)) == {
+    'apgd_ce': (5, 102),
+    'apgd_t': (5, 102),
+    'fab_t': (9, 100),
+    'square': (1, 5000),
+  }
+  for ensemble in (ensembles.plus, ensembles.rand):
+    assert facts(ensemble(norms.L1)) == facts(ensemble())
   assert {m.attack.draws for m in ensembles.rand()} == {20}
 
 
-def test_l2_members_break_more_than_none_and_stay_in_their_ball():
+@pytest.mark.parametrize(('name', 'epsilon'), (('L2', 0.5), ('L1', 3.0)))
+def test_members_break_more_than_none_and_stay_in_their_ball(name, epsilon):
   images, labels = official_autoattack.data(nets.plain, 24)
+  norm, stages = norms.by_name(name), {}
+  if norm is norms.L1:
+    stages = {'large_radii': True}
   members = (
-    ensembles.apgd_ce(norms.L2, num_steps=5),
-    ensembles.fab_t(norms.L2, num_steps=5, targets=2),
-    ensembles.square(norms.L2, num_steps=30),
+    ensembles.apgd_ce(norm, num_steps=7, **stages),
+    ensembles.fab_t(norm, num_steps=5, targets=2),
+    ensembles.square(norm, num_steps=30),
   )
 
   for member in members:
-    options = {'attacks': [member], 'norm': 'L2', 'epsilon': 0.5}
-    result = run(images, labels, **options).members[0]
-    assert result.broken > 0
-    assert result.rejected == 0
+    options = {'attacks': [member], 'norm': name, 'epsilon': epsilon}
+    result = run(images, labels, **options)
+    assert result.members[0].broken > 0
+    assert result.members[0].rejected == 0
+    deltas = (result.images.astype(float) - images).reshape(24, -1)
+    lengths = np.linalg.norm(deltas, int(name[1]), axis=1)
+    bound = epsilon + prediction.tolerance(norm, deltas.shape[1])
+    assert lengths.max() <= bound

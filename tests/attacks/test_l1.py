@@ -38,12 +38,13 @@ def _projected(dtype):
   return np.asarray(result).reshape(-1, SIZE)
 
 
-def test_projections_are_the_official_ones():
+def test_projections_are_the_official_ones(monkeypatch):
   torch = pytest.importorskip('torch')
   official = pytest.importorskip('pyautoattack.autopgd_base')
+  # It casts to float32 whatever it is given.
+  monkeypatch.setattr(torch.Tensor, 'float', torch.Tensor.double)
   images, points, radii = (torch.tensor(x) for x in _cases())
   moves = points - images
-  images, moves = images.float(), moves.float()  # It computes in no other.
   expected = images + moves
   for i in range(COUNT):
     row = slice(i, i + 1)
@@ -52,7 +53,7 @@ def test_projections_are_the_official_ones():
     )
 
   np.testing.assert_allclose(
-    _projected(np.float32), expected.numpy(), rtol=0, atol=2e-5
+    _projected(np.float64), expected.numpy(), rtol=0, atol=1e-7
   )
 
 
@@ -150,15 +151,20 @@ def test_what_float32_rounds_is_within_the_tolerance_and_no_more():
 
 
 @both_types
-def test_order_statistics_are_those_of_sorting(dtype):
+def test_thresholds_are_those_of_sorting(dtype):
   rng = np.random.default_rng(1)
   values = np.abs(rng.normal(size=SIZE)).astype(dtype)
   values[:9], values[10:20], values[20] = 0, 0.5, np.finfo(dtype).tiny
   with jax.enable_x64(dtype == np.float64):
-    ranks = jnp.arange(SIZE)
-    result = jax.vmap(l1._order_statistic, in_axes=(None, 0))(values, ranks)
 
-  np.testing.assert_array_equal(result, np.sort(values))
+    def reached_by(count):
+      return l1.threshold(jnp.asarray(values), lambda mask: mask.sum() >= count)
+
+    result = np.asarray(jax.vmap(reached_by)(jnp.arange(SIZE + 2)))
+
+  assert np.isnan(result[0])
+  np.testing.assert_array_equal(result[1:-1], np.sort(values)[::-1])
+  assert result[-1] == 0
 
 
 @pytest.mark.parametrize('share', [0.0, 0.01, 0.2, 1.0])

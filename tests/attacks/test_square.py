@@ -1,7 +1,7 @@
 """The Square attack: its search, and pyautoattack's with the same draws.
 
 With the same random numbers, images and counts of queries must be those of the
-official code: exactly in L-infinity, to 1e-10 in L2 (float32: 1e-6). Exactly
+official code: exactly in L-infinity, else to 1e-10 (float32: 1e-6). Exactly
 is possible only where x +- epsilon is: elsewhere a square whose pixels are
 there already moves some of them by a rounding error, and whether this lowers
 the margin is decided by the rounding of the convolutions. So the images have 8
@@ -17,11 +17,18 @@ import numpy as np
 import pytest
 
 from rnascl_jax import attacks, losses
-from rnascl_jax.attacks import ensembles, norms, square, square_l2, stepwise
+from rnascl_jax.attacks import (
+  ensembles,
+  norms,
+  square,
+  square_l1,
+  square_l2,
+  stepwise,
+)
 
 COUNT, SIDE, CLASSES, STEPS = 12, 16, 10, 500
-LINF, L2 = norms.LINF, norms.L2
-EPSILONS = {LINF: 4 / 256, L2: 0.25}
+LINF, L2, L1 = norms.LINF, norms.L2, norms.L1
+EPSILONS = {LINF: 4 / 256, L2: 0.25, L1: 1.5}
 
 both_norms = pytest.mark.parametrize('norm', [LINF, L2], ids=lambda n: n.name)
 
@@ -153,7 +160,7 @@ def _reference_attack(reference, norm, epsilon, images, labels):
 
   attack = reference(
     _torch_model,
-    norm={LINF: 'Linf', L2: 'L2'}[norm],
+    norm={LINF: 'Linf', L2: 'L2', L1: 'L1'}[norm],
     n_queries=STEPS,
     eps=epsilon,
     resc_schedule=False,
@@ -179,7 +186,7 @@ class Recorded(NamedTuple):
     rng = np.random.default_rng(8)
     places, turned, first_turned = rng.uniform(size=(STEPS, 2)), None, None
     shape = (COUNT, 1, SIDE, 3)
-    if norm is L2:
+    if norm is not LINF:
       places = rng.uniform(size=(STEPS, 2, 2))
       turned = rng.uniform(size=STEPS) > 0.5
       first_turned = rng.uniform(size=(5, 5)) > 0.5
@@ -249,6 +256,8 @@ def _both(reference, monkeypatch, norm, dtype, epsilon):
   import torch
 
   torch.set_default_dtype(getattr(torch, np.dtype(dtype).name))
+  if dtype == np.float64:  # It casts to float32 whatever it is given.
+    monkeypatch.setattr(torch.Tensor, 'float', torch.Tensor.double)
   images = _images().astype(dtype)
   labels = _labels(images)
   recorded = Recorded.of(norm)
@@ -271,6 +280,8 @@ def _both(reference, monkeypatch, norm, dtype, epsilon):
     (LINF, np.float64, 8 / 255),
     (L2, np.float32, 0.25),
     (L2, np.float64, 0.25),
+    (L1, np.float32, 1.5),
+    (L1, np.float64, 1.5),
   ],
 )
 def test_images_and_queries_are_those_of_the_official_code(
@@ -284,7 +295,7 @@ def test_images_and_queries_are_those_of_the_official_code(
   if epsilon == EPSILONS[norm]:
     # Some images break at once, some after many queries, some never.
     assert (counts == 1).any() and (counts > STEPS).any()
-    assert ((counts > 50) & (counts < STEPS)).sum() >= 3
+    assert ((counts > 30) & (counts < STEPS)).sum() >= 3
   if norm is LINF and epsilon == EPSILONS[norm]:
     np.testing.assert_array_equal(ours, expected)
   else:
@@ -365,17 +376,21 @@ def test_windows_of_l2_have_odd_sides_of_at_least_3():
   assert distinct((2, 2, 1)) == [2]
 
 
+@pytest.mark.parametrize('name', ['L2', 'L1'])
 @pytest.mark.parametrize('side', [1, 2, 3, 4, 5, 8, 21])
-def test_pyramids_are_those_of_the_official_code(reference, monkeypatch, side):
+def test_pyramids_are_those_of_the_official_code(
+  reference, monkeypatch, side, name
+):
   import torch
 
   torch.set_default_dtype(torch.float64)
-  attack = reference(None, norm='L2', device='cpu')
+  attack = reference(None, norm=name, device='cpu')
   monkeypatch.setattr(torch, 'rand', torch.zeros)
 
   expected = attack.eta(side).numpy()
 
-  np.testing.assert_allclose(square_l2.pyramid(side), expected, atol=1e-15)
+  ours = {'L2': square_l2.SquareL2(), 'L1': square_l1.SquareL1()}[name]
+  np.testing.assert_allclose(ours.pyramid(side), expected, atol=1e-15)
 
 
 @pytest.mark.parametrize('side', [7, 9, 32])
@@ -556,7 +571,7 @@ def test_an_image_needs_one_forward_pass_a_step_and_one_before():
     calls.append(images.shape)
     return _model(images)
 
-  for norm in (LINF, L2):
+  for norm in (LINF, L2, L1):
     attack = _attack(norm, num_steps=5)
     inputs = stepwise.AttackInput(
       jax.random.key(0), jnp.asarray(_images()[2], jnp.float32), 0, 0.1
@@ -664,7 +679,7 @@ def test_few_classes_are_enough(norm, num_classes):
   assert (logits_fn(result).argmax(axis=-1) != labels).all()
 
 
-@both_norms
+@pytest.mark.parametrize('norm', EPSILONS, ids=lambda n: n.name)
 @pytest.mark.parametrize('shape', [(1, 1, 1), (3, 20, 2), (9, 4, 3)])
 def test_images_of_any_shape_are_attacked(norm, shape):
   image = np.full((1, *shape), 0.7, np.float32)
@@ -699,7 +714,7 @@ def test_restarts_give_the_worst_of_their_trials():
 
 
 def test_trials_and_budget_are_the_published_ones():
-  for norm in (LINF, L2):
+  for norm in (LINF, L2, L1):
     assert _attack(norm).norm == norm
     assert _attack(norm, restarts=2).num_trials(2) == 2
     assert _attack(norm).num_trials(1) == 0
