@@ -68,10 +68,8 @@ def defocus_blur(
 
 def disk(radius: float, sigma: float) -> np.ndarray:
   """A disk on a square grid with a blurred edge, [n, n], of sum 1."""
-  grid = np.arange(-_GRID, _GRID + 1)
-  taps = np.arange(-1, 2)
-  if radius > _GRID:
-    grid, taps = np.arange(-radius, radius + 1), np.arange(-2, 3)
+  side, reach = (radius, 2) if radius > _GRID else (_GRID, 1)
+  grid, taps = np.arange(-side, side + 1), np.arange(-reach, reach + 1)
   inside = (grid[:, None] ** 2 + grid**2 <= radius**2).astype(float)
   weights = np.exp(-(taps**2) / (2.0 * sigma**2))
   weights /= weights.sum()

@@ -90,9 +90,11 @@ def elastic_transform(
   x = pixels.as_shares(image).astype(np.float32)
   shape = x.shape[:2]
   height, width = shape
-  centre, reach = np.float32([width // 2, height // 2]), min(shape) // 3
-  points = centre + np.float32([(reach, reach), (reach, -reach), (-reach,) * 2])
-  moved = points + random.uniform(-most, most, points.shape).astype(np.float32)
+  reach = min(shape) // 3
+  points = np.array([width // 2, height // 2], np.float32) + np.array(
+    [(reach, reach), (reach, -reach), (-reach, -reach)], np.float32
+  )
+  moved = points + random.uniform(-most, most, (3, 2)).astype(np.float32)
   x = _warped(x, _affine(moved.astype(float), points.astype(float)))
   across, down = (
     ndimage.gaussian_filter(

@@ -1,5 +1,6 @@
 """Corrupts images by the published formulas, the same whenever it is done."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ from rnascl_jax.data import stored_images
 from rnascl_jax.data.corruptions import blur, digital, names, noise, weather
 from rnascl_jax.data.stored_images import StoredImages
 
-FORMULAS = {
+# Image, constants of a severity and random draws -> image.
+FORMULAS: dict[str, Callable[..., np.ndarray]] = {
   'gaussian_noise': noise.gaussian_noise,
   'shot_noise': noise.shot_noise,
   'impulse_noise': noise.impulse_noise,

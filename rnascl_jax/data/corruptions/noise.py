@@ -13,7 +13,7 @@ from rnascl_jax.data.corruptions import pixels
 def gaussian_noise(
   image: np.ndarray, scale: float, random: np.random.RandomState
 ) -> np.ndarray:
-  """x + n with n ~ N(0, scale^2) in every channel of every pixel."""
+  """Gives x + n with n ~ N(0, scale^2) in every channel of every pixel."""
   x = pixels.as_shares(image)
   return pixels.as_bytes(x + random.normal(size=x.shape, scale=scale))
 
@@ -21,7 +21,7 @@ def gaussian_noise(
 def shot_noise(
   image: np.ndarray, rate: float, random: np.random.RandomState
 ) -> np.ndarray:
-  """Poisson(rate x) / rate: `rate` photons of a white pixel are counted."""
+  """Gives Poisson(rate x) / rate, as if so many photons made a white pixel."""
   x = pixels.as_shares(image)
   return pixels.as_bytes(random.poisson(x * rate) / rate)
 
@@ -39,6 +39,6 @@ def impulse_noise(
 def speckle_noise(
   image: np.ndarray, scale: float, random: np.random.RandomState
 ) -> np.ndarray:
-  """x + x n with n ~ N(0, scale^2)."""
+  """Gives x + x n with n ~ N(0, scale^2)."""
   x = pixels.as_shares(image)
   return pixels.as_bytes(x + x * random.normal(size=x.shape, scale=scale))

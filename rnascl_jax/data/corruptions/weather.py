@@ -31,7 +31,7 @@ def snow(
   flakes = pixels.as_shares(
     pixels.blurred_along(pixels.as_bytes(layer), radius, sigma, angle)
   )
-  grey = x @ np.float32(_LUMA) if x.shape[-1] == 3 else x[..., 0]
+  grey = x @ np.array(_LUMA, np.float32) if x.shape[-1] == 3 else x[..., 0]
   whitened = np.maximum(x, 1.5 * grey[..., None] + 0.5)
   x = kept * x + (1 - kept) * whitened
   return pixels.as_bytes(x + flakes + np.rot90(flakes, k=2))
