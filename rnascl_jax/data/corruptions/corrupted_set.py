@@ -19,7 +19,8 @@ class CorruptedSet(NamedTuple):
   """Test images under corruptions.
 
   Attributes:
-    name: 'made', or the name of the folder that was read.
+    name: 'made', or the name of the folder that was read; behind it the number
+      of images, where it was asked for.
     images: how many there are of a corruption and severity.
     available: the corruptions that there are.
     identity: JSON that tells the images from those of other sets.

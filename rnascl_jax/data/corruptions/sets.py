@@ -37,8 +37,14 @@ def open_set(place: str, data: Dataset, count: int = 0) -> CorruptedSet:
   """
   if count < 0:
     raise ValueError(f'images={count} must be at least 0, which is for all.')
-  if place == MADE:
-    return _made(data, count)
+  corrupted = _made(data, count) if place == MADE else _read(place, data, count)
+  if corrupted.images == count:
+    corrupted = corrupted._replace(name=f'{corrupted.name}_{count}')
+  return corrupted
+
+
+def _read(place: str, data: Dataset, count: int) -> CorruptedSet:
+  """The set in a folder."""
   root = paths.local(place, 'data')
   if not root.is_dir():
     raise FileNotFoundError(
