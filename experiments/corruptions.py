@@ -1,4 +1,4 @@
-r"""Evaluates all trained models under common corruptions, such as noise and fog.
+r"""Evaluates all trained models under common corruptions, such as noise or fog.
 
   rnascl corruptions --config=digits --workdir=/tmp/digits
   rnascl corruptions --config=cifar10 --workdir=DIR --data=/data/CIFAR-10-C

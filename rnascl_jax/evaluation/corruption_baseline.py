@@ -53,8 +53,8 @@ def load(
   if place == ALEXNET:
     if not is_imagenet_c:
       raise ValueError(
-        f'baseline={place!r} is for ImageNet-C with its 1000 classes: those are '
-        f'the errors that are published. Name {_FORMS}.'
+        f'baseline={place!r} is for ImageNet-C with its 1000 classes: these '
+        f'errors are published. Name {_FORMS}.'
       )
     baseline = files.read_json(_FILE)
   else:

@@ -1,6 +1,7 @@
-"""How models did under common corruptions: `evaluation/corruptions/`, read back.
+"""How models did under common corruptions, read back.
 
-There is a folder for each set of images, see `evaluation.corruptions`.
+In `evaluation/corruptions/` there is a folder for each set of images, see
+`evaluation.corruptions`.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""Figures of common corruptions: accuracy by severity, and what images become."""
+"""Figures of common corruptions: accuracy by severity, and an image."""
 
 import matplotlib.image
 from matplotlib.axes import Axes
