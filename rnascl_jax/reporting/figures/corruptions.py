@@ -10,7 +10,7 @@ from rnascl_jax.reporting.results import SavedRun
 
 _COLUMNS = 5
 # Inches of a panel of curves, and of a picture.
-_PANEL, _PICTURE = (1.9, 1.55), 0.72
+_PANEL, _PICTURE = (1.9, 1.55), 0.85
 
 
 def corruption_curves(run: SavedRun) -> Figure | None:
@@ -75,7 +75,7 @@ def corrupted_images(run: SavedRun) -> Figure | None:
   severities = sorted({x for _, s, name in rows for x in s.severities[name]})
   columns = [0, *severities]
   figure = style.figure(
-    1.6 + _PICTURE * len(columns), 0.4 + _PICTURE * len(rows)
+    1.6 + _PICTURE * len(columns), 0.5 + _PICTURE * len(rows)
   )
   grid = figure.subplots(len(rows), len(columns), squeeze=False)
   for axes in grid.flat:
