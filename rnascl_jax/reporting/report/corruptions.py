@@ -65,7 +65,7 @@ def about(corrupted: SavedSet) -> str:
   """Which images these are."""
   name = corrupted.name
   made = corrupted.identity.get('constants')
-  source = f'the images in a folder {name}'
+  source = f'the images in the folder {name}'
   if made:
     source = (
       'test images that were corrupted by the published formulas, with the '
