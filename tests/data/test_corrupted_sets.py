@@ -220,7 +220,9 @@ def test_the_classes_of_a_model_are_taken_in_its_order(imagenet_c):
   expected = np.concatenate([images[labels == 4], images[labels == 1]])
   np.testing.assert_array_equal(split.images, expected)
   some = sets.open_set(str(imagenet_c), data, 2).load('fog', 1)
-  assert some.labels.tolist() == [0, 1] and len(some.images) == 2
+  assert some.labels.tolist() == [0, 1]
+  for image, label in zip(some.images[:], (4, 1), strict=True):
+    assert (image == images[labels == label]).all((1, 2, 3)).any()
 
 
 def test_images_of_another_size_are_resized_as_a_whole(imagenet_c):
