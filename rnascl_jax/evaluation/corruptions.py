@@ -98,11 +98,11 @@ def evaluate(
         split = first(targets[0].data.test, corrupted.images)
       else:
         split = processes.together(corrupted.load, name, severity)
-      lacking = [m for m in models if m.lacks(name, severity)]
-      _evaluate_cell(lacking, split, name, severity, bar, done, targets[0].stop)
       processes.on_main(
         _write_example, folder / 'examples', split, name, severity
       )
+      lacking = [m for m in models if m.lacks(name, severity)]
+      _evaluate_cell(lacking, split, name, severity, bar, done, targets[0].stop)
       done += corrupted.images
   return bool(to_do)
 

@@ -65,6 +65,12 @@ class SavedSet(NamedTuple):
     }
     return {name: of_name for name, of_name in of_each.items() if of_name}
 
+  @property
+  def averaged(self) -> tuple[str, ...]:
+    """The corruptions over which means are; extra ones only if alone."""
+    common = tuple(name for name in self.severities if name in names.COMMON)
+    return common or tuple(self.severities)
+
   def accuracy(
     self, model: ModelUnderCorruptions, corruption: str
   ) -> float | None:
@@ -76,8 +82,8 @@ class SavedSet(NamedTuple):
     return float(np.mean([of_model[severity] for severity in severities]))
 
   def mean_accuracy(self, model: ModelUnderCorruptions) -> float | None:
-    """The mean over corruptions of `accuracy`; None if one is missing."""
-    values = [self.accuracy(model, name) for name in self.severities]
+    """The mean of `accuracy` over `averaged`; None if one is missing."""
+    values = [self.accuracy(model, name) for name in self.averaged]
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if values and known == values else None
 
@@ -100,8 +106,8 @@ class SavedSet(NamedTuple):
     return (1 - accuracy) / errors
 
   def mean_corruption_error(self, model: ModelUnderCorruptions) -> float | None:
-    """The mCE of the paper, over the corruptions that there are."""
-    values = [self.corruption_error(model, name) for name in self.severities]
+    """The mCE of the paper, over `averaged`; None if an error is missing."""
+    values = [self.corruption_error(model, name) for name in self.averaged]
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if values and known == values else None
 

@@ -75,6 +75,18 @@ def test_a_model_with_alexnets_errors_has_an_mce_of_100(tmp_path):
   assert tables.cells(corrupted)[-1][1] == '—'
 
 
+def test_extra_corruptions_are_in_the_table_and_in_no_mean(tmp_path):
+  folder = saved_corruptions.write(tmp_path, baseline=_BASELINE)
+  (without,) = reading.read(tmp_path)
+  with saved_run.edited(folder / 'ce.json') as saved:
+    saved['results']['saturate'] = saved['results']['fog']
+  (corrupted,) = reading.read(tmp_path)
+  rows = tables.cells(corrupted)
+  assert rows[-4] == ['saturate', '—', '54.3']
+  assert rows[-3:] == tables.cells(without)[-3:]
+  assert '2 corruptions (not the extra ones)' in tables.notes(corrupted)[0]
+
+
 def test_corruptions_of_other_severities_are_named(tmp_path):
   folder = saved_corruptions.write(tmp_path)
   for model in saved_corruptions.COUNTS:

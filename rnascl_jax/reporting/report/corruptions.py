@@ -88,9 +88,11 @@ def notes(corrupted: SavedSet) -> list[str]:
     word = 'severities' if len(severities) > 1 else 'severity'
     whose = f' ({", ".join(of_these)})' if len(by_severities) > 1 else ''
     texts.append(f'{word} {listed}{whose}')
+  count = len(corrupted.averaged)
+  extra = ' (not the extra ones)' * (count < len(corrupted.severities))
   lines = [
-    f'Means over {" and ".join(texts)}, and then over '
-    f'{len(corrupted.severities)} corruptions.'
+    f'Means over {" and ".join(texts)}, and then over {count} '
+    f'corruption{"s" * (count > 1)}{extra}.'
   ]
   baseline = corrupted.baseline
   if baseline:
