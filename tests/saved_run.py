@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from rnascl_jax.runtime import files
-from tests import saved_auto_attack, saved_search
+from tests import saved_auto_attack, saved_corruptions, saved_search
 
 EPSILON = 0.1
 IMAGES = 517
@@ -235,4 +235,5 @@ def write(
   saved_search.write_search(workdir, architecture, random)
   saved_search.write_attention(workdir, architecture, random)
   saved_search.write_robustness(workdir, architecture, epsilon, random)
+  saved_corruptions.write(workdir)
   return workdir

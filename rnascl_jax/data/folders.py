@@ -55,7 +55,7 @@ class _Image(NamedTuple):
   digest: str = ''  # See `_digest`.
 
 
-class _Files:
+class ImageFiles:
   """A source of image files; see `StoredImages`."""
 
   def __init__(self, image_paths: Sequence[str]):
@@ -105,7 +105,7 @@ def read(place: str, *, name: str, image_size: int) -> Source:
   parts = {
     split: Split(
       StoredImages(
-        _Files([image.path for image in part]),
+        ImageFiles([image.path for image in part]),
         np.arange(len(part)),
         side,
         name=f'{name} {split}',
@@ -177,26 +177,32 @@ def _images(folder: pathlib.Path, class_names: Sequence[str]) -> list[_Image]:
         f'{folder} has no folder {name!r}, a class of the training images: '
         'add it with its images, or leave the class out everywhere.'
       )
-    before = len(images)
-    for parent, inner, files in os.walk(folder / name, onerror=_raise):
-      inner[:] = sorted(n for n in inner if not _hidden(n))
-      for file in sorted(f for f in files if not _hidden(f)):
-        path = os.path.join(parent, file)
-        if file.lower().endswith(_FORMATS):
-          images.append(_Image(path, label))
-        else:
-          ignored.append(path)
-    if len(images) == before:
+    there, others = image_files(folder / name)
+    if not there:
       raise ValueError(
         f'{folder / name} has no images: add some ({", ".join(_FORMATS[:4])}, '
         '...), or remove the folder.'
       )
+    images += [_Image(path, label) for path in there]
+    ignored += others
   if ignored:
     logging.warning(
       '%d files whose names are not those of images are left out, such as %s.',
       *(len(ignored), ignored[0]),
     )
   return images
+
+
+def image_files(folder: pathlib.Path) -> tuple[list[str], list[str]]:
+  """Paths of the images in a folder, and those of other files, each sorted."""
+  images: list[str] = []
+  others: list[str] = []
+  for parent, inner, files in os.walk(folder, onerror=_raise):
+    inner[:] = sorted(n for n in inner if not _hidden(n))
+    for file in sorted(f for f in files if not _hidden(f)):
+      of_kind = images if file.lower().endswith(_FORMATS) else others
+      of_kind.append(os.path.join(parent, file))
+  return images, others
 
 
 def _raise(error: OSError) -> None:

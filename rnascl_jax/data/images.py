@@ -121,6 +121,17 @@ def whole_image(encoded: Encoded, shape: tuple[int, int, int]) -> np.ndarray:
   return np.asarray(image).reshape(shape)
 
 
+def resized_image(encoded: Encoded, shape: tuple[int, int, int]) -> np.ndarray:
+  """A whole image in another size, [H, W, channels] uint8.
+
+  Raises:
+    NotAnImageError: see `decode`.
+  """
+  height, width, channels = shape
+  image = decode(encoded, channels).resize((width, height), _BILINEAR)
+  return np.asarray(image).reshape(shape)
+
+
 def evaluation_image(
   encoded: Encoded, side: int, channels: int = 3
 ) -> np.ndarray:

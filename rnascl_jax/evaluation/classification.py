@@ -108,11 +108,8 @@ class NetworkOnDevices(NamedTuple):
 
     The images are [N, H, W, C], uint8, or float32 in [0, 1].
     """
-    function = _mapped(self.net, self.devices)
-    return self.gather(
-      len(images),
-      lambda rows: function(self.variables, self.share_floats(images, rows)),
-    )
+    parts = [logits for _, (logits,) in batch_logits([self], images)]
+    return np.concatenate(parts)
 
   def clean(self, split: Split) -> Clean:
     """Classifies the images of a split."""
@@ -145,6 +142,32 @@ def on_devices(
   """Replicates the variables of a network over the devices."""
   replicas = parallel.replicate(variables, devices)
   return NetworkOnDevices(net, replicas, tuple(devices), batch_size)
+
+
+def batch_logits(
+  networks: Sequence[NetworkOnDevices], images: Any
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+  """Classifies images by several networks, which share batches and devices.
+
+  Each batch is read, decoded or made once for all networks.
+
+  Args:
+    networks: at least one.
+    images: [N, H, W, C], uint8, or float32 in [0, 1], or what gives them when
+      it is indexed by integers.
+
+  Yields:
+    Rows [n] of a batch, and each network's logits [n, K] in full float32.
+  """
+  first = networks[0]
+  for rows, mask in first.batches(len(images)):
+    floats = first.share_floats(images, rows)
+    logits = []
+    for network in networks:
+      function = _mapped(network.net, network.devices)
+      part = parallel.fetch(function(network.variables, floats), first.devices)
+      logits.append(part.reshape(-1, part.shape[-1])[mask])
+    yield rows[mask], logits
 
 
 def classifier(net: nn.Module, variables: PyTree) -> LogitsFn:

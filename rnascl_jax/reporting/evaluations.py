@@ -7,7 +7,7 @@ attack, the arrays beside it (optional) which ones.
 import dataclasses
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -186,13 +186,19 @@ def read(root: pathlib.Path) -> tuple[ModelEvaluation, ...]:
       arrays = files.read_npz(beside) if beside.exists() else {}
       with files.naming(path):
         evaluations.append(_evaluation(saved, arrays))
-  orders = {e.model: e.order for e in evaluations}
+  return in_order(evaluations)
 
-  def place(e: ModelEvaluation) -> tuple:
-    first = orders.get(e.base, e.order) if e.base else e.order
-    return first, e.base or e.model, bool(e.base), e.order, e.model
 
-  return tuple(sorted(evaluations, key=place))
+def in_order(models: Iterable[Any]) -> tuple[Any, ...]:
+  """Sorts what has `model`, `order` and `base`, as `ModelEvaluation` does."""
+  models = tuple(models)
+  orders = {m.model: m.order for m in models}
+
+  def place(m: Any) -> tuple:
+    first = orders.get(m.base, m.order) if m.base else m.order
+    return first, m.base or m.model, bool(m.base), m.order, m.model
+
+  return tuple(sorted(models, key=place))
 
 
 def label(model: str) -> str:

@@ -20,7 +20,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnascl_jax.reporting import evaluations, layer_scores, statistics
+from rnascl_jax.reporting import (
+  corruptions,
+  evaluations,
+  layer_scores,
+  statistics,
+)
+from rnascl_jax.reporting.corruptions import SavedSet
 from rnascl_jax.reporting.evaluations import (
   Arrays,
   Json,
@@ -87,6 +93,7 @@ class SavedRun:
     attention: evaluation/attention.npz, images and attention maps.
     layer_scores: evaluation/robustness.json, scores of all teachers' layers.
     pretrained: stage.json of the teachers that were trained elsewhere, by name.
+    corruptions: evaluation/corruptions/, results by set of images.
   """
 
   workdir: pathlib.Path
@@ -99,6 +106,7 @@ class SavedRun:
   attention: Arrays | None = None
   layer_scores: TeacherScores | None = None
   pretrained: Mapping[str, Json] = dataclasses.field(default_factory=dict)
+  corruptions: tuple[SavedSet, ...] = ()
 
   @property
   def dataset(self) -> str:
@@ -229,6 +237,7 @@ def load(workdir: str | os.PathLike[str]) -> SavedRun:
       for name, saved in stages.items()
       if saved and 'checkpoint' in saved
     },
+    corruptions=corruptions.read(root),
   )
 
 

@@ -24,6 +24,7 @@ from rnascl_jax.reporting.figures import (
   architecture,
   attention,
   auto_attack,
+  corruptions,
   robustness,
   training,
 )
@@ -34,6 +35,8 @@ FIGURES: dict[str, Callable[[results.SavedRun], Figure | None]] = {
   'epsilon_curves': robustness.epsilon_curves,
   'clean_vs_robust': robustness.clean_vs_robust,
   'auto_attack': auto_attack.auto_attack,
+  'corruption_curves': corruptions.corruption_curves,
+  'corrupted_images': corruptions.corrupted_images,
   'attention_maps': attention.attention_maps,
   'chosen_layers': attention.chosen_layers,
   'teacher_layers': architecture.teacher_layers,

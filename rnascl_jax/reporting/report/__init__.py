@@ -20,6 +20,7 @@ from rnascl_jax.reporting import figures, results, tables
 from rnascl_jax.reporting.report import (
   auto_attack,
   comparison,
+  corruptions,
   model_table,
   run_facts,
   teacher_layers,
@@ -43,6 +44,9 @@ CAPTIONS = {
   'auto_attack': 'What broke each image first, as AutoAttack (Croce and Hein, '
   '2020) goes on with what is left: below a bar the accuracy after each '
   'attack, at its end the 95 % interval.',
+  'corruption_curves': 'Accuracy under common corruptions by severity; 0 is '
+  'without one.',
+  'corrupted_images': 'One test image under every corruption, by severity.',
   'attention_maps': 'Attention maps of student layers at regular intervals '
   "beside those of their tutors (the paper's Figs. 2b and 5A); behind a "
   "layer's number its tutor's, in brackets.",
@@ -85,7 +89,9 @@ def terminal_table(workdir: Path) -> str:
   rows = tables.plain(model_table.cells(run))
   width = max(*map(len, rows.splitlines()), _NARROWEST)
   notes = [textwrap.fill(note, width) for note in model_table.notes(run)]
-  return '\n'.join([rows, '', *notes, *auto_attack.plain(run, width)])
+  lines = [rows, '', *notes, *auto_attack.plain(run, width)]
+  corrupted = corruptions.plain(run.corruptions)
+  return '\n'.join([*lines, '', corrupted] if corrupted else lines)
 
 
 def write(workdir: Path) -> pathlib.Path:
@@ -107,6 +113,7 @@ def write(workdir: Path) -> pathlib.Path:
       run_facts.section(run),
       f'## Results\n\n{_table(run)}',
       auto_attack.section(run),
+      corruptions.section(run.corruptions),
       _comparisons(run),
       _architecture(run),
       teacher_layers.section(run),
