@@ -19,6 +19,7 @@ SOURCES = {
   'fab': 'Croce and Hein, ICML 2020 (FAB)',
   'square': 'Andriushchenko et al., ECCV 2020',
 }
+IN_L1 = 'Croce and Hein, ICML 2021'
 
 
 def members() -> str:
@@ -41,12 +42,13 @@ def _costs(member: ensembles.EnsembleMember) -> list[str]:
     for first, each in zip(begin, step, strict=True)
   ]
   targets = getattr(attack, 'targets', 0)
+  kind = member.name.split('_')[0]
   return [
     str(min(targets, CLASSES - 1)) if targets else '',
     'logits' if member.black_box else 'gradients',
     f'{trials} × {attack.num_steps:,}',
     ', '.join(f'{count:,}' for count in passes),
-    SOURCES[member.name.split('_')[0]],
+    SOURCES[kind] if kind == 'fab' or attack.norm != norms.L1 else IN_L1,
   ]
 
 
