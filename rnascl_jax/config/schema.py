@@ -509,7 +509,7 @@ class EvaluationSettings:
     norm: of all attacks: 'Linf', 'L2' or 'L1'. Each preset is of one norm.
     attacks: presets, see `attacks.PRESETS`.
     auto_attack: ensembles of AutoAttack, 'standard' or 'plus', or members of
-      it, see `resolve.ENSEMBLES` and `resolve.MEMBERS`; empty for none.
+      it, such as 'apgd_ce' (see `attacks.ensembles`); empty for none.
     auto_attack_models: which models it attacks: 'teacher',
       'vulnerable_teacher' and names of students; empty for all.
     auto_attack_images: most test images to attack with it; 0 means all.

@@ -484,7 +484,7 @@ def test_a_fixed_data_set_with_a_place_is_unknown():
 def test_a_validation_split_that_is_cut_is_said(caplog):
   config = tiny.config()
   config.data.update(validation_size=100, max_test=40)
-  resolve._fixed_dataset.cache_clear()
+  resolve.images._fixed_dataset.cache_clear()
   with caplog.at_level('WARNING', logger='absl'):
     data = resolve.dataset(settings.parse(config).data)
   assert len(data.validation.labels) == 40

@@ -1,0 +1,82 @@
+"""Turns the names in settings into functions: the border of the library.
+
+Every name that a config may hold stands in one of the dicts of this module (or
+in those of `datasets`, `teachers`, `attacks` and `spaces`); the rest of the
+library takes functions and knows no names.
+"""
+
+from rnascl_jax.config.resolve.adversarial_training import (
+  ADVERSARIAL_METHODS,
+  adversarial_method,
+  max_drop,
+  replays,
+  validation_attack,
+)
+from rnascl_jax.config.resolve.distillation import (
+  DIVERGENCES,
+  LAYER_LOSSES,
+  METHODS,
+  TUTORS,
+  DistillationSpec,
+  distill,
+  distillation_spec,
+  tutor_weights,
+)
+from rnascl_jax.config.resolve.evaluation import attack, ensemble
+from rnascl_jax.config.resolve.images import augmentation, dataset
+from rnascl_jax.config.resolve.names import pick
+from rnascl_jax.config.resolve.networks import (
+  SHORTCUTS,
+  TrainedFor,
+  space,
+  student_network,
+  teacher_network,
+  teacher_spec,
+)
+from rnascl_jax.config.resolve.optimization import (
+  NOISES,
+  OPTIMIZERS,
+  PENALTIES,
+  SCHEDULES,
+  arch_optimizer,
+  optimizer,
+  schedule,
+  search,
+  search_weight_steps,
+)
+
+__all__ = [
+  'ADVERSARIAL_METHODS',
+  'DIVERGENCES',
+  'DistillationSpec',
+  'LAYER_LOSSES',
+  'METHODS',
+  'NOISES',
+  'OPTIMIZERS',
+  'PENALTIES',
+  'SCHEDULES',
+  'SHORTCUTS',
+  'TUTORS',
+  'TrainedFor',
+  'adversarial_method',
+  'arch_optimizer',
+  'attack',
+  'augmentation',
+  'dataset',
+  'distill',
+  'distillation_spec',
+  'ensemble',
+  'max_drop',
+  'optimizer',
+  'pick',
+  'replays',
+  'schedule',
+  'search',
+  'search_weight_steps',
+  'space',
+  'student_network',
+  'teacher_network',
+  'teacher_spec',
+  'tutor_weights',
+  'validation_attack',
+]

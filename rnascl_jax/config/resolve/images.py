@@ -1,0 +1,66 @@
+"""The images of a config."""
+
+import functools
+
+from rnascl_jax.config import settings
+from rnascl_jax.config.resolve.names import pick
+from rnascl_jax.data import batches, datasets
+from rnascl_jax.data.datasets import Dataset
+from rnascl_jax.training import (
+  train_state,
+)
+
+
+def dataset(
+  spec: settings.Data, statistics: datasets.PixelStatistics | None = None
+) -> Dataset:
+  """The data set; one whose images never change is read once in a process.
+
+  Args:
+    spec: its settings.
+    statistics: that of the training images, if it is known.
+  """
+  if spec.name in datasets.DATASETS:
+    return _fixed_dataset(spec)
+  return _read_dataset(spec, statistics)
+
+
+@functools.lru_cache(maxsize=2)
+def _fixed_dataset(spec: settings.Data) -> Dataset:
+  return _read_dataset(spec)
+
+
+def _read_dataset(
+  spec: settings.Data, statistics: datasets.PixelStatistics | None = None
+) -> Dataset:
+  if not datasets.is_known(spec.name):
+    prefix, colon, _ = spec.name.partition(':')
+    pick(dict.fromkeys(datasets.names()), prefix + colon, 'data.name')
+  limit = None
+  if spec.max_train or spec.max_test:
+    most = 10**9  # More images than any data set has.
+    limit = datasets.Limit(spec.max_train or most, spec.max_test or most)
+  return datasets.load(
+    spec.name,
+    data_dir=spec.data_dir or None,
+    validation_size=None if spec.validation_size < 0 else spec.validation_size,
+    limit=limit,
+    image_size=spec.image_size,
+    classes=spec.classes,
+    train_split=spec.train_split,
+    test_split=spec.test_split,
+    test_share=spec.test_share,
+    min_crop=spec.min_crop,
+    memory_limit=2**20 * spec.memory_limit,
+    statistics=statistics,
+  )
+
+
+def augmentation(spec: settings.Data) -> train_state.Augment:
+  """Random crop and flip of one image, on a device.
+
+  Random-resized crops were made before images came there: padding is 0 then.
+  """
+  return functools.partial(
+    batches.augment, padding=spec.padding, flip=spec.flip
+  )
