@@ -1,6 +1,6 @@
 """Turns the names in settings into functions: the border of the library.
 
-Every name that a config may hold stands in one of the dicts of this module (or
+Every name that a config may hold stands in one of the dicts of this package (or
 in those of `datasets`, `teachers`, `attacks` and `spaces`); the rest of the
 library takes functions and knows no names.
 """
