@@ -7,7 +7,7 @@ import pytest
 
 from rnascl_jax.evaluation import corruption_baseline
 from rnascl_jax.reporting import corruptions as reading
-from rnascl_jax.reporting import results
+from rnascl_jax.reporting import report, results
 from rnascl_jax.reporting.figures import corruptions as figures
 from rnascl_jax.reporting.report import corruptions as tables
 from rnascl_jax.runtime import files
@@ -85,6 +85,12 @@ def test_extra_corruptions_are_in_the_table_and_in_no_mean(tmp_path):
   assert rows[-4] == ['saturate', '—', '54.3']
   assert rows[-3:] == tables.cells(without)[-3:]
   assert '2 corruptions (not the extra ones)' in tables.notes(corrupted)[0]
+
+
+def test_a_console_shows_corruptions_where_nothing_was_attacked(tmp_path):
+  saved_corruptions.write(tmp_path)
+  run = results.load(tmp_path)
+  assert report.terminal_table(tmp_path) == tables.plain(run.corruptions)
 
 
 def test_corruptions_of_other_severities_are_named(tmp_path):

@@ -82,16 +82,16 @@ def table(workdir: Path) -> str:
 
 
 def terminal_table(workdir: Path) -> str:
-  """The same table as aligned plain text, for a console, and AutoAttack's."""
+  """The same table for a console, and those of AutoAttack and corruptions."""
   run = results.load(workdir)
+  corrupted = corruptions.plain(run.corruptions)
   if not run.evaluations:
-    return _EMPTY
+    return corrupted or _EMPTY
   rows = tables.plain(model_table.cells(run))
   width = max(*map(len, rows.splitlines()), _NARROWEST)
   notes = [textwrap.fill(note, width) for note in model_table.notes(run)]
   lines = [rows, '', *notes, *auto_attack.plain(run, width)]
-  corrupted = corruptions.plain(run.corruptions)
-  return '\n'.join([*lines, '', corrupted] if corrupted else lines)
+  return '\n'.join([*lines, *(['', corrupted] if corrupted else [])])
 
 
 def write(workdir: Path) -> pathlib.Path:
