@@ -128,8 +128,9 @@ def perturb(
     checks: whether the logits and gradients of the first 32 images are looked
       at. A gradient that is zero for all of them is warned of, although an
       attack that uses none, such as Square, does not suffer.
-    **hyper: of the attack. `epsilon` may be left to a preset, and `norm` to an
-      attack that has one; without it lengths are in L-infinity.
+    **hyper: of the attack. `epsilon` may be left to a preset, and `norm`, a
+      norm or a name such as 'L2', to an attack that has one; without it lengths
+      are in L-infinity.
 
   Returns:
     [N, H, W, C], adversarial images in host memory.
@@ -145,8 +146,9 @@ def perturb(
   epsilon = hyper.pop('epsilon', getattr(attack, 'epsilon', None))
   images, labels = np.asarray(images), arguments.as_labels(labels)
   logits_fn, images = channels_last(logits_fn, images, channels)
-  norm = hyper.get('norm', getattr(attack, 'norm', norms.LINF))
-  longest = norms.by_name(norm).longest(int(np.prod(images.shape[1:])))
+  norm = norms.by_name(hyper.get('norm', getattr(attack, 'norm', norms.LINF)))
+  hyper |= {'norm': norm} if 'norm' in hyper else {}
+  longest = norm.longest(int(np.prod(images.shape[1:])))
   arguments.check_inputs(
     logits_fn, images, labels, epsilon=epsilon, longest=longest
   )

@@ -734,6 +734,22 @@ def test_any_callable_is_a_classifier():
   )
 
 
+def test_perturb_takes_the_name_of_a_norm():
+  params, images, labels = _data()
+  logits_fn = jax.tree_util.Partial(_logits, params)
+  run = functools.partial(
+    attacks.perturb, attacks.fgsm, logits_fn, images, labels, epsilon=2.0
+  )
+
+  by_name = run(norm='L2')
+
+  np.testing.assert_array_equal(by_name, run(norm=norms.L2))
+  lengths = np.linalg.norm((by_name - images).reshape(len(images), -1), axis=1)
+  assert 1 < lengths.max() <= 2 + 1e-6
+  with pytest.raises(ValueError, match="norm='l2' must be one of Linf"):
+    run(norm='l2')
+
+
 # Presets.
 
 
