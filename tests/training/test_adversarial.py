@@ -798,6 +798,11 @@ def test_training_on_attacks_is_harder_than_standard_training():
     'fast in L1',
   ):
     assert _do(name).metrics['cross_entropy'].mean() > clean
+  near, far = (
+    _do('trades in L2', epsilon=epsilon).metrics['robust_term'].mean()
+    for epsilon in (EPSILON / 10, EPSILON)
+  )
+  assert far > 4 * near > 0
 
 
 def test_free_training_in_l2_takes_the_step_of_pgd_and_projects():
