@@ -10,9 +10,12 @@ import pytest
 
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import (
+  apgd_l1,
   lifting,
   linf,
+  norms,
   presets,
+  square_l1,
   stepwise,
   unrolling,
 )
@@ -69,6 +72,9 @@ STEPWISE = {
   'apgd': attacks.apgd.APGD(num_steps=5),
   'fab': attacks.fab.FAB(num_steps=5, targets=2, restarts=2),
   'square': attacks.square.SquareLinf(num_steps=20),
+  'apgd in l1': apgd_l1.APGDL1(num_steps=7, large_radii=True),
+  'fab in l1': attacks.fab.FAB(norms.L1, num_steps=5, targets=2, restarts=2),
+  'square in l1': square_l1.SquareL1(num_steps=20),
 }
 every_attack = pytest.mark.parametrize('name', [*CASES, *STEPWISE])
 
@@ -138,6 +144,9 @@ def test_result_stays_in_the_ball_and_in_the_unit_interval(name):
   assert result.shape == images.shape
   assert result.dtype == images.dtype
   assert jnp.abs(result - images).max() <= EPSILON + ROUNDING
+  if name.endswith('in l1'):
+    lengths = jnp.abs(result - images).sum((1, 2, 3))
+    assert lengths.max() <= EPSILON + images[0].size * ROUNDING
   assert result.min() >= 0
   assert result.max() <= 1
   assert jnp.any(result != images)
