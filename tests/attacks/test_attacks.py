@@ -13,7 +13,6 @@ from rnascl_jax.attacks import (
   apgd_l1,
   lifting,
   linf,
-  norms,
   presets,
   square_l1,
   stepwise,
@@ -73,7 +72,6 @@ STEPWISE = {
   'fab': attacks.fab.FAB(num_steps=5, targets=2, restarts=2),
   'square': attacks.square.SquareLinf(num_steps=20),
   'apgd in l1': apgd_l1.APGDL1(num_steps=7, large_radii=True),
-  'fab in l1': attacks.fab.FAB(norms.L1, num_steps=5, targets=2, restarts=2),
   'square in l1': square_l1.SquareL1(num_steps=20),
 }
 every_attack = pytest.mark.parametrize('name', [*CASES, *STEPWISE])
