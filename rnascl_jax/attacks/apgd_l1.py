@@ -274,6 +274,8 @@ class APGDL1(GradientAscent):
 
   def _random_start(self, key: Key, image: Array, epsilon: Array) -> Array:
     noise = self.norm.noise(key, image)
+    # A ball of one image has no other, not even by rounding.
+    noise = jnp.where(epsilon > 0, noise, 0.0)
     if not self.large_radii:
       start = image + noise + l1.correction(image, noise, epsilon)
       return jnp.clip(start, 0.0, 1.0)

@@ -12,6 +12,7 @@ import pytest
 
 from rnascl_jax import attacks
 from rnascl_jax.attacks import (
+  apgd_l1,
   batch_slots,
   ensembles,
   lifting,
@@ -171,6 +172,7 @@ def one_pgd(**options):
   ('make', 'names'),
   (
     (attacks.apgd.APGD, ('num_steps', 'restarts', 'draws', 'targets')),
+    (apgd_l1.APGDL1, ('num_steps', 'restarts', 'draws', 'targets')),
     (attacks.fab.FAB, ('num_steps', 'restarts', 'targets')),
     (square.SquareLinf, ('num_steps', 'restarts', 'segment')),
     (one_pgd, ('num_steps', 'restarts')),

@@ -5,9 +5,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rnascl_jax import attacks, losses
-from rnascl_jax.attacks import apgd, batch_slots, ensembles
+from rnascl_jax.attacks import apgd, apgd_l1, batch_slots, ensembles
 from rnascl_jax.attacks.attack_log import AttackLog, AutoAttackInput
 from tests import attack_networks as nets
 
@@ -59,12 +60,12 @@ def assert_same(result, expected, exact=True):
       np.testing.assert_allclose(image, other_image, atol=0 if exact else 1e-12)
 
 
-def per_image(attack, dtype=np.float32):
+def per_image(attack, dtype=np.float32, epsilon=EPSILON):
   """Each image by itself, in one loop: the image, and whether it fools."""
   images, labels = nets.data()
   images = jnp.asarray(images[:COUNT], dtype)
   keys = attacks.image_keys(jax.random.key(3), jnp.arange(COUNT))
-  run = functools.partial(attack, nets.plain, epsilon=EPSILON)
+  run = functools.partial(attack, nets.plain, epsilon=epsilon)
   result = jax.jit(jax.vmap(run))(keys, images, labels[:COUNT])
   return result, np.asarray(nets.plain(result).argmax(-1) != labels[:COUNT])
 
@@ -79,18 +80,41 @@ def test_batch_slots_break_what_the_attack_on_one_image_breaks():
   assert 0 < fooled.sum() < COUNT
 
 
-def test_without_an_early_stop_the_images_are_those_of_the_whole_attack():
-  attack = apgd.APGD(num_steps=20)
-
+@pytest.mark.parametrize(
+  ('attack', 'epsilon'),
+  (
+    (apgd.APGD(num_steps=20), EPSILON),
+    (apgd_l1.APGDL1(num_steps=20, large_radii=True), 1.0),
+  ),
+)
+def test_without_an_early_stop_the_images_are_those_of_the_whole_attack(
+  attack, epsilon
+):
   with jax.enable_x64(True):
     result, _ = collect(
-      attack, stop_early=False, dtype=np.float64, batch_size=8
+      attack,
+      stop_early=False,
+      dtype=np.float64,
+      batch_size=8,
+      epsilon=epsilon,
     )
-    images, fooled = per_image(attack, np.float64)
+    images, fooled = per_image(attack, np.float64, epsilon)
 
+  assert 0 < fooled.sum() < COUNT
   for row in np.flatnonzero(fooled):
     np.testing.assert_allclose(result[row][3], images[row], atol=1e-12)
     assert result[row][1] == 20
+
+
+def test_large_radii_break_images_in_their_last_stage_only():
+  attack = apgd_l1.APGDL1(num_steps=20, large_radii=True)
+
+  result, _ = collect(attack, batch_size=8, epsilon=1.0)
+  _, fooled = per_image(attack, epsilon=1.0)
+
+  assert [result[row][2] for row in range(COUNT)] == fooled.tolist()
+  first = np.argmax(apgd_l1.stages(20, True).factor == 1)
+  assert min(result[row][1] for row in np.flatnonzero(fooled)) == first + 1
 
 
 def test_going_on_at_a_later_trial_gives_the_same():

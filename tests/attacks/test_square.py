@@ -280,7 +280,7 @@ def _both(reference, monkeypatch, norm, dtype, epsilon):
     (LINF, np.float64, 8 / 255),
     (L2, np.float32, 0.25),
     (L2, np.float64, 0.25),
-    (L1, np.float32, 1.5),
+    pytest.param(L1, np.float32, 1.5, marks=pytest.mark.slow),
     (L1, np.float64, 1.5),
   ],
 )
