@@ -189,6 +189,7 @@ class EvaluationTarget:
         classification.as_floats(part.images),
         part.labels,
         epsilon=spec.epsilon,
+        norm=spec.norm,
         attacks=spec.members,
         key=jax.random.key(self.settings.seed),
         batch_size=self.network.batch_size,

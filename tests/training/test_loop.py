@@ -42,7 +42,7 @@ def _slow(*values):
 def _arrays(folder: pathlib.Path):
   """Everything in the last checkpoint of a stage, and its JSON."""
   with checkpoints.Checkpoints(folder / 'checkpoints', read_only=True) as saved:
-    found = saved._read(saved.last_step())
+    found = saved.read(saved.last_step())
   return named_arrays.from_state(found[-2]), found[-1]
 
 
