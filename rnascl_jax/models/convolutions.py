@@ -10,18 +10,21 @@ layouts; a pass brings them into the fast form, but it does not enter the bodies
 of loops (jax-ml/jax#12868), where they run ten times slower
 (`python tests/benchmarks/attack_unroll.py` times JAX's own). Here both
 gradients are written in the fast form, by transposing small arrays first.
+(`linear` keeps forward-mode derivatives beside them.)
 
 GPU and TPU keep JAX's own convolutions.
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 from rnascl_jax.base import Array
+from rnascl_jax.models import linear
 
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 # One (low, high) pair for height and one for width.
@@ -34,13 +37,11 @@ def _convolve(x: Array, kernel: Array, **options: Any) -> Array:
   )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def canonical_conv(
   x: Array, kernel: Array, strides: tuple[int, int], padding: Padding
 ) -> Array:
   """A dense convolution with both gradients in the layout of the forward pass.
-
-  Forward-mode differentiation is not defined.
 
   Args:
     x: [B, H, W, C].
@@ -54,50 +55,80 @@ def canonical_conv(
   return _convolve(x, kernel, window_strides=strides, padding=padding)
 
 
-def _forward(x, kernel, strides, padding):
-  return canonical_conv(x, kernel, strides, padding), (x, kernel)
+@functools.partial(canonical_conv.defjvp, symbolic_zeros=True)
+def _canonical_jvp(strides, padding, primals, tangents):
+  convolve = functools.partial(
+    _convolve, window_strides=strides, padding=padding
+  )
+  tangent = _tangent(convolve, _Transposed(strides, padding), primals, tangents)
+  return canonical_conv(*primals, strides, padding), tangent
 
 
-def _backward(strides, padding, residuals, cotangent):
-  x, kernel = residuals
-  spatial = tuple(
-    zip(
-      x.shape[1:3],
-      kernel.shape[:2],
-      cotangent.shape[1:3],
-      strides,
-      (low for low, _ in padding),
-      strict=True,
+def _tangent(convolve, transposed, primals, tangents):
+  """The tangent of a convolution, whose transposes are given."""
+  (x, kernel), (x_tangent, kernel_tangent) = primals, tangents
+  terms = []
+  if not isinstance(x_tangent, SymbolicZero):
+    to_input = functools.partial(transposed.to_input, shape=x.shape)
+    terms.append(linear.call(convolve, to_input, x_tangent, kernel))
+  if not isinstance(kernel_tangent, SymbolicZero):
+    to_kernel = functools.partial(transposed.to_kernel, shape=kernel.shape)
+    terms.append(
+      linear.call(lambda k, x: convolve(x, k), to_kernel, kernel_tangent, x)
     )
-  )
-  # To the input: the kernel turned by 180 degrees over the spread cotangent.
-  turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)  # [h, w, C', C]
-  x_gradient = _convolve(
-    cotangent,
-    turned,
-    window_strides=(1, 1),
-    padding=tuple(
-      (size - 1 - low, side - (out - 1) * stride - 1 + low)
-      for side, size, out, stride, low in spatial
-    ),
-    lhs_dilation=strides,
-  )
-  # To the kernel: channels take the place of the batch, and the cotangent,
-  # spread by the stride, that of the kernel.
-  kernel_gradient = _convolve(
-    x.transpose(3, 1, 2, 0),  # [C, H, W, B]
-    cotangent.transpose(1, 2, 0, 3),  # [H', W', B, C']
-    window_strides=(1, 1),
-    padding=tuple(
-      (low, size + (out - 1) * stride - side - low)
-      for side, size, out, stride, low in spatial
-    ),
-    rhs_dilation=strides,
-  )  # [C, h, w, C']
-  return x_gradient, kernel_gradient.transpose(1, 2, 0, 3)
+  return sum(terms[1:], terms[0])
 
 
-canonical_conv.defvjp(_forward, _backward)
+class _Transposed(NamedTuple):
+  """The transposes of a dense convolution, by its input and by its kernel."""
+
+  strides: tuple[int, int]
+  padding: Padding
+
+  def _spatial(self, x_shape, kernel_shape, cotangent):
+    return tuple(
+      zip(
+        x_shape[1:3],
+        kernel_shape[:2],
+        cotangent.shape[1:3],
+        self.strides,
+        (low for low, _ in self.padding),
+        strict=True,
+      )
+    )
+
+  def to_input(self, cotangent, kernel, shape):
+    """The kernel turned by 180 degrees goes over the spread cotangent."""
+    spatial = self._spatial(shape, kernel.shape, cotangent)
+    turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)  # [h, w, C', C]
+    return _convolve(
+      cotangent,
+      turned,
+      window_strides=(1, 1),
+      padding=tuple(
+        (size - 1 - low, side - (out - 1) * stride - 1 + low)
+        for side, size, out, stride, low in spatial
+      ),
+      lhs_dilation=self.strides,
+    )
+
+  def to_kernel(self, cotangent, x, shape):
+    """Channels take the place of the batch, the cotangent that of the kernel.
+
+    The cotangent is spread by the stride.
+    """
+    spatial = self._spatial(x.shape, shape, cotangent)
+    kernel_gradient = _convolve(
+      x.transpose(3, 1, 2, 0),  # [C, H, W, B]
+      cotangent.transpose(1, 2, 0, 3),  # [H', W', B, C']
+      window_strides=(1, 1),
+      padding=tuple(
+        (low, size + (out - 1) * stride - side - low)
+        for side, size, out, stride, low in spatial
+      ),
+      rhs_dilation=self.strides,
+    )  # [C, h, w, C']
+    return kernel_gradient.transpose(1, 2, 0, 3)
 
 
 def conv_general_dilated(
@@ -183,14 +214,13 @@ def _shift_sum(
   )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def shift_depthwise_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
   """`native_depthwise_conv` as a sum of shifted products, fast on the CPU.
 
   The gradient to the input is the same sum with the kernel flipped; the one to
   the kernel is a single reduction over all k^2 products at once, which reads
-  the input and the cotangent only once. Forward-mode differentiation is not
-  defined.
+  the input and the cotangent only once.
 
   Args:
     x: [B, H, W, C].
@@ -206,38 +236,48 @@ def shift_depthwise_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
   return _shift_sum(padded, kernel, stride, height, width)
 
 
-def _shift_forward(x, kernel, stride):
-  return shift_depthwise_conv(x, kernel, stride), (x, kernel)
+@functools.partial(shift_depthwise_conv.defjvp, symbolic_zeros=True)
+def _shift_jvp(stride, primals, tangents):
+  def convolve(x, kernel):
+    return shift_depthwise_conv(x, kernel, stride)
+
+  tangent = _tangent(convolve, _TransposedShift(stride), primals, tangents)
+  return convolve(*primals), tangent
 
 
-def _shift_backward(stride, residuals, cotangent):
-  x, kernel = residuals
-  size, pad = kernel.shape[0], kernel.shape[0] // 2
-  _, height, width, _ = x.shape
-  # Dilating by the stride and padding so that a stride-1 sum with the flipped
-  # kernel gives exactly [H, W] back.
-  zero = jnp.zeros((), cotangent.dtype)
-  spread = [
-    (pad, side - 1 - stride * (out - 1) + pad, stride - 1)
-    for side, out in zip((height, width), cotangent.shape[1:3], strict=True)
-  ]
-  dilated = lax.pad(cotangent, zero, ((0, 0, 0), *spread, (0, 0, 0)))
-  x_gradient = _shift_sum(dilated, kernel[::-1, ::-1], 1, height, width)
-  padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-  products = tuple(
-    window * cotangent
-    for window in _windows(padded, size, stride, *cotangent.shape[1:3])
-  )
-  sums = lax.reduce(
-    products,
-    (zero,) * len(products),
-    lambda a, b: tuple(p + q for p, q in zip(a, b, strict=True)),
-    (0, 1, 2),
-  )
-  return x_gradient, jnp.stack(sums).reshape(kernel.shape)
+class _TransposedShift(NamedTuple):
+  """The transposes of a depthwise convolution, by its input and its kernel."""
 
+  stride: int
 
-shift_depthwise_conv.defvjp(_shift_forward, _shift_backward)
+  def to_input(self, cotangent, kernel, shape):
+    pad, stride = kernel.shape[0] // 2, self.stride
+    _, height, width, _ = shape
+    # Dilating by the stride and padding so that a stride-1 sum with the flipped
+    # kernel gives exactly [H, W] back.
+    zero = jnp.zeros((), cotangent.dtype)
+    spread = [
+      (pad, side - 1 - stride * (out - 1) + pad, stride - 1)
+      for side, out in zip((height, width), cotangent.shape[1:3], strict=True)
+    ]
+    dilated = lax.pad(cotangent, zero, ((0, 0, 0), *spread, (0, 0, 0)))
+    return _shift_sum(dilated, kernel[::-1, ::-1], 1, height, width)
+
+  def to_kernel(self, cotangent, x, shape):
+    size, pad = shape[0], shape[0] // 2
+    zero = jnp.zeros((), cotangent.dtype)
+    padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    products = tuple(
+      window * cotangent
+      for window in _windows(padded, size, self.stride, *cotangent.shape[1:3])
+    )
+    sums = lax.reduce(
+      products,
+      (zero,) * len(products),
+      lambda a, b: tuple(p + q for p, q in zip(a, b, strict=True)),
+      (0, 1, 2),
+    )
+    return jnp.stack(sums).reshape(shape)
 
 
 def depthwise_conv(x: Array, kernel: Array, stride: int = 1) -> Array:

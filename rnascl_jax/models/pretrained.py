@@ -4,8 +4,7 @@
   logits = model.logits_fn(images)  # [B, H, W, C] in [0, 1] -> [B, K]
 
 `logits_fn` is a pure function in evaluation mode: jit it, attack it, take its
-gradient. (On a CPU it has no forward-mode derivatives: its convolutions have
-gradients of their own.)
+gradient, or its `jax.jvp`.
 """
 
 import os
