@@ -51,10 +51,12 @@ def batch_size(
   Returns:
     A power of two times the number of devices: at most 256 a device on a CPU
     and 1,024 elsewhere, and as many as fit into a quarter of the free memory.
+    Of devices of several processes, which must agree, the memory is not asked.
   """
   platform = devices[0].platform
   count = _MOST.get(platform, _MOST_ELSEWHERE)
-  free = min((parallel.free_memory(device) for device in devices), default=0)
+  own = parallel.here(devices)
+  free = min(map(parallel.free_memory, own)) if own == list(devices) else 0
   if platform == 'cpu':
     free //= len(devices)  # They share it.
   if free:

@@ -54,6 +54,12 @@ def test_a_cpu_takes_256_images_where_memory_sets_no_limit(monkeypatch, free):
   assert fitting(monkeypatch, linear, free) == 256
 
 
+def test_processes_that_share_devices_take_the_same_batch(monkeypatch):
+  monkeypatch.setattr(parallel, 'here', lambda devices: list(devices)[:1])
+
+  assert fitting(monkeypatch, linear, free=1, devices=2) == 2 * 256
+
+
 def test_a_classifier_without_a_gradient_is_no_obstacle(monkeypatch):
   def called_back(images):
     shape = jax.ShapeDtypeStruct((len(images), 3), np.float32)

@@ -24,6 +24,18 @@ _CASES = [
 ]
 
 
+_both_networks = pytest.mark.parametrize(
+  'net',
+  [
+    resnet.small_resnet(
+      num_classes=10, features=(4, 8), stage_sizes=(1, 1), strides=(1, 2)
+    ),
+    student.Student(CIFAR_SPACES['s3'], 10),
+  ],
+  ids=['teacher', 'student'],
+)
+
+
 @pytest.mark.parametrize(('sides', 'size', 'strides', 'padding'), _CASES)
 def test_values_and_both_gradients_equal_jaxs(sides, size, strides, padding):
   with jax.enable_x64(True):
@@ -89,16 +101,7 @@ def test_it_leaves_grouped_and_dilated_convolutions_to_jax():
   assert float(dilated[0, 0, 0, 0]) == 4 * 4
 
 
-@pytest.mark.parametrize(
-  'net',
-  [
-    resnet.small_resnet(
-      num_classes=10, features=(4, 8), stage_sizes=(1, 1), strides=(1, 2)
-    ),
-    student.Student(CIFAR_SPACES['s3'], 10),
-  ],
-  ids=['teacher', 'student'],
-)
+@_both_networks
 def test_attacks_on_our_networks_need_no_unrolling_on_a_cpu(net):
   """No convolution in their gradients is slow in the body of a loop."""
   images = jnp.zeros((2, 32, 32, 3))
@@ -117,3 +120,22 @@ def test_attacks_on_our_networks_need_no_unrolling_on_a_cpu(net):
     )
 
   assert unrolling.choose(attack, variables, images, length=20) == 1
+
+
+@_both_networks
+def test_the_jvp_of_a_network_agrees_with_its_gradient(net):
+  images, tangent = jax.random.uniform(jax.random.key(1), (2, 1, 32, 32, 3))
+  variables = jax.jit(lambda key: net.init(key, images, train=False))(
+    jax.random.key(0)
+  )
+
+  def both(images, tangent):
+    logits_fn = networks.logits_fn(net, variables)
+    _, change = jax.jvp(logits_fn, (images,), (tangent,))
+    gradient = jax.grad(lambda x: logits_fn(x)[0, 3])(images)
+    return change[0, 3], (gradient * tangent).sum()
+
+  change, expected = jax.jit(both)(images, tangent)
+
+  assert abs(change) > 0
+  np.testing.assert_allclose(change, expected, rtol=1e-3)
