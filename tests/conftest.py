@@ -1,9 +1,11 @@
 """Settings of all tests: two CPU devices, strict shapes, quick compilation."""
 
+import fcntl
 import gc
 import importlib.metadata
 import os
 import pathlib
+import shutil
 
 # Before JAX is imported. More than two devices on two cores deadlock.
 os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -98,9 +100,18 @@ def few_memory_maps():
 
 @pytest.fixture(scope='session')
 def tiny_run(tmp_path_factory) -> pathlib.Path:
-  """The workdir of a complete pipeline."""
-  folder = tmp_path_factory.mktemp('tiny')
-  stages.pipeline(tiny.config(), str(folder))
+  """The workdir of a complete pipeline, of which each worker has a copy."""
+  folder = tmp_path_factory.mktemp('tiny') / 'run'
+  if 'PYTEST_XDIST_WORKER' not in os.environ:
+    stages.pipeline(tiny.config(), str(folder))
+    return folder
+  shared = tmp_path_factory.getbasetemp().parent / 'tiny'
+  with open(f'{shared}.lock', 'w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not shared.exists():
+      stages.pipeline(tiny.config(), str(folder))
+      folder.rename(shared)
+  shutil.copytree(shared, folder)
   return folder
 
 

@@ -210,6 +210,7 @@ def test_cifar10_images_are_those_of_tfds_in_its_order():
 
 
 @needs_cifar10
+@pytest.mark.slow
 def test_cifar10_holds_out_1000_images_and_none_twice():
   data = datasets.load('cifar10')
   assert [len(s.labels) for s in _splits(data)] == [49000, 1000, 10000]

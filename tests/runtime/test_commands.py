@@ -86,7 +86,9 @@ def test_nothing_imports_a_package_that_a_user_may_have_too(folder):
       assert not first & {'configs', 'experiments', 'tests'}, path
 
 
-@pytest.mark.parametrize('layout', ['installed', 'checkout'])
+@pytest.mark.parametrize(
+  'layout', ['installed', pytest.param('checkout', marks=pytest.mark.slow)]
+)
 def test_commands_and_configs_are_found_from_any_folder(
   layout, installed, own_folder
 ):

@@ -260,7 +260,8 @@ def test_a_variant_with_the_same_shapes_is_refused(tmp_path, digits):
 
 
 @pytest.mark.parametrize(
-  ('patch_size', 'num_classes'), [(4, 10), (2, 10), (4, 12)]
+  ('patch_size', 'num_classes'),
+  [pytest.param(4, 10, marks=pytest.mark.slow), (2, 10), (4, 12)],
 )
 def test_a_transformer_of_another_size_is_trained_further(
   patch_size, num_classes, tmp_path, caplog

@@ -1,4 +1,7 @@
-"""Two processes on this machine do what one does, and go on after a break."""
+"""Two processes on this machine do what one does, and go on after a break.
+
+Tests of the runs are slow, as five processes compile what they train.
+"""
 
 import contextlib
 import os
@@ -84,6 +87,7 @@ def _assert_same_bits(first: pathlib.Path, second: pathlib.Path) -> None:
   assert _metrics(first) == _metrics(second)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_the_same_number_of_devices(folder):
   for one, two in zip(
     _trained(folder / 'one'), _trained(folder / 'whole'), strict=True
@@ -99,6 +103,7 @@ def test_two_processes_train_as_one_with_the_same_number_of_devices(folder):
   assert record['processes'] == 2 and record['devices'][0]['count'] == 2
 
 
+@pytest.mark.slow
 def test_two_processes_evaluate_every_image_once_as_one_does(folder):
   names = [f'evaluation/teacher.{kind}' for kind in ('json', 'npz')]
   one, two = (
@@ -115,6 +120,7 @@ def test_two_processes_evaluate_every_image_once_as_one_does(folder):
         np.testing.assert_array_equal(one[name], two[name])
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_two_goes_on_to_the_same_bits(folder):
   assert not (folder / 'killed-1.txt').exists()
   log = (folder / 'first-1.log').read_text()
@@ -122,16 +128,19 @@ def test_a_killed_run_of_two_goes_on_to_the_same_bits(folder):
   _assert_same_bits(folder / 'whole', folder / 'killed')
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_both_at_one_step(folder):
   for index in range(2):
     found = (folder / f'stopped-{index}.txt').read_text()
     assert found == 'Interrupted: 143'
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_where_two_were_stopped(folder):
   _assert_same_bits(folder / 'one', folder / 'stopped')
 
 
+@pytest.mark.slow
 def test_processes_with_different_configs_are_refused(folder):
   for index in range(2):
     found = (folder / f'disagree-{index}.txt').read_text()
@@ -139,6 +148,7 @@ def test_processes_with_different_configs_are_refused(folder):
   assert not (folder / 'disagree').exists()
 
 
+@pytest.mark.slow
 def test_a_workdir_that_has_a_writer_is_refused_in_all_processes(folder):
   first, second = (
     (folder / f'held-{index}.txt').read_text() for index in range(2)
@@ -149,6 +159,7 @@ def test_a_workdir_that_has_a_writer_is_refused_in_all_processes(folder):
   assert os.listdir(folder / 'held') == [lock.NAME]
 
 
+@pytest.mark.slow
 def test_what_fails_in_one_process_fails_in_all_of_them(folder):
   found = (folder / 'invalid-1.txt').read_text()
   assert found.startswith('ValueError: config.seed=-1 must be at least 0')
@@ -157,6 +168,7 @@ def test_what_fails_in_one_process_fails_in_all_of_them(folder):
   assert 'config.seed=-1' in other
 
 
+@pytest.mark.slow
 def test_a_process_without_data_stops_all_with_its_message(folder):
   assert (folder / 'data-1.txt').read_text() == (
     'FileNotFoundError: no data here'
@@ -165,6 +177,7 @@ def test_a_process_without_data_stops_all_with_its_message(folder):
   assert (folder / 'taught' / 'config.json').exists()
 
 
+@pytest.mark.slow
 def test_a_process_that_does_not_see_the_workdir_is_told_so(folder):
   found = (folder / 'apart-1.txt').read_text()
   assert 'process 1 of 2 does not see what process 0 writes' in found
@@ -176,6 +189,7 @@ def test_a_process_that_does_not_see_the_workdir_is_told_so(folder):
   ]
 
 
+@pytest.mark.slow
 def test_processes_share_what_they_are_to_share_and_nothing_else(folder):
   for index in range(2):
     told = files.read_json(folder / f'told-{index}.json')

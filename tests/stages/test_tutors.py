@@ -55,7 +55,9 @@ def test_students_of_one_architecture_differ_in_their_tutors_alone(
   assert len({id(step) for step in steps.values()}) == 1
 
 
-@pytest.mark.parametrize('control', ['random', 'resampled'])
+@pytest.mark.parametrize(
+  'control', [pytest.param('random', marks=pytest.mark.slow), 'resampled']
+)
 def test_a_run_under_a_control_leaves_what_a_searched_one_leaves(
   tiny_run, tmp_path, control
 ):

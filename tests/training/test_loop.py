@@ -33,10 +33,12 @@ from rnascl_jax.stages import searches
 from rnascl_jax.training import loader, loop, train_state
 from tests import tiny, tiny_imagenet
 
+_SLOW = pytest.mark.slow
+
 
 def _slow(*values):
   """One of several alike, for a run of all tests."""
-  return pytest.param(*values, marks=pytest.mark.slow)
+  return pytest.param(*values, marks=_SLOW)
 
 
 def _arrays(folder: pathlib.Path):
@@ -87,7 +89,7 @@ def _sigterm(after_steps: int):
     yield
 
 
-@pytest.mark.parametrize('after_steps', [_slow(1), 4, 9, _slow(12)])
+@pytest.mark.parametrize('after_steps', [_slow(1), _slow(4), 9, _slow(12)])
 def test_search_killed_by_sigterm_goes_on_to_the_same_bits(
   tiny_run, tmp_path, after_steps
 ):
@@ -212,8 +214,11 @@ def test_a_run_whose_last_checkpoint_is_damaged_goes_on_to_the_same_bits(
 
 @pytest.mark.parametrize(
   'options',
-  [{'method': 'crd', 'gamma': 0.0}, {'tutors': 'resampled'}],
-  ids=['crd', 'resampled'],
+  [
+    pytest.param({'method': 'crd', 'gamma': 0.0}, id='crd'),
+    # Draws depend on the seed and the step alone.
+    pytest.param({'tutors': 'resampled'}, id='resampled', marks=_SLOW),
+  ],
 )
 def test_a_student_with_draws_of_its_own_stopped_goes_on_to_the_same_bits(
   tiny_run, tmp_path, options
@@ -263,7 +268,7 @@ def _assert_same_model(one: pathlib.Path, two: pathlib.Path):
     _slow('pgd', 6),
     ('free', 5),
     _slow('fast', 1),
-    ('trades', 9),
+    _slow('trades', 9),
   ],
 )
 def test_teacher_killed_by_sigterm_in_an_epoch_goes_on_to_the_same_bits(
