@@ -1,4 +1,4 @@
-"""Tests of docs/tutorials: notebooks are stored as their last execution left them."""
+"""Tests of docs/tutorials: notebooks are stored with all their outputs."""
 
 import json
 import pathlib
