@@ -59,3 +59,9 @@ def test_a_notebook_ends_with_suggestions(notebook):
   last = ''.join(notebook['cells'][-1]['source'])
   assert last.startswith('## Change this\n')
   assert 3 <= len(re.findall(r'^\d\. ', last, re.MULTILINE)) <= 5
+
+
+def test_links_to_other_pages_lead_to_files(notebook):
+  texts = [''.join(c['source']) for c in notebook['cells']]
+  links = re.findall(r'\]\((?!http)([^)#]+)', ''.join(texts))
+  assert links and all((_FOLDER / link).is_file() for link in links)
