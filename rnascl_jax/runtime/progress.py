@@ -86,10 +86,10 @@ class Progress(contextlib.AbstractContextManager):
       self._bar.update(done - self._bar.n)
       return
     now = self._clock()
-    if now - self._last_line >= SECONDS_BETWEEN_LINES:
-      self._print_line(now)
     if self._first_update is None:
       self._first_update = (done, now)
+    if now - self._last_line >= SECONDS_BETWEEN_LINES:
+      self._print_line(now)
 
   def close(self) -> None:
     """Shows the final state."""
@@ -110,9 +110,9 @@ class Progress(contextlib.AbstractContextManager):
       f'({100 * self._done // self._total} %)'.lstrip()
     ]
     # The steps before the first update were also compiled: they do not count,
-    # unless there are no others.
+    # unless there are no others in the whole stage.
     steps, since = self._first_update or self._start
-    if steps == self._done:
+    if steps == self._done == self._total:
       steps, since = self._start
     if self._done > steps and now > since:
       rate = (self._done - steps) / (now - since)

@@ -43,6 +43,12 @@ def test_rate_and_time_left_leave_out_the_steps_that_were_compiled():
   assert lines[1] == 'search 100/1000 (10 %), 2 steps/s, 07:30 left'
 
 
+def test_no_time_left_is_told_from_the_steps_that_were_compiled():
+  lines = _run([(30, 1, None), (10, 11, None)], total=31)
+  assert lines[0] == '1/31 (3 %)'
+  assert lines[1] == '11/31 (35 %), 1 steps/s, 00:20 left'
+
+
 def test_steps_of_an_earlier_run_do_not_count_as_fast_ones():
   lines = _run([(5, 510, None), (20, 530, None)], initial=500)
   assert lines == ['530/1000 (53 %), 1 steps/s, 07:50 left']
