@@ -1,47 +1,89 @@
-r"""Writes a trained model of a workdir for PyTorch and for tools built on it.
+r"""Writes a trained model for PyTorch and for runtimes without JAX.
 
-  rnascl export --workdir=DIR --model=rnas_cl \
-    --output=rnas_cl.safetensors
+  rnascl export --workdir=DIR --output=rnas_cl.onnx
+  rnascl export --workdir=DIR --model=rnas_cl_eq6 --format=all --output=OUT/eq6
 
 The model is a student ('rnas_cl', 'ce', 'rnas_cl_eq6', ...) or a teacher
-('teacher', 'vulnerable_teacher'). The output's suffix says in which format:
+('teacher', 'vulnerable_teacher'). The output's suffix says in which format it
+is written, or --format does, and the file is OUTPUT with that suffix; `all` are
+all but pt, which has what safetensors has:
 
-  .safetensors   tensors, with the architecture and the normalisation as strings
-                 of JSON; written without PyTorch
-  .pt, .pth      a dict of state_dict and metadata, for torch.load with
-                 weights_only=True; needs PyTorch
+  safetensors    PyTorch's state dict, with the architecture and the
+                 normalisation as strings of JSON; written without PyTorch
+  pt             the same as a dict for torch.load with weights_only=True
+  onnx           a student as a function, for ONNX Runtime and many others
+  stablehlo      the function as jax.export has it, for a CPU, a GPU and a TPU
+  tflite         the function for LiteRT, formerly TensorFlow Lite
 
-It prints the lines of Python that load the file. A student becomes a module
-that normalises images itself (rnascl_jax/interop/student.py, which may be
-copied out). For a teacher it names the published definition that has its names.
+Each file is run, where its runtime is installed, and compared with the model:
+the largest difference of a logit over 7 random images, the seconds until it is
+ready and the milliseconds for one image are in the table that is printed.
+
+Beside the files stand OUTPUT.card.md and OUTPUT.card.json, the model card: what
+it is, how it was trained and what it was attacked with, and its limits.
 """
 
+import pathlib
 import sys
 
 from absl import flags
 
 import rnascl_jax
-from rnascl_jax.interop import export
-from rnascl_jax.runtime import paths
+from rnascl_jax.interop import export, model_card, runtimes
+from rnascl_jax.reporting import results
+from rnascl_jax.runtime import files, paths, spelling
 from rnascl_jax.stages import launcher
 
 _MODEL = flags.DEFINE_string('model', 'rnas_cl', 'Name of the trained model.')
 _OUTPUT = flags.DEFINE_string(
-  'output', None, 'File to write: .safetensors, .pt or .pth.', required=True
+  'output', None, 'File to write, without suffix if --format is given.'
+)
+_FORMAT = flags.DEFINE_list(
+  'format', [], 'Formats, separated by commas, or all.'
 )
 
 
+def _paths() -> list[pathlib.Path]:
+  """The files to write, whose formats are checked."""
+  output = paths.local(_OUTPUT.value, '--output')
+  if not _FORMAT.value:
+    export.check_suffix(output)
+    return [output]
+  names = list(_FORMAT.value)
+  if names == ['all']:
+    names = [name for name in export.FORMATS if name != 'pt']
+  for name in names:
+    if name not in export.FORMATS:
+      raise ValueError(
+        f'--format={name} is unknown; there are {", ".join(export.FORMATS)}, '
+        f'and all.{spelling.did_you_mean(name, export.FORMATS)}'
+      )
+  return [output.with_name(f'{output.name}.{name}') for name in names]
+
+
 def _export() -> str:
+  workdir, name = launcher.FLAGS.workdir, _MODEL.value
   try:
-    path = paths.local(_OUTPUT.value, '--output')
-    export.check_suffix(path)
-    model = rnascl_jax.load(launcher.FLAGS.workdir, _MODEL.value)
-    export.write(model, path)
-  except (ValueError, OSError, ModuleNotFoundError) as error:
+    written = _paths()
+    model = rnascl_jax.load(workdir, name)
+    for path in written:
+      export.check(model, path)
+    run = results.load(workdir)
+    card = model_card.make(run, name, model)
+    for path in written:
+      export.write(model, path)
+    output = written[0].with_suffix('')
+    files.write_json(output.with_name(f'{output.name}.card.json'), card)
+    page = output.with_name(f'{output.name}.card.md')
+    files.write_atomically(page, model_card.markdown(run, card).encode())
+    measured = runtimes.table(model, written)
+  except (ValueError, OSError, ArithmeticError, ModuleNotFoundError) as error:
     sys.exit(f'error: {error}')
-  return export.usage(model, path)
+  texts = [export.usage(model, path) for path in written]
+  return '\n\n'.join([*texts, measured, f'What it is: {page}'])
 
 
 if __name__ == '__main__':
   launcher.define_workdir()
+  flags.mark_flag_as_required('output')
   launcher.command(_export)

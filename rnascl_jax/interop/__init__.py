@@ -1,4 +1,4 @@
-"""PyTorch's files and names: where weights come from, and where they go.
+"""Files of other frameworks: where weights come from, and where models go.
 
 | module        | what it has                                            |
 | ------------- | ------------------------------------------------------ |
@@ -8,6 +8,10 @@
 | `packed`      | what is around a checkpoint, and how to unpack it      |
 | `state_dicts` | Flax variables as a state dict and back                |
 | `student`     | a derived student as a `torch.nn.Module`               |
+| `export`      | a model as a file for PyTorch, for ONNX                |
+|               | (`onnx_student`), StableHLO and LiteRT (`portable`),   |
+|               | beside which stands its `model_card`                   |
+| `runtimes`    | what runs such files, to compare them with the model   |
 
 Published teachers are read by `torch_import`. Only
 `student` needs PyTorch to be imported; `files` needs it where a file is run, in

@@ -1,36 +1,41 @@
-"""Writes a trained model for PyTorch: its state dict and what it is.
+"""Writes a trained model for other frameworks and runtimes.
 
   model = rnascl_jax.load('/tmp/digits')
-  export.write(model, 'rnas_cl.safetensors')
+  export.write(model, 'rnas_cl.onnx')
 
 | suffix         | the file                                                   |
 | -------------- | ---------------------------------------------------------- |
-| `.safetensors` | tensors; metadata as strings of JSON. Needs no PyTorch     |
+| `.safetensors` | PyTorch's state dict; metadata as strings of JSON          |
 | `.pt`, `.pth`  | a dict of `state_dict` and `metadata`, which `torch.load`  |
-|                | reads with `weights_only=True`                             |
+|                | reads with `weights_only=True`; needs PyTorch              |
+| `.onnx`        | the function of a student, see `onnx_student`              |
+| `.stablehlo`   | the function of any model, see `portable.stablehlo`        |
+| `.tflite`      | the function of any model, see `portable.tflite`           |
 
 The metadata is that of the run: kind, mean and std, num_classes, image_shape,
 dataset, layers, and the architecture of a student or the network of a teacher.
-`rnascl_jax.interop.student` reads both, and builds students.
+The first three formats have it inside. `rnascl_jax.interop.student` reads the
+first two, and builds students.
 
 Example:
   >>> import pathlib, tempfile
   >>> from rnascl_jax.interop import export
-  >>> export.check_suffix('rnas_cl.npz')
+  >>> export.check_suffix('rnas_cl.npz')  # doctest: +ELLIPSIS
   Traceback (most recent call last):
   ...
-  ValueError: rnas_cl.npz must end in one of .safetensors, .pt, .pth.
+  ValueError: rnas_cl.npz must end in one of .safetensors, .pt, .pth, .onnx, ...
 """
 
+import io
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from rnascl_jax.interop import state_dicts
+from rnascl_jax.interop import onnx_student, portable, state_dicts
 from rnascl_jax.models import networks
 from rnascl_jax.models.pretrained import Pretrained
 from rnascl_jax.models.teachers import build
@@ -38,6 +43,18 @@ from rnascl_jax.runtime import extras, files, paths
 
 Path = str | os.PathLike[str]
 StateDict = Mapping[str, np.ndarray]
+
+# Modules that write a file, by its suffix.
+_PACKAGES = {
+  '.safetensors': 'safetensors',
+  '.pt': 'torch',
+  '.pth': 'torch',
+  '.onnx': 'onnx',
+  '.stablehlo': 'flatbuffers',
+  '.tflite': 'litert_converter',
+}
+# Formats of `rnascl export`; .pth is .pt by another name.
+FORMATS = tuple(s.removeprefix('.') for s in _PACKAGES if s != '.pth')
 
 _CIFAR_RESNET = 'robustbench.model_zoo.architectures.resnet'
 _CIFAR_WIDE = 'robustbench.model_zoo.architectures.wide_resnet.WideResNet'
@@ -61,34 +78,80 @@ DEFINITIONS = {
 
 def check_suffix(path: Path) -> None:
   """Raises ValueError unless `write` can write such a file."""
-  if pathlib.Path(path).suffix not in _WRITERS:
+  if pathlib.Path(path).suffix not in _PACKAGES:
     raise ValueError(
-      f'{os.fspath(path)} must end in one of {", ".join(_WRITERS)}.'
+      f'{os.fspath(path)} must end in one of {", ".join(_PACKAGES)}.'
     )
 
 
+def check(model: Pretrained, path: Path) -> None:
+  """Refuses what `write` would, and writes nothing.
+
+  Args:
+    model: a student or a teacher.
+    path: the destination.
+
+  Raises:
+    ValueError: the suffix is another one, or the model is a teacher and the
+      format has students alone.
+    MissingPackageError: the package that writes it is not there.
+  """
+  check_suffix(path)
+  suffix = pathlib.Path(path).suffix
+  if suffix == '.onnx' and model.metadata['kind'] != 'student':
+    raise ValueError(
+      f'{os.fspath(path)}: a teacher cannot be written as .onnx, which has '
+      'students alone; write it as .stablehlo or .tflite.'
+    )
+  extras.require(_PACKAGES[suffix], f'writing {os.fspath(path)}')
+
+
 def write(model: Pretrained, path: Path) -> None:
-  """Writes a model's state dict and metadata, atomically.
+  """Writes a model to a file, atomically.
 
   Args:
     model: a student or a teacher.
     path: the destination; its suffix says in which format.
 
   Raises:
-    ValueError: the suffix is another one.
-    MissingPackageError: the package that writes it is not there: safetensors,
-      or for '.pt' and '.pth' PyTorch.
+    ValueError: see `check`.
+    MissingPackageError: see `check`.
   """
   path = paths.local(path, 'output')
-  check_suffix(path)
+  check(model, path)
   arrays = state_dicts.from_variables(model.variables)
   metadata = files.to_json(model.metadata)
-  metadata['sha256'] = state_dicts.digest(arrays, metadata)
-  _WRITERS[path.suffix](path, arrays, metadata)
+  if path.suffix == '.stablehlo':
+    content = portable.stablehlo(model)
+  elif path.suffix == '.tflite':
+    content = portable.tflite(model)
+  elif path.suffix == '.onnx':
+    content = onnx_student.serialize(arrays, metadata)
+  else:
+    metadata['sha256'] = state_dicts.digest(arrays, metadata)
+    content = _state_dict(path.suffix, arrays, metadata)
+  files.write_atomically(path, content)
+
+
+def _state_dict(
+  suffix: str, arrays: StateDict, metadata: Mapping[str, Any]
+) -> bytes:
+  """A file of PyTorch's names."""
+  if suffix == '.safetensors':
+    import safetensors.numpy
+
+    texts = {name: json.dumps(value) for name, value in metadata.items()}
+    return safetensors.numpy.save(dict(arrays), texts)
+  import torch
+
+  state = {name: torch.tensor(array) for name, array in arrays.items()}
+  content = io.BytesIO()
+  torch.save({'state_dict': state, 'metadata': dict(metadata)}, content)
+  return content.getvalue()
 
 
 def usage(model: Pretrained, path: Path) -> str:
-  """What was written, and the lines of Python that load it in PyTorch.
+  """What was written, and the lines of Python that run it.
 
   Args:
     model: a student or a teacher.
@@ -99,28 +162,62 @@ def usage(model: Pretrained, path: Path) -> str:
   count = networks.count_parameters(model.variables, batch_norm=True)
   some = metadata.get('classes')
   subset = f' (the run uses the logits {some})' if some else ''
-  mean, std = (tuple(metadata[name]) for name in ('mean', 'std'))
-  is_student = metadata['kind'] == 'student'
-  subtract = f'subtracts mean {mean} and divides by std {std}, per channel'
-  if set(mean) == {0.0} and set(std) == {1.0}:
-    normalisation = 'there is no normalisation.'
-  elif is_student:
-    normalisation = f'the module {subtract}.'
-  else:
-    normalisation = (
-      f'whoever calls the module {subtract}: it is not in the state dict.'
-    )
+  suffix = pathlib.Path(path).suffix
+  shape = f'B, {channels}, {height}, {width}'
+  if suffix in ('.stablehlo', '.tflite'):
+    batch = 'B' if suffix == '.stablehlo' else '1'
+    shape = f'{batch}, {height}, {width}, {channels}'
+  normalisation = _normalisation(model, suffix)
   return '\n'.join(
     [
       f'{os.fspath(path)}: {metadata["kind"]}, {count:,} parameters, '
       f'{metadata["num_classes"]} classes{subset}.',
-      f'Images are [B, {channels}, {height}, {width}] in [0, 1]; '
-      f'{normalisation}',
-      'In PyTorch:',
+      f'Images are float32 [{shape}] in [0, 1]; {normalisation}',
+      'In Python:' if suffix in _LINES else 'In PyTorch:',
       '',
-      *(_student_lines(path) if is_student else _teacher_lines(metadata, path)),
+      *_lines(metadata, path),
     ]
   )
+
+
+def _normalisation(model: Pretrained, suffix: str) -> str:
+  """Who subtracts the mean and divides by the standard deviation."""
+  mean, std = (tuple(model.metadata[name]) for name in ('mean', 'std'))
+  subtract = f'subtracts mean {mean} and divides by std {std}, per channel'
+  if set(mean) == {0.0} and set(std) == {1.0}:
+    return 'there is no normalisation.'
+  if model.metadata['kind'] == 'student' or suffix in _LINES:
+    return f'the {"file" if suffix in _LINES else "module"} {subtract}.'
+  return f'whoever calls the module {subtract}: it is not in the state dict.'
+
+
+# How a file runs without this library, by its suffix.
+_LINES = {
+  '.onnx': (
+    'import onnxruntime',
+    'session = onnxruntime.InferenceSession({path!r})',
+    "(logits,) = session.run(None, {{'images': images}})",
+  ),
+  '.stablehlo': (
+    'import jax.export, pathlib',
+    'content = bytearray(pathlib.Path({path!r}).read_bytes())',
+    'logits = jax.export.deserialize(content).call(images)',
+  ),
+  '.tflite': (
+    'from ai_edge_litert.interpreter import Interpreter',
+    'run = Interpreter({path!r}).get_signature_runner()',
+    "logits = run(images=images)['logits']",
+  ),
+}
+
+
+def _lines(metadata: Mapping[str, Any], path: Path) -> list[str]:
+  path = os.fspath(path)
+  if lines := _LINES.get(pathlib.Path(path).suffix):
+    return [f'  {line.format(path=path)}' for line in lines]
+  if metadata['kind'] == 'student':
+    return _student_lines(path)
+  return _teacher_lines(metadata, path)
 
 
 def _student_lines(path: Path) -> list[str]:
@@ -149,33 +246,3 @@ def _teacher_lines(metadata: Mapping[str, Any], path: Path) -> list[str]:
     '  net.load_state_dict(state, strict=True)',
     '  logits = net.eval()(normalised)',
   ]
-
-
-def _write_safetensors(
-  path: Path, arrays: StateDict, metadata: Mapping[str, Any]
-) -> None:
-  extras.require('safetensors', f'writing {os.fspath(path)}')
-  import safetensors.numpy
-
-  texts = {name: json.dumps(value) for name, value in metadata.items()}
-  files.write_atomically(path, safetensors.numpy.save(dict(arrays), texts))
-
-
-def _write_torch(
-  path: Path, arrays: StateDict, metadata: Mapping[str, Any]
-) -> None:
-  extras.require(
-    'torch', f'writing {os.fspath(path)} (a file .safetensors does without it)'
-  )
-  import torch
-
-  state = {name: torch.tensor(array) for name, array in arrays.items()}
-  with files.replacing(path) as file:
-    torch.save({'state_dict': state, 'metadata': dict(metadata)}, file)
-
-
-_WRITERS: dict[str, Callable[[Path, StateDict, Mapping[str, Any]], None]] = {
-  '.safetensors': _write_safetensors,
-  '.pt': _write_torch,
-  '.pth': _write_torch,
-}

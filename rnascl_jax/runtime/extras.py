@@ -36,6 +36,9 @@ PACKAGES = {
   'array_record': Package('array-record', 'data'),
   'grain': Package('grain', 'data'),
   'safetensors': Package('safetensors', 'export'),
+  'onnx': Package('onnx', 'export'),
+  'flatbuffers': Package('flatbuffers', 'export'),
+  'litert_converter': Package('litert-converter', 'litert'),
   'torch': Package('torch', 'torch'),
   'wandb': Package('wandb', 'wandb'),
   'mlflow': Package('mlflow', 'mlflow'),
@@ -43,7 +46,8 @@ PACKAGES = {
 # What the packages of an extra are for.
 PURPOSES = {
   'data': 'prepared data sets and images streamed from disk',
-  'export': 'files .safetensors',
+  'export': 'files .safetensors, .onnx and .stablehlo',
+  'litert': 'files .tflite',
   'torch': 'files .pt and .pth, and exported students as modules',
   'wandb': 'metrics in Weights & Biases',
   'mlflow': 'metrics in MLflow',

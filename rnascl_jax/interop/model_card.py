@@ -1,0 +1,145 @@
+"""The model card of a trained model: what it is, what it reached, its limits.
+
+Reference:
+  Mitchell et al., Model Cards for Model Reporting, FAT* 2019.
+"""
+
+from typing import Any
+
+from rnascl_jax.models import networks
+from rnascl_jax.models.pretrained import Pretrained
+from rnascl_jax.reporting import tables
+from rnascl_jax.reporting.report import model_table, run_facts
+from rnascl_jax.reporting.results import SavedRun, read_json
+from rnascl_jax.runtime import files
+
+# Of the JSON.
+FORMAT = 1
+# Names of classes on the page.
+_SHOWN = 20
+_LIMITS = (
+  'Accuracy under an attack is an upper bound: a stronger attack may break '
+  'more images.',
+  'Nothing is known of images from other sources, of perturbations in other '
+  'norms or of larger radii than those above.',
+  'It always answers with one of its classes, also for images of none of them.',
+)
+
+
+def make(run: SavedRun, name: str, model: Pretrained) -> dict[str, Any]:
+  """Says what is known of a model, as JSON.
+
+  Args:
+    run: the run that trained it.
+    name: the model's name there, 'rnas_cl'.
+    model: the model.
+
+  Returns:
+    Name and label; data set, classes and shape of images; parameters, MACs and
+    architecture; settings of the training; accuracy under each attack with its
+    95 % interval, radius and norm; warnings; limits; provenance. What the run
+    did not save is None or empty.
+  """
+  evaluation = run.evaluation(name)
+  metadata = model.metadata
+  data = read_json(run.workdir / 'data.json') or {}
+  attacks = evaluation.attacks if evaluation else ()
+  warnings = evaluation.warnings if evaluation else ()
+  return files.to_json(
+    {
+      'format': FORMAT,
+      'name': name,
+      'label': run.label(name),
+      'kind': metadata['kind'],
+      'dataset': metadata.get('dataset', run.dataset),
+      'class_names': data.get('classes'),
+      'num_classes': metadata['num_classes'],
+      'image_shape': metadata['image_shape'],
+      'parameters': networks.count_parameters(model.variables, batch_norm=True),
+      'macs': evaluation and evaluation.macs,
+      'architecture': metadata.get('architecture'),
+      'network': metadata.get('network'),
+      'training': {
+        'seed': run.seed,
+        'method': _method(run, name),
+        'seconds': evaluation and evaluation.seconds,
+      },
+      'accuracy': [
+        {
+          'attack': attack.attack,
+          'label': attack.label,
+          'epsilon': attack.epsilon,
+          'norm': attack.norm,
+          'images': attack.images,
+          'correct': attack.correct,
+          'accuracy': attack.accuracy,
+          'interval_95': attack.interval,
+        }
+        for attack in attacks
+      ],
+      'warnings': [warning.message for warning in warnings],
+      'limits': _LIMITS,
+      'provenance': run.provenance,
+    }
+  )
+
+
+def markdown(run: SavedRun, card: dict[str, Any]) -> str:
+  """The same as a page of Markdown.
+
+  Args:
+    run: the run.
+    card: of `make`.
+  """
+  height, width, channels = card['image_shape']
+  names = card['class_names'] or range(card['num_classes'])
+  shown = ', '.join(map(str, names[:_SHOWN])) + ', ...' * (len(names) > _SHOWN)
+  method = card['training']['method']
+  parts = [
+    f'# {card["label"]}',
+    f'A {card["kind"]} of {tables.count(card["parameters"])} parameters and '
+    f'{tables.count(card["macs"])} multiply-adds an image. It sorts images of '
+    f'{height}×{width}×{channels} numbers in [0, 1] into '
+    f'{card["num_classes"]} classes ({shown}), and was trained on '
+    f'{card["dataset"]}{method and f" by the adversarial method {method!r}"}.',
+    '## Intended use',
+    'Research on robust and compact networks, and the classification of images '
+    f'like those of {card["dataset"]}, scaled to [0, 1].',
+    '## Accuracy',
+    _accuracy(run, card),
+    *(f'- Warning: {text}' for text in card['warnings']),
+    '## Limits',
+    '\n'.join(f'- {text}' for text in card['limits']),
+  ]
+  if card['architecture']:
+    parts.append('## Architecture')
+    parts.append(
+      tables.markdown(model_table.architecture(card['architecture']))
+    )
+  parts.append(run_facts.section(run))
+  return '\n\n'.join(part for part in parts if part) + '\n'
+
+
+def _accuracy(run: SavedRun, card: dict[str, Any]) -> str:
+  if not card['accuracy']:
+    return 'Not evaluated.'
+  rows = [['Attack', 'Radius', 'Images', 'Accuracy (%)', '95 % interval']]
+  for attack in card['accuracy']:
+    low, high = attack['interval_95']
+    radius = attack['epsilon'], run.dataset, attack['norm']
+    rows.append(
+      [
+        attack['label'],
+        tables.epsilon_text(*radius) if attack['epsilon'] else tables.NOTHING,
+        f'{attack["images"]:,}',
+        f'{100 * attack["accuracy"]:.1f}',
+        f'{100 * low:.1f} to {100 * high:.1f}',
+      ]
+    )
+  return tables.markdown(rows)
+
+
+def _method(run: SavedRun, name: str) -> str:
+  """The method of adversarial training, '' for none."""
+  group = 'teacher' if name.endswith('teacher') else 'adversarial'
+  return run.adversarial_method(name, group)

@@ -1,0 +1,202 @@
+"""Models written for runtimes without JAX: the same function, and its card."""
+
+import collections
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import rnascl_jax
+from rnascl_jax import attacks
+from rnascl_jax.interop import export, model_card, runtimes
+from rnascl_jax.models import pretrained
+from rnascl_jax.reporting import results
+from tests import commands
+from tests.interop import test_torch_export as models
+
+_RUNTIMES = {
+  'onnx': 'onnxruntime',
+  'stablehlo': 'flatbuffers',
+  'tflite': 'ai_edge_litert',
+}
+teacher = models.teacher
+
+
+@pytest.fixture(params=_RUNTIMES)
+def suffix(request) -> str:
+  pytest.importorskip(_RUNTIMES[request.param])
+  if request.param == 'tflite':
+    pytest.importorskip('litert_converter')
+  return request.param
+
+
+@pytest.fixture(scope='module')
+def students() -> dict[str, pretrained.Pretrained]:
+  return {name: models._model(name) for name in models.OPTIONS}
+
+
+def _images(count: int) -> np.ndarray:
+  shape = (count, *models.SHAPE)
+  return np.random.default_rng(1).random(shape, np.float32)
+
+
+@pytest.mark.parametrize('name', models.OPTIONS)
+def test_a_student_computes_the_same_in_its_runtime(
+  name, suffix, students, tmp_path
+):
+  model, path = students[name], tmp_path / f'student.{suffix}'
+  export.write(model, path)
+
+  run, images = runtimes.load(path), _images(7)
+
+  expected = np.asarray(jax.jit(model.logits_fn)(images))
+  np.testing.assert_allclose(run(images), expected, rtol=0, atol=1e-5)
+  np.testing.assert_allclose(run(images[:1]), expected[:1], rtol=0, atol=1e-5)
+
+
+def test_a_teacher_computes_the_same_in_its_runtime(suffix, teacher, tmp_path):
+  path = tmp_path / f'teacher.{suffix}'
+  if suffix == 'onnx':
+    with pytest.raises(ValueError, match='write it as .stablehlo or .tflite'):
+      export.write(teacher, path)
+    assert not path.exists()
+    return
+  export.write(teacher, path)
+
+  assert runtimes.measure(teacher, path).difference < 1e-5
+
+
+def test_a_file_of_another_model_is_told(students, tmp_path):
+  pytest.importorskip('onnxruntime')
+  path = tmp_path / 'student.onnx'
+  export.write(students['pad'], path)
+
+  with pytest.raises(ArithmeticError, match='gives logits that differ by'):
+    runtimes.measure(students['drop'], path)
+
+
+def test_images_that_fool_the_model_fool_the_file(suffix, students, tmp_path):
+  model, path = students['gated'], tmp_path / f'student.{suffix}'
+  export.write(model, path)
+  run, images = runtimes.load(path), _images(32)
+  labels = run(images).argmax(-1)
+
+  adversarial = attacks.perturb(
+    attacks.pgd,
+    model.logits_fn,
+    images,
+    labels,
+    epsilon=0.02,
+    step_size=0.004,
+    num_steps=10,
+  )
+
+  fooled = run(adversarial).argmax(-1) != labels
+  logits = jax.jit(model.logits_fn)(adversarial)
+  there = np.asarray(logits).argmax(-1) != labels
+  np.testing.assert_array_equal(fooled, there)
+  assert 3 < fooled.sum() < 32
+
+
+@pytest.mark.parametrize('name', models.OPTIONS)
+def test_a_convolution_and_its_batchnorm_are_one_operator_of_onnx(
+  name, students, tmp_path
+):
+  onnx = pytest.importorskip('onnx')
+  model, path = students[name], tmp_path / 'student.onnx'
+  export.write(model, path)
+
+  graph = onnx.load(path).graph
+
+  params = model.variables['params']
+  layers = jax.tree.leaves_with_path(params)
+  kernels = [p for p, _ in layers if p[-1].key == 'kernel']
+  count = collections.Counter(node.op_type for node in graph.node)
+  assert count['Conv'] + count['Gemm'] == len(kernels)
+  assert not count['BatchNormalization']
+  groups = [
+    attribute.i
+    for node in graph.node
+    if node.name.endswith('.depthwise')
+    for attribute in node.attribute
+    if attribute.name == 'group'
+  ]
+  widths = [
+    block['depthwise']['kernel'].shape[-1]
+    for key, block in params.items()
+    if key.startswith('block')
+  ]
+  assert sorted(groups) == sorted(widths)
+
+
+def test_onnx_has_what_the_model_is_inside(students, tmp_path):
+  onnxruntime = pytest.importorskip('onnxruntime')
+  path = tmp_path / 'student.onnx'
+  export.write(students['pad'], path)
+
+  session = onnxruntime.InferenceSession(path)
+
+  texts = session.get_modelmeta().custom_metadata_map
+  saved = {name: json.loads(text) for name, text in texts.items()}
+  assert saved == students['pad'].metadata
+  (pixels,), (logits,) = session.get_inputs(), session.get_outputs()
+  assert (pixels.name, pixels.shape) == ('images', ['batch', 2, 8, 8])
+  assert (logits.name, logits.shape) == ('logits', ['batch', 5])
+
+
+def test_the_printed_lines_run_the_file(suffix, students, tmp_path):
+  model, path = students['pad'], tmp_path / f'student.{suffix}'
+  export.write(model, path)
+  images = _images(1)
+  layout = images.transpose(0, 3, 1, 2) if suffix == 'onnx' else images
+  names = {'images': layout}
+
+  text = export.usage(model, path)
+
+  exec('\n'.join(models._code(text)), names)
+  expected = jax.jit(model.logits_fn)(images)
+  np.testing.assert_allclose(names['logits'], expected, rtol=0, atol=1e-5)
+
+
+def test_the_command_writes_formats_a_table_and_a_card(tiny_run, tmp_path):
+  pytest.importorskip('onnxruntime')
+  output = tmp_path / 'student'
+  flags = f'--workdir={tiny_run}', f'--output={output}'
+
+  code, text = commands.run('export', *flags, '--format=onnx,stablehlo')
+  refusal, refused = commands.run('export', *flags, '--format=onx')
+
+  assert code == 0, text
+  kinds = {path.suffix for path in tmp_path.iterdir()}
+  assert kinds == {'.onnx', '.stablehlo', '.json', '.md'}
+  assert 'student.onnx' in text and 'One image' in text
+  assert refusal != 0 and '--format=onx is unknown' in refused
+  assert "Did you mean 'onnx'?" in refused
+
+
+def test_a_card_has_what_the_run_saved(tiny_run):
+  run = results.load(tiny_run)
+  model = rnascl_jax.load(tiny_run, 'rnas_cl_eq6')
+
+  card = model_card.make(run, 'rnas_cl_eq6', model)
+  page = model_card.markdown(run, card)
+
+  evaluation = run.evaluation('rnas_cl_eq6')
+  assert [a['correct'] for a in card['accuracy']] == [
+    a.correct for a in evaluation.attacks
+  ]
+  assert card['training']['method'] == 'trades'
+  assert card['provenance']['command'] == run.provenance['command']
+  for attack in evaluation.attacks:
+    assert f'| {attack.label} |' in page
+  assert '## Limits' in page and 'an upper bound' in page
+
+
+def test_a_card_of_a_model_that_was_not_evaluated_says_so(students, tmp_path):
+  run = results.load(tmp_path)
+
+  card = model_card.make(run, 'rnas_cl', students['pad'])
+
+  assert card['accuracy'] == []
+  assert 'Not evaluated.' in model_card.markdown(run, card)
