@@ -118,3 +118,8 @@ def _short_name(preset: Preset) -> tuple[str, str]:
   if steps == 1 and preset.start is None:
     return 'fgsm', 'FGSM' if preset.norm == norms.LINF else 'FGM'
   return f'pgd{steps}', f'PGD-{steps}'
+
+
+def first_pgd(specs: Sequence[AttackSpec]) -> AttackSpec:
+  """The attack whose images are looked at: the first PGD, or else the first."""
+  return max(specs, key=lambda spec: spec.key.startswith('pgd'))
