@@ -1,5 +1,6 @@
 """The attacks of a config, at its epsilon and with short names."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rnascl_jax import losses

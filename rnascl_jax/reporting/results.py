@@ -95,7 +95,7 @@ class SavedRun:
     architecture: architecture.json; without `tutors` where none was searched.
     history: search/history.npz, what the search believed after every epoch.
     attention: evaluation/attention.npz, images and attention maps.
-    examples: evaluation/examples/, a few test images under one attack, by model.
+    examples: evaluation/examples/, a few images under one attack, by model.
     layer_scores: evaluation/robustness.json, scores of all teachers' layers.
     pretrained: stage.json of the teachers that were trained elsewhere, by name.
     corruptions: evaluation/corruptions/, results by set of images.

@@ -157,23 +157,8 @@ def _architecture(run: SavedRun) -> str:
   saved = run.architecture
   if saved is None:
     return ''
-  sizes = [
-    f'{tables.count(saved[key])} {name}'
-    for key, name in (('parameters', 'parameters'), ('macs', 'MACs'))
-    if saved.get(key) is not None
-  ]
-  space = saved.get('space')
-  texts = [
-    f'Search space `{space}`.' if isinstance(space, str) else '',
-    f'{", ".join(sizes)}.' if sizes else '',
-    'A tutor is the teacher layer, its index in brackets, whose attention maps '
-    'a student layer was taught.'
-    if saved['tutors']
-    else 'No tutors were searched: config.search.gamma is 0, or '
-    'config.search.tutors a control.',
-  ]
   rows = tables.markdown(model_table.architecture(saved), left=5)
-  about = ' '.join(filter(None, texts))
+  about = model_table.about_architecture(saved)
   return f'## The architecture found\n\n{about}\n\n{rows}'
 
 
