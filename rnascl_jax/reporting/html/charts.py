@@ -13,7 +13,7 @@ from matplotlib import ticker
 
 from rnascl_jax.reporting import style
 
-WIDTH, HEIGHT = 360, 230
+WIDTH, HEIGHT = 320, 215
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 10, 36
 # At most so many strips of a chart have a text.
 _MOST_STRIPS = 60

@@ -7,12 +7,14 @@ import pathlib
 import matplotlib
 import numpy as np
 from matplotlib import colors
+from matplotlib.figure import Figure
 from PIL import Image
 
 from rnascl_jax.reporting import style
 
 # Larger pictures are shrunk to this side, so that pages stay small.
 _LARGEST = 96
+_DPI = 110
 
 
 def image(pixels: np.ndarray) -> str:
@@ -31,6 +33,14 @@ def of_file(path: pathlib.Path) -> str:
     shrunk = picture.convert('RGB')
   shrunk.thumbnail((_LARGEST, _LARGEST))
   return _png(shrunk)
+
+
+def figure(drawn: Figure) -> str:
+  """The data URI of a figure of matplotlib, as small as it can be read."""
+  file = io.BytesIO()
+  with matplotlib.rc_context(style.SETTINGS):
+    drawn.savefig(file, format='png', dpi=_DPI)
+  return _uri(file.getvalue())
 
 
 def attention_map(values: np.ndarray, largest: float) -> str:
@@ -54,5 +64,8 @@ def heat(shares: np.ndarray) -> str:
 def _png(picture: Image.Image) -> str:
   file = io.BytesIO()
   picture.save(file, 'png', optimize=True)
-  text = base64.b64encode(file.getvalue()).decode()
-  return f'data:image/png;base64,{text}'
+  return _uri(file.getvalue())
+
+
+def _uri(content: bytes) -> str:
+  return f'data:image/png;base64,{base64.b64encode(content).decode()}'
