@@ -203,7 +203,8 @@ class Attacked(NamedTuple):
     perturbation: picture of it, magnified; '' where it broke nothing.
     adversarial: picture; '' likewise.
     outcome: what became of it.
-    is_broken: whether the attack made it wrong.
+    is_broken: whether it is wrong, with or without the attack.
+    factor: by which the perturbation is magnified.
   """
 
   label: str
@@ -212,6 +213,7 @@ class Attacked(NamedTuple):
   adversarial: str
   outcome: str
   is_broken: bool
+  factor: str = ''
 
 
 class Example(NamedTuple):
@@ -235,8 +237,8 @@ def examples(run: SavedRun) -> tuple[str, list[Example]]:
     f'The first {count} test images, chosen by nothing else, and what '
     f'{"; ".join(attacks)} makes of them on each model. The perturbation is '
     'shown around grey, magnified so that the largest change of a pixel is '
-    'black or white. An image that the attack did not break keeps no '
-    'adversarial one.'
+    'black or white. In brackets, how sure the model is of its class. An image '
+    'that the attack did not break keeps no adversarial one.'
   )
   made = []
   for index in range(count):
@@ -269,12 +271,13 @@ def _attacked(label: str, saved: Arrays, index: int) -> Attacked:
     return Attacked(label, clean, '', '', 'withstands the attack', False)
   change = changed - original
   most = float(np.abs(change).max()) or 1.0
-  outcome = f'{after} ({100 * saved["confidences"][index]:.0f} %)'
+  outcome = f'taken for {after} ({100 * saved["confidences"][index]:.0f} %)'
   return Attacked(
     label,
     clean,
     pictures.image(0.5 + 0.5 * change / most),
     pictures.image(changed),
-    f'becomes {outcome}; perturbation × {0.5 / most:.1f}',
+    outcome,
     True,
+    f'{0.5 / most:.3g}',
   )
