@@ -19,7 +19,8 @@ sync_api = pytest.importorskip(
 
 # The contrast of every text with what is behind it, by WCAG 2; the lowest ones.
 CONTRASTS = """() => {
-  const context = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const context = document.createElement('canvas').getContext(
+    '2d', {willReadFrequently: true});
   const rgba = (color) => {
     context.clearRect(0, 0, 1, 1);
     context.fillStyle = color;
