@@ -2,12 +2,16 @@
 
 import http.client
 import os
+import re
 import shutil
+import signal
+import subprocess
 import threading
 
 import pytest
 
 from rnascl_jax.reporting import watch
+from rnascl_jax.runtime import commands as runtime_commands
 from tests import saved_run, saved_sweep
 
 
@@ -139,3 +143,26 @@ def test_the_time_left_is_by_the_epochs_seen_since_it_was_first_asked(tmp_path):
   watched = watch.Watched(tmp_path, clock=lambda: now[0])
   assert 'epoch 2 of 10</span>' in page(2, 100.0)
   assert 'epoch 4 of 10, about 1 min 00 s left' in page(4, 120.0)
+
+
+def test_the_command_prints_its_address_and_ends_at_ctrl_c(folder):
+  with subprocess.Popen(
+    [*runtime_commands.PROCESS, 'watch', str(folder)],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as process:
+    line = process.stdout.readline()
+    port = int(re.search(r'http://127.0.0.1:(\d+)/ shows', line)[1])
+    status, text, _ = _ask(port)
+    process.send_signal(signal.SIGINT)
+    rest, said = process.communicate(timeout=30)
+  assert (status, process.returncode, rest, said) == (200, 130, '', '')
+  assert 'CE student' in text
+
+
+def test_the_command_needs_the_folder_of_a_run(tmp_path):
+  command = [*runtime_commands.PROCESS, 'watch', str(tmp_path)]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 1
+  assert done.stderr.startswith(f'error: {tmp_path} is neither the workdir')

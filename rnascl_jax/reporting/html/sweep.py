@@ -13,8 +13,6 @@ from rnascl_jax.runtime import files, lock
 
 # What a sweep leaves in the folder of a row that is finished.
 _MARKER = 'sweep.json'
-# Columns of words: what runs are chosen by.
-_WORDS = ('Row', 'Seed', 'Model', 'Data', 'State')
 
 
 def write(root: pathlib.Path) -> pathlib.Path:
@@ -85,11 +83,8 @@ def _runs(sweep: SweepRuns, *, is_live: bool) -> Table:
     link = f'seed{seed}/{row}/report.html' if has_page else ''
     for e in run.evaluations or (None,):
       reached = tables.by_column(e) if e else {}
-      words = [
-        Cell(row, link=link),
-        *map(Cell, (f'{seed}', e.label if e else tables.NOTHING)),
-        *map(Cell, (run.dataset or tables.NOTHING, state)),
-      ]
+      label = e.label if e else tables.NOTHING
+      words = [Cell(row, link=link), *map(Cell, (f'{seed}', label, state))]
       numbers = [
         Cell(
           tables.mean_accuracy([reached], column),
@@ -100,8 +95,9 @@ def _runs(sweep: SweepRuns, *, is_live: bool) -> Table:
       sizes = [tables.count(e.parameters if e else None)]
       sizes.append(tables.count(e.macs if e else None))
       rows.append([*words, *numbers, *map(Cell, sizes)])
-  headings = [*_WORDS, *columns.values(), 'Params', 'MACs']
-  return Table(headings, rows, len(_WORDS))
+  names = ['Row', 'Seed', 'Model', 'State']
+  headings = [*names, *columns.values(), 'Params', 'MACs']
+  return Table(headings, rows, len(names))
 
 
 def _printed(sweep: SweepRuns, *, draws: bool) -> dict[str, Any]:
