@@ -21,6 +21,7 @@ import http
 import http.server
 import os
 import pathlib
+import re
 import threading
 import time
 import urllib.parse
@@ -38,6 +39,8 @@ HOST = '127.0.0.1'
 _FOLDERS = ('adversarial', 'checkpoints', 'figures', 'journal', 'profile')
 _FILES = ('.tmp', '.lock', '.log', '.md', '.html')
 _PAGES = ('report.html', 'index.html')
+# Of this server in requests; the port of a tunnel may be another one.
+_NAMES = re.compile(r'(127\.0\.0\.1|localhost)(:\d+)?', re.IGNORECASE)
 _HEADERS = {
   'Cache-Control': 'no-store',
   'Referrer-Policy': 'no-referrer',
@@ -167,11 +170,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     super().__init__(*arguments, **options)
 
   def do_GET(self) -> None:
-    port = self.connection.getsockname()[1]
-    names = {f'{name}:{port}' for name in (HOST, 'localhost')}
-    if self.headers.get('Host') not in names:
+    if not _NAMES.fullmatch(self.headers.get('Host', '')):
       # A page of elsewhere whose name leads here would read the run.
-      self._answer(http.HTTPStatus.FORBIDDEN, f'Ask for http://{HOST}:{port}/')
+      self._answer(http.HTTPStatus.FORBIDDEN, f'Ask for http://{HOST}:PORT/')
       return
     try:
       page = self._watched.page(self.path)
