@@ -132,12 +132,13 @@ def test_a_page_of_the_largest_network_is_below_five_megabytes(tmp_path):
     ('evaluation/robustness.json', 'teacher-layers'),
   ],
 )
-def test_a_missing_file_costs_only_its_own_section(workdir, missing, place):
-  whole = html.page(results.load(workdir))
+def test_a_missing_file_costs_only_its_own_section(
+  workdir, page, missing, place
+):
   (workdir / missing).unlink()
-  page = html.page(results.load(workdir))
-  assert f'id="{place}"' in whole and f'id="{place}"' not in page
-  assert f'href="#{place}"' not in page and 'id="results"' in page
+  without = html.page(results.load(workdir))
+  assert f'id="{place}"' in page and f'id="{place}"' not in without
+  assert f'href="#{place}"' not in without and 'id="results"' in without
 
 
 def test_a_run_of_an_earlier_version_says_that_it_kept_no_examples(workdir):

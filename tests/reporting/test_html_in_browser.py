@@ -225,11 +225,13 @@ def test_a_live_page_follows_the_run_and_keeps_its_place(show, tmp_path):
       page.wait_for_function(
         "document.getElementById('live').innerText != 'live'"
       )
+      page.click('summary >> text=The whole config')
       page.evaluate('scrollTo(0, 300)')
       saved_run.write_evaluation(tmp_path, saved_run.evaluation('rnas_cl'))
       page.locator('#results-table', has_text='RNAS-CL student').wait_for()
       assert page.evaluate('scrollY') == 300
       assert page.locator('#results-table th button').count() > 5
+      assert page.locator('details[open]').count() == 1
     finally:
       served.shutdown()
       thread.join()

@@ -279,5 +279,5 @@ def _attacked(label: str, saved: Arrays, index: int) -> Attacked:
     pictures.image(changed),
     outcome,
     True,
-    f'{0.5 / most:.3g}',
+    f'{0.5 / most:.2g}',
   )

@@ -30,7 +30,7 @@
   document.getElementById('tools').append(theme);
 
   // Tables: a click on a heading sorts by its column.
-  const sorts = {}; // By the place of a table: column and direction.
+  const sorts = {}; // By the name of a table: column and direction.
   const number = (text) => {
     const match = text.replace(/,/g, '').replace('−', '-').match(/-?\d+(\.\d+)?(e[-+]?\d+)?(M\b)?/);
     return match ? parseFloat(match[0]) * (match[3] ? 1e6 : 1) : NaN;
@@ -49,7 +49,8 @@
     for (const cell of table.tHead.rows[0].cells) cell.removeAttribute('aria-sort');
     table.tHead.rows[0].cells[column].setAttribute('aria-sort', direction > 0 ? 'ascending' : 'descending');
   };
-  const startTables = (root) => $$('table[data-sort]', root).forEach((table, place) => {
+  const startTables = (root) => $$('table[data-sort]', root).forEach((table) => {
+    const place = table.closest('.scroll').getAttribute('aria-label');
     [...table.tHead.rows[0].cells].forEach((cell, column) => {
       const button = make('button', { type: 'button', textContent: cell.textContent });
       button.onclick = () => {
@@ -188,7 +189,7 @@
   if (!('live' in document.documentElement.dataset)) return;
   const live = document.getElementById('live');
   let tag = null;
-  const opened = () => $$('details').map((d) => d.open);
+  const opened = () => new Set($$('details[open] > summary').map((summary) => summary.textContent));
   const refresh = async () => {
     try {
       const answer = await fetch(location.href, { headers: tag ? { 'If-None-Match': tag } : {}, cache: 'no-store' });
@@ -197,12 +198,14 @@
         tag = answer.headers.get('ETag');
         if (!isFirst) {
           const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
-          const details = opened();
+          const [details, focused] = [opened(), document.activeElement.id];
           document.title = page.title;
           document.getElementById('contents').replaceWith(page.getElementById('contents'));
           document.getElementById('main').replaceWith(page.getElementById('main'));
-          $$('details').forEach((d, place) => { d.open = details[place] || false; });
+          $$('details > summary').forEach((summary) => { summary.parentNode.open = details.has(summary.textContent); });
+          hide();
           start(document.getElementById('main'));
+          document.getElementById(focused)?.focus({ preventScroll: true });
         }
         live.textContent = `live, ${new Date().toLocaleTimeString()}`;
       } else if (answer.status !== 304) {
