@@ -102,6 +102,8 @@ def test_text_from_data_is_text_whatever_it_holds(tmp_path):
       if 'label' in saved:
         saved['label'] += EVIL
         saved['warnings'] = [{'kind': EVIL, 'message': EVIL}]
+        for attack in (*saved['attacks'], *saved['curves']):
+          attack['label'] += EVIL
   with saved_run.edited(workdir / 'architecture.json') as saved:
     for tutor in saved['tutors']:
       tutor |= {'layer': EVIL, 'tutor_layer': EVIL}

@@ -64,6 +64,10 @@ def test_a_page_is_made_anew_only_when_a_file_has_changed(port, folder):
   status, text, answer = _ask(port, **known)
   assert status == 200 and 'RNAS-CL student' in text
   assert answer.getheader('ETag') != tag
+  known = {'If-None-Match': answer.getheader('ETag')}
+  with saved_run.edited(folder / 'evaluation' / 'rnas_cl.json') as saved:
+    saved['label'] = 'STUDENT of RNAS'  # As many letters.
+  assert 'STUDENT of RNAS' in _ask(port, **known)[1]
 
 
 @pytest.mark.parametrize(
