@@ -10,7 +10,14 @@ import pytest
 from PIL import Image
 
 from rnascl_jax.reporting import html, paper, results, tables
-from rnascl_jax.reporting.html import charts, networks, scores, sweep, trainings
+from rnascl_jax.reporting.html import (
+  charts,
+  images,
+  scores,
+  summary,
+  sweep,
+  trainings,
+)
 from rnascl_jax.reporting.paper import comparison as paper_tables
 from rnascl_jax.reporting.paper import sweep_runs
 from rnascl_jax.reporting.report import comparison, model_table, verdicts
@@ -164,7 +171,7 @@ def _pixels(uri):
 
 
 def test_examples_are_the_saved_images_and_their_magnified_changes(run):
-  _, (broken, held, wrong) = networks.examples(run)
+  _, (broken, held, wrong) = images.examples(run)
   saved = run.examples['rnas_cl']
   first = broken.models[0]
   assert first.label == 'RNAS-CL student' and first.outcome.startswith(
@@ -182,12 +189,12 @@ def test_examples_are_the_saved_images_and_their_magnified_changes(run):
 
 
 def test_attention_maps_have_the_distance_to_the_tutors_map(run):
-  headings, images = networks.attention(run)
+  headings, shown = images.attention(run)
   assert headings == ['CE + KL student', 'RNAS-CL student', 'Tutor']
   saved, layer = run.attention, 2
   tutor = run.tutors[layer]['tutor']
   apart = saved['maps/rnas_cl'][1, layer] - saved['teacher_maps'][1, tutor]
-  cells = images[1].rows[layer].cells
+  cells = shown[1].rows[layer].cells
   assert cells[1].note == f'{np.linalg.norm(apart):.2f}'
   assert _pixels(cells[2].picture).shape == (4, 4, 3)
 
@@ -234,7 +241,7 @@ def test_a_line_goes_through_its_points_on_both_axes():
 
 
 def test_the_forest_has_the_comparisons_under_the_headline_attack(run):
-  forest = scores.forest(run)
+  forest = summary.forest(run)
   expected = [
     (c.names, f'{c.points:+.1f}')
     for c in comparison.comparisons(run)

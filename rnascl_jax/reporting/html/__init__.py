@@ -18,7 +18,15 @@ import pathlib
 from typing import Any
 
 from rnascl_jax.reporting import report, results, training_curves
-from rnascl_jax.reporting.html import networks, scores, template, trainings
+from rnascl_jax.reporting.html import (
+  corruptions,
+  images,
+  networks,
+  scores,
+  summary,
+  template,
+  trainings,
+)
 from rnascl_jax.reporting.html.scores import table
 from rnascl_jax.reporting.report import (
   attack_checks,
@@ -121,8 +129,8 @@ def _contents(content: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _reached(run: SavedRun) -> dict[str, Any]:
   """Sections of accuracies."""
-  headline, tiles = scores.tiles(run)
-  about, shown = networks.examples(run)
+  headline, tiles = summary.tiles(run)
+  about, shown = images.examples(run)
   return {
     'headline': headline,
     'tiles': tiles,
@@ -141,7 +149,7 @@ def _reached(run: SavedRun) -> dict[str, Any]:
     ],
     'examples_about': about,
     'examples': shown,
-    'corruptions': scores.corruptions(run),
+    'corruptions': corruptions.shown(run),
   }
 
 
@@ -149,7 +157,7 @@ def _compared(run: SavedRun) -> dict[str, Any]:
   """What the numbers say, and whether the attacks can be believed."""
   rows = comparison.cells(run)
   return {
-    'forest': scores.forest(run),
+    'forest': summary.forest(run),
     'compared': verdicts.compared(run) if run.evaluations else [],
     'robustness': verdicts.robustness(run),
     'scope': verdicts.scope(run) if run.evaluations else '',
@@ -162,7 +170,7 @@ def _compared(run: SavedRun) -> dict[str, Any]:
 def _networks(run: SavedRun) -> dict[str, Any]:
   """Sections of what was searched, and where networks look."""
   saved, measured = run.architecture, run.layer_scores
-  headings, maps = networks.attention(run)
+  headings, maps = images.attention(run)
   content: dict[str, Any] = {
     'architecture': None,
     'filters': networks.filters(run),

@@ -1,34 +1,21 @@
-"""Charts as numbers: what `templates/charts.html` draws as SVG.
+"""Lines and points over two axes, as shapes.
 
-Lengths are in units of the picture, about a pixel each. Colours are names for
-the style sheet, which has a light and a dark value for each. A mark or a strip
-of a chart has a text with its values, which browsers show without a script.
+A mark or a strip of a chart has a text with its values, which browsers show
+without a script.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib import ticker
 
 from rnascl_jax.reporting import style
+from rnascl_jax.reporting.html import shapes
+from rnascl_jax.reporting.html.shapes import Chart, Line, Mark, Strip, Tick
 
-WIDTH, HEIGHT = 320, 215
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 10, 36
 # At most so many strips of a chart have a text.
 _MOST_STRIPS = 60
-COLORS = {
-  style.BLUE: 'blue',
-  style.ORANGE: 'orange',
-  style.GREEN: 'green',
-  style.RED: 'red',
-  style.PURPLE: 'purple',
-  style.SKY: 'sky',
-  style.BLACK: 'black',
-  style.GREY: 'grey',
-  style.PALE: 'pale',
-}
-_DASHES = {'-': '', '--': '6 3', '-.': '7 3 1.5 3', ':': '1.5 3'}
 
 
 class Series(NamedTuple):
@@ -49,64 +36,6 @@ class Series(NamedTuple):
   y: np.ndarray
   is_thin: bool = False
   has_marks: bool = False
-
-
-class Mark(NamedTuple):
-  """A point: its place, half its width, and its text ('' for none)."""
-
-  x: float
-  y: float
-  size: float
-  shape: str
-  color: str
-  text: str = ''
-  is_hollow: bool = False
-  # Ends of its bars: left, right, top, bottom.
-  bars: tuple[float, float, float, float] | None = None
-
-
-class Line(NamedTuple):
-  """A line, as the coordinates of an SVG path."""
-
-  path: str
-  color: str
-  dash: str
-  is_thin: bool
-
-
-class Strip(NamedTuple):
-  """A part of a chart that has a text: where it begins, and its middle."""
-
-  x: float
-  width: float
-  middle: float
-  text: str
-
-
-class Tick(NamedTuple):
-  """A place on an axis and what is written there."""
-
-  place: float
-  text: str
-
-
-class Chart(NamedTuple):
-  """A chart with two axes."""
-
-  title: str
-  x_label: str
-  y_label: str
-  x_ticks: list[Tick]
-  y_ticks: list[Tick]
-  lines: list[Line]
-  marks: list[Mark]
-  strips: list[Strip]
-  width: int = WIDTH
-  height: int = HEIGHT
-  left: int = _LEFT
-  right: int = WIDTH - _RIGHT
-  top: int = _TOP
-  bottom: int = HEIGHT - _BOTTOM
 
 
 class _Axis(NamedTuple):
@@ -157,11 +86,6 @@ def _axis(
   return _Axis(low, high, start, end)
 
 
-def color(look: style.Look) -> str:
-  """The style sheet's name of a look's colour."""
-  return COLORS[look.color]
-
-
 def lines(
   title: str,
   labels: tuple[str, str],
@@ -188,16 +112,20 @@ def lines(
   every_x = np.concatenate([s.x for s in series])
   every_y = np.concatenate([s.y for s in series])
   ends = (0.0 if from_zero else None, None)
-  across = _axis(every_x, ends, _LEFT, WIDTH - _RIGHT)
-  up = _axis(every_y, limits, HEIGHT - _BOTTOM, _TOP, is_log)
+  across = _axis(every_x, ends, shapes.LEFT, shapes.WIDTH - shapes.RIGHT)
+  up = _axis(every_y, limits, shapes.HEIGHT - shapes.BOTTOM, shapes.TOP, is_log)
   drawn, marks = [], []
   for _, look, x, y, is_thin, has_marks in series:
     points = [(across(a), up(b)) for a, b in zip(x, y, strict=True)]
     path = 'M' + 'L'.join(f'{a} {b}' for a, b in points)
-    drawn.append(Line(path, color(look), _DASHES[look.line], is_thin))
+    drawn.append(
+      Line(path, shapes.color(look), shapes.DASHES[look.line], is_thin)
+    )
     if has_marks or len(points) == 1:
       size = 3.5 if has_marks or not is_thin else 2.0
-      marks += [Mark(a, b, size, look.marker, color(look)) for a, b in points]
+      marks += [
+        Mark(a, b, size, look.marker, shapes.color(look)) for a, b in points
+      ]
   return Chart(
     title,
     *labels,
@@ -259,15 +187,15 @@ def scatter(
   """Draws points with their intervals."""
   free = (None, None)
   bars = np.asarray([[*p.x_bar, *p.y_bar] for p in points])
-  across = _axis(bars[:, :2], free, _LEFT, WIDTH - _RIGHT)
-  up = _axis(bars[:, 2:], free, HEIGHT - _BOTTOM, _TOP)
+  across = _axis(bars[:, :2], free, shapes.LEFT, shapes.WIDTH - shapes.RIGHT)
+  up = _axis(bars[:, 2:], free, shapes.HEIGHT - shapes.BOTTOM, shapes.TOP)
   marks = [
     Mark(
       across(p.x),
       up(p.y),
       round(p.size, 1),
       p.look.marker,
-      color(p.look),
+      shapes.color(p.look),
       p.text,
       p.is_hollow,
       (*across.places(p.x_bar), *up.places(p.y_bar)),
@@ -283,45 +211,3 @@ def scatter(
     marks,
     [],
   )
-
-
-class Segment(NamedTuple):
-  """A part of a bar: where it begins and how long it is, in per cent."""
-
-  start: float
-  length: float
-  color: str
-  text: str
-
-
-class Bar(NamedTuple):
-  """A row of bars: its label, parts, and what is written behind them.
-
-  Attributes:
-    label: what a reader sees.
-    segments: the parts.
-    note: behind the bar.
-    whisker: ends of an interval in per cent; None for none.
-  """
-
-  label: str
-  segments: list[Segment]
-  note: str
-  whisker: tuple[float, float] | None = None
-
-
-class Key(NamedTuple):
-  """An entry of a legend."""
-
-  label: str
-  color: str
-  dash: str = ''
-  shape: str = ''
-
-
-def legend(looks: Mapping[str, style.Look]) -> list[Key]:
-  """A legend of lines by what a reader sees of them."""
-  return [
-    Key(label, color(look), _DASHES[look.line], look.marker)
-    for label, look in looks.items()
-  ]

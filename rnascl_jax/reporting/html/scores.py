@@ -1,23 +1,20 @@
-"""What models reached, for the page: tiles, tables, curves and bars."""
+"""What models reached, for the page: tables, curves and bars."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from rnascl_jax.reporting import style, tables
-from rnascl_jax.reporting.corruptions import SavedSet
 from rnascl_jax.reporting.evaluations import ModelEvaluation, SavedAttack
 from rnascl_jax.reporting.figures import auto_attack as bars
-from rnascl_jax.reporting.html import charts, pictures
-from rnascl_jax.reporting.html.charts import Bar, Chart, Point, Segment, Series
-from rnascl_jax.reporting.report import comparison, model_table
-from rnascl_jax.reporting.report import corruptions as sections
+from rnascl_jax.reporting.html import charts, shapes
+from rnascl_jax.reporting.html.charts import Point, Series
+from rnascl_jax.reporting.html.shapes import Bar, Chart, Segment
+from rnascl_jax.reporting.report import model_table
 from rnascl_jax.reporting.results import SavedRun
 
 # Half the width of a mark of the largest student, and of a teacher.
 _LARGE, _TEACHER = 9.0, 5.0
-_PERCENT = (-2.0, 102.0)
+PERCENT = (-2.0, 102.0)
 
 
 class Cell(NamedTuple):
@@ -69,100 +66,6 @@ def interval(result: SavedAttack | None) -> str:
   )
 
 
-class Tile(NamedTuple):
-  """A number of the summary, and what stands below it."""
-
-  name: str
-  value: str
-  note: str
-
-
-def tiles(run: SavedRun) -> tuple[str, list[Tile]]:
-  """Label and main numbers of RNAS-CL, or of the first model there is."""
-  model = run.evaluation(comparison.STUDENT)
-  model = model or next(iter(run.evaluations), None)
-  if model is None:
-    return '', []
-  ensembles = [a.attack for a in model.attacks if a.members]
-  wanted = ['clean', run.headline_attack, *ensembles]
-  results = [r for key in wanted if (r := model.under(key)) is not None]
-  made = []
-  for result in results:
-    name = result.label
-    if result.epsilon:
-      radius = tables.epsilon_text(result.epsilon, run.dataset, result.norm)
-      name += f', ε = {radius}'
-    made.append(Tile(name, f'{100 * result.accuracy:.1f} %', interval(result)))
-  if model.parameters is not None:
-    macs = tables.count(model.macs)
-    made.append(
-      Tile('Parameters', tables.count(model.parameters), f'{macs} MACs')
-    )
-  return model.label, made
-
-
-class Difference(NamedTuple):
-  """A comparison as a row of a forest plot; places are in per cent of it."""
-
-  names: tuple[str, ...]
-  under: str
-  points: str
-  interval: str
-  shown: str  # 'better', 'worse' or ''.
-  low: float
-  middle: float
-  high: float
-
-
-class Forest(NamedTuple):
-  """Differences under the headline attack.
-
-  Attributes:
-    zero: where 0 lies, in per cent of the plot.
-    rows: the differences.
-  """
-
-  zero: float
-  rows: list[Difference]
-
-
-def forest(run: SavedRun) -> Forest | None:
-  """Differences of models with their intervals; None where there are none.
-
-  They are those under the headline attack on all of its images.
-  """
-  headline = [
-    c
-    for c in comparison.comparisons(run)
-    if c.under
-    and c.results[0].attack == run.headline_attack
-    and c.results[0].images == run.images
-  ]
-  if not headline:
-    return None
-  ends = [0.0, *(end for c in headline for end in c.interval)]
-  low, width = min(ends), (max(ends) - min(ends)) or 1.0
-
-  def place(points: float) -> float:
-    return round(2 + 96 * (points - low) / width, 2)
-
-  rows = []
-  for c in headline:
-    rows.append(
-      Difference(
-        c.names,
-        comparison.under(run, c),
-        f'{c.points:+z.1f}',
-        '{:+.1f} to {:+.1f}'.format(*c.interval),
-        {1: 'better', -1: 'worse', 0: ''}[c.sign],
-        place(c.interval[0]),
-        place(c.points),
-        place(c.interval[1]),
-      )
-    )
-  return Forest(place(0.0), rows)
-
-
 def epsilon_curves(run: SavedRun) -> list[tuple[Chart, Table]]:
   """Accuracy against epsilon for each attack, and the numbers of the chart."""
   attacks = {
@@ -184,7 +87,7 @@ def epsilon_curves(run: SavedRun) -> list[tuple[Chart, Table]]:
       if (curve.attack, curve.norm) == (attack, norm)
     ]
     names = f'ε ({unit})', 'Accuracy (%)'
-    chart = charts.lines(label, names, series, limits=_PERCENT, unit=' %')
+    chart = charts.lines(label, names, series, limits=PERCENT, unit=' %')
     radii = sorted({round(x, 6) for s in series for x in s.x.tolist()})
     rows = [['Model', *(f'{radius:.4g}' for radius in radii)]]
     for s in series:
@@ -250,64 +153,18 @@ def auto_attack(
     for label, count in bars.counts(result).items():
       length = 100 * count / result.images
       text = f'{model.label}\n{label}: {count:,} of {result.images:,} images'
-      color = charts.COLORS[palette[label]]
+      color = shapes.COLORS[palette[label]]
       if count:
         segments.append(Segment(round(start, 2), round(length, 2), color, text))
       start += length
     low, high = _ends(result)
     note = f'{100 * result.accuracy:.1f} % robust ({low:.1f} to {high:.1f} %)'
     rows.append(Bar(model.label, segments, note))
-  keys = [charts.Key(n, charts.COLORS[c]) for n, c in palette.items()]
+  keys = [shapes.Key(n, shapes.COLORS[c]) for n, c in palette.items()]
   return {'bars': rows, 'legend': keys}
 
 
-def corruptions(run: SavedRun) -> list[dict[str, Any]]:
-  """For every set of corrupted images its table, curves and examples."""
-  return [
-    {
-      'about': sections.about(corrupted),
-      'table': table(sections.cells(corrupted), is_sortable=False),
-      'notes': ' '.join(sections.notes(corrupted)),
-      'charts': _corruption_curves(run, corrupted),
-      'legend': charts.legend(
-        {m.label: _looks(run)[m.model] for m in corrupted.models}
-      ),
-      'examples': [
-        (name.replace('_', ' ') + f' {severity}' * bool(severity), picture)
-        for (name, severity), path in corrupted.examples().items()
-        if (picture := pictures.of_file(path))
-      ],
-    }
-    for corrupted in run.corruptions
-    if corrupted.severities
-  ]
-
-
-def _corruption_curves(run: SavedRun, corrupted: SavedSet) -> list[Chart]:
-  """Accuracy of every model against severity, by corruption."""
-  made = []
-  for name in corrupted.severities:
-    series = []
-    for model in corrupted.models:
-      points = dict(model.accuracies.get(name, {}))
-      if model.clean is not None:
-        points[0] = model.clean
-      x = np.asarray(sorted(points), float)
-      y = 100 * np.asarray([points[int(s)] for s in x])
-      look = _looks(run)[model.model]
-      if len(x):
-        series.append(Series(model.label, look, x, y, has_marks=True))
-    labels, title = ('Severity', ''), name.replace('_', ' ')
-    made.append(charts.lines(title, labels, series, limits=_PERCENT, unit=' %'))
-  return made
-
-
-def _looks(run: SavedRun) -> dict[str, style.Look]:
-  others = [m.model for s in run.corruptions for m in s.models]
-  return style.looks([*run.models, *others])
-
-
-def legend(run: SavedRun, models: Iterable[str]) -> list[charts.Key]:
+def legend(run: SavedRun, models: Iterable[str]) -> list[shapes.Key]:
   """A legend of models."""
   looks = style.looks(run.models)
-  return charts.legend({run.label(model): looks[model] for model in models})
+  return shapes.legend({run.label(model): looks[model] for model in models})

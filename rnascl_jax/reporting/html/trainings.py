@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 from rnascl_jax.reporting import style, training_curves
-from rnascl_jax.reporting.html import charts
-from rnascl_jax.reporting.html.charts import Chart, Series
+from rnascl_jax.reporting.html import charts, shapes
+from rnascl_jax.reporting.html.charts import Series
+from rnascl_jax.reporting.html.shapes import Chart
 from rnascl_jax.reporting.results import SavedRun
 
 _SPLITS = {'train': 'training', 'validation': 'validation'}
@@ -37,7 +38,7 @@ def curves(run: SavedRun) -> list[tuple[str, list[Chart]]]:
   return list(made.items())
 
 
-def search(run: SavedRun) -> list[tuple[Chart, list[charts.Key]]]:
+def search(run: SavedRun) -> list[tuple[Chart, list[shapes.Key]]]:
   """Temperature, entropies, cost and terms of the search, with legends."""
   made = []
   for panel in training_curves.search_panels(run):
@@ -53,7 +54,7 @@ def search(run: SavedRun) -> list[tuple[Chart, list[charts.Key]]]:
       is_log=panel.is_log,
     )
     looks = {line.label: line.look for line in panel.lines if line.label}
-    made.append((chart, [k._replace(shape='') for k in charts.legend(looks)]))
+    made.append((chart, [k._replace(shape='') for k in shapes.legend(looks)]))
   return made
 
 
