@@ -14,15 +14,17 @@ from absl import app, flags
 
 from rnascl_jax.reporting import watch
 
+_WORKDIR = flags.DEFINE_string('workdir', None, 'WORKDIR, as a flag.')
 _PORT = flags.DEFINE_integer('port', 0, 'Port; 0 picks one that is free.')
 
 
 def main(argv: list[str]) -> None:
   """Serves the folder until Ctrl-C."""
-  if len(argv) != 2:
+  folders = argv[1:] if _WORKDIR.value is None else [*argv[1:], _WORKDIR.value]
+  if len(folders) != 1:
     raise app.UsageError('Name one folder: rnascl watch WORKDIR')
   try:
-    sys.exit(watch.serve(argv[1], _PORT.value, sys.stdout))
+    sys.exit(watch.serve(folders[0], _PORT.value, sys.stdout))
   except (OSError, ValueError) as error:
     sys.exit(f'error: {error}')
 
