@@ -82,6 +82,16 @@ def test_the_page_has_the_numbers_and_sentences_of_the_markdown_report(
   assert run.provenance['commit'] in text
 
 
+def test_warnings_about_attacks_are_in_the_summary_too(page, tmp_path):
+  workdir = saved_run.write(tmp_path / 'run')
+  with saved_run.edited(workdir / 'evaluation' / 'ce.json') as saved:
+    saved['warnings'] = [{'kind': 'gradients are 0', 'message': 'Of a half.'}]
+  text = Parsed(html.page(results.load(workdir))).text
+  assert '1 warning about models and attacks' in text
+  assert 'Warning, gradients are 0 (CE student): Of a half.' in text
+  assert 'about models and attacks: see' not in Parsed(page).text
+
+
 def test_every_section_that_the_contents_name_is_there_once(page):
   parsed = Parsed(page)
   places = [a['id'] for _, a in parsed.tags if 'id' in a]

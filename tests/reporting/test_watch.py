@@ -165,10 +165,3 @@ def test_the_command_prints_its_address_and_ends_at_ctrl_c(folder):
     rest, said = process.communicate(timeout=30)
   assert (status, process.returncode, rest, said) == (200, 130, '', '')
   assert 'CE student' in text
-
-
-def test_the_command_needs_the_folder_of_a_run(tmp_path):
-  command = [*runtime_commands.PROCESS, 'watch', f'--workdir={tmp_path}']
-  done = subprocess.run(command, capture_output=True, text=True)
-  assert done.returncode == 1
-  assert done.stderr.startswith(f'error: {tmp_path} is neither the workdir')

@@ -155,13 +155,14 @@ def _reached(run: SavedRun) -> dict[str, Any]:
 
 def _compared(run: SavedRun) -> dict[str, Any]:
   """What the numbers say, and whether the attacks can be believed."""
-  rows = comparison.cells(run)
+  rows, findings = comparison.cells(run), attack_checks.findings(run)
   return {
+    'warnings': sum(text.startswith('**Warning') for text in findings),
     'forest': summary.forest(run),
     'compared': verdicts.compared(run) if run.evaluations else [],
     'robustness': verdicts.robustness(run),
     'scope': verdicts.scope(run) if run.evaluations else '',
-    'findings': attack_checks.findings(run),
+    'findings': findings,
     'comparisons': table(rows, 3) if len(rows) > 1 else None,
     'comparison_note': comparison.NOTE,
   }

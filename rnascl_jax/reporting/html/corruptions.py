@@ -51,7 +51,14 @@ def _corruption_curves(run: SavedRun, corrupted: SavedSet) -> list[Chart]:
         series.append(Series(model.label, look, x, y, has_marks=True))
     labels, title = ('Severity', ''), name.replace('_', ' ')
     made.append(
-      charts.lines(title, labels, series, limits=scores.PERCENT, unit=' %')
+      charts.lines(
+        title,
+        labels,
+        series,
+        limits=scores.PERCENT,
+        unit=' %',
+        x_ticks=range(6),
+      )
     )
   return made
 
