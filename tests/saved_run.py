@@ -235,5 +235,6 @@ def write(
   saved_search.write_search(workdir, architecture, random)
   saved_search.write_attention(workdir, architecture, random)
   saved_search.write_robustness(workdir, architecture, epsilon, random)
+  saved_search.write_examples(workdir, MODELS, epsilon, random)
   saved_corruptions.write(workdir)
   return workdir

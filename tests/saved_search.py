@@ -166,3 +166,28 @@ def write_robustness(
     'images': 128,
   }
   (workdir / 'evaluation' / 'robustness.json').write_text(json.dumps(saved))
+
+
+def write_examples(
+  workdir: pathlib.Path, models: Iterable[str], epsilon: float, random
+) -> None:
+  """The first of three images is broken, the next withstands, one is wrong."""
+  folder = workdir / 'evaluation' / 'examples'
+  folder.mkdir(parents=True, exist_ok=True)
+  for model in models:
+    images = random.integers(30, 220, (3, 8, 8, 1)).astype(np.uint8)
+    adversarial = images / np.float32(255)
+    adversarial[0] += epsilon * np.sign(random.random((8, 8, 1)) - 0.5)
+    np.savez(
+      folder / f'{model}.npz',
+      images=images,
+      adversarial=adversarial.astype(np.float16),
+      labels=[3, 5, 7],
+      clean_predictions=[3, 5, 1],
+      predictions=[8, 5, 1],
+      clean_confidences=[0.99, 0.98, 0.6],
+      confidences=[0.75, 0.98, 0.6],
+      attack='PGD-20',
+      epsilon=epsilon,
+      norm='L∞',
+    )

@@ -39,6 +39,7 @@ OF_EXTRAS = tuple(extras.PACKAGES)
 # Flax, Optax and chex nor what these bring.
 OF_COMMANDS = (
   'PIL',
+  'jinja2',
   'matplotlib',
   'ml_collections',
   'sklearn',
@@ -271,7 +272,7 @@ def test_importing_the_package_imports_no_module_of_it():
 
 def test_reports_are_written_without_jax_or_a_display():
   found = imported_by(
-    'from rnascl_jax.reporting import figures, paper, report; '
+    'from rnascl_jax.reporting import figures, html, paper, report, watch; '
     'from rnascl_jax.runtime import files'
   )
 

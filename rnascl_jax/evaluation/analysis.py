@@ -93,7 +93,7 @@ def _robustness(targets: Sequence[EvaluationTarget]) -> dict[str, Any]:
   """
   config, data = targets[0].settings.evaluation, targets[0].data
   specs = attack_specs.attack_specs(config.attacks, config.norm, config.radius)
-  spec = max(specs, key=lambda spec: spec.key.startswith('pgd'))
+  spec = attack_specs.first_pgd(specs)
   images = np.asarray(data.test.images[: config.scored_images])
   teachers: dict[str, Any] = {}
   for target in targets:

@@ -1,5 +1,6 @@
 """The attacks of a config, at its epsilon and with short names."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rnascl_jax import losses
@@ -118,3 +119,8 @@ def _short_name(preset: Preset) -> tuple[str, str]:
   if steps == 1 and preset.start is None:
     return 'fgsm', 'FGSM' if preset.norm == norms.LINF else 'FGM'
   return f'pgd{steps}', f'PGD-{steps}'
+
+
+def first_pgd(specs: Sequence[AttackSpec]) -> AttackSpec:
+  """The attack whose images are looked at: the first PGD, or else the first."""
+  return max(specs, key=lambda spec: spec.key.startswith('pgd'))

@@ -14,6 +14,7 @@ from rnascl_jax.evaluation import (
   adversarial_images,
   attack_journal,
   attack_specs,
+  examples,
   results,
 )
 from rnascl_jax.evaluation.attack_specs import AttackSpec
@@ -60,12 +61,13 @@ def evaluate(target: EvaluationTarget) -> bool:
   # What is in a network's code is told before hours of attacks.
   for warning in target.warnings:
     logging.warning('%s: %s', model.name, warning.message)
-  outputs = _outputs(target)
+  outputs, shown = _outputs(target)
   curves = _curves(target)
   # Up to here, an earlier evaluation is there with all of its files.
   processes.on_main(path.unlink, missing_ok=True)
   arrays = {name: array for _, part in outputs for name, array in part.items()}
   processes.on_main(files.write_npz, path.with_suffix('.npz'), arrays)
+  processes.on_main(files.write_npz, target.examples, shown)
   processes.on_main(
     adversarial_images.replace, target.adversarial, target.unfinished
   )
@@ -112,22 +114,24 @@ def _under_auto_attack(spec: settings.EvaluationSettings, model: Model) -> bool:
   return bool(spec.auto_attack) and (not named or model.name in named)
 
 
-def _outputs(target: EvaluationTarget) -> list[_AttackOutput]:
-  """Attacks the model by all attacks of the config."""
+def _outputs(
+  target: EvaluationTarget,
+) -> tuple[list[_AttackOutput], dict[str, np.ndarray]]:
+  """Attacks the model by all attacks of the config; gives examples of one."""
   spec, clean = target.settings.evaluation, target.clean
   outputs = [(results.clean(clean), {'correct/clean': clean.correct})]
-  for attack in attack_specs.attack_specs(spec.attacks, spec.norm, spec.radius):
-    outputs.append(_attack(target, attack))
+  shown: dict[str, np.ndarray] = {}
+  specs = attack_specs.attack_specs(spec.attacks, spec.norm, spec.radius)
+  for attack in specs:
+    file = target.unfinished / f'{attack.key}.npz'
+    result = target.attack(attack, attack.epsilon, file=file)
+    json = results.attack(attack, result, target.keep(file))
+    outputs.append((json, {f'correct/{attack.key}': result.correct}))
+    if attack == attack_specs.first_pgd(specs):
+      shown = examples.collect(target, attack, result)
   if _under_auto_attack(spec, target.model):
     outputs.append(_auto_attack(target))
-  return outputs
-
-
-def _attack(target: EvaluationTarget, spec: AttackSpec) -> _AttackOutput:
-  file = target.unfinished / f'{spec.key}.npz'
-  result = target.attack(spec, spec.epsilon, file=file)
-  json = results.attack(spec, result, target.keep(file))
-  return json, {f'correct/{spec.key}': result.correct}
+  return outputs, shown
 
 
 def _auto_attack(target: EvaluationTarget) -> _AttackOutput:

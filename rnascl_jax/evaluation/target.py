@@ -98,6 +98,11 @@ class EvaluationTarget:
     return self.folder / 'adversarial' / self.model.name
 
   @property
+  def examples(self) -> pathlib.Path:
+    """The file of a few images under attack, see `examples`."""
+    return self.folder / 'examples' / f'{self.model.name}.npz'
+
+  @property
   def unfinished(self) -> pathlib.Path:
     """The folder of these images while the model is under attack."""
     return self.journals / 'adversarial'

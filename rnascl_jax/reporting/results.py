@@ -37,6 +37,10 @@ from rnascl_jax.reporting.layer_scores import LayerScores, TeacherScores
 from rnascl_jax.runtime import files, paths
 
 _HISTORY = ('epochs', 'channel_probabilities', 'tutor_probabilities')
+_EXAMPLES = (
+  *('images', 'adversarial', 'labels', 'clean_predictions', 'predictions'),
+  *('clean_confidences', 'confidences', 'attack', 'epsilon', 'norm'),
+)
 # Folders of teachers.
 _TEACHERS = ('teacher', 'vulnerable_teacher')
 
@@ -91,6 +95,7 @@ class SavedRun:
     architecture: architecture.json; without `tutors` where none was searched.
     history: search/history.npz, what the search believed after every epoch.
     attention: evaluation/attention.npz, images and attention maps.
+    examples: evaluation/examples/, a few images under one attack, by model.
     layer_scores: evaluation/robustness.json, scores of all teachers' layers.
     pretrained: stage.json of the teachers that were trained elsewhere, by name.
     corruptions: evaluation/corruptions/, results by set of images.
@@ -104,6 +109,7 @@ class SavedRun:
   architecture: Json | None = None
   history: Arrays | None = None
   attention: Arrays | None = None
+  examples: Mapping[str, Arrays] = dataclasses.field(default_factory=dict)
   layer_scores: TeacherScores | None = None
   pretrained: Mapping[str, Json] = dataclasses.field(default_factory=dict)
   corruptions: tuple[SavedSet, ...] = ()
@@ -231,6 +237,10 @@ def load(workdir: str | os.PathLike[str]) -> SavedRun:
     attention=_read_arrays(
       root / 'evaluation' / 'attention.npz', 'images', 'teacher_maps'
     ),
+    examples={
+      path.stem: files.read_npz(path, *_EXAMPLES)
+      for path in sorted((root / 'evaluation' / 'examples').glob('*.npz'))
+    },
     layer_scores=layer_scores.read(root / 'evaluation' / 'robustness.json'),
     pretrained={
       name: saved

@@ -12,6 +12,7 @@ they need is not complete.
 from collections.abc import Mapping
 from typing import Any
 
+from rnascl_jax.reporting import html
 from rnascl_jax.reporting import report as reports
 from rnascl_jax.runtime import paths, processes
 from rnascl_jax.search.architecture import Architecture
@@ -87,7 +88,7 @@ def evaluate(config: Mapping[str, Any], path: str) -> None:
 
 
 def report(path: str) -> str:
-  """Writes `report.md` and the figures from what the workdir holds.
+  """Writes `report.md`, figures and `report.html` from what the workdir holds.
 
   Args:
     path: the workdir.
@@ -104,6 +105,7 @@ def report(path: str) -> str:
   if not processes.from_main((folder / 'config.json').exists()):
     raise workdir.MissingStageError(f'{folder} is not the workdir of a run.')
   processes.on_main(reports.write, folder)
+  processes.on_main(html.write, folder)
   return reports.terminal_table(folder) if processes.is_main() else ''
 
 

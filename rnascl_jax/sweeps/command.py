@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from rnascl_jax.reporting import tables
+from rnascl_jax.reporting.html import sweep as html_pages
 from rnascl_jax.runtime import commands, files, paths
 from rnascl_jax.sweeps import jobs as planned
 from rnascl_jax.sweeps import results, rows, runner
@@ -73,5 +74,8 @@ def run(jobs: Sequence[Job], root: str, title: str) -> int:
   table = tables.markdown(cells, left=3)
   page = f'# {title}\n\n    {commands.line()}\n\n{table}\n\n{note}\n'
   files.write_atomically(place, page)
-  print(f'\n{tables.plain(cells)}\n\n{note}\nSaved: {place}')
+  saved = f'{place}'
+  if runs:
+    saved += f', {html_pages.write(pathlib.Path(root))}'
+  print(f'\n{tables.plain(cells)}\n\n{note}\nSaved: {saved}')
   return 0 if set(states.values()) == {runner.FINISHED} else 1

@@ -29,7 +29,9 @@ def test_help_says_what_a_command_does_and_shows_its_flags(command, helps):
   assert f'rnascl {command.replace("_", "-")}' in text
   # import_teacher names it in its examples.
   assert ('--workdir' in text) == (command != 'costs')
-  without = 'doctor report import_teacher export costs tables gpu_evidence'
+  without = (
+    'doctor report import_teacher export costs tables gpu_evidence watch'
+  )
   assert ('  --config: ' in text) == (command not in without.split())
   # A command of two lines is printed as two lines.
   assert not re.search(r'--\S+ {2,}--', text)
@@ -70,7 +72,12 @@ def test_a_wrong_flag_is_answered_before_anything_is_written(
 
 
 def test_an_unset_variable_as_workdir_is_refused():
-  flags = {'report': [], 'sweep': ['--config=x.py'], 'tables': []}
+  flags = {
+    'report': [],
+    'sweep': ['--config=x.py'],
+    'tables': [],
+    'watch': [],
+  }
   started = [
     commands.Command(name, '--workdir=', *flags[name]) for name in flags
   ]
@@ -79,6 +86,16 @@ def test_an_unset_variable_as_workdir_is_refused():
     assert code == 1
     assert "workdir='' names nothing" in text
     assert 'Traceback' not in text
+
+
+def test_watch_needs_the_folder_of_a_run(tmp_path):
+  for flags in ([str(tmp_path)], [f'--workdir={tmp_path}']):
+    code, text = commands.run('watch', *flags)
+    assert code == 1
+    assert text.startswith(f'error: {tmp_path} is neither the workdir of a run')
+    assert text.count('\n') == 1
+  code, text = commands.run('watch')
+  assert code == 1 and 'Name one folder: rnascl watch WORKDIR' in text
 
 
 def test_a_second_command_in_a_workdir_is_refused_in_a_sentence(tmp_path):

@@ -43,6 +43,7 @@ def test_a_run_leaves_what_it_promises(tiny_run):
     'config.json',
     'provenance.json',
     'architecture.json',
+    'report.html',
     'report.md',
     'teacher/metrics.jsonl',
     'search/history.npz',
@@ -54,6 +55,7 @@ def test_a_run_leaves_what_it_promises(tiny_run):
     'evaluation/rnas_cl_eq6.json',
     'evaluation/rnas_cl.npz',
     'evaluation/attention.npz',
+    'evaluation/examples/rnas_cl.npz',
     'evaluation/robustness.json',
     'figures/tutor_map.png',
     'figures/epsilon_curves.png',
@@ -61,6 +63,27 @@ def test_a_run_leaves_what_it_promises(tiny_run):
   ]
   for name in expected:
     assert (tiny_run / name).stat().st_size > 0, name
+
+
+@pytest.mark.parametrize('model', sorted(_EVERY))
+def test_examples_are_the_first_images_under_the_first_pgd(tiny_run, model):
+  folder = tiny_run / 'evaluation'
+  saved = files.read_npz(folder / 'examples' / f'{model}.npz')
+  counted = files.read_npz(folder / f'{model}.npz')
+  labels, right = saved['labels'], counted['correct/pgd20'][:8]
+  assert str(saved['attack']) == 'PGD-20' and len(labels) == 8
+  np.testing.assert_array_equal(saved['predictions'] == labels, right)
+  np.testing.assert_array_equal(
+    saved['clean_predictions'] == labels, counted['correct/clean'][:8]
+  )
+  kept = files.read_npz(folder / 'adversarial' / model / 'pgd20.npz')
+  expected = saved['images'] / np.float32(255)
+  for row, image in zip(kept['rows'], kept['images'], strict=True):
+    if row < 8:
+      expected[row] = image
+  np.testing.assert_array_equal(
+    saved['adversarial'], expected.astype(np.float16)
+  )
 
 
 def test_a_loaded_student_has_the_accuracy_that_was_evaluated(tiny_run, digits):

@@ -37,7 +37,7 @@ def attention_maps(run: SavedRun) -> Figure | None:
   The maps of one layer and image share a colour scale from 0 to their largest
   value; below a student's map stands its distance to the tutor's, eq. (1).
   """
-  saved, students = run.attention, _students(run)
+  saved, students = run.attention, shown_students(run)
   if saved is None or not students:
     return None
   panels = []
@@ -60,7 +60,7 @@ def chosen_layers(run: SavedRun) -> Figure | None:
   Of the student layers that a teacher layer teaches, a few at regular
   intervals; numbers and colours as in `attention_maps`.
   """
-  saved, students, counts = run.attention, _students(run), run.tutor_counts
+  saved, students, counts = run.attention, shown_students(run), run.tutor_counts
   if saved is None or counts is None or not students:
     return None
   panels = []
@@ -82,7 +82,7 @@ def chosen_layers(run: SavedRun) -> Figure | None:
   return _draw(saved['images'], panels)
 
 
-def _students(run: SavedRun) -> dict[str, str]:
+def shown_students(run: SavedRun) -> dict[str, str]:
   """Keys and labels of the students shown; none where there is nothing to show.
 
   That is without maps or tutors, or where RNAS-CL was taught by other tutors.
@@ -96,6 +96,11 @@ def _students(run: SavedRun) -> dict[str, str]:
     for model in (*baseline, 'rnas_cl')
     if f'maps/{model}' in saved
   }
+
+
+def map_distance(student: np.ndarray, tutor: np.ndarray) -> float:
+  """The distance of two maps [h, w], in [0, √2], as in eq. (1)."""
+  return float(np.linalg.norm(student - tutor))
 
 
 def _regular(count: int, most: int) -> list[int]:
@@ -128,7 +133,7 @@ def _draw(images: np.ndarray, panels: list[_Panel]) -> Figure:
         maps = [of_column[row] for of_column in panel.maps]
         top = max(float(m.max()) for m in maps)  # All maps have one scale.
         for axes, shown in zip(cells, maps, strict=True):
-          distance = float(np.linalg.norm(shown - maps[-1]))
+          distance = map_distance(shown, maps[-1])
           below = ' ' if shown is maps[-1] else f'{distance:.2f}'
           _show(axes, shown, below, cmap='viridis', vmin=0, vmax=top)
   style.note(figure, _KEY)

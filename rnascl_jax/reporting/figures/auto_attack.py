@@ -40,12 +40,12 @@ def auto_attack(run: SavedRun) -> Figure | None:
   height = _LEGEND + _FRAME * len(rows) + _ROW * sum(rows)
   figure = style.figure(8.4, height)
   panels = figure.subplots(len(rows), squeeze=False, height_ratios=rows)
-  palette = _palette([result for group in groups for _, result in group])
+  colors_of = palette([result for group in groups for _, result in group])
   parts = []
   for axes, group in zip(panels[:, 0], groups, strict=True):
     result = group[0][1]
     for row, (_, of_model) in enumerate(group):
-      parts += _bar(axes, row, of_model, palette)
+      parts += _bar(axes, row, of_model, colors_of)
     labels = [textwrap.fill(model.label, 20) for model, _ in group]
     axes.set_yticks(range(len(group)), labels, fontsize=9)
     axes.set_ylim(len(group) - 0.42, -0.42)
@@ -63,9 +63,9 @@ def auto_attack(run: SavedRun) -> Figure | None:
     axes.set_title(textwrap.fill(title, _TITLE))
     axes.set_xlabel('Images')
   figure.legend(
-    handles=[Patch(facecolor=palette[label], label=label) for label in palette],
+    handles=[Patch(facecolor=c, label=label) for label, c in colors_of.items()],
     loc='outside lower center',
-    ncols=len(palette),
+    ncols=len(colors_of),
     handlelength=1.0,
     handleheight=1.0,
     handletextpad=0.5,
@@ -77,7 +77,7 @@ def auto_attack(run: SavedRun) -> Figure | None:
   return figure
 
 
-def _palette(attacked: list[SavedAttack]) -> dict[str, str]:
+def palette(attacked: list[SavedAttack]) -> dict[str, str]:
   """Colour of every part of a bar, in the order of the parts."""
   members = {
     m.label: m.black_box for result in attacked for m in result.defined
@@ -90,19 +90,23 @@ def _palette(attacked: list[SavedAttack]) -> dict[str, str]:
   return {_WRONG: style.PALE, **named, _ROBUST: style.BLUE}
 
 
-def _bar(
-  axes: Axes, row: int, result: SavedAttack, palette: dict[str, str]
-) -> list[_Part]:
-  """One model: its parts with their counts, and what they come to."""
-  counts = {
+def counts(result: SavedAttack) -> dict[str, int]:
+  """Images in every part of a model's bar, in the order of the parts."""
+  return {
     _WRONG: result.images - result.members[0].attacked,
     **{member.label: member.broken for member in result.defined},
     _ROBUST: result.correct,
   }
+
+
+def _bar(
+  axes: Axes, row: int, result: SavedAttack, colors_of: dict[str, str]
+) -> list[_Part]:
+  """One model: its parts with their counts, and what they come to."""
   parts, left, steps = [], 0, []
-  for label, count in counts.items():
+  for label, count in counts(result).items():
     if count:
-      parts.append(_part(axes, row, left, label, count, palette[label]))
+      parts.append(_part(axes, row, left, label, count, colors_of[label]))
     left += count
     share = 100 * (1 - left / result.images)
     if label != _ROBUST:

@@ -73,28 +73,53 @@ def write(
   _check(kinds, figures, drawing.FIGURES)
   sweep = sweep_runs.load(root, seeds)
   folder = paths.local(output or sweep.root / 'tables', 'output')
-  asked = bool(tables or figures)
   # All is drawn before a file is written: an error leaves nothing behind.
-  parts = []
-  for kind in kinds:
-    of_kind = TABLES[kind].items()
-    wanted = [table for key, table in of_kind if key in tables or not asked]
-    filled = [comparison.fill(table, sweep) for table in wanted]
-    drawn = drawing.draw(sweep, kind, figures if asked else None)
-    parts.append(page.Page(filled, drawn, asked))
-  if not asked and not data:
-    # Data without any run are not mentioned, unless there are no others.
-    parts = [part for part in parts if not part.is_empty] or parts
-  whole = page.Page(
-    [filled for part in parts for filled in part.tables],
-    [figure for part in parts for figure in part.figures],
-    asked,
-  )
+  whole = collect(sweep, data, tables=tables, figures=figures)
   with lock.hold(folder):
     lock.remove_temporary(folder)
     drawing.save(whole.figures, folder)
     files.write_atomically(folder / 'tables.md', whole.markdown())
   return whole.plain(folder)
+
+
+def collect(
+  sweep: sweep_runs.SweepRuns,
+  data: str = '',
+  *,
+  tables: Sequence[str] = (),
+  figures: Sequence[str] = (),
+  draws: bool = True,
+) -> page.Page:
+  """Fills tables and draws figures, with nothing written.
+
+  Args:
+    sweep: all runs.
+    data: as in `write`.
+    tables: as in `write`.
+    figures: as in `write`.
+    draws: whether figures are drawn where none is named.
+
+  Raises:
+    ValueError: if seeds were trained or attacked otherwise.
+  """
+  kinds = [data] if data else list(TABLES)
+  asked = bool(tables or figures)
+  parts = []
+  for kind in kinds:
+    of_kind = TABLES[kind].items()
+    wanted = [table for key, table in of_kind if key in tables or not asked]
+    filled = [comparison.fill(table, sweep) for table in wanted]
+    every = None if draws else ()
+    drawn = drawing.draw(sweep, kind, figures if asked else every)
+    parts.append(page.Page(filled, drawn, asked))
+  if not asked and not data:
+    # Data without any run are not mentioned, unless there are no others.
+    parts = [part for part in parts if not part.is_empty] or parts
+  return page.Page(
+    [filled for part in parts for filled in part.tables],
+    [figure for part in parts for figure in part.figures],
+    asked,
+  )
 
 
 def _check(

@@ -30,10 +30,10 @@ class Page(NamedTuple):
   @property
   def is_empty(self) -> bool:
     """Whether nothing of it was run."""
-    return not self._run and not self._captions
+    return not self.run and not self._captions
 
   @property
-  def _run(self) -> list[FilledTable]:
+  def run(self) -> list[FilledTable]:
     """Tables of which something was run."""
     return [filled for filled in self.tables if not filled.is_empty]
 
@@ -46,7 +46,7 @@ class Page(NamedTuple):
   def markdown(self) -> str:
     """The page, with a trailing newline."""
     sections = [_TITLE]
-    for filled in self._run:
+    for filled in self.run:
       sections.append(f'## {filled.table.title}')
       sections += _sections(filled, tables.markdown, str, '- ')
       commands = '\n'.join(notes.commands(filled))
@@ -64,7 +64,7 @@ class Page(NamedTuple):
     The folder is that of the page; there is no trailing newline.
     """
     sections = []
-    for filled in self._run:
+    for filled in self.run:
       title = filled.table.title
       sections.append(f'{title}\n{"=" * len(title)}')
       sections += _sections(filled, comparison.grouped, _wrapped)

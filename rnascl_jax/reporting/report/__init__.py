@@ -16,7 +16,7 @@ import pathlib
 import textwrap
 from collections.abc import Sequence
 
-from rnascl_jax.reporting import figures, results, tables
+from rnascl_jax.reporting import figures, results, tables, training_curves
 from rnascl_jax.reporting.report import (
   auto_attack,
   comparison,
@@ -62,10 +62,8 @@ CAPTIONS = {
   "mechanism of the paper's Fig. 12).",
   'search': 'The search over its epochs (temperature: section 4.1 of the '
   'paper; expected MACs: the n_f(G) of eq. 2).',
-  'training_curves': 'Loss and accuracy of every stage. Losses of different '
-  'stages are different objectives and do not compare; on validation images it '
-  'is the cross-entropy alone. Accuracy under attack is that of the attack of '
-  'training, and on validation images that under PGD.',
+  'training_curves': 'Each term of the loss and the accuracy in every stage. '
+  + training_curves.NOTE,
 }
 
 
@@ -159,23 +157,8 @@ def _architecture(run: SavedRun) -> str:
   saved = run.architecture
   if saved is None:
     return ''
-  sizes = [
-    f'{tables.count(saved[key])} {name}'
-    for key, name in (('parameters', 'parameters'), ('macs', 'MACs'))
-    if saved.get(key) is not None
-  ]
-  space = saved.get('space')
-  texts = [
-    f'Search space `{space}`.' if isinstance(space, str) else '',
-    f'{", ".join(sizes)}.' if sizes else '',
-    'A tutor is the teacher layer, its index in brackets, whose attention maps '
-    'a student layer was taught.'
-    if saved['tutors']
-    else 'No tutors were searched: config.search.gamma is 0, or '
-    'config.search.tutors a control.',
-  ]
   rows = tables.markdown(model_table.architecture(saved), left=5)
-  about = ' '.join(filter(None, texts))
+  about = model_table.about_architecture(saved)
   return f'## The architecture found\n\n{about}\n\n{rows}'
 
 

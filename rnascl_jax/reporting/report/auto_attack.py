@@ -26,7 +26,7 @@ def section(run: SavedRun) -> str:
   """The section of report.md; '' where no AutoAttack was run."""
   parts = ['## AutoAttack: which attack broke how many']
   for group in run.auto_attacked():
-    parts += [_about(run, group), tables.markdown(cells(group), left=2)]
+    parts += [about(run, group), tables.markdown(cells(group), left=2)]
   return '\n\n'.join(parts) if len(parts) > 1 else ''
 
 
@@ -42,7 +42,7 @@ def plain(run: SavedRun, width: int) -> list[str]:
   """
   lines = []
   for group in run.auto_attacked():
-    lines += ['', textwrap.fill(_about(run, group), width), '']
+    lines += ['', textwrap.fill(about(run, group), width), '']
     lines.append(tables.plain(cells(group)))
   number = len({w for e in run.evaluations for w in e.warnings})
   if number:
@@ -74,7 +74,7 @@ def cells(group: _Group) -> list[list[str]]:
   return rows
 
 
-def _about(run: SavedRun, group: _Group) -> str:
+def about(run: SavedRun, group: _Group) -> str:
   """What was attacked, how to read it, and why members were not run."""
   first = group[0][1]
   radius = tables.epsilon_text(

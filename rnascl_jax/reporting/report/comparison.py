@@ -129,26 +129,31 @@ def _compare(
 
 
 def cells(run: SavedRun) -> list[list[str]]:
-  """Headings, then a row for each comparison of a run.
+  """Headings, then a row for each comparison of a run."""
+  return [list(_HEADINGS), *(_row(run, c) for c in comparisons(run))]
+
+
+def comparisons(run: SavedRun) -> list[Comparison]:
+  """All comparisons of a run.
 
   They are RNAS-CL against students without tutors, students against their
   controls, fine-tuned students against what they were, and the headline attack
   against AutoAttack.
   """
-  rows = [list(_HEADINGS)]
-  for first, second in _pairs(run):
-    rows += [_row(run, c) for c in _comparisons(run, first, second)]
+  compared = [
+    c for first, second in _pairs(run) for c in _comparisons(run, first, second)
+  ]
   for group in run.auto_attacked():
     for model, result in group:
       other = model.under(run.headline_attack)
       if other is not None and other.same_ball(result):
         labels = other.label, result.label
         names = tuple(f'{model.label}, {label}' for label in labels)
-        compared = _compare(names, '', other, result)
+        pair = _compare(names, '', other, result)
         # Of counts alone nothing is known of the same images.
-        if compared is not None and compared.only is not None:
-          rows.append(_row(run, compared))
-  return rows
+        if pair is not None and pair.only is not None:
+          compared.append(pair)
+  return compared
 
 
 def fine_tuned(run: SavedRun) -> list[tuple[ModelEvaluation, ModelEvaluation]]:
@@ -216,14 +221,20 @@ def _comparisons(
   return [c for c in compared if c is not None]
 
 
-def _row(run: SavedRun, compared: Comparison) -> list[str]:
+def under(run: SavedRun, compared: Comparison) -> str:
+  """'PGD-20, ε = 0.1, the first 64 images': what both sides faced."""
   first, second = compared.results
-  under = compared.under or 'both'
+  text = compared.under or 'both'
   if second.epsilon:
     radius = tables.epsilon_text(second.epsilon, run.dataset, second.norm)
-    under += f', ε = {radius}'
+    text += f', ε = {radius}'
   if first.images < run.images:
-    under += f', the first {first.images:,} images'
+    text += f', the first {first.images:,} images'
+  return text
+
+
+def _row(run: SavedRun, compared: Comparison) -> list[str]:
+  first, second = compared.results
   low, high = compared.interval
   alone, p_value = tables.NOTHING, tables.NOTHING
   if compared.only is not None:
@@ -231,7 +242,7 @@ def _row(run: SavedRun, compared: Comparison) -> list[str]:
     p_value = statistics.p_text(compared.p_value).removeprefix('= ')
   return [
     *compared.names,
-    under,
+    under(run, compared),
     f'{100 * first.accuracy:.1f}',
     f'{100 * second.accuracy:.1f}',
     f'{compared.points:+z.1f}',

@@ -116,6 +116,26 @@ def _settings(run: SavedRun) -> dict[tuple[str, str], set[tuple]]:
   return settings
 
 
+def about_architecture(saved: Json) -> str:
+  """The space and the size of the network of architecture.json."""
+  sizes = [
+    f'{tables.count(saved[key])} {name}'
+    for key, name in (('parameters', 'parameters'), ('macs', 'MACs'))
+    if saved.get(key) is not None
+  ]
+  space = saved.get('space')
+  texts = [
+    f'Search space `{space}`.' if isinstance(space, str) else '',
+    f'{", ".join(sizes)}.' if sizes else '',
+    'A tutor is the teacher layer, its index in brackets, whose attention maps '
+    'a student layer was taught.'
+    if saved['tutors']
+    else 'No tutors were searched: config.search.gamma is 0, or '
+    'config.search.tutors a control.',
+  ]
+  return ' '.join(filter(None, texts))
+
+
 def architecture(saved: Json) -> list[list[str]]:
   """The network of architecture.json: a row a block, with its layers' tutors.
 

@@ -8,12 +8,18 @@ from rnascl_jax.reporting.results import SavedRun
 
 def section(run: SavedRun) -> str:
   """The section 'What was run'; only facts that the run saved."""
+  lines = [f'- {name}: {value}' for name, value in facts(run)]
+  return '\n'.join(['## What was run', '', *lines]) if lines else ''
+
+
+def facts(run: SavedRun) -> list[tuple[str, str]]:
+  """Names and values, in Markdown, of what the run saved about itself."""
   saved = run.provenance
   devices = ', '.join(
     f'{d["count"]} × {d["kind"]}' for d in saved.get('devices', ())
   )
   processes, versions = saved.get('processes', 1), saved.get('versions', {})
-  facts = [
+  known = [
     ('Data set', run.dataset),
     ('Seed', '' if run.seed is None else str(run.seed)),
     ('Hardware', devices + f' of {processes} processes' * (processes > 1)),
@@ -24,16 +30,20 @@ def section(run: SavedRun) -> str:
   source = (run.architecture or {}).get('source')
   if source:
     text = f'the architecture and its tutors, from {_file(source)}).'
-    facts.append(('Not searched here', text))
-  facts += [('**Ended early**', text) for text in _ended_early(run)]
+    known.append(('Not searched here', text))
+  known += [('**Ended early**', text) for text in _ended_early(run)]
   if saved.get('command'):
-    facts.append(('Command', f'`{saved["command"]}`'))
-  lines = [f'- {name}: {value}' for name, value in facts if value]
-  return '\n'.join(['## What was run', '', *lines]) if lines else ''
+    known.append(('Command', f'`{saved["command"]}`'))
+  return [(name, value) for name, value in known if value]
 
 
 def footer(run: SavedRun) -> str:
   """The section 'Provenance': where every number of the report comes from."""
+  return f'## Provenance\n\n{sources(run)}'
+
+
+def sources(run: SavedRun) -> str:
+  """The code and the files that the numbers come from, in Markdown."""
   commit = run.provenance.get('commit')
   names = ['`config.json`'] if run.config else []
   names += [f'`evaluation/{e.model}.json`' for e in run.evaluations]
@@ -49,7 +59,7 @@ def footer(run: SavedRun) -> str:
   if folders:
     folder = posixpath.commonpath(folders)
     lines.append(f'Adversarial images are in `{folder}/`.')
-  return '\n\n'.join(['## Provenance', ' '.join(lines)])
+  return ' '.join(lines)
 
 
 def _wall_clock(seconds: Json) -> str:

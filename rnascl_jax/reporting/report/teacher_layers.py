@@ -26,7 +26,7 @@ def section(run: SavedRun) -> str:
   if measured is None:
     return ''
   rows = tables.markdown(cells(run, measured), left=2)
-  parts = ['## Which teacher layers are robust', _how(run, measured), rows]
+  parts = ['## Which teacher layers are robust', how(run, measured), rows]
   return '\n\n'.join([*parts, *findings(run)])
 
 
@@ -79,7 +79,8 @@ def findings(run: SavedRun) -> list[str]:
   return [text for text in said if text]
 
 
-def _how(run: SavedRun, measured: TeacherScores) -> str:
+def how(run: SavedRun, measured: TeacherScores) -> str:
+  """What a score is, and of which attack and images."""
   radius = tables.epsilon_text(measured.epsilon, run.dataset, measured.norm)
   several, total = len(measured.teachers) > 1, len(measured.teachers[0].layers)
   shown = ''

@@ -23,13 +23,20 @@ def verdicts(run: SavedRun) -> list[str]:
   if not run.evaluations:
     return []
   return [
+    *compared(run),
+    *attack_checks.findings(run),
+    *robustness(run),
+    scope(run),
+  ]
+
+
+def compared(run: SavedRun) -> list[str]:
+  """What models are shown to be in comparison with each other."""
+  return [
     *_floor(run),
     *_gains(run),
     *_inheritance(run),
     *(_fine_tuned(run, *pair) for pair in comparison.fine_tuned(run)),
-    *attack_checks.findings(run),
-    *_strongest(run),
-    _scope(run),
   ]
 
 
@@ -172,7 +179,7 @@ def _fine_tuned(
   return f'{text} In this run, {verdict}.'
 
 
-def _strongest(run: SavedRun) -> list[str]:
+def robustness(run: SavedRun) -> list[str]:
   """The attack that leaves RNAS-CL the least, for each number of images.
 
   Attacks on different numbers of images are compared on those that all of them
@@ -197,7 +204,8 @@ def _strongest(run: SavedRun) -> list[str]:
   return texts
 
 
-def _scope(run: SavedRun) -> str:
+def scope(run: SavedRun) -> str:
+  """What intervals and p-values cover, and what they do not."""
   which = '' if run.seed is None else f' (seed {run.seed})'
   return (
     f'One training run per model{which}: intervals and p-values cover the '
