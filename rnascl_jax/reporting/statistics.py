@@ -61,24 +61,66 @@ def wilson(correct: int, images: int) -> tuple[float, float]:
 
 
 def newcombe(
-  correct: int, images: int, other_correct: int, other_images: int
+  correct: int,
+  images: int,
+  other_correct: int,
+  other_images: int,
+  correlation: float = 0.0,
 ) -> tuple[float, float]:
-  """95 % interval, in [-1, 1], of the difference of two independent shares.
+  """95 % interval, in [-1, 1], of the difference of two shares.
 
   The shares are `correct` of `images`, minus `other_correct` of `other_images`,
   each of at least one image.
 
+  Args:
+    correct: images that the first side classifies correctly.
+    images: of how many.
+    other_correct: the same of the second side.
+    other_images: of how many.
+    correlation: of both sides on the same images, see `phi`; 0 of independent
+      ones.
+
   Reference:
     Newcombe, Interval estimation for the difference between independent
-    proportions, Statistics in Medicine 1998, method 10.
+    proportions, Statistics in Medicine 1998, 873-890, method 10. Newcombe,
+    Improved confidence intervals for the difference between binomial
+    proportions based on paired data, ibid., 2635-2650, method 10.
   """
   first, second = correct / images, other_correct / other_images
   low, high = wilson(correct, images)
   other_low, other_high = wilson(other_correct, other_images)
+
+  def width(one: float, other: float) -> float:
+    square = one**2 - 2 * correlation * one * other + other**2
+    return math.sqrt(max(square, 0.0))
+
   return (
-    first - second - math.hypot(first - low, other_high - second),
-    first - second + math.hypot(high - first, second - other_low),
+    first - second - width(first - low, other_high - second),
+    first - second + width(high - first, second - other_low),
   )
+
+
+def phi(both: int, only_first: int, only_second: int, neither: int) -> float:
+  """Correlation of two models' results on the same images, in [-1, 1].
+
+  A positive one is made smaller by Newcombe's correction, and it is 0 where a
+  model is right on all images or on none.
+
+  Args:
+    both: images that both classify correctly.
+    only_first: images that only the first one does.
+    only_second: images that only the second one does.
+    neither: the others.
+  """
+  rows = (both + only_first) * (only_second + neither)
+  columns = (both + only_second) * (only_first + neither)
+  if not rows * columns:
+    return 0.0
+  product = float(both * neither - only_first * only_second)
+  if product > 0:
+    images = both + only_first + only_second + neither
+    product = max(product - images / 2, 0.0)
+  return product / math.sqrt(rows * columns)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

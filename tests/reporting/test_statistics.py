@@ -38,6 +38,32 @@ def test_newcombe_interval_is_the_published_one():
   np.testing.assert_allclose([low, high], [0.0524, 0.3339], atol=5e-5)
 
 
+@pytest.mark.parametrize(
+  ('table', 'published'),
+  [
+    # Newcombe, Statistics in Medicine 1998, 2635-2650, table II, method 10.
+    ((36, 12, 2, 0), (0.0569, 0.3404)),
+    # Fagerland, Lydersen and Laake, Statistics in Medicine 2014, section 9.
+    ((1, 1, 7, 12), (-0.507, -0.026)),
+  ],
+)
+def test_newcombe_interval_of_pairs_is_the_published_one(table, published):
+  both, first, second, _ = table
+  images = sum(table)
+  interval = statistics.newcombe(
+    both + first, images, both + second, images, statistics.phi(*table)
+  )
+  np.testing.assert_allclose(interval, published, atol=5e-4)
+
+
+def test_phi_is_the_correlation_of_large_tables():
+  table = 4000, 1000, 500, 2500
+  ones = np.repeat([[1, 1], [1, 0], [0, 1], [0, 0]], table, axis=0)
+  expected = np.corrcoef(ones.T)[0, 1]
+  np.testing.assert_allclose(statistics.phi(*table), expected, atol=5e-4)
+  assert statistics.phi(5, 5, 0, 0) == 0
+
+
 @pytest.mark.parametrize('ties', [False, True])
 @pytest.mark.parametrize('size', [2, 7, 49])
 def test_rank_correlation_is_that_of_scipy(size, ties):

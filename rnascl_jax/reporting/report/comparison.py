@@ -1,8 +1,8 @@
 """Two models under one attack, or one model under two: the report's table.
 
 Where both sides saved which images they classified correctly, the images are
-paired (McNemar's exact test); otherwise the interval of the difference of two
-independent shares decides (Newcombe), which is wider.
+paired (McNemar's exact test, Newcombe's interval for pairs); otherwise the
+interval of the difference of two independent shares decides, which is wider.
 """
 
 from collections.abc import Iterator
@@ -27,11 +27,11 @@ _HEADINGS = (
 NOTE = (
   'Difference: first minus second, in points. Right alone: images that only '
   'the first and only the second classifies correctly; p: McNemar, exact, of '
-  'these. The interval takes the images as unpaired (Newcombe): it is wider, '
-  'and may hold 0 where p is small. Shown: which side is right more often than '
-  f'the choice of test images explains, by p < {statistics.LEVEL}, or by the '
-  'interval where p is not known. Of one model under two attacks, the '
-  'difference is by how much the first overestimates what the second leaves.'
+  "these. The interval is Newcombe's for the same images. Shown: which side is "
+  'right more often than the choice of test images explains, by p < '
+  f'{statistics.LEVEL}. Where p is not known, images are taken as unpaired, '
+  'and the interval decides. Of one model under two attacks, the difference is '
+  'by how much the first overestimates what the second leaves.'
 )
 
 
@@ -63,10 +63,15 @@ class Comparison(NamedTuple):
 
   @property
   def interval(self) -> tuple[float, float]:
-    """95 % interval of the difference in points, images taken as unpaired."""
+    """95 % interval of the difference in points."""
     first, second = self.results
+    correlation = 0.0
+    if self.only is not None:
+      both = first.correct - self.only[0]
+      neither = first.images - both - sum(self.only)
+      correlation = statistics.phi(both, *self.only, neither)
     low, high = statistics.newcombe(
-      first.correct, first.images, second.correct, second.images
+      first.correct, first.images, second.correct, second.images, correlation
     )
     return 100 * low, 100 * high
 
