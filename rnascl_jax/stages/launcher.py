@@ -6,6 +6,7 @@ with --coordinator_address, --num_processes and --process_id.
 """
 
 import contextlib
+import logging as py_logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -210,6 +211,8 @@ def _prepare_absl() -> None:
   """Has absl show what is logged, and the flags that `--help` is to show."""
   # absl hides what is logged before flags are parsed; people want to see it.
   logging.set_verbosity(logging.INFO)
+  # It tells of each accelerator that a machine does not have.
+  py_logging.getLogger('jax._src.xla_bridge').setLevel(py_logging.WARNING)
   # `--help` shows the flags of the main module: these are meant to be seen.
   for name in ('config', 'workdir', *_PROCESSES, *_OBSERVED):
     if name in FLAGS:
