@@ -20,7 +20,12 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 @functools.cache
 def _library() -> griffe.Module:
-  return griffe.load('rnascl_jax', search_paths=[str(ROOT)])
+  as_written = pathlib.Path(__file__).with_name('docstrings.py')
+  return griffe.load(
+    'rnascl_jax',
+    search_paths=[str(ROOT)],
+    extensions=griffe.load_extensions(str(as_written)),
+  )
 
 
 def _module(name: str) -> griffe.Module:
@@ -51,7 +56,7 @@ def package_page(name: str) -> str:
   own = [
     member.name
     for member in _module(package).members.values()
-    if not (member.is_alias or member.is_module or member.is_private)
+    if not (member.is_alias or member.is_module or member.name[0] == '_')
   ]
   parts = [
     f'# {title}',
@@ -111,9 +116,18 @@ def config_page() -> str:
   places: dict[type, dict[str, typing.Any]] = {}
   for path, section in _sections('config', schema.Settings()):
     places.setdefault(type(section), {})[path] = section
+  titles = {cls: _title(list(at)) for cls, at in places.items()}
   for cls, at in places.items():
-    parts += [f'## {cls.__name__}', *_section(cls, at)]
+    parts += [f'## {titles[cls]}', *_section(cls, at, titles)]
   return '\n\n'.join(parts) + '\n'
+
+
+def _title(paths: list[str]) -> str:
+  """What a section is called: its path, or the end of several paths."""
+  names = [path.removesuffix('.NAME').split('.') for path in paths]
+  return (
+    '.'.join(names[0][1:] if len(names) == 1 else names[0][-1:]) or 'config'
+  )
 
 
 def _sections(path: str, section) -> Iterator[tuple[str, typing.Any]]:
@@ -128,7 +142,9 @@ def _sections(path: str, section) -> Iterator[tuple[str, typing.Any]]:
       yield from _sections(f'{path}.{field.name}.NAME', type(named)())
 
 
-def _section(cls: type, at: Mapping[str, typing.Any]) -> Iterator[str]:
+def _section(
+  cls: type, at: Mapping[str, typing.Any], titles: Mapping[type, str]
+) -> Iterator[str]:
   doc = _docstring(cls)
   yield doc[0].value
   yield 'In a config: ' + ', '.join(f'`{path}`' for path in at) + '.'
@@ -139,7 +155,7 @@ def _section(cls: type, at: Mapping[str, typing.Any]) -> Iterator[str]:
     rows.append(
       [
         f'`{field.name}`',
-        _type(hints[field.name]),
+        _type(hints[field.name], titles),
         _bounds(field),
         _default(value),
         meanings[field.name],
@@ -172,13 +188,12 @@ def _meanings(cls: type) -> dict[str, str]:
   return meanings
 
 
-def _type(hint) -> str:
-  if dataclasses.is_dataclass(hint):
-    return f'[{hint.__name__}](#{hint.__name__.lower()})'
+def _type(hint, titles: Mapping[type, str]) -> str:
+  if hint in titles:
+    return f'[{titles[hint]}](#{titles[hint].replace(".", "")})'
   if typing.get_origin(hint) is Mapping:
-    return f'names of {_type(typing.get_args(hint)[1])}'
-  text = hint.__name__ if isinstance(hint, type) else str(hint)
-  return f'`{hint if "[" in str(hint) else text}`'
+    return f'names of {_type(typing.get_args(hint)[1], titles)}'
+  return f'`{hint.__name__ if type(hint) is type else hint}`'
 
 
 def _bounds(field: dataclasses.Field) -> str:
