@@ -160,3 +160,16 @@ def test_every_config_with_an_argument_on_a_page_can_be_made(path):
         config_files.load(text)
       except ValueError:
         assert sweeps.load(text)
+
+
+@pytest.mark.parametrize('name', ['data.md', 'sweeps.md'])
+def test_a_config_file_that_a_page_shows_is_read(name, tmp_path):
+  text = (pages.ROOT / 'docs' / name).read_text('utf-8')
+  (code,) = (c for c in pages.fences(text, 'python') if '# mine.py' in c)
+  path = tmp_path / 'mine.py'
+  path.write_text(code)
+  (words,) = commands_of(code.splitlines()[0])
+  if words[0] == 'sweep':
+    assert sweeps.plan(sweeps.load(str(path)), [0, 1], str(tmp_path))
+  else:
+    assert config_files.parse([f'--config={path}'])
