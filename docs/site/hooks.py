@@ -1,7 +1,8 @@
 """What the site has beside the pages in docs/, made when it is built.
 
 The reference is made from the code: a page for each room, the configs' fields
-and the commands' help. Source files that pages link to become pages as well.
+and the commands' help. Notebooks, with the outputs that are stored in them, and
+source files that pages link to become pages as well.
 """
 
 import importlib.util
@@ -10,10 +11,12 @@ import posixpath
 import re
 import sys
 
+import nbconvert
 from mkdocs.structure.files import File
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
+TUTORIALS = sorted((ROOT / 'docs' / 'tutorials').glob('*.ipynb'))
 # A link that leaves docs/ for a file of the repository.
 _SOURCE = re.compile(r'\]\((?P<up>(?:\.\./)+)(?P<path>[\w./-]+\.\w+)\)')
 
@@ -32,9 +35,12 @@ reference = _sibling('reference')
 
 
 def on_config(config):
-  """Lists the pages of the rooms in the navigation."""
+  """Lists the tutorials and the pages of the rooms in the navigation."""
   if str(ROOT) not in sys.path:  # MkDocs has put it back as it was.
     sys.path.insert(0, str(ROOT))
+  if TUTORIALS:
+    names = [f'tutorials/{path.stem}.md' for path in TUTORIALS]
+    config.nav.insert(1, {'Tutorials': names})
   for section in config.nav:
     for entry in section.get('Reference', []):
       if 'Python' in entry:
@@ -55,13 +61,29 @@ def on_files(files, config):
   for file in list(files.documentation_pages()):
     if file.src_uri.endswith('.md'):
       pages |= _sources(file)
-  for uri, text in pages.items():
-    files.append(File.generated(config, uri, content=text))
+  for path in TUTORIALS:
+    pages |= _tutorial(path)
+  for uri, content in pages.items():
+    files.append(File.generated(config, uri, content=content))
   style = HERE / 'site.css'
   files.append(
     File.generated(config, 'assets/site.css', abs_src_path=str(style))
   )
   return files
+
+
+def _tutorial(path):
+  """The page of a notebook, and the pictures in it."""
+  name = path.stem
+  text, resources = nbconvert.MarkdownExporter().from_filename(
+    str(path), {'unique_key': name, 'output_files_dir': f'{name}_files'}
+  )
+  title, _, rest = text.partition('\n')
+  link = f'[Download this page as a notebook]({name}.ipynb){{ download }}'
+  pages = {f'tutorials/{name}.md': f'{title}\n\n{link}\n{rest}'}
+  for picture, content in resources['outputs'].items():
+    pages[f'tutorials/{picture}'] = content
+  return pages
 
 
 def _sources(file):
@@ -86,7 +108,7 @@ def _outside(match, uri):
 
 
 def on_page_markdown(markdown, page, **_):
-  """Turns links to source files into links to their pages."""
+  """Turns links to sources and notebooks into links to their pages."""
   up = posixpath.relpath('.', posixpath.dirname(page.file.src_uri) or '.')
 
   def to_page(match):
@@ -95,4 +117,5 @@ def on_page_markdown(markdown, page, **_):
       return match[0]
     return f']({up}/sources/{path}.md)'
 
+  markdown = re.sub(r'\.ipynb\)(?!{ download })', '.md)', markdown)
   return _SOURCE.sub(to_page, markdown)
