@@ -11,7 +11,11 @@ _INDENTED = re.compile(r'(?:^ .*\n?)+', re.MULTILINE)
 
 
 class AsWritten(griffe.Extension):
-  """Fences formulas, finds examples, and takes the comments of constants."""
+  """Fences formulas, finds examples, and takes the comments of constants.
+
+  What has no docstring has no entry, so a constant without a comment gets one
+  that shows nothing.
+  """
 
   def on_instance(self, *, obj: griffe.Object, **_) -> None:
     """Changes the docstring of a module, class or function."""
@@ -22,7 +26,7 @@ class AsWritten(griffe.Extension):
     """Gives a constant of a module the comment above it as its docstring."""
     if attr.parent.is_module and not attr.docstring:
       comment = _comment_above(attr)
-      attr.docstring = griffe.Docstring(comment or 'A constant.', parent=attr)
+      attr.docstring = griffe.Docstring(comment or '<!-- -->', parent=attr)
 
 
 def readable(text: str) -> str:

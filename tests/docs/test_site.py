@@ -89,11 +89,14 @@ def public_names():
         if not name.startswith('_'):
           yield f'{module}.{name}'
       if isinstance(node, ast.ClassDef) and not node.name.startswith('_'):
-        for inner in node.body:
-          # A class tells of methods that have no docstring.
-          documented = isinstance(inner, ast.FunctionDef)
-          if documented and ast.get_docstring(inner) and inner.name[0] != '_':
-            yield f'{module}.{node.name}.{inner.name}'
+        yield from (f'{module}.{node.name}.{own}' for own in _methods(node))
+
+
+def _methods(node: ast.ClassDef) -> list[str]:
+  """Public methods with a docstring; the class tells of the others."""
+  functions = [n for n in node.body if isinstance(n, ast.FunctionDef)]
+  names = [f.name for f in functions if ast.get_docstring(f)]
+  return [n for n in names if n == '__call__' or not n.startswith('_')]
 
 
 def _defined(node: ast.stmt) -> list[str]:
