@@ -65,32 +65,6 @@ def test_a_run_leaves_what_it_promises(tiny_run):
     assert (tiny_run / name).stat().st_size > 0, name
 
 
-def test_every_file_of_a_run_is_on_the_page_of_its_files(tiny_run):
-  page = (pages.ROOT / 'docs' / 'workdir.md').read_text('utf-8')
-  first, second = page.split('## A training')
-  of_training = [name for names, _ in _rows(second) for name in names]
-  patterns = []
-  for names, meaning in _rows(first):
-    parts = of_training if '(#a-training)' in meaning else ['']
-    patterns += [name + part for name in names for part in parts]
-
-  for path in tiny_run.rglob('*'):
-    if path.is_file():
-      name = path.relative_to(tiny_run).as_posix()
-      assert any(re.fullmatch(pattern, name) for pattern in patterns), name
-
-
-def _rows(text):
-  """Patterns of files in the first column of a table, and the second one."""
-  for line in text.splitlines():
-    if line.startswith('| `'):
-      names, meaning = line.split('|')[1:3]
-      found = [re.escape(name) for name in re.findall('`(.*?)`', names)]
-      found = [re.sub(r'<\w+>|\\\*', '[^/]*', name) for name in found]
-      folders = '(#a-training)' in meaning
-      yield [n + '.*' * (n[-1] == '/' and not folders) for n in found], meaning
-
-
 def test_a_loaded_student_has_the_accuracy_that_was_evaluated(tiny_run, digits):
   del digits
   model = rnascl_jax.load(tiny_run)
@@ -239,6 +213,32 @@ def test_a_workdir_of_an_older_version_is_refused_with_that_version(
   with pytest.raises(ValueError, match='was made by version 0.1 of rnascl_jax'):
     stages.search(tiny.config(), str(tmp_path))
   assert [path.name for path in tmp_path.iterdir()] == ['config.json']
+
+
+def test_every_file_of_a_run_is_on_the_page_of_its_files(tiny_run):
+  page = (pages.ROOT / 'docs' / 'workdir.md').read_text('utf-8')
+  first, second = page.split('## A training')
+  of_training = [name for names, _ in _rows(second) for name in names]
+  patterns = []
+  for names, meaning in _rows(first):
+    parts = of_training if '(#a-training)' in meaning else ['']
+    patterns += [name + part for name in names for part in parts]
+
+  for path in tiny_run.rglob('*'):
+    if path.is_file():
+      name = path.relative_to(tiny_run).as_posix()
+      assert any(re.fullmatch(pattern, name) for pattern in patterns), name
+
+
+def _rows(text):
+  """Patterns of files in the first column of a table, and the second one."""
+  for line in text.splitlines():
+    if line.startswith('| `'):
+      names, meaning = line.split('|')[1:3]
+      found = [re.escape(name) for name in re.findall('`(.*?)`', names)]
+      found = [re.sub(r'<\w+>|\\\*', '[^/]*', name) for name in found]
+      folders = '(#a-training)' in meaning
+      yield [n + '.*' * (n[-1] == '/' and not folders) for n in found], meaning
 
 
 def test_reporting_needs_nothing_but_the_workdir(tiny_run, tmp_path):
