@@ -25,6 +25,8 @@ _NUMBERS = re.compile(r'(?<=seed=)(?:N\b|\$\w+)|\bN\b')
 _ENDS = {';', '&&', '&', '|', '>', '<', '(', ')'}
 # Ends a command of which a sentence tells a part.
 _PART = '...'
+# How many folders a command takes that follow no flag.
+_FOLDERS = {'watch': 1}
 # A loop over commands.
 _LOOPS = {'$stage': 'teacher'}
 
@@ -127,9 +129,9 @@ def _parse(name: str, words: list[str]) -> None:
   for flag in flags.FLAGS:
     flags.FLAGS[flag].unparse()
   rest = words if name == 'sweep' else [w for w in words if w not in config]
-  left = flags.FLAGS([name, *rest])
-  if len(left) > 1:
-    raise ValueError(f'{left[1:]} are no flags.')
+  _, *left = flags.FLAGS([name, *rest])
+  if len(left) > _FOLDERS.get(name, 0):
+    raise ValueError(f'{left} are no flags.')
   files = [w.partition('=')[2] for w in config if w.startswith('--config=')]
   if files and ('mine.py' in files[0] or files[0] == 'CONFIG'):
     return  # A file that the page shows, or any.

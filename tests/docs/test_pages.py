@@ -24,7 +24,7 @@ _FILE = re.compile(
 _DOTTED = re.compile(r'(?<![\w/.-])rnascl_jax(?:\.\w+)+(?![\w(]*/)')
 _FIELD = re.compile(r'(?<![\w.])(?:--)?config((?:\.(?:\w+|<\w+>|\*))+)')
 _SUFFIXES = (
-  *('csv', 'ckpt', 'json', 'jsonl', 'md', 'npy', 'npz', 'pt', 'py'),
+  *('csv', 'ckpt', 'html', 'json', 'jsonl', 'md', 'npy', 'npz', 'pt', 'py'),
   *('safetensors', 'tar', 'txt'),
 )
 # Pages that the site makes.
