@@ -5,7 +5,7 @@
 | `files`       | checkpoints (.pt, .pth, .ckpt, .safetensors) as arrays |
 | `pickles`     | files of `torch.save`: their `archive`, the program in |
 |               | it (`unpickler`, `makers`) and its `tensors`           |
-| `packed`      | what is around a checkpoint, and how to unpack it      |
+| `wrappers`    | what is around a checkpoint, and how to unpack it      |
 | `state_dicts` | Flax variables as a state dict and back                |
 | `student`     | a derived student as a `torch.nn.Module`               |
 | `export`      | a model as a file for PyTorch, for ONNX                |
@@ -13,7 +13,6 @@
 |               | beside which stands its `model_card`                   |
 | `runtimes`    | what runs such files, to compare them with the model   |
 
-Published teachers are read by `torch_import`. Only
-`student` needs PyTorch to be imported; `files` needs it where a file is run, in
-the unsafe way, alone.
+Published teachers are read by `torch_import`. Only `student` needs PyTorch to
+be imported; `files` needs it where a file is run, in the unsafe way, alone.
 """

@@ -25,6 +25,8 @@ References:
   Nath et al., RNAS-CL, IJCV 2024, section 3.5.
 """
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -132,7 +134,7 @@ def robust_term(
   *,
   beta: float = 6.0,
   cac_weight: float = 1.0,
-  **options,
+  **options: Any,
 ) -> Array:
   """What eq. (6) adds to eq. (4): beta KL(p, p') + cac_weight L_CAC.
 

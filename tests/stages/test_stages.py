@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from rnascl_jax.runtime import (
 from rnascl_jax.search import architecture, flops
 from rnascl_jax.stages import models, workdir
 from tests import tiny
+from tests.docs import pages
 
 _EVERY = {'teacher', 'rnas_cl', 'rnas_cl_eq6', 'ce'}
 
@@ -234,6 +236,32 @@ def test_a_workdir_of_an_older_version_is_refused_with_that_version(
   with pytest.raises(ValueError, match='was made by version 0.1 of rnascl_jax'):
     stages.search(tiny.config(), str(tmp_path))
   assert [path.name for path in tmp_path.iterdir()] == ['config.json']
+
+
+def test_every_file_of_a_run_is_on_the_page_of_its_files(tiny_run):
+  page = (pages.ROOT / 'docs' / 'workdir.md').read_text('utf-8')
+  first, second = page.split('## A training')
+  of_training = [name for names, _ in _rows(second) for name in names]
+  patterns = []
+  for names, meaning in _rows(first):
+    parts = of_training if '(#a-training)' in meaning else ['']
+    patterns += [name + part for name in names for part in parts]
+
+  for path in tiny_run.rglob('*'):
+    if path.is_file():
+      name = path.relative_to(tiny_run).as_posix()
+      assert any(re.fullmatch(pattern, name) for pattern in patterns), name
+
+
+def _rows(text):
+  """Patterns of files in the first column of a table, and the second one."""
+  for line in text.splitlines():
+    if line.startswith('| `'):
+      names, meaning = line.split('|')[1:3]
+      found = [re.escape(name) for name in re.findall('`(.*?)`', names)]
+      found = [re.sub(r'<\w+>|\\\*', '[^/]*', name) for name in found]
+      folders = '(#a-training)' in meaning
+      yield [n + '.*' * (n[-1] == '/' and not folders) for n in found], meaning
 
 
 def test_reporting_needs_nothing_but_the_workdir(tiny_run, tmp_path):

@@ -119,7 +119,7 @@ def pgd_training(
 
 
 def fast(
-  *, epsilon: float, step_size: float | None = None, **options
+  *, epsilon: float, step_size: float | None = None, **options: Any
 ) -> AdversarialMethod:
   """FastAT: training on the images of a single step from a random start.
 
