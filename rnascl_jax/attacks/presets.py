@@ -240,6 +240,7 @@ _ORIGINS = {
   f'pgd_attack.py, {_SLIDE}',
   'pgd100_l2_robustness': f'{_ROBUSTNESS} 100 steps of 2.5 epsilon / 100',
 }
+# Attacks of the literature by their names, each with its settings and source.
 PRESETS = {
   name: Preset(
     origin=_ORIGINS[name],
