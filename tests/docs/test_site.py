@@ -147,3 +147,17 @@ def test_no_page_or_style_fetches_anything_from_the_network(site):
   for path in site.rglob('*.css'):
     text = path.read_text('utf-8')
     assert not re.search(r'(url\(|@import)\s*["\']?(\w+:)?//', text), path
+
+
+def test_every_name_that_a_package_offers_is_told_what_it_is(site):
+  rows = 0
+  for path in (site / 'python').glob('*.html'):
+    text = path.read_text('utf-8')
+    for table in re.findall(r'<table>(.*?)</table>', text, re.DOTALL):
+      if 'What it is' in table:
+        for name, meaning in re.findall(
+          r'<td[^>]*>(.*?)</td>\s*<td[^>]*>(.*?)</td>', table, re.DOTALL
+        ):
+          rows += 1
+          assert re.sub('<[^>]*>', '', meaning).strip('\\ '), f'{path}: {name}'
+  assert rows > 50

@@ -19,6 +19,7 @@ from rnascl_jax.training.adversarial import AdversarialMethod, RobustTerm
 _SLIDE = 2 / (2000 / 255)
 
 
+# Methods by `adversarial_training.name`.
 ADVERSARIAL_METHODS: Mapping[
   str,
   tuple[Callable[..., AdversarialMethod], dict[str, float], tuple[str, ...]],

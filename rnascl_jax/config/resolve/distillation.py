@@ -17,6 +17,7 @@ from rnascl_jax.distillation.methods import Method
 from rnascl_jax.runtime import parallel, spelling
 from rnascl_jax.search import tutor_controls
 
+# Divergences from a teacher by `kl_direction`.
 DIVERGENCES = {
   'student_teacher': losses.kl_student_teacher,
   'teacher_student': losses.kl_teacher_student,
@@ -58,6 +59,7 @@ def _crd(spec: settings.DistillationSettings, _: DistillationSpec) -> Method:
   )
 
 
+# Methods of distillation by `method` of a student.
 METHODS: Mapping[
   str, Callable[[settings.DistillationSettings, DistillationSpec], Method]
 ] = {
@@ -98,6 +100,7 @@ def _layerwise_kl(
   )
 
 
+# Losses between a layer and its tutor by `layer_loss`.
 LAYER_LOSSES: Mapping[
   str, Callable[[settings.DistillationSettings, DistillationSpec], LayerLoss]
 ] = {'attention': _attention, 'layerwise_kl': _layerwise_kl}

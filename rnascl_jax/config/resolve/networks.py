@@ -16,6 +16,7 @@ from rnascl_jax.runtime import parallel
 from rnascl_jax.search import spaces
 from rnascl_jax.search.spaces import SearchSpace
 
+# Shortcuts of a block by `shortcut`.
 SHORTCUTS = {shortcut.value: shortcut for shortcut in spaces.Shortcut}
 
 

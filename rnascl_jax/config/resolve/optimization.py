@@ -37,6 +37,7 @@ def _cyclic(spec: settings.Optimization, total: int) -> optax.Schedule:
   )
 
 
+# Learning rates by `schedule`.
 SCHEDULES: Mapping[
   str, Callable[[settings.Optimization, int], optax.Schedule]
 ] = {
@@ -55,6 +56,7 @@ SCHEDULES: Mapping[
 }
 
 
+# Noise of the search by `noise`.
 NOISES = {'gumbel': jax.random.gumbel, 'normal': jax.random.normal}
 
 
@@ -68,6 +70,7 @@ OPTIMIZERS: Mapping[
 }
 
 
+# Factors of the search's cost by `penalty`.
 PENALTIES = {
   'power': losses.search_objective,
   'log': losses.log_search_objective,
