@@ -17,6 +17,8 @@ Example:
   (('With adversarial training', 'CE + KL'), ('85.07', '41.63'))
   >>> line.source
   RowSource(row='s7_wrn34_ce_kl', model='ce_kl_eq6')
+  >>> [definition.TABLES['digits'][key].name for key in ('7', 'reduction')]
+  ['Table 7 on digits', 'The factor of eq. (1) on digits']
 """
 
 import json
@@ -110,7 +112,7 @@ class Table(NamedTuple):
   @property
   def name(self) -> str:
     """A short name: 'Table 7', 'Table 7 on digits'."""
-    name = self.title.split(':')[0].split(' (')[0]
+    name = re.sub(r' \([^)]*\)$', '', self.title.split(':')[0])
     on_digits = 'on digits' in self.title and 'on digits' not in name
     return name + ' on digits' * on_digits
 
