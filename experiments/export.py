@@ -6,7 +6,7 @@ r"""Writes a trained model for PyTorch and for runtimes without JAX.
 The model is a student ('rnas_cl', 'ce', 'rnas_cl_eq6', ...) or a teacher
 ('teacher', 'vulnerable_teacher'). The output's suffix says in which format it
 is written, or --format does, and the file is OUTPUT with that suffix; `all` are
-all but pt, which has what safetensors has:
+all that the model has, but for pt, which has what safetensors has:
 
   safetensors    PyTorch's state dict, with the architecture and the
                  normalisation as strings of JSON; written without PyTorch
@@ -30,6 +30,7 @@ from absl import flags
 
 import rnascl_jax
 from rnascl_jax.interop import export, model_card, runtimes
+from rnascl_jax.models.pretrained import Pretrained
 from rnascl_jax.reporting import results
 from rnascl_jax.runtime import files, paths, spelling
 from rnascl_jax.stages import launcher
@@ -43,7 +44,7 @@ _FORMAT = flags.DEFINE_list(
 )
 
 
-def _paths() -> list[pathlib.Path]:
+def _paths(model: Pretrained) -> list[pathlib.Path]:
   """The files to write, whose formats are checked."""
   output = paths.local(_OUTPUT.value, '--output')
   if not _FORMAT.value:
@@ -51,7 +52,9 @@ def _paths() -> list[pathlib.Path]:
     return [output]
   names = list(_FORMAT.value)
   if names == ['all']:
-    names = [name for name in export.FORMATS if name != 'pt']
+    is_student = model.metadata['kind'] == 'student'
+    left_out = ('pt',) if is_student else ('pt', 'onnx')
+    names = [name for name in export.FORMATS if name not in left_out]
   for name in names:
     if name not in export.FORMATS:
       raise ValueError(
@@ -64,8 +67,8 @@ def _paths() -> list[pathlib.Path]:
 def _export() -> str:
   workdir, name = launcher.FLAGS.workdir, _MODEL.value
   try:
-    written = _paths()
     model = rnascl_jax.load(workdir, name)
+    written = _paths(model)
     for path in written:
       export.check(model, path)
     run = results.load(workdir)

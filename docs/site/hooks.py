@@ -79,7 +79,10 @@ def _tutorial(path):
     str(path), {'unique_key': name, 'output_files_dir': f'{name}_files'}
   )
   title, _, rest = text.partition('\n')
-  link = f'[Download this page as a notebook]({name}.ipynb){{ download }}'
+  link = (
+    f'[Download this page as a notebook]({name}.ipynb){{ download }}, and open '
+    'it where `pip install ".[notebooks]"` was run.'
+  )
   pages = {f'tutorials/{name}.md': f'{title}\n\n{link}\n{rest}'}
   for picture, content in resources['outputs'].items():
     pages[f'tutorials/{picture}'] = content

@@ -104,9 +104,10 @@ def _check_images(images: np.ndarray) -> None:
   if np.isnan(images).any():
     raise ValueError('images contain NaN.')
   if images.size and not 0 <= images.min() <= images.max() <= 1:
+    remedy = 'divide by 255' if images.min() >= 0 else 'do not normalise them'
     raise ValueError(
-      f'images lie in [{images.min()}, {images.max()}], not in [0, 1]; divide '
-      'by 255, and normalise inside of logits_fn.'
+      f'images lie in [{images.min()}, {images.max()}], not in [0, 1]; '
+      f'{remedy}, and normalise inside of logits_fn.'
     )
 
 

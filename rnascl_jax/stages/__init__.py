@@ -94,7 +94,8 @@ def report(path: str) -> str:
     path: the workdir.
 
   Returns:
-    The table, for a terminal; of several processes the main one has it.
+    The table and where the page is, for a terminal; of several processes the
+    main one has it.
 
   Raises:
     ValueError: if a file of the run is broken.
@@ -102,11 +103,13 @@ def report(path: str) -> str:
     HeldError: if another process is writing in the workdir.
   """
   folder = paths.local(path, 'workdir')
-  if not processes.from_main((folder / 'config.json').exists()):
-    raise workdir.MissingStageError(f'{folder} is not the workdir of a run.')
+  workdir.check_run(folder)
   processes.on_main(reports.write, folder)
   processes.on_main(html.write, folder)
-  return reports.terminal_table(folder) if processes.is_main() else ''
+  if not processes.is_main():
+    return ''
+  table = reports.terminal_table(folder)
+  return f'{table}\n\nThe whole report: {folder / "report.html"}'
 
 
 def pipeline(config: Mapping[str, Any], path: str) -> str:

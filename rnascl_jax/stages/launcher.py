@@ -61,7 +61,7 @@ def stage(function: Callable[[Run], Any], *, trains: bool = True) -> NoReturn:
   _prepare_absl()
 
   def main(argv: list[str]) -> None:
-    with _ends_in_words(argv), _opened_run() as run:
+    with _ends_in_words(argv), _opened_run(begins=trains) as run:
       _show(function(run))
 
   app.run(main, argv=[sys.argv[0], *words])
@@ -83,12 +83,17 @@ def command(function: Callable[[], Any]) -> NoReturn:
 
 
 @contextlib.contextmanager
-def _opened_run() -> Iterator[Run]:
-  """Opens the run of --config and --workdir, on all processes."""
+def _opened_run(*, begins: bool) -> Iterator[Run]:
+  """Opens the run of --config and --workdir, on all processes.
+
+  Where the command begins none, there must be one.
+  """
   cache_compilations()
   with contextlib.ExitStack() as opened:
     try:
       _connect()
+      if not begins:
+        workdir.check_run(paths.local(FLAGS.workdir, '--workdir'))
       named: dict[str, Any] = {
         name: FLAGS[name].value for name in _OBSERVED if name in FLAGS
       }

@@ -50,6 +50,15 @@ class MissingStageError(FileNotFoundError):
   """A stage needs another one that is not complete."""
 
 
+def check_run(folder: pathlib.Path) -> None:
+  """Raises MissingStageError unless a folder is the workdir of a run."""
+  if not processes.from_main((folder / 'config.json').exists()):
+    raise MissingStageError(
+      f'{folder} is not the workdir of a run, which '
+      f'{commands.usage("pipeline")} begins.'
+    )
+
+
 @contextlib.contextmanager
 def open_workdir(folder: pathlib.Path, settings: Settings) -> Iterator[None]:
   """Makes the folder of a run, or checks that it is of the same config.

@@ -148,3 +148,14 @@ def test_the_rooms_are_drawn_from_the_imports_of_today():
   for name, picture in (('rooms', diagrams.rooms), ('step', diagrams.step)):
     drawn = (pages.ROOT / 'docs' / f'{name}.svg').read_text('utf-8')
     assert drawn == picture(), 'run python docs/site/diagrams.py'
+
+
+@pytest.mark.slow
+def test_the_example_of_the_first_page_runs(capsys):
+  (code,) = pages.fences(
+    (pages.ROOT / 'docs' / 'index.md').read_text(), 'python'
+  )
+
+  exec(code, {})
+
+  assert 'robust accuracy after SQUARE' in capsys.readouterr().out
