@@ -193,6 +193,21 @@ def test_a_card_has_what_the_run_saved(tiny_run):
   assert '## Limits' in page and 'an upper bound' in page
 
 
+@pytest.mark.parametrize('count', [3, 5])
+def test_a_card_names_classes_that_are_the_logits_of_the_model(
+  students, tmp_path, count
+):
+  names = ['ant', 'bee', 'cat', 'dog', 'elk'][:count]
+  (tmp_path / 'data.json').write_text(json.dumps({'classes': names}))
+  run = results.load(tmp_path)
+
+  card = model_card.make(run, 'rnas_cl', students['pad'])
+
+  assert card['class_names'] == (names if count == 5 else None)
+  text = 'ant, bee, cat, dog, elk' if count == 5 else '0, 1, 2, 3, 4'
+  assert f'5 classes ({text})' in model_card.markdown(run, card)
+
+
 def test_a_card_of_a_model_that_was_not_evaluated_says_so(students, tmp_path):
   run = results.load(tmp_path)
 

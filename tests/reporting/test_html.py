@@ -1,6 +1,7 @@
 """The report of a run as one HTML file, and the index of a sweep."""
 
 import base64
+import concurrent.futures
 import io
 import re
 from html import parser, unescape
@@ -299,6 +300,10 @@ def test_the_page_is_written_whole_under_the_lock_of_the_workdir(tmp_path):
   assert not list(path.parent.glob('.*'))  # Nothing half written.
   with lock.take(path.parent):
     assert html.write(path.parent) == path  # This thread holds it.
+  with concurrent.futures.ThreadPoolExecutor(1) as other:
+    held = other.submit(lock.take, path.parent).result()
+  with held, pytest.raises(lock.HeldError):
+    html.write(path.parent)
 
 
 @pytest.fixture(scope='module')

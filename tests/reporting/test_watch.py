@@ -140,9 +140,7 @@ def test_what_no_page_can_be_made_of_is_told(port, folder, monkeypatch):
   assert _ask(port)[0] == 200
 
 
-def test_a_browser_that_goes_before_its_answer_leaves_no_traceback(
-  port, capfd
-):
+def test_a_browser_that_goes_before_its_answer_leaves_no_traceback(port, capfd):
   reset = struct.pack('ii', 1, 0)  # It is told at once that nobody listens.
   for _ in range(3):
     asking = socket.create_connection(('127.0.0.1', port))
@@ -171,7 +169,9 @@ def test_the_folder_of_a_sweep_has_an_index_and_a_page_for_each_run(tmp_path):
   assert watched.page('/seed0/') is None
 
 
-def test_the_time_left_is_by_the_epochs_that_were_seen_from_end_to_end(tmp_path):
+def test_the_time_left_is_by_the_epochs_that_were_seen_from_end_to_end(
+  tmp_path,
+):
   now = [0.0]
   epochs = {'optimization': {'epochs': 10}}
   saved_run.files.write_config(tmp_path, {'teacher': epochs})
