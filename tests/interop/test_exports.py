@@ -67,6 +67,23 @@ def test_a_teacher_computes_the_same_in_its_runtime(suffix, teacher, tmp_path):
   assert runtimes.measure(teacher, path).difference < 1e-5
 
 
+def test_files_are_compared_on_the_cpu_whose_products_are_exact(
+  students, tmp_path
+):
+  pytest.importorskip('flatbuffers')
+  model, path = students['pad'], tmp_path / 'student.stablehlo'
+  export.write(model, path)
+  platforms = []
+
+  def logits_fn(images):
+    platforms.append(jax.config.jax_default_device.platform)
+    return model.logits_fn(images)
+
+  runtimes.measure(model._replace(logits_fn=logits_fn), path)
+
+  assert platforms == ['cpu']
+
+
 def test_a_file_of_another_model_is_told(students, tmp_path):
   pytest.importorskip('onnxruntime')
   path = tmp_path / 'student.onnx'
