@@ -42,7 +42,9 @@ def make(run: SavedRun, name: str, model: Pretrained) -> dict[str, Any]:
   """
   evaluation = run.evaluation(name)
   metadata = model.metadata
-  data = read_json(run.workdir / 'data.json') or {}
+  names = (read_json(run.workdir / 'data.json') or {}).get('classes') or ()
+  # A teacher taken from elsewhere may have logits of more classes.
+  is_named = len(names) == metadata['num_classes']
   attacks = evaluation.attacks if evaluation else ()
   warnings = evaluation.warnings if evaluation else ()
   return files.to_json(
@@ -52,7 +54,7 @@ def make(run: SavedRun, name: str, model: Pretrained) -> dict[str, Any]:
       'label': run.label(name),
       'kind': metadata['kind'],
       'dataset': metadata.get('dataset', run.dataset),
-      'class_names': data.get('classes'),
+      'class_names': names if is_named else None,
       'num_classes': metadata['num_classes'],
       'image_shape': metadata['image_shape'],
       'parameters': networks.count_parameters(model.variables, batch_norm=True),

@@ -1,11 +1,13 @@
 """Runs exported files in the runtimes that they are for, and compares them."""
 
+import contextlib
 import os
 import pathlib
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -72,7 +74,8 @@ def measure(model: Pretrained, path: pathlib.Path) -> Measured:
   """
   shape = model.metadata['image_shape']
   images = np.random.default_rng(0).random((7, *shape), np.float32)
-  expected = np.asarray(jax.jit(model.logits_fn)(images))
+  with _cpu():
+    expected = np.asarray(jax.jit(model.logits_fn)(images))
   load(path)  # The runtime is imported.
   begin = time.perf_counter()
   run = load(path)
@@ -109,6 +112,18 @@ def load(path: str | os.PathLike[str]) -> Run:
   return _LOADERS.get(suffix, _torch)(os.fspath(path))
 
 
+def _cpu() -> AbstractContextManager[Any]:
+  """Has JAX compute on the CPU, unless JAX_PLATFORMS leaves it out.
+
+  By default a GPU may round factors to TF32, and a TPU does to bfloat16: logits
+  of a right file could differ by more than is allowed.
+  """
+  try:
+    return jax.default_device(jax.devices('cpu')[0])
+  except RuntimeError:
+    return contextlib.nullcontext()
+
+
 def _onnx(path: str) -> Run:
   extras.require('onnxruntime', 'running .onnx')
   import onnxruntime
@@ -129,7 +144,12 @@ def _stablehlo(path: str) -> Run:
 
   content = bytearray(pathlib.Path(path).read_bytes())
   function = jax.jit(export.deserialize(content).call)
-  return lambda images: np.asarray(function(images))
+
+  def run(images: np.ndarray) -> np.ndarray:
+    with _cpu():
+      return np.asarray(function(images))
+
+  return run
 
 
 def _tflite(path: str) -> Run:

@@ -15,6 +15,7 @@ Example:
   True
 """
 
+import contextlib
 import functools
 import hashlib
 import http
@@ -82,8 +83,10 @@ class Watched:
       )
     self._clock, self._lock = clock, threading.Lock()
     self._pages: dict[pathlib.Path, Page] = {}
-    # By stage: when it was first seen under way, and its epochs then.
-    self._seen: dict[tuple[pathlib.Path, str], tuple[float, float]] = {}
+    # By stage: its epochs when it was first seen under way.
+    self._first: dict[tuple[pathlib.Path, str], float] = {}
+    # When it was first seen to come further, and its epochs then.
+    self._since: dict[tuple[pathlib.Path, str], tuple[float, float]] = {}
 
   def page(self, path: str) -> Page | None:
     """Makes the page of a path of the server; None where there is none.
@@ -128,9 +131,14 @@ class Watched:
   def _seconds_left(
     self, folder: pathlib.Path, stage: trainings.Stage
   ) -> float | None:
-    """By the rate since the stage was first seen; None at first."""
-    now = self._clock()
-    since, done = self._seen.setdefault((folder, stage.name), (now, stage.done))
+    """By the rate since the stage was seen to come further; None until then.
+
+    When the epochs that were there at first had ended is not known.
+    """
+    key, now = (folder, stage.name), self._clock()
+    if stage.done <= self._first.setdefault(key, stage.done):
+      return None
+    since, done = self._since.setdefault(key, (now, stage.done))
     if stage.done <= done or now <= since:
       return None
     return (stage.epochs - stage.done) * (now - since) / (stage.done - done)
@@ -153,8 +161,8 @@ def _tag(folder: pathlib.Path) -> str:
       if not name.endswith(_FILES) and not name.startswith('events.'):
         try:
           status = os.stat(os.path.join(place, name))
-        except FileNotFoundError:
-          continue  # It was replaced at this moment.
+        except OSError:
+          continue  # It was replaced at this moment, or is a link to itself.
         facts = place, name, status.st_size, status.st_mtime_ns
         digest.update(repr(facts).encode())
   return digest.hexdigest()[:20]
@@ -176,8 +184,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       return
     try:
       page = self._watched.page(self.path)
-    except (OSError, ValueError) as error:
-      self._answer(http.HTTPStatus.INTERNAL_SERVER_ERROR, f'{error}')
+    except Exception as error:  # A page has to say what is wrong with a run.
+      text = f'{error}'
+      if not isinstance(error, OSError | ValueError):
+        text = f'The page cannot be made: {error!r}'
+      self._answer(http.HTTPStatus.INTERNAL_SERVER_ERROR, text)
       return
     if page is None:
       self._answer(http.HTTPStatus.NOT_FOUND, 'There is no such page.')
@@ -205,9 +216,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     if status is not http.HTTPStatus.NOT_MODIFIED:
       self.send_header('Content-Type', f'text/{kind}; charset=utf-8')
       self.send_header('Content-Length', f'{len(content)}')
-    self.end_headers()
-    if self.command == 'GET':
-      self.wfile.write(content)
+    # A browser may have gone before its answer came.
+    with contextlib.suppress(ConnectionError):
+      self.end_headers()
+      if self.command == 'GET':
+        self.wfile.write(content)
 
   def log_message(self, format: str, *args: object) -> None:
     """Says nothing: a page asks every two seconds."""

@@ -74,8 +74,7 @@ def run(jobs: Sequence[Job], root: str, title: str) -> int:
   table = tables.markdown(cells, left=3)
   page = f'# {title}\n\n    {commands.line()}\n\n{table}\n\n{note}\n'
   files.write_atomically(place, page)
-  saved = f'{place}'
-  if runs:
-    saved += f', {html_pages.write(pathlib.Path(root))}'
-  print(f'\n{tables.plain(cells)}\n\n{note}\nSaved: {saved}')
+  print(f'\n{tables.plain(cells)}\n\n{note}\nSaved: {place}')
+  if runs:  # Last: what the table says is said whatever becomes of the page.
+    print(f'Saved: {html_pages.write(pathlib.Path(root))}')
   return 0 if set(states.values()) == {runner.FINISHED} else 1

@@ -67,6 +67,23 @@ def test_a_teacher_computes_the_same_in_its_runtime(suffix, teacher, tmp_path):
   assert runtimes.measure(teacher, path).difference < 1e-5
 
 
+def test_files_are_compared_on_the_cpu_whose_products_are_exact(
+  students, tmp_path
+):
+  pytest.importorskip('flatbuffers')
+  model, path = students['pad'], tmp_path / 'student.stablehlo'
+  export.write(model, path)
+  platforms = []
+
+  def logits_fn(images):
+    platforms.append(jax.config.jax_default_device.platform)
+    return model.logits_fn(images)
+
+  runtimes.measure(model._replace(logits_fn=logits_fn), path)
+
+  assert platforms == ['cpu']
+
+
 def test_a_file_of_another_model_is_told(students, tmp_path):
   pytest.importorskip('onnxruntime')
   path = tmp_path / 'student.onnx'
@@ -191,6 +208,21 @@ def test_a_card_has_what_the_run_saved(tiny_run):
   for attack in evaluation.attacks:
     assert f'| {attack.label} |' in page
   assert '## Limits' in page and 'an upper bound' in page
+
+
+@pytest.mark.parametrize('count', [3, 5])
+def test_a_card_names_classes_that_are_the_logits_of_the_model(
+  students, tmp_path, count
+):
+  names = ['ant', 'bee', 'cat', 'dog', 'elk'][:count]
+  (tmp_path / 'data.json').write_text(json.dumps({'classes': names}))
+  run = results.load(tmp_path)
+
+  card = model_card.make(run, 'rnas_cl', students['pad'])
+
+  assert card['class_names'] == (names if count == 5 else None)
+  text = 'ant, bee, cat, dog, elk' if count == 5 else '0, 1, 2, 3, 4'
+  assert f'5 classes ({text})' in model_card.markdown(run, card)
 
 
 def test_a_card_of_a_model_that_was_not_evaluated_says_so(students, tmp_path):

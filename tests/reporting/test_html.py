@@ -1,6 +1,7 @@
 """The report of a run as one HTML file, and the index of a sweep."""
 
 import base64
+import concurrent.futures
 import io
 import re
 from html import parser, unescape
@@ -282,6 +283,16 @@ def test_progress_tells_trainings_that_are_done_under_way_and_not_begun(
   ]
 
 
+def test_no_search_is_waited_for_where_an_architecture_was_taken(workdir):
+  epochs = {'optimization': {'epochs': 40}}
+  (workdir / 'search' / 'metrics.jsonl').unlink()
+  for architecture, expected in (('', ['Search']), ('a.json', [])):
+    with saved_run.edited(workdir / 'config.json') as saved:
+      saved['search'] = {**epochs, 'architecture': architecture}
+    stages = trainings.stages(results.load(workdir))
+    assert [s.name for s in stages] == expected
+
+
 def test_the_page_is_written_whole_under_the_lock_of_the_workdir(tmp_path):
   saved_run.write(tmp_path / 'run')
   path = html.write(tmp_path / 'run')
@@ -289,6 +300,10 @@ def test_the_page_is_written_whole_under_the_lock_of_the_workdir(tmp_path):
   assert not list(path.parent.glob('.*'))  # Nothing half written.
   with lock.take(path.parent):
     assert html.write(path.parent) == path  # This thread holds it.
+  with concurrent.futures.ThreadPoolExecutor(1) as other:
+    held = other.submit(lock.take, path.parent).result()
+  with held, pytest.raises(lock.HeldError):
+    html.write(path.parent)
 
 
 @pytest.fixture(scope='module')

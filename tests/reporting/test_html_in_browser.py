@@ -235,3 +235,27 @@ def test_a_live_page_follows_the_run_and_keeps_its_place(show, tmp_path):
     finally:
       served.shutdown()
       thread.join()
+
+
+def test_what_changes_while_a_live_page_loads_is_shown(browser, tmp_path):
+  saved_run.write_evaluation(tmp_path, saved_run.evaluation('ce'))
+  saved_run.files.write_config(tmp_path, {'data': {'name': 'digits'}})
+
+  def change(route):
+    path = tmp_path / 'evaluation' / 'rnas_cl.json'
+    if route.request.resource_type == 'fetch' and not path.exists():
+      saved_run.write_evaluation(tmp_path, saved_run.evaluation('rnas_cl'))
+    route.continue_()
+
+  with watch.server(tmp_path) as served, browser.new_page() as page:
+    thread = threading.Thread(target=served.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+      page.route('**/*', change)
+      page.goto(f'http://127.0.0.1:{served.server_port}/')
+      page.locator('#results-table', has_text='RNAS-CL student').wait_for(
+        timeout=5000
+      )
+    finally:
+      served.shutdown()
+      thread.join()

@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import threading
 
@@ -115,6 +117,40 @@ def test_a_damaged_file_is_named_and_the_server_goes_on(port, folder):
   assert _ask(port)[0] == 200
 
 
+def test_a_link_to_itself_hides_no_page(port, folder):
+  link = folder / 'loop'
+  link.symlink_to(link)
+  try:
+    assert _ask(port)[0] == 200
+    assert _ask(port, '/loop/')[0] in (404, 500)
+  finally:
+    link.unlink()
+
+
+def test_what_no_page_can_be_made_of_is_told(port, folder, monkeypatch):
+  def fail(*arguments, **options):
+    raise KeyError('stem')
+
+  with monkeypatch.context() as patch:
+    patch.setattr(watch.html, 'page', fail)
+    (folder / 'provenance.json').write_text('{}')
+    status, text, _ = _ask(port)
+  (folder / 'provenance.json').unlink()
+  assert status == 500 and text == "The page cannot be made: KeyError('stem')"
+  assert _ask(port)[0] == 200
+
+
+def test_a_browser_that_goes_before_its_answer_leaves_no_traceback(port, capfd):
+  reset = struct.pack('ii', 1, 0)  # It is told at once that nobody listens.
+  for _ in range(3):
+    asking = socket.create_connection(('127.0.0.1', port))
+    asking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+    asking.sendall(b'GET / HTTP/1.0\r\nHost: localhost\r\n\r\n')
+    asking.close()
+  assert _ask(port)[0] == 200
+  assert 'Traceback' not in capfd.readouterr().err
+
+
 def test_a_folder_without_a_run_and_a_port_in_use_are_refused(port, folder):
   with pytest.raises(ValueError, match='neither the workdir of a run'):
     watch.server(folder.parent)
@@ -133,7 +169,9 @@ def test_the_folder_of_a_sweep_has_an_index_and_a_page_for_each_run(tmp_path):
   assert watched.page('/seed0/') is None
 
 
-def test_the_time_left_is_by_the_epochs_seen_since_it_was_first_asked(tmp_path):
+def test_the_time_left_is_by_the_epochs_that_were_seen_from_end_to_end(
+  tmp_path,
+):
   now = [0.0]
   epochs = {'optimization': {'epochs': 10}}
   saved_run.files.write_config(tmp_path, {'teacher': epochs})
@@ -148,7 +186,9 @@ def test_the_time_left_is_by_the_epochs_seen_since_it_was_first_asked(tmp_path):
 
   watched = watch.Watched(tmp_path, clock=lambda: now[0])
   assert 'epoch 2 of 10</span>' in page(2, 100.0)
-  assert 'epoch 4 of 10, about 1 min 00 s left' in page(4, 120.0)
+  # Of epoch 3 only the end was seen, however soon after the first look.
+  assert 'epoch 3 of 10</span>' in page(3, 100.5)
+  assert 'epoch 5 of 10, about 50 s left' in page(5, 120.5)
 
 
 def test_the_command_prints_its_address_and_ends_at_ctrl_c(folder):

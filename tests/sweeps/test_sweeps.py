@@ -182,6 +182,19 @@ def test_a_row_whose_results_are_damaged_ends_no_sweep(
   assert '| b | rnas_cl | 1 |' in table
 
 
+def test_a_page_that_cannot_be_written_costs_no_table(
+  scripts, tmp_path, capsys
+):
+  jobs = _jobs([_script('a')], tmp_path)
+  assert command.run(jobs, str(tmp_path), 'x.py') == 0
+  (tmp_path / 'index.html').unlink()
+  (tmp_path / 'index.html').mkdir()
+  capsys.readouterr()
+  with pytest.raises(OSError, match='index.html'):
+    command.run(jobs, str(tmp_path), 'x.py')
+  assert f'Saved: {tmp_path / "results_x.md"}' in capsys.readouterr().out
+
+
 def test_commands_that_changed_and_fail_leave_no_finished_row(
   scripts, tmp_path
 ):

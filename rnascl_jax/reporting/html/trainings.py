@@ -68,13 +68,17 @@ class Stage(NamedTuple):
 
 
 def stages(run: SavedRun) -> list[Stage]:
-  """All trainings that the config asks for, in order; empty without one."""
+  """All trainings that the config asks for, in order; empty without one.
+
+  There is no search where the architecture is that of another run.
+  """
   config, students = run.config, run.config.get('students') or {}
   fine_tuned = (config.get('adversarial') or {}).get('students') or {}
   planned = [('teacher', 'teacher', 'teacher')]
   if config.get('controls'):
     planned.append(('teacher', 'vulnerable_teacher', 'vulnerable_teacher'))
-  planned.append(('search', 'search', 'search'))
+  if not (config.get('search') or {}).get('architecture'):
+    planned.append(('search', 'search', 'search'))
   planned += [('train', name, 'train') for name in students]
   planned += [('adversarial', name, 'adversarial') for name in fine_tuned]
   made = []

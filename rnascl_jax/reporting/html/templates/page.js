@@ -194,19 +194,17 @@
     try {
       const answer = await fetch(location.href, { headers: tag ? { 'If-None-Match': tag } : {}, cache: 'no-store' });
       if (answer.status === 200) {
-        const isFirst = tag === null;
+        // The first answer is shown too: it may be newer than what was loaded.
+        const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+        const [details, focused] = [opened(), document.activeElement.id];
+        document.title = page.title;
+        document.getElementById('contents').replaceWith(page.getElementById('contents'));
+        document.getElementById('main').replaceWith(page.getElementById('main'));
+        $$('details > summary').forEach((summary) => { summary.parentNode.open = details.has(summary.textContent); });
+        hide();
+        start(document.getElementById('main'));
+        document.getElementById(focused)?.focus({ preventScroll: true });
         tag = answer.headers.get('ETag');
-        if (!isFirst) {
-          const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
-          const [details, focused] = [opened(), document.activeElement.id];
-          document.title = page.title;
-          document.getElementById('contents').replaceWith(page.getElementById('contents'));
-          document.getElementById('main').replaceWith(page.getElementById('main'));
-          $$('details > summary').forEach((summary) => { summary.parentNode.open = details.has(summary.textContent); });
-          hide();
-          start(document.getElementById('main'));
-          document.getElementById(focused)?.focus({ preventScroll: true });
-        }
         live.textContent = `live, ${new Date().toLocaleTimeString()}`;
       } else if (answer.status !== 304) {
         live.textContent = await answer.text();
