@@ -51,9 +51,10 @@ def _paths(model: Pretrained) -> list[pathlib.Path]:
     export.check_suffix(output)
     return [output]
   names = list(_FORMAT.value)
-  if names == ['all']:
+  if 'all' in names:
     is_student = model.metadata['kind'] == 'student'
-    left_out = ('pt',) if is_student else ('pt', 'onnx')
+    left_out = {'pt'} if is_student else {'pt', 'onnx'}
+    left_out -= {*names}
     names = [name for name in export.FORMATS if name not in left_out]
   for name in names:
     if name not in export.FORMATS:
@@ -80,7 +81,7 @@ def _export() -> str:
     page = output.with_name(f'{output.name}.card.md')
     files.write_atomically(page, model_card.markdown(run, card).encode())
     measured = runtimes.table(model, written)
-  except (ValueError, OSError, ArithmeticError, ModuleNotFoundError) as error:
+  except (ValueError, OSError, ArithmeticError, ImportError) as error:
     sys.exit(f'error: {error}')
   texts = [export.usage(model, path) for path in written]
   return '\n\n'.join([*texts, measured, f'What it is: {page}'])

@@ -28,7 +28,8 @@ def collect(
   Returns:
     Of the first n <= 8 test images: `images` [n, H, W, C] uint8; `adversarial`
     [n, H, W, C] float16 in [0, 1], the image itself where the attack broke
-    nothing; `labels`, `clean_predictions` and `predictions` [n], classes;
+    nothing; `labels`, `clean_predictions` and `predictions` [n], classes, -1
+    where logits are NaN;
     `clean_confidences` and `confidences` [n], softmax probabilities of the
     predicted classes; and scalars: `attack`, what a reader sees, `epsilon` and
     `norm`.
@@ -44,11 +45,17 @@ def collect(
     'images': images,
     'adversarial': adversarial.astype(np.float16),
     'labels': target.split.labels[:count],
-    'clean_predictions': clean.argmax(-1),
+    'clean_predictions': _classes(clean),
     'clean_confidences': clean.max(-1),
-    'predictions': attacked.argmax(-1),
+    'predictions': _classes(attacked),
     'confidences': attacked.max(-1),
     'attack': np.asarray(spec.label),
     'epsilon': np.asarray(spec.epsilon),
     'norm': np.asarray(spec.norm.name),
   }
+
+
+def _classes(probabilities: np.ndarray) -> np.ndarray:
+  """[n, K] -> [n], -1 for what is not a number."""
+  is_number = np.isfinite(probabilities).all(-1)
+  return np.where(is_number, probabilities.argmax(-1), -1)

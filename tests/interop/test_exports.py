@@ -192,6 +192,18 @@ def test_the_command_writes_formats_a_table_and_a_card(tiny_run, tmp_path):
   assert "Did you mean 'onnx'?" in refused
 
 
+def test_all_formats_of_a_teacher_are_those_that_it_has(tiny_run, tmp_path):
+  pytest.importorskip('litert_converter')
+  output = tmp_path / 'teacher'
+  flags = f'--workdir={tiny_run}', f'--output={output}', '--model=teacher'
+
+  code, text = commands.run('export', *flags, '--format=all')
+
+  assert code == 0, text
+  kinds = {path.suffix for path in tmp_path.iterdir()}
+  assert kinds == {'.safetensors', '.stablehlo', '.tflite', '.json', '.md'}
+
+
 def test_a_card_has_what_the_run_saved(tiny_run):
   run = results.load(tiny_run)
   model = rnascl_jax.load(tiny_run, 'rnas_cl_eq6')

@@ -153,6 +153,17 @@ def test_missing_rows_and_seeds_are_shown_as_missing(root):
   assert 'CE + KL (seed 1)' in written(root)
 
 
+def test_a_row_of_an_older_version_is_left_out_and_named(root, caplog):
+  old = root / 'seed0' / 'old'
+  old.mkdir()
+  (old / 'config.json').write_text('{"seed": 0}')
+
+  runs = sweep_runs.load(root)
+
+  assert 'old' not in runs.runs and CE[0] in runs.runs
+  assert 'row old is left out' in caplog.text
+
+
 def test_a_damaged_row_is_left_out_and_named_and_ends_no_table(root, caplog):
   path = root / 'seed0' / CE[0] / 'evaluation' / 'ce.json'
   path.write_text('[]')

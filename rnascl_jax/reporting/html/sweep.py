@@ -3,6 +3,9 @@
 import dataclasses
 import pathlib
 from typing import Any
+from urllib.parse import quote
+
+from absl import logging
 
 from rnascl_jax.reporting import html, paper, tables
 from rnascl_jax.reporting.html import pictures, scores, template
@@ -36,6 +39,8 @@ def write(root: pathlib.Path) -> pathlib.Path:
           html.write(run.workdir)
         except lock.HeldError:
           continue  # It is under way: its end writes the page.
+        except (OSError, ValueError) as error:
+          logging.warning('%s has no page: %s', run.workdir, error)
   path = sweep.root / 'index.html'
   files.write_atomically(path, page(sweep))
   return path
@@ -80,7 +85,7 @@ def _runs(sweep: SweepRuns, *, is_live: bool) -> Table:
   for row, seed, run in runs:
     state = 'finished' if (run.workdir / _MARKER).exists() else 'not finished'
     has_page = is_live or (run.workdir / 'report.html').exists()
-    link = f'seed{seed}/{row}/report.html' if has_page else ''
+    link = quote(f'seed{seed}/{row}/report.html') if has_page else ''
     for e in run.evaluations or (None,):
       reached = tables.by_column(e) if e else {}
       label = e.label if e else tables.NOTHING

@@ -28,7 +28,7 @@ from rnascl_jax.reporting import results
 from rnascl_jax.reporting.evaluations import ModelEvaluation, SavedAttack
 from rnascl_jax.reporting.paper.definition import RowSource
 from rnascl_jax.reporting.results import SavedRun
-from rnascl_jax.runtime import files, paths
+from rnascl_jax.runtime import paths
 
 _SEED = re.compile(r'seed(\d+)')
 # Fields, and sections, that differ between runs that are averaged.
@@ -110,7 +110,7 @@ def load(root: str | os.PathLike[str], only: Collection[int] = ()) -> SweepRuns:
     for run in sorted(p for p in seeds[seed].iterdir() if p.is_dir()):
       try:
         runs.setdefault(run.name, {})[seed] = results.load(run)
-      except files.DamagedFileError as error:
+      except ValueError as error:  # Damaged, or of another version.
         logging.warning(
           'Seed %d, row %s is left out: %s', seed, run.name, error
         )
