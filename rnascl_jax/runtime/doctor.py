@@ -40,6 +40,8 @@ REQUIRED = {
   'chex': 'chex',
   'flax': 'flax',
   'jax': 'jax',
+  'jinja2': 'jinja2',
+  'markupsafe': 'markupsafe',
   'matplotlib': 'matplotlib',
   'ml_collections': 'ml-collections',
   'ml_dtypes': 'ml_dtypes',

@@ -19,7 +19,7 @@ _COMMANDS = sorted(
 # Stands for a package that a command imports; it says what an ASCII pipe
 # cannot show, and what a destructor raises is dropped by Python.
 _PACKAGE = """
-import os, signal, sys
+import os, signal, sys, time
 
 class Dropped:
   def __del__(self):
@@ -28,6 +28,7 @@ class Dropped:
 print('L∞', flush=True)
 print('± ε', file=sys.stderr, flush=True)
 Dropped()
+time.sleep(2)  # Another thread may get the signal, a moment later.
 print('went on', flush=True)
 """
 
