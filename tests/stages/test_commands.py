@@ -107,6 +107,17 @@ def test_a_second_command_in_a_workdir_is_refused_in_a_sentence(tmp_path):
   assert text.count('\n') == 1
 
 
+def test_a_run_that_is_not_there_is_not_begun_by_its_evaluation(tmp_path):
+  folder = tmp_path / 'mistyped'
+
+  code, text = commands.run(
+    'evaluate', '--config=digits:smoke', f'--workdir={folder}'
+  )
+
+  assert code != 0 and f'{folder} is not the workdir of a run' in text
+  assert 'Traceback' not in text and not folder.exists()
+
+
 def test_a_missing_stage_is_named_without_a_traceback(tmp_path):
   code, text = commands.run(
     'search', f'--workdir={tmp_path}', '--config=configs/digits.py:smoke'
