@@ -29,10 +29,9 @@ def collect(
     Of the first n <= 8 test images: `images` [n, H, W, C] uint8; `adversarial`
     [n, H, W, C] float16 in [0, 1], the image itself where the attack broke
     nothing; `labels`, `clean_predictions` and `predictions` [n], classes, -1
-    where logits are NaN;
-    `clean_confidences` and `confidences` [n], softmax probabilities of the
-    predicted classes; and scalars: `attack`, what a reader sees, `epsilon` and
-    `norm`.
+    where logits are NaN; `clean_confidences` and `confidences` [n], softmax
+    probabilities of the predicted classes; and scalars: `attack`, what a reader
+    sees, `epsilon` and `norm`.
   """
   images = np.asarray(target.split.images[:IMAGES])
   count = len(images)

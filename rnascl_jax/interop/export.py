@@ -160,8 +160,8 @@ def usage(model: Pretrained, path: Path) -> str:
   metadata = model.metadata
   height, width, channels = metadata['image_shape']
   count = networks.count_parameters(model.variables, batch_norm=True)
-  some = metadata.get('classes')
-  subset = f' (the run uses the logits {some})' if some else ''
+  classes = metadata.get('classes')
+  subset = f' (the run uses the logits {classes})' if classes else ''
   suffix = pathlib.Path(path).suffix
   shape = f'B, {channels}, {height}, {width}'
   if suffix in ('.stablehlo', '.tflite'):

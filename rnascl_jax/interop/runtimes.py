@@ -24,6 +24,10 @@ _REPEATS = 30
 _TOLERANCE = 1e-3
 
 
+class NoDefinitionError(Exception):
+  """A file has the weights of a network whose definition is not here."""
+
+
 class Measured(NamedTuple):
   """What was measured of a file.
 
@@ -48,7 +52,7 @@ def table(model: Pretrained, written: Sequence[pathlib.Path]) -> str:
     cells = [tables.NOTHING] * 3
     try:
       result = measure(model, path)
-    except (extras.MissingPackageError, ValueError) as error:
+    except (extras.MissingPackageError, NoDefinitionError) as error:
       missing.append(f'{path.name} was not run: {error}')
     else:
       cells = [
@@ -69,9 +73,11 @@ def measure(model: Pretrained, path: pathlib.Path) -> Measured:
 
   Raises:
     MissingPackageError: the file's runtime is not there.
-    ValueError: a teacher's state dict, whose definition is not here.
+    NoDefinitionError: it is the state dict of a teacher.
     ArithmeticError: the file computes something else than the model.
   """
+  if path.suffix not in _LOADERS and model.metadata['kind'] != 'student':
+    raise NoDefinitionError('the definition of the teacher is not here.')
   shape = model.metadata['image_shape']
   images = np.random.default_rng(0).random((7, *shape), np.float32)
   with _cpu():

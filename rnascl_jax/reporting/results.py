@@ -146,6 +146,18 @@ class SavedRun:
     return next((key for key in keys if key.startswith('pgd')), None)
 
   @property
+  def clean_and_robust(
+    self,
+  ) -> list[tuple[ModelEvaluation, SavedAttack, SavedAttack]]:
+    """Models with their results without and under the headline attack."""
+    return [
+      (model, clean, robust)
+      for model in self.evaluations
+      if (clean := model.under('clean')) is not None
+      and (robust := model.under(self.headline_attack)) is not None
+    ]
+
+  @property
   def teacher_layers(self) -> list[str]:
     """Names of the T teacher layers, to which tutors are indices."""
     saved = self.architecture or {}

@@ -93,6 +93,25 @@ def test_a_file_of_another_model_is_told(students, tmp_path):
     runtimes.measure(students['drop'], path)
 
 
+def test_only_a_file_that_cannot_be_run_here_is_left_out(
+  teacher, students, tmp_path, monkeypatch
+):
+  pytest.importorskip('safetensors')
+  path = tmp_path / 'weights.safetensors'
+  export.write(teacher, path)
+
+  text = runtimes.table(teacher, [path])
+
+  assert 'was not run: the definition of the teacher is not here' in text
+
+  def broken(path):
+    raise ValueError('the runtime cannot read it')
+
+  monkeypatch.setattr(runtimes, 'load', broken)
+  with pytest.raises(ValueError, match='cannot read it'):
+    runtimes.table(students['pad'], [tmp_path / 'student.onnx'])
+
+
 def test_images_that_fool_the_model_fool_the_file(suffix, students, tmp_path):
   model, path = students['gated'], tmp_path / f'student.{suffix}'
   export.write(model, path)

@@ -57,12 +57,7 @@ def epsilon_curves(run: SavedRun) -> Figure | None:
 
 def clean_vs_robust(run: SavedRun) -> Figure | None:
   """Clean accuracy against PGD-20; a student's marker grows with its size."""
-  points = [
-    (model, clean, robust)
-    for model in run.evaluations
-    if (clean := model.under('clean')) is not None
-    and (robust := model.under(run.headline_attack)) is not None
-  ]
+  points = run.clean_and_robust
   students = [model for model, _, _ in points if model.kind == 'student']
   if len(students) < 2:
     return None

@@ -100,12 +100,7 @@ def epsilon_curves(run: SavedRun) -> list[tuple[Chart, Table]]:
 
 def clean_vs_robust(run: SavedRun) -> Chart | None:
   """Clean accuracy against that under the headline attack."""
-  pairs = [
-    (model, clean, robust)
-    for model in run.evaluations
-    if (clean := model.under('clean')) is not None
-    and (robust := model.under(run.headline_attack)) is not None
-  ]
+  pairs = run.clean_and_robust
   students = [m for m, _, _ in pairs if m.kind == 'student']
   if len(students) < 2:
     return None
