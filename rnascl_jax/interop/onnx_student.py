@@ -16,7 +16,7 @@ import numpy as np
 # `HardSwish` is there since 14; ONNX Runtime reads 17 since its version 1.12.
 OPSET = 17
 _IR_VERSION = 8
-# Of flax.linen.BatchNorm and of torch.nn.BatchNorm2d.
+# Of `models.batch_norm.BatchNorm` and of `torch.nn.BatchNorm2d`.
 _EPSILON = 1e-5
 
 Arrays = Mapping[str, np.ndarray]

@@ -7,9 +7,9 @@ searched block and no layer that is taught.
 
 Example:
   >>> import functools, jax, jax.numpy as jnp
-  >>> import flax.linen as nn
-  >>> from rnascl_jax.models import pooled_head
-  >>> norm = functools.partial(nn.BatchNorm, use_running_average=True)
+  >>> from rnascl_jax.models import batch_norm, pooled_head
+  >>> norm = functools.partial(
+  ...   batch_norm.BatchNorm, use_running_average=True)
   >>> head = pooled_head.PooledHead(features=5, expansion=6, norm=norm)
   >>> x = jnp.ones((1, 2, 2, 3))
   >>> head.init_with_output(jax.random.key(0), x, None)[0].shape

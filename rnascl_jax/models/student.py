@@ -29,6 +29,7 @@ import jax.numpy as jnp
 
 from rnascl_jax.base import Array, Taps
 from rnascl_jax.models import convolutions, layers, networks, pooled_head
+from rnascl_jax.models.batch_norm import BatchNorm
 from rnascl_jax.models.networks import Outputs
 from rnascl_jax.search import spaces
 from rnascl_jax.search.arch_params import Masks
@@ -100,9 +101,8 @@ class Student(networks.Network):
     layers.check_images(images)
     spaces.check_image(self.space, images.shape[1:])
     norm = functools.partial(
-      nn.BatchNorm,
+      BatchNorm,
       use_running_average=not train,
-      momentum=0.9,
       dtype=self.dtype,
       axis_name=self.axis_name if train else None,
     )

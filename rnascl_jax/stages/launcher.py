@@ -17,7 +17,15 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from rnascl_jax.config import config_files
-from rnascl_jax.runtime import disk, extras, files, lock, paths, processes
+from rnascl_jax.runtime import (
+  disk,
+  extras,
+  files,
+  host_memory,
+  lock,
+  paths,
+  processes,
+)
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import workdir
 from rnascl_jax.stages.run import Run
@@ -88,6 +96,7 @@ def _opened_run(*, begins: bool) -> Iterator[Run]:
 
   Where the command begins none, there must be one.
   """
+  host_memory.keep()
   cache_compilations()
   with contextlib.ExitStack() as opened:
     try:

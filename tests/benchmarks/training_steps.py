@@ -1,8 +1,8 @@
 """Times steps of training and of a search, beside PyTorch on the same device.
 
-  PYTHONPATH=. python tests/benchmarks/training_steps.py --tiny  # a CPU
   PYTHONPATH=. python tests/benchmarks/training_steps.py  # a GPU
   PYTHONPATH=. python tests/benchmarks/training_steps.py --torch  # PyTorch
+  PYTHONPATH=. python tests/benchmarks/training_steps.py --cpu  # and --torch
 
 Each line is a JSON object: what was timed, the type that it computes in, the
 images of a batch and steps of a dispatch; milliseconds of a step, the median of
@@ -39,8 +39,8 @@ from rnascl_jax.config import resolve, settings
 from rnascl_jax.data import batches
 from rnascl_jax.distillation import compare
 from rnascl_jax.models import student, teachers
-from rnascl_jax.runtime import parallel
-from rnascl_jax.search import arch_params, flops, spaces
+from rnascl_jax.runtime import host_memory, parallel
+from rnascl_jax.search import arch_params, architecture, flops, spaces
 from rnascl_jax.training import (
   adversarial,
   loop,
@@ -50,7 +50,8 @@ from rnascl_jax.training import (
 )
 from rnascl_jax.training.loader import DeviceData
 
-_TINY = flags.DEFINE_bool('tiny', False, 'Small networks and batches: a CPU.')
+_CPU = flags.DEFINE_bool('cpu', False, 'Cases that suit a CPU.')
+_TINY = flags.DEFINE_bool('tiny', False, 'A rehearsal with small networks.')
 _TORCH = flags.DEFINE_bool('torch', False, 'PyTorch in the place of JAX.')
 _ONLY = flags.DEFINE_string('only', '', 'Cases whose name has this in it.')
 _REPEATS = flags.DEFINE_integer('repeats', 5, 'Timed runs of each.')
@@ -106,6 +107,11 @@ _CASES = (
   Case('s3', 'standard', _F32, 1024, 1, _RES),
   Case('s3', 'standard', _F32, 128, 1, _RES),
   Case('m', 'standard', _F32, 128, 1, _WRN, search=True),
+)
+_CPU_CASES = tuple(
+  Case(network, method, batch=batch)
+  for network, batch in (('s3', 128), (_RES, 32))
+  for method in ('standard', 'pgd-10', 'trades-10')
 )
 _TINY_CASES = (
   Case('small_resnet', 'fast', _BF16, 8),
@@ -254,21 +260,32 @@ def _row(case: Case, seconds: float, **more: Any) -> dict[str, Any]:
   }
 
 
+def _torch_network(case: Case) -> Any:
+  """The network of a case, written in PyTorch."""
+  from rnascl_jax.interop import student as exported
+  from tests import torch_teachers
+
+  if case.network in teachers.TEACHERS:
+    small = case.network == 'small_resnet'
+    fields = {'features': (16, 32, 64)} if small else {}
+    return torch_teachers.make(case.network, 10, **fields)
+  space = spaces.widest(spaces.CIFAR_SPACES[case.network])
+  widths = tuple(block.widest for block in space.blocks)
+  widest = architecture.Architecture(space, widths, (), (), ())
+  return exported.Student(architecture.to_dict(widest), 10)
+
+
 def _torch_time(case: Case) -> dict[str, Any]:
   """A step of PyTorch: the same network, attack and update."""
   import torch
   from torch.nn import functional
-
-  from tests import torch_teachers
 
   cuda = torch.cuda.is_available()
   device = 'cuda' if cuda else 'cpu'
   torch.backends.cudnn.benchmark = True
   torch.backends.cudnn.allow_tf32 = True
   torch.backends.cuda.matmul.allow_tf32 = True
-  fields = {'features': (16, 32, 64)} if case.network == 'small_resnet' else {}
-  net = torch_teachers.make(case.network, 10, **fields)
-  net = net.to(device, memory_format=torch.channels_last)
+  net = _torch_network(case).to(device, memory_format=torch.channels_last)
   optimizer = torch.optim.SGD(
     net.parameters(), 1e-3, momentum=0.9, weight_decay=5e-4
   )
@@ -390,16 +407,14 @@ def _time_all(cases: list[Case]) -> None:
 def main(argv) -> None:
   """Prints a line of JSON for each case."""
   del argv
-  cases = [
-    case
-    for case in (_TINY_CASES if _TINY.value else _CASES)
-    if _ONLY.value in case.name
-  ]
+  cases = _TINY_CASES if _TINY.value else _CPU_CASES if _CPU.value else _CASES
+  cases = [case for case in cases if _ONLY.value in case.name]
+  host_memory.keep()
   if _CASE.value >= 0:
     _time_one(cases[_CASE.value])
   elif _TORCH.value:
     for case in cases:
-      if not case.teacher and case.dispatch == 1 and case.network != 's3':
+      if not case.teacher and case.dispatch == 1:
         print(json.dumps(_torch_time(case)), flush=True)
   else:
     _time_all(cases)

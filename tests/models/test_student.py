@@ -2,7 +2,6 @@
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +15,7 @@ from rnascl_jax.models import (
   student,
   teachers,
 )
+from rnascl_jax.models.batch_norm import BatchNorm
 from rnascl_jax.search import arch_params, spaces
 from rnascl_jax.search.arch_params import Masks
 from rnascl_jax.search.spaces import Shortcut
@@ -343,7 +343,7 @@ def test_each_mask_multiplies_its_tensor_once():
     space.blocks[0],
     space,
     True,
-    functools.partial(nn.BatchNorm, use_running_average=True),
+    functools.partial(BatchNorm, use_running_average=True),
     convolutions.depthwise_conv,
   )
   x = jax.random.normal(jax.random.key(0), (1, 4, 4, 8))

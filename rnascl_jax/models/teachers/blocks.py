@@ -27,6 +27,7 @@ from flax.typing import Dtype
 
 from rnascl_jax.base import Array, Taps
 from rnascl_jax.models import convolutions, layers
+from rnascl_jax.models.batch_norm import BatchNorm
 
 # A function of layer fields that makes the layer.
 Factory = Callable[..., nn.Module]
@@ -99,16 +100,14 @@ def convolution(
 
 def batch_norm(
   *, train: bool, dtype: Dtype | None, axis_name: str | None, name: str
-) -> nn.BatchNorm:
+) -> BatchNorm:
   """BatchNorm, synchronised over `axis_name` where given and `train`.
 
   The running variance averages the batches' biased variances; PyTorch averages
   the unbiased ones, n / (n - 1) times as large.
   """
-  return nn.BatchNorm(
+  return BatchNorm(
     use_running_average=not train,
-    momentum=0.9,
-    epsilon=1e-5,
     dtype=dtype,
     axis_name=axis_name,
     name=name,
