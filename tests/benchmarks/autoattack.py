@@ -32,6 +32,7 @@ from rnascl_jax.attacks import ensembles
 from rnascl_jax.data import datasets
 from rnascl_jax.interop import torch_import
 from rnascl_jax.models import networks, student
+from rnascl_jax.runtime import host_memory
 from rnascl_jax.search import spaces
 from tests import attack_networks as nets
 
@@ -305,6 +306,7 @@ def _torch_pgd(model, images, labels):
 def main(argv: Sequence[str]) -> None:
   """Prints the tables."""
   del argv
+  host_memory.keep()
   warnings.simplefilter('ignore')
   if _NETWORK.value in _RANDOM:
     apply, weights, torch_model = _RANDOM[_NETWORK.value]()

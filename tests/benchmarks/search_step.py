@@ -22,7 +22,7 @@ from absl import app, flags
 from rnascl_jax.data import batches
 from rnascl_jax.distillation import compare
 from rnascl_jax.models import networks, student, teachers
-from rnascl_jax.runtime import parallel
+from rnascl_jax.runtime import host_memory, parallel
 from rnascl_jax.search import arch_params, flops, spaces
 from rnascl_jax.training import adversarial, loop, search_step, train_state
 from rnascl_jax.training.loader import DeviceData
@@ -155,6 +155,7 @@ def _mask_cost() -> float:
 def main(argv) -> None:
   """Prints the numbers."""
   del argv
+  host_memory.keep()
   devices = parallel.devices()
   print(f'{len(devices)} x {devices[0].device_kind}, JAX {jax.__version__}')
   seconds, macs = _teacher_seconds()
