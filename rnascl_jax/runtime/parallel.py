@@ -138,7 +138,7 @@ def _mapped_briefly(
 
 
 def split(function: Callable, devices: Sequence[jax.Device]) -> Callable:
-  """Compiles a function whose arrays are split over devices, as brief.
+  """Compiles a function whose arrays are split over devices.
 
   Unlike with `pmap`, arrays keep their shape; each device gets its part of the
   leading axis and runs by itself, at its own pace.
@@ -152,9 +152,8 @@ def split(function: Callable, devices: Sequence[jax.Device]) -> Callable:
     The compiled function; its arguments are to be `put`. The memory of `arrays`
     is not reused.
   """
-  options = compilation.brief(devices[0].platform)
   if len(devices) == 1:
-    return jax.jit(function, compiler_options=options)
+    return jax.jit(function)
   mesh = Mesh(np.array(devices), (AXIS,))
   mapped = jax.shard_map(
     function,
@@ -163,7 +162,7 @@ def split(function: Callable, devices: Sequence[jax.Device]) -> Callable:
     out_specs=PartitionSpec(AXIS),
     check_vma=False,
   )
-  return jax.jit(mapped, compiler_options=options)
+  return jax.jit(mapped)
 
 
 def put(
