@@ -21,7 +21,7 @@ from rnascl_jax.models import networks
 from rnascl_jax.runtime import metrics, parallel
 from rnascl_jax.training import eval_step
 
-# Images that become float32 at once, on a device.
+# Images that are decoded and become float32 at once.
 _CONVERTED = 256
 
 
