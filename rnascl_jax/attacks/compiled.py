@@ -31,6 +31,7 @@ import numpy as np
 
 from rnascl_jax.attacks.randomized import Randomized
 from rnascl_jax.base import PyTree
+from rnascl_jax.runtime import compilation
 
 
 def as_argument(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,7 +113,7 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
       lambda arguments: function(*arguments, **options), structure
     )
     of_arguments.__name__ = function.__name__
-    return jax.jit(of_arguments)
+    return jax.jit(of_arguments, compiler_options=compilation.brief())
 
   @functools.wraps(function)
   def call(*arguments: PyTree, **static: Any) -> Any:

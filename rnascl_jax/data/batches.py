@@ -109,14 +109,15 @@ def to_float(images: Array | np.ndarray) -> Array:
   so only the final addition rounds, with or without fused multiply-add.
 
   Args:
-    images: [...], uint8.
+    images: [...], uint8. NumPy arrays stay on the host, where nothing compiles
+      for their shape.
 
   Returns:
     [...], float32.
   """
   if images.dtype != np.uint8:
     raise ValueError(f'images are {images.dtype}, must be uint8 in 0..255.')
-  pixels = jnp.asarray(images).astype(jnp.float32)
+  pixels = images.astype(np.float32)
   high, low = np.float32(257 / 2**16), np.float32(1 / (255 * 2**16))
   return pixels * high + pixels * low
 

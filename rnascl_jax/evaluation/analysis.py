@@ -211,7 +211,7 @@ def _program(
     )
     return layer_changes(net, variables, images, perturbed)
 
-  return parallel.pmap(compare, devices)
+  return parallel.pmap(compare, devices, brief=True)
 
 
 def layer_changes(

@@ -21,7 +21,7 @@ from rnascl_jax.models import networks
 from rnascl_jax.runtime import metrics, parallel
 from rnascl_jax.training import eval_step
 
-# Images that become float32 at once, on a device.
+# Images that are decoded and become float32 at once.
 _CONVERTED = 256
 
 
@@ -101,7 +101,7 @@ class NetworkOnDevices(NamedTuple):
     """The same in [0, 1], of images that are uint8, or float32 in [0, 1]."""
     part = self.share(images, rows)
     is_bytes = part.dtype == np.uint8
-    return np.asarray(batches.to_float(part)) if is_bytes else part
+    return batches.to_float(part) if is_bytes else part
 
   def logits(self, images: np.ndarray | StoredImages) -> np.ndarray:
     """Logits [N, K] in full float32, compiled for one size of batches.
@@ -196,14 +196,14 @@ def exactly(net: nn.Module, variables: PyTree, images: Array) -> Array:
 
 @functools.lru_cache(maxsize=16)
 def _mapped(net: nn.Module, devices: tuple[jax.Device, ...]) -> Callable:
-  return parallel.pmap(functools.partial(exactly, net), devices)
+  return parallel.pmap(functools.partial(exactly, net), devices, brief=True)
 
 
 @functools.lru_cache(maxsize=4)
 def _mapped_eval_step(
   net: nn.Module, devices: tuple[jax.Device, ...]
 ) -> Callable:
-  return parallel.pmap(eval_step.make_eval_step(net), devices)
+  return parallel.pmap(eval_step.make_eval_step(net), devices, brief=True)
 
 
 def as_floats(images: np.ndarray | StoredImages) -> np.ndarray:

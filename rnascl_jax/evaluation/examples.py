@@ -6,7 +6,7 @@ anyway, whether or not all adversarial images are kept.
 """
 
 import numpy as np
-from scipy import special
+import scipy
 
 from rnascl_jax.evaluation.attack_specs import AttackSpec
 from rnascl_jax.evaluation.target import EvaluationTarget
@@ -38,8 +38,8 @@ def collect(
   adversarial = images.astype(np.float32) / 255
   shown = result.rows < count
   adversarial[result.rows[shown]] = result.images[shown]
-  clean = special.softmax(target.clean.logits[:count], axis=-1)
-  attacked = special.softmax(target.network.logits(adversarial), axis=-1)
+  clean = scipy.special.softmax(target.clean.logits[:count], axis=-1)
+  attacked = scipy.special.softmax(target.network.logits(adversarial), axis=-1)
   return {
     'images': images,
     'adversarial': adversarial.astype(np.float16),

@@ -258,7 +258,7 @@ def _attacker(
     )
     return prediction.fooled(logits, labels), inside, perturbed
 
-  return parallel.pmap(perturb, devices)
+  return parallel.pmap(perturb, devices, brief=True)
 
 
 def _norm(attack: Callable[..., Array]) -> Norm:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 # The 97.5 % quantile of the normal distribution: two-sided 95 % intervals.
 Z = 1.959963984540054
@@ -55,7 +55,7 @@ def wilson(correct: int, images: int) -> tuple[float, float]:
     Wilson, Probable inference, the law of succession, and statistical
     inference, JASA 1927.
   """
-  test = stats.binomtest(correct, images)
+  test = scipy.stats.binomtest(correct, images)
   low, high = test.proportion_ci(confidence_level=0.95, method='wilson')
   return float(low), float(high)
 
@@ -135,7 +135,9 @@ def mcnemar(only_first: int, only_second: int) -> float:
     proportions or percentages, Psychometrika 1947.
   """
   differ = only_first + only_second
-  return float(stats.binomtest(only_first, differ).pvalue) if differ else 1.0
+  return (
+    float(scipy.stats.binomtest(only_first, differ).pvalue) if differ else 1.0
+  )
 
 
 def p_text(p_value: float | None) -> str:
@@ -176,9 +178,11 @@ def rank_correlation(
     )
   if not all(np.isfinite(side).all() and np.ptp(side) > 0 for side in pair):
     return None
-  rho = float(stats.spearmanr(*pair).statistic)
+  rho = float(scipy.stats.spearmanr(*pair).statistic)
   # The mean of a product of z-scores is a correlation.
-  left, right = (stats.zscore(stats.rankdata(side)) for side in pair)
+  left, right = (
+    scipy.stats.zscore(scipy.stats.rankdata(side)) for side in pair
+  )
   words = np.random.Philox(key=_SEED).random_raw(PERMUTATIONS * len(left))
   orders = np.argsort(words.reshape(PERMUTATIONS, -1), axis=1, kind='stable')
   by_chance = np.abs(right[orders] @ left) / len(left)

@@ -20,7 +20,7 @@ Example:
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from jax import dtypes, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rnascl_jax.base import Array, PyTree
-from rnascl_jax.runtime import processes
+from rnascl_jax.runtime import compilation, processes
 
 # Name of the mapped axis in every step.
 AXIS = 'devices'
@@ -89,7 +89,11 @@ def free_memory(device: jax.Device) -> int:
 
 
 def pmap(
-  function: Callable, devices: Sequence[jax.Device], *, donate: tuple = ()
+  function: Callable,
+  devices: Sequence[jax.Device],
+  *,
+  donate: tuple = (),
+  brief: bool = False,
 ) -> Callable:
   """Maps a function of one device's arrays over devices.
 
@@ -97,12 +101,39 @@ def pmap(
     function: may reduce over `AXIS`.
     devices: the devices.
     donate: positions of arguments whose memory is reused for results.
+    brief: whether it compiles with the options of `compilation.brief`, which
+      training must not. With several processes it never does.
 
   Returns:
     The mapped function; arrays have a leading axis of one entry per device.
   """
+  options = compilation.brief(devices[0].platform)
+  if brief and options and len(here(devices)) == len(devices):
+    return _mapped_briefly(function, devices, options)
   return jax.pmap(
     function, axis_name=AXIS, devices=list(devices), donate_argnums=donate
+  )
+
+
+def _mapped_briefly(
+  function: Callable, devices: Sequence[jax.Device], options: dict[str, Any]
+) -> Callable:
+  """What `jax.pmap` makes, which takes no options, of this process's devices.
+
+  Positional arguments only; nothing is donated.
+  """
+  mesh, spec = Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS)
+
+  def mapped(*arguments: PyTree) -> PyTree:
+    results = function(*jax.tree.map(lambda x: x[0], arguments))
+    return jax.tree.map(lambda x: jnp.expand_dims(x, 0), results)
+
+  return jax.jit(
+    jax.shard_map(
+      mapped, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
+    ),
+    in_shardings=NamedSharding(mesh, spec),
+    compiler_options=options,
   )
 
 

@@ -18,6 +18,7 @@ from ml_collections import config_flags
 
 from rnascl_jax.config import config_files
 from rnascl_jax.runtime import (
+  compilation,
   disk,
   extras,
   files,
@@ -97,7 +98,7 @@ def _opened_run(*, begins: bool) -> Iterator[Run]:
   Where the command begins none, there must be one.
   """
   host_memory.keep()
-  cache_compilations()
+  compilation.prepare()
   with contextlib.ExitStack() as opened:
     try:
       _connect()
@@ -238,11 +239,3 @@ def _leave(message: str, *parts: Any, **options: Any) -> NoReturn:
   logging.error(message, *parts, **options)
   logging.flush()
   os._exit(1)
-
-
-def cache_compilations() -> None:
-  """Keeps compiled programs between runs, unless the user chose a place."""
-  if os.environ.get('JAX_COMPILATION_CACHE_DIR'):
-    return
-  jax.config.update('jax_compilation_cache_dir', str(paths.cache()))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)

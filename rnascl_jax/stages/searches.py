@@ -13,7 +13,7 @@ from rnascl_jax.base import PyTree
 from rnascl_jax.config import checks, resolve
 from rnascl_jax.runtime import files, parallel, processes
 from rnascl_jax.search import arch_params, architecture, flops, gumbel
-from rnascl_jax.search.arch_params import ArchParams
+from rnascl_jax.search.arch_params import ArchParams, Sample
 from rnascl_jax.search.architecture import Architecture
 from rnascl_jax.stages import pretrained, teachers, workdir
 from rnascl_jax.stages import run as runs
@@ -190,6 +190,15 @@ def _write(run: Run, arch: Architecture, **about: Any) -> None:
   )
 
 
+_probabilities = jax.jit(arch_params.probabilities)
+
+
+@jax.jit
+def _entropies(arch: ArchParams) -> Sample:
+  """The entropy of each choice of a block [], and of each layer's tutor [S]."""
+  return jax.tree.map(gumbel.entropy, Sample(*arch))
+
+
 class _History(contextlib.AbstractContextManager):
   """Probabilities of filters and tutors after every epoch.
 
@@ -216,11 +225,11 @@ class _History(contextlib.AbstractContextManager):
     processes.on_main(self._append, arch, done)
     # That of the epoch's last draw.
     temperature = self._searched.temperature_at(done * self._epoch - 1)
-    entropies = [float(gumbel.entropy(c)) for c in arch.channel_logits]
+    entropies = _entropies(arch)
     return {
       'temperature': float(temperature),
-      'channel_entropy': float(np.mean(entropies)),
-      'tutor_entropy': float(np.mean(gumbel.entropy(arch.tutor_logits))),
+      'channel_entropy': float(np.mean([*map(float, entropies.channels)])),
+      'tutor_entropy': float(np.mean(entropies.tutors)),
     }
 
   def _append(self, arch: ArchParams, done: int) -> None:
@@ -229,7 +238,7 @@ class _History(contextlib.AbstractContextManager):
     step = done * self._epoch
     # A resumed run writes an epoch again that it had written before the break.
     log.truncate_after(step - 1)
-    probabilities = arch_params.probabilities(arch)
+    probabilities = _probabilities(arch)
     log.write(
       {
         'step': step,

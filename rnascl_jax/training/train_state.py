@@ -1,6 +1,7 @@
 """What a training step takes and gives: its recipe, its state, its images."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import optax
 from rnascl_jax.base import Array, Key, PyTree, Variables
 from rnascl_jax.distillation import compare
 from rnascl_jax.distillation.compare import Compared, Distillation
-from rnascl_jax.runtime import metrics, parallel
+from rnascl_jax.runtime import compilation, metrics, parallel
 from rnascl_jax.training.adversarial.method import AdversarialMethod
 
 # One image [H, W, C] in [0, 1] and a key -> an image of the same shape.
@@ -142,9 +143,21 @@ def init_state(
     batch_size: images of a global batch that move the weights.
     labels: [N] of all training images, for methods with a memory of them.
   """
-  images = jnp.zeros((1, *image_shape))
-  init = jax.jit(lambda k: recipe.net.init(k, images, train=False))
-  return start_from(recipe, init(key), image_shape, batch_size, key, labels)
+  variables = _initialize(recipe.net, image_shape)(key)
+  return start_from(recipe, variables, image_shape, batch_size, key, labels)
+
+
+@functools.lru_cache(maxsize=4)
+def _initialize(
+  net: nn.Module, image_shape: tuple[int, ...]
+) -> Callable[[Key], Variables]:
+  """Compiles the initial weights, once for all trainings of a network."""
+  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+
+  def initialize(key: Key) -> Variables:
+    return net.lazy_init(key, images, train=False)
+
+  return jax.jit(initialize, compiler_options=compilation.brief())
 
 
 def start_from(
@@ -176,7 +189,9 @@ def start_from(
     step=jnp.zeros((), jnp.int32),
     params=variables['params'],
     batch_stats=variables.get('batch_stats', {}),
-    opt_state=recipe.optimizer.init((variables['params'], projections)),
+    opt_state=jax.jit(
+      recipe.optimizer.init, compiler_options=compilation.brief()
+    )((variables['params'], projections)),
     adversarial_state=parallel.PerImage(
       recipe.adversarial.init((batch_size, *image_shape))
     ),

@@ -92,6 +92,11 @@ def test_pixels_are_the_float32_nearest_to_v_over_255(compile_it):
   np.testing.assert_array_equal(np.round(result * 255), pixels)
 
 
+def test_pixels_on_the_host_become_float_there():
+  pixels = np.arange(256, dtype=np.uint8)
+  assert isinstance(batches.to_float(pixels), np.ndarray)
+
+
 def test_only_uint8_becomes_float():
   with pytest.raises(ValueError, match='float32, must be uint8'):
     batches.to_float(np.zeros((2, 2), np.float32))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnascl_jax.runtime import parallel
+from rnascl_jax.runtime import compilation, parallel
 
 
 @pytest.mark.parametrize('count', [1, 2])
@@ -68,6 +68,29 @@ def test_a_device_has_the_entries_of_the_images_that_it_has():
   )
   back = parallel.unreplicate(found)
   np.testing.assert_array_equal(back.arrays, 111 * np.arange(6))
+
+
+@pytest.mark.parametrize('count', [1, 2])
+def test_brief_programs_map_and_reduce_like_others(count, monkeypatch):
+  options = {'xla_backend_optimization_level': 1}
+  monkeypatch.setattr(compilation, 'brief', lambda platform: options)
+  devices = parallel.devices(count)
+
+  def step(state, batch):
+    where = parallel.positions(batch.shape[0])
+    return {'own': state + batch, 'all': parallel.psum(batch.sum())}, where
+
+  arguments = (
+    parallel.replicate(np.float32(3), devices),
+    parallel.share(np.arange(6), devices),
+  )
+  expected = parallel.pmap(step, devices)(*arguments)
+  found = parallel.pmap(step, devices, brief=True)(*arguments)
+  for one, other in zip(
+    jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
+  ):
+    assert one.sharding.is_equivalent_to(other.sharding, one.ndim)
+    np.testing.assert_array_equal(one, other)
 
 
 def test_entries_of_images_that_do_not_split_are_refused():

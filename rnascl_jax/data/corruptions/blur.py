@@ -5,7 +5,7 @@ SciPy's here, with their borders and widths.
 """
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from rnascl_jax.data.corruptions import pixels
 
@@ -60,7 +60,7 @@ def defocus_blur(
   kernel = disk(*constants)
   x = pixels.as_shares(image)
   channels = [
-    ndimage.correlate(x[..., channel], kernel, mode='mirror')
+    scipy.ndimage.correlate(x[..., channel], kernel, mode='mirror')
     for channel in range(x.shape[-1])
   ]
   return pixels.as_bytes(np.stack(channels, axis=-1))
@@ -75,7 +75,7 @@ def disk(radius: float, sigma: float) -> np.ndarray:
   weights /= weights.sum()
   kernel = inside / inside.sum()
   for axis in range(2):
-    kernel = ndimage.correlate1d(kernel, weights, axis, mode='mirror')
+    kernel = scipy.ndimage.correlate1d(kernel, weights, axis, mode='mirror')
   used = np.flatnonzero(kernel.any(axis=0))
   return kernel[used[0] : used[-1] + 1, used[0] : used[-1] + 1]
 

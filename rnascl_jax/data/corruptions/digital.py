@@ -6,8 +6,8 @@ Arguments and results as in `noise`.
 import io
 
 import numpy as np
+import scipy
 from PIL import Image
-from scipy import ndimage
 
 from rnascl_jax.data.corruptions import pixels
 
@@ -97,7 +97,7 @@ def elastic_transform(
   moved = points + random.uniform(-most, most, (3, 2)).astype(np.float32)
   x = _warped(x, _affine(moved.astype(float), points.astype(float)))
   across, down = (
-    ndimage.gaussian_filter(
+    scipy.ndimage.gaussian_filter(
       random.uniform(-1, 1, shape), sigma, mode='reflect', truncate=3
     )
     * distance
@@ -127,7 +127,9 @@ def _warped(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 def _sampled(image: np.ndarray, places: np.ndarray, mode: str) -> np.ndarray:
   """[H, W, C] between pixels at places [2, H, W], bilinearly."""
   channels = [
-    ndimage.map_coordinates(image[..., channel], places, order=1, mode=mode)
+    scipy.ndimage.map_coordinates(
+      image[..., channel], places, order=1, mode=mode
+    )
     for channel in range(image.shape[-1])
   ]
   return np.stack(channels, axis=-1)

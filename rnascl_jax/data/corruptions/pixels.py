@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 
 def as_shares(image: np.ndarray) -> np.ndarray:
@@ -21,7 +21,7 @@ def gaussian(image: np.ndarray, sigma: float) -> np.ndarray:
 
   It is `skimage.filters.gaussian`, whose kernel ends at 4 sigma.
   """
-  return ndimage.gaussian_filter(image, (sigma, sigma, 0), mode='nearest')
+  return scipy.ndimage.gaussian_filter(image, (sigma, sigma, 0), mode='nearest')
 
 
 def clipped_zoom(image: np.ndarray, factor: float) -> np.ndarray:
@@ -29,7 +29,7 @@ def clipped_zoom(image: np.ndarray, factor: float) -> np.ndarray:
   height, width, _ = image.shape
   inner = [math.ceil(side / factor) for side in (height, width)]
   centre = _centre(image, *inner)
-  zoomed = ndimage.zoom(centre, (factor, factor, 1), order=1)
+  zoomed = scipy.ndimage.zoom(centre, (factor, factor, 1), order=1)
   return _centre(zoomed, height, width)
 
 
