@@ -24,7 +24,7 @@ from tests.official_autoattack import EPSILON
 @pytest.fixture(autouse=True)
 def one_size(monkeypatch):
   """Of batches, to compile less; `test_batch_slots` has several."""
-  monkeypatch.setattr(batch_slots, '_NUM_SIZES', 1)
+  monkeypatch.setattr(batch_slots, "_WORTH", 10**9)
 
 
 @functools.cache
