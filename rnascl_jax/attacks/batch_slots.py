@@ -6,10 +6,13 @@ because the classifier is fooled or the trial is over, and the next trials take
 their places: no slot attacks an image that is broken, and nothing compiles
 again. `attack_queue` says which trials are next; where no image waits, these
 are further trials of images that are under attack already. When no trial waits
-any more, those that are left move to a smaller batch.
+any more, those that are left move to fewer slots.
 
-On a CPU the slots are in two parts: while the host looks at one of them, the
-device works on the other, and no core waits.
+On a CPU the slots are in parts of 16: while the host looks at one of them, the
+device works on the others, no core waits, and a batch becomes smaller by whole
+parts without another program. What a pass keeps of 16 images also stays in
+memory that the process has already; for larger arrays the system hands out new
+pages in each pass.
 
 An image's steps and random draws depend on its own key, index and trial alone,
 so batch size, order, devices and an interruption change nothing but rounding.
@@ -17,9 +20,8 @@ so batch size, order, devices and an interruption change nothing but rounding.
 
 import functools
 import itertools
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -34,8 +36,8 @@ from rnascl_jax.attacks.stepwise import AttackInput, Stepwise
 from rnascl_jax.base import Array, Key, LogitsFn, PyTree
 from rnascl_jax.runtime import parallel
 
-# Batches have one of so many sizes, up to the one that was asked for.
-_NUM_SIZES = 16
+# Slots of a part, where batches have several.
+_PART = {'cpu': 16}
 # Trials enter when this share of the slots is free: to begin a trial costs the
 # same for one slot as for all.
 _FREE = 0.25
@@ -67,18 +69,19 @@ def run(
     return
   before = time.monotonic()
   batch = _Batch(log.attack, inputs, key, queue.left)
-  parts = itertools.cycle(range(batch.num_parts))
-  while queue.left:
-    part = next(parts)
+  for turn in itertools.count():
+    batch.fit(queue.waiting)
+    part = turn % batch.num_parts
     finished, seconds = queue.add(batch.collect(part)), 0.0
     if len(finished.rows):
       seconds, before = time.monotonic() - before, time.monotonic()
       log.add(finished, seconds)
     batch.keep(queue)
-    batch.fit(queue.waiting)
     batch.enter(part, queue)
     batch.advance(part)
     yield finished, seconds, batch.steps_under_way + queue.steps_ahead
+    if not queue.left:
+      return
 
 
 def fitted(trials: int, batch_size: int, divisor: int = 1) -> int:
@@ -160,15 +163,20 @@ class _Batch:
       attack, structure, self._devices, inputs.stop_early, count
     )
     self._shared = parallel.put(leaves, self._devices)
-    self.num_parts = min(_num_parts(self._devices), trials)
-    self._divisor = self.num_parts * len(self._devices)
-    size = fitted(trials, inputs.batch_size, self._divisor) // self.num_parts
+    most = inputs.batch_size
+    self._largest = min(most, _PART.get(platform, most))
+    size = fitted(trials, self._largest, len(self._devices))
+    num_parts = max(min(-(-trials // size), most // size), 1)
     empty = jax.tree.map(lambda x: np.broadcast_to(x, (size, *x.shape)), slot)
-    self._slots = [self._put(empty)] * self.num_parts
-    self._verdicts: list[Any] = [None] * self.num_parts
+    self._slots = [self._put(empty)] * num_parts
+    self._verdicts: list[Any] = [None] * num_parts
     # [parts, slots]; rows are -1 where there is no trial.
-    self._rows = np.full((self.num_parts, size), -1)
-    self._trials, self._steps = np.zeros((2, self.num_parts, size), np.int32)
+    self._rows = np.full((num_parts, size), -1)
+    self._trials, self._steps = np.zeros((2, num_parts, size), np.int32)
+
+  @property
+  def num_parts(self) -> int:
+    return len(self._rows)
 
   @property
   def steps_under_way(self) -> int:
@@ -182,14 +190,17 @@ class _Batch:
   def fit(self, waiting: int) -> None:
     """Moves trials to fewer slots where these are enough and it is worth it."""
     trials = int((self._rows >= 0).sum()) + waiting
-    if not 0 < trials <= self._rows.size:
+    size = self._rows.shape[1]
+    parts = -(-trials // size)
+    if parts == 1:
+      # Another size is compiled anew.
+      smaller = fitted(trials, self._largest, len(self._devices))
+      if (size - smaller) * self._attack.num_steps >= _WORTH:
+        size = smaller
+    if not 0 < parts * size < self._rows.size:
       return
-    size = fitted(trials, self._inputs.batch_size, self._divisor)
-    saved = self._rows.size - size
-    if saved < size and saved * self._attack.num_steps < _WORTH:
-      return
-    kept = np.argsort(self._rows.ravel() < 0, kind='stable')[:size]
-    kept = kept.reshape(-1, self.num_parts).T  # [parts, slots], evenly.
+    order = np.argsort(self._rows.ravel() < 0, kind='stable')
+    kept = order[: parts * size].reshape(size, parts).T  # [parts, slots]
     whole = jax.tree.map(
       lambda *parts: np.concatenate([self._fetch(x) for x in parts]),
       *self._slots,
@@ -199,7 +210,7 @@ class _Batch:
       for rows in kept
     ]
     # The next segments tell again what those under way would have told.
-    self._verdicts = [None] * self.num_parts
+    self._verdicts = [None] * parts
     self._rows, self._trials, self._steps = (
       array.ravel()[kept] for array in (self._rows, self._trials, self._steps)
     )
@@ -259,17 +270,6 @@ class _Batch:
 
   def _fetch(self, array: Array) -> np.ndarray:
     return parallel.fetch(array, self._devices)
-
-
-def _num_parts(devices: Sequence[jax.Device]) -> int:
-  """Parts of a batch that advance in turn.
-
-  Several devices work at the same time anyway, and an accelerator is slower
-  with halves of a batch.
-  """
-  if len(devices) > 1 or devices[0].platform != 'cpu':
-    return 1
-  return min(os.cpu_count() or 1, 2)
 
 
 def _empty_slot(

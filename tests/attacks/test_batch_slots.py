@@ -1,10 +1,12 @@
 """Attacks on data sets: batch slots change when a step is done, never what."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import apgd, apgd_l1, batch_slots, ensembles
@@ -20,8 +22,20 @@ def classifier():
   return jax.tree_util.Partial(nets.plain)
 
 
-def run(attack, rows, *, done=0, epsilon=EPSILON, dtype=np.float32, **options):
-  """What is yielded; `done` trials of every image have finished before."""
+def run(
+  attack,
+  rows,
+  *,
+  done=0,
+  kept=(),
+  epsilon=EPSILON,
+  dtype=np.float32,
+  **options,
+):
+  """What is yielded; `done` trials of every image have finished before.
+
+  So have those that are `kept`.
+  """
   images, labels = nets.data()
   settings = {'batch_size': COUNT, 'devices': tuple(jax.devices()[:1])}
   inputs = AutoAttackInput(
@@ -35,6 +49,8 @@ def run(attack, rows, *, done=0, epsilon=EPSILON, dtype=np.float32, **options):
   )
   log = AttackLog(attack, len(images), 10)
   log.trials[:] = done
+  for finished in kept:
+    log.add(finished, 0.0)
   return batch_slots.run(inputs, inputs.key, log, np.array(rows, int))
 
 
@@ -161,7 +177,7 @@ def test_steps_under_way_are_told_between_ends():
   told = [(len(finished.rows), steps) for finished, _, steps in attacked]
 
   steps = [steps for ended, steps in told if not ended]
-  assert steps == sorted(steps) and {0, 100, 150, 200} <= {*steps}
+  assert steps == [0, 100, 200]
   assert sum(ended for ended, _ in told) == 2 and told[-1][1] == 0
 
 
@@ -205,11 +221,32 @@ def test_several_targets_of_an_image_at_once_break_it_as_one_after_the_other(
   assert {trial for _, trial in order} == {0, 1, 2}
 
 
-def test_two_parts_of_a_batch_find_what_one_finds(monkeypatch):
+@pytest.mark.parametrize('kept', [1, 2, 3])
+def test_killed_with_several_targets_at_once_an_image_goes_on_where_it_was(
+  kept,
+):
+  attack = _targeted(num_steps=12)
+  expected, order = collect(attack, rows=range(5), batch_size=6)
+  told = run(attack, range(5), batch_size=6)
+  ended = (finished for finished, *_ in told if len(finished.rows))
+  parts = list(itertools.islice(ended, kept))
+  before = [
+    (int(row), int(trial))
+    for part in parts
+    for row, trial in zip(part.rows, part.trials, strict=True)
+  ]
+
+  result, after = collect(attack, rows=range(5), batch_size=6, kept=parts)
+
+  assert sorted(before + after) == sorted(order) and after
+  assert_same(result, {row: expected[row] for row in result}, exact=False)
+
+
+def test_parts_of_a_batch_find_what_one_finds(monkeypatch):
   attack = _targeted(num_steps=12)
   results = []
-  for parts in (1, 2):
-    monkeypatch.setattr(batch_slots, '_num_parts', lambda _, n=parts: n)
+  for size in (16, 3):
+    monkeypatch.setattr(batch_slots, '_PART', {'cpu': size})
     results.append(collect(attack, batch_size=8)[0])
 
   assert_same(*results, exact=False)
@@ -218,10 +255,20 @@ def test_two_parts_of_a_batch_find_what_one_finds(monkeypatch):
 def test_a_smaller_batch_goes_on_with_what_is_left(monkeypatch):
   expected, _ = collect(_targeted(num_steps=12), batch_size=8)
   monkeypatch.setattr(batch_slots, '_WORTH', 1)
+  sizes = set()
+  put = batch_slots.parallel.put
+
+  def spy(tree, devices, *, split=False):
+    if split:
+      sizes.add(len(jax.tree.leaves(tree)[0]))
+    return put(tree, devices, split=split)
+
+  monkeypatch.setattr(batch_slots.parallel, 'put', spy)
 
   result, _ = collect(_targeted(num_steps=12), batch_size=8)
 
   assert_same(result, expected, exact=False)
+  assert max(sizes) == 8 and min(sizes) < 8
 
 
 def test_slow_loops_and_fast_ones_find_the_same(monkeypatch):
