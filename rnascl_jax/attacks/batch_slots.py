@@ -90,11 +90,11 @@ def fitted(trials: int, batch_size: int, divisor: int = 1) -> int:
   Args:
     trials: how many there are, at least 1.
     batch_size: the largest size, rounded up to a multiple of the divisor.
-    divisor: of the size: devices, or parts of the batch.
+    divisor: of the size: the number of devices.
 
   Returns:
-    A multiple of the divisor by an integer of 3 binary digits or fewer, so that
-    few sizes are compiled.
+    The divisor times an integer of which all binary digits but the first three
+    are 0, so that few sizes are compiled; or the largest size.
   """
   rounds = -(-trials // batch_size)
   size = -(-trials // (rounds * divisor))
@@ -192,8 +192,7 @@ class _Batch:
     trials = int((self._rows >= 0).sum()) + waiting
     size = self._rows.shape[1]
     parts = -(-trials // size)
-    if parts == 1:
-      # Another size is compiled anew.
+    if parts == 1:  # Another size is compiled anew.
       smaller = fitted(trials, self._largest, len(self._devices))
       if (size - smaller) * self._attack.num_steps >= _WORTH:
         size = smaller
@@ -209,7 +208,7 @@ class _Batch:
       self._put(jax.tree.map(lambda x, rows=rows: x[rows], whole))
       for rows in kept
     ]
-    # The next segments tell again what those under way would have told.
+    # The next segments say again which slots are done.
     self._verdicts = [None] * parts
     self._rows, self._trials, self._steps = (
       array.ravel()[kept] for array in (self._rows, self._trials, self._steps)
@@ -227,15 +226,17 @@ class _Batch:
     self._rows[part, slots], self._trials[part, slots] = rows, trials
     self._steps[part, slots], fresh[slots] = 0, True
     inputs = self._inputs
-    of_all = (inputs.images, inputs.labels, inputs.indices)
-    arrays = self._put(
-      (
-        fresh,
-        *(array[self._rows[part]] for array in of_all),
-        self._trials[part],
-      )
+    arrays = (
+      fresh,
+      *(
+        array[self._rows[part]]
+        for array in (inputs.images, inputs.labels, inputs.indices)
+      ),
+      self._trials[part].copy(),  # JAX may use the memory of what it is given.
     )
-    self._slots[part] = self._begin(self._shared, (self._slots[part], *arrays))
+    self._slots[part] = self._begin(
+      self._shared, (self._slots[part], *self._put(arrays))
+    )
 
   def advance(self, part: int) -> None:
     """Begins a segment of steps of a part, and does not wait for it."""
