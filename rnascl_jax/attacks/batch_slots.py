@@ -1,18 +1,25 @@
-"""Attacks in steps on a data set: a batch slot for each image under attack.
+"""Attacks in steps on a data set: a batch slot for each trial under way.
 
 A batch has a fixed number of slots. All slots do a step at a time, each at its
 own step of its own trial. Every few steps the batch looks which slots are done,
-because the classifier is fooled or the trial is over, and the next images take
+because the classifier is fooled or the trial is over, and the next trials take
 their places: no slot attacks an image that is broken, and nothing compiles
-again. When no image waits any more, the images that are left move to smaller
-batches, of a few fixed sizes.
+again. `attack_queue` says which trials are next; where no image waits, these
+are further trials of images that are under attack already. When no trial waits
+any more, those that are left move to fewer slots.
+
+On a CPU the slots are in parts of 16: while the host looks at one of them, the
+device works on the others, no core waits, and a batch becomes smaller by whole
+parts without another program. What a pass keeps of 16 images also stays in
+memory that the process has already; for larger arrays the system hands out new
+pages in each pass.
 
 An image's steps and random draws depend on its own key, index and trial alone,
 so batch size, order, devices and an interruption change nothing but rounding.
 """
 
-import collections
 import functools
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -24,16 +31,18 @@ from jax import lax
 
 from rnascl_jax.attacks import compiled, stepwise, unrolling
 from rnascl_jax.attacks.attack_log import AttackLog, AutoAttackInput, Finished
+from rnascl_jax.attacks.attack_queue import AttackQueue
 from rnascl_jax.attacks.stepwise import AttackInput, Stepwise
 from rnascl_jax.base import Array, Key, LogitsFn, PyTree
 from rnascl_jax.runtime import parallel
 
-# Batches have the size that was asked for, or halves of it, but not below this.
-_NUM_SIZES = 4
-_SMALLEST = 8
-# Images enter when this share of the slots is free: to begin a trial costs the
+# Slots of a part, where batches have several.
+_PART = {'cpu': 16}
+# Trials enter when this share of the slots is free: to begin a trial costs the
 # same for one slot as for all.
 _FREE = 0.25
+# Slot steps that another size, which is compiled anew, is to save at least.
+_WORTH = 16_000
 
 
 def run(
@@ -44,55 +53,54 @@ def run(
   Args:
     inputs: the classifier, the images and how they are attacked.
     key: typed random key of the attack.
-    log: of the attack; every trial is added when it has finished.
+    log: of the attack; every trial is added when it and all trials of the image
+      before it have finished.
     rows: [n] integers, the images to attack; those whose trials are all in the
       log are left out.
 
   Yields:
-    Every few steps the trials that have finished since the last time, perhaps
+    Every few steps the trials that were added since the last time, perhaps
     none, and the seconds they took; those of one image in order, the first that
-    fools the classifier being its last. And how many steps the trials under way
-    have done together.
+    fools the classifier being its last. And how many steps the trials that are
+    not in the log have done together.
   """
-  waiting = collections.deque(rows[~log.is_over(rows)].tolist())
-  if not waiting:
+  queue = AttackQueue(log, rows)
+  if not queue.left:
     return
   before = time.monotonic()
-  allowed = sizes(inputs.batch_size, len(inputs.devices), len(inputs.images))
-  batch = _Batch(log.attack, inputs, key, _smallest(allowed, len(waiting)))
-  while waiting or batch.busy:
-    batch.shrink(_smallest(allowed, len(waiting) + batch.busy))
-    free = batch.size - batch.busy
-    if waiting and free >= _FREE * batch.size:
-      entering = [waiting.popleft() for _ in range(min(free, len(waiting)))]
-      batch.enter(entering, log.trials)
-    finished, seconds = batch.advance(log.trials), 0.0
+  batch = _Batch(log.attack, inputs, key, queue.left)
+  for turn in itertools.count():
+    batch.fit(queue.waiting)
+    part = turn % batch.num_parts
+    finished, seconds = queue.add(batch.collect(part)), 0.0
     if len(finished.rows):
       seconds, before = time.monotonic() - before, time.monotonic()
       log.add(finished, seconds)
-    yield finished, seconds, batch.steps_under_way
-    waiting.extendleft(finished.rows[~log.is_over(finished.rows)].tolist())
+    batch.keep(queue)
+    batch.enter(part, queue)
+    batch.advance(part)
+    yield finished, seconds, batch.steps_under_way + queue.steps_ahead
+    if not queue.left:
+      return
 
 
-def sizes(batch_size: int, devices: int, images: int) -> list[int]:
-  """Sizes of batches in ascending order, multiples of the number of devices.
+def fitted(trials: int, batch_size: int, divisor: int = 1) -> int:
+  """The size of the batch in which trials take as few rounds as in the largest.
 
   Args:
-    batch_size: the one asked for.
-    devices: how many there are.
-    images: how many there are; no batch has place for more.
+    trials: how many there are, at least 1.
+    batch_size: the largest size, rounded up to a multiple of the divisor.
+    divisor: of the size: the number of devices.
+
+  Returns:
+    The divisor times an integer of which all binary digits but the first three
+    are 0, so that few sizes are compiled; or the largest size.
   """
-  halved = (batch_size >> halvings for halvings in range(_NUM_SIZES))
-  of_a_device = {
-    -(-min(max(size, min(batch_size, _SMALLEST)), max(images, 1)) // devices)
-    for size in halved
-  }
-  return [size * devices for size in sorted(of_a_device)]
-
-
-def _smallest(allowed: list[int], count: int) -> int:
-  """The smallest of the sizes with place for so many images, or the largest."""
-  return next((size for size in allowed if size >= count), allowed[-1])
+  rounds = -(-trials // batch_size)
+  size = -(-trials // (rounds * divisor))
+  step = 1 << max(size.bit_length() - 3, 0)
+  largest = -(-batch_size // divisor)
+  return min(-(-size // step) * step, largest) * divisor
 
 
 class Shared(NamedTuple):
@@ -135,10 +143,10 @@ class Slot(NamedTuple):
 
 
 class _Batch:
-  """The slots of one batch, and which image is in which of them."""
+  """The slots, in parts that advance in turn, and which trials are in them."""
 
   def __init__(
-    self, attack: Stepwise, inputs: AutoAttackInput, key: Key, size: int
+    self, attack: Stepwise, inputs: AutoAttackInput, key: Key, trials: int
   ):
     self._attack, self._inputs = attack, inputs
     images, self._devices = inputs.images, inputs.devices
@@ -151,67 +159,112 @@ class _Batch:
     slow = unrolling.is_slow_in_loops(step, leaves, slot, platform=platform)
     segment = min(attack.segment, attack.num_steps)
     self._calls, count = (segment, 1) if slow else (1, segment)
-    self._begin, self._advance, self._candidates = _programs(
+    self._begin, self._advance = _programs(
       attack, structure, self._devices, inputs.stop_early, count
     )
     self._shared = parallel.put(leaves, self._devices)
-    self._slots = self._put(
-      jax.tree.map(lambda x: np.broadcast_to(x, (size, *x.shape)), slot)
-    )
-    self._rows = np.full(size, -1)  # -1 where there is no image.
-    self._steps = np.zeros(size, np.int32)
+    most = inputs.batch_size
+    self._largest = min(most, _PART.get(platform, most))
+    size = fitted(trials, self._largest, len(self._devices))
+    num_parts = max(min(-(-trials // size), most // size), 1)
+    empty = jax.tree.map(lambda x: np.broadcast_to(x, (size, *x.shape)), slot)
+    self._slots = [self._put(empty)] * num_parts
+    self._verdicts: list[Any] = [None] * num_parts
+    # [parts, slots]; rows are -1 where there is no trial.
+    self._rows = np.full((num_parts, size), -1)
+    self._trials, self._steps = np.zeros((2, num_parts, size), np.int32)
 
   @property
-  def size(self) -> int:
+  def num_parts(self) -> int:
     return len(self._rows)
-
-  @property
-  def busy(self) -> int:
-    """Slots with an image."""
-    return int((self._rows >= 0).sum())
 
   @property
   def steps_under_way(self) -> int:
     """Steps that the trials under way have done together."""
     return int(self._steps[self._rows >= 0].sum())
 
-  def shrink(self, size: int) -> None:
-    """Moves the images that are left to fewer slots, if these are fewer."""
-    if size >= self.size:
+  def keep(self, queue: AttackQueue) -> None:
+    """Empties the slots whose trials are of no use any more."""
+    self._rows[~queue.are_of_use(self._rows, self._trials)] = -1
+
+  def fit(self, waiting: int) -> None:
+    """Moves trials to fewer slots where these are enough and it is worth it."""
+    trials = int((self._rows >= 0).sum()) + waiting
+    size = self._rows.shape[1]
+    parts = -(-trials // size)
+    if parts == 1:  # Another size is compiled anew.
+      smaller = fitted(trials, self._largest, len(self._devices))
+      if (size - smaller) * self._attack.num_steps >= _WORTH:
+        size = smaller
+    if not 0 < parts * size < self._rows.size:
       return
-    kept = np.argsort(self._rows < 0, kind='stable')[:size]
-    self._slots = self._put(
-      jax.tree.map(lambda x: self._fetch(x)[kept], self._slots)
+    order = np.argsort(self._rows.ravel() < 0, kind='stable')
+    kept = order[: parts * size].reshape(size, parts).T  # [parts, slots]
+    whole = jax.tree.map(
+      lambda *parts: np.concatenate([self._fetch(x) for x in parts]),
+      *self._slots,
     )
-    self._rows, self._steps = self._rows[kept], self._steps[kept]
+    self._slots = [
+      self._put(jax.tree.map(lambda x, rows=rows: x[rows], whole))
+      for rows in kept
+    ]
+    # The next segments say again which slots are done.
+    self._verdicts = [None] * parts
+    self._rows, self._trials, self._steps = (
+      array.ravel()[kept] for array in (self._rows, self._trials, self._steps)
+    )
 
-  def enter(self, rows: list[int], trials: np.ndarray) -> None:
-    """Begins the next trial of images, after `trials` [N], in free slots."""
-    slots = np.flatnonzero(self._rows < 0)[: len(rows)]
-    self._rows[slots], self._steps[slots] = rows, 0
-    fresh = np.zeros(self.size, bool)
-    fresh[slots] = True
+  def enter(self, part: int, queue: AttackQueue) -> None:
+    """Begins trials in the free slots of a part, if these are worth it."""
+    free = np.flatnonzero(self._rows[part] < 0)
+    if len(free) < _FREE * self._rows.shape[1]:
+      return
+    rows, trials = queue.take(len(free))
+    if not len(rows):
+      return
+    slots, fresh = free[: len(rows)], np.zeros(self._rows.shape[1], bool)
+    self._rows[part, slots], self._trials[part, slots] = rows, trials
+    self._steps[part, slots], fresh[slots] = 0, True
     inputs = self._inputs
-    of_all = (inputs.images, inputs.labels, inputs.indices, trials)
-    arrays = self._put((fresh, *(array[self._rows] for array in of_all)))
-    self._slots = self._begin(self._shared, (self._slots, *arrays))
+    arrays = (
+      fresh,
+      *(
+        array[self._rows[part]]
+        for array in (inputs.images, inputs.labels, inputs.indices)
+      ),
+      self._trials[part].copy(),  # JAX may use the memory of what it is given.
+    )
+    self._slots[part] = self._begin(
+      self._shared, (self._slots[part], *self._put(arrays))
+    )
 
-  def advance(self, trials: np.ndarray) -> Finished:
-    """Does a segment of steps; empties the slots whose trials are over."""
+  def advance(self, part: int) -> None:
+    """Begins a segment of steps of a part, and does not wait for it."""
+    self._verdicts[part] = None
+    if (self._rows[part] < 0).all():
+      return
     for _ in range(self._calls):
-      self._slots, *verdicts = self._advance(self._shared, (self._slots,))
-    # A copy, since what is on a device cannot be written to.
-    steps, fooled = np.array(self._fetch(verdicts[0])), self._fetch(verdicts[1])
+      self._slots[part], *self._verdicts[part] = self._advance(
+        self._shared, (self._slots[part],)
+      )
+
+  def collect(self, part: int) -> Finished:
+    """Waits for the segment of a part; empties the slots that are done."""
+    rows, trials = self._rows[part], self._trials[part]
+    steps, fooled = self._steps[part], np.zeros(len(rows), bool)
+    if self._verdicts[part] is not None:
+      steps, fooled = map(self._fetch, self._verdicts[part][:2])
     done = steps >= self._attack.num_steps
     done |= self._inputs.stop_early & fooled
-    done &= self._rows >= 0
+    done &= rows >= 0
     images = self._inputs.images[:0]
     if fooled[done].any():
-      of_all = self._candidates(self._shared, (self._slots,))
-      images = self._fetch(of_all)[done & fooled]
-    rows, self._steps = self._rows[done], steps
-    self._rows[done] = -1
-    return Finished(rows, trials[rows], steps[done], fooled[done], images)
+      images = self._fetch(self._verdicts[part][2])[done & fooled]
+    finished = Finished(
+      rows[done], trials[done], steps[done], fooled[done], images
+    )
+    self._rows[part, done], self._steps[part] = -1, steps
+    return finished
 
   def _put(self, tree: PyTree) -> PyTree:
     return parallel.put(tree, self._devices, split=True)
@@ -265,8 +318,8 @@ def _programs(
 
   Returns:
     begin: starts a trial in the slots that are fresh.
-    advance: does some steps; also returns steps and verdicts of all slots.
-    images: adversarial images [slots, H, W, C].
+    advance: does some steps; also returns steps, verdicts and adversarial
+      images [slots, H, W, C].
   """
 
   def candidates(shared: Shared, slots: Slot) -> stepwise.Candidate:
@@ -304,12 +357,10 @@ def _programs(
       slots = step(slots)
     else:
       _, slots = lax.while_loop(goes_on, body, (jnp.zeros((), int), slots))
-    return slots, slots.step, candidates(shared, slots).fooled
-
-  def images(shared: Shared, arrays: tuple[Slot]) -> Array:
-    return candidates(shared, *arrays).image
+    found = candidates(shared, slots)
+    return slots, slots.step, found.fooled, found.image
 
   return tuple(
     parallel.split(compiled.of_leaves(function, structure), devices)
-    for function in (begin, advance, images)
+    for function in (begin, advance)
   )

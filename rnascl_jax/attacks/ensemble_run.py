@@ -159,7 +159,8 @@ def classify(
   A random classifier draws by the image's index, the stage and the vote.
   """
   devices = inputs.devices
-  sizes = batch_slots.sizes(inputs.batch_size, len(devices), len(inputs.images))
+  count = max(len(inputs.images), 1)
+  size = batch_slots.fitted(count, inputs.batch_size, len(devices))
   key = jax.random.fold_in(inputs.key, stage)
   return np.stack(
     [
@@ -168,7 +169,7 @@ def classify(
         jax.random.fold_in(key, vote) if vote else key,
         images,
         inputs.indices[rows],
-        batch_size=sizes[-1],
+        batch_size=size,
         devices=devices,
       )
       for vote in range(inputs.votes)

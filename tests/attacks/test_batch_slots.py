@@ -1,10 +1,12 @@
 """Attacks on data sets: batch slots change when a step is done, never what."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import apgd, apgd_l1, batch_slots, ensembles
@@ -20,8 +22,20 @@ def classifier():
   return jax.tree_util.Partial(nets.plain)
 
 
-def run(attack, rows, *, done=0, epsilon=EPSILON, dtype=np.float32, **options):
-  """What is yielded; `done` trials of every image have finished before."""
+def run(
+  attack,
+  rows,
+  *,
+  done=0,
+  kept=(),
+  epsilon=EPSILON,
+  dtype=np.float32,
+  **options,
+):
+  """What is yielded; `done` trials of every image have finished before.
+
+  So have those that are `kept`.
+  """
   images, labels = nets.data()
   settings = {'batch_size': COUNT, 'devices': tuple(jax.devices()[:1])}
   inputs = AutoAttackInput(
@@ -35,6 +49,8 @@ def run(attack, rows, *, done=0, epsilon=EPSILON, dtype=np.float32, **options):
   )
   log = AttackLog(attack, len(images), 10)
   log.trials[:] = done
+  for finished in kept:
+    log.add(finished, 0.0)
   return batch_slots.run(inputs, inputs.key, log, np.array(rows, int))
 
 
@@ -57,6 +73,18 @@ def assert_same(result, expected, exact=True):
     assert facts == other
     if image is not None:
       np.testing.assert_allclose(image, other_image, atol=0 if exact else 1e-12)
+
+
+def _take_next(queue, count):
+  """`AttackQueue.take` where an image has one trial at a time."""
+  rows, begun = queue._rows, queue._begun
+  ready = (begun[rows] == queue._log.trials[rows]) & (
+    begun[rows] < queue._end[rows]
+  )
+  rows = rows[ready][:count]
+  trials = begun[rows]
+  begun[rows] += 1
+  return rows, trials
 
 
 def per_image(attack, dtype=np.float32, epsilon=EPSILON):
@@ -148,23 +176,99 @@ def test_steps_under_way_are_told_between_ends():
   attacked = run(attack, [0, 2], epsilon=EPSILON / 8, batch_size=8)
   told = [(len(finished.rows), steps) for finished, _, steps in attacked]
 
-  assert told == [(0, 100), (0, 200), (2, 0)]
+  steps = [steps for ended, steps in told if not ended]
+  assert steps == [0, 100, 200]
+  assert sum(ended for ended, _ in told) == 2 and told[-1][1] == 0
 
 
 def test_no_images_are_no_work():
   assert collect(apgd.APGD(), rows=[]) == ({}, [])
 
 
-def test_batches_have_few_sizes_and_no_place_for_more_than_all_images():
-  assert batch_slots.sizes(256, 1, 999) == [32, 64, 128, 256]
-  assert batch_slots.sizes(100, 8, 999) == [16, 32, 56, 104]
-  assert batch_slots.sizes(8, 1, 999) == [8]
-  assert batch_slots.sizes(3, 1, 999) == [3]
-  assert batch_slots.sizes(1, 2, 999) == [2]
-  assert batch_slots.sizes(256, 1, 4) == [4]
-  assert batch_slots.sizes(256, 1, 100) == [32, 64, 100]
-  assert batch_slots.sizes(256, 2, 3) == [4]
-  assert batch_slots.sizes(256, 1, 0) == [1]
+def test_batches_take_as_few_rounds_as_the_largest_in_few_sizes():
+  fitted = batch_slots.fitted
+  assert [fitted(n, 64) for n in (1, 7, 9, 21, 29, 33, 64)] == [
+    *(1, 7, 10, 24, 32, 40, 64)
+  ]
+  assert fitted(9 * 21, 64) == 64  # Three rounds.
+  assert fitted(9 * 29, 64) == 56  # Five rounds.
+  assert fitted(21, 64, 2) == 24 and fitted(1, 64, 2) == 2
+  assert fitted(999, 100, 8) == 104 and fitted(999, 3) == 3
+  sizes = {fitted(n, 1024) for n in range(1, 1025)}
+  assert len(sizes) == 36
+  for n in range(1, 1025):
+    assert n <= fitted(n, 1024) < 1.34 * n
+
+
+def _targeted(**options):
+  """Three targets of APGD."""
+  return apgd.APGD(
+    loss=losses.targeted_dlr, least_classes=4, targets=3, **options
+  )
+
+
+def test_several_targets_of_an_image_at_once_break_it_as_one_after_the_other(
+  monkeypatch,
+):
+  attack = _targeted(num_steps=12)
+  at_once, order = collect(attack, rows=range(5), batch_size=15)
+  monkeypatch.setattr(batch_slots.AttackQueue, 'take', _take_next)
+
+  one_by_one, other_order = collect(attack, rows=range(5), batch_size=15)
+
+  assert_same(at_once, one_by_one, exact=False)
+  assert sorted(order) == sorted(other_order)
+  assert {trial for _, trial in order} == {0, 1, 2}
+
+
+@pytest.mark.parametrize('kept', [1, 2, 3])
+def test_killed_with_several_targets_at_once_an_image_goes_on_where_it_was(
+  kept,
+):
+  attack = _targeted(num_steps=12)
+  expected, order = collect(attack, rows=range(5), batch_size=6)
+  told = run(attack, range(5), batch_size=6)
+  ended = (finished for finished, *_ in told if len(finished.rows))
+  parts = list(itertools.islice(ended, kept))
+  before = [
+    (int(row), int(trial))
+    for part in parts
+    for row, trial in zip(part.rows, part.trials, strict=True)
+  ]
+
+  result, after = collect(attack, rows=range(5), batch_size=6, kept=parts)
+
+  assert sorted(before + after) == sorted(order) and after
+  assert_same(result, {row: expected[row] for row in result}, exact=False)
+
+
+def test_parts_of_a_batch_find_what_one_finds(monkeypatch):
+  attack = _targeted(num_steps=12)
+  results = []
+  for size in (16, 3):
+    monkeypatch.setattr(batch_slots, '_PART', {'cpu': size})
+    results.append(collect(attack, batch_size=8)[0])
+
+  assert_same(*results, exact=False)
+
+
+def test_a_smaller_batch_goes_on_with_what_is_left(monkeypatch):
+  expected, _ = collect(_targeted(num_steps=12), batch_size=8)
+  monkeypatch.setattr(batch_slots, '_WORTH', 1)
+  sizes = set()
+  put = batch_slots.parallel.put
+
+  def spy(tree, devices, *, split=False):
+    if split:
+      sizes.add(len(jax.tree.leaves(tree)[0]))
+    return put(tree, devices, split=split)
+
+  monkeypatch.setattr(batch_slots.parallel, 'put', spy)
+
+  result, _ = collect(_targeted(num_steps=12), batch_size=8)
+
+  assert_same(result, expected, exact=False)
+  assert max(sizes) == 8 and min(sizes) < 8
 
 
 def test_slow_loops_and_fast_ones_find_the_same(monkeypatch):
