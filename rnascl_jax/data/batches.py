@@ -9,6 +9,8 @@ Example:
   (9, 128)
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,7 +102,7 @@ def batch_order(
   return order[: steps * batch_size].reshape(steps, batch_size)
 
 
-def to_float(images: Array | np.ndarray) -> Array:
+def to_float(images: Array | np.ndarray) -> Any:
   """Pixels of 0..255 as float32 in [0, 1], each the number nearest to v / 255.
 
   XLA replaces a division by a constant by a product with its reciprocal, which
@@ -113,7 +115,7 @@ def to_float(images: Array | np.ndarray) -> Array:
       for their shape.
 
   Returns:
-    [...], float32.
+    [...], float32, a NumPy array if the images are one.
   """
   if images.dtype != np.uint8:
     raise ValueError(f'images are {images.dtype}, must be uint8 in 0..255.')
