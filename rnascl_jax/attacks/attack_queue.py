@@ -81,11 +81,11 @@ class AttackQueue:
 
   def add(self, finished: Finished) -> Finished:
     """Takes trials in any order; returns those whose turn it is, in order."""
-    images = iter(finished.images)
+    of_fooled = iter(finished.images)
     for row, trial, steps, fooled in zip(
       *(array.tolist() for array in finished[:4]), strict=True
     ):
-      image = next(images) if fooled else None
+      image = next(of_fooled) if fooled else None
       self._ahead[row, trial] = _Trial(row, trial, steps, fooled, image)
       if fooled:
         self._end[row] = min(self._end[row], trial + 1)
@@ -98,7 +98,7 @@ class AttackQueue:
       np.array([trial[i] for trial in in_order], array.dtype)
       for i, array in enumerate(finished[:4])
     )
-    broken = [trial.image for trial in in_order if trial.fooled]
+    broken = [trial.image for trial in in_order if trial.image is not None]
     images = np.stack(broken) if broken else finished.images[:0]
     return Finished(rows, trials, steps, fooled, images)
 
