@@ -243,10 +243,11 @@ class _Batch:
     self._verdicts[part] = None
     if (self._rows[part] < 0).all():
       return
-    for _ in range(self._calls):
-      self._slots[part], *self._verdicts[part] = self._advance(
-        self._shared, (self._slots[part],)
-      )
+    with parallel.side_by_side(part + 1):
+      for _ in range(self._calls):
+        self._slots[part], *self._verdicts[part] = self._advance(
+          self._shared, (self._slots[part],)
+        )
 
   def collect(self, part: int) -> Finished:
     """Waits for the segment of a part; empties the slots that are done."""
