@@ -272,7 +272,7 @@ def _torch_network(case: Case) -> Any:
   space = spaces.widest(spaces.CIFAR_SPACES[case.network])
   widths = tuple(block.widest for block in space.blocks)
   widest = architecture.Architecture(space, widths, (), (), ())
-  return exported.Student(architecture.to_dict(widest), 10)
+  return exported.Student(architecture.to_dict(widest), num_classes=10)
 
 
 def _torch_time(case: Case) -> dict[str, Any]:
