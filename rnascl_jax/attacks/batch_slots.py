@@ -358,8 +358,8 @@ def _programs(
       slots = step(slots)
     else:
       _, slots = lax.while_loop(goes_on, body, (jnp.zeros((), int), slots))
-    found = candidates(shared, slots)
-    return slots, slots.step, found.fooled, found.image
+    after = candidates(shared, slots)
+    return slots, slots.step, after.fooled, after.image
 
   return tuple(
     parallel.split(compiled.of_leaves(function, structure), devices)

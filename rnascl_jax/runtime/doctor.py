@@ -292,6 +292,7 @@ def _digits() -> Iterator[Line]:
   try:
     datasets = importlib.import_module('sklearn.datasets')
     value = f'{len(datasets.load_digits().target):,} images'
+  # A scikit-learn that was built for other libraries raises whatever it likes.
   except Exception as error:
     yield Line('digits', _one_line(error), 'pip install scikit-learn', True)
     return

@@ -173,9 +173,7 @@ def side_by_side(number: int) -> contextlib.AbstractContextManager[None]:
   On a CPU, JAX begins a program of a thread when the one before has ended,
   whether it needs its results or not, so that small programs leave cores idle.
   Programs with different numbers (1, 2, ...) wait for what they need alone.
-  Where this jaxlib has no such numbers, nothing changes. (Gradients of two
-  batches of 16 images on two cores, us an image: of a ResNet of 0.3 million
-  parameters 1,190 in turn and 746 side by side, of RNAS-CL-S3 964 and 848.)
+  Where this jaxlib has no such numbers, nothing changes.
   """
   stream = getattr(xla_client, 'execution_stream_id', None)
   return stream(number) if stream else contextlib.nullcontext()

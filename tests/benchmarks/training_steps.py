@@ -52,6 +52,9 @@ from rnascl_jax.training.loader import DeviceData
 
 _CPU = flags.DEFINE_bool('cpu', False, 'Cases that suit a CPU.')
 _TINY = flags.DEFINE_bool('tiny', False, 'A rehearsal with small networks.')
+_KEEP = flags.DEFINE_bool(
+  'keep_memory', True, 'Whether freed memory is kept, as by commands.'
+)
 _TORCH = flags.DEFINE_bool('torch', False, 'PyTorch in the place of JAX.')
 _ONLY = flags.DEFINE_string('only', '', 'Cases whose name has this in it.')
 _REPEATS = flags.DEFINE_integer('repeats', 5, 'Timed runs of each.')
@@ -409,7 +412,8 @@ def main(argv) -> None:
   del argv
   cases = _TINY_CASES if _TINY.value else _CPU_CASES if _CPU.value else _CASES
   cases = [case for case in cases if _ONLY.value in case.name]
-  host_memory.keep()
+  if _KEEP.value:
+    host_memory.keep()
   if _CASE.value >= 0:
     _time_one(cases[_CASE.value])
   elif _TORCH.value:
