@@ -62,7 +62,7 @@ def module_name(path):
   return re.sub(r'_(?=layer|\d)', '.', path).replace('/', '.')
 
 
-def _tapped_module(module, path):
+def tapped_module(module, path):
   name = module_name(path)
   if getattr(module, 'post_activation', False):
     name = re.sub(r'conv(\d)$', r'bn\1', name)
@@ -87,7 +87,7 @@ def _forward(module, pixels, tap_names):
     taps[name] = out.detach()
 
   handles = [
-    _tapped_module(module, name).register_forward_hook(
+    tapped_module(module, name).register_forward_hook(
       functools.partial(record, name)
     )
     for name in tap_names

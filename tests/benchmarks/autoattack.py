@@ -1,11 +1,14 @@
 """AutoAttack and PGD-20 against the official AutoAttack and PyTorch.
 
-Times the same budgets on the same weights and images, one after the other, and
-prints seconds, their ratio, and the share of them that the ideal is: the passes
-through the network that an attack needs, times the time of one in a full batch.
+Times the same budgets on the same weights and images, in turn, and prints
+medians of seconds, their ratio, and the limit: the passes through the network
+that an attack needs, times the time of one in a full batch. PyTorch runs in the
+layout in which its passes are faster. The last line is a JSON object.
 
   PYTHONPATH=. python tests/benchmarks/autoattack.py --network=student
   PYTHONPATH=. python tests/benchmarks/autoattack.py --network=convolutions
+  PYTHONPATH=. python tests/benchmarks/autoattack.py --network=resnet18 \
+    --images=16 --batch=16 --targets=3 --queries=500
 
 On a GPU also --torch_device=cuda --images=512 --batch=512. These weights are
 random, and scaled such that some images are broken and some are not. A trained
@@ -16,8 +19,11 @@ it gives them:
     --network=docs/results/cifar10_wrn_22_2.safetensors
 """
 
+import functools
+import json
 import logging
 import re
+import statistics
 import time
 import warnings
 from collections.abc import Sequence
@@ -30,22 +36,24 @@ from absl import app, flags
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import ensembles
 from rnascl_jax.data import datasets
-from rnascl_jax.interop import torch_import
-from rnascl_jax.models import networks, student
+from rnascl_jax.interop import state_dicts, torch_import
+from rnascl_jax.models import networks, student, teachers
 from rnascl_jax.runtime import host_memory
-from rnascl_jax.search import spaces
+from rnascl_jax.search import architecture, spaces
 from tests import attack_networks as nets
 
 _NETWORK = flags.DEFINE_string(
   'network',
   'student',
   "'student': RNAS-CL-S3 in its widest form; 'convolutions': six dense ones; "
-  'or the file of an exported teacher.',
+  "'resnet18'; or the file of an exported teacher.",
 )
 _IMAGES = flags.DEFINE_integer('images', 64, 'Images of 32 x 32.')
 _BATCH = flags.DEFINE_integer('batch', 64, 'Images at once.')
 _EPSILON = flags.DEFINE_float('epsilon_255', 0.5, 'Radius in 1/255.')
 _QUERIES = flags.DEFINE_integer('queries', 5000, "Square's budget.")
+_TARGETS = flags.DEFINE_integer('targets', 9, 'Of APGD-T and FAB-T, each.')
+_REPEATS = flags.DEFINE_integer('repeats', 3, 'Timed runs; the median counts.')
 _TORCH = flags.DEFINE_bool('torch', True, 'Whether PyTorch is timed too.')
 _DEVICE = flags.DEFINE_string('torch_device', 'cpu', 'Of PyTorch.')
 
@@ -74,8 +82,17 @@ def _student():
   def make(device):
     import torch
 
-    tensors = jax.tree.map(lambda x: torch.tensor(x, device=device), weights)
-    return lambda x: nets.torch_student(space, tensors, x)
+    from rnascl_jax.interop import student as exported
+
+    widest = spaces.widest(space)
+    widths = tuple(block.widest for block in widest.blocks)
+    described = architecture.Architecture(widest, widths, (), (), ())
+    module = exported.Student(
+      architecture.to_dict(described), num_classes=10
+    ).eval()
+    state = state_dicts.from_variables(weights)
+    module.load_state_dict({k: torch.tensor(v) for k, v in state.items()})
+    return module.to(device)
 
   return lambda w, x: net.apply(w, x, train=False)[0], weights, make
 
@@ -105,19 +122,29 @@ def _convolutions():
 
   def make(device):
     import torch
+    from torch import nn
 
-    moved = [torch.tensor(k).permute(3, 2, 0, 1).to(device) for k in kernels]
-    last = torch.tensor(head, device=device)
-
-    def run(x):
-      for kernel, stride in zip(moved, strides, strict=True):
-        x = torch.nn.functional.conv2d(x, kernel, stride=stride, padding=1)
-        x = torch.relu(x)
-      return x.mean((2, 3)) @ last
-
-    return run
+    module = nn.Sequential()
+    for kernel, stride in zip(kernels, strides, strict=True):
+      conv = nn.Conv2d(*kernel.shape[2:], 3, stride, padding=1, bias=False)
+      conv.weight.data = torch.tensor(kernel.transpose(3, 2, 0, 1).copy())
+      module.extend([conv, nn.ReLU()])
+    linear = nn.Linear(*head.shape, bias=False)
+    linear.weight.data = torch.tensor(head.T.copy())
+    module.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear])
+    return module.to(device)
 
   return apply, (kernels, head), make
+
+
+def _resnet18():
+  """The same of a ResNet-18."""
+  from tests import torch_teachers
+
+  net = teachers.TEACHERS['resnet18'](num_classes=10)
+  module = torch_teachers.randomise(torch_teachers.make('resnet18', 10), 0)
+  variables = torch_teachers.flax_variables(module)
+  return lambda w, x: networks.apply(net, w, x)[0], variables, module.to
 
 
 def _teacher(path: str):
@@ -132,20 +159,30 @@ def _teacher(path: str):
 
   def make(device):
     import torch
+    from torch import nn
+
+    class Normalize(nn.Module):
+      def __init__(self):
+        super().__init__()
+        for name in ('mean', 'std'):
+          numbers = torch.tensor(metadata[name]).view(3, 1, 1)
+          self.register_buffer(name, numbers)
+
+      def forward(self, x):
+        return (x - self.mean) / self.std
 
     module = torch_teachers.make(spec['name'], net.num_classes, **shape)
     module.load_state_dict(state, strict=True)
-    module = module.to(device)
-    mean, std = (
-      torch.tensor(metadata[k], device=device).view(3, 1, 1)
-      for k in ('mean', 'std')
-    )
-    return lambda x: module((x - mean) / std)
+    return nn.Sequential(Normalize(), module).to(device)
 
   return lambda w, x: networks.apply(net, w, x)[0], variables, make
 
 
-_RANDOM = {'student': _student, 'convolutions': _convolutions}
+_RANDOM = {
+  'student': _student,
+  'convolutions': _convolutions,
+  'resnet18': _resnet18,
+}
 
 
 def _data(logits_fn):
@@ -203,30 +240,70 @@ def _least_seconds(function, *arguments):
 
 
 def _ours(logits_fn, images, labels):
-  """Seconds with and without compilation, and the result."""
+  """Seconds of each member and in all, and the result."""
   members = (
-    *ensembles.standard()[:3],
+    ensembles.apgd_ce(),
+    ensembles.apgd_t(targets=_TARGETS.value),
+    ensembles.fab_t(targets=_TARGETS.value),
     ensembles.square(num_steps=_QUERIES.value),
   )
-  seconds = []
-  for _ in range(2):
-    begin = time.perf_counter()
-    result = attacks.auto_attack(
-      logits_fn,
-      images,
-      labels,
-      epsilon=_EPSILON.value / 255,
-      attacks=members,
-      batch_size=_BATCH.value,
-      checks=False,
-      verbose=False,
-    )
-    seconds.append(time.perf_counter() - begin)
-  return seconds, result
+  begin = time.perf_counter()
+  result = attacks.auto_attack(
+    logits_fn,
+    images,
+    labels,
+    epsilon=_EPSILON.value / 255,
+    attacks=members,
+    batch_size=_BATCH.value,
+    checks=False,
+    verbose=False,
+  )
+  total = time.perf_counter() - begin
+  return [*(m.seconds for m in result.members), total], result
+
+
+def _torch_model(make):
+  """PyTorch's network in its faster layout, and seconds of passes in each."""
+  import torch
+
+  seconds, models = {}, {}
+  shape = min(_BATCH.value, _IMAGES.value), 3, 32, 32
+  for layout in ('contiguous_format', 'channels_last'):
+    form = getattr(torch, layout)
+    module = make(_DEVICE.value).to(memory_format=form).requires_grad_(False)
+
+    def model(x, module=module, form=form):
+      return module(x.contiguous(memory_format=form))
+
+    def passes(model=model):
+      x = torch.rand(shape, device=_DEVICE.value, requires_grad=True)
+      model(x).logsumexp(-1).sum().backward()
+      return float(x.grad.sum())
+
+    passes()
+    times = []
+    for _ in range(5):
+      begin = time.perf_counter()
+      passes()
+      times.append(time.perf_counter() - begin)
+    seconds[layout], models[layout] = min(times) / shape[0], model
+  return models[min(seconds, key=seconds.get)], seconds
+
+
+class _Clock(logging.Handler):
+  """When each member of the official code was done."""
+
+  def __init__(self):
+    super().__init__()
+    self.times = []
+
+  def emit(self, record):
+    if re.match('robust accuracy after', record.getMessage()):
+      self.times.append(time.perf_counter())
 
 
 def _theirs(model, images, labels):
-  """Seconds of the official code for each member, and its accuracy."""
+  """Seconds of the official code, and its accuracy in percent."""
   import torch
   from pyautoattack import AutoAttack
 
@@ -238,15 +315,11 @@ def _theirs(model, images, labels):
   x, y = nets.to_torch(images, np.float32), torch.tensor(labels).long()
   attack = AutoAttack(Module(), eps=_EPSILON.value / 255, seed=0, device=device)
   attack.square.n_queries = _QUERIES.value
-  clock = []
-
-  class Clock(logging.Handler):
-    def emit(self, record):
-      if re.match('robust accuracy after', record.getMessage()):
-        clock.append(time.perf_counter())
-
+  attack.apgd_targeted.n_target_classes = _TARGETS.value
+  attack.fab.n_target_classes = _TARGETS.value
+  clock = _Clock()
   logger = logging.getLogger('auto-attack')
-  logger.addHandler(Clock())
+  logger.handlers = [clock]
   logger.setLevel(logging.DEBUG)
   logger.propagate = False
   begin = time.perf_counter()
@@ -254,25 +327,24 @@ def _theirs(model, images, labels):
   total = time.perf_counter() - begin
   with torch.no_grad():
     logits = model(found.to(device)).cpu()
-  return total, np.diff([begin, *clock]), (logits.argmax(1) == y).float().mean()
+  accuracy = 100 * (logits.argmax(1) == y).float().mean().item()
+  # A first run that nobody broke may have fewer members.
+  members = np.diff([begin, *clock.times]).tolist()
+  return [*members, total], accuracy
 
 
 def _pgd(logits_fn, images, labels):
   """Seconds of PGD-20."""
-  attack = attacks.PRESETS['pgd20_madry']
-  seconds = []
-  for _ in range(3):
-    begin = time.perf_counter()
-    attacks.perturb(
-      attack,
-      logits_fn,
-      images,
-      labels,
-      epsilon=_EPSILON.value / 255,
-      batch_size=_BATCH.value,
-    )
-    seconds.append(time.perf_counter() - begin)
-  return seconds[0], min(seconds[1:])
+  begin = time.perf_counter()
+  attacks.perturb(
+    attacks.PRESETS['pgd20_madry'],
+    logits_fn,
+    images,
+    labels,
+    epsilon=_EPSILON.value / 255,
+    batch_size=_BATCH.value,
+  )
+  return time.perf_counter() - begin
 
 
 def _torch_pgd(model, images, labels):
@@ -282,75 +354,96 @@ def _torch_pgd(model, images, labels):
   device, epsilon = _DEVICE.value, _EPSILON.value / 255
   x = nets.to_torch(images, np.float32).to(device)
   y = torch.tensor(labels).long().to(device)
-  seconds = []
-  for _ in range(2):
-    begin = time.perf_counter()
-    for i in range(0, len(x), _BATCH.value):
-      clean, target = x[i : i + _BATCH.value], y[i : i + _BATCH.value]
-      noise = epsilon * (2 * torch.rand_like(clean) - 1)
-      point = (clean + noise).clamp(0, 1)
-      for _ in range(20):
-        point.requires_grad_()
-        loss = torch.nn.functional.cross_entropy(
-          model(point), target, reduction='sum'
-        )
-        (gradient,) = torch.autograd.grad(loss, point)
-        point = point.detach() + epsilon / 4 * gradient.sign()
-        point = torch.min(torch.max(point, clean - epsilon), clean + epsilon)
-        point = point.clamp(0, 1)
-      point.cpu()
-    seconds.append(time.perf_counter() - begin)
-  return min(seconds)
+  begin = time.perf_counter()
+  for i in range(0, len(x), _BATCH.value):
+    clean, target = x[i : i + _BATCH.value], y[i : i + _BATCH.value]
+    noise = epsilon * (2 * torch.rand_like(clean) - 1)
+    point = (clean + noise).clamp(0, 1)
+    for _ in range(20):
+      point.requires_grad_()
+      loss = torch.nn.functional.cross_entropy(
+        model(point), target, reduction='sum'
+      )
+      (gradient,) = torch.autograd.grad(loss, point)
+      point = point.detach() + epsilon / 4 * gradient.sign()
+      point = torch.min(torch.max(point, clean - epsilon), clean + epsilon)
+      point = point.clamp(0, 1)
+    point.cpu()
+  return time.perf_counter() - begin
+
+
+def _medians(rows):
+  """The median of each column."""
+  return [statistics.median(column) for column in zip(*rows, strict=True)]
 
 
 def main(argv: Sequence[str]) -> None:
-  """Prints the tables."""
+  """Prints a table, and the row."""
   del argv
   host_memory.keep()
   warnings.simplefilter('ignore')
-  if _NETWORK.value in _RANDOM:
-    apply, weights, torch_model = _RANDOM[_NETWORK.value]()
-  else:
-    apply, weights, torch_model = _teacher(_NETWORK.value)
+  random = _RANDOM.get(_NETWORK.value)
+  apply, weights, make = random() if random else _teacher(_NETWORK.value)
   logits_fn = jax.tree_util.Partial(apply, weights)
   images, labels = _data(logits_fn)
-  kind = jax.devices()[0].device_kind
-  print(
-    f'{_NETWORK.value}, {_IMAGES.value} images, batches of {_BATCH.value}, '
-    f'{kind}, JAX {jax.__version__}'
-  )
   forward, backward = _seconds_of_passes(logits_fn, images, labels)
-  print(
-    f'one image, forward {1e6 * forward:.0f} us, backward '
-    f'{1e6 * backward:.0f} us'
-  )
-  (cold, warm), result = _ours(logits_fn, images, labels)
-  print(result)
-  print('member      passes F/B         seconds    ideal  ideal/seconds')
-  ideals = 0.0
-  for member in result.members:
-    ideal = member.passes.forward * forward + member.passes.backward * backward
-    ideals += ideal
-    print(
-      f'{member.label:9} {member.passes.forward:9} {member.passes.backward:8} '
-      f'{member.seconds:9.2f} {ideal:9.2f} {ideal / member.seconds:8.2f}'
+  ours = functools.partial(_ours, logits_fn, images, labels)
+  pgd = functools.partial(_pgd, logits_fn, images, labels)
+  cold, _ = ours()
+  pgd_cold = pgd()
+  row = {
+    **{f.name: f.value for f in (_NETWORK, _IMAGES, _BATCH, _EPSILON)},
+    **{f.name: f.value for f in (_QUERIES, _TARGETS, _REPEATS)},
+    'device': jax.devices()[0].device_kind,
+    'jax': jax.__version__,
+    'pass_us': {'here': round(1e6 * (forward + backward))},
+  }
+  model = None
+  if _TORCH.value:
+    import torch
+
+    model, passes = _torch_model(make)
+    row['pytorch'] = torch.__version__
+    row['pass_us'] |= {k: round(1e6 * v) for k, v in passes.items()}
+  times = {'ours': [], 'official': [], 'pgd': [], 'pytorch_pgd': []}
+  for _ in range(_REPEATS.value):
+    seconds, result = ours()
+    times['ours'].append(seconds)
+    times['pgd'].append((pgd(),))
+    if model:
+      seconds, row['official_accuracy'] = _theirs(model, images, labels)
+      times['official'].append(seconds)
+      times['pytorch_pgd'].append((_torch_pgd(model, images, labels),))
+  medians = {name: _medians(rows) for name, rows in times.items() if rows}
+  row['accuracy'] = 100 * result.robust_accuracy
+  row['compile_s'] = round(cold[-1] - medians['ours'][-1], 2)
+  row['pgd_compile_s'] = round(pgd_cold - medians['pgd'][0], 2)
+  limits = [
+    m.passes.forward * forward + m.passes.backward * backward
+    for m in result.members
+  ]
+  names = [*(m.label for m in result.members), 'AutoAttack', 'PGD-20']
+  columns = {
+    'limit_s': [
+      *limits,
+      sum(limits),
+      20 * _IMAGES.value * (forward + backward),
+    ],
+    'ours_s': medians['ours'] + medians['pgd'],
+  }
+  if model:
+    columns['pytorch_s'] = medians['official'] + medians['pytorch_pgd']
+  row['seconds'] = {
+    name: dict(zip(columns, (round(v, 3) for v in values), strict=True))
+    for name, values in zip(
+      names, zip(*columns.values(), strict=True), strict=True
     )
-  print(
-    f'ours: {warm:.2f} s, {cold - warm:.2f} s more with compilation; '
-    f'ideal {ideals:.2f} s, {ideals / warm:.2f} of it'
-  )
-  pgd_cold, pgd = _pgd(logits_fn, images, labels)
-  print(f'PGD-20, ours: {pgd:.3f} s, {pgd_cold - pgd:.2f} s more compiling')
-  if not _TORCH.value:
-    return
-  model = torch_model(_DEVICE.value)
-  torch_pgd = _torch_pgd(model, images, labels)
-  print(f'PGD-20, PyTorch: {torch_pgd:.3f} s, {torch_pgd / pgd:.2f} times ours')
-  total, parts, accuracy = _theirs(model, images, labels)
-  print(
-    f'official: {total:.2f} s ({", ".join(f"{s:.1f}" for s in parts)}), '
-    f'accuracy {100 * accuracy:.2f}%: {total / warm:.2f} times ours'
-  )
+  }
+  for name, values in row['seconds'].items():
+    if model:
+      values['ratio'] = round(values['pytorch_s'] / values['ours_s'], 2)
+    print(f'{name:10}', *(f'{k} {v:8.2f}' for k, v in values.items()))
+  print(json.dumps(row))
 
 
 if __name__ == '__main__':

@@ -2,7 +2,7 @@
 
   PYTHONPATH=. python tests/benchmarks/training_steps.py  # a GPU
   PYTHONPATH=. python tests/benchmarks/training_steps.py --torch  # PyTorch
-  PYTHONPATH=. python tests/benchmarks/training_steps.py --cpu  # and --torch
+  PYTHONPATH=. python tests/benchmarks/training_steps.py --cpu  # both, in turn
 
 Each line is a JSON object: what was timed, the type that it computes in, the
 images of a batch and steps of a dispatch; milliseconds of a step, the median of
@@ -16,7 +16,9 @@ one process takes minutes for each; then they run one after the other. What is
 not compiled in time is said to have failed. PyTorch runs eagerly, channels
 last, with cuDNN's search for the fastest convolution, in autocast where
 bfloat16 is asked for. XLA and cuDNN compute float32 convolutions in TF32 on a
-GPU that has it.
+GPU that has it. On a CPU the cases are compiled one by one, a step of ours and
+one of PyTorch run in turn in one process, also in PyTorch's default layout, and
+`ratio` is the time of the faster one of these over ours.
 """
 
 import concurrent.futures
@@ -60,10 +62,12 @@ _ONLY = flags.DEFINE_string('only', '', 'Cases whose name has this in it.')
 _REPEATS = flags.DEFINE_integer('repeats', 5, 'Timed runs of each.')
 _COMPILE_S = flags.DEFINE_float('compile_s', 240.0, 'Seconds for compiling.')
 _CASE = flags.DEFINE_integer('case', -1, 'The one that this process times.')
-# Of a case that is compiled.
-_TIMEOUT_S = 30
+# Of a case that is compiled: on a GPU, and on a CPU.
+_TIMEOUT_S = (30, 600)
 
 _SHAPE = (32, 32, 3)
+# PyTorch's, by our names.
+_LAYOUTS = {'default': 'contiguous_format', 'channels_last': 'channels_last'}
 _BF16, _F32 = 'bfloat16', 'float32'
 # Passes of a step forward, backward to images, and backward to weights.
 _METHODS = {
@@ -115,7 +119,7 @@ _CPU_CASES = tuple(
   Case(network, method, batch=batch)
   for network, batch in (('s3', 128), (_RES, 32))
   for method in ('standard', 'pgd-10', 'trades-10')
-)
+) + (Case('s3', teacher='small_resnet', search=True),)
 _TINY_CASES = (
   Case('small_resnet', 'fast', _BF16, 8),
   Case('s3', 'trades-10', _F32, 8, 2, 'small_resnet'),
@@ -153,7 +157,8 @@ def _prepare(case: Case) -> dict[str, Any]:
   """Compiles the steps of a case."""
   devices = (jax.devices()[0],)
   net = _network(case)
-  guide = _teacher(case.teacher, _BF16) if case.teacher else None
+  narrow = _F32 if _CPU.value else _BF16
+  guide = _teacher(case.teacher, narrow) if case.teacher else None
   recipe = train_state.Recipe(
     net=net,
     optimizer=optax.chain(
@@ -240,14 +245,33 @@ def _flop(case: Case) -> float:
 def _time(case: Case, prepared: dict[str, Any]) -> dict[str, Any]:
   state, context, data = prepared.pop('held')
   run, rows = prepared.pop('run'), prepared.pop('rows')
-  times = []
-  for _ in range(_REPEATS.value + 1):
-    begin = time.perf_counter()
+
+  def ours():
+    nonlocal state
     state, sums = run(state, context, data, rows)
     jax.block_until_ready((state, sums))
-    times.append(time.perf_counter() - begin)
-  assert np.isfinite(np.asarray(sums['loss'])).all()
-  return _row(case, statistics.median(times[1:]) / case.dispatch, **prepared)
+    assert np.isfinite(np.asarray(sums['loss'])).all()
+
+  steps = {'here': ours}
+  if _CPU.value:
+    steps |= {layout: _torch_step(case, layout) for layout in _LAYOUTS}
+  times = _medians(steps)
+  seconds = times.pop('here') / case.dispatch
+  if times:
+    prepared['pytorch_ms'] = {k: round(1e3 * v, 2) for k, v in times.items()}
+    prepared['ratio'] = round(min(times.values()) / seconds, 2)
+  return _row(case, seconds, **prepared)
+
+
+def _medians(steps: dict[str, Any], warm: int = 1) -> dict[str, float]:
+  """Median seconds of steps that run in turn."""
+  times: dict[str, list[float]] = {name: [] for name in steps}
+  for _ in range(_REPEATS.value + warm):
+    for name, step in steps.items():
+      begin = time.perf_counter()
+      step()
+      times[name].append(time.perf_counter() - begin)
+  return {name: statistics.median(t[warm:]) for name, t in times.items()}
 
 
 def _row(case: Case, seconds: float, **more: Any) -> dict[str, Any]:
@@ -278,22 +302,49 @@ def _torch_network(case: Case) -> Any:
   return exported.Student(architecture.to_dict(widest), num_classes=10)
 
 
-def _torch_time(case: Case) -> dict[str, Any]:
+def _torch_search(case: Case, layout: Any) -> Any:
+  """A search step of PyTorch."""
+  import torch
+
+  from tests import torch_search, torch_teachers
+
+  space = spaces.CIFAR_SPACES[case.network]
+  module = _torch_network(Case(case.teacher)).to(memory_format=layout)
+  names = _teacher(case.teacher, _F32).tap_names
+  tapped = [torch_teachers.tapped_module(module, name) for name in names]
+  tables = flops.costs(space, _SHAPE, 10)
+  search = torch_search.Search(space, tables, module, tapped)
+  search.net.to(memory_format=layout)
+  part = case.batch * 4 // 5
+  halves = [
+    (
+      torch.rand(count, 3, 32, 32).contiguous(memory_format=layout),
+      torch.arange(count) % 10,
+    )
+    for count in (part, case.batch - part)
+  ]
+  return functools.partial(search.step, *halves)
+
+
+def _torch_step(case: Case, layout_name: str = 'channels_last') -> Any:
   """A step of PyTorch: the same network, attack and update."""
   import torch
   from torch.nn import functional
 
+  layout = getattr(torch, _LAYOUTS[layout_name])
+  if case.search:
+    return _torch_search(case, layout)
   cuda = torch.cuda.is_available()
   device = 'cuda' if cuda else 'cpu'
   torch.backends.cudnn.benchmark = True
   torch.backends.cudnn.allow_tf32 = True
   torch.backends.cuda.matmul.allow_tf32 = True
-  net = _torch_network(case).to(device, memory_format=torch.channels_last)
+  net = _torch_network(case).to(device, memory_format=layout)
   optimizer = torch.optim.SGD(
     net.parameters(), 1e-3, momentum=0.9, weight_decay=5e-4
   )
   images = torch.rand(case.batch, 3, 32, 32, device=device)
-  images = images.contiguous(memory_format=torch.channels_last)
+  images = images.contiguous(memory_format=layout)
   labels = torch.arange(case.batch, device=device) % 10
   epsilon = 8 / 255
   cast = functools.partial(
@@ -347,19 +398,25 @@ def _torch_time(case: Case) -> dict[str, Any]:
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
-
-  times = []
-  for _ in range(_REPEATS.value + 3):
-    begin = time.perf_counter()
-    step()
     if cuda:
       torch.cuda.synchronize()
-    times.append(time.perf_counter() - begin)
-  peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else -1
-  if cuda:
+
+  return step
+
+
+def _torch_time(case: Case) -> dict[str, Any]:
+  """Times PyTorch alone."""
+  import torch
+
+  seconds = _medians({'': _torch_step(case)}, warm=3)['']
+  peak = -1
+  if torch.cuda.is_available():
+    peak = round(torch.cuda.max_memory_allocated() / 2**20)
     torch.cuda.reset_peak_memory_stats()
-  row = _row(case, statistics.median(times[3:]), peak_mib=round(peak))
-  return {'pytorch': torch.__version__, **row}
+  return {
+    'pytorch': torch.__version__,
+    **_row(case, seconds, peak_mib=peak),
+  }
 
 
 def _time_one(case: Case) -> None:
@@ -370,8 +427,9 @@ def _time_one(case: Case) -> None:
   print(json.dumps(_time(case, prepared)), flush=True)
 
 
-def _time_all(cases: list[Case]) -> None:
+def _time_all(cases: dict[int, Case]) -> None:
   """Has every case timed, and prints what came of it."""
+  limit = _TIMEOUT_S[_CPU.value]
   children = [
     subprocess.Popen(
       [sys.executable, *sys.argv, f'--case={i}'],
@@ -380,7 +438,7 @@ def _time_all(cases: list[Case]) -> None:
       stdout=subprocess.PIPE,
       text=True,
     )
-    for i in range(len(cases))
+    for i in cases
   ]
   with concurrent.futures.ThreadPoolExecutor(len(cases)) as pool:
     try:
@@ -389,18 +447,20 @@ def _time_all(cases: list[Case]) -> None:
       for child, line in zip(children, lines, strict=True):
         if not line.done():
           child.kill()
-      for case, child, line in zip(cases, children, lines, strict=True):
+      for case, child, line in zip(
+        cases.values(), children, lines, strict=True
+      ):
         failed = {'step': case.name, 'dtype': case.dtype, 'batch': case.batch}
         if not line.result():
           row = failed | {'failed': f'not compiled in {_COMPILE_S.value:g} s'}
           print(json.dumps(row), flush=True)
           continue
         try:
-          found, _ = child.communicate('\n', timeout=_TIMEOUT_S)
+          found, _ = child.communicate('\n', timeout=limit)
         except subprocess.TimeoutExpired:
           child.kill()
           found = ''
-        row = failed | {'failed': f'no result after {_TIMEOUT_S} s'}
+        row = failed | {'failed': f'no result after {limit} s'}
         print(found.strip() or json.dumps(row), flush=True)
     finally:
       for child in children:
@@ -420,8 +480,11 @@ def main(argv) -> None:
     for case in cases:
       if not case.teacher and case.dispatch == 1:
         print(json.dumps(_torch_time(case)), flush=True)
+  elif _CPU.value:
+    for index, case in enumerate(cases):
+      _time_all({index: case})
   else:
-    _time_all(cases)
+    _time_all(dict(enumerate(cases)))
 
 
 if __name__ == '__main__':
