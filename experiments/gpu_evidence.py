@@ -93,7 +93,7 @@ def blocks(root: pathlib.Path, tiny: bool) -> tuple[Block, ...]:
     )
     attacked = (
       *(f'--network={_TEACHER}', '--epsilon_255=8', '--torch_device=cuda'),
-      *('--images=512', '--batch=512'),
+      *('--images=512', '--batch=512', '--repeats=1'),
     )
   epochs, slower = (4, 5) if tiny else (20, 1)
   return (

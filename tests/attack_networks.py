@@ -102,6 +102,54 @@ def torch_cell(images):
   return torch_student(net.space, weights, images) * 3
 
 
+def torch_student(space, weights, images):
+  """A student without masks, written from the definition of the block.
+
+  Args:
+    space: of the student, with shortcuts that are padded.
+    weights: its variables as tensors.
+    images: [B, 3, H, W].
+
+  Returns:
+    Logits [B, K].
+  """
+  from torch.nn import functional
+
+  params, stats = weights['params'], weights['batch_stats']
+
+  def norm(x, *path):
+    p, s = params, stats
+    for name in path:
+      p, s = p[name], s[name]
+    return functional.batch_norm(
+      x, s['mean'], s['var'], p['scale'], p['bias'], eps=1e-5
+    )
+
+  def pointwise(x, kernel):  # [C, C']
+    return functional.conv2d(x, kernel.T[:, :, None, None])
+
+  stem = params['stem']['kernel'].permute(3, 2, 0, 1)
+  x = functional.conv2d(images, stem, stride=space.stem_stride, padding=1)
+  x = functional.hardswish(norm(x, 'stem_norm'))
+  for index, block in enumerate(space.blocks):
+    name = f'block{index}'
+    p, entering = params[name], x
+    x = pointwise(x, p['expand']['kernel'])
+    x = functional.hardswish(norm(x, name, 'expand_norm'))
+    kernel = p['depthwise']['kernel'].permute(3, 2, 0, 1)
+    x = functional.conv2d(
+      x, kernel, stride=block.stride, padding=1, groups=kernel.shape[0]
+    )
+    x = functional.hardswish(norm(x, name, 'depthwise_norm'))
+    x = norm(pointwise(x, p['project']['kernel']), name, 'project_norm')
+    if block.residual:
+      missing = max(x.shape[1] - entering.shape[1], 0)
+      padded = functional.pad(entering, (0, 0, 0, 0, 0, missing))
+      x = x + padded[:, : x.shape[1]]
+  classifier = params['classifier']
+  return x.mean(dim=(2, 3)) @ classifier['kernel'] + classifier['bias']
+
+
 @functools.cache
 def data(count: int = 24, num_classes: int = 10, network=plain):
   """Images in float64 and labels, the last two of them wrong.
