@@ -366,6 +366,7 @@ class _Record:
     """Saves the state after the last step that was collected."""
     if self._saved.last_step() != self.step:
       self._save(state, None)
+    self._saved.wait()
     logging.info(
       '%s was stopped after step %d and saved; the same command goes on.',
       self._stage.name,
@@ -401,7 +402,8 @@ class _Record:
     processes.on_main(self._writer.write, self.step, values, split=split)
 
   def _save(self, state: PyTree, selection: float | None) -> None:
-    host = parallel.unreplicate(state, self._devices)
+    # Copies: on a CPU the next step may write where these arrays lie.
+    host = jax.tree.map(np.array, parallel.unreplicate(state, self._devices))
     # The last update may have broken what the loss before it did not show.
     if not all(_is_finite(leaf) for leaf in jax.tree.leaves(host)):
       self._fail(self.step, 'the state is not finite')

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from typing import Any, NamedTuple
 
 import flax
@@ -18,6 +19,7 @@ import pytest
 
 from rnascl_jax.runtime import (
   checkpoints,
+  disk,
   files,
   lock,
   named_arrays,
@@ -197,15 +199,51 @@ def test_a_half_written_step_is_not_seen_and_is_removed(tmp_path):
   assert not unfinished.exists()
 
 
+def test_a_save_goes_on_beside_the_program_until_it_is_asked_for(
+  tmp_path, monkeypatch
+):
+  written, write = threading.Event(), checkpoints.Checkpoints._write
+
+  def late(self, *arguments):
+    assert written.wait(60)
+    write(self, *arguments)
+
+  monkeypatch.setattr(checkpoints.Checkpoints, '_write', late)
+  with checkpoints.Checkpoints(tmp_path) as saved:
+    saved.save(1, {'w': np.ones(2)})
+    assert not (tmp_path / '1').exists()
+    written.set()
+    assert saved.last_step() == 1
+    assert (tmp_path / '1').exists()
+
+
+def test_a_save_that_fails_is_told_by_the_next_and_by_the_end(
+  tmp_path, monkeypatch
+):
+  def fail(self, *arguments):
+    raise disk.DiskError('it is full')
+
+  monkeypatch.setattr(checkpoints.Checkpoints, '_write', fail)
+  saved = checkpoints.Checkpoints(tmp_path)
+  saved.save(1, {'w': np.ones(2)})
+  with pytest.raises(disk.DiskError, match='full'):
+    saved.save(2, {'w': np.ones(2)})
+  saved.save(2, {'w': np.ones(2)})
+  with pytest.raises(disk.DiskError, match='full'):
+    saved.close()
+  checkpoints.Checkpoints(tmp_path).close()  # The lock was let go.
+
+
 def test_a_process_killed_in_a_save_leaves_the_step_before(tmp_path):
   code = (
     'import os, sys; import numpy as np\n'
     'from rnascl_jax.runtime import checkpoints\n'
     'saved = checkpoints.Checkpoints(sys.argv[1])\n'
     "saved.save(1, {'w': np.full(2, 1)}, metric=0.5)\n"
-    'rename = os.rename\n'
+    'saved.wait()\n'
     'os.rename = os.replace = lambda *_: os._exit(9)\n'
     "saved.save(3, {'w': np.full(2, 2)}, metric=0.9)\n"
+    'saved.wait()\n'
   )
   killed = subprocess.run([sys.executable, '-c', code, tmp_path], check=False)
   assert killed.returncode == 9

@@ -109,8 +109,10 @@ def test_a_checkpoint_that_finds_no_space_leaves_the_one_before(
   draw = np.random.default_rng(0).normal
   with checkpoints.Checkpoints(tmp_path) as saved:
     saved.save(1, {'w': np.ones(2)})
+    saved.wait()
     with _full(20_000), pytest.raises(disk.DiskError, match='File too large'):
       saved.save(2, {f'w{index}': draw(size=9999) for index in range(30)})
+      saved.wait()
     names = set(os.listdir(tmp_path))
   # Threads of Orbax may write for a moment more; the next run deletes that.
   assert {n for n in names if not n.endswith('-tmp')} == {'1', lock.NAME}
@@ -142,7 +144,9 @@ def test_a_step_that_was_saved_counts_where_an_older_one_cannot_be_deleted(
   with checkpoints.Checkpoints(tmp_path) as saved:
     for step in (1, 2):
       saved.save(step, {'w': np.ones(1)})
+    saved.wait()
     monkeypatch.setattr(checkpoints, '_delete', refuse)
     with pytest.raises(disk.DiskError, match='/1 cannot be written: Read-only'):
       saved.save(3, {'w': np.ones(1)})
+      saved.wait()
     assert saved.last_step() == 3
