@@ -58,6 +58,7 @@ def check(settings: Settings) -> None:
   _check_search(settings.search)
   _check_optimizations(settings)
   _check_norms(settings)
+  _check_robust_distillation(settings)
   if not settings.data.validation_size:
     check_validation(settings)
   if not settings.evaluation.attacks or not settings.students:
@@ -220,6 +221,36 @@ def _check_norms(settings: Settings) -> None:
       'config.evaluation.curve_epsilons, of pixels in [0, 1], such as '
       f'(0, {_RADII[spec.norm]}); or set curve_attacks=().'
     )
+
+
+def _check_robust_distillation(settings: Settings) -> None:
+  """Raises for a method that learns from a teacher where there is none."""
+  for name in ('teacher', 'vulnerable_teacher'):
+    method = getattr(settings, name).adversarial_training
+    if method.needs_teacher:
+      raise ValueError(
+        f'config.{name}.adversarial_training.name={method.name!r} learns from '
+        "a teacher, and a teacher has none: choose another, such as 'trades'."
+      )
+  trainings = {
+    f'config.train.adversarial_training.name, of config.students.{name}': (
+      settings.train.adversarial_training,
+      student,
+    )
+    for name, student in settings.students.items()
+  }
+  for name, tuned in settings.adversarial.students.items():
+    if tuned.student in settings.students:
+      where = f'config.adversarial.students.{name}.adversarial_training.name'
+      student = settings.students[tuned.student]
+      trainings[where] = tuned.adversarial_training, student
+  for where, (method, student) in trainings.items():
+    if method.needs_teacher and not student.teacher:
+      raise ValueError(
+        f'{where}: {method.name!r} learns from a teacher, and '
+        f'{student.label!r} has none: set its teacher, or choose another '
+        "method, such as 'trades'."
+      )
 
 
 def _check_norm(

@@ -119,10 +119,10 @@ def compare(folder: pathlib.Path, settings: Settings) -> None:
   before = flat({'data': dataclasses.asdict(Data())})
   methods = dataclasses.asdict(AdversarialTraining())
   before |= {
-    f'{name.removesuffix("norm")}{field}': methods[field]
+    f'{name.removesuffix("norm")}{field}': value
     for name in now
     if name.endswith('.adversarial_training.norm')
-    for field in ('norm', 'epsilon', 'step_size')
+    for field, value in methods.items()
   }
   before |= flat(files.read_config(folder, remedy=_UNKNOWN))
   differences = [

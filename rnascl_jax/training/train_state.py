@@ -45,6 +45,14 @@ class Recipe:
   augment: Augment
   accumulate: int = 1
 
+  def __post_init__(self) -> None:
+    if self.adversarial.teacher_sees and self.distillation.teacher is None:
+      raise ValueError(
+        'The adversarial training method learns from a teacher, and '
+        'distillation.teacher=None: give it one, or choose a method such as '
+        'adversarial.pgd_training.'
+      )
+
 
 class TrainState(flax.struct.PyTreeNode):
   """All that training changes.

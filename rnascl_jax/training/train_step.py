@@ -89,6 +89,7 @@ def train_step(
     else tutors,
     'masks': masks,
     'objective': objective,
+    'step': state.step,
   }
 
   def replay(state: TrainState, index: Array | None):
@@ -107,10 +108,22 @@ def train_step(
         examples.keys,
         examples.images,
         examples.labels,
+        compare.teacher_predictions(
+          recipe.distillation, context.teacher, examples.teacher
+        ),
       )
       loss = functools.partial(loss_fn, memory=state.memory, **options)
+      at = trained
+      if method.perturb_weights is not None:
+        (slope, _), _ = jax.grad(loss, has_aux=True)(
+          trained, images_adv, batch_stats, examples
+        )
+        worst = method.perturb_weights(
+          state.params, parallel.pmean(slope), state.step
+        )
+        at = worst, state.projections
       (gradient, by_images), aux = jax.grad(loss, (0, 1), has_aux=True)(
-        trained, images_adv, batch_stats, examples
+        at, images_adv, batch_stats, examples
       )
       method_state = method.next_state(method_state, examples.images, by_images)
       results = method_state, aux.metrics, aux.memory_update

@@ -198,8 +198,8 @@ def test_a_method_has_the_norm_the_radius_and_the_step_of_its_config(
   radius = {'Linf': 16 / 255, 'L2': 0.5, 'L1': 12.0}[norm]
   fields = {'epsilon_255': 16.0} if norm == 'Linf' else {'epsilon': radius}
   method = settings.AdversarialTraining(name, norm, **fields)
-  _, *others = resolve.ADVERSARIAL_METHODS[name]
-  monkeypatch.setitem(resolve.ADVERSARIAL_METHODS, name, (dict, *others))
+  kind = resolve.ADVERSARIAL_METHODS[name]._replace(make=dict)
+  monkeypatch.setitem(resolve.ADVERSARIAL_METHODS, name, kind)
   made = resolve.adversarial_method(method)
   assert made['norm'] == norms.by_name(norm)
   assert made['epsilon'] == radius
