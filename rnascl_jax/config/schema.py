@@ -184,6 +184,12 @@ class Optimization:
       no biases, and no scales of BatchNorm and LayerNorm.
     gradient_clip: the greatest norm of the gradient of all parameters together;
       a longer one is scaled down to it. 0 never does.
+    average_decay: of the moving average of weights and running statistics, of
+      which validation, the choice of a checkpoint and the exported network are
+      then: published is 0.995 (see `averaging`). 0 keeps none; the search has
+      none.
+    label_smoothing: share of a label's probability that all classes divide
+      among them in the cross-entropy; attacks climb that of the labels.
     checkpoint_every: epochs between checkpoints and validations.
     select: which checkpoint is used afterwards: the 'last' or the 'best' on the
       validation images.
@@ -203,6 +209,8 @@ class Optimization:
   weight_decay: float = fields.bounded(2e-4, 0, 1e3)
   decayed: str = fields.one_of('all', 'kernels')
   gradient_clip: float = fields.bounded(0.0, 0, 1e9)
+  average_decay: float = fields.bounded(0.0, 0, 1 - 1e-9)
+  label_smoothing: float = fields.bounded(0.0, 0, 1)
   checkpoint_every: int = fields.bounded(5, 1, 100_000)
   select: str = fields.one_of('last', 'best')
 
@@ -299,6 +307,11 @@ class AdversarialTraining:
   def needs_teacher(self) -> bool:
     """Whether its loss is one of a teacher's predictions."""
     return self.name in _FROM_TEACHER
+
+  @property
+  def has_cross_entropy(self) -> bool:
+    """Whether the cross-entropy itself is in its loss."""
+    return not self.needs_teacher and self.name != 'mart'
 
 
 @dataclasses.dataclass(frozen=True)

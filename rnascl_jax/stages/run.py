@@ -244,6 +244,8 @@ def make_recipe(
     distillation=distillation,
     augment=resolve.augmentation(run.settings.data),
     accumulate=spec.accumulate,
+    average_decay=spec.average_decay,
+    label_smoothing=spec.label_smoothing,
   )
 
 

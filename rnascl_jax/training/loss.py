@@ -93,7 +93,9 @@ def loss_fn(
   labelled = outputs[method.labels_on]
   distilled = outputs[method.distill_on]
 
-  cross_entropy = losses.cross_entropy(labelled.logits, examples.labels)
+  cross_entropy = losses.cross_entropy(
+    labelled.logits, examples.labels, smoothing=recipe.label_smoothing
+  )
   keys = jax.vmap(jax.random.fold_in, (0, None))(examples.keys, _METHOD_KEY)
   compared = compare.terms(
     recipe.distillation,

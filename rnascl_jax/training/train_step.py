@@ -27,7 +27,7 @@ from rnascl_jax.distillation import compare
 from rnascl_jax.models import networks
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import tutor_controls
-from rnascl_jax.training import accumulation
+from rnascl_jax.training import accumulation, averaging
 from rnascl_jax.training.loss import loss_fn
 from rnascl_jax.training.train_state import (
   Batch,
@@ -113,6 +113,7 @@ def train_step(
         ),
       )
       loss = functools.partial(loss_fn, memory=state.memory, **options)
+      # Where the gradient is taken; with AWP the weights are at their worst.
       at = trained
       if method.perturb_weights is not None:
         (slope, _), _ = jax.grad(loss, has_aux=True)(
@@ -165,6 +166,11 @@ def train_step(
       replay, state, jnp.arange(method.replays), unroll=unroll
     )
     values = jax.tree.map(lambda x: jnp.mean(x, axis=0), history)
+  if recipe.average_decay:
+    average = averaging.update(
+      state.average, new.own_variables, recipe.average_decay, step=state.step
+    )
+    new = new.replace(average=average)
   return new.replace(step=state.step + 1), sum_up(values)
 
 

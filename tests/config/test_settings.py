@@ -268,6 +268,22 @@ def test_robust_distillation_without_a_teacher_is_refused(section, message):
     settings.parse(config)
 
 
+def test_smooth_labels_beside_a_loss_of_its_own_are_refused():
+  config = tiny.config()
+  config.teacher.optimization.label_smoothing = 0.1
+  assert settings.parse(config).teacher.optimization.label_smoothing == 0.1
+  config.teacher.adversarial_training.name = 'mart'
+  with pytest.raises(ValueError, match="label_smoothing=0.1 has no .* 'mart'"):
+    settings.parse(config)
+
+
+def test_an_average_of_the_supernet_is_refused():
+  config = tiny.config()
+  config.search.optimization.average_decay = 0.99
+  with pytest.raises(ValueError, match='average_decay=0.99 has no meaning in'):
+    settings.parse(config)
+
+
 def test_weights_under_free_training_are_not_perturbed():
   spec = settings.AdversarialTraining('free', awp_gamma=0.01)
   with pytest.raises(ValueError, match='awp_gamma=0.01 is not possible with'):

@@ -292,6 +292,10 @@ def test_teacher_killed_by_sigterm_in_an_epoch_goes_on_to_the_same_bits(
 ):
   """With what the method carries from batch to batch."""
   config = _with_regime(name, replays=2, max_drop=0.0)
+  if name == 'free':
+    config.teacher.optimization.update(
+      average_decay=0.9, label_smoothing=0.1, select='last'
+    )
   if name == 'mart':
     config.teacher.adversarial_training.update(awp_gamma=0.01, awp_warmup=0.5)
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
@@ -311,6 +315,12 @@ def test_teacher_killed_by_sigterm_in_an_epoch_goes_on_to_the_same_bits(
   if name != 'free':
     assert not carried
     return
+  # What is exported is the average.
+  last, _ = _arrays(whole / 'teacher')
+  exported, _ = saved_variables.load(whole / 'teacher' / 'model')
+  for key, array in named_arrays.from_state(exported).items():
+    np.testing.assert_array_equal(array, last['average', *key])
+    assert np.abs(array - last[key]).max() > 0
   ((_, delta),) = carried.items()
   assert delta.shape == (32, 8, 8, 1)
   assert np.abs(delta).max() == np.float32(8 / 255)
@@ -326,7 +336,9 @@ def test_another_seed_has_other_weights(tiny_run, tmp_path):
   config.seed = 1
   stages.teacher(config, str(tmp_path))
   name = ('params', 'conv1', 'kernel')
-  one = _arrays(tmp_path / 'teacher')[0][name]
+  arrays = _arrays(tmp_path / 'teacher')[0]
+  assert not any('average' in key for key in arrays)
+  one = arrays[name]
   assert np.abs(one - _arrays(tiny_run / 'teacher')[0][name]).max() > 0.01
 
 

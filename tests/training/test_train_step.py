@@ -298,7 +298,11 @@ def _identity(key, image):
 
 @functools.cache
 def _small_run(
-  name: str, devices: int, per_dispatch: int = 1, accumulate: int = 1
+  name: str,
+  devices: int,
+  per_dispatch: int = 1,
+  accumulate: int = 1,
+  average_decay: float = 0.0,
 ):
   """Three steps of a method on a small network, in float64.
 
@@ -313,6 +317,7 @@ def _small_run(
     distillation=compare.Distillation(teacher, attends=False),
     augment=_identity,
     accumulate=accumulate,
+    average_decay=average_decay,
   )
   with jax.enable_x64(True):
     variables = small_network.variables(_SHAPE, 10)
@@ -371,6 +376,26 @@ def test_free_training_keeps_a_perturbation_for_each_image_of_the_batch():
 def test_free_training_keeps_it_within_a_dispatch_too():
   apart, together = _small_run('free', 1), _small_run('free', 1, 3)
   _assert_close(apart[-1][0], together[-1][0], 1e-10)
+
+
+def test_an_average_follows_the_weights_and_moves_nothing():
+  """One of decay 0.15, which is reached from 1/10 and 2/11 on."""
+  plain, averaged = _small_run('free', 1), _small_run('free', 1, 1, 1, 0.15)
+  two = _small_run('free', 2, 1, 1, 0.15)
+  mean = small_network.variables(_SHAPE, 10)
+  for decay, (before, _), (after, _), (both, _) in zip(
+    (0.1, 0.15, 0.15), plain, averaged, two, strict=True
+  ):
+    assert before.average == () and before.variables == before.own_variables
+    _assert_close(after.own_variables, before.own_variables, 1e-12)
+    mean = jax.tree.map(
+      lambda a, b, d=decay: d * a + (1 - d) * b, mean, after.own_variables
+    )
+    # Decays are float32.
+    _assert_close(after.variables, mean, 1e-6)
+    _assert_close(both.average, after.average, 1e-10)
+  gaps = _gaps(after.variables, after.own_variables)
+  assert min(jax.tree.leaves(gaps)) > 1e-3
 
 
 def test_methods_without_memory_keep_nothing():
