@@ -201,10 +201,10 @@ def teacher_predictions(
   Returns:
     The predictions; None without a teacher.
   """
-  if answer is None or answer.logits is None:
+  net, logits = distillation.teacher, answer and answer.logits
+  if net is None or logits is None:
     return None
-  logits_fn = networks.logits_fn(distillation.teacher, variables)
-  return TeacherPredictions(answer.logits, logits_fn)
+  return TeacherPredictions(logits, networks.logits_fn(net, variables))
 
 
 def terms(

@@ -146,7 +146,9 @@ def _teacher_logits(
     recipe.distillation, context.teacher, examples.teacher
   )
   logits: dict[View, Array] = {}
-  for view in recipe.adversarial.teacher_sees if teacher else ():
+  if teacher is None:
+    return logits
+  for view in recipe.adversarial.teacher_sees:
     logits[view] = teacher.logits
     if view == 'adversarial':
       # The teacher is not trained.

@@ -88,8 +88,8 @@ def adaad(
     return losses.adaad(
       of.student['clean'],
       of.student['adversarial'],
-      # Not used where alpha is 1.
-      of.teacher.get('clean'),
+      # Without the former alpha is 1, and it is not used.
+      of.teacher.get('clean', of.teacher['adversarial']),
       of.teacher['adversarial'],
       alpha=alpha,
     )
