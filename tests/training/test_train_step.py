@@ -284,6 +284,23 @@ def test_two_devices_search_epochs_split_by_steps_as_one():
   _assert_same_histories(one[:4], two[:4], 1e-9)
 
 
+@pytest.mark.slow
+def test_two_devices_search_by_robust_distillation_as_one():
+  """Both halves learn from the teacher, on images of its attack."""
+  method = _METHODS['iad, awp']
+  histories = []
+  for devices in (1, 2):
+    with jax.enable_x64(True):
+      step, state, context = _search_case(method, adversarial=method)
+      start = _as_float64((state, context))
+      histories.append(_run(step, *start, devices, (12, 4), 3))
+  _assert_same_histories(*histories, 1e-9)
+  end, sums = histories[0][-1]
+  assert sums['own_loss'] > 0
+  moved = end.arch.tutor_logits - state.arch.tutor_logits
+  assert np.abs(moved).max() > 0
+
+
 def test_the_architecture_can_see_adversarial_images():
   clean, seen = (
     _warmed_up(attacked)[1][2][0].arch_opt_state for attacked in (False, True)
