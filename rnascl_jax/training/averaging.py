@@ -14,7 +14,7 @@ Example:
 
 Reference:
   Gowal et al., Uncovering the limits of adversarial training against
-  norm-bounded adversarial examples, 2020, section 4.6, and their code.
+  norm-bounded adversarial examples, 2020, and their code.
 """
 
 import jax
