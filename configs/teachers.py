@@ -11,15 +11,16 @@ of Table 11, and is what all other methods are to be compared with.
 
 CIFAR-10 has the published schedules: PGD-AT of Rice et al. (2020), 200 epochs;
 FastAT of Wong et al. (2020), 15 epochs, cyclic; Free-8 of Shafahi et al.
-(2019), 80,000 updates; TRADES of Zhang et al. (2019), 76 epochs. Transformers
-have that of Mo et al. (2022), 40 epochs, in all but FastAT and Free-8. The
-checkpoint is that of the best accuracy under PGD on held-out images, as in Rice
-et al.; of transformers the last.
+(2019), 80,000 updates; TRADES of Zhang et al. (2019), 76 epochs; MART of Wang
+et al. (2020), 120 epochs; AT-AWP and TRADES-AWP of Wu et al. (2020), 200
+epochs. Transformers have that of Mo et al. (2022), 40 epochs, in all but FastAT
+and Free-8. The checkpoint is that of the best accuracy under PGD on held-out
+images, as in Rice et al.; of transformers the last.
 
 Not as published: the networks (Rice et al. and Wong et al. have the
 pre-activation ResNet-18, network=preact_resnet18, the others a WRN-34-10 or
--32-10), radii of 8 / 255 throughout (TRADES: 0.031), zero instead of reflected
-pixels around crops.
+-32-10), radii of 8 / 255 throughout (TRADES, MART: 0.031), zero instead of
+reflected pixels around crops.
 
 | data, network             | method       | clean | PGD-20 | AutoAttack  |
 | ------------------------- | ------------ | ----- | ------ | ----------- |
@@ -104,6 +105,26 @@ _SCHEDULES = {
     'milestones': (74 / 76,),
     'weight_decay': 2e-4,
   },
+  # The last rate, a thousandth, follows 100 epochs.
+  'mart': {
+    'epochs': 120,
+    'schedule': 'piecewise',
+    'learning_rate': 0.01,
+    'milestones': (75 / 120, 90 / 120, 100 / 120),
+    'weight_decay': 3.5e-3,
+  },
+  'pgd-awp': _PIECEWISE,
+  'trades-awp': _PIECEWISE,
+}
+# Fields of methods that have other names here.
+_AWP = {
+  'pgd-awp': {'name': 'pgd', 'awp_gamma': 0.01, 'attack_mode': 'evaluation'},
+  'trades-awp': {
+    'name': 'trades',
+    'awp_gamma': 0.005,
+    'awp_warmup': 0.05,
+    'step_size_255': 2.0,
+  },
 }
 # On digits every method makes the updates of 40 epochs, so Free-8 has 5.
 _DIGITS = {
@@ -122,8 +143,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     argument: `network=` (resnet18, resnet50, preact_resnet18, wrn34, vit, deit,
       small or a wide one such as wrn-28-10; digits have the small one of
       configs/digits.py alone),
-      `method=` (pgd, fast, free, trades, standard), `data=` (cifar10, digits),
-      `smoke` (seconds), separated by commas.
+      `method=` (pgd, fast, free, trades, mart, pgd-awp, trades-awp, standard),
+      `data=` (cifar10, digits), `smoke` (seconds), separated by commas.
 
   Raises:
     ValueError: if a name or a value is unknown.
@@ -188,6 +209,9 @@ def _on_digits(
     method, epsilon_255=digits.EPSILON_255
   )
   config.teacher.optimization.update(_DIGITS)
+  if method == 'trades-awp':
+    # The published share of the radius.
+    config.teacher.adversarial_training.step_size_255 = digits.EPSILON_255 / 4
   if method == 'free':
     config.teacher.optimization.epochs //= (
       config.teacher.adversarial_training.replays
@@ -221,7 +245,6 @@ def _network(name: str) -> dict[str, Any]:
   return {'name': 'wide_resnet', 'depth': depth, 'width': width}
 
 
-def _method(name: str, **fields: float) -> ml_collections.ConfigDict:
-  return ml_collections.ConfigDict(
-    vars(settings.AdversarialTraining(name, **fields))
-  )
+def _method(name: str, **fields: Any) -> ml_collections.ConfigDict:
+  fields = _AWP.get(name, {'name': name}) | fields
+  return ml_collections.ConfigDict(vars(settings.AdversarialTraining(**fields)))

@@ -31,6 +31,8 @@ The objectives of Table 4, and others, are fields of the entry's method:
   PGD-AT              .name=pgd     .cac_weight=0
   FastAT, with CAC    .name=fast    .cac_weight=0,  .name=fast
   Free-8, with CAC    .name=free    .cac_weight=0,  .name=free
+  MART                .name=mart    .cac_weight=0
+  ARD, RSLAD, ...     .name=ard     .cac_weight=0   (beside KL and attention)
   no attack           .name=standard  .cac_weight=0    (as many more epochs)
 
 Several objectives beside each other are several entries of a config file, as in

@@ -58,6 +58,8 @@ def check(settings: Settings) -> None:
   _check_search(settings.search)
   _check_optimizations(settings)
   _check_norms(settings)
+  _check_robust_distillation(settings)
+  _check_smoothing(settings)
   if not settings.data.validation_size:
     check_validation(settings)
   if not settings.evaluation.attacks or not settings.students:
@@ -149,6 +151,12 @@ def _check_optimizations(settings: Settings) -> None:
     _check_optimization(spec, f'config.{name}.optimization')
   search = settings.search
   _check_betas(search.arch_betas, search.arch_optimizer, 'config.search.arch_')
+  if search.optimization.average_decay:
+    raise ValueError(
+      'config.search.optimization.average_decay='
+      f'{search.optimization.average_decay} has no meaning in a search, whose '
+      'weights are not used afterwards: set it to 0.'
+    )
 
 
 def _check_optimization(spec: Optimization, where: str) -> None:
@@ -220,6 +228,57 @@ def _check_norms(settings: Settings) -> None:
       'config.evaluation.curve_epsilons, of pixels in [0, 1], such as '
       f'(0, {_RADII[spec.norm]}); or set curve_attacks=().'
     )
+
+
+def _check_robust_distillation(settings: Settings) -> None:
+  """Raises for a method that learns from a teacher where there is none."""
+  for name in ('teacher', 'vulnerable_teacher'):
+    method = getattr(settings, name).adversarial_training
+    if method.needs_teacher:
+      raise ValueError(
+        f'config.{name}.adversarial_training.name={method.name!r} learns from '
+        "a teacher, and a teacher has none: choose another, such as 'trades'."
+      )
+  trainings = {
+    f'config.train.adversarial_training.name, of config.students.{name}': (
+      settings.train.adversarial_training,
+      student,
+    )
+    for name, student in settings.students.items()
+  }
+  for name, tuned in settings.adversarial.students.items():
+    if tuned.student in settings.students:
+      where = f'config.adversarial.students.{name}.adversarial_training.name'
+      student = settings.students[tuned.student]
+      trainings[where] = tuned.adversarial_training, student
+  for where, (method, student) in trainings.items():
+    if method.needs_teacher and not student.teacher:
+      raise ValueError(
+        f'{where}: {method.name!r} learns from a teacher, and '
+        f'{student.label!r} has none: set its teacher, or choose another '
+        "method, such as 'trades'."
+      )
+
+
+def _check_smoothing(settings: Settings) -> None:
+  """Raises for smooth labels where no loss has labels alone."""
+  stages = ('teacher', 'vulnerable_teacher', 'search', 'train')
+  trainings = [(name, getattr(settings, name)) for name in stages]
+  tuned = settings.adversarial
+  methods = [
+    (name, s.optimization, s.adversarial_training) for name, s in trainings
+  ]
+  methods += [
+    ('adversarial', tuned.optimization, student.adversarial_training)
+    for student in tuned.students.values()
+  ]
+  for name, spec, method in methods:
+    if spec.label_smoothing and not method.has_cross_entropy:
+      raise ValueError(
+        f'config.{name}.optimization.label_smoothing={spec.label_smoothing} '
+        f'has no meaning beside the method {method.name!r}, whose loss is not '
+        'the cross-entropy: set it to 0.'
+      )
 
 
 def _check_norm(

@@ -13,6 +13,8 @@ from rnascl_jax.config import fields
 _DEEPEST, _WIDEST, _STRIDE = 256, 65536, 64
 # More images than any data set has.
 _MOST_IMAGES = 1_000_000_000
+# Adversarial training methods that learn from a teacher's predictions.
+_FROM_TEACHER = ('ard', 'rslad', 'iad', 'adaad')
 # Norms of perturbations, and the longest of them, in L1, of any image.
 _NORMS, _LONGEST = ('Linf', 'L2', 'L1'), 1e8
 
@@ -182,6 +184,12 @@ class Optimization:
       no biases, and no scales of BatchNorm and LayerNorm.
     gradient_clip: the greatest norm of the gradient of all parameters together;
       a longer one is scaled down to it. 0 never does.
+    average_decay: of the moving average of weights and running statistics, of
+      which validation, the choice of a checkpoint and the exported network are
+      then: published is 0.995 (see `averaging`). 0 keeps none; the search has
+      none.
+    label_smoothing: share of a label's probability that all classes divide
+      among them in the cross-entropy; attacks climb that of the labels.
     checkpoint_every: epochs between checkpoints and validations.
     select: which checkpoint is used afterwards: the 'last' or the 'best' on the
       validation images.
@@ -201,6 +209,8 @@ class Optimization:
   weight_decay: float = fields.bounded(2e-4, 0, 1e3)
   decayed: str = fields.one_of('all', 'kernels')
   gradient_clip: float = fields.bounded(0.0, 0, 1e9)
+  average_decay: float = fields.bounded(0.0, 0, 1 - 1e-9)
+  label_smoothing: float = fields.bounded(0.0, 0, 1)
   checkpoint_every: int = fields.bounded(5, 1, 100_000)
   select: str = fields.one_of('last', 'best')
 
@@ -210,22 +220,42 @@ class AdversarialTraining:
   """On which images to train, see `adversarial`.
 
   Attributes:
-    name: 'standard', 'pgd', 'fast', 'free' or 'trades'.
+    name: 'standard', 'pgd', 'fast', 'free', 'trades' or 'mart'; for students of
+      a teacher also 'ard', 'rslad', 'iad' or 'adaad', whose loss takes the
+      place of the cross-entropy: it stands alone with kl_weight=0 and gamma=0.
     norm: of the ball: 'Linf', 'L2' or 'L1'.
     epsilon_255: radius in 'Linf', in 1/255; not used in other norms.
     step_size_255: step of the attack there, in 1/255; 0 is the published share
-      of the radius: 1/4 for 'pgd', 5/4 for 'fast', all of it for 'free',
-      0.0078/0.031 for 'trades'.
+      of the radius: 5/4 for 'fast', all of it for 'free', 0.0078/0.031 for
+      'trades', 7/31 for 'mart', 1/4 for all others.
     epsilon: radius in 'L2' and 'L1', of pixels in [0, 1], such as 0.5 or 12.
     step_size: step of the attack there; 0 is a share of the radius: in 'L2'
-      15/128 for 'pgd' and 1/5 for 'trades', in 'L1' 0.255 for both, and for
-      'fast' and 'free' as in 'Linf'.
-    num_steps: of the attack of 'pgd' and 'trades'.
-    attack_mode: of BatchNorm under the attack; 'published' is 'training' for
-      all but 'trades'. 'free' has no other.
+      1/5 for 'trades', 'mart', 'rslad' and 'adaad', 15/128 for 'pgd', 'ard' and
+      'iad', in 'L1' 0.255 for all of them, and for 'fast' and 'free' as in
+      'Linf'.
+    num_steps: of the attack, but of 'fast' and 'free'.
+    attack_mode: of BatchNorm under the attack; 'published' is 'evaluation' for
+      'trades', 'mart', 'rslad' and 'adaad', else 'training'. 'free' has no
+      other.
     replays: of 'free', updates of the weights on each batch. An epoch has that
       many times the updates; the authors divide the epochs by it.
     beta: weight of the divergence of 'trades'.
+    mart_beta: weight of the divergence of 'mart'.
+    alpha: of 'ard', 'rslad', 'iad' and 'adaad', the share of the divergence on
+      adversarial images; the rest is that on clean ones, or their
+      cross-entropy. 0 is the published one: 5/6 for 'rslad', else 1.
+    temperature: of 'ard' and 'iad', T that divides the logits of teacher and
+      student; the divergence is multiplied by T^2. 0 is the published one: 30
+      and 1.
+    iad_beta: of 'iad', exponent of the trust in the teacher.
+    iad_warmup: of 'iad', the share of the training before the student's own
+      predictions count.
+    awp_gamma: of adversarial weight perturbation, with any method but 'free':
+      the length of a layer's perturbation over that of its weights. Published
+      is 0.01 with 'pgd', whose attack_mode is 'evaluation' there, and 0.005
+      with 'trades'. 0 leaves it out.
+    awp_warmup: share of the training before the perturbation; published is 0
+      with 'pgd' and 0.05 with 'trades'.
     cac_weight: of the consistency (eq. 5) in any method that attacks; eq. (6)
       is 'trades' with 1, Table 4's "CAC" has beta=0 besides.
     cac_temperature: tau of eq. (5).
@@ -253,6 +283,13 @@ class AdversarialTraining:
   attack_mode: str = fields.one_of('published', 'evaluation', 'training')
   replays: int = fields.bounded(8, 1, 10_000)
   beta: float = fields.bounded(6.0, 0, 1e6)
+  mart_beta: float = fields.bounded(5.0, 0, 1e6)
+  alpha: float = fields.bounded(0.0, 0, 1)
+  temperature: float = fields.bounded(0.0, 0, 1e6)
+  iad_beta: float = fields.bounded(0.1, 0, 1e3)
+  iad_warmup: float = fields.bounded(0.3, 0, 1)
+  awp_gamma: float = fields.bounded(0.0, 0, 1)
+  awp_warmup: float = fields.bounded(0.0, 0, 1)
   cac_weight: float = fields.bounded(0.0, 0, 1e6)
   cac_temperature: float = fields.bounded(0.1, 1e-3, 1)
   cac_threshold: float = fields.bounded(0.2, 0, 1)
@@ -265,6 +302,16 @@ class AdversarialTraining:
   def radius(self) -> float:
     """Of the ball in its norm, of pixels in [0, 1]."""
     return self.epsilon_255 / 255 if self.norm == 'Linf' else self.epsilon
+
+  @property
+  def needs_teacher(self) -> bool:
+    """Whether its loss is one of a teacher's predictions."""
+    return self.name in _FROM_TEACHER
+
+  @property
+  def has_cross_entropy(self) -> bool:
+    """Whether the cross-entropy itself is in its loss."""
+    return not self.needs_teacher and self.name != 'mart'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax import losses
-from rnascl_jax.base import Array, Key, PyTree, Taps
+from rnascl_jax.base import Array, Key, LogitsFn, PyTree, Taps
 from rnascl_jax.distillation import methods
 from rnascl_jax.distillation.methods import Images, Method
 from rnascl_jax.models import networks
@@ -72,10 +72,25 @@ class Compared(NamedTuple):
   Attributes:
     selected: what the method compares, leaves [B, ...]; the logits for KL.
     maps: [B, L, D], of all L layers; [B, 0, 0] if layers are not compared.
+    logits: [B, K], for adversarial methods that learn from a teacher.
   """
 
   selected: PyTree
   maps: Array
+  logits: Array | None = None
+
+
+class TeacherPredictions(NamedTuple):
+  """What a teacher predicts, for adversarial methods that learn from it.
+
+  Attributes:
+    logits: [B, K], of the images themselves; constants.
+    logits_fn: images [B, H, W, C] in [0, 1] -> [B, K], in evaluation mode, with
+      gradients by the images.
+  """
+
+  logits: Array
+  logits_fn: LogitsFn
 
 
 class TeacherTerms(NamedTuple):
@@ -150,7 +165,7 @@ def select(distillation: Distillation, outputs: networks.Outputs) -> Compared:
     maps = distillation.layer_loss.describe(outputs.taps, distillation.map_size)
   else:
     maps = jnp.zeros((len(outputs.logits), 0, 0))
-  return Compared(distillation.method.select(outputs), maps)
+  return Compared(distillation.method.select(outputs), maps, outputs.logits)
 
 
 def ask_teacher(
@@ -171,6 +186,25 @@ def ask_teacher(
   outputs = networks.represent(distillation.teacher, variables, images)
   # The teacher is not trained.
   return jax.lax.stop_gradient(select(distillation, outputs))
+
+
+def teacher_predictions(
+  distillation: Distillation, variables: PyTree, answer: Compared | None
+) -> TeacherPredictions | None:
+  """What the teacher predicts, of images whose answer is known and of others.
+
+  Args:
+    distillation: what is compared.
+    variables: of the teacher.
+    answer: of the images, see `ask_teacher`.
+
+  Returns:
+    The predictions; None without a teacher.
+  """
+  net, logits = distillation.teacher, answer and answer.logits
+  if net is None or logits is None:
+    return None
+  return TeacherPredictions(logits, networks.logits_fn(net, variables))
 
 
 def terms(

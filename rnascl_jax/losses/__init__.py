@@ -10,6 +10,7 @@ configs or devices. The losses of a classifier and of adversarial training:
 | `dlr`, `targeted_dlr`              | the logits' ratio of Croce and Hein    |
 | `trades`                           | TRADES (Zhang et al., 2019)            |
 | `cac`                              | confidence-aware consistency, eq. (5)  |
+| `mart`, `boosted_cross_entropy`    | MART (Wang et al., 2020)               |
 | `search_objective`                 | eq. (2), and its logarithm             |
 | `training_objective`               | eqs. (4) and (6)                       |
 
@@ -26,12 +27,22 @@ The losses by which a student is compared with a teacher:
 | `crd`                | embeddings of features      | 0.8                     |
 | `layerwise_kl`       | maps of layers and tutors   | RNAS-CL's gamma         |
 
-The weights are those of RepDistiller (Tian et al., Contrastive representation
-distillation, ICLR 2020). Every function returns one value per example, `[B]`;
-the caller takes the mean over the global batch. Losses over pairs of examples
-give image i the share of its row and take `axis_name`: with it the pairs are
-those of the global batch, whose rows are gathered. Gradients
-flow into both arguments: a teacher is made constant by the caller.
+Those of robust distillation, on images and on their adversarial views:
+
+| function | published in          | weights                      |
+| -------- | --------------------- | ---------------------------- |
+| `ard`    | Goldblum et al., 2020 | alpha = 1, T = 30            |
+| `rslad`  | Zi et al., 2021       | alpha = 5 / 6                |
+| `iad`    | Zhu et al., 2022      | alpha = 1, T = 1, beta = 0.1 |
+| `adaad`  | Huang et al., 2023    | alpha = 1                    |
+
+The weights of the second table are those of RepDistiller (Tian et al.,
+Contrastive representation distillation, ICLR 2020). Every function returns one
+value per example, `[B]`; the caller takes the mean over the global batch.
+Losses over pairs of examples give image i the share of its row and take
+`axis_name`: with it the pairs are those of the global batch, whose rows are
+gathered. Gradients flow into both arguments: a teacher is made constant by the
+caller.
 
 Equations are those of Nath et al., RNAS-CL, IJCV 2024, sections 3.4 and 3.5.
 
@@ -65,6 +76,7 @@ from rnascl_jax.losses.kl import (
 from rnascl_jax.losses.layerwise import layerwise_kl, map_log_probabilities
 from rnascl_jax.losses.maps import attention_transfer
 from rnascl_jax.losses.margins import cw_loss, dlr, margin, targeted_dlr
+from rnascl_jax.losses.mart import boosted_cross_entropy, mart
 from rnascl_jax.losses.negatives import ByClass
 from rnascl_jax.losses.negatives import draw as draw_negatives
 from rnascl_jax.losses.objectives import (
@@ -76,6 +88,7 @@ from rnascl_jax.losses.objectives import (
 from rnascl_jax.losses.probabilistic import pkt
 from rnascl_jax.losses.relational import rkd, rkd_angle, rkd_distance
 from rnascl_jax.losses.robust import cac, confident, robust_term, trades
+from rnascl_jax.losses.robust_distillation import adaad, ard, iad, rslad
 from rnascl_jax.losses.similarities import similarity
 from rnascl_jax.losses.variational import initial_rho, vid
 
@@ -84,9 +97,12 @@ __all__ = [
   'Memory',
   'MemoryUpdate',
   'Terms',
+  'adaad',
+  'ard',
   'attention_loss',
   'attention_transfer',
   'attention_vectors',
+  'boosted_cross_entropy',
   'cac',
   'confident',
   'crd',
@@ -94,6 +110,7 @@ __all__ = [
   'cw_loss',
   'dlr',
   'draw_negatives',
+  'iad',
   'init_memory',
   'initial_rho',
   'kl_divergence',
@@ -103,12 +120,14 @@ __all__ = [
   'log_search_objective',
   'map_log_probabilities',
   'margin',
+  'mart',
   'pkt',
   'remember',
   'rkd',
   'rkd_angle',
   'rkd_distance',
   'robust_term',
+  'rslad',
   'search_objective',
   'similarity',
   'targeted_dlr',

@@ -15,21 +15,32 @@ import jax.numpy as jnp
 from rnascl_jax.base import Array
 
 
-def cross_entropy(logits: Array, labels: Array) -> Array:
+def cross_entropy(
+  logits: Array, labels: Array, *, smoothing: float = 0.0
+) -> Array:
   """Cross-entropy between softmax(logits) and integer labels.
 
   Args:
     logits: [B, K].
     labels: [B], integers in [0, K). Values outside give NaN.
+    smoothing: share in [0, 1] of the label's probability that all K classes
+      divide among them, static.
 
   Returns:
     [B], non-negative.
+
+  Reference:
+    Szegedy et al., Rethinking the Inception architecture for computer vision,
+    CVPR 2016, section 7, for the smoothing.
   """
   chex.assert_rank([logits, labels], [2, 1])
   chex.assert_equal_shape_prefix([logits, labels], 1)
   log_probs = jax.nn.log_softmax(logits)
   # Indexing takes a negative label for one counted from the end.
   index = jnp.where(labels < 0, logits.shape[-1], labels)
-  return -jnp.take_along_axis(
+  loss = -jnp.take_along_axis(
     log_probs, index[:, None], axis=-1, mode='fill', fill_value=jnp.nan
   )[:, 0]
+  if not smoothing:
+    return loss
+  return (1.0 - smoothing) * loss - smoothing * jnp.mean(log_probs, axis=-1)

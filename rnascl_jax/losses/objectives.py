@@ -20,7 +20,8 @@ class Terms(NamedTuple):
   """The terms that eqs. (2), (4) and (6) add up, per example.
 
   Attributes:
-    cross_entropy: [B], -y log p.
+    cross_entropy: [B], -y log p, or what an adversarial training method has in
+      its place.
     kl: [B], divergence between student and teacher, or what a method has in
       its place (section 4.11).
     attention: [B], the attention loss of eq. (1).

@@ -31,9 +31,9 @@ GROUPS = {
   'adversarial': 'Adversarial fine-tuning',
 }
 SPLITS = ('train', 'validation')
-# Training methods that learn labels on attacked images alone: their accuracy
-# and cross-entropy of training are those of these images.
-_ON_ATTACKED = ('pgd', 'fast', 'free')
+# Training methods whose accuracy and cross-entropy of training are those of
+# attacked images.
+_ON_ATTACKED = ('pgd', 'fast', 'free', 'mart', 'ard', 'rslad', 'iad', 'adaad')
 
 
 class Quantity(NamedTuple):
@@ -61,6 +61,7 @@ QUANTITIES = (
   Quantity('KL, or the method in its place', 'kl', '', 'kl'),
   Quantity('Attention loss, eq. (1)', 'attention', '', 'attention'),
   Quantity('Robust term', 'robust_term', '', 'robust_term'),
+  Quantity("The method's own loss", '', '', 'own_loss'),
   Quantity('Accuracy (%)', 'accuracy', 'accuracy', 'clean_accuracy', True),
   Quantity(
     'Accuracy under attack (%)',

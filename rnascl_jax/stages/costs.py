@@ -9,7 +9,8 @@ F MACs of the student's forward pass,
   a gradient by weights, or by both    3F
 
 and F more for each gradient where blocks are recomputed (`space.remat`). The
-teacher has one forward pass for an image, whatever the method.
+teacher has one forward pass for an image, and more in methods that ask it of
+adversarial images.
 
 Counted are convolutions and matrix products. Not counted: their borders (a
 gradient by weights needs none by the images), BatchNorm and activations, which
@@ -52,16 +53,45 @@ def training(
     The work in forward passes of the student, F.
   """
   by_images, by_weights = 2 + remat, 3 + remat
-  both_views = method.cac_weight > 0 or method.distill_on == 'clean'
   if method.name == 'standard':
-    return by_weights
-  if method.name == 'trades':
-    # Predictions of the images, which the attack climbs away from.
-    return 1 + method.num_steps * by_images + 2 * by_weights
+    return (1 + (method.awp_gamma > 0)) * by_weights
   if method.name == 'free':
-    return method.replays * (1 + both_views) * by_weights
+    return method.replays * _loss_passes(method, by_weights)
   steps = 1 if method.name == 'fast' else method.num_steps
-  return steps * by_images + (1 + both_views) * by_weights
+  # TRADES' predictions of the images, which the attack climbs away from.
+  attack = steps * by_images + (method.name == 'trades')
+  return attack + (1 + (method.awp_gamma > 0)) * _loss_passes(
+    method, by_weights
+  )
+
+
+def _loss_passes(method: settings.AdversarialTraining, by_weights: int) -> int:
+  """Forward passes that the loss on both views is worth."""
+  both = (
+    method.cac_weight > 0
+    or method.distill_on == 'clean'
+    or method.name in ('trades', 'mart', 'rslad', 'iad')
+    or 0 < method.alpha < 1
+  )
+  if both:
+    return 2 * by_weights
+  # Images that only move the running statistics.
+  return by_weights + (method.name in ('ard', 'adaad'))
+
+
+def asking(method: settings.AdversarialTraining) -> int:
+  """Counts the teacher's work on an image in a training step.
+
+  Args:
+    method: the images that the step trains on.
+
+  Returns:
+    The work in forward passes of the teacher.
+  """
+  of_views = method.name in ('iad', 'adaad')
+  # AdaAD's attack climbs through the teacher, by the images.
+  steps = method.num_steps if method.name == 'adaad' else 0
+  return 1 + 2 * steps + of_views * (1 + (method.awp_gamma > 0))
 
 
 def searching(spec: settings.SearchSettings, *, remat: bool = False) -> float:
@@ -104,7 +134,7 @@ class StageWork(NamedTuple):
     name: 'search', 'train' or 'adversarial'.
     images: how many images go through it, over all epochs.
     student: MACs of a forward pass of the student, or of the supernet.
-    teacher: MACs of a forward pass of the teacher; 0 if it is not asked.
+    teacher: MACs of the teacher for an image in a step; 0 if it is not asked.
     passes: the student's work on an image in a step, in forward passes.
   """
 
@@ -162,7 +192,9 @@ def stages(
   teacher = _teacher_macs(run.teacher.network, images)
   trained = run.students[student]
   taught = trained.teacher and (trained.kl_weight > 0 or trained.gamma > 0)
-  searched = run.search.kl_weight > 0 or run.search.gamma > 0
+  method = run.search.adversarial_training
+  searched = method.needs_teacher or run.search.kl_weight > 0
+  searched = searched or run.search.gamma > 0
 
   def visits(spec: settings.Optimization) -> int:
     steps = (
@@ -173,16 +205,20 @@ def stages(
   def of_student(
     name: str, spec: settings.Optimization, method: settings.AdversarialTraining
   ) -> StageWork:
-    passes = training(method, remat=remat)
+    asked = asking(method) if taught or method.needs_teacher else 0
     return StageWork(
-      name, visits(spec), derived, teacher if taught else 0, passes
+      name,
+      visits(spec),
+      derived,
+      asked * teacher,
+      training(method, remat=remat),
     )
 
   search = StageWork(
     'search',
     visits(run.search.optimization),
     widest.macs,
-    teacher if searched else 0,
+    asking(method) * teacher if searched else 0,
     searching(run.search, remat=remat),
   )
   return [

@@ -235,14 +235,17 @@ def make_recipe(
     distillation: how the network is compared with a teacher.
     updating: steps of an epoch that move weights; None for all.
   """
-  steps = updating or epoch_steps(run, spec)
+  epoch = epoch_steps(run, spec)
+  updates = (updating or epoch) * resolve.replays(method)
   return train_state.Recipe(
     net=net,
-    optimizer=resolve.optimizer(spec, steps * resolve.replays(method)),
-    adversarial=resolve.adversarial_method(method),
+    optimizer=resolve.optimizer(spec, updates),
+    adversarial=resolve.adversarial_method(method, steps=spec.epochs * epoch),
     distillation=distillation,
     augment=resolve.augmentation(run.settings.data),
     accumulate=spec.accumulate,
+    average_decay=spec.average_decay,
+    label_smoothing=spec.label_smoothing,
   )
 
 

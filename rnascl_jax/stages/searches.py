@@ -94,13 +94,14 @@ def _supernet(run: Run, batch: int) -> tuple[Recipe, Search, SearchState]:
   space = resolve.space(spec)
   net = resolve.student_network(run.data, space, spec.layers, trained=spec)
   teacher = teachers.guide(run, 'teacher')
-  taught = config.kl_weight > 0 or config.gamma > 0
+  method = config.adversarial_training
+  taught = config.kl_weight > 0 or config.gamma > 0 or method.needs_teacher
   distillation = resolve.distill(
     run.settings.distillation,
     teacher if taught else None,
     resolve.distillation_spec(config, 'search'),
   )
-  optimization, method = config.optimization, config.adversarial_training
+  optimization = config.optimization
   epoch = runs.epoch_steps(run, optimization)
   searched = resolve.search(config, run.data, space, epoch)
   recipe = runs.make_recipe(

@@ -56,7 +56,7 @@ def train(run: Run, stage: str = 'train') -> None:
       logging.info('student %s is complete: %s', name, run.folder / place)
       continue
     distilled = resolve.distillation_spec(student, f'students.{name}')
-    taught = student.kl_weight > 0 or student.gamma > 0
+    taught = student.kl_weight > 0 or student.gamma > 0 or method.needs_teacher
     teacher = _same_network(run, student.teacher if taught else '')
     recipe, step = make_step(method, teacher, distilled)
     state, summary = loop.run(

@@ -20,7 +20,12 @@ from typing import Any
 
 import jax
 
-from rnascl_jax.config.settings import AdversarialTraining, Data, Settings
+from rnascl_jax.config.settings import (
+  AdversarialTraining,
+  Data,
+  Optimization,
+  Settings,
+)
 from rnascl_jax.runtime import commands, disk, files, lock, processes
 
 # Fields that do not change what earlier stages computed.
@@ -28,6 +33,11 @@ _FREE = (
   *('evaluation', 'devices'),
   *('data.data_dir', 'data.workers', 'data.memory_limit'),
 )
+# Sections that have more fields than in earlier versions.
+_EXTENDED: dict[str, type] = {
+  '.adversarial_training.': AdversarialTraining,
+  '.optimization.': Optimization,
+}
 _PACKAGES = (
   'jax',
   'jaxlib',
@@ -117,13 +127,11 @@ def compare(folder: pathlib.Path, settings: Settings) -> None:
   now = flat(config)
   # Fields that are newer than the run have their defaults.
   before = flat({'data': dataclasses.asdict(Data())})
-  methods = dataclasses.asdict(AdversarialTraining())
-  before |= {
-    f'{name.removesuffix("norm")}{field}': methods[field]
-    for name in now
-    if name.endswith('.adversarial_training.norm')
-    for field in ('norm', 'epsilon', 'step_size')
-  }
+  for name in now:
+    for mark, section in _EXTENDED.items():
+      place, found, _ = name.partition(mark)
+      if found:
+        before |= flat(dataclasses.asdict(section()), f'{place}{mark}')
   before |= flat(files.read_config(folder, remedy=_UNKNOWN))
   differences = [
     f'{name}: {before.get(name)!r} there, {now.get(name)!r} here'

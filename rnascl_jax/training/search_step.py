@@ -20,6 +20,7 @@ import optax
 
 from rnascl_jax import losses
 from rnascl_jax.base import Array, PyTree
+from rnascl_jax.distillation import compare
 from rnascl_jax.models import networks
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import arch_params, flops, gumbel
@@ -272,6 +273,9 @@ def _update_arch(
       examples.keys,
       examples.images,
       examples.labels,
+      compare.teacher_predictions(
+        recipe.distillation, context.teacher, examples.teacher
+      ),
     ).images
 
   def mean_loss(arch: ArchParams, images_adv: Array, examples: Examples):
@@ -287,6 +291,7 @@ def _update_arch(
       tutors=draw.tutors,
       masks=(arch_params.masks(search.space, draw.channels),),
       objective=search.objective_at(draw.channels),
+      step=state.step,
     )
 
   def of_part(carry: None, examples: Examples):

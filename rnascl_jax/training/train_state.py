@@ -36,6 +36,9 @@ class Recipe:
     augment: changes one image at random.
     accumulate: parts of this device's share of a batch that go through the
       networks one after another; their number divides the share.
+    average_decay: of the moving average of weights and running statistics, in
+      [0, 1); 0 keeps none.
+    label_smoothing: of the cross-entropy, see there.
   """
 
   net: nn.Module
@@ -44,6 +47,16 @@ class Recipe:
   distillation: Distillation
   augment: Augment
   accumulate: int = 1
+  average_decay: float = 0.0
+  label_smoothing: float = 0.0
+
+  def __post_init__(self) -> None:
+    if self.adversarial.teacher_sees and self.distillation.teacher is None:
+      raise ValueError(
+        'The adversarial training method learns from a teacher, and '
+        'distillation.teacher=None: give it one, or choose a method such as '
+        'adversarial.pgd_training.'
+      )
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -58,6 +71,7 @@ class TrainState(flax.struct.PyTreeNode):
       batch.
     projections: parameters of the distillation method, or `()`.
     memory: of the distillation method, the same on all devices, or `()`.
+    average: moving average of params and batch_stats, or `()`.
   """
 
   step: Array
@@ -67,10 +81,17 @@ class TrainState(flax.struct.PyTreeNode):
   adversarial_state: parallel.PerImage
   projections: PyTree = ()
   memory: PyTree = ()
+  average: PyTree = ()
+
+  @property
+  def own_variables(self) -> Variables:
+    """What is trained."""
+    return {'params': self.params, 'batch_stats': self.batch_stats}
 
   @property
   def variables(self) -> Variables:
-    return {'params': self.params, 'batch_stats': self.batch_stats}
+    """What is evaluated and exported: the average, if one is kept."""
+    return self.average or self.own_variables
 
 
 class Context(flax.struct.PyTreeNode):
@@ -185,10 +206,16 @@ def start_from(
     image_shape,
     labels,
   )
+  params, batch_stats = variables['params'], variables.get('batch_stats', {})
+  average: PyTree = ()
+  if recipe.average_decay:
+    start = {'params': params, 'batch_stats': batch_stats}
+    # Buffers of a state are donated, each once.
+    average = jax.tree.map(jnp.array, start)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
-    params=variables['params'],
-    batch_stats=variables.get('batch_stats', {}),
+    params=params,
+    batch_stats=batch_stats,
     opt_state=jax.jit(
       recipe.optimizer.init, compiler_options=compilation.brief()
     )((variables['params'], projections)),
@@ -197,6 +224,7 @@ def start_from(
     ),
     projections=projections,
     memory=memory,
+    average=average,
   )
 
 

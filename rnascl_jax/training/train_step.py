@@ -27,7 +27,7 @@ from rnascl_jax.distillation import compare
 from rnascl_jax.models import networks
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import tutor_controls
-from rnascl_jax.training import accumulation
+from rnascl_jax.training import accumulation, averaging
 from rnascl_jax.training.loss import loss_fn
 from rnascl_jax.training.train_state import (
   Batch,
@@ -89,6 +89,7 @@ def train_step(
     else tutors,
     'masks': masks,
     'objective': objective,
+    'step': state.step,
   }
 
   def replay(state: TrainState, index: Array | None):
@@ -107,10 +108,23 @@ def train_step(
         examples.keys,
         examples.images,
         examples.labels,
+        compare.teacher_predictions(
+          recipe.distillation, context.teacher, examples.teacher
+        ),
       )
       loss = functools.partial(loss_fn, memory=state.memory, **options)
+      # Where the gradient is taken; with AWP the weights are at their worst.
+      at = trained
+      if method.perturb_weights is not None:
+        (slope, _), _ = jax.grad(loss, has_aux=True)(
+          trained, images_adv, batch_stats, examples
+        )
+        worst = method.perturb_weights(
+          state.params, parallel.pmean(slope), state.step
+        )
+        at = worst, state.projections
       (gradient, by_images), aux = jax.grad(loss, (0, 1), has_aux=True)(
-        trained, images_adv, batch_stats, examples
+        at, images_adv, batch_stats, examples
       )
       method_state = method.next_state(method_state, examples.images, by_images)
       results = method_state, aux.metrics, aux.memory_update
@@ -152,6 +166,11 @@ def train_step(
       replay, state, jnp.arange(method.replays), unroll=unroll
     )
     values = jax.tree.map(lambda x: jnp.mean(x, axis=0), history)
+  if recipe.average_decay:
+    average = averaging.update(
+      state.average, new.own_variables, recipe.average_decay, step=state.step
+    )
+    new = new.replace(average=average)
   return new.replace(step=state.step + 1), sum_up(values)
 
 

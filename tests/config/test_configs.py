@@ -218,9 +218,15 @@ def test_a_teacher_has_the_method_and_the_published_schedule_asked_for():
     ('fast', 15, 0.2),
     ('free', 26, 0.1),
     ('trades', 76, 0.1),
+    ('mart', 120, 0.01),
+    ('trades-awp', 200, 0.1),
   ):
     teacher = _parsed('teachers', f'method={name}').teacher
-    assert teacher.adversarial_training == settings.AdversarialTraining(name)
+    method = settings.AdversarialTraining(name)
+    if name == 'trades-awp':
+      fields = {'step_size_255': 2, 'awp_gamma': 0.005, 'awp_warmup': 0.05}
+      method = settings.AdversarialTraining('trades', **fields)
+    assert teacher.adversarial_training == method
     assert teacher.network.name == 'resnet18'
     spec = teacher.optimization
     assert (spec.epochs, spec.learning_rate) == (epochs, rate)
@@ -243,13 +249,14 @@ def test_a_wide_teacher_has_the_depth_and_width_of_its_name():
 
 def test_methods_on_digits_have_equal_updates_and_the_demos_radius():
   updates = set()
-  for name in ('standard', 'pgd', 'fast', 'free', 'trades'):
+  for name in ('standard', 'pgd', 'fast', 'free', 'trades', 'mart', 'pgd-awp'):
     parsed = _parsed('teachers', f'data=digits,method={name}')
     method, spec = (
       parsed.teacher.adversarial_training,
       parsed.teacher.optimization,
     )
-    assert (method.name, method.epsilon_255) == (name, digits.EPSILON_255)
+    assert method.name == name.removesuffix('-awp')
+    assert method.epsilon_255 == digits.EPSILON_255
     updates.add(spec.epochs * resolve.replays(method))
     assert parsed.evaluation.auto_attack_models == ('teacher',)
     assert not parsed.controls

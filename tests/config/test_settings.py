@@ -198,8 +198,8 @@ def test_a_method_has_the_norm_the_radius_and_the_step_of_its_config(
   radius = {'Linf': 16 / 255, 'L2': 0.5, 'L1': 12.0}[norm]
   fields = {'epsilon_255': 16.0} if norm == 'Linf' else {'epsilon': radius}
   method = settings.AdversarialTraining(name, norm, **fields)
-  _, *others = resolve.ADVERSARIAL_METHODS[name]
-  monkeypatch.setitem(resolve.ADVERSARIAL_METHODS, name, (dict, *others))
+  kind = resolve.ADVERSARIAL_METHODS[name]._replace(make=dict)
+  monkeypatch.setitem(resolve.ADVERSARIAL_METHODS, name, kind)
   made = resolve.adversarial_method(method)
   assert made['norm'] == norms.by_name(norm)
   assert made['epsilon'] == radius
@@ -207,6 +207,87 @@ def test_a_method_has_the_norm_the_radius_and_the_step_of_its_config(
   attack = resolve.validation_attack(method)
   assert (attack.norm, attack.epsilon) == (made['norm'], radius)
   assert attack.step_size == pytest.approx(radius / 4)
+
+
+@pytest.mark.parametrize(
+  ('name', 'fields', 'expected'),
+  [
+    ('mart', {}, {'beta': 5.0, 'in_training_mode': False}),
+    ('ard', {}, {'in_training_mode': True, 'distill_on': 'adversarial'}),
+    ('ard', {'temperature': 5.0, 'alpha': 0.5}, {'temperature': 5.0}),
+    ('iad', {}, {'beta': 0.1, 'warmup_steps': 60}),
+    ('rslad', {}, {'in_training_mode': False, 'num_steps': 10}),
+    ('adaad', {'alpha': 0.5}, {'alpha': 0.5, 'step_size': 2 / 255}),
+  ],
+)
+def test_a_method_has_its_published_numbers_or_those_of_its_config(
+  name, fields, expected, monkeypatch
+):
+  kind = resolve.ADVERSARIAL_METHODS[name]._replace(make=dict)
+  monkeypatch.setitem(resolve.ADVERSARIAL_METHODS, name, kind)
+  method = settings.AdversarialTraining(name, **fields)
+  made = resolve.adversarial_method(method, steps=200)
+  assert expected.items() <= made.items()
+  # What is published is the default of the method itself.
+  assert made.keys() & {'alpha', 'temperature'} <= fields.keys()
+
+
+def test_weights_are_perturbed_after_the_share_of_the_training():
+  spec = settings.AdversarialTraining('trades', awp_gamma=0.5, awp_warmup=0.05)
+  method = resolve.adversarial_method(spec, steps=200)
+  ones = {'kernel': np.ones((2, 2), np.float32)}
+  for step, moved in ((9, 1.0), (10, 1.5)):
+    worst = method.perturb_weights(ones, ones, np.int32(step))
+    np.testing.assert_allclose(worst['kernel'], moved)
+  without = settings.AdversarialTraining('trades')
+  assert resolve.adversarial_method(without).perturb_weights is None
+
+
+@pytest.mark.parametrize(
+  ('section', 'message'),
+  [
+    ('teacher', "config.teacher.*'rslad' learns from a teacher, and a teacher"),
+    ('train', "of config.students.ce: 'rslad' .* and 'CE' has none: set its"),
+    (
+      'adversarial.students.tuned',
+      "config.adversarial.students.tuned.*'rslad' learns .* 'CE' has none",
+    ),
+  ],
+)
+def test_robust_distillation_without_a_teacher_is_refused(section, message):
+  config = tiny.config()
+  config.adversarial.students = {
+    'tuned': settings.fine_tuning_template(cac_weight=0.0)
+  }
+  config.adversarial.students.tuned.student = 'ce'
+  part = config
+  for name in section.split('.'):
+    part = part[name]
+  part.adversarial_training.name = 'rslad'
+  with pytest.raises(ValueError, match=message):
+    settings.parse(config)
+
+
+def test_smooth_labels_beside_a_loss_of_its_own_are_refused():
+  config = tiny.config()
+  config.teacher.optimization.label_smoothing = 0.1
+  assert settings.parse(config).teacher.optimization.label_smoothing == 0.1
+  config.teacher.adversarial_training.name = 'mart'
+  with pytest.raises(ValueError, match="label_smoothing=0.1 has no .* 'mart'"):
+    settings.parse(config)
+
+
+def test_an_average_of_the_supernet_is_refused():
+  config = tiny.config()
+  config.search.optimization.average_decay = 0.99
+  with pytest.raises(ValueError, match='average_decay=0.99 has no meaning in'):
+    settings.parse(config)
+
+
+def test_weights_under_free_training_are_not_perturbed():
+  spec = settings.AdversarialTraining('free', awp_gamma=0.01)
+  with pytest.raises(ValueError, match='awp_gamma=0.01 is not possible with'):
+    resolve.adversarial_method(spec)
 
 
 def test_a_radius_beyond_every_perturbation_is_refused():
@@ -274,6 +355,21 @@ def test_a_missing_field_is_named():
       'adversarial.students.rnas_cl_eq6.adversarial_training.name',
       'standard',
       'rnas_cl_eq6.adversarial_training.cac_weight=1.0 compares',
+    ),
+    (
+      'train.adversarial_training.mart_beta',
+      6.0,
+      "mart_beta=6.0 has no meaning beside name='standard': leave it at 5.0",
+    ),
+    (
+      'teacher.adversarial_training.temperature',
+      2.0,
+      "temperature=2.0 has no meaning beside name='pgd': leave it at 0.0",
+    ),
+    (
+      'teacher.adversarial_training.awp_warmup',
+      0.1,
+      'awp_warmup=0.1 has no meaning beside awp_gamma=0',
     ),
     ('adversarial.optimization.schedule', 'step', "'piecewise', 'cosine'"),
     (

@@ -74,16 +74,18 @@ def test_gradients_of_the_objectives_agree_with_differences(objective):
 # Cross-entropy.
 
 
-def test_cross_entropy_is_that_of_pytorch():
+@pytest.mark.parametrize('smoothing', [0.0, 0.1, 1.0])
+def test_cross_entropy_is_that_of_pytorch(smoothing):
   torch = pytest.importorskip('torch')
   logits = make_logits(0, np.float32, scale=5.0)
 
-  found = losses.cross_entropy(logits, jnp.array(LABELS))
+  found = losses.cross_entropy(logits, jnp.array(LABELS), smoothing=smoothing)
 
   expected = torch.nn.functional.cross_entropy(
     torch.from_numpy(np.array(logits)),
     torch.tensor(LABELS),
     reduction='none',
+    label_smoothing=smoothing,
   )
   np.testing.assert_allclose(found, expected.numpy(), rtol=1e-6)
 

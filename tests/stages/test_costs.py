@@ -133,6 +133,13 @@ _method = functools.partial(
     # The images' second pass, which the compiler merges with the first.
     (_method('trades', cac_weight=1.0), 1, 1),
     (_method('trades', attack_mode='training'), 1, 1),
+    (_method('mart'), 1, 0),
+    (_method('ard'), 1, 0),
+    (_method('ard', alpha=0.5), 1, 0),
+    (_method('iad', awp_gamma=0.01), 1, 0),
+    (_method('rslad'), 1, 0),
+    (_method('adaad', attack_mode='training'), 1, 0),
+    (_method('pgd', awp_gamma=0.01), 1, 0),
   ],
 )
 def test_the_passes_of_a_method_are_those_of_its_step(
@@ -144,7 +151,8 @@ def test_the_passes_of_a_method_are_those_of_its_step(
   step = train_step.make_train_step(recipe)
   macs = _traced(step, state, _context(recipe), _batch(_BATCH)) / _BATCH
   passes = costs.training(method) + merged
-  expected = passes * _forward(_resnet(64)) + _forward(_resnet(48))
+  expected = passes * _forward(_resnet(64))
+  expected += costs.asking(method) * _forward(_resnet(48))
   # But for the stem's gradient by the images.
   assert macs == pytest.approx(expected, rel=0.02)
 

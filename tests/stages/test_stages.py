@@ -403,15 +403,18 @@ def test_a_workdir_of_another_config_is_refused_with_the_difference(tiny_run):
     stages.search(config, str(tiny_run))
 
 
-def test_a_workdir_from_before_there_were_norms_is_one_of_linf(
+def test_a_workdir_from_before_there_were_norms_and_averages_is_without(
   tiny_run, tmp_path
 ):
   older = files.read_json(tiny_run / 'config.json')
   methods = [older[s] for s in ('teacher', 'vulnerable_teacher', 'search')]
   methods += [older['train'], *older['adversarial']['students'].values()]
   for section in methods:
-    for field in ('norm', 'epsilon', 'step_size'):
+    for field in ('norm', 'epsilon', 'step_size', 'awp_gamma', 'alpha'):
       del section['adversarial_training'][field]
+  for section in ('teacher', 'search', 'train', 'adversarial'):
+    for field in ('average_decay', 'label_smoothing'):
+      del older[section]['optimization'][field]
   files.write_json(tmp_path / 'config.json', older)
   for stage in ('adversarial', 'adversarial/rnas_cl_eq6'):
     (tmp_path / stage).mkdir()

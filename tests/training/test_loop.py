@@ -213,15 +213,29 @@ def test_a_run_whose_last_checkpoint_is_damaged_goes_on_to_the_same_bits(
 
 
 @pytest.mark.parametrize(
-  'options',
+  ('options', 'attack'),
   [
-    pytest.param({'method': 'crd', 'gamma': 0.0}, id='crd'),
+    pytest.param({'method': 'crd', 'gamma': 0.0}, {}, id='crd'),
     # Draws depend on the seed and the step alone.
-    pytest.param({'tutors': 'resampled'}, id='resampled', marks=_SLOW),
+    pytest.param({'tutors': 'resampled'}, {}, id='resampled', marks=_SLOW),
+    # It introspects after the stop, and after it its weights are perturbed.
+    pytest.param(
+      {'kl_weight': 0.0, 'gamma': 0.0},
+      {
+        'name': 'iad',
+        'iad_warmup': 0.7,
+        'awp_gamma': 0.01,
+        'awp_warmup': 0.8,
+        'num_steps': 2,
+        'validation_steps': 2,
+      },
+      id='iad',
+      marks=_SLOW,
+    ),
   ],
 )
 def test_a_student_with_draws_of_its_own_stopped_goes_on_to_the_same_bits(
-  tiny_run, tmp_path, options
+  tiny_run, tmp_path, options, attack
 ):
   """CRD's memory and embeddings, their momentum and its draws; tutors."""
   config = tiny.config()
@@ -229,6 +243,7 @@ def test_a_student_with_draws_of_its_own_stopped_goes_on_to_the_same_bits(
   config.search.architecture = str(tiny_run / 'architecture.json')
   config.distillation.crd_negatives = config.distillation.crd_features = 4
   config.students = {'drawing': settings.student_template(**options)}
+  config.train.adversarial_training.update(attack)
   config.adversarial.students = {}
   config.evaluation.auto_attack_models = ()
   folders = [tmp_path / name for name in ('whole', 'stopped')]
@@ -269,6 +284,7 @@ def _assert_same_model(one: pathlib.Path, two: pathlib.Path):
     ('free', 5),
     _slow('fast', 1),
     _slow('trades', 9),
+    _slow('mart', 5),
   ],
 )
 def test_teacher_killed_by_sigterm_in_an_epoch_goes_on_to_the_same_bits(
@@ -276,6 +292,12 @@ def test_teacher_killed_by_sigterm_in_an_epoch_goes_on_to_the_same_bits(
 ):
   """With what the method carries from batch to batch."""
   config = _with_regime(name, replays=2, max_drop=0.0)
+  if name == 'free':
+    config.teacher.optimization.update(
+      average_decay=0.9, label_smoothing=0.1, select='last'
+    )
+  if name == 'mart':
+    config.teacher.adversarial_training.update(awp_gamma=0.01, awp_warmup=0.5)
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
   stages.teacher(config, str(whole))
   with _sigterm(after_steps), pytest.raises(signals.Interrupted):
@@ -293,6 +315,12 @@ def test_teacher_killed_by_sigterm_in_an_epoch_goes_on_to_the_same_bits(
   if name != 'free':
     assert not carried
     return
+  # What is exported is the average.
+  last, _ = _arrays(whole / 'teacher')
+  exported, _ = saved_variables.load(whole / 'teacher' / 'model')
+  for key, array in named_arrays.from_state(exported).items():
+    np.testing.assert_array_equal(array, last['average', *key])
+    assert np.abs(array - last[key]).max() > 0
   ((_, delta),) = carried.items()
   assert delta.shape == (32, 8, 8, 1)
   assert np.abs(delta).max() == np.float32(8 / 255)
@@ -308,7 +336,9 @@ def test_another_seed_has_other_weights(tiny_run, tmp_path):
   config.seed = 1
   stages.teacher(config, str(tmp_path))
   name = ('params', 'conv1', 'kernel')
-  one = _arrays(tmp_path / 'teacher')[0][name]
+  arrays = _arrays(tmp_path / 'teacher')[0]
+  assert not any('average' in key for key in arrays)
+  one = arrays[name]
   assert np.abs(one - _arrays(tiny_run / 'teacher')[0][name]).max() > 0.01
 
 

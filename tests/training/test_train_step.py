@@ -229,6 +229,13 @@ _METHODS = {
   'fast': adversarial.fast(epsilon=0.1),
   'free': adversarial.free(epsilon=0.1, replays=2),
   'trades, cac': adversarial.trades(**_ATTACK, robust_term=_ON_CONFIDENT),
+  'mart, awp': adversarial.awp(adversarial.mart(**_ATTACK), gamma=0.05),
+  'rslad': adversarial.rslad(**_ATTACK),
+  'ard': adversarial.ard(**_ATTACK, alpha=0.9),
+  'iad, awp': adversarial.awp(
+    adversarial.iad(**_ATTACK, warmup_steps=1), gamma=0.05, warmup_steps=2
+  ),
+  'adaad': adversarial.adaad(**_ATTACK, in_training_mode=True),
 }
 
 
@@ -277,6 +284,23 @@ def test_two_devices_search_epochs_split_by_steps_as_one():
   _assert_same_histories(one[:4], two[:4], 1e-9)
 
 
+@pytest.mark.slow
+def test_two_devices_search_by_robust_distillation_as_one():
+  """Both halves learn from the teacher, on images of its attack."""
+  method = _METHODS['iad, awp']
+  histories = []
+  for devices in (1, 2):
+    with jax.enable_x64(True):
+      step, state, context = _search_case(method, adversarial=method)
+      start = _as_float64((state, context))
+      histories.append(_run(step, *start, devices, (12, 4), 3))
+  _assert_same_histories(*histories, 1e-9)
+  end, sums = histories[0][-1]
+  assert sums['own_loss'] > 0
+  moved = end.arch.tutor_logits - state.arch.tutor_logits
+  assert np.abs(moved).max() > 0
+
+
 def test_the_architecture_can_see_adversarial_images():
   clean, seen = (
     _warmed_up(attacked)[1][2][0].arch_opt_state for attacked in (False, True)
@@ -291,31 +315,52 @@ def _identity(key, image):
 
 @functools.cache
 def _small_run(
-  name: str, devices: int, per_dispatch: int = 1, accumulate: int = 1
+  name: str,
+  devices: int,
+  per_dispatch: int = 1,
+  accumulate: int = 1,
+  average_decay: float = 0.0,
 ):
-  """Three steps of a method on a small network without a teacher, in float64.
+  """Three steps of a method on a small network, in float64.
 
-  The optimiser counts its updates.
+  It has a teacher if the method needs one. The optimiser counts its updates.
   """
+  method = _METHODS[name]
+  teacher = small_network.Network(10) if method.teacher_sees else None
   recipe = train_state.Recipe(
     net=small_network.Network(10, parallel.AXIS),
     optimizer=optax.sgd(optax.exponential_decay(0.2, 1, 0.9), momentum=0.9),
-    adversarial=_METHODS[name],
-    distillation=compare.Distillation(),
+    adversarial=method,
+    distillation=compare.Distillation(teacher, attends=False),
     augment=_identity,
     accumulate=accumulate,
-  )
-  context = train_state.Context(
-    jnp.uint32(3), (), (), jnp.zeros(()), jnp.zeros(())
+    average_decay=average_decay,
   )
   with jax.enable_x64(True):
     variables = small_network.variables(_SHAPE, 10)
+    taught = jax.tree.map(lambda x: np.flip(x).copy(), variables['params'])
+    context = train_state.Context(
+      jnp.uint32(3),
+      variables | {'params': taught} if teacher else (),
+      (),
+      jnp.zeros(()),
+      jnp.zeros(()),
+    )
     state = train_state.start_from(recipe, variables, _SHAPE, _BATCH)
     step = train_step.make_train_step(recipe)
     return _run(step, state, context, devices, (_BATCH,), 3, per_dispatch)
 
 
-@pytest.mark.parametrize('name', _METHODS)
+@pytest.mark.parametrize(
+  'name',
+  [
+    # A part of others, each.
+    pytest.param(name, marks=pytest.mark.slow)
+    if name in ('ard', 'rslad')
+    else name
+    for name in _METHODS
+  ],
+)
 def test_every_regime_does_on_two_devices_what_it_does_on_one(name):
   one, two = _small_run(name, 1), _small_run(name, 2)
   for (a, a_sums), (b, b_sums) in zip(one, two, strict=True):
@@ -350,11 +395,30 @@ def test_free_training_keeps_it_within_a_dispatch_too():
   _assert_close(apart[-1][0], together[-1][0], 1e-10)
 
 
+def test_an_average_follows_the_weights_and_moves_nothing():
+  """One of decay 0.15, which is reached from 1/10 and 2/11 on."""
+  plain, averaged = _small_run('free', 1), _small_run('free', 1, 1, 1, 0.15)
+  two = _small_run('free', 2, 1, 1, 0.15)
+  mean = small_network.variables(_SHAPE, 10)
+  for decay, (before, _), (after, _), (both, _) in zip(
+    (0.1, 0.15, 0.15), plain, averaged, two, strict=True
+  ):
+    assert before.average == () and before.variables == before.own_variables
+    _assert_close(after.own_variables, before.own_variables, 1e-12)
+    mean = jax.tree.map(
+      lambda a, b, d=decay: d * a + (1 - d) * b, mean, after.own_variables
+    )
+    # Decays are float32.
+    _assert_close(after.variables, mean, 1e-6)
+    _assert_close(both.average, after.average, 1e-10)
+  gaps = _gaps(after.variables, after.own_variables)
+  assert min(jax.tree.leaves(gaps)) > 1e-3
+
+
 def test_methods_without_memory_keep_nothing():
-  for name in _METHODS:
-    if name != 'free':
-      state, _ = _small_run(name, 1)[-1]
-      assert not jax.tree.leaves(state.adversarial_state)
+  for name in ('standard', 'pgd', 'fast', 'trades, cac', 'mart, awp'):
+    state, _ = _small_run(name, 1)[-1]
+    assert not jax.tree.leaves(state.adversarial_state)
 
 
 # So are whole trainings, in test_driver.
@@ -528,6 +592,30 @@ def test_accumulation_takes_the_mean_of_the_gradients_of_the_parts():
   np.testing.assert_allclose(sums['loss'], losses_of.mean(0).sum(), rtol=1e-6)
 
 
+def test_a_warm_up_ends_at_its_step():
+  """Of introspection after one step, of the perturbed weights after two."""
+  whole = _small_run('iad, awp', 1)
+  assert [float(sums['own_loss'][0]) for _, sums in whole] == [
+    float(sums['loss'][0]) for _, sums in whole
+  ]
+  others = {
+    'ard': adversarial.iad(**_ATTACK, warmup_steps=3),
+    'iad': adversarial.iad(**_ATTACK, warmup_steps=1),
+  }
+  same = {}
+  for name, method in others.items():
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setitem(_METHODS, f'iad, {name}', method)
+      history = _small_run(f'iad, {name}', 1)
+    same[name] = [
+      np.allclose(
+        a.params['conv']['kernel'], b.params['conv']['kernel'], rtol=1e-9
+      )
+      for (a, _), (b, _) in zip(whole, history, strict=True)
+    ]
+  assert same == {'ard': [True, False, False], 'iad': [True, True, False]}
+
+
 def _free_update(params, stats, delta, images, labels):
   """A gradient of Shafahi et al., and what it leaves."""
 
@@ -545,7 +633,9 @@ def _free_update(params, stats, delta, images, labels):
   return slope, stats, moved, values
 
 
-@pytest.mark.parametrize('name', ['free', 'fast'])
+@pytest.mark.parametrize(
+  'name', ['free', 'fast', pytest.param('iad, awp', marks=pytest.mark.slow)]
+)
 def test_two_devices_accumulate_as_one(name):
   one, two = (_small_run(name, devices, accumulate=2) for devices in (1, 2))
   _assert_same_histories(one, two, 1e-10)

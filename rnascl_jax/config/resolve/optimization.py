@@ -160,7 +160,11 @@ def search(
     if by_epochs
     else search_step.arch_parts(spec.optimization.accumulate, spec.arch_share),
     weight_steps=search_weight_steps(spec, epoch_steps) if by_epochs else None,
-    adversarial=adversarial_method(spec.adversarial_training, 'search')
+    adversarial=adversarial_method(
+      spec.adversarial_training,
+      'search',
+      spec.optimization.epochs * epoch_steps,
+    )
     if spec.arch_adversarial
     else adversarial.standard(),
   )

@@ -66,8 +66,10 @@ def free(
     raise ValueError(f'replays={replays} must be at least 1.')
   step = epsilon if step_size is None else step_size
 
-  def perturb(network, params, batch_stats, delta, keys, images, labels):
-    del network, params, keys, labels
+  def perturb(
+    network, params, batch_stats, delta, keys, images, labels, teacher=None
+  ):
+    del network, params, keys, labels, teacher
     return Perturbed(jnp.clip(images + delta, 0.0, 1.0), batch_stats, delta)
 
   def next_state(delta: Array, images: Array, by_images: Array) -> Array:

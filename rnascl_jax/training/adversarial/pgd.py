@@ -18,18 +18,13 @@ References:
   2020, algorithm 3.
 """
 
-import functools
 from typing import Any
 
-import jax
-from jax import lax
-
-from rnascl_jax import attacks, losses
+from rnascl_jax import losses
 from rnascl_jax.attacks import norms
 from rnascl_jax.attacks.gradient import StartFn
 from rnascl_jax.attacks.norms import Norm
-from rnascl_jax.base import Array
-from rnascl_jax.training.adversarial import training_mode
+from rnascl_jax.training.adversarial import maximization
 from rnascl_jax.training.adversarial.method import (
   AdversarialMethod,
   Perturbed,
@@ -45,8 +40,10 @@ FAST_STEP = 1.25
 def standard() -> AdversarialMethod:
   """Training on the images as they are."""
 
-  def perturb(network, params, batch_stats, state, keys, images, labels):
-    del network, params, keys, labels
+  def perturb(
+    network, params, batch_stats, state, keys, images, labels, teacher=None
+  ):
+    del network, params, keys, labels, teacher
     return Perturbed(images, batch_stats, state)
 
   return AdversarialMethod(perturb)
@@ -86,30 +83,23 @@ def pgd_training(
     'norm': norm,
   }
 
-  def perturb(network, params, batch_stats, state, keys, images, labels):
-    if in_training_mode:
-      first = images
-      if start is not None:
-        draw = functools.partial(start, norm)
-        first = jax.vmap(draw, (0, 0, None))(keys, images, epsilon)
-      images_adv, batch_stats = training_mode.pgd(
-        network,
-        lambda logits: losses.cross_entropy(logits, labels),
-        params,
-        batch_stats,
-        images,
-        first,
-        **ball,
-      )
-      return Perturbed(images_adv, batch_stats, state)
-
-    def logits_fn(images: Array) -> Array:
-      return network(params, batch_stats, images, train=False)[0]
-
-    attack = attacks.batched(attacks.pgd)
-    images_adv = attack(logits_fn, keys, images, labels, start=start, **ball)
-    # The adversarial image is data that the attack found (Danskin).
-    return Perturbed(lax.stop_gradient(images_adv), batch_stats, state)
+  def perturb(
+    network, params, batch_stats, state, keys, images, labels, teacher=None
+  ):
+    del teacher
+    images_adv, batch_stats = maximization.maximize(
+      network,
+      losses.cross_entropy,
+      params,
+      batch_stats,
+      keys,
+      images,
+      labels,
+      start=start,
+      in_training_mode=in_training_mode,
+      **ball,
+    )
+    return Perturbed(images_adv, batch_stats, state)
 
   return AdversarialMethod(
     perturb,

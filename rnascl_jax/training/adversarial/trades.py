@@ -17,14 +17,11 @@ References:
 import functools
 from typing import Any
 
-import jax
-from jax import lax
-
-from rnascl_jax import attacks, losses
+from rnascl_jax import losses
 from rnascl_jax.attacks import norms
 from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.base import Array
-from rnascl_jax.training.adversarial import training_mode
+from rnascl_jax.training.adversarial import maximization
 from rnascl_jax.training.adversarial.method import (
   AdversarialMethod,
   Perturbed,
@@ -69,43 +66,33 @@ def trades(
     'norm': norm,
   }
 
-  def perturb(network, params, batch_stats, state, keys, images, labels):
-    del labels
-    if in_training_mode:
-      clean, batch_stats = network(params, batch_stats, images, train=True)
-      start = jax.vmap(norm.gaussian_start, (0, 0, None))
-      images_adv, batch_stats = training_mode.pgd(
-        network,
-        lambda logits: divergence(logits, clean),
-        params,
-        batch_stats,
-        images,
-        start(keys, images, epsilon),
-        **ball,
-      )
-      return Perturbed(images_adv, batch_stats, state)
-
-    def logits_fn(images: Array) -> Array:
-      return network(params, batch_stats, images, train=False)[0]
-
-    images_adv = attacks.batched(attacks.pgd)(
-      logits_fn,
+  def perturb(
+    network, params, batch_stats, state, keys, images, labels, teacher=None
+  ):
+    del labels, teacher
+    clean, batch_stats = network(
+      params, batch_stats, images, train=in_training_mode
+    )
+    images_adv, batch_stats = maximization.maximize(
+      network,
+      divergence,
+      params,
+      batch_stats,
       keys,
       images,
-      logits_fn(images),
-      loss=divergence,
+      clean,
       start=Norm.gaussian_start,
+      in_training_mode=in_training_mode,
       **ball,
     )
-    # The adversarial image is data that the attack found (Danskin).
-    return Perturbed(lax.stop_gradient(images_adv), batch_stats, state)
+    return Perturbed(images_adv, batch_stats, state)
 
   return AdversarialMethod(
     perturb,
     labels_on='clean',
     distill_on=distill_on,
     robust_term=robust_term,
-    clean_again=True,
+    passes=('clean', 'adversarial', 'clean'),
   )
 
 
