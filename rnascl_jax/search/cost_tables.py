@@ -106,12 +106,14 @@ def weighted(terms: Sequence[tuple[float, Costs]]) -> Costs:
   Args:
     terms: positive weights and tables, at least one.
   """
-  scaled = [(weight / uniform(tables), tables) for weight, tables in terms]
+  factors = np.array([weight / uniform(tables) for weight, tables in terms])
+  blocks, stems, heads = zip(*(tables for _, tables in terms), strict=True)
+
+  def total(costs: Sequence[np.ndarray | float]) -> np.ndarray:
+    return np.tensordot(factors, np.stack(costs), 1)
+
   return Costs(
-    tuple(
-      sum(factor * table for (factor, _), table in zip(scaled, of_block))
-      for of_block in zip(*(tables.blocks for _, tables in scaled))
-    ),
-    sum(factor * tables.stem for factor, tables in scaled),
-    sum(factor * tables.head for factor, tables in scaled),
+    tuple(total(of_block) for of_block in zip(*blocks, strict=True)),
+    float(total(stems)),
+    total(heads),
   )

@@ -55,7 +55,8 @@ class MeasuredBlock(NamedTuple):
     return (
       f'{self.entering} -> {self.features} channels, stride {self.stride}, '
       f'expansion {self.expansion}, {self.height}x{self.width}'
-      + ', residual' * self.residual
+      + ', residual'
+      * self.residual
     )
 
 
@@ -133,7 +134,10 @@ def measured_blocks(
       ]
       for entering in choices
     ]
-    for block, choices, size in zip(space.blocks, space.input_choices, sizes)
+    # The last map enters no block.
+    for block, choices, size in zip(
+      space.blocks, space.input_choices, sizes[:-1], strict=True
+    )
   ]
 
 
@@ -285,7 +289,9 @@ def _located(name: str) -> pathlib.Path:
   return path
 
 
-def _times(values: Sequence[float], batches: Sequence[int]) -> tuple[float, ...]:
+def _times(
+  values: Sequence[float], batches: Sequence[int]
+) -> tuple[float, ...]:
   """Positive times, one for each batch."""
   times = tuple(float(value) for value in values)
   if len(times) != len(batches) or not all(0 < t < math.inf for t in times):
