@@ -181,7 +181,7 @@ def additivity(
     of sum over measured time, which a search does not see; and all networks.
   """
   by_batch = []
-  networks = [{'features': features} for features in measured]
+  networks: list[dict[str, Any]] = [{'features': f} for f in measured]
   for column, batch in enumerate(table.batches):
     tables = latency_tables.costs(
       table, plan.space, plan.image_shape, plan.num_classes, batch=batch
@@ -205,8 +205,8 @@ def _agreement(
   errors = np.abs(sums / times - 1) if len(sums) else np.array([np.nan])
   return {
     'batch': batch,
-    'spearman': ranks and round(ranks.rho, 4),
-    'p_value': ranks and ranks.p_value,
+    'spearman': round(ranks.rho, 4) if ranks else None,
+    'p_value': ranks.p_value if ranks else None,
     'median_error': round(float(np.median(errors)), 4),
     'largest_error': round(float(errors.max()), 4),
     'median_ratio': round(float(np.median(sums / times)), 4),
