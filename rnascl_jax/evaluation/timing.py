@@ -31,7 +31,7 @@ class Timed(NamedTuple):
 
   Attributes:
     run: runs it as often as its argument says, and waits for the end.
-    copies: how many of it a run has side by side.
+    copies: how many of it a run has.
   """
 
   run: Callable[[int], object]
@@ -93,8 +93,13 @@ def limit_cores(cores: int) -> None:
     os.sched_setaffinity(0, own)
 
 
-def looped(function: Callable[[Array], Array], shape: tuple[int, ...]) -> Timed:
-  """Compiles a loop of a function, whose number of runs is an argument.
+def looped(
+  function: Callable[[Array], Array],
+  shape: tuple[int, ...],
+  *,
+  runs: int = 1,
+) -> Timed:
+  """Compiles a loop of a function, whose number of turns is an argument.
 
   A number of each output is put into the next input, so that no run is left
   out; else inputs are the same random numbers in [0, 1].
@@ -102,6 +107,8 @@ def looped(function: Callable[[Array], Array], shape: tuple[int, ...]) -> Timed:
   Args:
     function: of an array, as it is used: in it weights are constants.
     shape: of the array.
+    runs: of the function in a turn of the loop. The host decides after each
+      turn whether there is another one, where the device is no CPU.
   """
 
   @jax.jit
@@ -113,13 +120,18 @@ def looped(function: Callable[[Array], Array], shape: tuple[int, ...]) -> Timed:
       fed = jnp.clip(y[(0,) * y.ndim], 0.0, 1.0)
       return x.at[(0,) * x.ndim].set(fed), y
 
+    def turn(_, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+      return (
+        body(_, carry) if runs == 1 else lax.fori_loop(0, runs, body, carry)
+      )
+
     first = x, jnp.zeros(output.shape, output.dtype)
-    return lax.fori_loop(0, count, body, first)[1]
+    return lax.fori_loop(0, count, turn, first)[1]
 
   x = jnp.asarray(np.random.default_rng(0).random(shape, np.float32))
   compiled = loop.lower(jnp.int32(1), x).compile()
   return Timed(
-    lambda count: jax.block_until_ready(compiled(jnp.int32(count), x))
+    lambda count: jax.block_until_ready(compiled(jnp.int32(count), x)), runs
   )
 
 

@@ -27,6 +27,8 @@ from rnascl_jax.search.latency_tables import LatencyTable, MeasuredBlock
 from rnascl_jax.search.spaces import SearchSpace
 
 Shape = tuple[int, int, int]
+# Of a part, after which an accelerator asks the host.
+_RUNS = 32
 
 
 class Runtime(NamedTuple):

@@ -93,20 +93,21 @@ def test_what_onnx_runtime_runs_is_copies_of_each_part(network):
     x = expected
 
 
-def test_a_loop_runs_a_function_as_often_as_it_says():
+@pytest.mark.parametrize(('count', 'runs'), [(6, 1), (2, 3)])
+def test_a_loop_runs_a_function_as_often_as_it_says(count, runs):
   """Each run takes a number of the one before, so that none is left out."""
 
   def function(x):
     return jnp.cumsum(x, 1) / 4
 
-  program = timing.looped(function, (2, 3))
+  program = timing.looped(function, (2, 3), runs=runs)
   expected = x = np.random.default_rng(0).random((2, 3), np.float32)
-  for _ in range(5):
+  for _ in range(6):
     expected = np.asarray(function(x))
     x = x.copy()
     x[0, 0] = expected[0, 0].clip(0, 1)
 
-  np.testing.assert_allclose(program.run(5), expected, rtol=1e-6)
+  np.testing.assert_allclose(program.run(count), expected, rtol=1e-6)
   assert np.abs(expected - function(x)).max() > 1e-6
 
 
