@@ -28,7 +28,7 @@ from absl import flags
 
 from rnascl_jax.config import resolve
 from rnascl_jax.config.settings import Settings
-from rnascl_jax.interop import latency
+from rnascl_jax.interop import latency, timed_networks
 from rnascl_jax.reporting import tables
 from rnascl_jax.runtime import paths, provenance
 from rnascl_jax.search import latency_tables
@@ -74,7 +74,7 @@ def _latency(settings: Settings) -> str:
   return f'{_additivity(table)}\n\nSaved: {output}'
 
 
-def _plan(settings: Settings) -> latency.Plan:
+def _plan(settings: Settings) -> timed_networks.Plan:
   """What is measured.
 
   Raises:
@@ -92,7 +92,7 @@ def _plan(settings: Settings) -> latency.Plan:
     if value < low:
       raise ValueError(f'--{name}={value} must be at least {low}.')
   shape, classes = _images(settings)
-  return latency.Plan(
+  return timed_networks.Plan(
     *(resolve.space(settings.space), shape, classes, batches),
     repeats=_REPEATS.value,
     networks=_NETWORKS.value,
@@ -100,7 +100,7 @@ def _plan(settings: Settings) -> latency.Plan:
   )
 
 
-def _images(settings: Settings) -> tuple[latency.Shape, int]:
+def _images(settings: Settings) -> tuple[timed_networks.Shape, int]:
   """The shape of an image and the number of classes."""
   if not _IMAGES.value and not _CLASSES.value:
     data = resolve.dataset(settings.data)

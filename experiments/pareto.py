@@ -16,7 +16,7 @@ import sys
 from absl import flags
 
 from rnascl_jax.interop import latency
-from rnascl_jax.reporting import pareto, tables
+from rnascl_jax.reporting import pareto, pareto_page, tables
 from rnascl_jax.reporting.figures import pareto as figures
 from rnascl_jax.reporting.paper import sweep_runs
 from rnascl_jax.reporting.paper.sweep_runs import EvaluatedModel
@@ -65,10 +65,13 @@ def _pareto() -> str:
     facts = pareto.facts(measured, provenance.describe(1))
     files.write_json(folder / 'latency.json', facts)
     figures.write(found, attack, folder / 'pareto.png')
-    page = pareto.page(found, measured, attack, commands.line())
+    page = pareto_page.page(found, measured, attack, commands.line())
     files.write_atomically(folder / 'pareto.md', page)
-  parts = [tables.plain(pareto.cells(found, attack)), measured.note()]
-  differences = pareto.difference_cells(found, attack)
+  parts = [
+    tables.plain(pareto_page.cells(found, attack)),
+    pareto_page.note(measured),
+  ]
+  differences = pareto_page.difference_cells(found, attack)
   if len(differences) > 1:
     parts.append(tables.plain(differences))
   return '\n\n'.join([*parts, f'Saved: {folder / "pareto.md"}'])

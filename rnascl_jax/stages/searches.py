@@ -12,16 +12,10 @@ from absl import logging
 from rnascl_jax.base import PyTree
 from rnascl_jax.config import checks, resolve
 from rnascl_jax.runtime import files, parallel, processes
-from rnascl_jax.search import (
-  arch_params,
-  architecture,
-  cost_tables,
-  flops,
-  gumbel,
-)
+from rnascl_jax.search import arch_params, architecture, flops, gumbel
 from rnascl_jax.search.arch_params import ArchParams, Sample
 from rnascl_jax.search.architecture import Architecture
-from rnascl_jax.stages import pretrained, teachers, workdir
+from rnascl_jax.stages import pretrained, search_costs, teachers, workdir
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages.run import Run
 from rnascl_jax.training import loop, search_step, train_state
@@ -47,7 +41,7 @@ def search(run: Run) -> Architecture:
   recipe, searched, state = _supernet(run, parts[0])
   teacher_net, teacher = teachers.load(run, 'teacher')
   if config.cost != 'macs':
-    processes.on_main(_keep_cost, folder / 'cost.json', searched)
+    processes.on_main(search_costs.keep, folder / 'cost.json', searched)
   with _History(
     folder / 'arch.jsonl', searched, config.optimization.epochs
   ) as history:
@@ -89,41 +83,11 @@ def search(run: Run) -> Architecture:
     run,
     derived,
     tutors_searched=config.searches_tutors,
-    **_paid(config.cost, searched, derived),
+    **search_costs.paid(config.cost, searched, derived),
   )
   workdir.finish(folder, summary)
   runs.record(run, 'search', summary['seconds'])
   return load(run)
-
-
-def _keep_cost(path: pathlib.Path, searched: Search) -> None:
-  """Writes what the search pays, or compares it with what it paid before.
-
-  Raises:
-    ValueError: if a table of latencies was made again since the search began.
-  """
-  cost = files.to_json(
-    {name: tables._asdict() for name, tables in searched.measured.items()}
-  )
-  if path.exists() and files.read_json(path) != cost:
-    raise ValueError(
-      f'{path} has the costs that this search began with, and those of '
-      'config.search.cost are others now: restore the table of latencies, or '
-      f'delete {path.parent} and search again.'
-    )
-  files.write_json(path, cost)
-
-
-def _paid(cost: str, searched: Search, arch: Architecture) -> dict[str, Any]:
-  """What the network costs by a table; nothing where MACs are the cost."""
-  if cost == 'macs':
-    return {}
-  paid = {
-    name: cost_tables.of_features(tables, arch.space, arch.features)
-    for name, tables in searched.measured.items()
-    if name == 'latency_us'
-  }
-  return {'cost': cost, **paid}
 
 
 def _supernet(run: Run, batch: int) -> tuple[Recipe, Search, SearchState]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rnascl_jax.evaluation import timing
-from rnascl_jax.interop import latency, onnx_latency
+from rnascl_jax.interop import latency, onnx_latency, timed_networks
 from rnascl_jax.models.student import Student, StudentPart
 from rnascl_jax.search import flops, latency_tables, spaces
 from tests import random_variables
@@ -147,7 +147,7 @@ def _native(x, kernel, stride):
 
 
 def test_the_sums_of_a_table_are_the_networks_where_times_add_up(monkeypatch):
-  plan = latency.Plan(_SPACE, _SHAPE, 10, (1, 3), networks=6)
+  plan = timed_networks.Plan(_SPACE, _SHAPE, 10, (1, 3), networks=6)
   table = latency.measure(plan, _counted(monkeypatch))
   for batch, found in zip((1, 3), table.additivity['batches'], strict=True):
     assert found['spearman'] == 1.0
@@ -161,8 +161,8 @@ def test_the_sums_of_a_table_are_the_networks_where_times_add_up(monkeypatch):
 
 
 def test_random_networks_are_different_and_those_of_the_seed():
-  drawn = latency.random_features(_SPACE, 5, 1)
+  drawn = timed_networks.random_features(_SPACE, 5, 1)
   assert len(set(drawn)) == 5
-  assert drawn == latency.random_features(_SPACE, 5, 1)
-  assert drawn != latency.random_features(_SPACE, 5, 2)
-  assert len(latency.random_features(_SPACE, 20, 0)) == 8
+  assert drawn == timed_networks.random_features(_SPACE, 5, 1)
+  assert drawn != timed_networks.random_features(_SPACE, 5, 2)
+  assert len(timed_networks.random_features(_SPACE, 20, 0)) == 8

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rnascl_jax.reporting import pareto, statistics
+from rnascl_jax.reporting import pareto, pareto_page, statistics
 from rnascl_jax.reporting.figures import pareto as figures
 from rnascl_jax.reporting.paper import sweep_runs
 from rnascl_jax.runtime import files
@@ -48,7 +48,7 @@ def test_a_row_is_called_faster_or_slower_by_its_interval(latency, verdict):
     row='noisy', latency=(latency, 3 * latency, 0.2 * latency)
   )
   alone = _point('latency_2', 'latency:t', exponent=2.0)
-  head, row, unsure = pareto.difference_cells(
+  head, row, unsure = pareto_page.difference_cells(
     [base, other, noisy, alone], 'PGD-20'
   )
   assert (row[0], row[1], row[3]) == ('latency_1', '3', verdict)
@@ -87,14 +87,14 @@ def test_the_page_has_every_searched_row_and_the_networks_of_the_front(
   times = {key: 10.0 + (key[0] == 'macs_1') + 0.1 * key[1] for key in models}
   found = pareto.points(models, times)
   measured = pareto.Measured('a phone', 'a runtime', 1, 31, times)
-  page = pareto.page(found, measured, 'PGD-20', 'rnascl pareto')
-  cells = pareto.cells(found, 'PGD-20')
+  page = pareto_page.page(found, measured, 'PGD-20', 'rnascl pareto')
+  cells = pareto_page.cells(found, 'PGD-20')
   assert {row[0]: row[-1] for row in cells[1:]} == {
     'macs_1': '',
     'latency_1': '*',
   }
   assert 'median of 31 turns' in page and 'a phone' in page
-  for row in pareto.architecture_cells(found)[1:]:
+  for row in pareto_page.architecture_cells(found)[1:]:
     assert row[0] == 'latency_1' and row[2] == '16 24'
   figures.write(found, 'PGD-20', tmp_path / 'pareto.png')
   assert (tmp_path / 'pareto.png').stat().st_size > 10_000
