@@ -42,7 +42,7 @@ _RUNTIME = flags.DEFINE_enum(
 _BATCHES = flags.DEFINE_list(
   'batches', ['1', '64'], 'Numbers of images at once.'
 )
-_REPEATS = flags.DEFINE_integer('repeats', 11, 'Turns whose median is taken.')
+_REPEATS = flags.DEFINE_integer('repeats', 41, 'Turns whose median is taken.')
 _NETWORKS = flags.DEFINE_integer('networks', 20, 'Random networks to compare.')
 _THREADS = flags.DEFINE_integer(
   'threads', 1, 'Threads of a CPU; 0 for all that there are.'

@@ -40,7 +40,7 @@ _THREADS = flags.DEFINE_integer(
 )
 _BATCH = flags.DEFINE_integer('batch', 1, 'Images at once.', lower_bound=1)
 _REPEATS = flags.DEFINE_integer(
-  'repeats', 31, 'Turns whose median is taken.', lower_bound=1
+  'repeats', 101, 'Turns whose median is taken.', lower_bound=1
 )
 
 

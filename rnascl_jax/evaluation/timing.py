@@ -4,8 +4,8 @@ Starting a program takes tens of microseconds, as much as a small network. So a
 program is run many times in a loop that is itself compiled, and the loop is
 timed. Programs that are compared are run in turns: what else the machine does
 then disturbs all of them alike, and the median of the turns is taken. A turn
-lasts 20 ms: in turns of 2 ms what programs before it left in the caches decided
-the order of programs of a millisecond.
+lasts 5 ms, after some runs that are not timed: what programs before it left in
+the caches would decide the order of programs of a millisecond.
 """
 
 import gc
@@ -22,7 +22,9 @@ from jax import lax
 from rnascl_jax.base import Array
 
 # Seconds that a turn takes at least, so that starting it does not count.
-_LEAST = 2e-2
+_LEAST = 5e-3
+# Of a turn, runs that come before those that are timed.
+_WARM = 0.25
 _MOST_RUNS = 2**20
 
 
@@ -57,7 +59,8 @@ def medians(programs: Sequence[Timed], *, repeats: int) -> list[float]:
       for index, (program, count) in enumerate(
         zip(programs, counts, strict=True)
       ):
-        program.run(1)  # Other programs have been in the caches.
+        # Other programs have been in the caches.
+        program.run(max(1, round(_WARM * count)))
         turn[index] = _seconds(program, count) / (count * program.copies)
   finally:
     gc.enable()

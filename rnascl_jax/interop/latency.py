@@ -104,7 +104,7 @@ def times_of(
   by: Runtime,
   *,
   batch: int = 1,
-  repeats: int = 31,
+  repeats: int = 101,
 ) -> list[float]:
   """Times derived networks in turns in one process.
 

@@ -32,7 +32,7 @@ class Plan(NamedTuple):
   image_shape: Shape
   num_classes: int
   batches: tuple[int, ...] = (1, 64)
-  repeats: int = 11
+  repeats: int = 41
   networks: int = 20
   seed: int = 0
 
