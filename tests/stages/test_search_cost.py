@@ -34,6 +34,7 @@ def _write(path, space, **changes) -> None:
 def test_a_network_that_was_searched_by_latency_says_its_time(
   config, trainings, tmp_path
 ):
+  stages.teacher(config, str(tmp_path / 'run'))
   found = stages.search(config, str(tmp_path / 'run'))
   assert 'search' in trainings
   saved = files.read_json(tmp_path / 'run' / 'architecture.json')
@@ -51,6 +52,7 @@ def test_a_table_that_was_made_again_ends_no_other_search(
 ):
   del trainings
   run = tmp_path / 'run'
+  stages.teacher(config, str(run))
   found = stages.search(config, str(run))
   # As if it had been interrupted.
   (run / 'search' / 'stage.json').unlink()
