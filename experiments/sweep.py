@@ -11,9 +11,10 @@ take nothing from it. Several sweeps may share a ROOT: rows that they have in
 common are run once, and where two run at the same time, no row is run by both.
 
 At the end a table of all accuracies, mean and standard deviation over seeds, is
-printed and written to ROOT/results_<config>.md. The exit status is 0 if every
-row is finished, else 1, and 128 + N after signal N (Ctrl-C: 130): then the
-command under way has saved, and the same command goes on.
+printed and written to ROOT/results_<config>.md; a config file with a SUMMARY,
+such as pareto, ends with that command of ROOT besides. The exit status is 0 if
+every row is finished, else 1, and 128 + N after signal N (Ctrl-C: 130): then
+the command under way has saved, and the same command goes on.
 
 A finished row is run again if its config has changed, and refused if what it
 took from another row was made again: move its folder away. A ROOT that is moved

@@ -332,6 +332,14 @@ def check_validation(settings: Settings) -> None:
 
 
 def _check_search(search: SearchSettings) -> None:
+  for name in ('cost_batch', 'cost_device'):
+    value, default = getattr(search, name), getattr(SearchSettings(), name)
+    if value != default and 'latency' not in search.cost:
+      raise ValueError(
+        f'config.search.{name}={value!r} has no meaning beside '
+        f'config.search.cost={search.cost!r}, which has no times: leave it at '
+        f'{default!r}.'
+      )
   method = search.adversarial_training.name
   if search.arch_adversarial and method in ('standard', 'free'):
     reason = 'makes no adversarial images'

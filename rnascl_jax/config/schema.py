@@ -442,9 +442,19 @@ class SearchSettings(TeacherWeights):
     temperature_decay: rate at which it falls per epoch.
     noise: 'gumbel' or 'normal'.
     hard: whether draws are one-hot, with the gradient of soft ones.
+    cost: n_f(G): 'macs' of an image, 'parameters', 'latency:TABLE', which are
+      microseconds of a table that `rnascl latency` measured (a path that ends
+      in .json, or the name of one that is shipped), or a weighted sum,
+      '0.5*macs+0.5*latency:TABLE', of costs that are each divided by their
+      value at uniform logits.
+    cost_batch: images at once in the times of a table.
+    cost_device: the device that the table of the cost was measured on, by the
+      name in the table; empty for the one that searches. So no search for one
+      device takes the times of another unnoticed.
     penalty: how the cost enters: 'power' multiplies the loss by
       (n_f / n_ref)^exponent, 'log' by alpha log(n_f)^exponent (FBNet).
-    flops_exponent: the exponent; FBNet's log penalty has 0.6.
+    flops_exponent: the exponent of the cost, whichever it is; FBNet's log
+      penalty has 0.6.
     log_alpha: alpha of the 'log' penalty.
     weigh_cost: whether the weights' step has the cost as a constant factor.
   """
@@ -464,6 +474,9 @@ class SearchSettings(TeacherWeights):
   temperature_decay: float = fields.bounded(0.045, 0, 1e3)
   noise: str = 'gumbel'
   hard: bool = False
+  cost: str = 'macs'
+  cost_batch: int = fields.bounded(1, 1, 1_000_000)
+  cost_device: str = ''
   penalty: str = 'power'
   flops_exponent: float = fields.bounded(1.0, -10, 10)
   log_alpha: float = fields.bounded(0.2, 0, 1e6)

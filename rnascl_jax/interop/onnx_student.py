@@ -15,7 +15,7 @@ import numpy as np
 
 # `HardSwish` is there since 14; ONNX Runtime reads 17 since its version 1.12.
 OPSET = 17
-_IR_VERSION = 8
+IR_VERSION = 8
 # Of `models.batch_norm.BatchNorm` and of `torch.nn.BatchNorm2d`.
 _EPSILON = 1e-5
 
@@ -37,7 +37,7 @@ def serialize(arrays: Arrays, metadata: Mapping[str, Any]) -> bytes:
   """
   import onnx
 
-  graph = _Graph(arrays)
+  graph = Graph(arrays)
   graph.student(metadata)
   height, width, channels = metadata['image_shape']
   shapes = {
@@ -58,7 +58,7 @@ def serialize(arrays: Arrays, metadata: Mapping[str, Any]) -> bytes:
     ),
     producer_name='rnascl_jax',
     opset_imports=[onnx.helper.make_opsetid('', OPSET)],
-    ir_version=_IR_VERSION,
+    ir_version=IR_VERSION,
   )
   texts = {name: json.dumps(value) for name, value in metadata.items()}
   onnx.helper.set_model_props(model, texts)
@@ -66,7 +66,7 @@ def serialize(arrays: Arrays, metadata: Mapping[str, Any]) -> bytes:
   return model.SerializeToString()
 
 
-class _Graph:
+class Graph:
   """Operators and their weights, in the order in which they are added.
 
   A value has the name of the operator that gives it.
@@ -80,16 +80,22 @@ class _Graph:
   def student(self, metadata: Mapping[str, Any]) -> None:
     """Adds all operators from `images` to `logits`."""
     architecture = metadata['architecture']
+    x = self.stem(metadata)
+    for index in range(len(architecture['blocks'])):
+      x = self.block(index, x, architecture)
+    self.head(x, architecture)
+
+  def stem(self, metadata: Mapping[str, Any]) -> str:
+    """Adds the operators from `images` to the first block."""
     x = 'images'
     for kind, name in (('Sub', 'mean'), ('Div', 'std')):
       column = np.reshape(metadata[name], (1, -1, 1, 1))
       x = self._add(kind, f'{kind.lower()}_{name}', x, **{name: column})
-    stride = architecture['stem_stride']
-    x = self._swish(self._convolution('stem', x, stride=stride))
-    width = architecture['stem']
-    for index, block in enumerate(architecture['blocks']):
-      x = self._block(f'block{index}', x, width, block, architecture)
-      width = block['features']
+    stride = metadata['architecture']['stem_stride']
+    return self._swish(self._convolution('stem', x, stride=stride))
+
+  def head(self, x: str, architecture: Mapping[str, Any]) -> None:
+    """Adds the operators from the last block to `logits`."""
     if architecture.get('head_features', 0):
       x = self._swish(self._convolution('head.expand', x))
       x = self._swish(self._linear('head.features', self._mean(x)))
@@ -97,16 +103,11 @@ class _Graph:
       x = self._mean(x)
     self._linear('classifier', x, 'logits')
 
-  def _block(
-    self,
-    name: str,
-    x: str,
-    width: int,
-    block: Mapping[str, Any],
-    architecture: Mapping[str, Any],
-  ) -> str:
-    """An inverted residual behind `width` channels."""
-    features, inside = block['features'], x
+  def block(self, index: int, x: str, architecture: Mapping[str, Any]) -> str:
+    """Adds an inverted residual."""
+    name, blocks = f'block{index}', architecture['blocks']
+    width = blocks[index - 1]['features'] if index else architecture['stem']
+    block, inside = blocks[index], x
     if f'{name}.expand.weight' in self._arrays:
       inside = self._swish(self._convolution(f'{name}.expand', x))
     inside = self._swish(
@@ -115,7 +116,9 @@ class _Graph:
     if block.get('squeezed', 0):
       inside = self._gated(f'{name}.gate', inside)
     projected = self._convolution(f'{name}.project', inside)
-    shortcut = self._shortcut(name, x, features - width, block, architecture)
+    shortcut = self._shortcut(
+      name, x, block['features'] - width, block, architecture
+    )
     if not shortcut:
       return projected
     return self._add('Add', f'{name}.sum', projected, shortcut)

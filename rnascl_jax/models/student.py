@@ -100,13 +100,8 @@ class Student(networks.Network):
     """
     layers.check_images(images)
     spaces.check_image(self.space, images.shape[1:])
-    norm = functools.partial(
-      BatchNorm,
-      use_running_average=not train,
-      dtype=self.dtype,
-      axis_name=self.axis_name if train else None,
-    )
-    x = nn.hard_swish(norm(name='stem_norm')(self._stem(images)))
+    norm = self._norm(train)
+    x = self._stem(images, norm)
     outputs: list[Array] = []
     taps: list[Array] = [x]
     entering = None if masks is None else jnp.ones(x.shape[-1])
@@ -121,7 +116,7 @@ class Student(networks.Network):
       taps.extend(inner)
       entering, width = mask, block.widest
     features = self._features(x, entering, norm)
-    logits = nn.Dense(self.num_classes, name='classifier')(features)
+    logits = self._logits(features)
     return Outputs(
       logits,
       tuple(outputs if self.blocks_only else taps),
@@ -131,7 +126,15 @@ class Student(networks.Network):
 
   # Parts of the network, called inside the compact method.
 
-  def _stem(self, images: Array) -> Array:
+  def _norm(self, train: bool) -> Norm:
+    return functools.partial(
+      BatchNorm,
+      use_running_average=not train,
+      dtype=self.dtype,
+      axis_name=self.axis_name if train else None,
+    )
+
+  def _stem(self, images: Array, norm: Norm) -> Array:
     stem = nn.Conv(
       self.space.stem_features,
       (3, 3),
@@ -143,7 +146,8 @@ class Student(networks.Network):
       conv_general_dilated=convolutions.conv_general_dilated,
       name='stem',
     )
-    return stem(layers.normalize(images, self.mean, self.std))
+    x = stem(layers.normalize(images, self.mean, self.std))
+    return nn.hard_swish(norm(name='stem_norm')(x))
 
   def _block(self, index: int, norm: Norm) -> nn.Module:
     block = self.space.blocks[index]
@@ -172,3 +176,46 @@ class Student(networks.Network):
       name='head',
     )
     return head(x, mask)
+
+  def _logits(self, features: Array) -> Array:
+    return nn.Dense(self.num_classes, name='classifier')(features)
+
+
+class StudentPart(Student):
+  """The stem, a block or the head of a derived network by itself.
+
+  Its variables have the names that they have in the whole network.
+
+  Attributes:
+    index: of the block; -1 for the stem, and the number of blocks for the head:
+      what follows the last block.
+  """
+
+  index: int = -1
+
+  @nn.compact
+  def represent(
+    self, images: Array, masks: Masks | None = None, *, train: bool
+  ) -> Outputs:
+    """Computes the part.
+
+    Args:
+      images: what enters the part, [B, H, W, C].
+      masks: of no use.
+      train: whether BatchNorm uses and updates batch statistics.
+
+    Returns:
+      The part's output in the place of logits, [B, H', W', F] or [B, K], and no
+      taps.
+    """
+    norm, blocks = self._norm(train), self.space.blocks
+    if self.index < 0:
+      output = self._stem(images, norm)
+    elif self.index == len(blocks):
+      output = self._logits(self._features(images, None, norm))
+    else:
+      width = blocks[self.index].widest
+      agreement = jnp.full(width, float(width == images.shape[-1]))
+      block = self._block(self.index, norm)
+      output, _ = block(images, None, None, agreement)
+    return Outputs(output, (), (), output)

@@ -48,6 +48,24 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
   return statistics.mean(values), deviation
 
 
+def interval_of_mean(
+  values: Sequence[float],
+) -> tuple[float, float] | None:
+  """95 % interval of a mean by Student's t; None for fewer than two values.
+
+  Of values that are all equal it is that value: they say nothing of a spread.
+
+  Args:
+    values: a sample, such as differences of one seed each.
+  """
+  mean, deviation = mean_and_deviation(values)
+  if deviation is None:
+    return None
+  quantile = float(scipy.stats.t.ppf(0.975, len(values) - 1))
+  half = quantile * deviation / math.sqrt(len(values))
+  return mean - half, mean + half
+
+
 def wilson(correct: int, images: int) -> tuple[float, float]:
   """95 % interval, in [0, 1], of a share: `correct` of at least one image.
 

@@ -92,6 +92,7 @@ _SEARCH = (
     ('channel_entropy', 'tutor_entropy'),
   ),
   ('Cost of an image', 'Expected MACs', _MACS),
+  ('Latency', 'Expected latency (µs)', ('latency_us',)),
   ('Terms of the objective', 'Loss', ('cross_entropy', 'kl', 'attention')),
 )
 # Metrics that share a panel.

@@ -1,9 +1,7 @@
-"""Cost of student networks: exact counts and the expectation n_f(G) (eq. 3).
+"""Parameters and multiply-accumulates (MACs) of student networks, exact counts.
 
-An inverted residual's cost depends on the width that enters it, so FLOP(l, i)
-is a table over the choices of the block and of the block before, and n_f(G) is
-the exact expectation under independent draws. At one-hot weights it equals the
-derived network's count.
+Of a search space they are tables over the choices of each block and of the
+block before, FLOP(l, i) of eq. (3), of which `cost_tables` takes expectations.
 
 Two conventions of the literature: convolutions and linear layers only, or with
 two more for every BatchNorm element (scale and shift: two parameters for a
@@ -23,12 +21,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from rnascl_jax.base import Array
 from rnascl_jax.runtime import jaxprs
 from rnascl_jax.search import spaces
+from rnascl_jax.search.cost_tables import Costs
 from rnascl_jax.search.spaces import Block, SearchSpace, Shortcut
 
 
@@ -91,30 +88,9 @@ def _head(
   return cost.plus(_linear(space.head_features, classes))
 
 
-class Costs(NamedTuple):
-  """Cost tables of a search space.
-
-  Attributes:
-    blocks: for each block [N_in, N], MACs for each pair of widths.
-    stem: MACs of the stem.
-    head: [N] MACs of the pooled head, if any, and the classifier for each
-      width of the last block.
-  """
-
-  blocks: tuple[np.ndarray, ...]
-  stem: float
-  head: np.ndarray
-
-
-def _resolutions(space: SearchSpace, image_shape: Sequence[int]) -> list[int]:
+def _cells(space: SearchSpace, image_shape: Sequence[int]) -> list[int]:
   """Cells of the stem's output and of every block's output."""
-  spaces.check_image(space, image_shape)
-  height, width = (side // space.stem_stride for side in image_shape[:2])
-  cells = [height * width]
-  for block in space.blocks:
-    height, width = height // block.stride, width // block.stride
-    cells.append(height * width)
-  return cells
+  return [height * width for height, width in spaces.maps(space, image_shape)]
 
 
 def costs(
@@ -123,14 +99,17 @@ def costs(
   num_classes: int,
   *,
   batch_norm: bool = False,
+  kind: str = 'macs',
 ) -> Costs:
-  """Tables of MACs for all choices of a space.
+  """Tables of MACs, or of parameters, for all choices of a space.
 
   Args:
     space: the search space.
     image_shape: (H, W, C).
     num_classes: K.
-    batch_norm: whether BatchNorm counts two operations for an element.
+    batch_norm: whether BatchNorm counts two operations for an element, or two
+      parameters for a channel.
+    kind: 'macs' or 'parameters'.
 
   Returns:
     The tables.
@@ -138,13 +117,15 @@ def costs(
   Raises:
     ValueError: if the space does not fit the image.
   """
-  cells = _resolutions(space, image_shape)
+  cells = _cells(space, image_shape)
   tables = []
   for index, block in enumerate(space.blocks):
     pair = (cells[index], cells[index + 1])
     table = [
       [
-        _block(space, block, entering, features, pair, batch_norm).macs
+        getattr(
+          _block(space, block, entering, features, pair, batch_norm), kind
+        )
         for features in block.choices
       ]
       for entering in space.input_choices[index]
@@ -152,28 +133,12 @@ def costs(
     tables.append(np.array(table, np.float64))
   stem = _conv(3, image_shape[2], space.stem_features, cells[0], batch_norm)
   head = [
-    _head(space, features, num_classes, cells[-1], batch_norm).macs
+    getattr(_head(space, features, num_classes, cells[-1], batch_norm), kind)
     for features in space.blocks[-1].choices
   ]
-  return Costs(tuple(tables), float(stem.macs), np.array(head, np.float64))
-
-
-def expected_macs(tables: Costs, channels: Sequence[Array]) -> Array:
-  """MACs of the network in expectation, n_f(G) of eq. (3).
-
-  Args:
-    tables: of the search space.
-    channels: for each block [N], weights summing to 1.
-
-  Returns:
-    Scalar, the expectation over independent choices; differentiable.
-  """
-  total = jnp.asarray(tables.stem, channels[0].dtype)
-  entering = jnp.ones(1, channels[0].dtype)
-  for table, weights in zip(tables.blocks, channels, strict=True):
-    total += entering @ jnp.asarray(table, weights.dtype) @ weights
-    entering = weights
-  return total + entering @ jnp.asarray(tables.head, entering.dtype)
+  return Costs(
+    tuple(tables), float(getattr(stem, kind)), np.array(head, np.float64)
+  )
 
 
 def count(
@@ -205,7 +170,7 @@ def count(
         'one each: call search_space.with_features first.'
       )
     features.append(block.choices[0])
-  cells = _resolutions(space, image_shape)
+  cells = _cells(space, image_shape)
   total = _conv(3, image_shape[2], features[0], cells[0], batch_norm)
   for index, block in enumerate(space.blocks):
     pair = (cells[index], cells[index + 1])

@@ -314,6 +314,27 @@ def check_image(space: SearchSpace, image_shape: Sequence[int]) -> None:
       )
 
 
+def maps(
+  space: SearchSpace, image_shape: Sequence[int]
+) -> list[tuple[int, int]]:
+  """Height and width of the stem's output and of every block's output.
+
+  Args:
+    space: the search space.
+    image_shape: (H, W, C).
+
+  Raises:
+    ValueError: as `check_image`.
+  """
+  check_image(space, image_shape)
+  height, width = (side // space.stem_stride for side in image_shape[:2])
+  sizes = [(height, width)]
+  for block in space.blocks:
+    height, width = height // block.stride, width // block.stride
+    sizes.append((height, width))
+  return sizes
+
+
 def stage_ends(space: SearchSpace) -> tuple[int, ...]:
   """Indices of the blocks that end a stage: before each stride, and the last.
 

@@ -16,7 +16,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from rnascl_jax.config import config_files
+from rnascl_jax.config import config_files, settings
 from rnascl_jax.runtime import (
   compilation,
   disk,
@@ -89,6 +89,28 @@ def command(function: Callable[[], Any]) -> NoReturn:
       _show(function())
 
   app.run(main)
+
+
+def configured(function: Callable[[settings.Settings], Any]) -> NoReturn:
+  """Runs a command that has a config and no run.
+
+  Args:
+    function: of the settings; the text that it returns is printed.
+  """
+  words = _define_config()
+  _prepare_absl()
+
+  def main(argv: list[str]) -> None:
+    with _ends_in_words(argv):
+      try:
+        parsed = settings.parse(FLAGS.config)
+      except ValueError as error:
+        sys.exit(f'error: {error}')
+      host_memory.keep()
+      compilation.prepare()
+      _show(function(parsed))
+
+  app.run(main, argv=[sys.argv[0], *words])
 
 
 @contextlib.contextmanager

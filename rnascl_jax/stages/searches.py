@@ -15,7 +15,7 @@ from rnascl_jax.runtime import files, parallel, processes
 from rnascl_jax.search import arch_params, architecture, flops, gumbel
 from rnascl_jax.search.arch_params import ArchParams, Sample
 from rnascl_jax.search.architecture import Architecture
-from rnascl_jax.stages import pretrained, teachers, workdir
+from rnascl_jax.stages import pretrained, search_costs, teachers, workdir
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages.run import Run
 from rnascl_jax.training import loop, search_step, train_state
@@ -40,6 +40,8 @@ def search(run: Run) -> Architecture:
   parts = checks.search_parts(config, len(run.devices))
   recipe, searched, state = _supernet(run, parts[0])
   teacher_net, teacher = teachers.load(run, 'teacher')
+  if config.cost != 'macs':
+    processes.on_main(search_costs.keep, folder / 'cost.json', searched)
   with _History(
     folder / 'arch.jsonl', searched, config.optimization.epochs
   ) as history:
@@ -77,7 +79,12 @@ def search(run: Run) -> Architecture:
     blocks_only=run.settings.space.layers == 'block',
   )
   # Where nothing moves them, all are the first layer.
-  _write(run, derived, tutors_searched=config.searches_tutors)
+  _write(
+    run,
+    derived,
+    tutors_searched=config.searches_tutors,
+    **search_costs.paid(config.cost, searched, derived),
+  )
   workdir.finish(folder, summary)
   runs.record(run, 'search', summary['seconds'])
   return load(run)

@@ -9,46 +9,38 @@ and trainings on attacks that have not begun.
 
 import contextlib
 import dataclasses
-import importlib.metadata
-import os
 import pathlib
-import platform
 import secrets
-import subprocess
 from collections.abc import Iterator
 from typing import Any
-
-import jax
 
 from rnascl_jax.config.settings import (
   AdversarialTraining,
   Data,
   Optimization,
+  SearchSettings,
   Settings,
 )
-from rnascl_jax.runtime import commands, disk, files, lock, processes
+from rnascl_jax.runtime import (
+  commands,
+  disk,
+  files,
+  lock,
+  processes,
+  provenance,
+)
 
 # Fields that do not change what earlier stages computed.
 _FREE = (
   *('evaluation', 'devices'),
   *('data.data_dir', 'data.workers', 'data.memory_limit'),
+  'search.cost_device',
 )
 # Sections that have more fields than in earlier versions.
 _EXTENDED: dict[str, type] = {
   '.adversarial_training.': AdversarialTraining,
   '.optimization.': Optimization,
 }
-_PACKAGES = (
-  'jax',
-  'jaxlib',
-  'flax',
-  'optax',
-  'orbax-checkpoint',
-  'chex',
-  'numpy',
-  'tensorflow-datasets',
-)
-
 
 _UNKNOWN = (
   'Restore it from a copy; or, if you are sure that the run is of this config, '
@@ -127,6 +119,9 @@ def compare(folder: pathlib.Path, settings: Settings) -> None:
   now = flat(config)
   # Fields that are newer than the run have their defaults.
   before = flat({'data': dataclasses.asdict(Data())})
+  search = SearchSettings()
+  costs = ('cost', 'cost_batch', 'cost_device')
+  before |= {f'search.{name}': getattr(search, name) for name in costs}
   for name in now:
     for mark, section in _EXTENDED.items():
       place, found, _ = name.partition(mark)
@@ -232,13 +227,7 @@ def _record(
   folder: pathlib.Path, seed: int, devices: int, stage: str, seconds: float
 ) -> None:
   path, before = folder / 'provenance.json', _provenance(folder)
-  now = {
-    'command': commands.line(),
-    'commit': _commit(),
-    'versions': {'python': platform.python_version(), **_versions()},
-    'devices': [{'kind': _kind(), 'count': devices}],
-    'processes': processes.count(),
-  }
+  now = provenance.describe(devices) | {'processes': processes.count()}
   files.write_json(
     path,
     {
@@ -256,41 +245,3 @@ def _provenance(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
   saved = files.read_json(path) if path.exists() else {}
   with files.naming(path):
     return {name: {**saved.get(name, {})} for name in ('seconds', 'stages')}
-
-
-def _kind() -> str:
-  """The device; of a CPU also how many cores."""
-  kind = jax.devices()[0].device_kind
-  return f'{kind} ({os.cpu_count()} cores)' if kind == 'cpu' else kind
-
-
-def _versions() -> dict[str, str]:
-  versions = {}
-  for name in _PACKAGES:
-    try:
-      versions[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      continue
-  return versions
-
-
-def _commit() -> str | None:
-  """The commit of the source tree, if it is one, and whether it was changed."""
-  commit, changes = _git('rev-parse', 'HEAD'), _git('status', '--porcelain')
-  return f'{commit} with uncommitted changes' if commit and changes else commit
-
-
-def _git(*arguments: str) -> str | None:
-  try:
-    result = subprocess.run(
-      ['git', *arguments],
-      cwd=pathlib.Path(__file__).parent,
-      capture_output=True,
-      encoding='utf-8',
-      errors='replace',
-      check=True,
-      timeout=10,
-    )
-  except (OSError, subprocess.SubprocessError):
-    return None
-  return result.stdout.strip()

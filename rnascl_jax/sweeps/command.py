@@ -2,6 +2,8 @@
 
 import pathlib
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -43,10 +45,21 @@ def main(
   root = str(paths.local(workdir, '--workdir'))
   of_sweep = rows.select(rows.change(rows.load(config), changes), only)
   jobs = planned.plan(of_sweep, planned.seeds(seeds), root)
+  summary = rows.summary(config)
   if print_only:
     print(planned.script(jobs))
+    if summary:
+      print(f'{commands.usage(summary)} {shlex.join([_workdir(root)])}')
     return 0
-  return run(jobs, root, config)
+  status = run(jobs, root, config)
+  if summary and status in (0, 1):
+    words = [*commands.PROCESS, summary, _workdir(root)]
+    status |= subprocess.run(words).returncode
+  return status
+
+
+def _workdir(root: str) -> str:
+  return f'--workdir={root}'
 
 
 def run(jobs: Sequence[Job], root: str, title: str) -> int:

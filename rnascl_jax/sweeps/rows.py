@@ -67,6 +67,11 @@ def load(text: str) -> list[Row]:
   return in_order(module.sweep(argument))
 
 
+def summary(text: str) -> str:
+  """The command that a sweep ends with, `SUMMARY` of its file; '' for none."""
+  return getattr(config_files.read(text)[0], 'SUMMARY', '')
+
+
 def _sweeps() -> list[str]:
   """Lists the shipped config files that have a sweep."""
   return [

@@ -11,7 +11,7 @@ the networks in several parts, see `accumulation`.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax
 import jax
@@ -23,7 +23,7 @@ from rnascl_jax.base import Array, PyTree
 from rnascl_jax.distillation import compare
 from rnascl_jax.models import networks
 from rnascl_jax.runtime import parallel
-from rnascl_jax.search import arch_params, flops, gumbel
+from rnascl_jax.search import arch_params, cost_tables, gumbel
 from rnascl_jax.search.arch_params import ArchParams, Sample
 from rnascl_jax.search.spaces import SearchSpace
 from rnascl_jax.training import accumulation, adversarial, train_step
@@ -71,11 +71,11 @@ class Search:
 
   Attributes:
     space: the search space.
-    tables: its cost tables, `flops.costs`.
+    tables: its cost tables, `flops.costs` or others.
     optimizer: of the architecture parameters.
     steps_per_epoch: of the search; the temperature falls once an epoch.
     reference: n_ref, what n_f(G) is divided by, for example its value at
-      uniform logits (`uniform_macs`).
+      uniform logits (`cost_tables.uniform`).
     temperature: epoch -> tau.
     objective: (terms, cost=n_f(G) / n_ref, kl_weight=, gamma=) -> loss [B].
     noise: of the Gumbel-Softmax.
@@ -87,10 +87,12 @@ class Search:
       others move architecture parameters alone. None: every step moves both.
     adversarial: on which views of the images the architecture's half trains; a
       method without a state.
+    measures: tables whose expectations are metrics, by the metrics' names; None
+      for `macs`, of `tables`.
   """
 
   space: SearchSpace
-  tables: flops.Costs
+  tables: cost_tables.Costs
   optimizer: optax.GradientTransformation
   steps_per_epoch: int
   reference: float
@@ -103,6 +105,12 @@ class Search:
   accumulate: int = 1
   weight_steps: int | None = None
   adversarial: AdversarialMethod = adversarial.standard()
+  measures: Mapping[str, cost_tables.Costs] | None = None
+
+  @property
+  def measured(self) -> Mapping[str, cost_tables.Costs]:
+    """The tables whose expectations are metrics, by name."""
+    return self.measures or {'macs': self.tables}
 
   def temperature_at(self, step: int | Array) -> Array:
     """The temperature of a step's draw; it falls once an epoch."""
@@ -123,7 +131,7 @@ class Search:
 
   def objective_at(self, channels: tuple[Array, ...]) -> Callable[..., Array]:
     """Eq. (2) at a choice of filters: (terms, kl_weight=, gamma=) -> [B]."""
-    cost = flops.expected_macs(self.tables, channels) / self.reference
+    cost = cost_tables.expected(self.tables, channels) / self.reference
     return functools.partial(self.objective, cost=cost)
 
 
@@ -141,10 +149,10 @@ def arch_parts(accumulate: int, arch_share: float) -> int:
   return max(1, round(accumulate * arch_share / others))
 
 
-def uniform_macs(space: SearchSpace, tables: flops.Costs) -> float:
+def uniform_macs(space: SearchSpace, tables: cost_tables.Costs) -> float:
   """n_f(G) where every filter choice is equally likely."""
-  uniform = [jnp.full(len(b.choices), 1 / len(b.choices)) for b in space.blocks]
-  return float(flops.expected_macs(tables, uniform))
+  del space  # The tables have its choices.
+  return cost_tables.uniform(tables)
 
 
 def make_search_step(
@@ -173,7 +181,7 @@ def make_search_step(
     return SearchState(weights, arch, opt_state), sums
 
   def either(state: SearchState, context: Context, batch: Batch):
-    names = ('arch_loss', 'macs')
+    names = ('arch_loss', *search.measured)
     of_weights = jax.eval_shape(move_weights, state, context, batch)[1]
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), of_weights)
 
@@ -312,8 +320,9 @@ def _update_arch(
     (arch, opt_state),
     (state.arch, state.arch_opt_state),
   )
-  macs = flops.expected_macs(
-    search.tables, arch_params.probabilities(arch).channels
-  )
-  means = {'arch_loss': parallel.pmean(jnp.mean(loss)), 'macs': macs}
+  channels = arch_params.probabilities(arch).channels
+  means = {'arch_loss': parallel.pmean(jnp.mean(loss))} | {
+    name: cost_tables.expected(tables, channels)
+    for name, tables in search.measured.items()
+  }
   return arch, opt_state, means

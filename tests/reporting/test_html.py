@@ -14,6 +14,7 @@ from rnascl_jax.reporting import html, paper, results, tables
 from rnascl_jax.reporting.html import (
   charts,
   images,
+  networks,
   scores,
   summary,
   sweep,
@@ -208,6 +209,26 @@ def test_attention_maps_have_the_distance_to_the_tutors_map(run):
   cells = shown[1].rows[layer].cells
   assert cells[1].note == f'{np.linalg.norm(apart):.2f}'
   assert _pixels(cells[2].picture).shape == (4, 4, 3)
+
+
+def test_the_diagram_has_a_box_for_every_part_and_a_line_for_every_tutor(run):
+  boxes, *_ = networks.diagram(run)
+  blocks = run.architecture['blocks']
+  assert [box.text for box in boxes] == [
+    'stem · 16',
+    *(f'block {i} · {block["features"]}' for i, block in enumerate(blocks)),
+    'classifier',
+  ]
+  assert [box.stride for box in boxes[1:-1]] == [b['stride'] for b in blocks]
+  wide = np.argsort([block['features'] for block in blocks], kind='stable')
+  widths = [box.width for box in boxes[1:-1]]
+  np.testing.assert_array_equal(np.argsort(widths, kind='stable'), wide)
+  texts = [text for box in boxes for text in box.tutors]
+  assert [text.partition(' ← ')[2] for text in texts] == [
+    tutor['tutor_layer'] for tutor in run.tutors
+  ]
+  shown = unescape(html.page(run))
+  assert all(text in shown for text in texts)
 
 
 def test_a_chart_says_the_values_of_all_lines_at_each_place(run):

@@ -10,7 +10,7 @@ import pytest
 from jax import test_util
 
 from rnascl_jax.models import convolutions, student
-from rnascl_jax.search import arch_params, flops, spaces
+from rnascl_jax.search import arch_params, cost_tables, flops, spaces
 from rnascl_jax.search.spaces import Shortcut
 
 IMAGE = (8, 8, 3)
@@ -163,7 +163,7 @@ def test_expected_macs_at_one_hot_are_the_derived_network_s(
     derived = spaces.with_features(space, features)
     exact = flops.count(derived, IMAGE, CLASSES, batch_norm=batch_norm)
     channels = arch_params.one_hot(space, features)
-    assert flops.expected_macs(tables, channels) == exact.macs
+    assert cost_tables.expected(tables, channels) == exact.macs
 
 
 @pytest.mark.parametrize('shortcut', VARIANTS)
@@ -183,7 +183,7 @@ def test_expected_macs_are_the_mean_over_independent_choices(shortcut):
     derived = spaces.with_features(space, features)
     expected += chance * flops.count(derived, IMAGE, CLASSES).macs
 
-  found = flops.expected_macs(tables, channels)
+  found = cost_tables.expected(tables, channels)
   np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
@@ -192,7 +192,7 @@ def test_gradient_of_the_expected_macs_agrees_with_finite_differences():
   tables = flops.costs(space, IMAGE, CLASSES)
 
   def cost(logits):
-    return flops.expected_macs(tables, jax.tree.map(jax.nn.softmax, logits))
+    return cost_tables.expected(tables, jax.tree.map(jax.nn.softmax, logits))
 
   with jax.enable_x64(True):
     logits = tuple(jnp.linspace(-1.0, 0.7 * n, n) for n in (3, 3, 2))
@@ -207,7 +207,7 @@ def test_more_weight_on_a_wider_choice_costs_more():
   params = arch_params.init_arch_params(space, 1, 1)
 
   def cost(params):
-    return flops.expected_macs(
+    return cost_tables.expected(
       tables, arch_params.probabilities(params).channels
     )
 
@@ -224,7 +224,7 @@ def test_float32_expectations_of_the_largest_space_are_accurate():
   wide = spaces.widest(space)
   channels = arch_params.one_hot(space, [b.widest for b in space.blocks])
 
-  found = flops.expected_macs(tables, channels)
+  found = cost_tables.expected(tables, channels)
 
   exact = flops.count(wide, CIFAR, 10).macs
   assert abs(float(found) - exact) / exact < 1e-6

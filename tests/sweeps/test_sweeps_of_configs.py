@@ -11,8 +11,9 @@ from rnascl_jax import sweeps
 from rnascl_jax.config import config_files, settings
 from rnascl_jax.reporting import paper
 from rnascl_jax.reporting.paper import drawing, sweep_runs
+from rnascl_jax.runtime import commands
+from rnascl_jax.sweeps import command, table_rows
 from rnascl_jax.sweeps import rows as sweep_rows
-from rnascl_jax.sweeps import table_rows
 from tests import saved_sweep
 
 
@@ -29,6 +30,7 @@ _SWEEPS = {
   'imagenet': ['', 'space=is,teacher=resnet18'],
   'teachers': ['', 'teacher=vit'],
   'evidence': [''],
+  'pareto': ['', 'data=digits', 'space=s7'],
   'ablations.teacher': ['', 'data=digits', 'table=12,space=s5'],
   'ablations.terms': ['', 'data=digits', 'table=7,space=s3'],
   'ablations.objective': ['', 'data=digits'],
@@ -230,6 +232,33 @@ def test_a_row_of_kl_has_its_divergence_in_search_and_training():
     assert (stage.kl_weight, stage.gamma) == (1, 1)
 
 
+def test_rows_of_the_front_differ_in_what_their_search_pays():
+  rows = _rows('pareto', 'data=digits')
+  assert {row.name for row in rows} >= {'teacher_small', 'digits_small_both_2'}
+  paid = set()
+  for row in rows[1:]:
+    search = _parsed(row).search
+    paid.add((search.cost, search.flops_exponent))
+    has_times = 'latency' in search.cost
+    assert search.cost_device.startswith('AMD EPYC') == has_times
+    assert row.takes == {'teacher.checkpoint': 'teacher_small/teacher'}
+  assert len(paid) == len(rows) - 1 == 12
+  for exponent in (0.5, 1.0, 2.0):
+    assert ('macs', exponent) in paid
+    assert ('0.5*macs+0.5*latency:digits_cpu', exponent) in paid
+
+
+def test_a_summary_of_a_sweep_is_a_command_of_its_folder(capsys):
+  known = [path.stem for path in commands.folder('experiments').glob('*.py')]
+  for name in _SWEEPS:
+    summary = sweep_rows.summary(name.replace('.', '/'))
+    assert not summary or summary in known
+  printing = {'seeds': ['0'], 'print_only': True}
+  command.main('pareto:data=digits', 'ROOT', **printing)
+  last = capsys.readouterr().out.splitlines()[-1]
+  assert ' pareto --workdir=/' in f' {last}' and last.endswith('/ROOT')
+
+
 def test_a_table_can_be_had_for_one_space_or_teacher():
   argument = 'table=10,space=s5,teacher=wrn34'
   names = [row.name for row in _rows('ablations.teacher', argument)]
@@ -254,6 +283,8 @@ def test_a_table_can_be_had_for_one_space_or_teacher():
     ('ablations.terms', 'data=mnist', 'Choose one of cifar10, digits'),
     ('ablations.teacher', 'table=12,data=digits', 'Choose one of 10, 11'),
     ('ablations.kd', 'table=3', 'table=3 has no meaning'),
+    ('pareto', 'data=imagenet100', 'Choose one of digits, cifar10'),
+    ('pareto', 'latency=phone', "no table 'phone'"),
     ('ablations.reduction', 'rows=all', "argument 'rows' is unknown"),
   ],
 )

@@ -16,7 +16,7 @@ from rnascl_jax.distillation import compare
 from rnascl_jax.models import networks, student
 from rnascl_jax.models.teachers import resnet
 from rnascl_jax.runtime import parallel
-from rnascl_jax.search import arch_params, flops, spaces
+from rnascl_jax.search import arch_params, cost_tables, flops, spaces
 from rnascl_jax.training import (
   accumulation,
   adversarial,
@@ -531,7 +531,7 @@ def test_the_cost_is_a_factor_of_the_weights_loss_unless_switched_off():
     _, state, context = _search_case(_TWO_VIEWS)
     arch = _as_float64(state.arch)
     draw = search.draw(context.seed, jnp.int32(0), arch)
-    macs = flops.expected_macs(search.tables, draw.channels)
+    macs = cost_tables.expected(search.tables, draw.channels)
   factor = float(macs) / float(search.reference)
   assert abs(factor - 1) > 0.01
   assert without['robust_term'] > 0.01 * without['loss']

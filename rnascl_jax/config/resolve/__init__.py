@@ -12,6 +12,12 @@ from rnascl_jax.config.resolve.adversarial_training import (
   replays,
   validation_attack,
 )
+from rnascl_jax.config.resolve.costs import (
+  COSTS,
+  SearchCost,
+  latency_table,
+  search_cost,
+)
 from rnascl_jax.config.resolve.distillation import (
   DIVERGENCES,
   LAYER_LOSSES,
@@ -47,6 +53,7 @@ from rnascl_jax.config.resolve.optimization import (
 
 __all__ = [
   'ADVERSARIAL_METHODS',
+  'COSTS',
   'DIVERGENCES',
   'DistillationSpec',
   'LAYER_LOSSES',
@@ -56,6 +63,7 @@ __all__ = [
   'PENALTIES',
   'SCHEDULES',
   'SHORTCUTS',
+  'SearchCost',
   'TUTORS',
   'TrainedFor',
   'adversarial_method',
@@ -66,12 +74,14 @@ __all__ = [
   'distill',
   'distillation_spec',
   'ensemble',
+  'latency_table',
   'max_drop',
   'optimizer',
   'pick',
   'replays',
   'schedule',
   'search',
+  'search_cost',
   'search_weight_steps',
   'space',
   'student_network',

@@ -9,10 +9,11 @@ import optax
 
 from rnascl_jax import losses
 from rnascl_jax.config import settings
+from rnascl_jax.config.resolve import costs
 from rnascl_jax.config.resolve.adversarial_training import adversarial_method
 from rnascl_jax.config.resolve.names import pick
 from rnascl_jax.data.datasets import Dataset
-from rnascl_jax.search import flops, gumbel
+from rnascl_jax.search import cost_tables, gumbel
 from rnascl_jax.search.spaces import SearchSpace
 from rnascl_jax.training import (
   adversarial,
@@ -134,18 +135,19 @@ def search(
   epoch_steps: int,
 ) -> search_step.Search:
   """How filters and tutors are searched."""
-  tables = flops.costs(blocks, data.image_shape, data.num_classes)
+  shape, classes = data.image_shape, data.num_classes
+  charged = costs.search_cost(spec, blocks, shape, classes)
   penalty = pick(PENALTIES, spec.penalty, 'search.penalty')
   absolute = spec.penalty == 'log'
   extra = {'alpha': spec.log_alpha} if absolute else {}
-  uniform = search_step.uniform_macs(blocks, tables)
   by_epochs = spec.split == 'epochs'
   return search_step.Search(
     space=blocks,
-    tables=tables,
+    tables=charged.tables,
+    measures=charged.measures,
     optimizer=arch_optimizer(spec),
     steps_per_epoch=epoch_steps,
-    reference=1.0 if absolute else uniform,
+    reference=1.0 if absolute else cost_tables.uniform(charged.tables),
     temperature=functools.partial(
       gumbel.temperature,
       initial=spec.temperature,

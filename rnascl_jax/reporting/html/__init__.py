@@ -174,6 +174,7 @@ def _networks(run: SavedRun) -> dict[str, Any]:
   headings, maps = images.attention(run)
   content: dict[str, Any] = {
     'architecture': None,
+    'diagram': networks.diagram(run),
     'filters': networks.filters(run),
     'tutor_map': networks.tutor_map(run),
     'teacher_layers': networks.teacher_layers(run),

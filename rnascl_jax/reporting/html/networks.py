@@ -53,6 +53,72 @@ def filters(run: SavedRun) -> list[Block]:
   return blocks
 
 
+class Box(NamedTuple):
+  """A part of the student in its diagram.
+
+  Attributes:
+    text: its name and its filters.
+    width: of the box, in units of the picture, which grows with the filters.
+    y: of its upper edge.
+    stride: of the part.
+    is_residual: whether its input is added to its output.
+    tutors: a text for each of its layers that has a tutor.
+  """
+
+  text: str
+  width: float
+  y: int
+  stride: int
+  is_residual: bool
+  tutors: list[str]
+
+
+class Diagram(NamedTuple):
+  """The boxes of a student from its stem down, and the size of the picture."""
+
+  boxes: list[Box]
+  width: int
+  height: int
+
+
+# Height of a row of the diagram, the width of the widest box, where texts
+# begin, and the width of a letter.
+_ROW, _WIDEST, _TEXTS, _LETTER = 58, 150, 192, 6.4
+
+
+def diagram(run: SavedRun) -> Diagram | None:
+  """The student from its stem to its classifier; None without one."""
+  saved = run.architecture or {}
+  blocks = saved.get('blocks') or []
+  if not blocks or 'stem' not in saved:
+    return None
+  stem = {'features': saved['stem'], 'stride': saved.get('stem_stride', 1)}
+  named = {'stem': stem}
+  named |= {f'block{index}': block for index, block in enumerate(blocks)}
+  widest = max(part['features'] for part in named.values())
+  boxes = []
+  for row, (name, part) in enumerate(named.items()):
+    layers = [t for t in run.tutors if t['layer'].partition('/')[0] == name]
+    features = part['features']
+    boxes.append(
+      Box(
+        f'{name.replace("block", "block ")} · {features}',
+        round(_WIDEST * (0.5 + 0.5 * features / widest), 1),
+        _ROW * row + 16,
+        part['stride'],
+        bool(part.get('residual')),
+        [
+          f'{t["layer"].partition("/")[2] or name} ← {t["tutor_layer"]}'
+          for t in layers
+        ],
+      )
+    )
+  y = _ROW * len(boxes) + 16
+  boxes.append(Box('classifier', 0.5 * _WIDEST, y, 1, False, []))
+  letters = max(len(text) for box in boxes for text in ('', *box.tutors))
+  return Diagram(boxes, round(_TEXTS + 8 + _LETTER * letters), y + 40)
+
+
 class HeatCell(NamedTuple):
   """A cell of a heat map: column, row, opacity, text, and whether chosen."""
 

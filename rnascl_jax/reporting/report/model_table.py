@@ -123,6 +123,8 @@ def about_architecture(saved: Json) -> str:
     for key, name in (('parameters', 'parameters'), ('macs', 'MACs'))
     if saved.get(key) is not None
   ]
+  if saved.get('latency_us') is not None:
+    sizes.append(f'{saved["latency_us"]:.1f} µs by the table of its search')
   space = saved.get('space')
   texts = [
     f'Search space `{space}`.' if isinstance(space, str) else '',
