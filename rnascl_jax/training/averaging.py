@@ -9,8 +9,9 @@ with the weights.
 Example:
   >>> import jax.numpy as jnp
   >>> from rnascl_jax.training import averaging
-  >>> float(averaging.update(jnp.ones(()), jnp.zeros(()), 0.9, step=0))
-  0.10000000149011612
+  >>> one, zero = jnp.ones(()), jnp.zeros(())
+  >>> averaging.update(one, zero, 0.9, step=0).round(3)
+  Array(0.1, dtype=float32)
 
 Reference:
   Gowal et al., Uncovering the limits of adversarial training against
