@@ -10,7 +10,8 @@ layouts; a pass brings them into the fast form, but it does not enter the bodies
 of loops (jax-ml/jax#12868), where they run ten times slower
 (`python tests/benchmarks/attack_unroll.py` times JAX's own). Here both
 gradients are written in the fast form, by transposing small arrays first.
-(`linear` keeps forward-mode derivatives beside them.)
+(`linear` keeps forward-mode derivatives beside them.) Those of 3x3 at stride 1
+with enough channels are Winograd's.
 
 GPU and TPU keep JAX's own convolutions.
 """
@@ -24,7 +25,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from rnascl_jax.base import Array
-from rnascl_jax.models import linear
+from rnascl_jax.models import linear, winograd
 
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 # Of a map whose products with another are added up by one program.
@@ -54,14 +55,20 @@ def canonical_conv(
   Returns:
     [B, H', W', C'].
   """
+  return _dense(x, kernel, strides, padding)
+
+
+def _dense(
+  x: Array, kernel: Array, strides: tuple[int, int], padding: Padding
+) -> Array:
+  if winograd.fits(x.shape, kernel.shape, strides, padding, x.dtype):
+    return winograd.winograd_conv(x, kernel)
   return _convolve(x, kernel, window_strides=strides, padding=padding)
 
 
 @functools.partial(canonical_conv.defjvp, symbolic_zeros=True)
 def _canonical_jvp(strides, padding, primals, tangents):
-  convolve = functools.partial(
-    _convolve, window_strides=strides, padding=padding
-  )
+  convolve = functools.partial(_dense, strides=strides, padding=padding)
   tangent = _tangent(convolve, _Transposed(strides, padding), primals, tangents)
   return canonical_conv(*primals, strides, padding), tangent
 
@@ -99,10 +106,17 @@ class _Transposed(NamedTuple):
       )
     )
 
+  def _is_winograd(self, x_shape, kernel_shape, dtype, **direction):
+    return winograd.fits(
+      x_shape, kernel_shape, self.strides, self.padding, dtype, **direction
+    )
+
   def to_input(self, cotangent, kernel, shape):
     """The kernel turned by 180 degrees goes over the spread cotangent."""
     spatial = self._spatial(shape, kernel.shape, cotangent)
     turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)  # [h, w, C', C]
+    if self._is_winograd(shape, kernel.shape, cotangent.dtype):
+      return winograd.winograd_conv(cotangent, turned)
     return _convolve(
       cotangent,
       turned,
@@ -119,6 +133,8 @@ class _Transposed(NamedTuple):
 
     The cotangent is spread by the stride.
     """
+    if self._is_winograd(x.shape, shape, x.dtype, by_kernel=True):
+      return winograd.kernel_gradient(x, cotangent)
     spatial = self._spatial(x.shape, shape, cotangent)
     kernel_gradient = _convolve(
       x.transpose(3, 1, 2, 0),  # [C, H, W, B]

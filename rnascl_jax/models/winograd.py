@@ -5,8 +5,8 @@ A tile of 2x2 outputs needs 16 products for each pair of channels instead of 36:
   Y = A' [(G k G') * (B' d B)] A
 
 with a tile d of 4x4 inputs and a kernel k of 3x3, summed over input channels
-between the transforms. Over all tiles that sum is 16 matrix products. Transforms
-add and halve; rounding is about that of the direct sum.
+between the transforms. Over all tiles that sum is 16 matrix products. The
+transforms add and halve; rounding is about that of the direct sum.
 
 Reference:
   Lavin and Gray, Fast algorithms for convolutional neural networks, CVPR 2016.
@@ -14,6 +14,7 @@ Reference:
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -24,28 +25,47 @@ from rnascl_jax.base import Array
 _INPUT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 _OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
-# Fewer channels make matrix products that are too thin to be worth transforms.
-_LEAST_CHANNELS = 32
+# The fewest channels, and numbers of an image, at which it is faster than XLA's
+# convolution on a CPU (`tests/benchmarks/winograd.py`): of passes in either
+# direction, and of the gradient by the kernel.
+_LEAST = {False: (64, 16384), True: (32, 8192)}
 
 
 def fits(
-  x: Array,
-  kernel: Array,
+  x_shape: Sequence[int],
+  kernel_shape: Sequence[int],
   strides: tuple[int, int],
   padding: tuple[tuple[int, int], tuple[int, int]],
+  dtype: jnp.dtype,
+  *,
+  by_kernel: bool = False,
 ) -> bool:
-  """Whether a convolution is one of `convolve` that is faster so."""
+  """Whether a convolution is one of `winograd_conv`, and faster so.
+
+  Args:
+    x_shape: (B, H, W, C) of its input.
+    kernel_shape: (h, w, C, C').
+    strides: down and across.
+    padding: zeros added above and below, left and right.
+    dtype: of the input.
+    by_kernel: whether its gradient by the kernel is asked for.
+  """
+  _, height, width, _ = x_shape
+  least_channels, least_size = _LEAST[by_kernel]
+  channels = min(kernel_shape[2:])
   return (
-    kernel.shape[:2] == (3, 3)
-    and min(kernel.shape[2:]) >= _LEAST_CHANNELS
-    and strides == (1, 1)
-    and padding == ((1, 1), (1, 1))
-    and x.shape[1] % 2 == x.shape[2] % 2 == 0
-    and x.dtype == jnp.float32
+    tuple(kernel_shape[:2]) == (3, 3)
+    and channels >= least_channels
+    and height * width * channels >= least_size
+    and tuple(strides) == (1, 1)
+    and tuple(padding) == ((1, 1), (1, 1))
+    and height % 2 == width % 2 == 0
+    and dtype == jnp.float32
   )
 
 
-def convolve(x: Array, kernel: Array) -> Array:
+@jax.jit  # Programs have its name, by which `flops.trace_macs` knows it.
+def winograd_conv(x: Array, kernel: Array) -> Array:
   """A convolution at stride 1 with one row of zeros on each side.
 
   Args:
@@ -74,7 +94,7 @@ def convolve(x: Array, kernel: Array) -> Array:
 
 
 def kernel_gradient(x: Array, cotangent: Array) -> Array:
-  """The gradient of `convolve` by its kernel.
+  """The gradient of `winograd_conv` by its kernel.
 
   Args:
     x: [B, H, W, C].
@@ -107,12 +127,15 @@ def _tiles(x: Array) -> Array:
     images, height // 2 + 1, 2, width // 2 + 1, 2, channels
   )
   halves = [split[:, :, i] for i in range(2)]
-  rows = _combine(_INPUT, [h[:, s:][:, : height // 2] for s, h in _four(halves)])
+  shifted = [half[:, low:][:, : height // 2] for low, half in _four(halves)]
+  rows = _combine(_INPUT, shifted)
   parts = []
   for row in rows:
     halves = [row[:, :, :, j] for j in range(2)]
-    columns = [h[:, :, s:][:, :, : width // 2] for s, h in _four(halves)]
-    parts += _combine(_INPUT, columns)
+    parts += _combine(
+      _INPUT,
+      [half[:, :, low:][:, :, : width // 2] for low, half in _four(halves)],
+    )
   return jnp.stack([part.reshape(-1, channels) for part in parts])
 
 
