@@ -9,12 +9,13 @@ from rnascl_jax.runtime import files
 from rnascl_jax.search import latency_tables
 from tests import commands, tiny
 
+# In the place of the demo's.
 _SPACE = {
-  'name': "'custom'",
   'depths': '(1,)',
   'choices': '((4, 2),)',
   'strides': '(2,)',
   'stem_features': '4',
+  'stem_stride': '2',
   'expansion': '2',
 }
 
