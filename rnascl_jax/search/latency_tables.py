@@ -117,7 +117,7 @@ def network_facts(
 def measured_blocks(
   space: SearchSpace, image_shape: Sequence[int]
 ) -> list[list[list[MeasuredBlock]]]:
-  """What is to be known of a space: for each block [N_in][N] of them."""
+  """What a table has of each block of a space: a row for each entering width."""
   sizes = spaces.maps(space, image_shape)
   return [
     [
