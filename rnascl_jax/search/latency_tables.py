@@ -117,7 +117,12 @@ def network_facts(
 def measured_blocks(
   space: SearchSpace, image_shape: Sequence[int]
 ) -> list[list[list[MeasuredBlock]]]:
-  """What a table has of each block of a space: a row for each entering width."""
+  """What a table has of each block of a space, a row for each width that enters.
+
+  Args:
+    space: the search space.
+    image_shape: (H, W, C).
+  """
   sizes = spaces.maps(space, image_shape)
   return [
     [
