@@ -117,7 +117,7 @@ def network_facts(
 def measured_blocks(
   space: SearchSpace, image_shape: Sequence[int]
 ) -> list[list[list[MeasuredBlock]]]:
-  """What a table has of each block of a space, a row for each width that enters.
+  """What a table has of each block, a row for each width that enters it.
 
   Args:
     space: the search space.
