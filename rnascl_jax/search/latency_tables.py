@@ -117,7 +117,12 @@ def network_facts(
 def measured_blocks(
   space: SearchSpace, image_shape: Sequence[int]
 ) -> list[list[list[MeasuredBlock]]]:
-  """What is to be known of a space: for each block [N_in][N] of them."""
+  """What a table has of each block, a row for each width that enters it.
+
+  Args:
+    space: the search space.
+    image_shape: (H, W, C).
+  """
   sizes = spaces.maps(space, image_shape)
   return [
     [
