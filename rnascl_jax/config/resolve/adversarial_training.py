@@ -30,7 +30,8 @@ class Kind(NamedTuple):
   Attributes:
     make: of `adversarial`.
     shares: its step as a share of the radius, by norm.
-    own: fields of its own; the prefix of its name is not that of an option.
+    own: fields of its own; an option is called as its field, without the
+      method's name in front.
     attack_mode: published, of BatchNorm under the attack.
     distill_on: published.
   """
@@ -108,7 +109,7 @@ def adversarial_method(
 
 
 def _check(spec: settings.AdversarialTraining, kind: Kind, field: str) -> None:
-  """Raises for settings that a method does not have."""
+  """Raises for settings that the method does not have."""
   if spec.name == 'standard' and spec.cac_weight:
     raise ValueError(
       f'config.{field}.cac_weight={spec.cac_weight} compares an image with '
@@ -144,6 +145,7 @@ def _check(spec: settings.AdversarialTraining, kind: Kind, field: str) -> None:
 def _make(
   spec: settings.AdversarialTraining, kind: Kind, steps: int
 ) -> AdversarialMethod:
+  """The method itself, without a perturbation of weights."""
   if spec.name == 'standard':
     return kind.make()
   attack_mode, distill_on = spec.attack_mode, spec.distill_on
