@@ -10,8 +10,8 @@ layouts; a pass brings them into the fast form, but it does not enter the bodies
 of loops (jax-ml/jax#12868), where they run ten times slower
 (`python tests/benchmarks/attack_unroll.py` times JAX's own). Here both
 gradients are written in the fast form, by transposing small arrays first.
-(`linear` keeps forward-mode derivatives beside them.) Those of 3x3 at stride 1
-with enough channels are Winograd's.
+(`linear` keeps forward-mode derivatives beside them.) That by a large 3x3
+convolution's kernel is computed by Winograd's algorithm.
 
 GPU and TPU keep JAX's own convolutions.
 """
@@ -55,20 +55,14 @@ def canonical_conv(
   Returns:
     [B, H', W', C'].
   """
-  return _dense(x, kernel, strides, padding)
-
-
-def _dense(
-  x: Array, kernel: Array, strides: tuple[int, int], padding: Padding
-) -> Array:
-  if winograd.fits(x.shape, kernel.shape, strides, padding, x.dtype):
-    return winograd.winograd_conv(x, kernel)
   return _convolve(x, kernel, window_strides=strides, padding=padding)
 
 
 @functools.partial(canonical_conv.defjvp, symbolic_zeros=True)
 def _canonical_jvp(strides, padding, primals, tangents):
-  convolve = functools.partial(_dense, strides=strides, padding=padding)
+  convolve = functools.partial(
+    _convolve, window_strides=strides, padding=padding
+  )
   tangent = _tangent(convolve, _Transposed(strides, padding), primals, tangents)
   return canonical_conv(*primals, strides, padding), tangent
 
@@ -106,17 +100,10 @@ class _Transposed(NamedTuple):
       )
     )
 
-  def _is_winograd(self, x_shape, kernel_shape, dtype, **direction):
-    return winograd.fits(
-      x_shape, kernel_shape, self.strides, self.padding, dtype, **direction
-    )
-
   def to_input(self, cotangent, kernel, shape):
     """The kernel turned by 180 degrees goes over the spread cotangent."""
     spatial = self._spatial(shape, kernel.shape, cotangent)
     turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)  # [h, w, C', C]
-    if self._is_winograd(shape, kernel.shape, cotangent.dtype):
-      return winograd.winograd_conv(cotangent, turned)
     return _convolve(
       cotangent,
       turned,
@@ -133,7 +120,7 @@ class _Transposed(NamedTuple):
 
     The cotangent is spread by the stride.
     """
-    if self._is_winograd(x.shape, shape, x.dtype, by_kernel=True):
+    if winograd.fits(x.shape, shape, self.strides, self.padding, x.dtype):
       return winograd.kernel_gradient(x, cotangent)
     spatial = self._spatial(x.shape, shape, cotangent)
     kernel_gradient = _convolve(

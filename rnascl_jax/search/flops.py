@@ -28,9 +28,6 @@ from rnascl_jax.search import spaces
 from rnascl_jax.search.cost_tables import Costs
 from rnascl_jax.search.spaces import Block, SearchSpace, Shortcut
 
-# The function of `models.winograd`, kernels of which are [h, w, C, C'].
-_WINOGRAD = 'winograd_conv'
-
 
 class Cost(NamedTuple):
   """Size and work of a network or a part of it, for one image."""
@@ -189,8 +186,8 @@ def trace_macs(function: Callable[..., Any], *arguments: Any) -> int:
   """MACs of all convolutions and matrix products that a function runs.
 
   Nothing is computed. Every tap of a kernel counts, also on padding; the body
-  of a loop counts once. A convolution by Winograd's algorithm counts as one. A
-  depthwise convolution written as shifts is none: count it in its native form.
+  of a loop counts once. A depthwise convolution written as shifts is no
+  convolution: count it in its native form.
 
   Args:
     function: of arrays, traced.
@@ -199,23 +196,17 @@ def trace_macs(function: Callable[..., Any], *arguments: Any) -> int:
   Returns:
     Multiply-accumulate operations.
   """
-  return _macs(jaxprs.trace(function, *arguments))
-
-
-def _macs(program: Any) -> int:
   total = 0
-  for equation in program.eqns:
-    kind = equation.primitive.name
-    outputs = sum(result.aval.size for result in equation.outvars[:1])
-    shapes = [getattr(v.aval, 'shape', ()) for v in equation.invars[:2]]
-    if kind == 'conv_general_dilated':
+  for equation in jaxprs.equations(jaxprs.trace(function, *arguments)):
+    name = equation.primitive.name
+    if name == 'conv_general_dilated':
+      kernel = equation.invars[1].aval.shape
       features = equation.params['dimension_numbers'].rhs_spec[0]
-      total += outputs * math.prod(shapes[1]) // shapes[1][features]
-    elif equation.params.get('name') == _WINOGRAD:
-      total += outputs * math.prod(shapes[1][:-1])
-    elif kind == 'dot_general':
+      outputs = equation.outvars[0].aval.size
+      total += outputs * math.prod(kernel) // kernel[features]
+    elif name == 'dot_general':
       (contracted, _), _ = equation.params['dimension_numbers']
-      total += outputs * math.prod(shapes[0][axis] for axis in contracted)
-    else:
-      total += sum(map(_macs, jaxprs.called(equation)))
+      shape = equation.invars[0].aval.shape
+      outputs = equation.outvars[0].aval.size
+      total += outputs * math.prod(shape[axis] for axis in contracted)
   return total
