@@ -321,8 +321,9 @@ def _update_arch(
     (state.arch, state.arch_opt_state),
   )
   channels = arch_params.probabilities(arch).channels
-  means = {'arch_loss': parallel.pmean(jnp.mean(loss))} | {
+  costs = {
     name: cost_tables.expected(tables, channels)
     for name, tables in search.measured.items()
   }
+  means = {'arch_loss': parallel.pmean(jnp.mean(loss)), **costs}
   return arch, opt_state, means
