@@ -21,7 +21,8 @@ Searches by latency and by MACs alone, three seeds of each:
   rnascl sweep --workdir=ROOT --seeds=0,1,2 --config=pareto:data=digits \
     --only=digits_small_macs_1,digits_small_latency_1
 
-Hardware: digits minutes a row on two CPU cores, CIFAR-10 one GPU. Not yet run.
+Hardware: digits two minutes a row on two CPU cores, CIFAR-10 one GPU. Of digits
+these two rows were run, see docs/latency.md; all others are not yet run.
 """
 
 from rnascl_jax import sweeps

@@ -33,8 +33,7 @@ from rnascl_jax.config import resolve, settings
 from rnascl_jax.config.settings import Settings
 from rnascl_jax.models import networks
 from rnascl_jax.models.teachers import build
-from rnascl_jax.search import flops, spaces
-from rnascl_jax.training import search_step
+from rnascl_jax.search import cost_tables, flops, spaces
 
 
 def training(
@@ -188,7 +187,7 @@ def stages(
   space, remat = resolve.space(run.space), run.space.remat
   widest = flops.count(spaces.widest(space), images.shape, images.classes)
   tables = flops.costs(space, images.shape, images.classes)
-  derived = search_step.uniform_macs(space, tables)
+  derived = cost_tables.uniform(tables)
   teacher = _teacher_macs(run.teacher.network, images)
   trained = run.students[student]
   taught = trained.teacher and (trained.kl_weight > 0 or trained.gamma > 0)

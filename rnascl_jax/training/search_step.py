@@ -149,12 +149,6 @@ def arch_parts(accumulate: int, arch_share: float) -> int:
   return max(1, round(accumulate * arch_share / others))
 
 
-def uniform_macs(space: SearchSpace, tables: cost_tables.Costs) -> float:
-  """n_f(G) where every filter choice is equally likely."""
-  del space  # The tables have its choices.
-  return cost_tables.uniform(tables)
-
-
 def make_search_step(
   recipe: Recipe, search: Search
 ) -> Callable[..., tuple[SearchState, PyTree]]:
@@ -321,8 +315,9 @@ def _update_arch(
     (state.arch, state.arch_opt_state),
   )
   channels = arch_params.probabilities(arch).channels
-  means = {'arch_loss': parallel.pmean(jnp.mean(loss))} | {
+  costs = {
     name: cost_tables.expected(tables, channels)
     for name, tables in search.measured.items()
   }
+  means = {'arch_loss': parallel.pmean(jnp.mean(loss)), **costs}
   return arch, opt_state, means

@@ -36,7 +36,7 @@ from rnascl_jax.distillation import compare
 from rnascl_jax.models import student
 from rnascl_jax.models.teachers import build
 from rnascl_jax.runtime import parallel
-from rnascl_jax.search import arch_params, flops, spaces
+from rnascl_jax.search import arch_params, cost_tables, flops, spaces
 from rnascl_jax.training import search_step, train_state, train_step
 
 
@@ -175,7 +175,7 @@ def _searching(size: Size, variant: Variant, method: str) -> tuple[Any, ...]:
     tables=tables,
     optimizer=optax.adam(0.01),
     steps_per_epoch=100,
-    reference=search_step.uniform_macs(size.space, tables),
+    reference=cost_tables.uniform(tables),
     accumulate=search_step.arch_parts(variant.accumulate, share),
   )
   taps = len(recipe.net.tap_names)

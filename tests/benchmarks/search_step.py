@@ -23,7 +23,7 @@ from rnascl_jax.data import batches
 from rnascl_jax.distillation import compare
 from rnascl_jax.models import networks, student, teachers
 from rnascl_jax.runtime import host_memory, parallel
-from rnascl_jax.search import arch_params, flops, spaces
+from rnascl_jax.search import arch_params, cost_tables, flops, spaces
 from rnascl_jax.training import adversarial, loop, search_step, train_state
 from rnascl_jax.training.loader import DeviceData
 
@@ -72,7 +72,7 @@ def _search_step(devices) -> float:
     tables=tables,
     optimizer=optax.adam(0.01),
     steps_per_epoch=390,
-    reference=search_step.uniform_macs(space, tables),
+    reference=cost_tables.uniform(tables),
   )
   part = round(_BATCH.value * 0.8 / len(devices)) * len(devices)
   weights = train_state.init_state(recipe, jax.random.key(0), _SHAPE, part)

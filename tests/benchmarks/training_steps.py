@@ -42,7 +42,13 @@ from rnascl_jax.data import batches
 from rnascl_jax.distillation import compare
 from rnascl_jax.models import student, teachers
 from rnascl_jax.runtime import host_memory, parallel
-from rnascl_jax.search import arch_params, architecture, flops, spaces
+from rnascl_jax.search import (
+  arch_params,
+  architecture,
+  cost_tables,
+  flops,
+  spaces,
+)
 from rnascl_jax.training import (
   adversarial,
   loop,
@@ -192,7 +198,7 @@ def _prepare(case: Case) -> dict[str, Any]:
       tables=tables,
       optimizer=optax.adam(0.01),
       steps_per_epoch=390,
-      reference=search_step.uniform_macs(space, tables),
+      reference=cost_tables.uniform(tables),
       adversarial=adversarial.standard(),
     )
     arch = arch_params.init_arch_params(

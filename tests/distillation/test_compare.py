@@ -16,7 +16,7 @@ from rnascl_jax.distillation import compare, methods
 from rnascl_jax.models import networks, student
 from rnascl_jax.models.teachers import resnet
 from rnascl_jax.runtime import parallel
-from rnascl_jax.search import arch_params, flops, spaces
+from rnascl_jax.search import arch_params, cost_tables, flops, spaces
 from rnascl_jax.training import (
   adversarial,
   loop,
@@ -203,7 +203,7 @@ def _search_parts():
     tables=tables,
     optimizer=optax.adam(0.1),
     steps_per_epoch=2,
-    reference=search_step.uniform_macs(_SPACE, tables),
+    reference=cost_tables.uniform(tables),
   )
   recipe = _recipe(_crd(), layer_loss=compare.LAYERWISE_KL)
   return recipe, search, _start(recipe, 12)[1].replace(tutors=())
