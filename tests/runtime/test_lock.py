@@ -157,6 +157,7 @@ def test_a_second_writer_of_metrics_is_refused_and_the_first_goes_on(tmp_path):
 def test_checkpoints_that_another_one_saves_are_only_read(tmp_path):
   with checkpoints.Checkpoints(tmp_path) as first:
     first.save(1, {'w': np.ones(2)})
+    first.wait()
     unfinished = tmp_path / '2.orbax-checkpoint-tmp'
     unfinished.mkdir()
     with pytest.raises(lock.HeldError):
@@ -236,9 +237,11 @@ def test_a_run_ends_at_its_next_line_or_checkpoint_if_it_is_deleted(tmp_path):
     checkpoints.Checkpoints(folder / 'a' / 'c') as saved,
   ):
     saved.save(1, {'w': np.ones(2)})
+    saved.wait()
     shutil.rmtree(folder)
     with pytest.raises(lock.GoneError):
       saved.save(2, {'w': np.ones(2)})
+      saved.wait()
     with pytest.raises(lock.GoneError):
       writer.write(2, {'loss': 1.0})
   assert not folder.exists()
