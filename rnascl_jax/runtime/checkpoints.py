@@ -151,10 +151,12 @@ class Checkpoints(contextlib.AbstractContextManager):
     if metric is None or math.isnan(metric):
       metric = NO_METRIC
     arrays = traverse_util.unflatten_dict(named_arrays.from_state(state))
-    self._saving = True
     processes.on_main(self._begin, step, arrays, float(metric), extra or {})
+    self._saving = True
 
   def _begin(self, *arguments: Any) -> None:
+    # Here, since locks are taken and released by this thread.
+    lock.check(self._directory)
     self._writing = self._writer.submit(self._write, *arguments)
 
   def wait(self) -> None:
@@ -273,7 +275,6 @@ class Checkpoints(contextlib.AbstractContextManager):
     extra: Mapping[str, Any],
   ) -> None:
     """Writes a step, and removes those that it makes superfluous."""
-    lock.check(self._directory)
     metrics = {other: self._metric(other) for other in self._steps}
     metrics[step] = metric
     best = _best(metrics)

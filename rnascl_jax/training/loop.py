@@ -264,7 +264,8 @@ class _Record:
     )
 
   def close(self) -> None:
-    self._opened.close()
+    with self._opened:
+      self._saved.wait()
 
   @property
   def seconds(self) -> float:

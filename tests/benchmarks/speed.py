@@ -228,7 +228,7 @@ def main(argv) -> None:
     print(f'\n{table}')
     text = re.sub(
       f'(<!-- {mark} -->\n)(.*?)(<!-- end -->)',
-      lambda match, table=table: f'{match[1]}{table}\n{match[3]}',
+      lambda match, table=table: f'{match[1]}\n{table}\n\n{match[3]}',
       text,
       flags=re.DOTALL,
     )

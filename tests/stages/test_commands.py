@@ -28,9 +28,9 @@ def test_help_says_what_a_command_does_and_shows_its_flags(command, helps):
   text = helps[command]
   assert f'rnascl {command.replace("_", "-")}' in text
   # import_teacher names it in its examples.
-  assert ('--workdir' in text) == (command != 'costs')
+  assert ('--workdir' in text) == (command not in ('costs', 'latency'))
   without = (
-    'doctor report import_teacher export costs tables gpu_evidence watch'
+    'doctor report import_teacher export costs tables gpu_evidence watch pareto'
   )
   assert ('  --config: ' in text) == (command not in without.split())
   # A command of two lines is printed as two lines.
