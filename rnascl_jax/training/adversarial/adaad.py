@@ -18,71 +18,40 @@ from typing import Any
 import jax.numpy as jnp
 
 from rnascl_jax import losses
-from rnascl_jax.attacks import norms
 from rnascl_jax.attacks.norms import Norm
 from rnascl_jax.base import Array
-from rnascl_jax.training.adversarial import maximization
 from rnascl_jax.training.adversarial.method import (
   AdversarialMethod,
-  Perturbed,
   Predictions,
-  RobustTerm,
-  View,
 )
+from rnascl_jax.training.adversarial.pgd import pgd_training
 
 
 def adaad(
   *,
-  epsilon: float,
-  step_size: float,
-  num_steps: int = 10,
-  norm: Norm = norms.LINF,
   alpha: float = 1.0,
+  num_steps: int = 10,
   in_training_mode: bool = False,
-  distill_on: View = 'adversarial',
-  robust_term: RobustTerm | None = None,
+  **attack: Any,
 ) -> AdversarialMethod:
   """Adaptive adversarial distillation; needs a teacher.
 
   Args:
-    epsilon: radius of the ball; Huang et al.: 8 / 255 in L-infinity.
-    step_size: of the attack, in the norm; Huang et al.: 2 / 255.
-    num_steps: of the attack, at least 1; Huang et al.: 10.
-    norm: the ball's.
     alpha: see `losses.adaad`.
+    num_steps: of the attack, at least 1; Huang et al.: 10.
     in_training_mode: whether the attack sees, and moves, the student's
       statistics of BatchNorm in training mode.
-    distill_on: the view of the terms of eq. (4) beside this loss.
-    robust_term: compares both views, see `losses.cac`; None for no such term.
+    **attack: of `pgd_training`, but `start` and `maximized`; Huang et al. have
+      epsilon = 8 / 255 and a step of 2 / 255.
   """
-  ball: dict[str, Any] = {
-    'epsilon': epsilon,
-    'step_size': step_size,
-    'num_steps': num_steps,
-    'norm': norm,
-  }
 
-  def perturb(
-    network, params, batch_stats, state, keys, images, labels, teacher=None
-  ):
+  def maximized(network, labels, teacher):
     def both(params, batch_stats, images, *, train):
       logits, batch_stats = network(params, batch_stats, images, train=train)
       logits = jnp.concatenate([logits, teacher.logits_fn(images)], axis=-1)
       return logits, batch_stats  # [B, 2K]
 
-    images_adv, batch_stats = maximization.maximize(
-      both,
-      _disagreement,
-      params,
-      batch_stats,
-      keys,
-      images,
-      labels,
-      start=Norm.gaussian_start,
-      in_training_mode=in_training_mode,
-      **ball,
-    )
-    return Perturbed(images_adv, batch_stats, state)
+    return both, _disagreement, labels
 
   def loss(of: Predictions) -> Array:
     return losses.adaad(
@@ -94,12 +63,16 @@ def adaad(
       alpha=alpha,
     )
 
-  return AdversarialMethod(
-    perturb,
-    distill_on=distill_on,
+  method = pgd_training(
+    num_steps=num_steps,
+    start=Norm.gaussian_start,
+    in_training_mode=in_training_mode,
+    maximized=maximized,
+    **attack,
+  )
+  return method._replace(
     loss=loss,
     teacher_sees=('adversarial',) if alpha == 1 else ('clean', 'adversarial'),
-    robust_term=robust_term,
     passes=('clean', 'adversarial'),
   )
 

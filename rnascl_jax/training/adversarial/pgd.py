@@ -18,19 +18,30 @@ References:
   2020, algorithm 3.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from rnascl_jax import losses
 from rnascl_jax.attacks import norms
 from rnascl_jax.attacks.gradient import StartFn
 from rnascl_jax.attacks.norms import Norm
+from rnascl_jax.base import Array, LossFn
+from rnascl_jax.distillation.compare import TeacherPredictions
 from rnascl_jax.training.adversarial import maximization
 from rnascl_jax.training.adversarial.method import (
   AdversarialMethod,
+  Classifier,
   Perturbed,
   RobustTerm,
   View,
 )
+
+# (network, labels [B], teacher) -> the network that is attacked, and what the
+# attack makes larger: a loss (logits, targets) -> [B], and its targets.
+Maximized = Callable[
+  [Classifier, Array, TeacherPredictions | None],
+  tuple[Classifier, LossFn, Array],
+]
 
 # FastAT's step over the radius, published for CIFAR-10 at 8 / 255. Larger radii
 # and more classes need a smaller one.
@@ -49,6 +60,13 @@ def standard() -> AdversarialMethod:
   return AdversarialMethod(perturb)
 
 
+def _cross_entropy(
+  network: Classifier, labels: Array, teacher: TeacherPredictions | None
+) -> tuple[Classifier, LossFn, Array]:
+  del teacher
+  return network, losses.cross_entropy, labels
+
+
 def pgd_training(
   *,
   epsilon: float,
@@ -59,6 +77,7 @@ def pgd_training(
   in_training_mode: bool = True,
   distill_on: View = 'adversarial',
   robust_term: RobustTerm | None = None,
+  maximized: Maximized = _cross_entropy,
 ) -> AdversarialMethod:
   """PGD adversarial training: on images that maximise the cross-entropy.
 
@@ -75,6 +94,7 @@ def pgd_training(
       'adversarial' as in adversarial distillation (Goldblum et al.,
       Adversarially robust distillation, AAAI 2020), or 'clean'.
     robust_term: compares both views, see `losses.cac`; None for no such term.
+    maximized: what the attack makes larger, the cross-entropy unless given.
   """
   ball: dict[str, Any] = {
     'epsilon': epsilon,
@@ -86,15 +106,15 @@ def pgd_training(
   def perturb(
     network, params, batch_stats, state, keys, images, labels, teacher=None
   ):
-    del teacher
+    network, loss, targets = maximized(network, labels, teacher)
     images_adv, batch_stats = maximization.maximize(
       network,
-      losses.cross_entropy,
+      loss,
       params,
       batch_stats,
       keys,
       images,
-      labels,
+      targets,
       start=start,
       in_training_mode=in_training_mode,
       **ball,
