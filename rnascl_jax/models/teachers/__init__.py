@@ -47,6 +47,7 @@ Example:
 import types
 from collections.abc import Callable, Mapping
 
+from rnascl_jax.models import darts, densenet, mobilenet_v2, vgg
 from rnascl_jax.models.networks import Network
 from rnascl_jax.models.teachers import preact_resnet, resnet, vit, wide_resnet
 
@@ -67,5 +68,11 @@ TEACHERS: Mapping[str, Callable[..., Network]] = types.MappingProxyType(
     'vit_small_8': vit.vit_small_8,
     'vit_base': vit.vit_base,
     'deit_tiny': vit.deit_tiny,
+    'mobilenet_v2': mobilenet_v2.MobileNetV2,
+    'vgg11': vgg.VGG,
+    'vgg11_r': vgg.vgg11_r,
+    'densenet121': densenet.DenseNet,
+    'densenet121_r': densenet.densenet121_r,
+    'darts': darts.DartsNetwork,
   }
 )
