@@ -52,8 +52,7 @@ def _paths(model: Pretrained) -> list[pathlib.Path]:
     return [output]
   names = list(_FORMAT.value)
   if 'all' in names:
-    is_student = model.metadata['kind'] == 'student'
-    left_out = {'pt'} if is_student else {'pt', 'onnx'}
+    left_out = {'pt', 'onnx'} if model.architecture is None else {'pt'}
     left_out -= {*names}
     names = [name for name in export.FORMATS if name not in left_out]
   for name in names:

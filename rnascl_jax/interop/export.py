@@ -13,7 +13,8 @@
 | `.tflite`      | the function of any model, see `portable.tflite`           |
 
 The metadata is that of the run: kind, mean and std, num_classes, image_shape,
-dataset, layers, and the architecture of a student or the network of a teacher.
+dataset, layers, and the architecture of a student or the network of a teacher
+or of a student that was not searched.
 The first three formats have it inside. `rnascl_jax.interop.student` reads the
 first two, and builds students.
 
@@ -58,7 +59,8 @@ FORMATS = tuple(s.removeprefix('.') for s in _PACKAGES if s != '.pth')
 
 _CIFAR_RESNET = 'robustbench.model_zoo.architectures.resnet'
 _CIFAR_WIDE = 'robustbench.model_zoo.architectures.wide_resnet.WideResNet'
-# Of a teacher by its name in a config: where its names and sizes are from.
+_HUANG = 'HanxunH/RobustWRN'
+# Of a network by its name in a config: where its names and sizes are from.
 DEFINITIONS = {
   'resnet18': f'{_CIFAR_RESNET}.ResNet18 of RobustBench',
   'resnet50': f'{_CIFAR_RESNET}.ResNet50 of RobustBench',
@@ -73,6 +75,14 @@ DEFINITIONS = {
   'vit_small_8': 'vit_small_patch16_224 of timm before 0.4.8',
   'vit_base': 'vit_base_patch16_224 of timm',
   'vit': 'VisionTransformer of timm, with these fields',
+  'mobilenet_v2': 'models.mobilenetv2.MobileNetV2 of '
+  'goldblum/AdversariallyRobustDistillation',
+  'vgg11': f'models.vgg.VGG of {_HUANG}',
+  'vgg11_r': f'models.vgg.VGG of {_HUANG}, with 205 filters at the end',
+  'densenet121': f'models.densenet.RobustDenseNet of {_HUANG}',
+  'densenet121_r': f'models.densenet.RobustDenseNet of {_HUANG}, with 205 '
+  'channels into the last stage',
+  'darts': 'model.NetworkCIFAR of quark0/darts, with this genotype',
 }
 
 
@@ -92,16 +102,17 @@ def check(model: Pretrained, path: Path) -> None:
     path: the destination.
 
   Raises:
-    ValueError: the suffix is another one, or the model is a teacher and the
-      format has students alone.
+    ValueError: the suffix is another one, or the model has a fixed architecture
+      and the format has searched students alone.
     MissingPackageError: the package that writes it is not there.
   """
   check_suffix(path)
   suffix = pathlib.Path(path).suffix
-  if suffix == '.onnx' and model.metadata['kind'] != 'student':
+  if suffix == '.onnx' and model.architecture is None:
     raise ValueError(
-      f'{os.fspath(path)}: a teacher cannot be written as .onnx, which has '
-      'students alone; write it as .stablehlo or .tflite.'
+      f'{os.fspath(path)}: a teacher, or another network of a fixed '
+      'architecture, cannot be written as .onnx, which has searched students '
+      'alone; write it as .stablehlo or .tflite.'
     )
   extras.require(_PACKAGES[suffix], f'writing {os.fspath(path)}')
 
@@ -186,7 +197,7 @@ def _normalisation(model: Pretrained, suffix: str) -> str:
   subtract = f'subtracts mean {mean} and divides by std {std}, per channel'
   if set(mean) == {0.0} and set(std) == {1.0}:
     return 'there is no normalisation.'
-  if model.metadata['kind'] == 'student' or suffix in _LINES:
+  if model.architecture is not None or suffix in _LINES:
     return f'the {"file" if suffix in _LINES else "module"} {subtract}.'
   return f'whoever calls the module {subtract}: it is not in the state dict.'
 
@@ -215,9 +226,9 @@ def _lines(metadata: Mapping[str, Any], path: Path) -> list[str]:
   path = os.fspath(path)
   if lines := _LINES.get(pathlib.Path(path).suffix):
     return [f'  {line.format(path=path)}' for line in lines]
-  if metadata['kind'] == 'student':
+  if 'architecture' in metadata:
     return _student_lines(path)
-  return _teacher_lines(metadata, path)
+  return _fixed_lines(metadata, path)
 
 
 def _student_lines(path: Path) -> list[str]:
@@ -228,7 +239,7 @@ def _student_lines(path: Path) -> list[str]:
   ]
 
 
-def _teacher_lines(metadata: Mapping[str, Any], path: Path) -> list[str]:
+def _fixed_lines(metadata: Mapping[str, Any], path: Path) -> list[str]:
   name = metadata['network']['name']
   published = DEFINITIONS.get(name)
   fits = (

@@ -41,7 +41,12 @@ from rnascl_jax.runtime import (
 )
 
 # The convolution over images.
-_STEMS = ('patch_embed.proj.weight', 'conv1.weight')
+_STEMS = (
+  'patch_embed.proj.weight',
+  'stem.0.weight',
+  'features.0.weight',
+  'conv1.weight',
+)
 
 
 class Imported(NamedTuple):

@@ -21,7 +21,7 @@ Reference:
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ from rnascl_jax.models.networks import Outputs
 
 # Filters of the stem over those of the first cells.
 _STEM = 3
-_POOLS = {
+_POOLS: Mapping[str, Callable[..., Array]] = {
   'max_pool_3x3': nn.max_pool,
   'avg_pool_3x3': functools.partial(nn.avg_pool, count_include_pad=False),
 }
@@ -217,9 +217,8 @@ class DartsNetwork(networks.Network):
   def __post_init__(self) -> None:
     genotypes.by_name(self.genotype)
     widths = tuple(self.features)
-    if (
-      self.depth < 3 or len(widths) != 3 or any(w < 2 or w % 2 for w in widths)
-    ):
+    odd = [width for width in widths if width < 2 or width % 2]
+    if self.depth < 3 or len(widths) != 3 or odd:
       raise ValueError(
         f'depth={self.depth} must be at least 3 and features={widths} three '
         'even numbers: halves of maps are computed apart where they shrink.'

@@ -128,9 +128,10 @@ def pipeline(config: Mapping[str, Any], path: str) -> str:
 
 
 def run_all(run: Run) -> str:
-  """Runs all stages of an opened run; see `pipeline`."""
+  """Runs all stages of an opened run, the search if some student needs it."""
   teachers.train(run)
-  searches.search(run)
+  if run.settings.searches:
+    searches.search(run)
   students.train(run)
   students.train(run, 'adversarial')
   evaluations.evaluate(run)

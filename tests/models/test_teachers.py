@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from flax import linen, traverse_util
 
-from rnascl_jax.models import teachers
-from rnascl_jax.models.teachers import (
+from rnascl_jax.models import (
   blocks,
-  preact_resnet,
-  resnet,
-  vit,
-  wide_resnet,
+  darts,
+  densenet,
+  genotypes,
+  mobilenet_v2,
+  teachers,
+  vgg,
 )
+from rnascl_jax.models.teachers import preact_resnet, resnet, vit, wide_resnet
 from tests import torch_teachers
 
 CHANNELS = 3
@@ -77,6 +79,23 @@ def _resnet(torch_name, block, **fields):
   )
 
 
+# Every operation, with and without a stride: 2, 3, ... are the nodes.
+ALL_OPERATIONS = genotypes.Genotype(
+  normal=(
+    *(('sep_conv_3x3', 0), ('max_pool_3x3', 1)),
+    *(('sep_conv_5x5', 2), ('avg_pool_3x3', 0)),
+    *(('dil_conv_3x3', 3), ('skip_connect', 1)),
+    *(('dil_conv_5x5', 4), ('none', 0)),
+  ),
+  normal_concat=(2, 4, 5),
+  reduce=(
+    *(('sep_conv_7x7', 0), ('max_pool_3x3', 1)),
+    *(('conv_7x1_1x7', 1), ('avg_pool_3x3', 0)),
+    *(('skip_connect', 1), ('dil_conv_5x5', 0)),
+    *(('none', 0), ('conv_7x1_1x7', 3)),
+  ),
+  reduce_concat=(2, 3, 4, 5),
+)
 NETWORKS = {
   'wrn-10-1': _wide(depth=10, width=1),
   'wrn-16-2': _wide(depth=16, width=2),
@@ -97,6 +116,29 @@ NETWORKS = {
     qkv_bias=False,
     attention_scale=0.1,
     norm_epsilon=0.01,
+  ),
+  # Blocks with a shortcut, with a projected one, and with none.
+  'mobilenet': _small(
+    mobilenet_v2.MobileNetV2,
+    'mobilenet_v2',
+    features=(3, 4),
+    stage_sizes=(1, 3),
+    strides=(1, 2),
+  ),
+  'vgg': _small(vgg.VGG, 'vgg11', features=(4, 6), stage_sizes=(1, 2)),
+  'densenet': _small(
+    densenet.DenseNet,
+    'densenet121',
+    features=(4, 6),
+    stage_sizes=(2, 1),
+    width=3,
+  ),
+  'darts': _small(
+    darts.DartsNetwork,
+    'darts',
+    genotype=str(ALL_OPERATIONS),
+    depth=4,
+    features=(2, 4, 4),
   ),
 }
 IMAGENET = {'num_classes': 1000, 'side': 224}
@@ -119,6 +161,12 @@ FULL_SIZE = {
   'vit_small_8': (8, 48_754_408, TOKENS),
   'vit_base': (12, 86_567_656, TOKENS),
   'deit_tiny': (12, 5_717_416, TOKENS),
+  'mobilenet_v2': (53, 2_296_922, {}),
+  'vgg11': (8, 9_231_114, {}),
+  'vgg11_r': (8, 5_830_475, {}),
+  'densenet121': (120, 6_956_298, {}),
+  'densenet121_r': (120, 5_999_686, {}),
+  'darts': (21, 3_349_342, {}),
 }
 
 
@@ -262,7 +310,9 @@ def test_full_size_networks_have_the_published_sizes_and_keep_the_contract(
   kernels = traverse_util.flatten_dict(variables['params'], sep='/')
   last = '/mlp/fc2/kernel' if is_vit else '/kernel'
   for tap, tap_name in zip(taps, teacher.tap_names, strict=True):
-    assert tap.shape[-1] == kernels[tap_name + last].shape[-1]
+    # The taps of cells are not those of one layer.
+    kernel = kernels.get(tap_name + last, tap)
+    assert tap.shape[-1] == kernel.shape[-1]
 
 
 @pytest.mark.parametrize('name', FULL_SIZE)

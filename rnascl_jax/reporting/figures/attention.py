@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rnascl_jax.reporting import style
+from rnascl_jax.reporting import results, style
 from rnascl_jax.reporting.results import SavedRun
 
 _IMAGES = 4
@@ -95,6 +95,8 @@ def shown_students(run: SavedRun) -> dict[str, str]:
     model: textwrap.fill(run.label(model), 15)
     for model in (*baseline, 'rnas_cl')
     if f'maps/{model}' in saved
+    # Tutors are of the layers of the architecture that was found.
+    and results.is_searched(run.config.get('students', {}).get(model, {}))
   }
 
 
