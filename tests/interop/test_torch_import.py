@@ -464,8 +464,33 @@ def test_a_failed_save_leaves_nothing(tmp_path, monkeypatch):
   assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_network_of_darts_is_imported_without_its_auxiliary_head(tmp_path):
+  fields = {'genotype': 'racl', 'depth': 3, 'features': (2, 2, 4)}
+  spec = {'name': 'darts', **fields}
+  module = torch_teachers.make('darts', 10, **fields)
+  torch_teachers.randomise(module, seed=0)
+  head = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Conv2d(16, 8, 1))
+  module.auxiliary_head = torch.nn.ModuleDict(
+    {'features': head, 'classifier': torch.nn.Linear(8, 10)}
+  )
+  path = _saved(tmp_path, LAYOUTS['locuslab'](dict(module.state_dict())))
+  found = torch_import.read(path, spec, normalization='cifar10')
+  ignored = found.metadata['source']['ignored']
+  assert ignored['unused by the network'] == 4
+  del module.auxiliary_head
+  expected = torch_teachers.flax_variables(module)
+  jax.tree.map(np.testing.assert_array_equal, found.variables, expected)
+  _assert_same_function(
+    found, module, NORMALIZATIONS['cifar10'], 8, gradients=False
+  )
+  other = {**spec, 'genotype': 'advrush'}
+  with pytest.raises(ValueError, match=r'is not darts,genotype=advrush.*keys'):
+    torch_import.read(path, other, normalization='cifar10')
+
+
 def test_specifications_survive_the_command_line():
-  for spec in ({'name': 'resnet18'}, WIDE, FAMILIES['vit'][0]):
+  cells = {'name': 'darts', 'genotype': 'advrush', 'depth': 8}
+  for spec in ({'name': 'resnet18'}, WIDE, FAMILIES['vit'][0], cells):
     assert build.from_text(build.text(spec)) == spec
   scaled = build.from_text('vit_small_8,patch_size=4,attention_scale=0.102')
   assert build.network(scaled, num_classes=2).attention_scale == 0.102
