@@ -465,11 +465,13 @@ def test_a_failed_save_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_a_network_of_darts_is_imported_without_its_auxiliary_head(tmp_path):
-  fields = {'genotype': 'racl', 'depth': 3, 'features': (2, 2, 4)}
+  edges = "normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=[2]"
+  cells = f'Genotype({edges}, {edges.replace("normal", "reduce")})'
+  fields = {'genotype': cells, 'depth': 3, 'features': (2, 2, 4)}
   spec = {'name': 'darts', **fields}
   module = torch_teachers.make('darts', 10, **fields)
   torch_teachers.randomise(module, seed=0)
-  head = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Conv2d(16, 8, 1))
+  head = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Conv2d(4, 8, 1))
   module.auxiliary_head = torch.nn.ModuleDict(
     {'features': head, 'classifier': torch.nn.Linear(8, 10)}
   )
@@ -483,8 +485,8 @@ def test_a_network_of_darts_is_imported_without_its_auxiliary_head(tmp_path):
   _assert_same_function(
     found, module, NORMALIZATIONS['cifar10'], 8, gradients=False
   )
-  other = {**spec, 'genotype': 'advrush'}
-  with pytest.raises(ValueError, match=r'is not darts,genotype=advrush.*keys'):
+  other = {**spec, 'genotype': cells.replace('sep', 'dil')}
+  with pytest.raises(ValueError, match=r'is not darts,genotype=.*keys missing'):
     torch_import.read(path, other, normalization='cifar10')
 
 

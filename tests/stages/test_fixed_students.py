@@ -55,7 +55,9 @@ def test_fixed_students_are_trained_without_a_search(
   layers = {'mobile': 8, 'resnet': 3}
   for name, (stage, _, context) in trainings.items():
     assert context.tutors.shape == (layers[name], 3)
-    logits = rnascl_jax.load(tmp_path, name).logits_fn(np.zeros((1, 8, 8, 1)))
+    logits = rnascl_jax.load(tmp_path, name).logits_fn(
+      np.zeros((1, 8, 8, 1), np.float32)
+    )
     assert logits.shape == (1, 10)
     assert stage.name == f'train/{name}'
   first, second = trainings.values()
