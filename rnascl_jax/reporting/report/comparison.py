@@ -179,11 +179,20 @@ def from_scratch(run: SavedRun, model: str) -> ModelEvaluation | None:
 def controls(
   run: SavedRun,
 ) -> list[tuple[ModelEvaluation | None, ModelEvaluation]]:
-  """Every student with its control, taught by a teacher without attacks."""
+  """Every student with its control, taught by a teacher without attacks.
+
+  A student of another architecture is no control.
+  """
+  students = run.config.get('students') or {}
+
+  def network(name: str) -> object:
+    return students.get(name, {}).get('network')
+
   return [
-    (from_scratch(run, e.model.removeprefix(CONTROL)), e)
+    (from_scratch(run, name), e)
     for e in run.evaluations
     if e.model.startswith(CONTROL) and not e.base
+    if network(name := e.model.removeprefix(CONTROL)) == network(e.model)
   ]
 
 
