@@ -3,9 +3,9 @@
 Modules have the names of the published code: RobustBench and MadryLab for
 CIFAR's residual networks, TRADES for wide ones, torchvision for ImageNet's,
 timm for Vision Transformers, ARD's authors for MobileNetV2, Huang et al. for
-VGG and DenseNet, DARTS for cells. `tests.torch_teachers` makes and runs them.
+VGG and DenseNet, DARTS and RobNets for cells. `tests.torch_teachers` makes and runs them.
 
-All but the last four were compared once with timm 1.0.31, torchvision 0.29.2
+All but the last five were compared once with timm 1.0.31, torchvision 0.29.2
 and RobustBench 1.1.1: every state dict had the same keys, in the same order,
 and with random arrays in it the logits agreed to 1e-6 of the largest.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rnascl_jax.models import genotypes
+from rnascl_jax.models import genotypes, robnet
 
 CHANNELS = 3
 
@@ -387,24 +387,26 @@ class _Operations(nn.Module):
     return self.op(x)
 
 
-def _relu_conv_norm(c_in, c):
-  return _Operations(nn.ReLU(), _conv(c_in, c, 1), nn.BatchNorm2d(c))
+def _relu_conv_norm(c_in, c, affine=True):
+  norm = nn.BatchNorm2d(c, affine=affine)
+  return _Operations(nn.ReLU(), _conv(c_in, c, 1), norm)
 
 
-def _separated(c, size, stride, dilation=1):
+def _separated(c, size, stride, dilation=1, affine=True):
   pad = dilation * (size // 2)
   depthwise = nn.Conv2d(
     c, c, size, stride, pad, dilation=dilation, groups=c, bias=False
   )
-  return [nn.ReLU(), depthwise, _conv(c, c, 1), nn.BatchNorm2d(c)]
+  norm = nn.BatchNorm2d(c, affine=affine)
+  return [nn.ReLU(), depthwise, _conv(c, c, 1), norm]
 
 
 class FactorizedReduction(nn.Module):
-  def __init__(self, c_in, c):
+  def __init__(self, c_in, c, affine=True):
     super().__init__()
     self.conv_1 = nn.Conv2d(c_in, c // 2, 1, 2, bias=False)
     self.conv_2 = nn.Conv2d(c_in, c // 2, 1, 2, bias=False)
-    self.bn = nn.BatchNorm2d(c)
+    self.bn = nn.BatchNorm2d(c, affine=affine)
 
   def forward(self, x):
     x = torch.relu(x)
@@ -462,25 +464,82 @@ class Cell(nn.Module):
     return torch.cat([nodes[node] for node in self.concat], 1)
 
 
-class DartsNetwork(nn.Module):
-  """Takes a genotype of `models.genotypes`, or its text."""
-
-  def __init__(
-    self, num_classes, genotype='darts_v2', depth=20, features=(36, 72, 144)
-  ):
+class ResidualSeparable(nn.Module):
+  def __init__(self, c, stride):
     super().__init__()
-    found = genotypes.by_name(genotype)
+    self.conv = _separable(c, stride)
+    self.res = nn.Identity()
+    if stride == 2:
+      self.res = FactorizedReduction(c, c, affine=False)
+
+  def forward(self, x):
+    return self.conv(x) + self.res(x)
+
+
+def _separable(c, stride):
+  first, second = (_separated(c, 3, s, affine=False) for s in (stride, 1))
+  return _Operations(*first, *second)
+
+
+def _robnet_operation(bits, c, stride):
+  if bits == '00':
+    return Zero(stride)
+  if bits == '01':
+    return _separable(c, stride)
+  if bits == '11':
+    return ResidualSeparable(c, stride)
+  return nn.Identity() if stride == 1 else FactorizedReduction(c, c, False)
+
+
+class _Chosen(nn.Module):
+  def __init__(self, op):
+    super().__init__()
+    self.op = op
+
+  def forward(self, x):
+    return self.op(x)
+
+
+class DenseCell(nn.Module):
+  def __init__(self, code, before, c_in, c, reduces, after_reduction):
+    super().__init__()
+    enter = FactorizedReduction if after_reduction else _relu_conv_norm
+    self.preprocess0 = enter(before, c, affine=False)
+    self.preprocess1 = _relu_conv_norm(c_in, c, affine=False)
+    code, self._ops = code.replace(' ', ''), nn.ModuleList()
+    for node in (2, 3, 4, 5):
+      for entering in range(node):
+        place = 2 * len(self._ops)
+        stride = 2 if reduces and entering < 2 else 1
+        op = _robnet_operation(code[place : place + 2], c, stride)
+        self._ops.append(_Chosen(op))
+
+  def forward(self, before, x):
+    nodes = [self.preprocess0(before), self.preprocess1(x)]
+    ops = iter(self._ops)
+    for _ in range(4):
+      # All of those before, as they are now.
+      nodes.append(sum(next(ops)(x) for x in tuple(nodes)))
+    return torch.cat(nodes[2:], 1)
+
+
+class _Chain(nn.Module):
+  """Cells of `_cell(index, reduces, ...)`, which gives a cell, its width."""
+
+  def __init__(self, num_classes, depth=20, features=(36, 72, 144), **norm):
+    super().__init__()
     c_in = 3 * features[0]
-    self.stem = nn.Sequential(_conv(CHANNELS, c_in, 3), nn.BatchNorm2d(c_in))
+    stem_norm = nn.BatchNorm2d(c_in, **norm)
+    self.stem = nn.Sequential(_conv(CHANNELS, c_in, 3), stem_norm)
     before, after_reduction, self.cells = c_in, False, nn.ModuleList()
     for index in range(depth):
       reduces = index in (depth // 3, 2 * depth // 3)
-      edges, concat = found[2:] if reduces else found[:2]
       c = features[(index >= depth // 3) + (index >= 2 * depth // 3)]
-      self.cells.append(
-        Cell(edges, concat, before, c_in, c, reduces, after_reduction)
+      cell, width = self._cell(
+        index, reduces, before, c_in, c, reduces, after_reduction
       )
-      before, c_in, after_reduction = c_in, len(concat) * c, reduces
+      self.cells.append(cell)
+      before, c_in, after_reduction = c_in, width * c, reduces
     self.classifier = nn.Linear(c_in, num_classes)
 
   def forward(self, x):
@@ -488,6 +547,27 @@ class DartsNetwork(nn.Module):
     for cell in self.cells:
       before, x = x, cell(before, x)
     return self.classifier(x.mean((2, 3)))
+
+
+class DartsNetwork(_Chain):
+  """Takes a genotype of `models.genotypes`, or its text."""
+
+  def __init__(self, num_classes, genotype='darts_v2', **fields):
+    self.genotype = genotypes.by_name(genotype)
+    super().__init__(num_classes, **fields)
+
+  def _cell(self, index, reduces, *shape):
+    edges, concat = self.genotype[2:] if reduces else self.genotype[:2]
+    return Cell(edges, concat, *shape), len(concat)
+
+
+class RobNet(_Chain):
+  def __init__(self, num_classes, codes=robnet.LARGE, **fields):
+    self.codes = codes
+    super().__init__(num_classes, **fields, affine=False)
+
+  def _cell(self, index, reduces, *shape):
+    return DenseCell(self.codes[index % len(self.codes)], *shape), 4
 
 
 _DEEP, _EARLY = (
@@ -530,4 +610,6 @@ NETWORKS = {
   'densenet121': (DenseNet, {}),
   'densenet121_r': (DenseNet, {'features': (64, 128, 256, 205)}),
   'darts': (DartsNetwork, {}),
+  'robnet_large': (RobNet, {}),
+  'robnet_free': (RobNet, {'codes': robnet.FREE}),
 }

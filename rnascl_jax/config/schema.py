@@ -132,8 +132,8 @@ class NetworkShape:
     width: of a 'wide_resnet', its widening factor; of a 'vit', of its tokens;
       of a 'densenet121', its growth rate.
     features: of a 'small_resnet', a 'mobilenet_v2', a 'vgg11' or a
-      'densenet121', filters of each stage; of 'darts', of cells before, between
-      and after its two reductions.
+      'densenet121', filters of each stage; of 'darts' and the RobNets, of cells
+      before, between and after the two reductions.
     stage_sizes: of these, but 'darts', blocks of each stage.
     strides: of a 'small_resnet' or a 'mobilenet_v2', stride of each stage.
     shortcut_activated: of a 'preact_resnet18', see `preact_resnet`.

@@ -83,6 +83,8 @@ DEFINITIONS = {
   'densenet121_r': f'models.densenet.RobustDenseNet of {_HUANG}, with 205 '
   'channels into the last stage',
   'darts': 'model.NetworkCIFAR of quark0/darts, with this genotype',
+  'robnet_large': 'models.robnet.robnet of gmh14/RobNets, robnet_large_v1',
+  'robnet_free': 'models.robnet.robnet of gmh14/RobNets, robnet_free',
 }
 
 

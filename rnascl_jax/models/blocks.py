@@ -107,9 +107,16 @@ def convolution(
 
 
 def batch_norm(
-  *, train: bool, dtype: Dtype | None, axis_name: str | None, name: str
+  *,
+  train: bool,
+  dtype: Dtype | None,
+  axis_name: str | None,
+  name: str,
+  affine: bool = True,
 ) -> BatchNorm:
   """BatchNorm, synchronised over `axis_name` where given and `train`.
+
+  Where it is not `affine` it has neither scale nor shift.
 
   The running variance averages the batches' biased variances; PyTorch averages
   the unbiased ones, n / (n - 1) times as large.
@@ -118,6 +125,7 @@ def batch_norm(
     use_running_average=not train,
     dtype=dtype,
     axis_name=axis_name,
+    affine=affine,
     name=name,
   )
 

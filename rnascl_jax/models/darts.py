@@ -1,14 +1,8 @@
 """The network of DARTS: a chain of cells whose inside is a genotype.
 
-A 3x3 stem with three times the filters of the first cells and a BatchNorm, then
-cells, of which those after one and two thirds of the depth are reduction cells
-that halve the sides of maps; global average pooling and one linear layer. A
-cell sees the outputs of the two cells before it. The layout, the operations and
-the names of the variables are those of DARTS's `NetworkCIFAR`, which PC-DARTS,
-RACL, AdvRush and Huang et al. use too. Neither its auxiliary head nor its drop
-path is here: both act in training alone.
-
-The taps are the outputs of the stem and of every cell.
+The layout, the operations and the names of the variables are those of DARTS's
+`NetworkCIFAR`, which PC-DARTS, RACL, AdvRush and Huang et al. use too. Neither
+its auxiliary head nor its drop path is here: both act in training alone.
 
 Example:
   >>> from rnascl_jax.models import darts
@@ -22,135 +16,36 @@ Reference:
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.typing import Dtype
 
 from rnascl_jax.base import Array
-from rnascl_jax.models import blocks, convolutions, genotypes, layers, networks
+from rnascl_jax.models import cells, genotypes
 from rnascl_jax.models.genotypes import Edge
-from rnascl_jax.models.networks import Outputs
 
-# Filters of the stem over those of the first cells.
-_STEM = 3
 _POOLS: Mapping[str, Callable[..., Array]] = {
   'max_pool_3x3': nn.max_pool,
   'avg_pool_3x3': functools.partial(nn.avg_pool, count_include_pad=False),
 }
 
 
-class Factories(NamedTuple):
-  """Makers of layers.
-
-  Attributes:
-    conv: of a dense convolution.
-    depthwise: of a depthwise one.
-    norm: of a BatchNorm.
-    apply: the depthwise convolution itself.
-  """
-
-  conv: blocks.Factory
-  depthwise: blocks.Factory
-  norm: blocks.Factory
-  apply: Callable[..., Array]
-
-
-class Pointwise(nn.Module):
-  """ReLU, a 1x1 convolution, BatchNorm: [B, H, W, C] to [B, H, W, F]."""
-
-  features: int
-  make: Factories
-
-  @nn.compact
-  def __call__(self, x: Array) -> Array:
-    conv = self.make.conv(self.features, 1, name='op_1')
-    return self.make.norm(name='op_2')(conv(nn.relu(x)))
-
-
-class FactorizedReduction(nn.Module):
-  """ReLU, two 1x1 convolutions of stride 2, one a pixel further, BatchNorm.
-
-  [B, H, W, C] becomes [B, H / 2, W / 2, F]; H, W and F are even.
-  """
-
-  features: int
-  make: Factories
-
-  @nn.compact
-  def __call__(self, x: Array) -> Array:
-    x = nn.relu(x)
-    halves = [
-      self.make.conv(self.features // 2, 1, 2, name=f'conv__{number}')(part)
-      for number, part in ((1, x), (2, x[:, 1:, 1:]))
-    ]
-    return self.make.norm(name='bn')(jnp.concatenate(halves, axis=-1))
-
-
-class Separable(nn.Module):
-  """ReLU, a depthwise and a 1x1 convolution, BatchNorm; once or twice.
-
-  Attributes:
-    size: side of the depthwise kernel.
-    stride: of the first depthwise convolution.
-    make: makes the layers.
-    dilation: of the kernel.
-    repeats: how often.
-  """
-
-  size: int
-  stride: int
-  make: Factories
-  dilation: int = 1
-  repeats: int = 2
-
-  @nn.compact
-  def __call__(self, x: Array) -> Array:
-    convolve = functools.partial(self.make.apply, dilation=self.dilation)
-    for place, stride in enumerate((self.stride, 1)[: self.repeats]):
-      names = [f'op_{4 * place + number}' for number in (1, 2, 3)]
-      depthwise = self.make.depthwise(
-        self.size, stride, convolve, name=names[0]
-      )
-      pointwise = self.make.conv(x.shape[-1], 1, name=names[1])
-      x = self.make.norm(name=names[2])(pointwise(depthwise(nn.relu(x))))
-    return x
-
-
-class Cell(nn.Module):
+class GenotypeCell(cells.Cell):
   """A cell of a genotype.
 
   Attributes:
     edges: two for each node from node 2 on.
     concat: the nodes that it puts out.
-    features: width of every node.
-    reduces: whether edges from nodes 0 and 1 have stride 2.
-    after_reduction: whether the cell before it reduces, so that the input from
-      the cell before that one is larger.
-    make: makes the layers.
   """
 
   edges: tuple[Edge, ...]
   concat: tuple[int, ...]
-  features: int
-  reduces: bool
-  after_reduction: bool
-  make: Factories
 
   @nn.compact
   def __call__(self, before: Array, x: Array) -> Array:
-    """The output [B, H', W', len(concat) F].
-
-    Args:
-      before: the output of the cell before the one before, [B, H'', W'', C''].
-      x: the output of the cell before, [B, H, W, C].
-    """
-    enter = FactorizedReduction if self.after_reduction else Pointwise
-    nodes = [
-      enter(self.features, self.make, name='preprocess0')(before),
-      Pointwise(self.features, self.make, name='preprocess1')(x),
-    ]
+    """The output [B, H', W', len(concat) F] of the two cells before it."""
+    nodes = self.enter(before, x)
     for place in range(0, len(self.edges), 2):
       first, second = (self._operate(p, nodes) for p in (place, place + 1))
       nodes.append(first + second)
@@ -160,16 +55,17 @@ class Cell(nn.Module):
     """The result of an edge; called inside the compact method."""
     operation, node = self.edges[place]
     x, name = nodes[node], f'_ops_{place}'
-    stride = 2 if self.reduces and node < 2 else 1
+    stride = self.stride(node)
     if operation == 'none':
       return jnp.zeros_like(x[:, ::stride, ::stride])
     if operation == 'skip_connect':
       if stride == 1:
         return x
-      return FactorizedReduction(self.features, self.make, name=name)(x)
+      return cells.FactorizedReduction(self.features, self.make, name=name)(x)
     if operation in _POOLS:
-      pad, strides = ((1, 1), (1, 1)), (stride, stride)
-      return _POOLS[operation](x, (3, 3), strides=strides, padding=pad)
+      pool, pad = _POOLS[operation], ((1, 1), (1, 1))
+      pooled = pool(x, (3, 3), strides=(stride, stride), padding=pad)
+      return pooled.astype(x.dtype)  # Means of bfloat16 are float32.
     if operation == 'conv_7x1_1x7':
       convolve = functools.partial(self.make.conv, self.features)
       x = convolve((1, 7), (1, stride), name=f'{name}_1')(nn.relu(x))
@@ -178,98 +74,30 @@ class Cell(nn.Module):
     # 'sep_conv_3x3' to 'dil_conv_5x5'.
     kind, size = operation[:3], int(operation[-1])
     dilation, repeats = (1, 2) if kind == 'sep' else (2, 1)
-    return Separable(size, stride, self.make, dilation, repeats, name=name)(x)
+    return cells.Separable(
+      size, stride, self.make, dilation, repeats, name=name
+    )(x)
 
 
-class DartsNetwork(networks.Network):
-  """Cells in a chain: images [B, H, W, C] in [0, 1] -> (logits [B, K], taps).
-
-  The default fields make DARTS's own network for CIFAR-10.
+class DartsNetwork(cells.Chain):
+  """Cells of a genotype; the default fields make DARTS's own for CIFAR-10.
 
   Attributes:
-    num_classes: number of classes K.
     genotype: a name in `GENOTYPES`, or a text; see `genotypes.by_name`.
-    depth: cells, at least 3.
-    features: width of a cell's nodes before, between and after the reductions;
-      even.
-    mean: subtracted from the images, C numbers or one for all channels.
-    std: divides the images, C numbers or one for all channels.
-    dtype: of computation; None is float32 (float64 for images of float64).
-      Parameters, running averages and logits are float32.
-    axis_name: mapped axis over which training synchronises BatchNorm.
-    conv: the depthwise convolution.
 
   Raises:
-    ValueError: if there is no such genotype, depth or features are out of their
-      bounds, or the images do not fit: their sides must be multiples of 4.
+    ValueError: if there is no such genotype, and as `cells.Chain`.
   """
 
-  num_classes: int
   genotype: str = 'darts_v2'
-  depth: int = 20
-  features: Sequence[int] = (36, 72, 144)
-  mean: Sequence[float] = (0.0,)
-  std: Sequence[float] = (1.0,)
-  dtype: Dtype | None = None
-  axis_name: str | None = None
-  conv: Callable[..., Array] = convolutions.depthwise_conv
 
   def __post_init__(self) -> None:
     genotypes.by_name(self.genotype)
-    widths = tuple(self.features)
-    odd = [width for width in widths if width < 2 or width % 2]
-    if self.depth < 3 or len(widths) != 3 or odd:
-      raise ValueError(
-        f'depth={self.depth} must be at least 3 and features={widths} three '
-        'even numbers: halves of maps are computed apart where they shrink.'
-      )
     super().__post_init__()
 
-  @property
-  def tap_names(self) -> tuple[str, ...]:
-    """The stem, and each cell's path within `params`, in forward order."""
-    return ('stem', *(f'cells_{index}' for index in range(self.depth)))
-
-  @nn.compact
-  def represent(self, images: Array, *, train: bool) -> Outputs:
-    if images.shape[1] % 4 or images.shape[2] % 4:
-      raise ValueError(
-        f'images of shape {images.shape} must have sides that are multiples of '
-        '4: reduction cells halve them twice.'
-      )
-    make = self._factories(train)
+  def cell(self, index: int, reduces: bool, **fields: Any) -> cells.Cell:
+    """A cell of the genotype, see `cells.Chain.cell`."""
+    del index
     genotype = genotypes.by_name(self.genotype)
-    x = blocks.normalized_input(images, self.mean, self.std, (2, 2))
-    x = make.conv(_STEM * self.features[0], 3, name='stem_0')(x)
-    taps, stages = [make.norm(name='stem_1')(x)], []
-    before, x, after_reduction = taps[0], taps[0], False
-    reductions = (self.depth // 3, 2 * self.depth // 3)
-    for index in range(self.depth):
-      reduces = index in reductions
-      if reduces:
-        stages.append(x)
-      cell = Cell(
-        *(genotype[2:] if reduces else genotype[:2]),
-        self.features[len(stages)],
-        reduces,
-        after_reduction,
-        make,
-        name=f'cells_{index}',
-      )
-      before, x, after_reduction = x, cell(before, x), reduces
-      taps.append(x)
-    stages.append(x)
-    pooled = blocks.pooled(x)
-    logits = blocks.linear(self.num_classes, name='classifier')(pooled)
-    return Outputs(logits, tuple(taps), tuple(stages), pooled)
-
-  def _factories(self, train: bool) -> Factories:
-    norm = functools.partial(
-      blocks.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name
-    )
-    return Factories(
-      functools.partial(blocks.convolution, dtype=self.dtype),
-      functools.partial(layers.Depthwise, dtype=self.dtype),
-      norm,
-      self.conv,
-    )
+    edges, concat = genotype[2:] if reduces else genotype[:2]
+    return GenotypeCell(edges=edges, concat=concat, reduces=reduces, **fields)

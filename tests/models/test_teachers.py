@@ -17,6 +17,7 @@ from rnascl_jax.models import (
   genotypes,
   mobilenet_v2,
   networks,
+  robnet,
   teachers,
   vgg,
 )
@@ -140,6 +141,13 @@ NETWORKS = {
     depth=3,
     features=(2, 4, 4),
   ),
+  'robnet': _small(
+    robnet.RobNet,
+    'robnet_large',
+    codes=('0111 1000 1000 1000 1000 0010 1000',),
+    depth=3,
+    features=(2, 4, 4),
+  ),
 }
 IMAGENET = {'num_classes': 1000, 'side': 224}
 TOKENS = IMAGENET | {'patch_size': 16}
@@ -172,16 +180,21 @@ FULL_SIZE = {
   'darts pc_darts': (21, 3_634_678, {'genotype': 'pc_darts'}),
   'darts racl': (21, 3_571_174, {'genotype': 'racl'}),
   'darts advrush': (21, 4_158_046, {'genotype': 'advrush'}),
+  'robnet_large': (21, 6_842_494, {}),
+  'robnet_free': (21, 5_439_574, {}),
 }
 # Of these only shapes are known after seconds.
-LARGE = ('densenet121', 'densenet121_r', 'darts')
+LARGE = (
+  *('densenet121', 'densenet121_r'),
+  *('darts', 'robnet_large', 'robnet_free'),
+)
 SIZES = [
   pytest.param(name, marks=[pytest.mark.slow] * (name.split()[0] in LARGE))
   for name in FULL_SIZE
 ]
 # Published parameters, and MACs where they are no rounded ones, in millions:
-# Table 1 of RNAS-CL, and Liu et al. for AmoebaNet-A in DARTS's code. The MACs
-# count BatchNorm's two operations for an element.
+# Table 1 of RNAS-CL; Liu et al. for AmoebaNet-A in DARTS's code, and Guo et al.
+# for RobNet-free. The MACs count BatchNorm's two operations for an element.
 PRINTED = {
   'vgg11_r': (5.83, None),
   'densenet121_r': (6.0, None),
@@ -191,6 +204,8 @@ PRINTED = {
   'darts pc_darts': (3.6, None),
   'darts racl': (3.6, None),
   'darts advrush': (4.2, 659),
+  'robnet_large': (6.89, None),
+  'robnet_free': (5.49, None),
 }
 
 

@@ -20,7 +20,8 @@ RNAS-CL, IJCV 2024; a teacher is used with `train=False` there, under
 network (`wide_resnet`, `preact_resnet`) and the output of the BatchNorm that
 belongs to it, before the addition and the ReLU, in a post-activation one
 (`resnet`, `mobilenet_v2`, `vgg`). The taps of a transformer (`vit`) are its
-blocks' patch tokens, as a grid; those of `darts` are its cells' outputs.
+blocks' patch tokens, as a grid; those of networks
+of `cells` are the cells' outputs.
 
 All teachers have the keyword fields `num_classes`, `mean` and `std` (input
 normalisation is the first layer), `dtype` (of computation; parameters, running
@@ -48,7 +49,7 @@ Example:
 import types
 from collections.abc import Callable, Mapping
 
-from rnascl_jax.models import darts, densenet, mobilenet_v2, vgg
+from rnascl_jax.models import darts, densenet, mobilenet_v2, robnet, vgg
 from rnascl_jax.models.networks import Network
 from rnascl_jax.models.teachers import preact_resnet, resnet, vit, wide_resnet
 
@@ -75,5 +76,7 @@ TEACHERS: Mapping[str, Callable[..., Network]] = types.MappingProxyType(
     'densenet121': densenet.DenseNet,
     'densenet121_r': densenet.densenet121_r,
     'darts': darts.DartsNetwork,
+    'robnet_large': robnet.RobNet,
+    'robnet_free': robnet.robnet_free,
   }
 )
