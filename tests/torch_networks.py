@@ -3,7 +3,8 @@
 Modules have the names of the published code: RobustBench and MadryLab for
 CIFAR's residual networks, TRADES for wide ones, torchvision for ImageNet's,
 timm for Vision Transformers, ARD's authors for MobileNetV2, Huang et al. for
-VGG and DenseNet, DARTS and RobNets for cells. `tests.torch_teachers` makes and runs them.
+VGG and DenseNet, DARTS and RobNets for cells. `tests.torch_teachers` makes and
+runs them.
 
 All but the last five were compared once with timm 1.0.31, torchvision 0.29.2
 and RobustBench 1.1.1: every state dict had the same keys, in the same order,
@@ -491,6 +492,16 @@ def _robnet_operation(bits, c, stride):
   return nn.Identity() if stride == 1 else FactorizedReduction(c, c, False)
 
 
+def _affine(module):
+  """All BatchNorms of a module with a scale and a shift."""
+  for name, child in module.named_children():
+    if isinstance(child, nn.BatchNorm2d):
+      setattr(module, name, nn.BatchNorm2d(child.num_features))
+    else:
+      _affine(child)
+  return module
+
+
 class _Chosen(nn.Module):
   def __init__(self, op):
     super().__init__()
@@ -562,12 +573,19 @@ class DartsNetwork(_Chain):
 
 
 class RobNet(_Chain):
-  def __init__(self, num_classes, codes=robnet.LARGE, **fields):
-    self.codes = codes
-    super().__init__(num_classes, **fields, affine=False)
+  def __init__(self, num_classes, codes=robnet.LARGE, affine=False, **fields):
+    self.codes, self.affine = codes, affine
+    super().__init__(num_classes, **fields, affine=affine)
 
   def _cell(self, index, reduces, *shape):
-    return DenseCell(self.codes[index % len(self.codes)], *shape), 4
+    cell = DenseCell(self.codes[index % len(self.codes)], *shape)
+    if self.affine:  # All but those of single operations.
+      _affine(cell.preprocess0)
+      _affine(cell.preprocess1)
+      for edge in cell._ops:
+        if isinstance(edge.op, ResidualSeparable):
+          _affine(edge.op)
+    return cell, 4
 
 
 _DEEP, _EARLY = (
@@ -612,4 +630,13 @@ NETWORKS = {
   'darts': (DartsNetwork, {}),
   'robnet_large': (RobNet, {}),
   'robnet_free': (RobNet, {'codes': robnet.FREE}),
+  'msrobnet_1000': (
+    RobNet,
+    {
+      'codes': robnet.MULTI_SHOT,
+      'affine': True,
+      'depth': 8,
+      'features': (51, 102, 204),
+    },
+  ),
 }

@@ -150,7 +150,7 @@ class Chain(networks.Network):
     num_classes: number of classes K.
     depth: cells, at least 3.
     features: width of a cell's nodes before, between and after the reductions;
-      even.
+      the last two are even.
     mean: subtracted from the images, C numbers or one for all channels.
     std: divides the images, C numbers or one for all channels.
     dtype: of computation; None is float32 (float64 for images of float64).
@@ -177,11 +177,12 @@ class Chain(networks.Network):
 
   def __post_init__(self) -> None:
     widths = tuple(self.features)
-    odd = [width for width in widths if width < 2 or width % 2]
+    odd = [width for width in widths[1:] if width < 2 or width % 2]
     if self.depth < 3 or len(widths) != 3 or odd:
       raise ValueError(
         f'depth={self.depth} must be at least 3 and features={widths} three '
-        'even numbers: halves of maps are computed apart where they shrink.'
+        'numbers, the last two even: halves of maps are computed apart where '
+        'these shrink.'
       )
     super().__post_init__()
 

@@ -12,15 +12,22 @@ The network is that of DARTS otherwise; its BatchNorms have neither scale nor
 shift. RobNet-large repeats one cell, in RobNet-free each of the 20 cells is
 another one. Of RobNet-small and -medium no cells are published.
 
+MSRobNet-1000 has the same operations in 8 wider cells, and scale and shift in
+all BatchNorms but those of single operations, 01 and 10. Its authors' code
+names variables otherwise.
+
 Example:
   >>> from rnascl_jax.models import robnet
   >>> len(robnet.RobNet(num_classes=10).tap_names), len(robnet.FREE)
   (21, 20)
 
-Reference:
-  Guo et al., When NAS meets robustness, CVPR 2020, and its code, gmh14/RobNets.
+References:
+  Guo et al., When NAS meets robustness, CVPR 2020, and its code, gmh14/RobNets;
+  Ning et al., Discovering robust convolutional architecture at targeted
+  capacity, 2020, and its code, walkerning/aw_nas.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -55,6 +62,16 @@ FREE = (
   '1110 1111 1111 1110 1100 1101 1111',
   '1111 0101 1111 0100 0010 0001 0111',
 )
+MULTI_SHOT = (
+  '0011 0100 1001 0001 0000 0110 1100',
+  '1111 0000 1001 1000 1110 0010 1101',
+  '1101 1010 1100 0110 1001 0000 0101',
+  '1010 1110 0011 1101 1000 0101 1101',
+  '0110 0011 0110 1110 0101 1010 0011',
+  '1010 0100 0101 0110 0001 0000 0110',
+  '0011 1010 0001 0110 1100 1001 1001',
+  '1110 0011 1100 1100 0010 0001 0010',
+)
 
 
 class ResidualSeparable(nn.Module):
@@ -86,13 +103,15 @@ class Operation(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    if self.bits == '01':
-      return cells.Separable(3, self.stride, self.make, name='op')(x)
     if self.bits == '11':
       return ResidualSeparable(self.stride, self.make, name='op')(x)
+    plain = functools.partial(self.make.norm, affine=False)
+    make = self.make._replace(norm=plain)
+    if self.bits == '01':
+      return cells.Separable(3, self.stride, make, name='op')(x)
     if self.stride == 1:
       return x
-    return cells.FactorizedReduction(x.shape[-1], self.make, name='op')(x)
+    return cells.FactorizedReduction(x.shape[-1], make, name='op')(x)
 
 
 class DenseCell(cells.Cell):
@@ -149,6 +168,15 @@ class RobNet(cells.Chain):
     """A cell of the codes, see `cells.Chain.cell`."""
     code = self.codes[index % len(self.codes)]
     return DenseCell(code=code, reduces=reduces, **fields)
+
+
+class MSRobNet(RobNet):
+  """A RobNet whose default fields make MSRobNet-1000."""
+
+  affine: ClassVar[bool] = True
+  depth: int = 8
+  features: Sequence[int] = (51, 102, 204)
+  codes: Sequence[str] = MULTI_SHOT
 
 
 def robnet_free(*, num_classes: int, **fields: Any) -> RobNet:

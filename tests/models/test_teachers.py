@@ -148,6 +148,13 @@ NETWORKS = {
     depth=3,
     features=(2, 4, 4),
   ),
+  'msrobnet': _small(
+    robnet.MSRobNet,
+    'msrobnet_1000',
+    codes=('0111 1000 1000 1000 1000 0010 1000',),
+    depth=3,
+    features=(3, 4, 4),
+  ),
 }
 IMAGENET = {'num_classes': 1000, 'side': 224}
 TOKENS = IMAGENET | {'patch_size': 16}
@@ -182,11 +189,12 @@ FULL_SIZE = {
   'darts advrush': (21, 4_158_046, {'genotype': 'advrush'}),
   'robnet_large': (21, 6_842_494, {}),
   'robnet_free': (21, 5_439_574, {}),
+  'msrobnet_1000': (9, 3_160_276, {}),
 }
 # Of these only shapes are known after seconds.
 LARGE = (
   *('densenet121', 'densenet121_r'),
-  *('darts', 'robnet_large', 'robnet_free'),
+  *('darts', 'robnet_large', 'robnet_free', 'msrobnet_1000'),
 )
 SIZES = [
   pytest.param(name, marks=[pytest.mark.slow] * (name.split()[0] in LARGE))
@@ -206,6 +214,7 @@ PRINTED = {
   'darts advrush': (4.2, 659),
   'robnet_large': (6.89, None),
   'robnet_free': (5.49, None),
+  'msrobnet_1000': (3.16, None),
 }
 
 

@@ -78,5 +78,6 @@ TEACHERS: Mapping[str, Callable[..., Network]] = types.MappingProxyType(
     'darts': darts.DartsNetwork,
     'robnet_large': robnet.RobNet,
     'robnet_free': robnet.robnet_free,
+    'msrobnet_1000': robnet.MSRobNet,
   }
 )
