@@ -4,7 +4,9 @@ Python's own handler of Ctrl-C raises an exception, and Python drops what is
 raised in a callback or while an object is deleted: the run would go on. So no
 handler here raises. `install` makes a signal end the process from then on, with
 exit status 128 + N and one sentence. For the time of a stage, `stop_on_signal`
-makes the first signal a request that the stage honours when all is saved.
+makes the first signal a request that the stage honours when all is saved. Slurm
+and `pkill` signal a sweep and the row it runs, and the sweep passes the signal
+on: what comes again within two seconds is the same request.
 
 Commands alone call `install`; importing this module changes no handler, and
 without `install` a process has its own handlers back after each stage.
@@ -15,10 +17,13 @@ import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Seconds within which the same signal is no second one.
+_SAME = 2.0
 
 # Signals that handlers were called for, and how many may be left to handlers.
 _handled = 0
@@ -38,10 +43,25 @@ class Stop:
 
   def __call__(self, signum: int, frame: Any) -> None:
     del frame
+    if self.signum is not None:
+      signal.signal(signum, signal.SIG_DFL)
+      os.kill(os.getpid(), signum)
     self.signum = signum
-    for number in SIGNALS:
-      signal.signal(number, signal.SIG_DFL)
     _say('Stopping after this step; a second signal stops at once.')
+
+
+class _Repeats:
+  """Knows whether a signal is the last one, sent by another once more."""
+
+  def __init__(self):
+    self._last, self._since = 0, -math.inf
+
+  def __call__(self, signum: int) -> bool:
+    now = time.monotonic()
+    if signum == self._last and now - self._since < _SAME:
+      return True
+    self._last, self._since = signum, now
+    return False
 
 
 def install() -> None:
@@ -97,9 +117,11 @@ def handled_by(
 
   def handle(signum: int, frame: Any) -> None:
     global _handled
-    _handled += 1
-    handler(signum, frame)
+    if not repeats(signum):
+      _handled += 1
+      handler(signum, frame)
 
+  repeats = _Repeats()
   before = [signal.signal(number, handle) for number in SIGNALS]
   _allowed = _handled + at_most
   try:
@@ -112,10 +134,10 @@ def handled_by(
 
 def _watch(received: int) -> None:
   """Ends the process at a signal that no handler is to be left with."""
-  count = 0
+  count, repeats = 0, _Repeats()
   while True:
     (signum,) = os.read(received, 1)
-    if signum in SIGNALS:
+    if signum in SIGNALS and not repeats(signum):
       count += 1
       if count > _allowed:
         _end(signum)
