@@ -600,6 +600,7 @@ _DEEP, _EARLY = (
 # The class and its fields, for every name of `teachers.TEACHERS`.
 NETWORKS = {
   'resnet18': (ResNet, {}),
+  'resnet34': (ResNet, _DEEP),
   'resnet50': (ResNet, {'kind': 'bottleneck', **_DEEP}),
   'wide_resnet34_10': (WideResNet, {'depth': 34, 'width': 10}),
   'wide_resnet': (WideResNet, {}),

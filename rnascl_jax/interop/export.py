@@ -63,6 +63,7 @@ _HUANG = 'HanxunH/RobustWRN'
 # Of a network by its name in a config: where its names and sizes are from.
 DEFINITIONS = {
   'resnet18': f'{_CIFAR_RESNET}.ResNet18 of RobustBench',
+  'resnet34': f'{_CIFAR_RESNET}.ResNet34 of RobustBench',
   'resnet50': f'{_CIFAR_RESNET}.ResNet50 of RobustBench',
   'preact_resnet18': f'{_CIFAR_RESNET}.PreActResNet18 of RobustBench',
   'wide_resnet34_10': f'{_CIFAR_WIDE}(34, widen_factor=10) of RobustBench',

@@ -163,6 +163,7 @@ TOKENS = IMAGENET | {'patch_size': 16}
 FULL_SIZE = {
   'wide_resnet34_10': (31, 46_160_474, {}),
   'resnet18': (17, 11_173_962, {}),
+  'resnet34': (33, 21_282_122, {}),
   'resnet50': (49, 23_520_842, {}),
   'wide_resnet': (25, 36_479_194, {'depth': 28, 'width': 10}),
   'small_resnet': (7, 78_042, {}),

@@ -57,6 +57,7 @@ from rnascl_jax.models.teachers import preact_resnet, resnet, vit, wide_resnet
 TEACHERS: Mapping[str, Callable[..., Network]] = types.MappingProxyType(
   {
     'resnet18': resnet.resnet18,
+    'resnet34': resnet.resnet34,
     'resnet50': resnet.resnet50,
     'wide_resnet34_10': wide_resnet.wide_resnet34_10,
     'wide_resnet': wide_resnet.WideResNet,

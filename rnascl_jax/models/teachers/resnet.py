@@ -125,6 +125,11 @@ def resnet18(*, num_classes: int, **fields: Any) -> ResNet:
   return ResNet((2, 2, 2, 2), num_classes, blocks.BASIC, **fields)
 
 
+def resnet34(*, num_classes: int, **fields: Any) -> ResNet:
+  """ResNet-34 for 32x32 images, 33 taps; `fields` are those of `ResNet`."""
+  return ResNet((3, 4, 6, 3), num_classes, blocks.BASIC, **fields)
+
+
 def resnet50(*, num_classes: int, **fields: Any) -> ResNet:
   """ResNet-50 for 32x32 images, 49 taps; `fields` are those of `ResNet`."""
   return ResNet((3, 4, 6, 3), num_classes, blocks.BOTTLENECK, **fields)
