@@ -202,14 +202,13 @@ SIZES = [
   for name in FULL_SIZE
 ]
 # Published parameters, and MACs where they are no rounded ones, in millions:
-# Table 1 of RNAS-CL; Liu et al. for AmoebaNet-A in DARTS's code, and Guo et al.
-# for RobNet-free. The MACs count BatchNorm's two operations for an element.
+# Table 1 of RNAS-CL; Guo et al. for RobNet-free. AmoebaNet-A's printed 3.2 are
+# of its authors' network, not of DARTS's code. The MACs count BatchNorm's two operations for an element.
 PRINTED = {
   'vgg11_r': (5.83, None),
   'densenet121_r': (6.0, None),
   'darts': (3.3, None),
   'darts nasnet_a': (3.8, None),
-  'darts amoebanet_a': (3.1, None),
   'darts pc_darts': (3.6, None),
   'darts racl': (3.6, None),
   'darts advrush': (4.2, 659),
