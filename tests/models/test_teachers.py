@@ -203,7 +203,8 @@ SIZES = [
 ]
 # Published parameters, and MACs where they are no rounded ones, in millions:
 # Table 1 of RNAS-CL; Guo et al. for RobNet-free. AmoebaNet-A's printed 3.2 are
-# of its authors' network, not of DARTS's code. The MACs count BatchNorm's two operations for an element.
+# of its authors' network, not of DARTS's code. The MACs count BatchNorm's two
+# operations for an element.
 PRINTED = {
   'vgg11_r': (5.83, None),
   'densenet121_r': (6.0, None),

@@ -64,6 +64,8 @@ def test_fixed_students_are_trained_without_a_search(
   assert first[0].step is not second[0].step
   _, state, _ = trainings['mobile']
   assert set(state.params) >= {'conv1', 'layers_1', 'linear'}
+  with pytest.raises(FileNotFoundError, match='there is nothing to search'):
+    stages.search(config, str(tmp_path))
   assert not (tmp_path / 'search').exists()
   again = _config(tiny_run)
   again.students.mobile.network.features = (2, 4)
