@@ -13,9 +13,10 @@
 | `.tflite`      | the function of any model, see `portable.tflite`           |
 
 The metadata is that of the run: kind, mean and std, num_classes, image_shape,
-dataset, layers, and the architecture of a student or the network of a teacher.
-The first three formats have it inside. `rnascl_jax.interop.student` reads the
-first two, and builds students.
+dataset, layers, and the architecture of a student or the network of a teacher;
+`rnascl export` adds class_names. All have it inside but for .stablehlo, which
+has no place for it. `rnascl_jax.interop.student` reads the first two, and
+builds students; `quantization` makes int8 of .onnx.
 
 Example:
   >>> import pathlib, tempfile
@@ -33,9 +34,15 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
-from rnascl_jax.interop import onnx_student, portable, state_dicts
+from rnascl_jax.interop import (
+  onnx_student,
+  portable,
+  quantization,
+  state_dicts,
+)
 from rnascl_jax.models import networks
 from rnascl_jax.models.pretrained import Pretrained
 from rnascl_jax.models.teachers import build
@@ -45,7 +52,7 @@ Path = str | os.PathLike[str]
 StateDict = Mapping[str, np.ndarray]
 
 # Modules that write a file, by its suffix.
-_PACKAGES = {
+PACKAGES = {
   '.safetensors': 'safetensors',
   '.pt': 'torch',
   '.pth': 'torch',
@@ -54,7 +61,7 @@ _PACKAGES = {
   '.tflite': 'litert_converter',
 }
 # Formats of `rnascl export`; .pth is .pt by another name.
-FORMATS = tuple(s.removeprefix('.') for s in _PACKAGES if s != '.pth')
+FORMATS = tuple(s.removeprefix('.') for s in PACKAGES if s != '.pth')
 
 _CIFAR_RESNET = 'robustbench.model_zoo.architectures.resnet'
 _CIFAR_WIDE = 'robustbench.model_zoo.architectures.wide_resnet.WideResNet'
@@ -78,9 +85,9 @@ DEFINITIONS = {
 
 def check_suffix(path: Path) -> None:
   """Raises ValueError unless `write` can write such a file."""
-  if pathlib.Path(path).suffix not in _PACKAGES:
+  if pathlib.Path(path).suffix not in PACKAGES:
     raise ValueError(
-      f'{os.fspath(path)} must end in one of {", ".join(_PACKAGES)}.'
+      f'{os.fspath(path)} must end in one of {", ".join(PACKAGES)}.'
     )
 
 
@@ -98,12 +105,17 @@ def check(model: Pretrained, path: Path) -> None:
   """
   check_suffix(path)
   suffix = pathlib.Path(path).suffix
+  if quantization.is_int8(pathlib.Path(path)):
+    raise ValueError(
+      f'{os.fspath(path)}: a name that ends in {quantization.SUFFIX} is for '
+      'what --int8 writes beside a file .onnx; choose another one.'
+    )
   if suffix == '.onnx' and model.metadata['kind'] != 'student':
     raise ValueError(
       f'{os.fspath(path)}: a teacher cannot be written as .onnx, which has '
       'students alone; write it as .stablehlo or .tflite.'
     )
-  extras.require(_PACKAGES[suffix], f'writing {os.fspath(path)}')
+  extras.require(PACKAGES[suffix], f'writing {os.fspath(path)}')
 
 
 def write(model: Pretrained, path: Path) -> None:
@@ -124,7 +136,7 @@ def write(model: Pretrained, path: Path) -> None:
   if path.suffix == '.stablehlo':
     content = portable.stablehlo(model)
   elif path.suffix == '.tflite':
-    content = portable.tflite(model)
+    content = portable.tflite(model, metadata)
   elif path.suffix == '.onnx':
     content = onnx_student.serialize(arrays, metadata)
   else:
@@ -173,6 +185,7 @@ def usage(model: Pretrained, path: Path) -> str:
       f'{os.fspath(path)}: {metadata["kind"]}, {count:,} parameters, '
       f'{metadata["num_classes"]} classes{subset}.',
       f'Images are float32 [{shape}] in [0, 1]; {normalisation}',
+      *([_VERSIONS[suffix]] if suffix in _VERSIONS else []),
       'In Python:' if suffix in _LINES else 'In PyTorch:',
       '',
       *_lines(metadata, path),
@@ -191,6 +204,13 @@ def _normalisation(model: Pretrained, suffix: str) -> str:
   return f'whoever calls the module {subtract}: it is not in the state dict.'
 
 
+# What a runtime must understand, by the file's suffix.
+_VERSIONS = {
+  '.onnx': (
+    f'Operator set {onnx_student.OPSET}, IR version {onnx_student.IR_VERSION}.'
+  ),
+  '.stablehlo': f'Written by jax.export of JAX {jax.__version__}.',
+}
 # How a file runs without this library, by its suffix.
 _LINES = {
   '.onnx': (
