@@ -84,8 +84,7 @@ def make(run: SavedRun, name: str, model: Pretrained) -> dict[str, Any]:
       'architecture': metadata.get('architecture'),
       'network': metadata.get('network'),
       'training': {
-        'seed': run.seed,
-        'method': _method(run, name),
+        **_training(run, name),
         'seconds': evaluation and evaluation.seconds,
       },
       'accuracy': [
@@ -147,14 +146,15 @@ def markdown(run: SavedRun, card: dict[str, Any]) -> str:
   height, width, channels = card['image_shape']
   names = card['class_names'] or range(card['num_classes'])
   shown = ', '.join(map(str, names[:_SHOWN])) + ', ...' * (len(names) > _SHOWN)
-  method = card['training']['method']
+  macs = card['macs']
   parts = [
     f'# {card["label"]}',
-    f'A {card["kind"]} of {tables.count(card["parameters"])} parameters and '
-    f'{tables.count(card["macs"])} multiply-adds an image. It sorts images of '
+    f'A {card["kind"]} of {tables.count(card["parameters"])} parameters'
+    f'{macs and f" and {tables.count(macs)} multiply-adds an image" or ""}. It '
+    'sorts images of '
     f'{height}×{width}×{channels} numbers in [0, 1] into '
     f'{card["num_classes"]} classes ({shown}), and was trained on '
-    f'{card["dataset"]}{method and f" by the adversarial method {method!r}"}.',
+    f'{card["dataset"]}{_trained(run, card["training"])}.',
     '## Intended use',
     'Research on robust and compact networks, and the classification of images '
     f'like those of {card["dataset"]}, scaled to [0, 1].',
@@ -211,7 +211,31 @@ def _int8(facts: dict[str, Any] | None) -> str:
   )
 
 
-def _method(run: SavedRun, name: str) -> str:
-  """The method of adversarial training, '' for none."""
+def _training(run: SavedRun, name: str) -> dict[str, Any]:
+  """What the run says of a model's training; None or '' where it does not."""
+  tuned = (run.config.get('adversarial') or {}).get('students') or {}
+  base = tuned.get(name, {}).get('student', '')
+  student = (run.config.get('students') or {}).get(base or name, {})
+  stage = next((s for s in run.stages if s.model == name), None)
   group = 'teacher' if name.endswith('teacher') else 'adversarial'
-  return run.adversarial_method(name, group)
+  return {
+    'seed': run.seed,
+    'epochs': stage and stage.summary.get('epochs'),
+    'method': run.adversarial_method(name, group),
+    'teacher': student.get('teacher', ''),
+    'base': base,
+  }
+
+
+def _trained(run: SavedRun, training: dict[str, Any]) -> str:
+  """The same as the end of a sentence."""
+  text = ''
+  if training['epochs']:
+    text += f' for {training["epochs"]} epochs'
+  if training['method']:
+    text += f' by the adversarial method {training["method"]!r}'
+  if training['base']:
+    text += f', beginning with the weights of “{run.label(training["base"])}”'
+  if training['teacher'] and not training['base']:
+    text += f', taught by “{run.label(training["teacher"])}”'
+  return text
