@@ -42,6 +42,7 @@ from rnascl_jax.interop import (
   model_card,
   quantization,
   runtimes,
+  usage,
 )
 from rnascl_jax.interop.attacked_images import AttackedImages
 from rnascl_jax.models.pretrained import Pretrained
@@ -104,7 +105,7 @@ def _export() -> str:
     files.write_atomically(page, model_card.markdown(run, card).encode())
   except (ValueError, OSError, ArithmeticError, ImportError) as error:
     sys.exit(f'error: {error}')
-  texts = [export.usage(model, result.path) for result in measured]
+  texts = [usage.text(model, result.path) for result in measured]
   table = runtimes.table(measured, attacked)
   return '\n\n'.join([*texts, table, f'What it is: {page}'])
 

@@ -14,7 +14,7 @@ import pytest
 import rnascl_jax
 from rnascl_jax import attacks
 from rnascl_jax.data import datasets
-from rnascl_jax.interop import export, model_card, quantization, runtimes
+from rnascl_jax.interop import export, model_card, quantization, runtimes, usage
 from rnascl_jax.models import pretrained
 from rnascl_jax.reporting import results
 from tests import commands
@@ -248,7 +248,7 @@ def test_the_printed_lines_run_the_file(suffix, students, tmp_path):
   layout = images.transpose(0, 3, 1, 2) if suffix == 'onnx' else images
   names = {'images': layout}
 
-  text = export.usage(model, path)
+  text = usage.text(model, path)
 
   exec('\n'.join(models._code(text)), names)
   expected = jax.jit(model.logits_fn)(images)
@@ -294,6 +294,15 @@ def test_int8_is_compared_on_the_images_that_were_attacked(tiny_run, tmp_path):
     assert '  '.join(cells) in re.sub(' +', '  ', text)
   assert refusal != 0 and 'add onnx to --format' in refused
   assert not list(tmp_path.glob('*.safetensors'))
+
+
+def test_without_onnxruntime_int8_is_refused_and_says_what_installs_it(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+
+  with pytest.raises(ImportError, match=r'int8 needs .*\[onnxruntime\]'):
+    quantization.float_file([tmp_path / 'student.onnx'])
 
 
 def test_a_name_of_int8_files_is_refused(students, tmp_path):
