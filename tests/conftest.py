@@ -19,9 +19,6 @@ os.environ.setdefault(
   * (importlib.metadata.version('jaxlib') < '0.12'),
 )
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
-# Each worker of pytest-xdist has a core; PyTorch's threads would wait for one
-# another in turns, at worst for minutes in one gradient.
-os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import jax
 import pytest
