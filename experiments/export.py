@@ -12,7 +12,7 @@ all that the model has, but for pt, which has what safetensors has:
   safetensors    PyTorch's state dict, with the architecture and the
                  normalisation as strings of JSON; written without PyTorch
   pt             the same as a dict for torch.load with weights_only=True
-  onnx           a student as a function, for ONNX Runtime and many others
+  onnx           a searched student as a function, for ONNX Runtime and others
   stablehlo      the function as jax.export has it, for a CPU, a GPU and a TPU
   tflite         the function for LiteRT, formerly TensorFlow Lite
 

@@ -131,13 +131,16 @@ class NetworkShape:
   Attributes:
     name: see `teachers.TEACHERS`; of a student, empty for the one that the
       search finds.
-    depth: of a 'wide_resnet' or a 'vit'; of 'darts', how many cells.
+    depth: of a 'wide_resnet' or a 'vit'; of 'darts' and the RobNets, how many
+      cells.
     width: of a 'wide_resnet', its widening factor; of a 'vit', of its tokens;
       of a 'densenet121', its growth rate.
-    features: of a 'small_resnet', a 'mobilenet_v2', a 'vgg11' or a
-      'densenet121', filters of each stage; of 'darts' and the RobNets, of cells
-      before, between and after the two reductions.
-    stage_sizes: of these, but 'darts', blocks of each stage.
+    features: of a 'small_resnet', a 'mobilenet_v2' or a 'vgg11', filters of
+      each stage; of a 'densenet121', channels that enter each stage; of 'darts'
+      and the RobNets, filters of a node in cells before, between and after the
+      two reductions.
+    stage_sizes: of a 'small_resnet', a 'mobilenet_v2', a 'vgg11' or a
+      'densenet121', blocks of each stage.
     strides: of a 'small_resnet' or a 'mobilenet_v2', stride of each stage.
     shortcut_activated: of a 'preact_resnet18', see `preact_resnet`.
     final_norm: of a 'preact_resnet18', see `preact_resnet`.

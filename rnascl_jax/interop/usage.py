@@ -43,8 +43,8 @@ DEFINITIONS = {
   'darts': 'model.NetworkCIFAR of quark0/darts, with this genotype',
   'robnet_large': 'models.robnet.robnet of gmh14/RobNets, robnet_large_v1',
   'robnet_free': 'models.robnet.robnet of gmh14/RobNets, robnet_free',
-  'msrobnet_1000': 'models.robnet.robnet of gmh14/RobNets, with 8 cells of '
-  'MSRobNet-1000',
+  'msrobnet_1000': 'models.robnet.robnet of gmh14/RobNets, which has no such '
+  'cells and fewer scales and shifts; walkerning/aw_nas has other names',
 }
 
 

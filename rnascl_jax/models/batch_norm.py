@@ -41,7 +41,8 @@ class BatchNorm(nn.Module):
     dtype: of the result; None takes that of input and parameters together.
       Statistics and what follows from them are float32 at least.
     axis_name: mapped axis over which the batch's statistics are taken too.
-    affine: whether there are parameters, a scale and a bias; else 1 and 0.
+    affine: whether there are parameters, a scale and a bias; without them the
+      scale is 1 and the bias 0.
   """
 
   use_running_average: bool

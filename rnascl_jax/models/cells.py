@@ -181,8 +181,8 @@ class Chain(networks.Network):
     if self.depth < 3 or len(widths) != 3 or odd:
       raise ValueError(
         f'depth={self.depth} must be at least 3 and features={widths} three '
-        'numbers, the last two even: halves of maps are computed apart where '
-        'these shrink.'
+        'numbers, the last two even: where maps shrink, two convolutions '
+        'compute half of the channels each.'
       )
     super().__post_init__()
 
@@ -193,13 +193,13 @@ class Chain(networks.Network):
 
   @nn.compact
   def represent(self, images: Array, *, train: bool) -> Outputs:
-    if images.shape[1] % 4 or images.shape[2] % 4:
+    x = blocks.normalized_input(images, self.mean, self.std, (2, 2))
+    if x.shape[1] % 4 or x.shape[2] % 4:
       raise ValueError(
-        f'images of shape {images.shape} must have sides that are multiples of '
-        '4: reduction cells halve them twice.'
+        f'images of shape {x.shape} must have sides that are multiples of 4: '
+        'reduction cells halve them twice.'
       )
     make = self._factories(train)
-    x = blocks.normalized_input(images, self.mean, self.std, (2, 2))
     x = make.conv(_STEM * self.features[0], 3, name='stem_0')(x)
     taps, stages = [make.norm(name='stem_1')(x)], []
     before, x, after_reduction = taps[0], taps[0], False

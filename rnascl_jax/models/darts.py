@@ -1,8 +1,10 @@
 """The network of DARTS: a chain of cells whose inside is a genotype.
 
 The layout, the operations and the names of the variables are those of DARTS's
-`NetworkCIFAR`, which PC-DARTS, RACL, AdvRush and Huang et al. use too. Neither
-its auxiliary head nor its drop path is here: both act in training alone.
+`NetworkCIFAR`, which PC-DARTS, RACL and AdvRush use too. That of Huang et al.
+differs in its stem, whose width is free, and 144 by default, where it is three
+times that of the first cells here. Neither the auxiliary head nor the drop path
+is here: both act in training alone.
 
 Example:
   >>> from rnascl_jax.models import darts

@@ -119,7 +119,7 @@ def _check_traced(
   """Raises unless some training has the steps to be traced."""
   trainings = [
     config.teacher.optimization,
-    config.search.optimization,
+    *([config.search.optimization] if config.searches else []),
     config.train.optimization,
     config.adversarial.optimization,
   ]

@@ -36,8 +36,8 @@ def train(run: Run, stage: str = 'train') -> None:
 
   Args:
     run: the run.
-    stage: 'train', in the architecture that was found, or 'adversarial', from
-      trained students on attacks.
+    stage: 'train', from new weights, or 'adversarial', from trained students
+      on attacks.
 
   Raises:
     FileNotFoundError: if the search, which some student needs, is not complete,

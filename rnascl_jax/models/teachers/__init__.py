@@ -20,8 +20,8 @@ RNAS-CL, IJCV 2024; a teacher is used with `train=False` there, under
 network (`wide_resnet`, `preact_resnet`) and the output of the BatchNorm that
 belongs to it, before the addition and the ReLU, in a post-activation one
 (`resnet`, `mobilenet_v2`, `vgg`). The taps of a transformer (`vit`) are its
-blocks' patch tokens, as a grid; those of networks
-of `cells` are the cells' outputs.
+blocks' patch tokens, as a grid; those of networks of `cells` are the outputs of
+the stem and of the cells.
 
 All teachers have the keyword fields `num_classes`, `mean` and `std` (input
 normalisation is the first layer), `dtype` (of computation; parameters, running

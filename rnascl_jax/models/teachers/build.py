@@ -163,6 +163,9 @@ def _without_code(error: TypeError) -> str:
   unknown = re.search(r"unexpected keyword argument ('\w+')", said)
   if unknown:
     return f'it has no field {unknown[1]}'
+  fixed = re.search(r"multiple values for .*argument ('\w+')", said)
+  if fixed:
+    return f'its {fixed[1]} cannot be chosen'
   return said
 
 
