@@ -6,7 +6,7 @@ interval of the difference of two independent shares decides, which is wider.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -185,8 +185,9 @@ def controls(
   """
   students = run.config.get('students') or {}
 
-  def network(name: str) -> object:
-    return students.get(name, {}).get('network')
+  def network(name: str) -> dict[str, Any]:
+    fields = students.get(name, {}).get('network') or {}
+    return {field: value for field, value in fields.items() if value}
 
   return [
     (from_scratch(run, name), e)
