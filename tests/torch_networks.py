@@ -537,11 +537,10 @@ class DenseCell(nn.Module):
 class _Chain(nn.Module):
   """Cells of `_cell(index, reduces, ...)`, which gives a cell, its width."""
 
-  def __init__(self, num_classes, depth=20, features=(36, 72, 144), **norm):
+  def __init__(self, num_classes, depth=20, features=(36, 72, 144)):
     super().__init__()
     c_in = 3 * features[0]
-    stem_norm = nn.BatchNorm2d(c_in, **norm)
-    self.stem = nn.Sequential(_conv(CHANNELS, c_in, 3), stem_norm)
+    self.stem = nn.Sequential(_conv(CHANNELS, c_in, 3), nn.BatchNorm2d(c_in))
     before, after_reduction, self.cells = c_in, False, nn.ModuleList()
     for index in range(depth):
       reduces = index in (depth // 3, 2 * depth // 3)
@@ -575,7 +574,7 @@ class DartsNetwork(_Chain):
 class RobNet(_Chain):
   def __init__(self, num_classes, codes=robnet.LARGE, affine=False, **fields):
     self.codes, self.affine = codes, affine
-    super().__init__(num_classes, **fields, affine=affine)
+    super().__init__(num_classes, **fields)
 
   def _cell(self, index, reduces, *shape):
     cell = DenseCell(self.codes[index % len(self.codes)], *shape)

@@ -172,7 +172,7 @@ class Chain(networks.Network):
   axis_name: str | None = None
   conv: Callable[..., Array] = convolutions.depthwise_conv
 
-  # Whether BatchNorm has a scale and a shift.
+  # Whether BatchNorms of cells have a scale and a shift; the stem's has both.
   affine: ClassVar[bool] = True
 
   def __post_init__(self) -> None:
@@ -201,7 +201,7 @@ class Chain(networks.Network):
       )
     make = self._factories(train)
     x = make.conv(_STEM * self.features[0], 3, name='stem_0')(x)
-    taps, stages = [make.norm(name='stem_1')(x)], []
+    taps, stages = [make.norm(name='stem_1', affine=True)(x)], []
     before, x, after_reduction = taps[0], taps[0], False
     reductions = (self.depth // 3, 2 * self.depth // 3)
     for index in range(self.depth):

@@ -8,9 +8,9 @@ a node is one of four operations, written as two bits:
   10  the node itself; where it is larger, through a factorised reduction
   11  the sum of the last two
 
-The network is that of DARTS otherwise; its BatchNorms have neither scale nor
-shift. RobNet-large repeats one cell, in RobNet-free each of the 20 cells is
-another one. Of RobNet-small and -medium no cells are published.
+The network is that of DARTS otherwise; the BatchNorms of its cells have neither
+scale nor shift. RobNet-large repeats one cell, in RobNet-free each of the 20
+cells is another one. Of RobNet-small and -medium no cells are published.
 
 MSRobNet-1000 has the same operations in 8 wider cells, and scale and shift in
 all BatchNorms but those of single operations, 01 and 10. Its authors' code

@@ -188,8 +188,8 @@ FULL_SIZE = {
   'darts pc_darts': (21, 3_634_678, {'genotype': 'pc_darts'}),
   'darts racl': (21, 3_571_174, {'genotype': 'racl'}),
   'darts advrush': (21, 4_158_046, {'genotype': 'advrush'}),
-  'robnet_large': (21, 6_842_494, {}),
-  'robnet_free': (21, 5_439_574, {}),
+  'robnet_large': (21, 6_842_710, {}),
+  'robnet_free': (21, 5_439_790, {}),
   'msrobnet_1000': (9, 3_160_276, {}),
 }
 # Of these only shapes are known after seconds.

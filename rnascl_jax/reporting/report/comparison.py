@@ -183,18 +183,20 @@ def controls(
 
   A student of another architecture is no control.
   """
-  students = run.config.get('students') or {}
-
-  def network(name: str) -> dict[str, Any]:
-    fields = students.get(name, {}).get('network') or {}
-    return {field: value for field, value in fields.items() if value}
-
   return [
     (from_scratch(run, name), e)
     for e in run.evaluations
     if e.model.startswith(CONTROL) and not e.base
-    if network(name := e.model.removeprefix(CONTROL)) == network(e.model)
+    if network(run, name := e.model.removeprefix(CONTROL))
+    == network(run, e.model)
   ]
+
+
+def network(run: SavedRun, model: str) -> dict[str, Any]:
+  """The fixed network of a student; empty for searched ones and teachers."""
+  student = (run.config.get('students') or {}).get(model, {})
+  fields = student.get('network') or {}
+  return {field: value for field, value in fields.items() if value}
 
 
 def _pairs(
