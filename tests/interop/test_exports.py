@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,6 +20,7 @@ from rnascl_jax.interop import (
   attacked_images,
   export,
   model_card,
+  portable,
   quantization,
   runtimes,
   usage,
@@ -210,6 +212,20 @@ def test_litert_has_what_the_model_is_inside(students, tmp_path):
     if name.decode() in students['pad'].metadata
   }
   assert saved == students['pad'].metadata
+
+
+def test_what_litert_has_no_operator_for_is_refused(
+  students, tmp_path, monkeypatch
+):
+  pytest.importorskip('litert_converter')
+
+  def spectrum(images):
+    return jnp.fft.fft2(images[..., 0]).real[:, 0]
+
+  monkeypatch.setattr(portable, '_logits_fn', lambda model: spectrum)
+  with pytest.raises(ValueError, match='no operator .* write it as .stablehlo'):
+    export.write(next(iter(students.values())), tmp_path / 'student.tflite')
+  assert not any(tmp_path.iterdir())
 
 
 def test_int8_keeps_most_answers_and_what_the_model_is(students, tmp_path):
