@@ -12,7 +12,7 @@ all that the model has, but for pt, which has what safetensors has:
   safetensors    PyTorch's state dict, with the architecture and the
                  normalisation as strings of JSON; written without PyTorch
   pt             the same as a dict for torch.load with weights_only=True
-  onnx           a student as a function, for ONNX Runtime and many others
+  onnx           a searched student as a function, for ONNX Runtime and others
   stablehlo      the function as jax.export has it, for a CPU, a GPU and a TPU
   tflite         the function for LiteRT, formerly TensorFlow Lite
 
@@ -70,8 +70,7 @@ def _paths(model: Pretrained) -> list[pathlib.Path]:
     return [output]
   names = list(_FORMAT.value)
   if 'all' in names:
-    is_student = model.metadata['kind'] == 'student'
-    left_out = {'pt'} if is_student else {'pt', 'onnx'}
+    left_out = {'pt', 'onnx'} if model.architecture is None else {'pt'}
     left_out -= {*names}
     names = [name for name in export.FORMATS if name not in left_out]
   for name in names:

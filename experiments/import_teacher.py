@@ -87,6 +87,12 @@ _PREFIX = flags.DEFINE_string(
   None,
   "What stands before the network's names, if the file has several networks.",
 )
+_KEPT = flags.DEFINE_float(
+  'kept',
+  None,
+  "Share of each layer's weights that are kept, of a file of HYDRA, which has "
+  'scores to prune by and does not say how many.',
+)
 _ENTRY = flags.DEFINE_string(
   'entry', '', 'Entry of the file with the state dict, if it has several.'
 )
@@ -148,6 +154,7 @@ def _read() -> Imported:
     'pickled': _PICKLES.value,
     'entry': _ENTRY.value,
     'prefix': _PREFIX.value,
+    'kept': _KEPT.value,
   }
   normalization = _normalization(_NORMALIZATION.value)
   if _TEACHER.value is None:

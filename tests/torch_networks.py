@@ -1,17 +1,21 @@
 """PyTorch definitions of the teachers, written from their descriptions.
 
 Modules have the names of the published code: RobustBench and MadryLab for
-CIFAR's residual networks, TRADES for wide ones, torchvision for ImageNet's and
-timm for Vision Transformers. `tests.torch_teachers` makes and runs them.
+CIFAR's residual networks, TRADES for wide ones, torchvision for ImageNet's,
+timm for Vision Transformers, ARD's authors for MobileNetV2, Huang et al. for
+VGG and DenseNet, DARTS and RobNets for cells. `tests.torch_teachers` makes and
+runs them.
 
-Compared once with timm 1.0.31, torchvision 0.29.2 and RobustBench 1.1.1: every
-state dict had the same keys, in the same order, and with random arrays in it
-the logits agreed to 1e-6 of the largest.
+All but the last five were compared once with timm 1.0.31, torchvision 0.29.2
+and RobustBench 1.1.1: every state dict had the same keys, in the same order,
+and with random arrays in it the logits agreed to 1e-6 of the largest.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from rnascl_jax.models import genotypes, robnet
 
 CHANNELS = 3
 
@@ -253,6 +257,336 @@ class ViT(nn.Module):
     return self.head(self.norm(x)[:, 0])
 
 
+class InvertedResidual(nn.Module):
+  def __init__(self, c_in, c_out, expansion, stride):
+    super().__init__()
+    c = expansion * c_in
+    self.conv1, self.bn1 = _conv(c_in, c, 1), nn.BatchNorm2d(c)
+    self.conv2 = nn.Conv2d(c, c, 3, stride, 1, groups=c, bias=False)
+    self.bn2 = nn.BatchNorm2d(c)
+    self.conv3, self.bn3 = _conv(c, c_out, 1), nn.BatchNorm2d(c_out)
+    self.stride, self.shortcut = stride, nn.Sequential()
+    if stride == 1 and c_in != c_out:
+      self.shortcut = nn.Sequential(
+        _conv(c_in, c_out, 1), nn.BatchNorm2d(c_out)
+      )
+
+  def forward(self, x):
+    y = torch.relu(self.bn1(self.conv1(x)))
+    y = torch.relu(self.bn2(self.conv2(y)))
+    y = self.bn3(self.conv3(y))
+    return y + self.shortcut(x) if self.stride == 1 else y
+
+
+class MobileNetV2(nn.Module):
+  post_activation = True
+
+  def __init__(
+    self,
+    num_classes,
+    features=(16, 24, 32, 64, 96, 160, 320),
+    stage_sizes=(1, 2, 3, 4, 3, 3, 1),
+    strides=(1, 1, 2, 2, 1, 2, 1),
+  ):
+    super().__init__()
+    c_in = 2 * features[0]
+    self.conv1, self.bn1 = _conv(CHANNELS, c_in, 3), nn.BatchNorm2d(c_in)
+    layers, plan = [], zip(features, stage_sizes, strides, strict=True)
+    for stage, (c, size, first_stride) in enumerate(plan):
+      for index in range(size):
+        stride, expansion = 1 if index else first_stride, 6 if stage else 1
+        layers.append(InvertedResidual(c_in, c, expansion, stride))
+        c_in = c
+    self.layers, c_out = nn.Sequential(*layers), 4 * c_in
+    self.conv2, self.bn2 = _conv(c_in, c_out, 1), nn.BatchNorm2d(c_out)
+    self.linear = nn.Linear(c_out, num_classes)
+
+  def forward(self, x):
+    x = self.layers(torch.relu(self.bn1(self.conv1(x))))
+    x = torch.relu(self.bn2(self.conv2(x)))
+    return self.linear(x.mean((2, 3)))
+
+
+class VGG(nn.Module):
+  post_activation = True
+
+  def __init__(
+    self,
+    num_classes,
+    features=(64, 128, 256, 512, 512),
+    stage_sizes=(1, 1, 2, 2, 2),
+  ):
+    super().__init__()
+    layers, c_in = [], CHANNELS
+    for c, size in zip(features, stage_sizes, strict=True):
+      for _ in range(size):
+        layers += [nn.Conv2d(c_in, c, 3, padding=1), nn.BatchNorm2d(c)]
+        layers.append(nn.ReLU())
+        c_in = c
+      layers.append(nn.MaxPool2d(2))
+    self.features = nn.Sequential(*layers)
+    self.classifier = nn.Linear(c_in, num_classes)
+
+  def forward(self, x):
+    return self.classifier(self.features(x).mean((2, 3)))
+
+
+class DenseLayer(nn.Module):
+  def __init__(self, c_in, growth):
+    super().__init__()
+    self.bn1, self.conv1 = nn.BatchNorm2d(c_in), _conv(c_in, 4 * growth, 1)
+    self.bn2 = nn.BatchNorm2d(4 * growth)
+    self.conv2 = _conv(4 * growth, growth, 3)
+
+  def forward(self, x):
+    y = self.conv1(torch.relu(self.bn1(x)))
+    return torch.cat([self.conv2(torch.relu(self.bn2(y))), x], 1)
+
+
+class Transition(nn.Module):
+  def __init__(self, c_in, c_out):
+    super().__init__()
+    self.bn, self.conv = nn.BatchNorm2d(c_in), _conv(c_in, c_out, 1)
+
+  def forward(self, x):
+    return F.avg_pool2d(self.conv(torch.relu(self.bn(x))), 2)
+
+
+class DenseNet(nn.Module):
+  def __init__(
+    self,
+    num_classes,
+    features=(64, 128, 256, 512),
+    stage_sizes=(6, 12, 24, 16),
+    width=32,
+  ):
+    super().__init__()
+    self.conv1, stages = _conv(CHANNELS, features[0], 3), []
+    for stage, (c, size) in enumerate(zip(features, stage_sizes, strict=True)):
+      layers = [DenseLayer(c + i * width, width) for i in range(size)]
+      c_out = c + size * width
+      parts = [nn.Sequential(*layers)]
+      if stage < len(features) - 1:
+        parts.append(Transition(c_out, features[stage + 1]))
+      stages.append(nn.Sequential(*parts))
+    self.stages, self.bn = nn.Sequential(*stages), nn.BatchNorm2d(c_out)
+    self.linear = nn.Linear(c_out, num_classes)
+
+  def forward(self, x):
+    x = torch.relu(self.bn(self.stages(self.conv1(x))))
+    return self.linear(x.mean((2, 3)))
+
+
+class _Operations(nn.Module):
+  """What DARTS's code calls `op`: its layers in one sequence."""
+
+  def __init__(self, *layers):
+    super().__init__()
+    self.op = nn.Sequential(*layers)
+
+  def forward(self, x):
+    return self.op(x)
+
+
+def _relu_conv_norm(c_in, c, affine=True):
+  norm = nn.BatchNorm2d(c, affine=affine)
+  return _Operations(nn.ReLU(), _conv(c_in, c, 1), norm)
+
+
+def _separated(c, size, stride, dilation=1, affine=True):
+  pad = dilation * (size // 2)
+  depthwise = nn.Conv2d(
+    c, c, size, stride, pad, dilation=dilation, groups=c, bias=False
+  )
+  norm = nn.BatchNorm2d(c, affine=affine)
+  return [nn.ReLU(), depthwise, _conv(c, c, 1), norm]
+
+
+class FactorizedReduction(nn.Module):
+  def __init__(self, c_in, c, affine=True):
+    super().__init__()
+    self.conv_1 = nn.Conv2d(c_in, c // 2, 1, 2, bias=False)
+    self.conv_2 = nn.Conv2d(c_in, c // 2, 1, 2, bias=False)
+    self.bn = nn.BatchNorm2d(c, affine=affine)
+
+  def forward(self, x):
+    x = torch.relu(x)
+    return self.bn(torch.cat([self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])], 1))
+
+
+class Zero(nn.Module):
+  def __init__(self, stride):
+    super().__init__()
+    self.stride = stride
+
+  def forward(self, x):
+    return 0 * x[:, :, :: self.stride, :: self.stride]
+
+
+def _cell_operation(name, c, stride):
+  if name == 'none':
+    return Zero(stride)
+  if name == 'skip_connect':
+    return nn.Identity() if stride == 1 else FactorizedReduction(c, c)
+  if name == 'max_pool_3x3':
+    return nn.MaxPool2d(3, stride, 1)
+  if name == 'avg_pool_3x3':
+    return nn.AvgPool2d(3, stride, 1, count_include_pad=False)
+  if name == 'conv_7x1_1x7':
+    return nn.Sequential(
+      nn.ReLU(),
+      nn.Conv2d(c, c, (1, 7), (1, stride), (0, 3), bias=False),
+      nn.Conv2d(c, c, (7, 1), (stride, 1), (3, 0), bias=False),
+      nn.BatchNorm2d(c),
+    )
+  size = int(name[-1])
+  if name.startswith('dil'):
+    return _Operations(*_separated(c, size, stride, dilation=2))
+  return _Operations(*_separated(c, size, stride), *_separated(c, size, 1))
+
+
+class Cell(nn.Module):
+  def __init__(self, edges, concat, before, c_in, c, reduces, after_reduction):
+    super().__init__()
+    enter = FactorizedReduction if after_reduction else _relu_conv_norm
+    self.preprocess0 = enter(before, c)
+    self.preprocess1 = _relu_conv_norm(c_in, c)
+    self.edges, self.concat = edges, concat
+    self._ops = nn.ModuleList(
+      _cell_operation(name, c, 2 if reduces and node < 2 else 1)
+      for name, node in edges
+    )
+
+  def forward(self, before, x):
+    nodes = [self.preprocess0(before), self.preprocess1(x)]
+    results = zip(self._ops, self.edges, strict=True)
+    for (op1, (_, i)), (op2, (_, j)) in zip(results, results, strict=True):
+      nodes.append(op1(nodes[i]) + op2(nodes[j]))
+    return torch.cat([nodes[node] for node in self.concat], 1)
+
+
+class ResidualSeparable(nn.Module):
+  def __init__(self, c, stride):
+    super().__init__()
+    self.conv = _separable(c, stride)
+    self.res = nn.Identity()
+    if stride == 2:
+      self.res = FactorizedReduction(c, c, affine=False)
+
+  def forward(self, x):
+    return self.conv(x) + self.res(x)
+
+
+def _separable(c, stride):
+  first, second = (_separated(c, 3, s, affine=False) for s in (stride, 1))
+  return _Operations(*first, *second)
+
+
+def _robnet_operation(bits, c, stride):
+  if bits == '00':
+    return Zero(stride)
+  if bits == '01':
+    return _separable(c, stride)
+  if bits == '11':
+    return ResidualSeparable(c, stride)
+  return nn.Identity() if stride == 1 else FactorizedReduction(c, c, False)
+
+
+def _affine(module):
+  """All BatchNorms of a module with a scale and a shift."""
+  for name, child in module.named_children():
+    if isinstance(child, nn.BatchNorm2d):
+      setattr(module, name, nn.BatchNorm2d(child.num_features))
+    else:
+      _affine(child)
+  return module
+
+
+class _Chosen(nn.Module):
+  def __init__(self, op):
+    super().__init__()
+    self.op = op
+
+  def forward(self, x):
+    return self.op(x)
+
+
+class DenseCell(nn.Module):
+  def __init__(self, code, before, c_in, c, reduces, after_reduction):
+    super().__init__()
+    enter = FactorizedReduction if after_reduction else _relu_conv_norm
+    self.preprocess0 = enter(before, c, affine=False)
+    self.preprocess1 = _relu_conv_norm(c_in, c, affine=False)
+    code, self._ops = code.replace(' ', ''), nn.ModuleList()
+    for node in (2, 3, 4, 5):
+      for entering in range(node):
+        place = 2 * len(self._ops)
+        stride = 2 if reduces and entering < 2 else 1
+        op = _robnet_operation(code[place : place + 2], c, stride)
+        self._ops.append(_Chosen(op))
+
+  def forward(self, before, x):
+    nodes = [self.preprocess0(before), self.preprocess1(x)]
+    ops = iter(self._ops)
+    for _ in range(4):
+      # All of those before, as they are now.
+      nodes.append(sum(next(ops)(x) for x in tuple(nodes)))
+    return torch.cat(nodes[2:], 1)
+
+
+class _Chain(nn.Module):
+  """Cells of `_cell(index, reduces, ...)`, which gives a cell, its width."""
+
+  def __init__(self, num_classes, depth=20, features=(36, 72, 144)):
+    super().__init__()
+    c_in = 3 * features[0]
+    self.stem = nn.Sequential(_conv(CHANNELS, c_in, 3), nn.BatchNorm2d(c_in))
+    before, after_reduction, self.cells = c_in, False, nn.ModuleList()
+    for index in range(depth):
+      reduces = index in (depth // 3, 2 * depth // 3)
+      c = features[(index >= depth // 3) + (index >= 2 * depth // 3)]
+      cell, width = self._cell(
+        index, reduces, before, c_in, c, reduces, after_reduction
+      )
+      self.cells.append(cell)
+      before, c_in, after_reduction = c_in, width * c, reduces
+    self.classifier = nn.Linear(c_in, num_classes)
+
+  def forward(self, x):
+    before = x = self.stem(x)
+    for cell in self.cells:
+      before, x = x, cell(before, x)
+    return self.classifier(x.mean((2, 3)))
+
+
+class DartsNetwork(_Chain):
+  """Takes a genotype of `models.genotypes`, or its text."""
+
+  def __init__(self, num_classes, genotype='darts_v2', **fields):
+    self.genotype = genotypes.by_name(genotype)
+    super().__init__(num_classes, **fields)
+
+  def _cell(self, index, reduces, *shape):
+    edges, concat = self.genotype[2:] if reduces else self.genotype[:2]
+    return Cell(edges, concat, *shape), len(concat)
+
+
+class RobNet(_Chain):
+  def __init__(self, num_classes, codes=robnet.LARGE, affine=False, **fields):
+    self.codes, self.affine = codes, affine
+    super().__init__(num_classes, **fields)
+
+  def _cell(self, index, reduces, *shape):
+    cell = DenseCell(self.codes[index % len(self.codes)], *shape)
+    if self.affine:  # All but those of single operations.
+      _affine(cell.preprocess0)
+      _affine(cell.preprocess1)
+      for edge in cell._ops:
+        if isinstance(edge.op, ResidualSeparable):
+          _affine(edge.op)
+    return cell, 4
+
+
 _DEEP, _EARLY = (
   {'stage_sizes': (3, 4, 6, 3)},
   {
@@ -265,6 +599,7 @@ _DEEP, _EARLY = (
 # The class and its fields, for every name of `teachers.TEACHERS`.
 NETWORKS = {
   'resnet18': (ResNet, {}),
+  'resnet34': (ResNet, _DEEP),
   'resnet50': (ResNet, {'kind': 'bottleneck', **_DEEP}),
   'wide_resnet34_10': (WideResNet, {'depth': 34, 'width': 10}),
   'wide_resnet': (WideResNet, {}),
@@ -287,4 +622,21 @@ NETWORKS = {
   'vit_small_8': (ViT, {'width': 768, 'depth': 8, 'heads': 8, **_EARLY}),
   'vit_base': (ViT, {'width': 768, 'depth': 12, 'heads': 12}),
   'deit_tiny': (ViT, {'width': 192, 'depth': 12, 'heads': 3}),
+  'mobilenet_v2': (MobileNetV2, {}),
+  'vgg11': (VGG, {}),
+  'vgg11_r': (VGG, {'features': (64, 128, 256, 512, 205)}),
+  'densenet121': (DenseNet, {}),
+  'densenet121_r': (DenseNet, {'features': (64, 128, 256, 205)}),
+  'darts': (DartsNetwork, {}),
+  'robnet_large': (RobNet, {}),
+  'robnet_free': (RobNet, {'codes': robnet.FREE}),
+  'msrobnet_1000': (
+    RobNet,
+    {
+      'codes': robnet.MULTI_SHOT,
+      'affine': True,
+      'depth': 8,
+      'features': (51, 102, 204),
+    },
+  ),
 }

@@ -59,13 +59,18 @@ def randomise(module, seed):
 
 def module_name(path):
   """PyTorch's name of the module at a path within Flax variables."""
-  return re.sub(r'_(?=layer|\d)', '.', path).replace('/', '.')
+  dotted = re.sub(r'(?<!_)_(?=layer|\d)', '.', path).replace('/', '.')
+  return dotted.replace('__', '_')
 
 
 def tapped_module(module, path):
   name = module_name(path)
   if getattr(module, 'post_activation', False):
     name = re.sub(r'conv(\d)$', r'bn\1', name)
+    # VGG's BatchNorms stand behind their convolutions in one sequence.
+    name = re.sub(
+      r'(?<=features\.)\d+$', lambda number: str(int(number[0]) + 1), name
+    )
   return module.get_submodule(name)
 
 
@@ -156,6 +161,7 @@ def flax_variables(module):
   flat = {}
   for key, value in module.state_dict().items():
     # An index joins the name before it; a block's layers are one level below.
+    key = re.sub(r'_(?=\d)', '__', key)
     *path, leaf = re.sub(r'\.(layer|\d+)(?=\.)', r'_\1', key).split('.')
     if leaf == 'num_batches_tracked':
       continue

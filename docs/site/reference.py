@@ -190,7 +190,7 @@ def _meanings(cls: type) -> dict[str, str]:
 
 def _type(hint, titles: Mapping[type, str]) -> str:
   if hint in titles:
-    return f'[{titles[hint]}](#{titles[hint].replace(".", "")})'
+    return f'[{titles[hint]}](#{titles[hint].replace(".", "").lower()})'
   if typing.get_origin(hint) is Mapping:
     return f'names of {_type(typing.get_args(hint)[1], titles)}'
   return f'`{hint.__name__ if type(hint) is type else hint}`'

@@ -20,6 +20,7 @@ from rnascl_jax.config.schema import (
   Optimization,
   SearchSettings,
   Settings,
+  StudentSettings,
   Teacher,
   Train,
 )
@@ -54,11 +55,12 @@ def check(settings: Settings, data: Dataset, devices: int) -> None:
     contradictions.check_validation(settings)
   _check_networks(settings, data, teachers, devices)
   _check_trainings(settings, teachers, data, devices)
-  search = settings.search
-  steps = len(data.train.labels) // search.optimization.batch_size
-  _check_split(search, steps)
-  resolve.search(search, data, resolve.space(settings.space), steps)
-  search_parts(search, devices)
+  if settings.searches:
+    search = settings.search
+    steps = len(data.train.labels) // search.optimization.batch_size
+    _check_split(search, steps)
+    resolve.search(search, data, resolve.space(settings.space), steps)
+    search_parts(search, devices)
   _check_distillation(settings, data)
   _check_attacks(settings, teachers, data)
 
@@ -150,7 +152,7 @@ def _check_trainings(
 ) -> None:
   stages: dict[str, Teacher | SearchSettings | Train] = {
     **teachers,
-    'search': settings.search,
+    **({'search': settings.search} if settings.searches else {}),
     'train': settings.train,
   }
   trainings = {
@@ -229,40 +231,65 @@ def _check_networks(
     for name, spec in teachers.items()
   }
   layers = {name: net.tap_names for name, net in networks.items()}
-  _check_tutors(settings, layers['teacher'])
+  fixed = {
+    f'students.{name}': resolve.teacher_network(
+      data, student.network, where=f'students.{name}'
+    )
+    for name, student in settings.students.items()
+    if not student.is_searched
+  }
+  _check_tutors(settings, layers, fixed)
   for student in settings.students.values():
-    if student.gamma > 0 and layers[student.teacher] != layers['teacher']:
+    if not student.is_searched or not student.gamma:
+      continue
+    if layers[student.teacher] != layers['teacher']:
       raise ValueError(
         f'config.{student.teacher}.network has {len(layers[student.teacher])} '
         f'layers and config.teacher.network {len(layers["teacher"])}: tutors '
         'that were searched with the one are layers of that one alone. Give '
         'both the same network, or set gamma=0 for its students.'
       )
-  taps = {}
-  for name, network in networks.items():
-    where = f'{name}.network'
-    taps[where], params = _shapes(network, data)
-    _check_size(
-      taps[where], params, teachers[name].optimization, devices, where
+  trained: dict[str, tuple[nn.Module, Optimization]] = {
+    f'{name}.network': (network, teachers[name].optimization)
+    for name, network in networks.items()
+  }
+  for where, network in fixed.items():
+    trained[f'{where}.network'] = network, settings.train.optimization
+  if settings.searches:
+    network = resolve.student_network(
+      data, resolve.space(settings.space), settings.space.layers
     )
-  space = resolve.space(settings.space)
-  network = resolve.student_network(data, space, settings.space.layers)
-  taps['space'], params = _shapes(network, data)
-  _check_size(
-    taps['space'], params, settings.search.optimization, devices, 'space'
-  )
-  _check_maps(
-    {name: taps[name] for name in ('teacher.network', 'space')},
-    settings.distillation.map_size,
-  )
+    trained['space'] = network, settings.search.optimization
+  taps = {}
+  for where, (network, spec) in trained.items():
+    taps[where], params = _shapes(network, data)
+    _check_size(taps[where], params, spec, devices, where)
+  taps.pop('vulnerable_teacher.network', None)
+  _check_maps(taps, settings.distillation.map_size)
 
 
-def _check_tutors(settings: Settings, teacher_layers: tuple[str, ...]) -> None:
-  names = spaces.layer_names(
+def _check_tutors(
+  settings: Settings,
+  layers: Mapping[str, tuple[str, ...]],
+  fixed: Mapping[str, nn.Module],
+) -> None:
+  """Raises for tutors that are no layers of the teacher, or too many.
+
+  Args:
+    settings: the settings of a run.
+    layers: of each teacher.
+    fixed: networks of students that are not searched, by their section.
+  """
+  searched = spaces.layer_names(
     resolve.space(settings.space), blocks_only=settings.space.layers == 'block'
   )
   for where, stage in settings.distilled.items():
-    resolve.tutor_weights(stage.tutors, names, teacher_layers, where=where)
+    names, teacher = searched, 'teacher'
+    if where in fixed and isinstance(stage, StudentSettings):
+      names, teacher = fixed[where].tap_names, stage.teacher
+    resolve.tutor_weights(
+      stage.tutors, names, layers.get(teacher, ()), where=where
+    )
 
 
 def _shapes(net: nn.Module, data: Dataset) -> tuple[Taps, Any]:

@@ -1,5 +1,6 @@
 """Fields that are fine one by one and contradict each other."""
 
+import dataclasses
 import math
 import re
 
@@ -8,6 +9,7 @@ from rnascl_jax.config.schema import (
   Data,
   EvaluationSettings,
   FineTuning,
+  NetworkShape,
   Optimization,
   SearchSettings,
   Settings,
@@ -377,10 +379,17 @@ def _check_tutors(settings: Settings) -> None:
         "at 'searched', or set gamma > 0."
       )
   search = settings.search
-  if search.architecture or search.searches_tutors:
-    return
   for name, student in settings.students.items():
-    if student.gamma and student.tutors == 'searched':
+    if not student.gamma or student.tutors != 'searched':
+      continue
+    if not student.is_searched:
+      raise ValueError(
+        f"config.students.{name}.tutors='searched' needs an architecture from "
+        'the search, and config.students.'
+        f'{name}.network.name={student.network.name!r} is fixed: choose other '
+        "tutors, such as 'depth', or set its gamma to 0."
+      )
+    if not search.architecture and not search.searches_tutors:
       raise ValueError(
         f"config.students.{name}.tutors='searched', but the search of this "
         f'config has tutors={search.tutors!r} and gamma={search.gamma}, and '
@@ -410,6 +419,18 @@ def _check_map_norm(settings: Settings) -> None:
         "config.distillation.map_norm='batch' normalises the maps of eq. (1), "
         f"and config.{where}.layer_loss='layerwise_kl' compares maps that are "
         "probabilities of one image: set map_norm='image', or another loss."
+      )
+
+
+def _check_shape(network: NetworkShape, where: str) -> None:
+  """Raises for fields of a network that is not named, and for a huge one."""
+  _check_blocks(network.stage_sizes, f'{where}.stage_sizes')
+  for name, value in dataclasses.asdict(network).items():
+    if value and not network.name:
+      raise ValueError(
+        f'{where}.{name}={value!r} has no meaning beside {where}.name='
+        f'{network.name!r}, the architecture of the search: name a network, or '
+        f'leave it at {getattr(NetworkShape(), name)!r}.'
       )
 
 
@@ -487,6 +508,7 @@ def _check_label(
 def _check_student(
   student: StudentSettings, where: str, controls: bool
 ) -> None:
+  _check_shape(student.network, f'{where}.network')
   if student.teacher not in ('', 'teacher', 'vulnerable_teacher'):
     raise ValueError(
       f'{where}.teacher={student.teacher!r} must be "teacher", '

@@ -100,9 +100,10 @@ class Space:
       'project'.
     layers: which student layers are compared with tutors: every 'conv' or every
       'block'.
-    bfloat16: whether students and supernet compute in bfloat16 where they are
-      trained: 'never', 'always' or on 'accelerators' only. Parameters, logits
-      and losses are float32; so is all evaluation.
+    bfloat16: whether students, those with a network of their own included, and
+      supernet compute in bfloat16 where they are trained: 'never', 'always' or
+      on 'accelerators' only. Parameters, logits and losses are float32; so is
+      all evaluation.
     remat: whether gradients compute the insides of blocks anew instead of
       keeping them: less memory for more work, where they are trained.
   """
@@ -124,16 +125,23 @@ class Space:
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkSettings:
-  """A teacher network; 0, False and () leave a field at the network's own.
+class NetworkShape:
+  """A network; 0, '', False and () leave a field at the network's own.
 
   Attributes:
-    name: see `teachers.TEACHERS`.
-    depth: of a 'wide_resnet' or a 'vit'.
-    width: of a 'wide_resnet', its widening factor; of a 'vit', of its tokens.
-    features: of a 'small_resnet', filters of each stage.
-    stage_sizes: of a 'small_resnet', blocks of each stage.
-    strides: of a 'small_resnet', stride of each stage.
+    name: see `teachers.TEACHERS`; of a student, empty for the one that the
+      search finds.
+    depth: of a 'wide_resnet' or a 'vit'; of 'darts' and the RobNets, how many
+      cells.
+    width: of a 'wide_resnet', its widening factor; of a 'vit', of its tokens;
+      of a 'densenet121', its growth rate.
+    features: of a 'small_resnet', a 'mobilenet_v2' or a 'vgg11', filters of
+      each stage; of a 'densenet121', channels that enter each stage; of 'darts'
+      and the RobNets, filters of a node in cells before, between and after the
+      two reductions.
+    stage_sizes: of a 'small_resnet', a 'mobilenet_v2', a 'vgg11' or a
+      'densenet121', blocks of each stage.
+    strides: of a 'small_resnet' or a 'mobilenet_v2', stride of each stage.
     shortcut_activated: of a 'preact_resnet18', see `preact_resnet`.
     final_norm: of a 'preact_resnet18', see `preact_resnet`.
     patch_size: of all transformers, side of a patch in pixels: 4 at 32x32
@@ -142,11 +150,11 @@ class NetworkSettings:
     mlp_ratio: of a 'vit', see there, as are the next two.
     attention_scale: of a 'vit' or a 'vit_small_8'.
     norm_epsilon: of a 'vit'.
-    bfloat16: whether to compute in bfloat16 as a guide of students: 'never',
-      'always' or on 'accelerators' only.
+    genotype: of 'darts', its cells: a name in `genotypes.GENOTYPES`, or the
+      text "Genotype(normal=[...], ...)" that DARTS's code prints.
   """
 
-  name: str = 'wide_resnet34_10'
+  name: str = ''
   depth: int = fields.bounded(0, 0, _DEEPEST)
   width: int = fields.bounded(0, 0, _WIDEST)
   features: tuple[int, ...] = fields.bounded((), 1, _WIDEST)
@@ -159,6 +167,20 @@ class NetworkSettings:
   mlp_ratio: float = fields.bounded(0.0, 0, 64)
   attention_scale: float = fields.bounded(0.0, 0, 1e3)
   norm_epsilon: float = fields.bounded(0.0, 0, 1)
+  genotype: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSettings(NetworkShape):
+  """A teacher network.
+
+  Attributes:
+    name: see `teachers.TEACHERS`.
+    bfloat16: whether to compute in bfloat16 as a guide of students: 'never',
+      'always' or on 'accelerators' only.
+  """
+
+  name: str = 'wide_resnet34_10'
   bfloat16: str = fields.one_of('accelerators', 'never', 'always')
 
 
@@ -493,15 +515,24 @@ class SearchSettings(TeacherWeights):
 
 @dataclasses.dataclass(frozen=True)
 class StudentSettings(TeacherWeights):
-  """One training of the derived architecture.
+  """One training of the derived architecture, or of a fixed one.
 
   Attributes:
     label: what tables call it.
     teacher: 'teacher', 'vulnerable_teacher' or '' to learn from labels alone.
+    network: a fixed architecture; without a name it is the one that the search
+      finds. If all students have one, there is no search. Its `tutors` cannot
+      be 'searched' where layers are compared.
   """
 
   label: str = 'RNAS-CL'
   teacher: str = 'teacher'
+  network: NetworkShape = NetworkShape()
+
+  @property
+  def is_searched(self) -> bool:
+    """Whether its architecture is that of the search."""
+    return not self.network.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -681,7 +712,13 @@ class Settings:
   evaluation: EvaluationSettings = EvaluationSettings()
 
   @property
+  def searches(self) -> bool:
+    """Whether some student has the architecture of the search."""
+    return any(student.is_searched for student in self.students.values())
+
+  @property
   def distilled(self) -> dict[str, TeacherWeights]:
     """What is compared with a teacher, by its section."""
     students = {f'students.{name}': s for name, s in self.students.items()}
-    return {'search': self.search, **students}
+    search = {'search': self.search} if self.searches else {}
+    return {**search, **students}

@@ -32,6 +32,7 @@ from rnascl_jax.config.schema import (
 from rnascl_jax.config.schema import EvaluationSettings as EvaluationSettings
 from rnascl_jax.config.schema import FineTuning as FineTuning
 from rnascl_jax.config.schema import NetworkSettings as NetworkSettings
+from rnascl_jax.config.schema import NetworkShape as NetworkShape
 from rnascl_jax.config.schema import Optimization as Optimization
 from rnascl_jax.config.schema import SearchSettings as SearchSettings
 from rnascl_jax.config.schema import Settings as Settings

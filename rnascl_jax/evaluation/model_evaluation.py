@@ -19,8 +19,7 @@ from rnascl_jax.evaluation import (
 )
 from rnascl_jax.evaluation.attack_specs import AttackSpec
 from rnascl_jax.evaluation.target import EvaluationTarget, Model
-from rnascl_jax.models import convolutions, networks
-from rnascl_jax.models.student import Student
+from rnascl_jax.models import networks
 from rnascl_jax.runtime import files, processes
 from rnascl_jax.search import flops
 
@@ -177,9 +176,7 @@ def _curves(target: EvaluationTarget) -> list[dict[str, Any]]:
 
 def _macs(model: Model, image_shape: Sequence[int]) -> int:
   """MACs of convolutions and matrix products for one image."""
-  net = model.net
-  if isinstance(net, Student):
-    net = net.clone(conv=convolutions.native_depthwise_conv)
+  net = networks.with_native_convolutions(model.net)
   return flops.trace_macs(
     lambda variables, images: networks.logits_fn(net, variables)(images),
     model.variables,

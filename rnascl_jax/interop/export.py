@@ -13,10 +13,11 @@
 | `.tflite`      | the function of any model, see `portable.tflite`           |
 
 The metadata is that of the run: kind, mean and std, num_classes, image_shape,
-dataset, layers, and the architecture of a student or the network of a teacher;
-`rnascl export` adds class_names. All have it inside but for .stablehlo, which
-has no place for it. `rnascl_jax.interop.student` reads the first two, and
-builds students; `quantization` makes int8 of .onnx.
+dataset, layers, and the architecture of a student or the network of a teacher
+or of a student that was not searched; `rnascl export` adds class_names. All
+have it inside but for .stablehlo, which has no place for it.
+`rnascl_jax.interop.student` reads the first two, and builds students;
+`quantization` makes int8 of .onnx.
 
 Example:
   >>> import pathlib, tempfile
@@ -77,8 +78,8 @@ def check(model: Pretrained, path: Path) -> None:
     path: the destination.
 
   Raises:
-    ValueError: the suffix is another one, or the model is a teacher and the
-      format has students alone.
+    ValueError: the suffix is another one, or the model has a fixed architecture
+      and the format has searched students alone.
     MissingPackageError: the package that writes it is not there.
   """
   check_suffix(path)
@@ -88,10 +89,11 @@ def check(model: Pretrained, path: Path) -> None:
       f'{os.fspath(path)}: a name that ends in {quantization.SUFFIX} is for '
       'what --int8 writes beside a file .onnx; choose another one.'
     )
-  if suffix == '.onnx' and model.metadata['kind'] != 'student':
+  if suffix == '.onnx' and model.architecture is None:
     raise ValueError(
-      f'{os.fspath(path)}: a teacher cannot be written as .onnx, which has '
-      'students alone; write it as .stablehlo or .tflite.'
+      f'{os.fspath(path)}: a teacher, or another network of a fixed '
+      'architecture, cannot be written as .onnx, which has searched students '
+      'alone; write it as .stablehlo or .tflite.'
     )
   extras.require(PACKAGES[suffix], f'writing {os.fspath(path)}')
 

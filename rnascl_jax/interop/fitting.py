@@ -18,6 +18,7 @@ _MOST_NAMED = 4
 _RESIDUAL: Mapping[str, Sequence[Mapping[str, Any]]] = {
   'linear.weight': (
     {'name': 'resnet18'},
+    {'name': 'resnet34'},
     {'name': 'resnet50'},
     {'name': 'preact_resnet18'},
     {'name': 'preact_resnet18', 'shortcut_activated': True, 'final_norm': True},

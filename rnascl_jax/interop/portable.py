@@ -13,9 +13,8 @@ import jax.numpy as jnp
 from jax import export
 
 from rnascl_jax.base import LogitsFn
-from rnascl_jax.models import convolutions, networks
+from rnascl_jax.models import networks
 from rnascl_jax.models.pretrained import Pretrained
-from rnascl_jax.models.student import Student
 
 # One program for each; a caller's device picks.
 _PLATFORMS = ('cpu', 'cuda', 'tpu')
@@ -87,7 +86,5 @@ def _images(model: Pretrained, batch: Any) -> jax.ShapeDtypeStruct:
 
 def _logits_fn(model: Pretrained) -> LogitsFn:
   """The model's function with depthwise convolutions that compilers know."""
-  net = model.net
-  if isinstance(net, Student):
-    net = net.clone(conv=convolutions.native_depthwise_conv)
+  net = networks.with_native_convolutions(model.net)
   return networks.logits_fn(net, model.variables)

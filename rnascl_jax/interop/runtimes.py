@@ -104,11 +104,13 @@ def measure(
 
   Raises:
     MissingPackageError: the file's runtime is not there.
-    NoDefinitionError: it is the state dict of a teacher.
+    NoDefinitionError: it is the state dict of a network that was not searched.
     ArithmeticError: the file computes something else than the model.
   """
-  if path.suffix not in _LOADERS and model.metadata['kind'] != 'student':
-    raise NoDefinitionError('the definition of the teacher is not here.')
+  if path.suffix not in _LOADERS and model.architecture is None:
+    raise NoDefinitionError(
+      f'the definition of the {model.metadata["kind"]} is not here.'
+    )
   shape = model.metadata['image_shape']
   images = np.random.default_rng(0).random((7, *shape), np.float32)
   with _cpu():

@@ -2,8 +2,8 @@
 
 The names of our networks promise the translation: the path of a variable is the
 path of PyTorch's module with `.` written as `/`, or as `_` before a number or
-the word `layer`. Arrays differ in the order of their axes alone, so that a
-round trip is exact:
+the word `layer`; there `__` stands for `_` itself. Arrays differ in the order
+of their axes alone, so that a round trip is exact:
 
 | Flax                                  | PyTorch                          |
 | ------------------------------------- | -------------------------------- |
@@ -127,8 +127,12 @@ def _places(variables: Variables) -> Iterator[tuple[Any, ...]]:
       if rank == 2 and modules[-1] in _POINTWISE:
         ends = (1, 1)
     name = 'weight' if name in ('kernel', 'scale') else name
-    key = re.sub(r'_(?=layer|\d)', '.', '.'.join([*modules, name]))
+    key = re.sub(r'_(_?)(?=layer|\d)', _separator, '.'.join([*modules, name]))
     yield path, leaf, key, axes, ends
+
+
+def _separator(underscores: re.Match[str]) -> str:
+  return underscores[1] or '.'
 
 
 def matching(keys: Iterable[str], suffix: str) -> list[str]:

@@ -263,11 +263,12 @@ def from_metadata(metadata: Mapping[str, Any]) -> Student:
     The network, in training mode.
 
   Raises:
-    ValueError: it describes a teacher.
+    ValueError: it describes a network that was not searched, as a teacher is.
   """
-  if metadata.get('kind') != 'student':
+  if 'architecture' not in metadata:
     raise ValueError(
-      f'a model of kind={metadata.get("kind")!r} is not a student: build its '
+      f'a model of kind={metadata.get("kind")!r} and '
+      f'network={metadata.get("network")} was not searched: build its '
       'published definition and give it the state dict of this file.'
     )
   return Student(

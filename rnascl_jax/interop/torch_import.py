@@ -27,7 +27,7 @@ from flax import linen as nn
 
 from rnascl_jax.base import Variables
 from rnascl_jax.interop import files as torch_files
-from rnascl_jax.interop import fitting, state_dicts, wrappers
+from rnascl_jax.interop import fitting, scores, state_dicts, wrappers
 from rnascl_jax.interop import normalization as normalizations
 from rnascl_jax.interop.normalization import NORMALIZATIONS, Normalization
 from rnascl_jax.models.teachers import build
@@ -41,7 +41,12 @@ from rnascl_jax.runtime import (
 )
 
 # The convolution over images.
-_STEMS = ('patch_embed.proj.weight', 'conv1.weight')
+_STEMS = (
+  'patch_embed.proj.weight',
+  'stem.0.weight',
+  'features.0.weight',
+  'conv1.weight',
+)
 
 
 class Imported(NamedTuple):
@@ -70,6 +75,7 @@ def read(
   pickled: str = 'safe',
   entry: str = '',
   prefix: str | None = None,
+  kept: float | None = None,
 ) -> Imported:
   """Reads a teacher.
 
@@ -85,6 +91,8 @@ def read(
     pickled: how a pickle is read, see `interop.files`.
     entry: of the file that has the state dict; empty to find it.
     prefix: of the network's names in it; None to find it.
+    kept: share of a layer's weights that are kept, of a file with scores to
+      prune by, see `scores`.
 
   Returns:
     The teacher.
@@ -103,6 +111,7 @@ def read(
     normalizations.check(asked)
   build.network(spec, num_classes=1)  # An unknown one fails before the file.
   held = torch_files.read(path, pickled=pickled, entry=entry)
+  held = held._replace(arrays=scores.merged(held.arrays, kept))
   classes, channels = _classes(held, num_classes), _channels(held)
   template = fitting.shapes(spec, classes, image_size, channels)
   unwrapped = _unwrapped(held, spec, template, image_size, prefix)
@@ -128,6 +137,7 @@ def read(
       'normalization': said_by,
       'used': len(unwrapped.arrays),
       'ignored': {why: len(keys) for why, keys in unwrapped.ignored.items()},
+      **({} if kept is None else {'kept': kept}),
     },
   }
   variables = state_dicts.into_variables(template, unwrapped.arrays)

@@ -15,10 +15,12 @@ from rnascl_jax.models.teachers import build
 Path = str | os.PathLike[str]
 
 _CIFAR_RESNET = 'robustbench.model_zoo.architectures.resnet'
+_HUANG = 'HanxunH/RobustWRN'
 _CIFAR_WIDE = 'robustbench.model_zoo.architectures.wide_resnet.WideResNet'
-# Of a teacher by its name in a config: where its names and sizes are from.
+# Of a network by its name in a config: where its names and sizes are from.
 DEFINITIONS = {
   'resnet18': f'{_CIFAR_RESNET}.ResNet18 of RobustBench',
+  'resnet34': f'{_CIFAR_RESNET}.ResNet34 of RobustBench',
   'resnet50': f'{_CIFAR_RESNET}.ResNet50 of RobustBench',
   'preact_resnet18': f'{_CIFAR_RESNET}.PreActResNet18 of RobustBench',
   'wide_resnet34_10': f'{_CIFAR_WIDE}(34, widen_factor=10) of RobustBench',
@@ -31,6 +33,18 @@ DEFINITIONS = {
   'vit_small_8': 'vit_small_patch16_224 of timm before 0.4.8',
   'vit_base': 'vit_base_patch16_224 of timm',
   'vit': 'VisionTransformer of timm, with these fields',
+  'mobilenet_v2': 'models.mobilenetv2.MobileNetV2 of '
+  'goldblum/AdversariallyRobustDistillation',
+  'vgg11': f'models.vgg.VGG of {_HUANG}',
+  'vgg11_r': f'models.vgg.VGG of {_HUANG}, with 205 filters at the end',
+  'densenet121': f'models.densenet.RobustDenseNet of {_HUANG}',
+  'densenet121_r': f'models.densenet.RobustDenseNet of {_HUANG}, with 205 '
+  'channels into the last stage',
+  'darts': 'model.NetworkCIFAR of quark0/darts, with this genotype',
+  'robnet_large': 'models.robnet.robnet of gmh14/RobNets, robnet_large_v1',
+  'robnet_free': 'models.robnet.robnet of gmh14/RobNets, robnet_free',
+  'msrobnet_1000': 'models.robnet.robnet of gmh14/RobNets, which has no such '
+  'cells and fewer scales and shifts; walkerning/aw_nas has other names',
 }
 
 
@@ -71,7 +85,7 @@ def _normalisation(model: Pretrained, suffix: str) -> str:
   subtract = f'subtracts mean {mean} and divides by std {std}, per channel'
   if set(mean) == {0.0} and set(std) == {1.0}:
     return 'there is no normalisation.'
-  if model.metadata['kind'] == 'student' or suffix in _LINES:
+  if model.architecture is not None or suffix in _LINES:
     return f'the {"file" if suffix in _LINES else "module"} {subtract}.'
   return f'whoever calls the module {subtract}: it is not in the state dict.'
 
@@ -107,9 +121,9 @@ def _lines(metadata: Mapping[str, Any], path: Path) -> list[str]:
   path = os.fspath(path)
   if lines := _LINES.get(pathlib.Path(path).suffix):
     return [f'  {line.format(path=path)}' for line in lines]
-  if metadata['kind'] == 'student':
+  if 'architecture' in metadata:
     return _student_lines(path)
-  return _teacher_lines(metadata, path)
+  return _fixed_lines(metadata, path)
 
 
 def _student_lines(path: Path) -> list[str]:
@@ -120,7 +134,7 @@ def _student_lines(path: Path) -> list[str]:
   ]
 
 
-def _teacher_lines(metadata: Mapping[str, Any], path: Path) -> list[str]:
+def _fixed_lines(metadata: Mapping[str, Any], path: Path) -> list[str]:
   name = metadata['network']['name']
   published = DEFINITIONS.get(name)
   fits = (

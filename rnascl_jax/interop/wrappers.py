@@ -9,7 +9,9 @@ names are found. Whatever else is in the file must be known to change nothing:
   normalisation             mean and deviation of the inputs, a first layer
   a second copy             a whole network of equal weights under another
                             prefix, such as MadryLab's `attacker.model.`
-  unused by the network     the `sub_block1` of TRADES' wide residual networks
+  unused by the network     the `sub_block1` of TRADES' wide residual networks,
+                            and the `auxiliary_head` of DARTS's networks, which
+                            acts in training alone
   not chosen                under another prefix than the one asked for
 """
 
@@ -21,8 +23,8 @@ import numpy as np
 
 from rnascl_jax.interop import normalization, state_dicts
 
-# RobustBench builds it for a few models; their forward pass does not call it.
-_UNUSED = 'sub_block1'
+# The forward pass does not call them.
+_UNUSED = ('sub_block1', 'auxiliary_head')
 
 
 class Unwrapped(NamedTuple):
@@ -97,6 +99,6 @@ def _reason(key: str, array: np.ndarray, prefix: str) -> str:
     return 'counters of batches'
   if normalization.is_part(key, array):
     return 'normalisation'
-  if key.removeprefix(prefix).split('.')[0] == _UNUSED:
+  if key.removeprefix(prefix).split('.')[0] in _UNUSED:
     return 'unused by the network'
   return ''

@@ -41,6 +41,8 @@ class BatchNorm(nn.Module):
     dtype: of the result; None takes that of input and parameters together.
       Statistics and what follows from them are float32 at least.
     axis_name: mapped axis over which the batch's statistics are taken too.
+    affine: whether there are parameters, a scale and a bias; without them the
+      scale is 1 and the bias 0.
   """
 
   use_running_average: bool
@@ -48,6 +50,7 @@ class BatchNorm(nn.Module):
   epsilon: float = 1e-5
   dtype: Dtype | None = None
   axis_name: str | None = None
+  affine: bool = True
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -63,13 +66,19 @@ class BatchNorm(nn.Module):
         keep = self.momentum
         running_mean.value = keep * running_mean.value + (1 - keep) * mean
         running_var.value = keep * running_var.value + (1 - keep) * var
-    scale = self.param('scale', nn.initializers.ones, shape)
-    bias = self.param('bias', nn.initializers.zeros, shape)
-    factor = scale * lax.rsqrt(var + self.epsilon)
-    shift = bias - mean * factor
+    factor = lax.rsqrt(var + self.epsilon)
+    dtype = self.dtype or x.dtype
+    if self.affine:
+      scale = self.param('scale', nn.initializers.ones, shape)
+      bias = self.param('bias', nn.initializers.zeros, shape)
+      factor = scale * factor
+      shift = bias - mean * factor
+      dtype = self.dtype or jnp.result_type(x, scale, bias)
+    else:
+      shift = -mean * factor
     one = (1,) * (x.ndim - 1)
     y = x * factor.reshape(*one, -1) + shift.reshape(*one, -1)
-    return y.astype(self.dtype or jnp.result_type(x, scale, bias))
+    return y.astype(dtype)
 
   def _statistics(self, x: Array) -> tuple[Array, Array]:
     """Mean and biased variance [C] over the batch of all devices."""

@@ -169,32 +169,45 @@ def conv_general_dilated(
   )
 
 
-def native_depthwise_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
+def native_depthwise_conv(
+  x: Array, kernel: Array, stride: int = 1, dilation: int = 1
+) -> Array:
   """Depthwise convolution as XLA's grouped convolution.
 
   Args:
     x: [B, H, W, C].
-    kernel: [k, k, 1, C], k odd; the input is padded by (k - 1) / 2 with zeros.
+    kernel: [k, k, 1, C], k odd; the input is padded by dilation (k - 1) / 2
+      with zeros.
     stride: step in both directions.
+    dilation: step between the kernel's numbers.
 
   Returns:
     [B, ceil(H / stride), ceil(W / stride), C].
   """
-  pad = kernel.shape[0] // 2
+  pad = dilation * (kernel.shape[0] // 2)
   return lax.conv_general_dilated(
     x,
     kernel,
     window_strides=(stride, stride),
     padding=((pad, pad), (pad, pad)),
+    rhs_dilation=(dilation, dilation),
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     feature_group_count=x.shape[-1],
   )
 
 
-def _windows(padded: Array, size: int, stride: int, height: int, width: int):
+class _Steps(NamedTuple):
+  """The steps of a depthwise convolution over the input, and of its kernel."""
+
+  stride: int
+  dilation: int
+
+
+def _windows(padded: Array, size: int, steps: _Steps, height: int, width: int):
   """The size^2 shifted views that a depthwise convolution sums up."""
-  for i in range(size):
-    for j in range(size):
+  stride, dilation = steps
+  for i in range(0, dilation * size, dilation):
+    for j in range(0, dilation * size, dilation):
       yield lax.slice(
         padded,
         (0, i, j, 0),
@@ -209,18 +222,20 @@ def _windows(padded: Array, size: int, stride: int, height: int, width: int):
 
 
 def _shift_sum(
-  padded: Array, kernel: Array, stride: int, height: int, width: int
+  padded: Array, kernel: Array, steps: _Steps, height: int, width: int
 ) -> Array:
   taps = kernel.reshape(-1, kernel.shape[-1])  # [k * k, C]
-  windows = _windows(padded, kernel.shape[0], stride, height, width)
+  windows = _windows(padded, kernel.shape[0], steps, height, width)
   return sum(
     window * tap[None, None, None]
     for window, tap in zip(windows, taps, strict=True)
   )
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def shift_depthwise_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def shift_depthwise_conv(
+  x: Array, kernel: Array, stride: int = 1, dilation: int = 1
+) -> Array:
   """`native_depthwise_conv` as a sum of shifted products, fast on the CPU.
 
   The gradient to the input is the same sum with the kernel flipped; the one to
@@ -229,34 +244,38 @@ def shift_depthwise_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
 
   Args:
     x: [B, H, W, C].
-    kernel: [k, k, 1, C], k odd; the input is padded by (k - 1) / 2 with zeros.
+    kernel: [k, k, 1, C], k odd; the input is padded by dilation (k - 1) / 2
+      with zeros.
     stride: step in both directions.
+    dilation: step between the kernel's numbers.
 
   Returns:
     [B, ceil(H / stride), ceil(W / stride), C].
   """
-  pad = kernel.shape[0] // 2
+  pad = dilation * (kernel.shape[0] // 2)
   padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
   height, width = (-(-side // stride) for side in x.shape[1:3])
-  return _shift_sum(padded, kernel, stride, height, width)
+  return _shift_sum(padded, kernel, _Steps(stride, dilation), height, width)
 
 
 @functools.partial(shift_depthwise_conv.defjvp, symbolic_zeros=True)
-def _shift_jvp(stride, primals, tangents):
+def _shift_jvp(stride, dilation, primals, tangents):
   def convolve(x, kernel):
-    return shift_depthwise_conv(x, kernel, stride)
+    return shift_depthwise_conv(x, kernel, stride, dilation)
 
-  tangent = _tangent(convolve, _TransposedShift(stride), primals, tangents)
+  transposed = _TransposedShift(_Steps(stride, dilation))
+  tangent = _tangent(convolve, transposed, primals, tangents)
   return convolve(*primals), tangent
 
 
 class _TransposedShift(NamedTuple):
   """The transposes of a depthwise convolution, by its input and its kernel."""
 
-  stride: int
+  steps: _Steps
 
   def to_input(self, cotangent, kernel, shape):
-    pad, stride = kernel.shape[0] // 2, self.stride
+    stride, dilation = self.steps
+    pad = dilation * (kernel.shape[0] // 2)
     _, height, width, _ = shape
     # Dilating by the stride and padding so that a stride-1 sum with the flipped
     # kernel gives exactly [H, W] back.
@@ -266,10 +285,12 @@ class _TransposedShift(NamedTuple):
       for side, out in zip((height, width), cotangent.shape[1:3], strict=True)
     ]
     dilated = lax.pad(cotangent, zero, ((0, 0, 0), *spread, (0, 0, 0)))
-    return _shift_sum(dilated, kernel[::-1, ::-1], 1, height, width)
+    steps = _Steps(1, dilation)
+    return _shift_sum(dilated, kernel[::-1, ::-1], steps, height, width)
 
   def to_kernel(self, cotangent, x, shape):
-    size, pad, stride = shape[0], shape[0] // 2, self.stride
+    size, (stride, dilation) = shape[0], self.steps
+    pad = dilation * (size // 2)
     padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     images, height, width, channels = cotangent.shape
     dtype = jnp.promote_types(cotangent.dtype, jnp.float32)
@@ -283,12 +304,16 @@ class _TransposedShift(NamedTuple):
       part = lax.dynamic_slice(
         padded,
         (image, stride * row, 0, 0),
-        (1, stride * (rows - 1) + size, *padded.shape[2:]),
+        (
+          1,
+          stride * (rows - 1) + dilation * (size - 1) + 1,
+          *padded.shape[2:],
+        ),
       )
       factor = lax.dynamic_slice(
         cotangent, (image, row, 0, 0), (1, rows, width, channels)
       ).astype(dtype)
-      windows = _windows(part, size, stride, rows, width)
+      windows = _windows(part, size, self.steps, rows, width)
       return tuple(
         total + sum((window.astype(dtype) * factor)[0, r] for r in range(rows))
         for total, window in zip(sums, windows, strict=True)
@@ -299,8 +324,10 @@ class _TransposedShift(NamedTuple):
     return jnp.stack(sums).sum(1).reshape(shape).astype(cotangent.dtype)
 
 
-def depthwise_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
+def depthwise_conv(
+  x: Array, kernel: Array, stride: int = 1, dilation: int = 1
+) -> Array:
   """The depthwise convolution that is fast on the default back end."""
   if jax.default_backend() == 'cpu':
-    return shift_depthwise_conv(x, kernel, stride)
-  return native_depthwise_conv(x, kernel, stride)
+    return shift_depthwise_conv(x, kernel, stride, dilation)
+  return native_depthwise_conv(x, kernel, stride, dilation)

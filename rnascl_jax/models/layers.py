@@ -19,6 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import Dtype
 
 from rnascl_jax.base import Array, Taps
 from rnascl_jax.models import convolutions, squeeze_excite
@@ -125,7 +126,7 @@ class Depthwise(nn.Module):
   size: int
   stride: int
   conv: Callable[[Array, Array, int], Array] = convolutions.depthwise_conv
-  dtype: jnp.dtype | None = None
+  dtype: Dtype | None = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:

@@ -22,6 +22,7 @@ import flax
 import flax.linen as nn
 
 from rnascl_jax.base import Array, LogitsFn, PyTree, Taps, Variables
+from rnascl_jax.models import convolutions
 
 
 class Outputs(NamedTuple):
@@ -146,6 +147,19 @@ def logits_fn(net: nn.Module, variables: Variables, **inputs: Any) -> LogitsFn:
     return apply(net, variables, images, **inputs)[0]
 
   return evaluate
+
+
+def with_native_convolutions(net: nn.Module) -> nn.Module:
+  """The network with depthwise convolutions that counts and compilers know.
+
+  Args:
+    net: a student or a teacher; one without such convolutions is returned.
+  """
+  if hasattr(net, 'conv'):
+    return net.clone(conv=convolutions.native_depthwise_conv)
+  if isinstance(getattr(net, 'net', None), nn.Module):
+    return net.clone(net=with_native_convolutions(net.net))
+  return net
 
 
 def count_parameters(variables: Variables, *, batch_norm: bool = False) -> int:

@@ -31,7 +31,8 @@ class Pretrained(NamedTuple):
     logits_fn: images [B, H, W, C] in [0, 1] -> logits [B, K].
     net: its network, which also returns taps.
     variables: parameters and BatchNorm statistics, NumPy arrays.
-    architecture: filters and tutors of a student, None for a teacher.
+    architecture: filters and tutors of a student; None for a teacher and for a
+      student of a fixed architecture.
     metadata: what was saved with it: data set, classes, normalisation.
   """
 
@@ -89,7 +90,7 @@ def _build(variables: Variables, metadata: dict[str, Any]) -> Pretrained:
     'std': tuple(metadata['std']),
   }
   arch: Architecture | None = None
-  if metadata['kind'] == 'student':
+  if 'architecture' in metadata:
     arch = architecture.from_dict(metadata['architecture'])
     net: nn.Module = Student(
       space=arch.derived_space,

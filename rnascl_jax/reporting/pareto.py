@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rnascl_jax.reporting import statistics
+from rnascl_jax.reporting import results, statistics
 from rnascl_jax.reporting.paper.sweep_runs import EvaluatedModel, SweepRuns
 
 
@@ -81,6 +81,9 @@ def searched(
     for seed, run in sorted(of_row.items())
     if (evaluation := run.evaluation(model)) is not None
     and run.architecture is not None
+    and results.is_searched(
+      run.config.get('students', {}).get(evaluation.base or model, {})
+    )
     and 'cost' in run.config.get('search', {})
   }
   if not models:

@@ -273,6 +273,11 @@ def _read_arrays(path: pathlib.Path, *names: str) -> Arrays | None:
   return files.read_npz(path, *names) if path.exists() else None
 
 
+def is_searched(student: Json) -> bool:
+  """Whether a student of a config has the architecture of the search."""
+  return not (student.get('network') or {}).get('name')
+
+
 def _architecture(root: pathlib.Path) -> Json | None:
   """Reads architecture.json, without tutors that only stand there."""
   saved = read_json(root / 'architecture.json', 'blocks', 'tutors')

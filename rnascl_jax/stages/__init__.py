@@ -50,12 +50,12 @@ def search(config: Mapping[str, Any], path: str) -> Architecture:
 
 
 def train(config: Mapping[str, Any], path: str) -> None:
-  """Trains every student of the config in the architecture that was found.
+  """Trains every student of the config, from new weights.
 
   Args:
     config: see `settings`.
-    path: the workdir, with a complete search; students are left in
-      `train/<name>/`.
+    path: the workdir, with a complete search where some student has no network
+      of its own; students are left in `train/<name>/`.
   """
   with runs.open_run(config, path) as run:
     students.train(run)
@@ -128,9 +128,10 @@ def pipeline(config: Mapping[str, Any], path: str) -> str:
 
 
 def run_all(run: Run) -> str:
-  """Runs all stages of an opened run; see `pipeline`."""
+  """Runs all stages of an opened run, the search if some student needs it."""
   teachers.train(run)
-  searches.search(run)
+  if run.settings.searches:
+    searches.search(run)
   students.train(run)
   students.train(run, 'adversarial')
   evaluations.evaluate(run)

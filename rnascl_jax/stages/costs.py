@@ -154,16 +154,34 @@ class StageWork(NamedTuple):
     return 2 * self.images * self.macs
 
 
-def _teacher_macs(spec: settings.NetworkSettings, images: DatasetFacts) -> int:
-  """MACs of a forward pass of the teacher; nothing is computed."""
+def _macs(spec: settings.NetworkShape, images: DatasetFacts) -> int:
+  """MACs of a forward pass of a fixed network; nothing is computed."""
   net = build.network(resolve.teacher_spec(spec), num_classes=images.classes)
   batch = jax.ShapeDtypeStruct((1, *images.shape), jnp.float32)
   variables = jax.eval_shape(
     lambda x: net.init(jax.random.key(0), x, train=False), batch
   )
+  native = networks.with_native_convolutions(net)
   return flops.trace_macs(
-    lambda v, x: networks.apply(net, v, x)[0], variables, batch
+    lambda v, x: networks.apply(native, v, x)[0], variables, batch
   )
+
+
+def _student_macs(
+  run: Settings, images: DatasetFacts, student: str
+) -> tuple[float, float]:
+  """MACs of a forward pass of the supernet, and of a student.
+
+  What the search will derive is not known: counted is the mean over all choices
+  of filters. There is no supernet for a student of a fixed architecture.
+  """
+  shape = run.students[student].network
+  if shape.name:
+    return 0.0, _macs(shape, images)
+  space = resolve.space(run.space)
+  widest = flops.count(spaces.widest(space), images.shape, images.classes)
+  tables = flops.costs(space, images.shape, images.classes)
+  return widest.macs, cost_tables.uniform(tables)
 
 
 def stages(
@@ -171,8 +189,7 @@ def stages(
 ) -> list[StageWork]:
   """Lists the stages of a run that one student needs; its teacher is given.
 
-  The supernet computes its widest network. What the search will derive is not
-  known: counted is the mean over all choices of filters.
+  The supernet computes its widest network.
 
   Args:
     run: the settings of the run.
@@ -181,15 +198,13 @@ def stages(
       `adversarial.students` that start from it are counted too.
 
   Returns:
-    The search, unless an architecture is taken from elsewhere, the training,
-    and each adversarial fine-tuning.
+    The search, unless the architecture is fixed or taken from elsewhere, the
+    training, and each adversarial fine-tuning.
   """
-  space, remat = resolve.space(run.space), run.space.remat
-  widest = flops.count(spaces.widest(space), images.shape, images.classes)
-  tables = flops.costs(space, images.shape, images.classes)
-  derived = cost_tables.uniform(tables)
-  teacher = _teacher_macs(run.teacher.network, images)
   trained = run.students[student]
+  remat = run.space.remat and trained.is_searched
+  supernet, derived = _student_macs(run, images, student)
+  teacher = _macs(run.teacher.network, images)
   taught = trained.teacher and (trained.kl_weight > 0 or trained.gamma > 0)
   method = run.search.adversarial_training
   searched = method.needs_teacher or run.search.kl_weight > 0
@@ -216,12 +231,12 @@ def stages(
   search = StageWork(
     'search',
     visits(run.search.optimization),
-    widest.macs,
+    supernet,
     asking(method) * teacher if searched else 0,
     searching(run.search, remat=remat),
   )
   return [
-    *([] if run.search.architecture else [search]),
+    *([search] if supernet and not run.search.architecture else []),
     of_student('train', run.train.optimization, run.train.adversarial_training),
     *(
       of_student(

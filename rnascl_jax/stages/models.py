@@ -22,7 +22,9 @@ def trained_models(run: Run) -> Iterator[Model]:
     folder = run.folder / stage / name
     if workdir.is_done(folder):
       summary = workdir.summary(folder)
-      net = students.network(run, searches.load(run))
+      student = run.settings.students[base or name]
+      arch = searches.load(run) if student.is_searched else None
+      net = students.network(run, arch, student.network)
       variables = runs.load_variables(folder)
       yield Model(name, label, 'student', summary, net, variables, order, base)
 

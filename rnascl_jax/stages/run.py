@@ -119,7 +119,7 @@ def _check_traced(
   """Raises unless some training has the steps to be traced."""
   trainings = [
     config.teacher.optimization,
-    config.search.optimization,
+    *([config.search.optimization] if config.searches else []),
     config.train.optimization,
     config.adversarial.optimization,
   ]
@@ -141,7 +141,7 @@ def _open_sources(config: settings.Settings, folder: pathlib.Path) -> list[str]:
     'teacher': pretrained.source(config.teacher),
     'vulnerable_teacher': config.controls
     and pretrained.source(config.vulnerable_teacher),
-    'search': config.search.architecture,
+    'search': config.searches and config.search.architecture,
   }
   return [
     stage

@@ -27,8 +27,15 @@ def search(run: Run) -> Architecture:
   """Searches an architecture and its tutors, or takes it from elsewhere.
 
   Raises:
-    FileNotFoundError: if the teacher was not trained yet.
+    FileNotFoundError: if the teacher was not trained yet, or no student is to
+      have the architecture.
   """
+  if not run.settings.searches:
+    raise workdir.MissingStageError(
+      'All students of the config have a network of their own, so there is '
+      'nothing to search: go on with the next stage, or leave the network.name '
+      'of one empty.'
+    )
   folder = run.folder / 'search'
   if workdir.is_done(folder):
     logging.info('search is complete: %s', folder)

@@ -1,10 +1,11 @@
-"""Students in the architecture that was found: trained, and fine-tuned.
+"""Students: trained, and fine-tuned.
 
-They are trained from scratch (eq. 4), and further on attacks (section 3.5),
-eq. (6) by default: from other weights, and otherwise alike. Beside what an
-adversarial training method adds, a student is distilled as before: from the
-same teacher and the same tutors, with the same weights of KL and attention. So
-`trades` with consistency is eq. (6): CAC + TRADES + KL + gamma Attn.
+They have the architecture that was found, or a fixed one. They are trained from
+scratch (eq. 4), and further on attacks (section 3.5), eq. (6) by default: from
+other weights, and otherwise alike. Beside what an adversarial training method
+adds, a student is distilled as before: from the same teacher and the same
+tutors, with the same weights of KL and attention. So `trades` with consistency
+is eq. (6): CAC + TRADES + KL + gamma Attn.
 """
 
 import dataclasses
@@ -12,12 +13,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 from absl import logging
 
 from rnascl_jax.config import resolve, settings
-from rnascl_jax.models.student import Student
 from rnascl_jax.search import architecture
 from rnascl_jax.search.architecture import Architecture
 from rnascl_jax.stages import run as runs
@@ -35,19 +36,20 @@ def train(run: Run, stage: str = 'train') -> None:
 
   Args:
     run: the run.
-    stage: 'train', in the architecture that was found, or 'adversarial', from
-      trained students on attacks.
+    stage: 'train', from new weights, or 'adversarial', from trained students
+      on attacks.
 
   Raises:
-    FileNotFoundError: if the search is not complete or a student, which is to
-      be fine-tuned, was not trained yet; nothing is computed.
+    FileNotFoundError: if the search, which some student needs, is not complete,
+      or a student, which is to be fine-tuned, was not trained yet; nothing is
+      computed.
   """
   spec = getattr(run.settings, stage).optimization
   trainings = _trainings(run, stage)
   if not trainings:
     logging.info('config.%s.students is empty: nothing to train.', stage)
     return
-  arch = searches.load(run)
+  arch = searches.load(run) if run.settings.searches else None
   # Weights are arguments of a step, so that a step serves many trainings.
   make_step = functools.cache(functools.partial(_make_step, run, arch, spec))
   for name, (base, student, method) in trainings.items():
@@ -58,7 +60,7 @@ def train(run: Run, stage: str = 'train') -> None:
     distilled = resolve.distillation_spec(student, f'students.{name}')
     taught = student.kl_weight > 0 or student.gamma > 0 or method.needs_teacher
     teacher = _same_network(run, student.teacher if taught else '')
-    recipe, step = make_step(method, teacher, distilled)
+    recipe, step = make_step(method, teacher, distilled, student.network)
     state, summary = loop.run(
       runs.make_stage(
         run,
@@ -68,40 +70,65 @@ def train(run: Run, stage: str = 'train') -> None:
         step,
         parts=(spec.batch_size,),
         validate=runs.make_validate(
-          run, network(run, arch), method, spec.batch_size
+          run, network(run, arch, student.network), method, spec.batch_size
         ),
       ),
       _start(run, stage, recipe, spec.batch_size, base),
-      _context(run, place, student, arch if distilled.attends else None),
+      _context(
+        run, place, student, arch, recipe.net if distilled.attends else None
+      ),
       run.devices,
     )
-    metadata = {
-      'kind': 'student',
-      'architecture': architecture.to_dict(arch),
-      'layers': run.settings.space.layers,
-    }
+    metadata = _metadata(run, arch, student.network)
     if base:
       metadata['student'] = base
       metadata['adversarial_training'] = dataclasses.asdict(method)
     runs.finish(run, place, summary, state.variables, metadata)
 
 
-def network(run: Run, arch: Architecture, *, trains: bool = False) -> Student:
-  """The derived network.
+def network(
+  run: Run,
+  arch: Architecture | None,
+  shape: settings.NetworkShape,
+  *,
+  trains: bool = False,
+) -> nn.Module:
+  """A student's network.
 
   Args:
     run: the run.
-    arch: the architecture.
+    arch: the architecture that was found; None where none was searched.
+    shape: of the student; the derived network if it has no name.
     trains: whether it is trained, and computes as `config.space` says; the
       network that is evaluated computes in float32.
   """
   spec = run.settings.space
+  if shape.name or arch is None:
+    bfloat16 = spec.bfloat16 if trains else 'never'
+    return resolve.teacher_network(
+      run.data, shape, where='students', bfloat16=bfloat16
+    )
   return resolve.student_network(
     run.data,
     arch.derived_space,
     spec.layers,
     trained=spec if trains else None,
   )
+
+
+def _metadata(
+  run: Run, arch: Architecture | None, shape: settings.NetworkShape
+) -> dict[str, Any]:
+  """What is exported beside a student's weights."""
+  if shape.name or arch is None:
+    layers = list(network(run, arch, shape).tap_names)
+    spec = resolve.teacher_spec(shape)
+    return {'kind': 'student', 'network': spec, 'layers': layers}
+  return {
+    'kind': 'student',
+    'architecture': architecture.to_dict(arch),
+    'layers': run.settings.space.layers,
+  }
 
 
 def _trainings(
@@ -130,15 +157,16 @@ def _trainings(
 
 def _make_step(
   run: Run,
-  arch: Architecture,
+  arch: Architecture | None,
   spec: settings.Optimization,
   method: settings.AdversarialTraining,
   teacher: str,
   distilled: resolve.DistillationSpec,
+  shape: settings.NetworkShape,
 ) -> tuple[train_state.Recipe, Callable[..., Any]]:
   net = teachers.guide(run, teacher) if teacher else None
   distillation = resolve.distill(run.settings.distillation, net, distilled)
-  student = network(run, arch, trains=True)
+  student = network(run, arch, shape, trains=True)
   recipe = runs.make_recipe(run, student, spec, method, distillation)
   return recipe, train_step.make_train_step(recipe)
 
@@ -159,23 +187,24 @@ def _context(
   run: Run,
   place: str,
   student: settings.StudentSettings,
-  attended: Architecture | None,
+  arch: Architecture | None,
+  attending: nn.Module | None,
 ) -> train_state.Context:
   """What the training of a student uses; its tutors, if it attends."""
   stage, name = place.split('/')
   teacher: Any = None
   tutors: Any = ()
   if student.teacher:
-    _, teacher = teachers.load(run, student.teacher)
-  if attended:
+    teacher_net, teacher = teachers.load(run, student.teacher)
+  if attending is not None:
     tutors = resolve.tutor_weights(
       student.tutors,
-      attended.student_layers,
-      attended.teacher_layers,
+      attending.tap_names,
+      teacher_net.tap_names,
       where=f'students.{name}',
       # The same as in the search.
       seed=runs.stage_seed(run.settings.seed, 'tutors'),
-      searched=np.asarray(architecture.tutor_weights(attended)),
+      searched=arch and np.asarray(architecture.tutor_weights(arch)),
     )
   return runs.context(
     run,

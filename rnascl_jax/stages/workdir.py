@@ -17,6 +17,7 @@ from typing import Any
 from rnascl_jax.config.settings import (
   AdversarialTraining,
   Data,
+  NetworkShape,
   Optimization,
   SearchSettings,
   Settings,
@@ -39,6 +40,7 @@ _FREE = (
 # Sections that have more fields than in earlier versions.
 _EXTENDED: dict[str, type] = {
   '.adversarial_training.': AdversarialTraining,
+  '.network.': NetworkShape,
   '.optimization.': Optimization,
 }
 

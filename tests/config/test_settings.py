@@ -673,6 +673,61 @@ def test_a_control_with_other_layers_is_refused_where_tutors_matter():
   _check(settings.parse(config))
 
 
+def _fixed(**fields):
+  """A config of one student, whose network is fixed."""
+  config = tiny.config()
+  student = settings.student_template(gamma=0.0)
+  student.network.update(
+    name='mobilenet_v2', features=(2,), stage_sizes=(1,), strides=(2,)
+  )
+  student.update(fields)
+  config.students = {'fixed': student}
+  config.adversarial.students = {}
+  config.evaluation.auto_attack_models = ()
+  return config
+
+
+def test_what_a_search_needs_is_not_asked_of_students_that_are_fixed():
+  config = _fixed()
+  config.space.strides = (64,)
+  config.search.optimization.batch_size = 1000
+  parsed = settings.parse(config)
+  assert not parsed.searches and list(parsed.distilled) == ['students.fixed']
+  _check(parsed)
+
+
+def test_searched_tutors_need_a_searched_architecture():
+  config = _fixed(gamma=1.0)
+  message = r"fixed\.tutors='searched' needs an architecture from the search"
+  with pytest.raises(ValueError, match=message):
+    settings.parse(config)
+  config.students.fixed.tutors = 'depth'
+  _check(settings.parse(config))
+  config.students.fixed.tutors = 'conv1,conv1'
+  message = 'names 2 teacher layers for 5 student layers.*layers_0/conv1'
+  with pytest.raises(ValueError, match=message):
+    _check(settings.parse(config))
+
+
+@pytest.mark.parametrize(
+  ('network', 'message'),
+  [
+    ({'name': 'mobilenet'}, r"students\.fixed\.network\.name='mobilenet'"),
+    ({'depth': 3}, "students.fixed.network: .* no field 'depth'"),
+    ({'strides': (64,)}, 'too small: strides'),
+    ({'name': '', 'depth': 3}, r'network\.depth=3 has no meaning beside'),
+    ({'stage_sizes': (200, 200)}, 'has 400 blocks'),
+  ],
+)
+def test_a_fixed_network_that_is_none_is_refused(network, message):
+  config = _fixed()
+  if not network.get('name', True):
+    network = {**settings.student_template().network.to_dict(), **network}
+  config.students.fixed.network.update(network)
+  with pytest.raises(ValueError, match=message):
+    _check(settings.parse(config))
+
+
 def test_a_wrong_name_is_reported_with_the_section_it_is_in():
   config = tiny.config()
   config.controls = True

@@ -56,7 +56,8 @@ def exists(name: str) -> bool:
 @functools.cache
 def fields() -> tuple[str, ...]:
   """Paths of all sections and fields of the configs."""
-  configs = (settings.template(), config_files.load('digits'))
+  shipped = map(config_files.load, ('digits', 'ablations/terms:terms=ce_kl'))
+  configs = (settings.template(), *shipped)
   paths = [f'.{path}' for config in configs for path in _paths(config)]
   return tuple(dict.fromkeys(paths))
 

@@ -464,8 +464,65 @@ def test_a_failed_save_leaves_nothing(tmp_path, monkeypatch):
   assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_network_of_darts_is_imported_without_its_auxiliary_head(tmp_path):
+  edges = "normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=[2]"
+  cells = f'Genotype({edges}, {edges.replace("normal", "reduce")})'
+  fields = {'genotype': cells, 'depth': 3, 'features': (2, 2, 4)}
+  spec = {'name': 'darts', **fields}
+  module = torch_teachers.make('darts', 10, **fields)
+  torch_teachers.randomise(module, seed=0)
+  head = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Conv2d(4, 8, 1))
+  module.auxiliary_head = torch.nn.ModuleDict(
+    {'features': head, 'classifier': torch.nn.Linear(8, 10)}
+  )
+  path = _saved(tmp_path, LAYOUTS['locuslab'](dict(module.state_dict())))
+  found = torch_import.read(path, spec, normalization='cifar10')
+  ignored = found.metadata['source']['ignored']
+  assert ignored['unused by the network'] == 4
+  del module.auxiliary_head
+  expected = torch_teachers.flax_variables(module)
+  jax.tree.map(np.testing.assert_array_equal, found.variables, expected)
+  _assert_same_function(
+    found, module, NORMALIZATIONS['cifar10'], 8, gradients=False
+  )
+  other = {**spec, 'genotype': cells.replace('sep', 'dil')}
+  with pytest.raises(ValueError, match=r'is not darts,.*keys unexpected'):
+    torch_import.read(path, other, normalization='cifar10')
+
+
+def test_scores_of_hydra_prune_the_weights_that_are_imported(tmp_path):
+  state, kept, scored = dict(_module('cifar').state_dict()), 0.3, {}
+  expected = torch_teachers.flax_variables(_module('cifar'))['params']
+  generator = torch.Generator().manual_seed(1)
+  for key in [k for k in state if state[k].ndim > 1]:
+    drawn = torch.randn(state[key].shape, generator=generator)
+    scored[key.replace('weight', 'popup_scores')] = drawn
+  path = _saved(tmp_path, LAYOUTS['locuslab']({**state, **scored}))
+  spec = FAMILIES['cifar'][0]
+  found = torch_import.read(path, spec, normalization='none', kept=kept)
+  assert found.metadata['source']['kept'] == kept
+  params = found.variables['params']
+  for module in ('conv1', 'linear'):
+    drawn = scored[f'{module}.popup_scores'].abs().numpy()
+    drawn = drawn.transpose((2, 3, 1, 0) if drawn.ndim == 4 else (1, 0))
+    kernel = params[module]['kernel']
+    count = kernel.size - int((1 - kept) * kernel.size)
+    least = np.sort(drawn, axis=None)[-count]
+    wanted = np.where(drawn >= least, expected[module]['kernel'], 0)
+    np.testing.assert_array_equal(kernel, wanted)
+  for arguments, message in (
+    ({}, 'layers have scores .*--kept'),
+    ({'kept': 1.5}, r'kept=1\.5 must lie in \(0, 1\]'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      torch_import.read(path, spec, normalization='none', **arguments)
+  with pytest.raises(ValueError, match='there are 0 layers with'):
+    torch_import.read(_file(tmp_path), WIDE, normalization='none', kept=0.5)
+
+
 def test_specifications_survive_the_command_line():
-  for spec in ({'name': 'resnet18'}, WIDE, FAMILIES['vit'][0]):
+  cells = {'name': 'darts', 'genotype': 'advrush', 'depth': 8}
+  for spec in ({'name': 'resnet18'}, WIDE, FAMILIES['vit'][0], cells):
     assert build.from_text(build.text(spec)) == spec
   scaled = build.from_text('vit_small_8,patch_size=4,attention_scale=0.102')
   assert build.network(scaled, num_classes=2).attention_scale == 0.102

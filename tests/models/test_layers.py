@@ -1,5 +1,7 @@
 """Depthwise convolutions in two forms, and the normalisation of images."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +61,26 @@ def test_shifts_equal_the_native_convolution_with_both_gradients(
     out = tuple(-(-side // stride) for side in sides)
     assert found[0].shape == (2, *out, 3)
     assert_close(found, expected)
+
+
+@pytest.mark.parametrize('stride', STRIDES)
+def test_shifts_equal_the_native_convolution_with_a_spread_kernel(stride):
+  with jax.enable_x64(True):
+    x, kernel = make_case(7, 6, 3)
+    found, expected = (
+      jax.jit(value_and_gradients(functools.partial(conv, dilation=2), stride))(
+        x, kernel
+      )
+      for conv in (
+        convolutions.shift_depthwise_conv,
+        convolutions.native_depthwise_conv,
+      )
+    )
+    assert_close(found, expected)
+    # The same as a larger kernel with zeros in between.
+    spread = jnp.zeros((5, 5, 1, 3)).at[::2, ::2].set(kernel)
+    larger = convolutions.native_depthwise_conv(x, spread, stride)
+    np.testing.assert_allclose(found[0], larger, rtol=1e-12)
 
 
 @pytest.mark.parametrize('stride', STRIDES)

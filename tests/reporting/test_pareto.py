@@ -100,6 +100,15 @@ def test_the_page_has_every_searched_row_and_the_networks_of_the_front(
   assert (tmp_path / 'pareto.png').stat().st_size > 10_000
 
 
+def test_a_student_of_a_fixed_architecture_is_on_no_front(sweep, tmp_path):
+  for run in sweep.runs['macs_1'].values():
+    config = files.read_config(run.workdir)
+    config['students'] = {'rnas_cl': {'network': {'name': 'mobilenet_v2'}}}
+    files.write_config(run.workdir, config)
+  models = pareto.searched(sweep_runs.load(tmp_path), 'rnas_cl')
+  assert {row for row, _ in models} == {'latency_1'}
+
+
 def test_a_sweep_without_searched_rows_is_refused(sweep):
   with pytest.raises(ValueError, match="no evaluated 'ce' of a searched row"):
     pareto.searched(sweep, 'ce')

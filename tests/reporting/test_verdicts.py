@@ -119,6 +119,19 @@ def test_attacks_with_other_settings_are_not_compared(workdir):
   assert _said(workdir, 'against CE + KL student')
 
 
+def test_students_of_other_architectures_are_no_baselines_or_controls(workdir):
+  fixed = {'label': STUDENT, 'network': {'name': 'mobilenet_v2', 'depth': 0}}
+  with saved_run.edited(workdir / 'config.json') as config:
+    config['students'] = {'rnas_cl': fixed}
+  assert not _said(workdir, 'withstands') and not _said(workdir, '**Control.**')
+  with saved_run.edited(workdir / 'config.json') as config:
+    names = 'ce', 'ce_kl', f'{comparison.CONTROL}rnas_cl'
+    config['students'] |= {n: fixed | {'label': n} for n in names}
+  assert _said(workdir, 'it withstands PGD-20')
+  (said,) = _said(workdir, '**Control.**')
+  assert 'the tutors. It stays' in said
+
+
 def test_students_are_compared_under_autoattack_on_the_same_images(workdir):
   rows = _rows(workdir, STUDENT, BASELINE)
   interval = _interval(23, 8, 64)

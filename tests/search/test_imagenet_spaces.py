@@ -252,9 +252,10 @@ def make_run(**options):
 def test_only_a_network_that_is_trained_computes_in_bfloat16(bfloat16, dtype):
   run = make_run(bfloat16=bfloat16, remat=True)
   found = types.SimpleNamespace(derived_space=spaces.widest(SPACE))
+  shape = settings.NetworkShape()
 
-  trained = students.network(run, found, trains=True)
-  evaluated = students.network(run, found)
+  trained = students.network(run, found, shape, trains=True)
+  evaluated = students.network(run, found, shape)
 
   assert (trained.dtype, trained.remat) == (dtype, True)
   assert (evaluated.dtype, evaluated.remat) == (None, False)
@@ -283,6 +284,7 @@ def test_students_are_trained_as_settings_say_and_validated_in_float32(
   monkeypatch.setattr(runs, 'make_validate', make_validate)
   monkeypatch.setattr(students.resolve, 'distill', lambda *_, **__: None)
   monkeypatch.setattr(students.train_step, 'make_train_step', lambda _: None)
+  run.settings.searches = True
   run.settings.students = {
     'ce': settings.StudentSettings('CE', teacher='', kl_weight=0.0, gamma=0.0)
   }

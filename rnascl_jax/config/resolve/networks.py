@@ -99,21 +99,21 @@ class TrainedFor(NamedTuple):
   classes: tuple[int, ...] = ()
 
 
-def teacher_spec(network: settings.NetworkSettings) -> dict[str, Any]:
-  """The fields of a teacher's network that are set, for `teachers.build`."""
+def teacher_spec(network: settings.NetworkShape) -> dict[str, Any]:
+  """The fields of a fixed network that are set, for `teachers.build`."""
   values = dataclasses.asdict(network).items()
   return {name: value for name, value in values if value}
 
 
 def teacher_network(
   data: Dataset,
-  spec: settings.NetworkSettings,
+  spec: settings.NetworkShape,
   *,
   where: str = 'teacher',
   bfloat16: str = 'never',
   trained: TrainedFor | None = None,
 ) -> nn.Module:
-  """A teacher's network.
+  """The network of a teacher, or of a student that is not searched.
 
   Args:
     data: decides classes and normalisation where `trained` does not.

@@ -1,6 +1,7 @@
 r"""Teachers: classifiers that also return what their layers computed.
 
-Every teacher is a `flax.linen.Module` with
+Their networks, and the further ones of `TEACHERS`, can be students too. Every
+one is a `flax.linen.Module` with
 
   `logits, taps = teacher.apply(variables, images, train=False)`
 
@@ -18,8 +19,9 @@ RNAS-CL, IJCV 2024; a teacher is used with `train=False` there, under
 `lax.stop_gradient`. The tap is the convolution's raw output in a pre-activation
 network (`wide_resnet`, `preact_resnet`) and the output of the BatchNorm that
 belongs to it, before the addition and the ReLU, in a post-activation one
-(`resnet`). The taps of a transformer (`vit`) are its blocks' patch tokens, as a
-grid.
+(`resnet`, `mobilenet_v2`, `vgg`). The taps of a transformer (`vit`) are its
+blocks' patch tokens, as a grid; those of networks of `cells` are the outputs of
+the stem and of the cells.
 
 All teachers have the keyword fields `num_classes`, `mean` and `std` (input
 normalisation is the first layer), `dtype` (of computation; parameters, running
@@ -47,13 +49,15 @@ Example:
 import types
 from collections.abc import Callable, Mapping
 
+from rnascl_jax.models import darts, densenet, mobilenet_v2, robnet, vgg
 from rnascl_jax.models.networks import Network
 from rnascl_jax.models.teachers import preact_resnet, resnet, vit, wide_resnet
 
-# What a config's name of a teacher stands for: a function of the fields.
+# What a config's name of a network stands for: a function of the fields.
 TEACHERS: Mapping[str, Callable[..., Network]] = types.MappingProxyType(
   {
     'resnet18': resnet.resnet18,
+    'resnet34': resnet.resnet34,
     'resnet50': resnet.resnet50,
     'wide_resnet34_10': wide_resnet.wide_resnet34_10,
     'wide_resnet': wide_resnet.WideResNet,
@@ -67,5 +71,14 @@ TEACHERS: Mapping[str, Callable[..., Network]] = types.MappingProxyType(
     'vit_small_8': vit.vit_small_8,
     'vit_base': vit.vit_base,
     'deit_tiny': vit.deit_tiny,
+    'mobilenet_v2': mobilenet_v2.MobileNetV2,
+    'vgg11': vgg.VGG,
+    'vgg11_r': vgg.vgg11_r,
+    'densenet121': densenet.DenseNet,
+    'densenet121_r': densenet.densenet121_r,
+    'darts': darts.DartsNetwork,
+    'robnet_large': robnet.RobNet,
+    'robnet_free': robnet.robnet_free,
+    'msrobnet_1000': robnet.MSRobNet,
   }
 )

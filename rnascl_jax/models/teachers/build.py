@@ -1,4 +1,4 @@
-"""Builds a teacher from what configs and checkpoints say of it.
+"""Builds a network from what configs and checkpoints say of it.
 
 Example:
   >>> from rnascl_jax.models.teachers import build
@@ -21,10 +21,12 @@ from rnascl_jax.runtime import spelling
 
 # Of a specification, what is no field of the network.
 _BESIDE = ('name', 'bfloat16')
-# The linear layer over classes is one of these, in every teacher.
-HEADS = ('linear', 'fc', 'head')
+# The linear layer over classes is one of these, in every network.
+HEADS = ('linear', 'fc', 'head', 'classifier')
 # What a specification does not say.
 _OPTIONS = ('num_classes', 'mean', 'std', 'dtype', 'axis_name')
+# Fields that hold a name.
+_NAMES = ('genotype',)
 _BOOLEANS = {'True': True, 'False': False}
 
 
@@ -59,7 +61,8 @@ def from_text(written: str) -> dict[str, Any]:
   """The specification that `text` wrote, if its fields are single values.
 
   Args:
-    written: a name, then fields with numbers or True, separated by commas.
+    written: a name, then fields with numbers or True, or with a name where
+      the field is one, separated by commas.
 
   Returns:
     The specification.
@@ -71,6 +74,9 @@ def from_text(written: str) -> dict[str, Any]:
   spec: dict[str, Any] = {'name': name}
   for part in parts:
     field, _, value = part.partition('=')
+    if field in _NAMES and value.isidentifier():
+      spec[field] = value
+      continue
     try:
       spec[field] = (
         _BOOLEANS[value] if value in _BOOLEANS else json.loads(value)
@@ -157,6 +163,9 @@ def _without_code(error: TypeError) -> str:
   unknown = re.search(r"unexpected keyword argument ('\w+')", said)
   if unknown:
     return f'it has no field {unknown[1]}'
+  fixed = re.search(r"multiple values for .*argument ('\w+')", said)
+  if fixed:
+    return f'its {fixed[1]} cannot be chosen'
   return said
 
 

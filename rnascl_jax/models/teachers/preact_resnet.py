@@ -33,9 +33,8 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from rnascl_jax.base import Array
-from rnascl_jax.models import networks
+from rnascl_jax.models import blocks, networks
 from rnascl_jax.models.networks import Outputs
-from rnascl_jax.models.teachers import blocks
 
 
 class PreActResNet(networks.Network):

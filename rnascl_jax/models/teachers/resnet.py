@@ -31,9 +31,8 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from rnascl_jax.base import Array
-from rnascl_jax.models import networks
+from rnascl_jax.models import blocks, networks
 from rnascl_jax.models.networks import Outputs
-from rnascl_jax.models.teachers import blocks
 
 
 class ResNet(networks.Network):
@@ -124,6 +123,11 @@ class ResNet(networks.Network):
 def resnet18(*, num_classes: int, **fields: Any) -> ResNet:
   """ResNet-18 for 32x32 images, 17 taps; `fields` are those of `ResNet`."""
   return ResNet((2, 2, 2, 2), num_classes, blocks.BASIC, **fields)
+
+
+def resnet34(*, num_classes: int, **fields: Any) -> ResNet:
+  """ResNet-34 for 32x32 images, 33 taps; `fields` are those of `ResNet`."""
+  return ResNet((3, 4, 6, 3), num_classes, blocks.BASIC, **fields)
 
 
 def resnet50(*, num_classes: int, **fields: Any) -> ResNet:

@@ -24,7 +24,7 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from rnascl_jax.base import Array
-from rnascl_jax.models.teachers import blocks
+from rnascl_jax.models import blocks
 
 # timm truncates it at -2 and 2, a hundred standard deviations out.
 normal_init = nn.initializers.normal(0.02)

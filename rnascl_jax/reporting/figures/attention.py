@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rnascl_jax.reporting import style
+from rnascl_jax.reporting import results, style
 from rnascl_jax.reporting.results import SavedRun
 
 _IMAGES = 4
@@ -85,16 +85,21 @@ def chosen_layers(run: SavedRun) -> Figure | None:
 def shown_students(run: SavedRun) -> dict[str, str]:
   """Keys and labels of the students shown; none where there is nothing to show.
 
-  That is without maps or tutors, or where RNAS-CL was taught by other tutors.
+  That is without maps or tutors, or where RNAS-CL was taught by other tutors or
+  is of an architecture that was not searched.
   """
-  trained = run.config.get('students', {}).get('rnas_cl', {})
+  students = run.config.get('students', {})
+  trained = students.get('rnas_cl', {})
   searched = trained.get('tutors', 'searched') == 'searched'
+  searched = searched and results.is_searched(trained)
   saved = (run.attention if run.tutors and searched else None) or {}
   baseline = [m for m in _BASELINES if f'maps/{m}' in saved][:1]
   return {
     model: textwrap.fill(run.label(model), 15)
     for model in (*baseline, 'rnas_cl')
     if f'maps/{model}' in saved
+    # Tutors are of the layers of the architecture that was found.
+    and results.is_searched(students.get(model, {}))
   }
 
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from rnascl_jax.reporting import style, training_curves
+from rnascl_jax.reporting import results, style, training_curves
 from rnascl_jax.reporting.html import charts, shapes
 from rnascl_jax.reporting.html.charts import Series
 from rnascl_jax.reporting.html.shapes import Chart
@@ -70,14 +70,16 @@ class Stage(NamedTuple):
 def stages(run: SavedRun) -> list[Stage]:
   """All trainings that the config asks for, in order; empty without one.
 
-  There is no search where the architecture is that of another run.
+  There is no search where the architecture is that of another run, or no
+  student's is searched.
   """
   config, students = run.config, run.config.get('students') or {}
   fine_tuned = (config.get('adversarial') or {}).get('students') or {}
   planned = [('teacher', 'teacher', 'teacher')]
   if config.get('controls'):
     planned.append(('teacher', 'vulnerable_teacher', 'vulnerable_teacher'))
-  if not (config.get('search') or {}).get('architecture'):
+  searches = not students or any(map(results.is_searched, students.values()))
+  if searches and not (config.get('search') or {}).get('architecture'):
     planned.append(('search', 'search', 'search'))
   planned += [('train', name, 'train') for name in students]
   planned += [('adversarial', name, 'adversarial') for name in fine_tuned]

@@ -6,7 +6,7 @@ interval of the difference of two independent shares decides, which is wider.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -179,12 +179,24 @@ def from_scratch(run: SavedRun, model: str) -> ModelEvaluation | None:
 def controls(
   run: SavedRun,
 ) -> list[tuple[ModelEvaluation | None, ModelEvaluation]]:
-  """Every student with its control, taught by a teacher without attacks."""
+  """Every student with its control, taught by a teacher without attacks.
+
+  A student of another architecture is no control.
+  """
   return [
-    (from_scratch(run, e.model.removeprefix(CONTROL)), e)
+    (from_scratch(run, name), e)
     for e in run.evaluations
     if e.model.startswith(CONTROL) and not e.base
+    if network(run, name := e.model.removeprefix(CONTROL))
+    == network(run, e.model)
   ]
+
+
+def network(run: SavedRun, model: str) -> dict[str, Any]:
+  """The fixed network of a student; empty for searched ones and teachers."""
+  student = (run.config.get('students') or {}).get(model, {})
+  fields = student.get('network') or {}
+  return {field: value for field, value in fields.items() if value}
 
 
 def _pairs(

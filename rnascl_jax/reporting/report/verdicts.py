@@ -60,7 +60,9 @@ def _floor(run: SavedRun) -> list[str]:
 
 
 def _against(run: SavedRun, first: str, second: str) -> Comparison | None:
-  """Two models under the attack that stands for robustness."""
+  """Two models of one architecture under the attack for robustness."""
+  if comparison.network(run, first) != comparison.network(run, second):
+    return None
   return comparison.compare(
     comparison.from_scratch(run, first),
     comparison.from_scratch(run, second),
@@ -107,12 +109,14 @@ def _inheritance(run: SavedRun) -> list[str]:
 
 def _control(run: SavedRun, control: str, compared: Comparison) -> str:
   """One student against its control, with the plain conclusion."""
+  student = control.removeprefix(comparison.CONTROL)
+  is_fixed = comparison.network(run, student)
+  searched = '' if is_fixed else ', that were searched with the robust teacher'
   text = (
     f'**Control.** {compared.names[1]} was taught by a teacher trained without '
     f'attacks. It has the architecture of {compared.names[0]}, and where it '
-    'uses them the tutors, that were searched with the robust teacher. '
+    f'uses them the tutors{searched}. '
   )
-  student = control.removeprefix(comparison.CONTROL)
   baseline = comparison.BASELINES[0]
   doubt = _doubt(run, compared, _against(run, student, baseline))
   if doubt:

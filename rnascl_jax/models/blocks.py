@@ -1,4 +1,4 @@
-"""Layers and residual blocks that the convolutional teachers share.
+"""Layers and residual blocks that the convolutional networks share.
 
 `PostActivationBlock` is that of `resnet`, `PreActivationBlock` that of
 `wide_resnet` and `preact_resnet`. A block returns what it computed and the taps
@@ -6,7 +6,7 @@ of its convolutions, those of the shortcut left out.
 
 Example:
   >>> import jax, jax.numpy as jnp
-  >>> from rnascl_jax.models.teachers import blocks
+  >>> from rnascl_jax.models import blocks
   >>> conv = blocks.convolution(4, 3, 2, dtype=None, name='conv')
   >>> images = jnp.zeros((1, 7, 7, 3))
   >>> conv.init_with_output(jax.random.key(0), images)[0].shape
@@ -80,16 +80,24 @@ def check_stages(
 
 
 def convolution(
-  features: int, size: int, stride: int = 1, *, dtype: Dtype | None, name: str
+  features: int,
+  size: int | tuple[int, int],
+  stride: int | tuple[int, int] = 1,
+  *,
+  dtype: Dtype | None,
+  name: str,
 ) -> nn.Conv:
-  """A bias-free convolution, padded on all sides, with He's initialisation."""
-  # Not 'SAME': that pads a strided convolution on the right only.
-  pad = (size // 2, size // 2)
+  """A bias-free convolution, padded on all sides, with He's initialisation.
+
+  Size and stride are numbers, or two for height and width.
+  """
+  sides = (size, size) if isinstance(size, int) else size
   return nn.Conv(
     features,
-    (size, size),
-    strides=(stride, stride),
-    padding=(pad, pad),
+    sides,
+    strides=(stride, stride) if isinstance(stride, int) else stride,
+    # Not 'SAME': that pads a strided convolution on the right only.
+    padding=tuple((side // 2, side // 2) for side in sides),
     use_bias=False,
     dtype=dtype,
     kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
@@ -99,9 +107,16 @@ def convolution(
 
 
 def batch_norm(
-  *, train: bool, dtype: Dtype | None, axis_name: str | None, name: str
+  *,
+  train: bool,
+  dtype: Dtype | None,
+  axis_name: str | None,
+  name: str,
+  affine: bool = True,
 ) -> BatchNorm:
   """BatchNorm, synchronised over `axis_name` where given and `train`.
+
+  Where it is not `affine` it has neither scale nor shift.
 
   The running variance averages the batches' biased variances; PyTorch averages
   the unbiased ones, n / (n - 1) times as large.
@@ -110,6 +125,7 @@ def batch_norm(
     use_running_average=not train,
     dtype=dtype,
     axis_name=axis_name,
+    affine=affine,
     name=name,
   )
 
