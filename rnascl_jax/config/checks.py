@@ -167,6 +167,15 @@ def _check_trainings(
         for name, student in settings.adversarial.students.items()
       },
     )
+  if settings.adversarial.learns_scores:
+    trainings['adversarial.pruning'] = (
+      settings.adversarial.pruning.optimization,
+      {
+        f'adversarial.students.{name}': student.adversarial_training
+        for name, student in settings.adversarial.students.items()
+        if student.prune == 'hydra'
+      },
+    )
   for name, (optimization, methods) in trainings.items():
     resolve.optimizer(optimization, 1, name)
     _check_batch(optimization, data, devices, name)

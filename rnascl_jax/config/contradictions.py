@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import operator
 import re
 
 from rnascl_jax.config.schema import (
@@ -33,7 +34,7 @@ _CUSTOM = (
 )
 # Schedules that end where they end, without a floor to choose.
 _WITHOUT_FLOOR = ('piecewise', 'cyclic', 'one_cycle', 'constant')
-_TRAININGS = ('search', 'train', 'adversarial')
+_TRAININGS = ('search', 'train', 'adversarial', 'adversarial.pruning')
 # Names of other models and files of a run.
 _RESERVED = (
   'teacher',
@@ -84,6 +85,7 @@ def check(settings: Settings) -> None:
   for name, fine_tuning in settings.adversarial.students.items():
     where = f'config.adversarial.students.{name}'
     _check_label(fine_tuning, where)
+    _check_pruning(fine_tuning, where)
     start = fine_tuning.student
     if start not in settings.students:
       hint = spelling.did_you_mean(start, settings.students)
@@ -149,7 +151,7 @@ def _check_space(space: Space) -> None:
 def _check_optimizations(settings: Settings) -> None:
   """Raises for fields of an optimiser or a schedule that it does not have."""
   for name in ('teacher', 'vulnerable_teacher', *_TRAININGS):
-    spec = getattr(settings, name).optimization
+    spec = operator.attrgetter(name)(settings).optimization
     _check_optimization(spec, f'config.{name}.optimization')
   search = settings.search
   _check_betas(search.arch_betas, search.arch_optimizer, 'config.search.arch_')
@@ -158,6 +160,13 @@ def _check_optimizations(settings: Settings) -> None:
       'config.search.optimization.average_decay='
       f'{search.optimization.average_decay} has no meaning in a search, whose '
       'weights are not used afterwards: set it to 0.'
+    )
+  decay = settings.adversarial.pruning.optimization.average_decay
+  if decay:
+    raise ValueError(
+      f'config.adversarial.pruning.optimization.average_decay={decay} is not '
+      'possible: weights that are pruned and come back have no average of 0. '
+      'Set it to 0; the fine-tuning after it may have one.'
     )
 
 
@@ -274,6 +283,15 @@ def _check_smoothing(settings: Settings) -> None:
     ('adversarial', tuned.optimization, student.adversarial_training)
     for student in tuned.students.values()
   ]
+  methods += [
+    (
+      'adversarial.pruning',
+      tuned.pruning.optimization,
+      student.adversarial_training,
+    )
+    for student in tuned.students.values()
+    if student.prune == 'hydra'
+  ]
   for name, spec, method in methods:
     if spec.label_smoothing and not method.has_cross_entropy:
       raise ValueError(
@@ -317,6 +335,8 @@ def check_validation(settings: Settings) -> None:
       student.adversarial_training for student in tuned.students.values()
     ]
     trainings.append(('adversarial', tuned.optimization, methods))
+  if tuned.learns_scores:
+    trainings.append(('adversarial.pruning', tuned.pruning.optimization, []))
   for where, spec, methods in trainings:
     if spec.select == 'best':
       raise ValueError(
@@ -502,6 +522,21 @@ def _check_label(
       f'{where}.label={label[:_LONGEST]!r} has {len(label)} characters and '
       f'heads a row of tables: use one line of 1 to {_LONGEST} printable '
       'characters, without a _ in front.'
+    )
+
+
+def _check_pruning(tuned: FineTuning, where: str) -> None:
+  """Raises for a share to prune without a method, and the reverse."""
+  if tuned.prune and not tuned.sparsity:
+    raise ValueError(
+      f'{where}.prune={tuned.prune!r} with sparsity=0 prunes nothing: set '
+      f'{where}.sparsity to the share of weights to prune, such as 0.9, or '
+      "prune=''."
+    )
+  if tuned.sparsity and not tuned.prune:
+    raise ValueError(
+      f"{where}.sparsity={tuned.sparsity} has no meaning beside prune='': "
+      "choose 'magnitude' or 'hydra', or set it to 0."
     )
 
 

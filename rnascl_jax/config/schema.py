@@ -557,14 +557,36 @@ class FineTuning:
   Attributes:
     label: what tables call it.
     student: the name of the trained student to start from.
-    adversarial_training: on which images; eq. (6) by default, with the radius
-      and the step of the authors' code.
+    prune: whether weights of the student are set to 0 and stay so: 'magnitude'
+      prunes the smallest of each layer before the training (LWM), 'hydra' those
+      with the smallest scores, which are learnt before it, see
+      `adversarial.pruning`; empty to prune none.
+    sparsity: share of each layer's weights that are pruned, below 1; published
+      are 0.9, 0.95 and 0.99.
+    adversarial_training: on which images, also of the training of scores;
+      eq. (6) by default, with the radius and the step of the authors' code.
   """
 
   label: str = 'RNAS-CL + eq. (6)'
   student: str = 'rnas_cl'
+  prune: str = fields.one_of('', 'magnitude', 'hydra')
+  sparsity: float = fields.bounded(0.0, 0, 1 - 1e-9)
   adversarial_training: AdversarialTraining = AdversarialTraining(
     'trades', epsilon_255=0.031 * 255, cac_weight=1.0
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Pruning:
+  """Training of the scores by which 'hydra' prunes, see `pruning`.
+
+  Attributes:
+    optimization: of the scores, and of scales and shifts of norms; published by
+      default. The network that is pruned has no average of weights.
+  """
+
+  optimization: Optimization = Optimization(
+    epochs=20, schedule='cosine', weight_decay=1e-4
   )
 
 
@@ -577,6 +599,7 @@ class AdversarialSettings:
       optimiser of the authors' code, Adam, and what belongs to it there: a
       cosine from 0.004 to 4e-5 and a weight decay of 4e-5. SGD needs a rate
       more than ten times as high.
+    pruning: what comes before it for students with prune='hydra'.
     students: trainings of it, by name; none leaves the stage out.
   """
 
@@ -588,9 +611,15 @@ class AdversarialSettings:
     optimizer='adam',
     weight_decay=4e-5,
   )
+  pruning: Pruning = Pruning()
   students: Mapping[str, FineTuning] = dataclasses.field(
     default_factory=lambda: {'rnas_cl_eq6': FineTuning()}
   )
+
+  @property
+  def learns_scores(self) -> bool:
+    """Whether scores are learnt for some student."""
+    return any(tuned.prune == 'hydra' for tuned in self.students.values())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,6 +34,7 @@ from rnascl_jax.config.schema import FineTuning as FineTuning
 from rnascl_jax.config.schema import NetworkSettings as NetworkSettings
 from rnascl_jax.config.schema import NetworkShape as NetworkShape
 from rnascl_jax.config.schema import Optimization as Optimization
+from rnascl_jax.config.schema import Pruning as Pruning
 from rnascl_jax.config.schema import SearchSettings as SearchSettings
 from rnascl_jax.config.schema import Settings as Settings
 from rnascl_jax.config.schema import Space as Space
@@ -59,9 +60,10 @@ def fine_tuning_template(**changes: Any) -> ml_collections.ConfigDict:
   """The same for `config.adversarial.students.<name>`.
 
   Args:
-    **changes: `label`, `student`, and fields of `adversarial_training`.
+    **changes: fields of the entry, and of its `adversarial_training`.
   """
-  named = {k: changes.pop(k) for k in ('label', 'student') if k in changes}
+  own = {field.name for field in dataclasses.fields(FineTuning)}
+  named = {k: changes.pop(k) for k in own & changes.keys()}
   student = FineTuning(**named)
   training = dataclasses.replace(student.adversarial_training, **changes)
   student = dataclasses.replace(student, adversarial_training=training)

@@ -80,12 +80,15 @@ def evaluate(target: EvaluationTarget) -> bool:
     'images': len(target.split.labels),
     'parameters': networks.count_parameters(model.variables),
     'macs': _macs(model, target.data.image_shape),
-    'seconds': model.summary['seconds'],
+    'seconds': model.summary['seconds']
+    + model.summary.get('pruning_seconds', 0.0),
     'warnings': results.warnings(target.warnings),
     'attacks': [json for json, _ in outputs],
     'curves': curves,
     'key': wanted,
   }
+  if 'weights_kept' in model.summary:
+    evaluation['weights_kept'] = model.summary['weights_kept']
   processes.on_main(files.write_json, path, evaluation)
   processes.on_main(shutil.rmtree, target.journals, ignore_errors=True)
   if processes.any_true(stop.signum is not None):

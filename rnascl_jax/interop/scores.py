@@ -23,7 +23,10 @@ Reference:
 
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 import numpy as np
+
+from rnascl_jax.training import pruning
 
 _NAME = 'popup_scores'
 
@@ -67,14 +70,6 @@ def merged(
         f'{key} {list(arrays[key].shape)} needs {weight} of the same shape: '
         'the file is damaged, or of another code.'
       )
-    result[weight] = result[weight] * _mask(arrays[key], kept)
+    mask = np.asarray(pruning.mask(jnp.asarray(arrays[key]), 1 - kept))
+    result[weight] = result[weight] * mask
   return result
-
-
-def _mask(scores: np.ndarray, kept: float) -> np.ndarray:
-  """Ones where absolute scores are largest, of the shape of the scores."""
-  order = np.argsort(np.abs(scores).ravel(), kind='stable')
-  mask = np.ones(scores.size, np.float32)
-  # Rounded as in HYDRA's code.
-  mask[order[: int((1 - kept) * scores.size)]] = 0
-  return mask.reshape(scores.shape)

@@ -151,6 +151,7 @@ class ModelEvaluation:
   dataset: str = ''
   parameters: int | None = None  # How many are trained.
   macs: int | None = None  # Multiply-accumulates of one image.
+  weights_kept: float | None = None  # Share that is not 0, of a pruned network.
   seconds: float | None = None  # Time of training.
   order: int = 1_000  # Of rows; of one with a base, among these.
   base: str = ''  # The student that it was before its fine-tuning on attacks.

@@ -158,6 +158,13 @@ def count(number: int | None) -> str:
   return f'{number:,}' if number < 1e6 else f'{number / 1e6:,.2f}M'
 
 
+def parameters(model: ModelEvaluation) -> str:
+  """'6,512', of a pruned network '6,512 (10 % kept)'."""
+  text = count(model.parameters)
+  kept = model.weights_kept
+  return text if kept is None else f'{text} ({100 * kept:.3g} % kept)'
+
+
 def mean(
   values: Sequence[float | None],
   scale: float = 1.0,

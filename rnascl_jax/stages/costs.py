@@ -130,7 +130,7 @@ class StageWork(NamedTuple):
   """The work of a stage of training.
 
   Attributes:
-    name: 'search', 'train' or 'adversarial'.
+    name: 'search', 'train', 'pruning' (of its scores) or 'adversarial'.
     images: how many images go through it, over all epochs.
     student: MACs of a forward pass of the student, or of the supernet.
     teacher: MACs of the teacher for an image in a step; 0 if it is not asked.
@@ -199,7 +199,8 @@ def stages(
 
   Returns:
     The search, unless the architecture is fixed or taken from elsewhere, the
-    training, and each adversarial fine-tuning.
+    training, and each adversarial fine-tuning, with the training of scores
+    before it.
   """
   trained = run.students[student]
   remat = run.space.remat and trained.is_searched
@@ -239,12 +240,13 @@ def stages(
     *([search] if supernet and not run.search.architecture else []),
     of_student('train', run.train.optimization, run.train.adversarial_training),
     *(
-      of_student(
-        'adversarial',
-        run.adversarial.optimization,
-        tuned.adversarial_training,
-      )
+      of_student(name, spec, tuned.adversarial_training)
       for tuned in run.adversarial.students.values()
       if tuned.student == student
+      for name, spec in (
+        ('pruning', run.adversarial.pruning.optimization),
+        ('adversarial', run.adversarial.optimization),
+      )
+      if name == 'adversarial' or tuned.prune == 'hydra'
     ),
   ]

@@ -122,6 +122,11 @@ def _check_traced(
     *([config.search.optimization] if config.searches else []),
     config.train.optimization,
     config.adversarial.optimization,
+    *(
+      [config.adversarial.pruning.optimization]
+      if config.adversarial.learns_scores
+      else []
+    ),
   ]
   most = max(
     spec.epochs * (len(data.train.labels) // spec.batch_size)

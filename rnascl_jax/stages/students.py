@@ -5,13 +5,14 @@ scratch (eq. 4), and further on attacks (section 3.5), eq. (6) by default: from
 other weights, and otherwise alike. Beside what an adversarial training method
 adds, a student is distilled as before: from the same teacher and the same
 tutors, with the same weights of KL and attention. So `trades` with consistency
-is eq. (6): CAC + TRADES + KL + gamma Attn.
+is eq. (6): CAC + TRADES + KL + gamma Attn. Before that a student may be pruned.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -24,7 +25,31 @@ from rnascl_jax.search.architecture import Architecture
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import searches, teachers, workdir
 from rnascl_jax.stages.run import Run
-from rnascl_jax.training import loop, train_state, train_step
+from rnascl_jax.training import loop, pruning, train_state, train_step
+
+
+class _Training(NamedTuple):
+  """One training of a student.
+
+  Attributes:
+    place: its folder in the workdir.
+    student: its teacher and loss.
+    method: on which images.
+    spec: how long and how fast.
+    start: the folder of the student from which it starts; '' for new weights.
+    sparsity: share of each layer's weights that are 0 in it.
+    learns_scores: whether it learns which weights these are.
+    metadata: what is exported besides.
+  """
+
+  place: str
+  student: settings.StudentSettings
+  method: settings.AdversarialTraining
+  spec: settings.Optimization
+  start: str = ''
+  sparsity: float = 0.0
+  learns_scores: bool = False
+  metadata: Mapping[str, Any] = MappingProxyType({})
 
 
 def train(run: Run, stage: str = 'train') -> None:
@@ -32,7 +57,7 @@ def train(run: Run, stage: str = 'train') -> None:
 
   All see images in the same order. Those of 'train' also start from the same
   weights, so they differ in teacher and loss alone; those of 'adversarial' each
-  start from the weights and statistics of their student.
+  start from the weights and statistics of their student, which may be pruned.
 
   Args:
     run: the run.
@@ -44,46 +69,67 @@ def train(run: Run, stage: str = 'train') -> None:
       or a student, which is to be fine-tuned, was not trained yet; nothing is
       computed.
   """
-  spec = getattr(run.settings, stage).optimization
   trainings = _trainings(run, stage)
   if not trainings:
     logging.info('config.%s.students is empty: nothing to train.', stage)
     return
   arch = searches.load(run) if run.settings.searches else None
   # Weights are arguments of a step, so that a step serves many trainings.
-  make_step = functools.cache(functools.partial(_make_step, run, arch, spec))
-  for name, (base, student, method) in trainings.items():
-    place = f'{stage}/{name}'
-    if workdir.is_done(run.folder / place):
-      logging.info('student %s is complete: %s', name, run.folder / place)
-      continue
-    distilled = resolve.distillation_spec(student, f'students.{name}')
-    taught = student.kl_weight > 0 or student.gamma > 0 or method.needs_teacher
-    teacher = _same_network(run, student.teacher if taught else '')
-    recipe, step = make_step(method, teacher, distilled, student.network)
-    state, summary = loop.run(
-      runs.make_stage(
-        run,
-        place,
-        spec,
-        method,
-        step,
-        parts=(spec.batch_size,),
-        validate=runs.make_validate(
-          run, network(run, arch, student.network), method, spec.batch_size
-        ),
+  make_step = functools.cache(functools.partial(_make_step, run, arch))
+  for training in trainings:
+    folder = run.folder / training.place
+    if workdir.is_done(folder):
+      logging.info('student %s is complete: %s', folder.name, folder)
+    else:
+      _train(run, arch, make_step, training)
+
+
+def _train(
+  run: Run,
+  arch: Architecture | None,
+  make_step: Callable[..., Any],
+  training: _Training,
+) -> None:
+  """Trains a student, or its scores, and exports it."""
+  place, student, method, spec, *_ = training
+  name = place.split('/')[1]
+  distilled = resolve.distillation_spec(student, f'students.{name}')
+  taught = student.kl_weight > 0 or student.gamma > 0 or method.needs_teacher
+  teacher = _same_network(run, student.teacher if taught else '')
+  recipe, step = make_step(
+    spec,
+    method,
+    teacher,
+    distilled,
+    student.network,
+    training.sparsity,
+    training.learns_scores,
+  )
+  state, summary = loop.run(
+    runs.make_stage(
+      run,
+      place,
+      spec,
+      method,
+      step,
+      parts=(spec.batch_size,),
+      validate=runs.make_validate(
+        run, network(run, arch, student.network), method, spec.batch_size
       ),
-      _start(run, stage, recipe, spec.batch_size, base),
-      _context(
-        run, place, student, arch, recipe.net if distilled.attends else None
-      ),
-      run.devices,
-    )
-    metadata = _metadata(run, arch, student.network)
-    if base:
-      metadata['student'] = base
-      metadata['adversarial_training'] = dataclasses.asdict(method)
-    runs.finish(run, place, summary, state.variables, metadata)
+    ),
+    _start(run, recipe, training),
+    _context(
+      run, place, student, arch, recipe.net if distilled.attends else None
+    ),
+    run.devices,
+  )
+  if training.sparsity:
+    summary['weights_kept'] = pruning.share_kept(state.variables['params'])
+    before = workdir.summary(run.folder / training.start)
+    if 'weights_kept' in before:
+      summary['pruning_seconds'] = before['seconds']
+  metadata = {**_metadata(run, arch, student.network), **training.metadata}
+  runs.finish(run, place, summary, state.variables, metadata)
 
 
 def network(
@@ -131,28 +177,45 @@ def _metadata(
   }
 
 
-def _trainings(
-  run: Run, stage: str
-) -> dict[
-  str, tuple[str, settings.StudentSettings, settings.AdversarialTraining]
-]:
-  """Lists a stage's trainings by name.
-
-  Returns:
-    The trained student from which each starts ('' for new weights), its teacher
-    and loss, and on which images.
-  """
+def _trainings(run: Run, stage: str) -> list[_Training]:
+  """Lists a stage's trainings, each behind the one from which it starts."""
   config, students = run.settings, run.settings.students
   if stage == 'train':
-    method = config.train.adversarial_training
-    return {name: ('', student, method) for name, student in students.items()}
-  tuned = config.adversarial.students
-  for entry in tuned.values():
-    workdir.summary(run.folder / 'train' / entry.student)
-  return {
-    name: (entry.student, students[entry.student], entry.adversarial_training)
-    for name, entry in tuned.items()
-  }
+    method, spec = config.train.adversarial_training, config.train.optimization
+    return [
+      _Training(f'train/{name}', student, method, spec)
+      for name, student in students.items()
+    ]
+  listed = []
+  for name, entry in config.adversarial.students.items():
+    start = f'train/{entry.student}'
+    workdir.summary(run.folder / start)
+    method = entry.adversarial_training
+    metadata: dict[str, Any] = {
+      'student': entry.student,
+      'adversarial_training': dataclasses.asdict(method),
+    }
+    if entry.prune:
+      metadata |= {'prune': entry.prune, 'sparsity': entry.sparsity}
+    tuning = _Training(
+      f'adversarial/{name}',
+      students[entry.student],
+      method,
+      config.adversarial.optimization,
+      start,
+      entry.sparsity,
+      metadata=metadata,
+    )
+    if entry.prune == 'hydra':
+      scoring = tuning._replace(
+        place=f'{tuning.place}/pruning',
+        spec=config.adversarial.pruning.optimization,
+        learns_scores=True,
+      )
+      listed.append(scoring)
+      tuning = tuning._replace(start=scoring.place)
+    listed.append(tuning)
+  return listed
 
 
 def _make_step(
@@ -163,24 +226,45 @@ def _make_step(
   teacher: str,
   distilled: resolve.DistillationSpec,
   shape: settings.NetworkShape,
+  sparsity: float,
+  learns_scores: bool,
 ) -> tuple[train_state.Recipe, Callable[..., Any]]:
   net = teachers.guide(run, teacher) if teacher else None
   distillation = resolve.distill(run.settings.distillation, net, distilled)
   student = network(run, arch, shape, trains=True)
   recipe = runs.make_recipe(run, student, spec, method, distillation)
+  if learns_scores:
+    recipe = pruning.learn_scores(recipe, sparsity)
+  elif sparsity:
+    recipe = pruning.keep_zeros(recipe, sparsity)
   return recipe, train_step.make_train_step(recipe)
 
 
 def _start(
-  run: Run, stage: str, recipe: train_state.Recipe, batch: int, base: str
+  run: Run, recipe: train_state.Recipe, training: _Training
 ) -> train_state.TrainState:
   """The state at step 0: new weights, or those of a trained student."""
+  stage = training.place.split('/')[0]
   key = jax.random.key(runs.stage_seed(run.settings.seed, stage))
   shape, labels = run.data.image_shape, run.data.train.labels
-  if not base:
+  batch = training.spec.batch_size
+  if not training.start:
     return train_state.init_state(recipe, key, shape, batch, labels)
-  variables = runs.load_variables(run.folder / 'train' / base)
-  return train_state.start_from(recipe, variables, shape, batch, key, labels)
+  variables = runs.load_variables(run.folder / training.start)
+  start = functools.partial(
+    train_state.start_from,
+    recipe,
+    image_shape=shape,
+    batch_size=batch,
+    key=key,
+    labels=labels,
+  )
+  if not training.sparsity:
+    return start(variables=variables)
+  pruned = pruning.by_magnitude(variables['params'], training.sparsity)
+  if training.learns_scores:
+    return start(variables=variables).replace(params=pruned)
+  return start(variables={**variables, 'params': pruned})
 
 
 def _context(
@@ -191,7 +275,7 @@ def _context(
   attending: nn.Module | None,
 ) -> train_state.Context:
   """What the training of a student uses; its tutors, if it attends."""
-  stage, name = place.split('/')
+  stage, name, *_ = place.split('/')
   teacher: Any = None
   tutors: Any = ()
   if student.teacher:

@@ -17,8 +17,10 @@ from typing import Any
 from rnascl_jax.config.settings import (
   AdversarialTraining,
   Data,
+  FineTuning,
   NetworkShape,
   Optimization,
+  Pruning,
   SearchSettings,
   Settings,
 )
@@ -129,6 +131,12 @@ def compare(folder: pathlib.Path, settings: Settings) -> None:
       place, found, _ = name.partition(mark)
       if found:
         before |= flat(dataclasses.asdict(section()), f'{place}{mark}')
+  before |= flat(dataclasses.asdict(Pruning()), 'adversarial.pruning.')
+  for name in settings.adversarial.students:
+    for field in ('prune', 'sparsity'):
+      before[f'adversarial.students.{name}.{field}'] = getattr(
+        FineTuning(), field
+      )
   before |= flat(files.read_config(folder, remedy=_UNKNOWN))
   differences = [
     f'{name}: {before.get(name)!r} there, {now.get(name)!r} here'

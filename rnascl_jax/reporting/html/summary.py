@@ -36,9 +36,7 @@ def tiles(run: SavedRun) -> tuple[str, list[Tile]]:
     )
   if model.parameters is not None:
     macs = tables.count(model.macs)
-    made.append(
-      Tile('Parameters', tables.count(model.parameters), f'{macs} MACs')
-    )
+    made.append(Tile('Parameters', tables.parameters(model), f'{macs} MACs'))
   return model.label, made
 
 

@@ -25,7 +25,7 @@ def cells(run: SavedRun) -> list[list[str]]:
       [
         model.label,
         *(tables.mean_accuracy([reached], column) for column in columns),
-        tables.count(model.parameters),
+        tables.parameters(model),
         tables.count(model.macs),
         tables.NOTHING if seconds is None else f'{seconds:,.0f}',
       ]
@@ -41,6 +41,12 @@ def notes(run: SavedRun) -> list[str]:
     'convolutions and linear layers, without BatchNorm. Seconds: time of '
     f'training{", or of fine-tuning" if further else ""}.'
   ]
+  if any(e.weights_kept is not None for e in run.evaluations):
+    lines.append(
+      'Of pruned students the share of weights that are not 0 is in brackets; '
+      'MACs are of the whole network, with products with 0, and seconds are '
+      'also of the training of scores.'
+    )
   attacks = [a for e in run.evaluations for a in e.attacks]
   attacked = [(a, run.dataset) for a in attacks if a.attack != 'clean']
   if attacked:

@@ -164,6 +164,8 @@ def _fine_tuned(
   how = f'on attacks (`{method}`)' if method else 'on attacks'
   if method == comparison.PLAIN:
     how = 'without attacks'
+  if tuned.weights_kept is not None:
+    how += f', with {100 * tuned.weights_kept:.3g} % of its weights kept'
   text = f'**{tuned.label}** is {base.label} after {further} {how}.'
   attacked = comparison.compare(tuned, base, run.headline_attack)
   clean = comparison.compare(tuned, base, 'clean')
