@@ -42,6 +42,9 @@ workdir later; one that has begun must not change.
   rnascl pipeline --config=ablations/objective \
     --workdir=DIR
 
+An entry with prune=hydra or prune=magnitude and a sparsity is pruned first, see
+docs/adversarial_training.md.
+
 config.adversarial.students={} in a config file leaves the stage out.
 """
 

@@ -1,8 +1,21 @@
 """What tests of several stages share."""
 
+import shutil
+
 import pytest
 
 from rnascl_jax.training import loop
+
+
+@pytest.fixture
+def trained(tiny_run, tmp_path):
+  """A copy of the complete run, as it was before the stage."""
+  folder = tmp_path / 'copy'
+  shutil.copytree(tiny_run, folder)
+  shutil.rmtree(folder / 'adversarial')
+  shutil.rmtree(folder / 'evaluation')
+  (folder / 'config.json').unlink()
+  return folder
 
 
 @pytest.fixture

@@ -29,17 +29,6 @@ from rnascl_jax.training import loop
 from tests import tiny
 
 
-@pytest.fixture
-def trained(tiny_run, tmp_path):
-  """A copy of the complete run, as it was before the stage."""
-  folder = tmp_path / 'copy'
-  shutil.copytree(tiny_run, folder)
-  shutil.rmtree(folder / 'adversarial')
-  shutil.rmtree(folder / 'evaluation')
-  (folder / 'config.json').unlink()
-  return folder
-
-
 def _variables(folder, name):
   variables, _ = saved_variables.load(folder / name / 'model')
   return named_arrays.from_state(variables)
