@@ -43,6 +43,9 @@ more epochs give. All rows have one radius, on CIFAR-10 the 0.031 of the
 authors' code. Free replays each batch 8 times: it makes 8 times as many updates
 as the others, in 8 passes through the network where PGD-AT needs 11.
 
+`rows=pruning` has TRADES + CAC with half and with 90 % of the student's weights
+pruned, by HYDRA and by magnitude, beside the same with all of them.
+
 Table 4 has no attack beyond PGD-20. A loss that compares predictions, as CAC
 does, can flatten the surface that PGD climbs: `autoattack=` asks AutoAttack
 too, on the first images (`some`: 1,000, of digits 64; the default), on `all`,
@@ -85,7 +88,19 @@ _OTHERS = {
     {'name': 'standard', 'cac_weight': 0.0},
   ),
 }
-_ROWS = {'table4': _TABLE_4, 'all': _TABLE_4 | _OTHERS}
+_PRUNED = {
+  f'{method}_{round(100 * sparsity)}': (
+    f'{label}, {100 * sparsity:.0f} % pruned',
+    {'prune': method, 'sparsity': sparsity},
+  )
+  for sparsity in (0.5, 0.9)
+  for method, label in (('magnitude', 'LWM'), ('hydra', 'HYDRA'))
+}
+_ROWS = {
+  'table4': _TABLE_4,
+  'all': _TABLE_4 | _OTHERS,
+  'pruning': {'trades_cac': _TABLE_4['trades_cac']} | _PRUNED,
+}
 # Images of `autoattack=some`.
 _SOME = {'cifar10': 1000, 'digits': 64}
 
@@ -95,8 +110,8 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
 
   Args:
     argument: `space=` and `teacher=` (of configs/cifar10.py; digits have
-      neither), `data=` (cifar10, digits), `rows=` (table4, all), `autoattack=`
-      (some, all, none), `smoke`, separated by commas.
+      neither), `data=` (cifar10, digits), `rows=` (table4, all, pruning),
+      `autoattack=` (some, all, none), `smoke`, separated by commas.
 
   Raises:
     ValueError: if a name or a value is unknown.
@@ -125,6 +140,7 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
     for name, (label, method) in rows.items()
   }
   if values['smoke']:
+    config.adversarial.pruning.optimization.epochs = 1
     for tuned in config.adversarial.students.values():
       tuned.adversarial_training.num_steps = (
         tuned.adversarial_training.validation_steps
