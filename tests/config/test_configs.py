@@ -52,7 +52,7 @@ _CONFIGS = {
   'objective': (
     objective,
     ['', 'space=s5,rows=all', 'autoattack=none', 'autoattack=all,teacher=small']
-    + ['data=digits', 'data=digits,rows=all'],
+    + ['data=digits', 'data=digits,rows=all', 'data=digits,rows=pruning'],
   ),
   'teacher': (
     teacher_ablation,
