@@ -26,6 +26,8 @@ _CLASS_NAMES = {
   'digits': tuple('0123456789'),
   'cifar10': cifar10.CLASS_NAMES,
 }
+# Fields of a student that was pruned.
+_PRUNED = ('prune', 'sparsity')
 _LIMITS = (
   'Accuracy under an attack is an upper bound: a stronger attack may break '
   'more images.',
@@ -214,7 +216,8 @@ def _int8(facts: dict[str, Any] | None) -> str:
 def _training(run: SavedRun, name: str) -> dict[str, Any]:
   """What the run says of a model's training; None or '' where it does not."""
   tuned = (run.config.get('adversarial') or {}).get('students') or {}
-  base = tuned.get(name, {}).get('student', '')
+  entry = tuned.get(name, {})
+  base = entry.get('student', '')
   student = (run.config.get('students') or {}).get(base or name, {})
   stage = next((s for s in run.stages if s.model == name), None)
   group = 'teacher' if name.endswith('teacher') else 'adversarial'
@@ -224,6 +227,7 @@ def _training(run: SavedRun, name: str) -> dict[str, Any]:
     'method': run.adversarial_method(name, group),
     'teacher': student.get('teacher', ''),
     'base': base,
+    **({k: entry[k] for k in _PRUNED} if entry.get('prune') else {}),
   }
 
 
@@ -236,6 +240,11 @@ def _trained(run: SavedRun, training: dict[str, Any]) -> str:
     text += f' by the adversarial method {training["method"]!r}'
   if training['base']:
     text += f', beginning with the weights of “{run.label(training["base"])}”'
+  if 'prune' in training:
+    text += (
+      f', of which {100 * training["sparsity"]:.3g} % of each layer were set to '
+      f'0 by {training["prune"]!r}'
+    )
   if training['teacher'] and not training['base']:
     text += f', taught by “{run.label(training["teacher"])}”'
   return text
