@@ -242,8 +242,8 @@ def _trained(run: SavedRun, training: dict[str, Any]) -> str:
     text += f', beginning with the weights of “{run.label(training["base"])}”'
   if 'prune' in training:
     text += (
-      f', of which {100 * training["sparsity"]:.3g} % of each layer were set to '
-      f'0 by {training["prune"]!r}'
+      f', of which {100 * training["sparsity"]:.3g} % of each layer were '
+      f'set to 0 by {training["prune"]!r}'
     )
   if training['teacher'] and not training['base']:
     text += f', taught by “{run.label(training["teacher"])}”'
