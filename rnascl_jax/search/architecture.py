@@ -24,11 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax.base import Array
-from rnascl_jax.search import spaces
-from rnascl_jax.search.arch_params import ArchParams
-from rnascl_jax.search.spaces import Block, SearchSpace, Shortcut
+from rnascl_jax.search import cost_tables, spaces
+from rnascl_jax.search.arch_params import ArchParams, init_arch_params
+from rnascl_jax.search.spaces import Block, Operator, SearchSpace, Shortcut
 
-FORMAT = 1
+# Format 2 has kernel sizes of blocks, and blocks that were skipped.
+FORMAT, _WIDTHS_ALONE = 2, 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +38,12 @@ class Architecture:
 
   Attributes:
     space: the searched space, all choices included.
-    features: chosen filters of each block.
+    features: chosen filters of each block; a skipped one has its input's.
     tutors: for each of S student layers the index of its teacher layer.
-    student_layers: names of the student layers, length S.
+    student_layers: names of the layers of the derived network, length S.
     teacher_layers: names of the teacher layers, length T; they give the tutors'
       indices their meaning.
+    operators: what else was chosen of each block; () where but widths were.
   """
 
   space: SearchSpace
@@ -49,9 +51,10 @@ class Architecture:
   tutors: tuple[int, ...]
   student_layers: tuple[str, ...]
   teacher_layers: tuple[str, ...]
+  operators: tuple[Operator, ...] = ()
 
   def __post_init__(self):
-    spaces.with_features(self.space, self.features)
+    spaces.with_features(self.space, self.features, self.operators)
     if len(self.tutors) != len(self.student_layers):
       raise ValueError(
         f'{len(self.tutors)} tutors were given for '
@@ -67,7 +70,7 @@ class Architecture:
   @property
   def derived_space(self) -> SearchSpace:
     """The one-choice space, that of the derived network."""
-    return spaces.with_features(self.space, self.features)
+    return spaces.with_features(self.space, self.features, self.operators)
 
 
 def derive(
@@ -98,19 +101,60 @@ def derive(
       f'tutor_logits of shape {params.tutor_logits.shape} do not fit '
       f'{expected[0]} student and {expected[1]} teacher layers.'
     )
-  sizes = [logits.shape for logits in params.channel_logits]
-  choices = [(len(block.choices),) for block in space.blocks]
+  blank = init_arch_params(space, *expected).channel_logits
+  sizes, choices = (
+    jax.tree.map(lambda logits: logits.shape, logits)
+    for logits in (list(params.channel_logits), list(blank))
+  )
   if sizes != choices:
     raise ValueError(
       f'channel_logits of shapes {sizes} do not fit blocks whose numbers of '
       f'choices are {choices}.'
     )
-  features = tuple(
-    block.choices[int(np.argmax(logits))]
-    for block, logits in zip(space.blocks, params.channel_logits, strict=True)
+  features, operators = _chosen(space, params)
+  tutors = {
+    name: int(j)
+    for name, j in zip(names, np.argmax(params.tutor_logits, -1), strict=True)
+  }
+  for index, operator in enumerate(operators):
+    if operator.skipped:
+      tutors = {
+        name: tutor
+        for name, tutor in tutors.items()
+        if name.partition('/')[0] != f'block{index}'
+      }
+  derived = spaces.with_features(space, features, operators)
+  return Architecture(
+    space,
+    features,
+    tuple(tutors.values()),
+    spaces.layer_names(derived, blocks_only=blocks_only),
+    tuple(teacher_layers),
+    operators,
   )
-  tutors = tuple(int(j) for j in np.argmax(params.tutor_logits, axis=-1))
-  return Architecture(space, features, tutors, names, tuple(teacher_layers))
+
+
+def _chosen(
+  space: SearchSpace, params: ArchParams
+) -> tuple[tuple[int, ...], tuple[Operator, ...]]:
+  """Widths and operators; no operators where but widths are searched."""
+  features, operators, entering = [], [], space.stem_features
+  for block, logits in zip(space.blocks, params.channel_logits, strict=True):
+    best = {
+      name: int(np.argmax(values))
+      for name, values in cost_tables.factors(logits).items()
+    }
+    kernels, expansions = block.kernel_choices, block.expansion_choices
+    operator = Operator(skipped=bool(best.get('depth', 0)))
+    if not operator.skipped:
+      entering = block.choices[best['width']]
+      operator = Operator(
+        kernels[best['kernel']] if kernels else None,
+        expansions[best['expansion']] if expansions else None,
+      )
+    features.append(entering)
+    operators.append(operator)
+  return tuple(features), tuple(operators) if space.has_operators else ()
 
 
 def tutor_weights(arch: Architecture) -> Array:
@@ -123,8 +167,23 @@ def tutor_weights(arch: Architecture) -> Array:
 def to_dict(arch: Architecture) -> dict[str, Any]:
   """The architecture as numbers, strings, lists and dicts."""
   space = arch.space
+  operators = arch.operators or (Operator(),) * len(space.blocks)
+  blocks = [
+    _block_fields(arch, index)
+    for index, operator in enumerate(operators)
+    if not operator.skipped
+  ]
+  skipped = [
+    {'index': index, **_searched(block)}
+    for index, (block, operator) in enumerate(
+      zip(space.blocks, operators, strict=True)
+    )
+    if operator.skipped
+  ]
+  kernels = any(block.kernel_size for block in space.blocks)
+  wider = space.has_operators or kernels
   return {
-    'format': FORMAT,
+    'format': FORMAT if wider else _WIDTHS_ALONE,
     'stem': space.stem_features,
     'stem_stride': space.stem_stride,
     'expansion': space.expansion,
@@ -132,23 +191,8 @@ def to_dict(arch: Architecture) -> dict[str, Any]:
     'shortcut': space.shortcut.value,
     'squeeze_excite': space.squeeze_excite,
     'head_features': space.head_features,
-    'blocks': [
-      {
-        'features': width,
-        'choices': list(block.choices),
-        'stride': block.stride,
-        'residual': block.residual,
-        # So that readers need not round as `SearchSpace.squeezed` does.
-        'squeezed': space.squeezed(block, entering),
-        **({'expansion': block.expansion} if block.expansion else {}),
-      }
-      for block, width, entering in zip(
-        space.blocks,
-        arch.features,
-        (space.stem_features, *arch.features[:-1]),
-        strict=True,
-      )
-    ],
+    'blocks': blocks,
+    **({'skipped': skipped} if skipped else {}),
     'tutors': [
       {
         'layer': name,
@@ -158,6 +202,44 @@ def to_dict(arch: Architecture) -> dict[str, Any]:
       for name, tutor in zip(arch.student_layers, arch.tutors, strict=True)
     ],
     'teacher_layers': list(arch.teacher_layers),
+  }
+
+
+def _block_fields(arch: Architecture, index: int) -> dict[str, Any]:
+  """A block of the derived network, and what it was chosen from."""
+  space, block = arch.space, arch.space.blocks[index]
+  operator = arch.operators[index] if arch.operators else Operator()
+  entering = (space.stem_features, *arch.features)[index]
+  fields = {
+    'features': arch.features[index],
+    **_searched(block),
+    # So that readers need not round as `SearchSpace.squeezed` does.
+    'squeezed': space.squeezed(block, entering),
+    **({'expansion': block.expansion} if block.expansion else {}),
+    **({'kernel_size': block.kernel_size} if block.kernel_size else {}),
+  }
+  if block.expansion_choices:
+    fields['expansion'] = operator.expansion or space.expansion_of(block)
+  if block.kernel_choices:
+    fields['kernel_size'] = operator.kernel_size or space.kernel_of(block)
+  if space.has_operators:
+    # Where the block is in the space: those before it may be skipped.
+    fields['index'] = index
+  return fields
+
+
+def _searched(block: Block) -> dict[str, Any]:
+  """What is known of a block before the search."""
+  others = {
+    'kernel_choices': list(block.kernel_choices),
+    'expansion_choices': list(block.expansion_choices),
+    'skippable': block.skippable,
+  }
+  return {
+    'choices': list(block.choices),
+    'stride': block.stride,
+    'residual': block.residual,
+    **{name: value for name, value in others.items() if value},
   }
 
 
@@ -173,21 +255,15 @@ def from_dict(fields: dict[str, Any]) -> Architecture:
   Raises:
     ValueError: if the format is another one or a value is invalid.
   """
-  if fields.get('format') != FORMAT:
+  if fields.get('format') not in (_WIDTHS_ALONE, FORMAT):
     raise ValueError(
       f'architecture format={fields.get("format")!r} is not the supported '
-      f'{FORMAT}; search again or convert the file.'
+      f'{_WIDTHS_ALONE} or {FORMAT}; search again or convert the file.'
     )
-  blocks = tuple(
-    Block(
-      tuple(b['choices']),
-      b['stride'],
-      b['residual'],
-      # None is that of the space.
-      b.get('expansion'),
-    )
-    for b in fields['blocks']
-  )
+  rows = [*fields['blocks']]
+  for row in fields.get('skipped', ()):
+    rows.insert(row['index'], row)
+  blocks = tuple(_read_block(row) for row in rows)
   space = SearchSpace(
     blocks=blocks,
     stem_features=fields['stem'],
@@ -199,9 +275,11 @@ def from_dict(fields: dict[str, Any]) -> Architecture:
     squeeze_excite=fields.get('squeeze_excite', 0.0),
     head_features=fields.get('head_features', 0),
   )
+  features, operators = _read_choice(space, rows)
+  derived = spaces.with_features(space, features, operators)
   layers = tuple(t['layer'] for t in fields['tutors'])
   known = [
-    spaces.layer_names(space, blocks_only=only) for only in (False, True)
+    spaces.layer_names(derived, blocks_only=only) for only in (False, True)
   ]
   if layers not in known:
     # Blocks of expansion 1 had a convolution that expands before version 0.2.
@@ -212,8 +290,43 @@ def from_dict(fields: dict[str, Any]) -> Architecture:
     )
   return Architecture(
     space=space,
-    features=tuple(b['features'] for b in fields['blocks']),
+    features=features,
     tutors=tuple(t['tutor'] for t in fields['tutors']),
     student_layers=layers,
     teacher_layers=tuple(fields['teacher_layers']),
+    operators=operators,
   )
+
+
+def _read_block(row: dict[str, Any]) -> Block:
+  kernels = tuple(row.get('kernel_choices', ()))
+  expansions = tuple(row.get('expansion_choices', ()))
+  return Block(
+    tuple(row['choices']),
+    row['stride'],
+    row['residual'],
+    # What is searched is no property of the block; None is that of the space.
+    None if expansions else row.get('expansion'),
+    None if kernels else row.get('kernel_size'),
+    kernels,
+    expansions,
+    row.get('skippable', False),
+  )
+
+
+def _read_choice(
+  space: SearchSpace, rows: list[dict[str, Any]]
+) -> tuple[tuple[int, ...], tuple[Operator, ...]]:
+  """Widths and operators; a row without `features` is a skipped block."""
+  features, operators, entering = [], [], space.stem_features
+  for block, row in zip(space.blocks, rows, strict=True):
+    entering = row.get('features', entering)
+    features.append(entering)
+    operators.append(
+      Operator(
+        row.get('kernel_size') if block.kernel_choices else None,
+        row.get('expansion') if block.expansion_choices else None,
+        'features' not in row,
+      )
+    )
+  return tuple(features), tuple(operators) if space.has_operators else ()

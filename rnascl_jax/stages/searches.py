@@ -12,7 +12,13 @@ from absl import logging
 from rnascl_jax.base import PyTree
 from rnascl_jax.config import checks, resolve
 from rnascl_jax.runtime import files, parallel, processes
-from rnascl_jax.search import arch_params, architecture, flops, gumbel
+from rnascl_jax.search import (
+  arch_params,
+  architecture,
+  cost_tables,
+  flops,
+  gumbel,
+)
 from rnascl_jax.search.arch_params import ArchParams, Sample
 from rnascl_jax.search.architecture import Architecture
 from rnascl_jax.stages import pretrained, search_costs, teachers, workdir
@@ -236,7 +242,9 @@ class _History(contextlib.AbstractContextManager):
     entropies = _entropies(arch)
     return {
       'temperature': float(temperature),
-      'channel_entropy': float(np.mean([*map(float, entropies.channels)])),
+      'channel_entropy': float(
+        np.mean([*map(float, jax.tree.leaves(entropies.channels))])
+      ),
       'tutor_entropy': float(np.mean(entropies.tutors)),
     }
 
@@ -247,12 +255,18 @@ class _History(contextlib.AbstractContextManager):
     # A resumed run writes an epoch again that it had written before the break.
     log.truncate_after(step - 1)
     probabilities = _probabilities(arch)
+    factors = [cost_tables.factors(c) for c in probabilities.channels]
+    operators = [
+      {k: np.asarray(p).tolist() for k, p in f.items() if k != 'width'}
+      for f in factors
+    ]
     log.write(
       {
         'step': step,
         'epoch': done,
-        'channels': [np.asarray(c).tolist() for c in probabilities.channels],
+        'channels': [np.asarray(f['width']).tolist() for f in factors],
         'tutors': np.asarray(probabilities.tutors).tolist(),
+        **({'operators': operators} if any(operators) else {}),
       }
     )
 

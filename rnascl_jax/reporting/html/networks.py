@@ -38,7 +38,8 @@ def filters(run: SavedRun) -> list[Block]:
   blocks = []
   for index, block in enumerate(saved):
     count = len(block['choices'])
-    shares = history[:, index, :count].T if len(history) else None  # [N, E]
+    row = block.get('index', index)  # Blocks before it may be skipped.
+    shares = history[:, row, :count].T if len(history) else None  # [N, E]
     choices = []
     for place, features in enumerate(block['choices']):
       is_chosen = features == block['features']
