@@ -37,8 +37,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Of architecture.json.
-# Of architectures: the second has kernel sizes of blocks.
+# Of architecture.json: the second has kernel sizes of blocks.
 FORMATS = (1, 2)
 
 

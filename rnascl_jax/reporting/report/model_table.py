@@ -129,6 +129,9 @@ def about_architecture(saved: Json) -> str:
   texts = [
     f'Search space `{space}`.' if isinstance(space, str) else '',
     f'{", ".join(sizes)}.' if sizes else '',
+    f'The search skipped {len(saved["skipped"])} blocks.'
+    if saved.get('skipped')
+    else '',
     'A tutor is the teacher layer, its index in brackets, whose attention maps '
     'a student layer was taught.'
     if saved['tutors']
@@ -158,12 +161,22 @@ def architecture(saved: Json) -> list[list[str]]:
       [
         f'{index}',
         f'{block["stride"]}',
-        f'{block["features"]}',
+        ' '.join(filter(None, (f'{block["features"]}', operator(block)))),
         ', '.join(map(str, block['choices'])),
         _tutors(tutors[start : start + each]) if tutors else tables.NOTHING,
       ]
     )
   return rows
+
+
+def operator(block: Json) -> str:
+  """'5x5 x3', the kernel size and the expansion, as far as searched."""
+  parts = []
+  if block.get('kernel_choices'):
+    parts.append('{0}x{0}'.format(block['kernel_size']))
+  if block.get('expansion_choices'):
+    parts.append(f'x{block["expansion"]}')
+  return ' '.join(parts)
 
 
 def _tutors(tutors: Sequence[Json]) -> str:
