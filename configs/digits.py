@@ -35,7 +35,9 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   Raises:
     ValueError: if a name or a value is unknown.
   """
-  values = arguments.parse(argument, {'autoattack': 'some', 'smoke': '', 'wider': ''})
+  values = arguments.parse(
+    argument, {'autoattack': 'some', 'smoke': '', 'wider': ''}
+  )
   config = settings.template()
 
   config.data.name = 'digits'

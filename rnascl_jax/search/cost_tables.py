@@ -4,9 +4,9 @@ An inverted residual's cost depends on the width that enters it, so that of a
 block is a table over the choices of the block and of the block before, and
 n_f(G) is the exact expectation under independent draws. Where kernel sizes,
 expansions and depth are searched, the table has an axis for each of them. A
-skipped block costs nothing and hands on the width that enters it. At one-hot weights it
-equals the cost of the derived network. MACs and parameters are in `flops`,
-measured times in `latency_tables`.
+skipped block costs nothing and hands on the width that enters it. At one-hot
+weights n_f(G) equals the cost of the derived network. MACs and parameters are
+in `flops`, measured times in `latency_tables`.
 
 Example:
   >>> from rnascl_jax.search import cost_tables, flops, spaces

@@ -143,7 +143,9 @@ def test_one_hot_choices_compute_the_derived_network(both, mode):
   skipped = {f'block{i}' for i, o in enumerate(operators) if o.skipped}
   taps = [
     tap
-    for name, tap in zip(spaces.layer_names(_SPACE), found[mode][1], strict=True)
+    for name, tap in zip(
+      spaces.layer_names(_SPACE), found[mode][1], strict=True
+    )
     if name.partition('/')[0] not in skipped
   ]
   for wide, narrow in zip(taps, expected[mode][1], strict=True):

@@ -29,9 +29,10 @@ _SPACE = spaces.with_operators(
 
 def _every_choice():
   """All networks: ((features, operators), index of each choice)."""
-  for w, k, e in itertools.product(itertools.product((0, 1), repeat=2), *(
-    [itertools.product((0, 1), repeat=2)] * 2
-  )):
+  for w, k, e in itertools.product(
+    itertools.product((0, 1), repeat=2),
+    *([itertools.product((0, 1), repeat=2)] * 2),
+  ):
     for skipped in (0, 1):
       first, second = (_SPACE.blocks[i].choices[w[i]] for i in (0, 1))
       operators = [Operator((3, 5)[k[i]], (2, 3)[e[i]]) for i in (0, 1)]
@@ -129,7 +130,9 @@ def test_a_space_of_widths_alone_is_written_and_drawn_as_before():
   params = arch_params.init_arch_params(_WIDTHS, 7, 2)
   assert [a.shape for a in jax.tree.leaves(params)] == [(2,), (2,), (7, 2)]
   assert not arch_params.masks(_WIDTHS, params.channel_logits).operators
-  fields = architecture.to_dict(architecture.derive(_WIDTHS, params, ('a', 'b')))
+  fields = architecture.to_dict(
+    architecture.derive(_WIDTHS, params, ('a', 'b'))
+  )
   assert fields['format'] == 1
   names = {'features', 'choices', 'stride', 'residual', 'squeezed'}
   assert all(block.keys() == names for block in fields['blocks'])
