@@ -104,7 +104,7 @@ def _run(net, variables, masks=None):
 @pytest.fixture(scope='module')
 def supernet():
   """A function of masks that runs the supernet, and its random variables."""
-  net = student.Student(_SPACE, 5)
+  net = student.Student(_SPACE, 5, (0.0,), (1.0,))
   variables = net.init(jax.random.key(1), _IMAGES, train=False)
   leaves, structure = jax.tree.flatten(variables)
   keys = jax.random.split(jax.random.key(2), len(leaves))
@@ -124,7 +124,7 @@ def both(request, supernet):
   run, variables = supernet
   one_hot = arch_params.one_hot(_SPACE, features, operators)
   space = spaces.with_features(_SPACE, features, operators)
-  net = student.Student(space, 5)
+  net = student.Student(space, 5, (0.0,), (1.0,))
   like = jax.eval_shape(
     lambda: net.init(jax.random.key(0), _IMAGES, train=False)
   )
