@@ -30,7 +30,10 @@ _CHOICES = {
     (4, 6, 5, 7),
     (Operator(3, 6), Operator(5, 3), Operator(5, 6), Operator(3, 3)),
   ),
-  'skipped': ((4, 4, 7, 7), (Operator(5, 3), _SKIPPED, Operator(3), _SKIPPED)),
+  'skipped': (
+    (4, 4, 7, 7),
+    (Operator(5, 3), _SKIPPED, Operator(3, 6), _SKIPPED),
+  ),
 }
 _IMAGES = jax.random.uniform(jax.random.key(0), (3, 8, 8, 1))
 
@@ -178,7 +181,7 @@ def test_the_written_architecture_builds_the_same_network_in_pytorch(both):
   )
   fields = architecture.to_dict(arch)
   assert architecture.from_dict(fields) == arch
-  net = torch_student.Student(fields, 5, mean=(0.0,), std=(1.0,))
+  net = torch_student.Student(fields, num_classes=5, mean=(0.0,), std=(1.0,))
   arrays = state_dicts.from_variables(own)
   net.load_state_dict(
     {name: torch.tensor(np.array(a)) for name, a in arrays.items()},
