@@ -29,10 +29,8 @@ _SPACE = spaces.with_operators(
 
 def _every_choice():
   """All networks: ((features, operators), index of each choice)."""
-  for w, k, e in itertools.product(
-    itertools.product((0, 1), repeat=2),
-    *([itertools.product((0, 1), repeat=2)] * 2),
-  ):
+  pairs = tuple(itertools.product((0, 1), repeat=2))
+  for w, k, e in itertools.product(pairs, repeat=3):
     for skipped in (0, 1):
       first, second = (_SPACE.blocks[i].choices[w[i]] for i in (0, 1))
       operators = [Operator((3, 5)[k[i]], (2, 3)[e[i]]) for i in (0, 1)]
