@@ -47,6 +47,11 @@ _SCHEDULE = {
   'train.optimization.epochs': _EPOCHS,
   'adversarial.optimization.epochs': _FINE_TUNED,
   'evaluation.auto_attack_images': 1000,
+  # An epoch takes minutes; a run that is killed loses one at the most.
+  **{
+    f'{stage}.optimization.checkpoint_every': 1
+    for stage in ('search', 'train', 'adversarial')
+  },
 }
 
 

@@ -2,6 +2,7 @@ r"""Writes a trained model for PyTorch and for runtimes without JAX.
 
   rnascl export --workdir=DIR --output=rnas_cl.onnx
   rnascl export --workdir=DIR --model=rnas_cl_eq6 --format=all --output=OUT/eq6
+  rnascl export --workdir=DIR --format=onnx --int8 --output=student
 
 The model is a student ('rnas_cl', 'ce', 'rnas_cl_eq6', ...) or a teacher
 ('teacher', 'vulnerable_teacher'). The output's suffix says in which format it
@@ -15,6 +16,11 @@ all that the model has, but for pt, which has what safetensors has:
   stablehlo      the function as jax.export has it, for a CPU, a GPU and a TPU
   tflite         the function for LiteRT, formerly TensorFlow Lite
 
+With --int8 the file .onnx is quantised too, to OUTPUT.int8.onnx, with training
+images of the run. Then the run's first PGD attacks the model, on its first 1000
+test images at most, and the accuracy of every file on the same images, before
+and after the attack, is in the table and in the model card.
+
 Each file is run, where its runtime is installed, and compared with the model:
 the largest difference of a logit over 7 random images, the seconds until it is
 ready and the milliseconds for one image are in the table that is printed.
@@ -25,11 +31,20 @@ it is, how it was trained and what it was attacked with, and its limits.
 
 import pathlib
 import sys
+from typing import Any
 
 from absl import flags
 
 import rnascl_jax
-from rnascl_jax.interop import export, model_card, runtimes
+from rnascl_jax.interop import (
+  attacked_images,
+  export,
+  model_card,
+  quantization,
+  runtimes,
+  usage,
+)
+from rnascl_jax.interop.attacked_images import AttackedImages
 from rnascl_jax.models.pretrained import Pretrained
 from rnascl_jax.reporting import results
 from rnascl_jax.runtime import files, paths, spelling
@@ -41,6 +56,9 @@ _OUTPUT = flags.DEFINE_string(
 )
 _FORMAT = flags.DEFINE_list(
   'format', [], 'Formats, separated by commas, or all.'
+)
+_INT8 = flags.DEFINE_boolean(
+  'int8', False, 'Quantises the file .onnx to another one, in int8.'
 )
 
 
@@ -68,23 +86,48 @@ def _paths(model: Pretrained) -> list[pathlib.Path]:
 def _export() -> str:
   workdir, name = launcher.FLAGS.workdir, _MODEL.value
   try:
-    model = rnascl_jax.load(workdir, name)
+    model, run = rnascl_jax.load(workdir, name), results.load(workdir)
+    if names := model_card.class_names(run, model):
+      model = model._replace(metadata={**model.metadata, 'class_names': names})
     written = _paths(model)
     for path in written:
       export.check(model, path)
-    run = results.load(workdir)
     card = model_card.make(run, name, model)
-    for path in written:
-      export.write(model, path)
+    if _INT8.value:
+      measured, attacked = _with_int8(model, run, written, card)
+    else:
+      for path in written:
+        export.write(model, path)
+      measured, attacked = runtimes.measure_all(model, written), None
     output = written[0].with_suffix('')
     files.write_json(output.with_name(f'{output.name}.card.json'), card)
     page = output.with_name(f'{output.name}.card.md')
     files.write_atomically(page, model_card.markdown(run, card).encode())
-    measured = runtimes.table(model, written)
   except (ValueError, OSError, ArithmeticError, ImportError) as error:
     sys.exit(f'error: {error}')
-  texts = [export.usage(model, path) for path in written]
-  return '\n\n'.join([*texts, measured, f'What it is: {page}'])
+  texts = [usage.text(model, result.path) for result in measured]
+  table = runtimes.table(measured, attacked)
+  return '\n\n'.join([*texts, table, f'What it is: {page}'])
+
+
+def _with_int8(
+  model: Pretrained,
+  run: results.SavedRun,
+  written: list[pathlib.Path],
+  card: dict[str, Any],
+) -> tuple[list[runtimes.Measured], AttackedImages]:
+  """Writes all files and the quantised one, which the card then has too."""
+  source = quantization.float_file(written)
+  config, data = attacked_images.saved_data(run)
+  attacked = attacked_images.make(config, data, model)
+  for path in written:
+    export.write(model, path)
+  images = quantization.calibration_images(data.train.images)
+  pair = source, quantization.write(source, images)
+  measured = runtimes.measure_all(model, [*written, pair[1]], attacked)
+  both = [result for result in measured if result.path in pair]
+  card['int8'] = model_card.int8(both, attacked, len(images))
+  return measured, attacked
 
 
 if __name__ == '__main__':

@@ -37,6 +37,8 @@ class Data:
     padding: pixels added on every side before a random crop; 0 beside
       random-resized crops, see `min_crop`.
     flip: whether images are mirrored at random.
+    erasing: probability with which a random rectangle of a training image is
+      filled with noise, see `batches.erase`.
     image_size: side in pixels to which images are resized; 0 is 224 of
       'imagenet', and of others their own size, or 32 where they differ in size.
       Not of 'digits' and 'cifar10', as are the next six.
@@ -64,6 +66,7 @@ class Data:
   max_test: int = fields.bounded(0, 0, _MOST_IMAGES)
   padding: int = fields.bounded(4, 0, 1024)
   flip: bool = True
+  erasing: float = fields.bounded(0.0, 0, 1)
   image_size: int = fields.bounded(0, 0, 4096)
   classes: tuple[str, ...] = ()
   min_crop: float = fields.bounded(0.08, 0, 1)

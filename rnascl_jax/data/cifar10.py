@@ -7,6 +7,9 @@ import tqdm
 
 from rnascl_jax.data import prepared, splits
 
+CLASS_NAMES = tuple(
+  'airplane automobile bird cat deer dog frog horse ship truck'.split()
+)
 # TFDS decodes this many images at a call: few enough for a lively bar.
 _READ_CHUNK = 500
 

@@ -4,6 +4,8 @@ Normalisation is inside of both, and convolutions are those that a compiler for
 another device expects.
 """
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -35,7 +37,7 @@ def stablehlo(model: Pretrained) -> bytes:
   return bytes(program(_images(model, batch)).serialize())
 
 
-def tflite(model: Pretrained) -> bytes:
+def tflite(model: Pretrained, metadata: Mapping[str, Any]) -> bytes:
   """Exports a model for LiteRT, formerly TensorFlow Lite.
 
   Its signature `serving_default` takes `images`, one image [1, H, W, C] in
@@ -44,6 +46,7 @@ def tflite(model: Pretrained) -> bytes:
 
   Args:
     model: a student or a teacher.
+    metadata: JSON; the file has it as texts of JSON.
   """
   from litert_converter import converter_api_ext
   from litert_converter.mlir import ir, passmanager
@@ -60,6 +63,11 @@ def tflite(model: Pretrained) -> bytes:
     converter_api_ext.run_convert_to_tfl_passes(
       module, passmanager.PassManager(), converter_api_ext.ConvertToTFLConfig()
     )
+    texts = {
+      name: ir.StringAttr.get(json.dumps(value))
+      for name, value in metadata.items()
+    }
+    operation.attributes['tfl.metadata'] = ir.DictAttr.get(texts)
     return converter_api_ext.export_flatbuffer_to_bytes(operation)
 
 

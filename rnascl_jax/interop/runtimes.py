@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from rnascl_jax.interop import quantization
+from rnascl_jax.interop.attacked_images import AttackedImages
 from rnascl_jax.models.pretrained import Pretrained
 from rnascl_jax.reporting import tables
 from rnascl_jax.runtime import extras
@@ -36,40 +38,69 @@ class Measured(NamedTuple):
     difference: the largest one of logits from the model's.
     load_s: seconds in which the file is read and made ready.
     one_ms: milliseconds for one image, once all is compiled.
+    accuracies: shares of attacked images that it classifies correctly, before
+      and after the attack; () if there are none.
+    missing: why it was not run, '' if it was.
   """
 
   path: pathlib.Path
-  difference: float
-  load_s: float
-  one_ms: float
+  difference: float = 0.0
+  load_s: float = 0.0
+  one_ms: float = 0.0
+  accuracies: tuple[float, ...] = ()
+  missing: str = ''
 
 
-def table(model: Pretrained, written: Sequence[pathlib.Path]) -> str:
-  """Measures files, as text for a console; says what could not be run."""
-  rows = [['File', 'KiB', 'Largest difference', 'Load (ms)', 'One image (ms)']]
-  missing = []
+def measure_all(
+  model: Pretrained,
+  written: Sequence[pathlib.Path],
+  attacked: AttackedImages | None = None,
+) -> list[Measured]:
+  """Measures files, see `measure`; those that cannot be run say why."""
+  results = []
   for path in written:
-    cells = [tables.NOTHING] * 3
     try:
-      result = measure(model, path)
+      results.append(measure(model, path, attacked))
     except (extras.MissingPackageError, NoDefinitionError) as error:
-      missing.append(f'{path.name} was not run: {error}')
+      results.append(Measured(path, missing=str(error)))
+  return results
+
+
+def table(
+  results: Sequence[Measured], attacked: AttackedImages | None = None
+) -> str:
+  """What was measured, as text for a console."""
+  heading = ['File', 'KiB', 'Largest difference', 'Load (ms)', 'One image (ms)']
+  if attacked:
+    heading += ['Clean (%)', f'{attacked.attack_text} (%)']
+  rows, missing = [heading], []
+  for result in results:
+    cells = [tables.NOTHING] * (len(heading) - 2)
+    if result.missing:
+      missing.append(f'{result.path.name} was not run: {result.missing}')
     else:
       cells = [
         f'{result.difference:.1e}',
         f'{1e3 * result.load_s:.1f}',
         f'{result.one_ms:.3g}',
+        *(f'{100 * share:.1f}' for share in result.accuracies),
       ]
-    rows.append([path.name, f'{path.stat().st_size / 1024:,.1f}', *cells])
+    size = result.path.stat().st_size / 1024
+    rows.append([result.path.name, f'{size:,.1f}', *cells])
   return '\n'.join([tables.plain(rows), *missing])
 
 
-def measure(model: Pretrained, path: pathlib.Path) -> Measured:
+def measure(
+  model: Pretrained,
+  path: pathlib.Path,
+  attacked: AttackedImages | None = None,
+) -> Measured:
   """Compares a file with the model that it was written of, and times it.
 
   Args:
     model: the model; it gets 7 random images, then one again and again.
-    path: what `export.write` wrote of it.
+    path: what `export.write` or `quantization.write` wrote of it.
+    attacked: images that it classifies, if its accuracy is to be measured.
 
   Raises:
     MissingPackageError: the file's runtime is not there.
@@ -87,7 +118,8 @@ def measure(model: Pretrained, path: pathlib.Path) -> Measured:
   run = load(path)
   seconds = time.perf_counter() - begin
   difference = np.abs(run(images) - expected).max()
-  if not difference <= _TOLERANCE * max(1.0, np.abs(expected).max()):
+  bound = _TOLERANCE * max(1.0, np.abs(expected).max())
+  if not (difference <= bound or quantization.is_int8(path)):
     raise ArithmeticError(
       f'{path} gives logits that differ by {difference:.3g} from those of the '
       'model; do not use it, and report its runtime and version.'
@@ -98,7 +130,8 @@ def measure(model: Pretrained, path: pathlib.Path) -> Measured:
     run(images[:1])
     times.append(time.perf_counter() - begin)
   one_ms = 1e3 * statistics.median(times)
-  return Measured(path, float(difference), seconds, one_ms)
+  accuracies = attacked.accuracies(run) if attacked else ()
+  return Measured(path, float(difference), seconds, one_ms, accuracies)
 
 
 def load(path: str | os.PathLike[str]) -> Run:

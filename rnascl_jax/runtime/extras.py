@@ -38,6 +38,7 @@ PACKAGES = {
   'safetensors': Package('safetensors', 'export'),
   'onnx': Package('onnx', 'export'),
   'flatbuffers': Package('flatbuffers', 'export'),
+  'onnxruntime': Package('onnxruntime', 'onnxruntime'),
   'litert_converter': Package('litert-converter', 'litert'),
   'torch': Package('torch', 'torch'),
   'wandb': Package('wandb', 'wandb'),
@@ -47,6 +48,7 @@ PACKAGES = {
 PURPOSES = {
   'data': 'prepared data sets and images streamed from disk',
   'export': 'files .safetensors, .onnx and .stablehlo',
+  'onnxruntime': 'running files .onnx, and int8 files',
   'litert': 'files .tflite',
   'torch': 'files .pt and .pth, and exported students as modules',
   'wandb': 'metrics in Weights & Biases',

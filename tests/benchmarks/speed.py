@@ -42,6 +42,7 @@ _PAGE = flags.DEFINE_string('page', 'docs/speed.md', 'What has the tables.')
 _SMALL = flags.DEFINE_string('small', '', 'An exported small ResNet.')
 _BEFORE = flags.DEFINE_string('before', '', 'A checkout to compare with.')
 _ONLY = flags.DEFINE_string('only', '', 'What has this in its name.')
+_PAIRS = flags.DEFINE_integer('pairs', 2, 'Runs of each command.')
 
 _MEMBERS = ('APGD-CE', 'APGD-T', 'FAB-T', 'Square', 'AutoAttack', 'PGD-20')
 _COMMANDS = {
@@ -90,7 +91,7 @@ def _commit() -> str:
 def _pairs(name: str) -> dict[str, list[float]]:
   """Seconds of a command here and in the other checkout, cold and warm."""
   seconds: dict[str, list[float]] = {}
-  for _ in range(2):
+  for _ in range(_PAIRS.value):
     with tempfile.TemporaryDirectory() as folder:
       for state in ('cold', 'warm'):
         for where in (_BEFORE.value, '.'):

@@ -155,6 +155,45 @@ def test_augmentation_of_a_batch_is_that_of_each_image():
     )
 
 
+def test_erasing_fills_one_rectangle_of_the_papers_areas_and_ratios():
+  keys = jax.random.split(jax.random.key(0), 2000)
+  image = jnp.full((32, 48, 1), 2.0)
+  erased = np.asarray(jax.vmap(batches.erase, (0, None))(keys, image))[..., 0]
+  changed = erased != 2
+  assert ((erased[changed] >= 0) & (erased[changed] < 1)).all()
+  rows, columns = changed.any(2), changed.any(1)
+  # A row that has a changed pixel has one in every changed column.
+  rectangles = rows[:, :, None] & columns[:, None, :]
+  np.testing.assert_array_equal(changed, rectangles)
+  heights, widths = rows.sum(1), columns.sum(1)
+  for side in (rows, columns):  # In one piece.
+    starts = np.diff(side.astype(int), axis=1, prepend=0) == 1
+    assert (starts.sum(1) == 1).all()
+  whole = (heights < 32) & (widths < 48)
+  areas = (heights * widths)[whole] / (32 * 48)
+  ratios = (heights / widths)[whole]
+  # Sides are whole pixels.
+  assert 0.015 < areas.min() < 0.03 and 0.37 < areas.max() < 0.42
+  assert 0.24 < ratios.min() < 0.35 and 2.9 < ratios.max() < 3.7
+  assert abs(np.log(ratios[areas < 0.2]).mean()) < 0.05
+  assert changed.any(0).all()
+
+
+def test_erasing_leaves_the_other_draws_and_happens_as_often_as_asked_for():
+  image = _images(1)[0]
+  keys = jax.random.split(jax.random.key(1), 1000)
+
+  def augmented(erasing):
+    return jax.vmap(
+      lambda key: batches.augment(
+        key, image, padding=1, flip=True, erasing=erasing
+      )
+    )(keys)
+
+  same = (augmented(0.25) == augmented(0.0)).all(axis=(1, 2, 3))
+  assert abs(same.mean() - 0.75) < 0.05
+
+
 def test_augmentation_refuses_a_batch_and_negative_padding():
   with pytest.raises(ValueError, match='one image'):
     batches.augment(jax.random.key(0), _images(2), padding=0, flip=True)

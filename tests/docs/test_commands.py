@@ -1,7 +1,6 @@
 """Every command line on a page is one that the commands take."""
 
 import argparse
-import concurrent.futures
 import itertools
 import multiprocessing
 import os
@@ -79,12 +78,11 @@ def refusals():
   """Why each command refuses some of its lines, by its name."""
   context = multiprocessing.get_context('forkserver')
   context.set_forkserver_preload(['rnascl_jax.stages', 'rnascl_jax.sweeps'])
-  with concurrent.futures.ProcessPoolExecutor(
-    os.cpu_count(), context, max_tasks_per_child=1
-  ) as pool:
-    return dict(
-      zip(COMMANDS, pool.map(_refused, COMMANDS.items()), strict=True)
-    )
+  # Of concurrent.futures, a pool whose processes have one task each may wait
+  # for ever (CPython's issue 115634).
+  with context.Pool(os.cpu_count(), maxtasksperchild=1) as pool:
+    refused = pool.map(_refused, COMMANDS.items(), chunksize=1)
+    return dict(zip(COMMANDS, refused, strict=True))
 
 
 def _refused(item: tuple[str, list[list[str]]]) -> list[str]:

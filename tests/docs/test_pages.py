@@ -25,7 +25,7 @@ _DOTTED = re.compile(r'(?<![\w/.-])rnascl_jax(?:\.\w+)+(?![\w(]*/)')
 _FIELD = re.compile(r'(?<![\w.])(?:--)?config((?:\.(?:\w+|<\w+>|\*))+)')
 _SUFFIXES = (
   *('csv', 'ckpt', 'html', 'json', 'jsonl', 'md', 'npy', 'npz', 'pt', 'py'),
-  *('safetensors', 'tar', 'txt'),
+  *('onnx', 'safetensors', 'tar', 'txt'),
 )
 # Pages that the site makes.
 _MADE = ('python/', 'reference/')

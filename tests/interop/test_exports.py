@@ -1,7 +1,11 @@
 """Models written for runtimes without JAX: the same function, and its card."""
 
 import collections
+import importlib.util
 import json
+import re
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -9,7 +13,8 @@ import pytest
 
 import rnascl_jax
 from rnascl_jax import attacks
-from rnascl_jax.interop import export, model_card, runtimes
+from rnascl_jax.data import datasets
+from rnascl_jax.interop import export, model_card, quantization, runtimes, usage
 from rnascl_jax.models import pretrained
 from rnascl_jax.reporting import results
 from tests import commands
@@ -100,7 +105,7 @@ def test_only_a_file_that_cannot_be_run_here_is_left_out(
   path = tmp_path / 'weights.safetensors'
   export.write(teacher, path)
 
-  text = runtimes.table(teacher, [path])
+  text = runtimes.table(runtimes.measure_all(teacher, [path]))
 
   assert 'was not run: the definition of the teacher is not here' in text
 
@@ -109,7 +114,7 @@ def test_only_a_file_that_cannot_be_run_here_is_left_out(
 
   monkeypatch.setattr(runtimes, 'load', broken)
   with pytest.raises(ValueError, match='cannot read it'):
-    runtimes.table(students['pad'], [tmp_path / 'student.onnx'])
+    runtimes.measure_all(students['pad'], [tmp_path / 'student.onnx'])
 
 
 def test_images_that_fool_the_model_fool_the_file(suffix, students, tmp_path):
@@ -181,6 +186,61 @@ def test_onnx_has_what_the_model_is_inside(students, tmp_path):
   assert (logits.name, logits.shape) == ('logits', ['batch', 5])
 
 
+def test_litert_has_what_the_model_is_inside(students, tmp_path):
+  pytest.importorskip('litert_converter')
+  schema = pytest.importorskip('ai_edge_litert.schema_py_generated')
+  path = tmp_path / 'student.tflite'
+  export.write(students['pad'], path)
+
+  content = schema.Model.GetRootAs(path.read_bytes())
+
+  file = schema.ModelT.InitFromObj(content)
+  texts = {m.name: bytes(file.buffers[m.buffer].data) for m in file.metadata}
+  saved = {
+    name.decode(): json.loads(text)
+    for name, text in texts.items()
+    if name.decode() in students['pad'].metadata
+  }
+  assert saved == students['pad'].metadata
+
+
+def test_int8_keeps_most_answers_and_what_the_model_is(students, tmp_path):
+  pytest.importorskip('onnxruntime')
+  onnx = pytest.importorskip('onnx')
+  path, images = tmp_path / 'student.onnx', _images(64)
+  export.write(students['pad'], path)
+
+  quantized = quantization.write(path, images)
+
+  assert quantized.name == 'student.int8.onnx'
+  expected, logits = (runtimes.load(p)(images) for p in (path, quantized))
+  assert (logits.argmax(-1) == expected.argmax(-1)).mean() > 0.9
+  assert 1e-4 < np.abs(logits - expected).max() < 0.5
+  model = onnx.load(quantized)
+  texts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+  assert texts.pop('quantization')['calibration_images'] == 64
+  assert texts == students['pad'].metadata
+  assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == 'batch'
+  # Every convolution reads int8 weights with a scale for each output channel.
+  tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+  made_by = {node.output[0]: node for node in model.graph.node}
+  for node in model.graph.node:
+    if node.op_type == 'Conv':
+      weight, scale, _ = made_by[node.input[1]].input
+      assert tensors[weight].data_type == onnx.TensorProto.INT8
+      assert tensors[scale].dims == tensors[weight].dims[:1]
+
+
+def test_calibration_images_are_of_all_parts_of_a_split():
+  images = np.repeat(np.arange(250, dtype=np.uint8), 8).reshape(-1, 1, 1, 1)
+
+  spread = quantization.calibration_images(images)
+
+  assert spread.shape == (512, 1, 1, 1) and spread.dtype == np.float32
+  values = np.unique(np.round(spread * 255))
+  assert (values.min(), values.max(), len(values)) == (0, 249, 250)
+
+
 def test_the_printed_lines_run_the_file(suffix, students, tmp_path):
   model, path = students['pad'], tmp_path / f'student.{suffix}'
   export.write(model, path)
@@ -188,7 +248,7 @@ def test_the_printed_lines_run_the_file(suffix, students, tmp_path):
   layout = images.transpose(0, 3, 1, 2) if suffix == 'onnx' else images
   names = {'images': layout}
 
-  text = export.usage(model, path)
+  text = usage.text(model, path)
 
   exec('\n'.join(models._code(text)), names)
   expected = jax.jit(model.logits_fn)(images)
@@ -209,6 +269,98 @@ def test_the_command_writes_formats_a_table_and_a_card(tiny_run, tmp_path):
   assert 'student.onnx' in text and 'One image' in text
   assert refusal != 0 and '--format=onx is unknown' in refused
   assert "Did you mean 'onnx'?" in refused
+
+
+def test_int8_is_compared_on_the_images_that_were_attacked(tiny_run, tmp_path):
+  pytest.importorskip('onnxruntime')
+  flags = f'--workdir={tiny_run}', f'--output={tmp_path / "student"}', '--int8'
+
+  code, text = commands.run('export', *flags, '--format=onnx')
+  refusal, refused = commands.run('export', *flags, '--format=safetensors')
+
+  assert code == 0, text
+  card = json.loads((tmp_path / 'student.card.json').read_text())
+  page = (tmp_path / 'student.card.md').read_text()
+  assert card['class_names'] == list('0123456789')
+  assert card['int8']['label'] == 'PGD-20 at 0.06275'
+  (name, before), (int8, after) = card['int8']['files'].items()
+  assert (name, int8) == ('student.onnx', 'student.int8.onnx')
+  evaluation = results.load(tiny_run).evaluation('rnas_cl')
+  for attack, kind in (('clean', 'clean'), ('pgd20', 'attacked')):
+    assert before[kind] == evaluation.under(attack).accuracy
+  for shares in (before, after):
+    cells = [f'{100 * shares[kind]:.1f}' for kind in ('clean', 'attacked')]
+    assert ' | '.join(cells) in page
+    assert '  '.join(cells) in re.sub(' +', '  ', text)
+  assert refusal != 0 and 'add onnx to --format' in refused
+  assert not list(tmp_path.glob('*.safetensors'))
+
+
+def test_without_onnxruntime_int8_is_refused_and_says_what_installs_it(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+
+  with pytest.raises(ImportError, match=r'int8 needs .*\[onnxruntime\]'):
+    quantization.float_file([tmp_path / 'student.onnx'])
+
+
+def test_a_name_of_int8_files_is_refused(students, tmp_path):
+  with pytest.raises(ValueError, match='what --int8 writes'):
+    export.write(students['pad'], tmp_path / 'student.int8.onnx')
+
+
+@pytest.mark.slow  # It trains the demo, and installs from an index.
+def test_onnxruntime_alone_classifies_as_the_student_of_the_demo(tmp_path):
+  venv, folder = tmp_path / 'venv', tmp_path / 'run'
+  subprocess.run([sys.executable, '-m', 'venv', venv], check=True)
+  python = venv / 'bin' / 'python'
+  subprocess.run(
+    [python, '-m', 'pip', 'install', '--quiet', 'onnxruntime'], check=True
+  )
+  data = datasets.load('digits').test
+  images = data.images.transpose(0, 3, 1, 2).astype(np.float32) / 255
+  np.savez(tmp_path / 'test.npz', images=images, labels=data.labels)
+  demo = '--config=digits', '--config.evaluation.auto_attack=()'
+  names = [
+    name
+    for name, package in export.PACKAGES.items()
+    if importlib.util.find_spec(package)
+  ]
+  formats = ','.join(name.removeprefix('.') for name in names)
+
+  assert commands.run('pipeline', *demo, f'--workdir={folder}')[0] == 0
+  code, text = commands.run(
+    'export',
+    f'--workdir={folder}',
+    f'--format={formats}',
+    f'--output={tmp_path / "student"}',
+    '--int8',
+  )
+  printed = subprocess.run(
+    [python, '-I', '-c', _ALONE, tmp_path],
+    check=True,
+    text=True,
+    capture_output=True,
+  ).stdout
+
+  assert code == 0 and text.count('was not run') == 0, text
+  correct, modules = printed.splitlines()
+  clean = results.load(folder).evaluation('rnas_cl').under('clean')
+  assert (int(correct), len(data.labels)) == (clean.correct, clean.images)
+  assert modules == '[]'
+
+
+_ALONE = """
+import pathlib, sys
+import numpy, onnxruntime
+folder = pathlib.Path(sys.argv[1])
+test = numpy.load(folder / 'test.npz')
+session = onnxruntime.InferenceSession(folder / 'student.onnx')
+(logits,) = session.run(None, {'images': test['images']})
+print((logits.argmax(-1) == test['labels']).sum())
+print([name for name in ('jax', 'rnascl_jax', 'onnx') if name in sys.modules])
+"""
 
 
 def test_all_formats_of_a_teacher_are_those_that_it_has(tiny_run, tmp_path):

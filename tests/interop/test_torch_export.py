@@ -15,7 +15,7 @@ import pytest
 
 import rnascl_jax
 from rnascl_jax import attacks, losses
-from rnascl_jax.interop import export, state_dicts, torch_import
+from rnascl_jax.interop import export, state_dicts, torch_import, usage
 from rnascl_jax.interop import files as torch_files
 from rnascl_jax.models import networks, pretrained, student, teachers
 from rnascl_jax.runtime import saved_variables
@@ -453,7 +453,7 @@ def test_the_printed_lines_load_a_student(
   path = tmp_path / f'student.{suffix}'
   export.write(model, path)
 
-  text = export.usage(model, path)
+  text = usage.text(model, path)
 
   net = torch_student.load(path)
   count = sum(parameter.numel() for parameter in net.parameters())
@@ -474,9 +474,9 @@ def test_usage_of_a_teacher_says_who_normalises_and_whose_names_it_has(
   given = {**teacher.metadata, 'network': {'name': 'resnet50'}}
   normalised = {**given, 'mean': list(MEAN), 'std': list(STD)}
 
-  plain = export.usage(teacher._replace(metadata=given), tmp_path / 'a.pt')
-  outside = export.usage(teacher._replace(metadata=normalised), 'b.pt')
-  small = export.usage(teacher, 'c.pt')
+  plain = usage.text(teacher._replace(metadata=given), tmp_path / 'a.pt')
+  outside = usage.text(teacher._replace(metadata=normalised), 'b.pt')
+  small = usage.text(teacher, 'c.pt')
 
   assert 'there is no normalisation' in plain
   assert 'robustbench.model_zoo.architectures.resnet.ResNet50' in plain
@@ -486,7 +486,7 @@ def test_usage_of_a_teacher_says_who_normalises_and_whose_names_it_has(
 
 
 def test_every_teacher_names_its_published_definition():
-  assert {*export.DEFINITIONS, 'small_resnet'} == {*teachers.TEACHERS}
+  assert {*usage.DEFINITIONS, 'small_resnet'} == {*teachers.TEACHERS}
 
 
 def test_the_command_writes_a_model_of_a_workdir_or_says_what_is_wrong(

@@ -57,10 +57,13 @@ def _read_dataset(
 
 
 def augmentation(spec: settings.Data) -> train_state.Augment:
-  """Random crop and flip of one image, on a device.
+  """Random crop, flip and erasing of one image, on a device.
 
   Random-resized crops were made before images came there: padding is 0 then.
   """
   return functools.partial(
-    batches.augment, padding=spec.padding, flip=spec.flip
+    batches.augment,
+    padding=spec.padding,
+    flip=spec.flip,
+    erasing=spec.erasing,
   )
