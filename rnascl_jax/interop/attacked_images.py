@@ -78,11 +78,17 @@ def saved_data(run: SavedRun) -> tuple[Settings, Dataset]:
 
   Raises:
     MissingStageError: the folder has no config.
-    ValueError: the images are others now.
+    ValueError: the images are others now, or the config is of another version.
     FileNotFoundError: the images are not on this machine.
   """
   workdir.check_run(run.workdir)
-  config = settings.parse(run.config)
+  try:
+    config = settings.parse(run.config)
+  except ValueError as error:
+    raise ValueError(
+      f'{run.workdir}/config.json is not of this version: {error} Export '
+      'without --int8, or with the version that made the run.'
+    ) from error
   data = resolve.dataset(config.data, data_record.statistics(run.workdir))
   data_record.check(run.workdir, data)
   return config, data

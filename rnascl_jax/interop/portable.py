@@ -47,6 +47,9 @@ def tflite(model: Pretrained, metadata: Mapping[str, Any]) -> bytes:
   Args:
     model: a student or a teacher.
     metadata: JSON; the file has it as texts of JSON.
+
+  Raises:
+    ValueError: LiteRT has no operator for a part of the network.
   """
   from litert_converter import converter_api_ext
   from litert_converter.mlir import ir, passmanager
@@ -68,7 +71,13 @@ def tflite(model: Pretrained, metadata: Mapping[str, Any]) -> bytes:
       for name, value in metadata.items()
     }
     operation.attributes['tfl.metadata'] = ir.DictAttr.get(texts)
-    return converter_api_ext.export_flatbuffer_to_bytes(operation)
+    try:
+      return converter_api_ext.export_flatbuffer_to_bytes(operation)
+    except ValueError as error:
+      raise ValueError(
+        'LiteRT has no operator for a part of this network; write it as '
+        f'.stablehlo instead. The converter says: {error}'
+      ) from error
 
 
 def _images(model: Pretrained, batch: Any) -> jax.ShapeDtypeStruct:

@@ -24,6 +24,7 @@ Example:
 
 import concurrent.futures
 import contextlib
+import copy
 import functools
 import json
 import logging
@@ -133,7 +134,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         Its arrays are not to change before `wait`.
       metric: the step with the highest is the best, of equals the later. None
         or NaN: this step cannot be the best.
-      extra: JSON to keep with it.
+      extra: JSON to keep with it, as it is now.
 
     Raises:
       ValueError: the step is not greater than the last one, or a leaf is not
@@ -151,7 +152,9 @@ class Checkpoints(contextlib.AbstractContextManager):
     if metric is None or math.isnan(metric):
       metric = NO_METRIC
     arrays = traverse_util.unflatten_dict(named_arrays.from_state(state))
-    processes.on_main(self._begin, step, arrays, float(metric), extra or {})
+    # A copy, as the program goes on beside the save.
+    extra = copy.deepcopy(dict(extra or {}))
+    processes.on_main(self._begin, step, arrays, float(metric), extra)
     self._saving = True
 
   def _begin(self, *arguments: Any) -> None:

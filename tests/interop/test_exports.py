@@ -1,6 +1,7 @@
 """Models written for runtimes without JAX: the same function, and its card."""
 
 import collections
+import dataclasses
 import importlib.util
 import json
 import re
@@ -8,13 +9,22 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import rnascl_jax
 from rnascl_jax import attacks
 from rnascl_jax.data import datasets
-from rnascl_jax.interop import export, model_card, quantization, runtimes, usage
+from rnascl_jax.interop import (
+  attacked_images,
+  export,
+  model_card,
+  portable,
+  quantization,
+  runtimes,
+  usage,
+)
 from rnascl_jax.models import pretrained
 from rnascl_jax.reporting import results
 from tests import commands
@@ -204,6 +214,20 @@ def test_litert_has_what_the_model_is_inside(students, tmp_path):
   assert saved == students['pad'].metadata
 
 
+def test_what_litert_has_no_operator_for_is_refused(
+  students, tmp_path, monkeypatch
+):
+  pytest.importorskip('litert_converter')
+
+  def spectrum(images):
+    return jnp.fft.fft2(images[..., 0]).real[:, 0]
+
+  monkeypatch.setattr(portable, '_logits_fn', lambda model: spectrum)
+  with pytest.raises(ValueError, match='no operator .* write it as .stablehlo'):
+    export.write(next(iter(students.values())), tmp_path / 'student.tflite')
+  assert not any(tmp_path.iterdir())
+
+
 def test_int8_keeps_most_answers_and_what_the_model_is(students, tmp_path):
   pytest.importorskip('onnxruntime')
   onnx = pytest.importorskip('onnx')
@@ -294,6 +318,14 @@ def test_int8_is_compared_on_the_images_that_were_attacked(tiny_run, tmp_path):
     assert '  '.join(cells) in re.sub(' +', '  ', text)
   assert refusal != 0 and 'add onnx to --format' in refused
   assert not list(tmp_path.glob('*.safetensors'))
+
+
+def test_a_run_of_another_version_is_named_before_int8(tiny_run):
+  run = results.load(tiny_run)
+  data = {k: v for k, v in run.config['data'].items() if k != 'flip'}
+  older = dataclasses.replace(run, config={**run.config, 'data': data})
+  with pytest.raises(ValueError, match=r'lacks flip.* without --int8'):
+    attacked_images.saved_data(older)
 
 
 def test_without_onnxruntime_int8_is_refused_and_says_what_installs_it(

@@ -199,9 +199,10 @@ def test_a_half_written_step_is_not_seen_and_is_removed(tmp_path):
   assert not unfinished.exists()
 
 
-def test_a_save_goes_on_beside_the_program_until_it_is_asked_for(
+def test_a_save_goes_on_beside_the_program_and_keeps_what_it_was_given(
   tmp_path, monkeypatch
 ):
+  sums = {'loss': [1.0]}
   written, write = threading.Event(), checkpoints.Checkpoints._write
 
   def late(self, *arguments):
@@ -210,11 +211,15 @@ def test_a_save_goes_on_beside_the_program_until_it_is_asked_for(
 
   monkeypatch.setattr(checkpoints.Checkpoints, '_write', late)
   with checkpoints.Checkpoints(tmp_path) as saved:
-    saved.save(1, {'w': np.ones(2)})
+    saved.save(1, {'w': np.ones(2)}, extra={'sums': sums})
     assert not (tmp_path / '1').exists()
+    # The next step adds to what was saved.
+    sums['loss'].append(2.0)
     written.set()
     assert saved.last_step() == 1
     assert (tmp_path / '1').exists()
+    restored = saved.restore_last({'w': np.zeros(2)})
+    assert restored.extra == {'sums': {'loss': [1.0]}}
 
 
 def test_a_save_that_fails_is_told_by_the_next_and_by_the_end(
