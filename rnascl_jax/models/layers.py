@@ -208,7 +208,8 @@ class InvertedResidual(nn.Module):
     inner = None if entering is None else jnp.repeat(entering, expansion)
     if 'expansion' in operator:
       # The first ones of those that belong to each channel of the input.
-      inner *= jnp.tile(operator['expansion'], x.shape[-1])
+      kept = jnp.tile(operator['expansion'], x.shape[-1])
+      inner = kept if inner is None else inner * kept
     expanded = x
     if expansion > 1:
       expand = Pointwise(x.shape[-1] * expansion, self.dtype, name='expand')

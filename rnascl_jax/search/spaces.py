@@ -17,7 +17,7 @@ import dataclasses
 import enum
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rnascl_jax.search import space_tables
 
@@ -432,7 +432,7 @@ def with_features(
 
 def _chosen(index: int, block: Block, width: int, operator: Operator) -> Block:
   """The block with one choice of everything."""
-  chosen = {}
+  chosen: dict[str, Any] = {}
   for name, choices, value in (
     ('kernel_size', block.kernel_choices, operator.kernel_size),
     ('expansion', block.expansion_choices, operator.expansion),
