@@ -103,9 +103,9 @@ class Space:
     expansion_choices: expansions that every block that expands chooses from,
       above 1, such as (3, 6), in any space without squeeze-excite; () for its
       own.
-    depth_choices: whether a block may be skipped, in any space: one of stride 1
-      whose filter choices are those of its input. The width that enters a
-      skipped block leaves it.
+    depth_choices: whether a block may be skipped, in any space: one after the
+      first, of stride 1, whose filter choices are those of its input. The width
+      that enters a skipped block leaves it.
     layers: which student layers are compared with tutors: every 'conv' or every
       'block'.
     bfloat16: whether students and supernet compute in bfloat16 where they are

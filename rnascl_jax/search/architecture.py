@@ -112,26 +112,30 @@ def derive(
       f'choices are {choices}.'
     )
   features, operators = _chosen(space, params)
-  tutors = {
-    name: int(j)
-    for name, j in zip(names, np.argmax(params.tutor_logits, -1), strict=True)
-  }
-  for index, operator in enumerate(operators):
-    if operator.skipped:
-      tutors = {
-        name: tutor
-        for name, tutor in tutors.items()
-        if name.partition('/')[0] != f'block{index}'
-      }
+  tutors = np.argmax(params.tutor_logits, -1)[kept_layers(names, operators)]
   derived = spaces.with_features(space, features, operators)
   return Architecture(
     space,
     features,
-    tuple(tutors.values()),
+    tuple(map(int, tutors)),
     spaces.layer_names(derived, blocks_only=blocks_only),
     tuple(teacher_layers),
     operators,
   )
+
+
+def kept_layers(
+  names: Sequence[str], operators: Sequence[Operator]
+) -> list[int]:
+  """Places of the layers of the supernet that the derived network has.
+
+  Args:
+    names: of all layers of the supernet.
+    operators: of an architecture.
+  """
+  skipped = {f'block{i}' for i, o in enumerate(operators) if o.skipped}
+  blocks = [name.partition('/')[0] for name in names]
+  return [i for i, block in enumerate(blocks) if block not in skipped]
 
 
 def _chosen(
@@ -167,21 +171,9 @@ def tutor_weights(arch: Architecture) -> Array:
 def to_dict(arch: Architecture) -> dict[str, Any]:
   """The architecture as numbers, strings, lists and dicts."""
   space = arch.space
-  operators = arch.operators or (Operator(),) * len(space.blocks)
-  blocks = [
-    _block_fields(arch, index)
-    for index, operator in enumerate(operators)
-    if not operator.skipped
-  ]
-  skipped = [
-    {'index': index, **_searched(block)}
-    for index, (block, operator) in enumerate(
-      zip(space.blocks, operators, strict=True)
-    )
-    if operator.skipped
-  ]
-  kernels = any(block.kernel_size for block in space.blocks)
-  wider = space.has_operators or kernels
+  rows = [_block_fields(arch, index) for index in range(len(space.blocks))]
+  skipped = [row for row in rows if 'features' not in row]
+  wider = space.has_operators or any(b.kernel_size for b in space.blocks)
   return {
     'format': FORMAT if wider else _WIDTHS_ALONE,
     'stem': space.stem_features,
@@ -191,7 +183,7 @@ def to_dict(arch: Architecture) -> dict[str, Any]:
     'shortcut': space.shortcut.value,
     'squeeze_excite': space.squeeze_excite,
     'head_features': space.head_features,
-    'blocks': blocks,
+    'blocks': [row for row in rows if 'features' in row],
     **({'skipped': skipped} if skipped else {}),
     'tutors': [
       {
@@ -206,9 +198,11 @@ def to_dict(arch: Architecture) -> dict[str, Any]:
 
 
 def _block_fields(arch: Architecture, index: int) -> dict[str, Any]:
-  """A block of the derived network, and what it was chosen from."""
+  """A block of the derived network, or a skipped one without `features`."""
   space, block = arch.space, arch.space.blocks[index]
   operator = arch.operators[index] if arch.operators else Operator()
+  if operator.skipped:
+    return {'index': index, **_searched(block)}
   entering = (space.stem_features, *arch.features)[index]
   fields = {
     'features': arch.features[index],

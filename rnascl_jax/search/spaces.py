@@ -46,9 +46,9 @@ class Block:
     kernel_size: of the depthwise convolution, odd; None for the space's.
     kernel_choices: kernel sizes that are searched; () where none are.
     expansion_choices: expansions that are searched, above 1; () where none are.
-    skippable: whether the search may leave the block out. Its stride is 1 then,
-      and its choices are those of its input: a skipped block has the width that
-      enters it.
+    skippable: whether the search may leave the block out. It is not the first
+      then, its stride is 1, and its choices are those of its input: a skipped
+      block has the width that enters it.
   """
 
   choices: tuple[int, ...]
@@ -180,11 +180,12 @@ class SearchSpace:
         'squeeze-excite follow one expansion. Set one of the two to nothing.'
       )
     entering = self.input_choices[index]
-    if block.skippable and (block.stride > 1 or entering != block.choices):
+    alike = block.stride == 1 and entering == block.choices
+    if block.skippable and not (index and alike):
       raise ValueError(
         f'Block {index} has stride={block.stride} and the choices '
-        f'{block.choices} behind {entering}; only a block of stride 1 whose '
-        'choices are those of its input may be skipped.'
+        f'{block.choices} behind {entering}; only a block after the first, of '
+        'stride 1, whose choices are those of its input may be skipped.'
       )
 
   @property
@@ -352,8 +353,8 @@ def with_operators(
     space: a search space.
     kernel_sizes: choices of every block, odd; none leaves what the block has.
     expansions: choices of every block, above 1; blocks of expansion 1 keep it.
-    depth: whether blocks may be skipped: those of stride 1 whose filter choices
-      are the choices of their input.
+    depth: whether blocks may be skipped: those after the first, of stride 1,
+      whose filter choices are the choices of their input.
 
   Returns:
     The space; an equal one where nothing is given.
@@ -368,15 +369,20 @@ def with_operators(
       expansion_choices=(
         tuple(expansions) if space.expansion_of(block) > 1 else ()
       ),
-      skippable=depth and block.stride == 1 and entering == block.choices,
+      # The first stays, so that every network has a block.
+      skippable=(
+        depth and index > 0 and block.stride == 1 and entering == block.choices
+      ),
     )
-    for block, entering in zip(space.blocks, space.input_choices, strict=True)
+    for index, (block, entering) in enumerate(
+      zip(space.blocks, space.input_choices, strict=True)
+    )
   )
   if depth and not any(block.skippable for block in blocks):
     raise ValueError(
-      'No block of this space can be skipped: none has stride 1 and the '
-      'filter choices of its input. Give a stage a second block, or do not '
-      'search the depth.'
+      'No block of this space can be skipped: none after the first has stride '
+      '1 and the filter choices of its input. Give a stage a second block, or '
+      'do not search the depth.'
     )
   if expansions and not any(block.expansion_choices for block in blocks):
     raise ValueError(

@@ -18,7 +18,7 @@ from absl import logging
 
 from rnascl_jax.config import resolve, settings
 from rnascl_jax.models.student import Student
-from rnascl_jax.search import architecture
+from rnascl_jax.search import architecture, spaces
 from rnascl_jax.search.architecture import Architecture
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import searches, teachers, workdir
@@ -168,15 +168,7 @@ def _context(
   if student.teacher:
     _, teacher = teachers.load(run, student.teacher)
   if attended:
-    tutors = resolve.tutor_weights(
-      student.tutors,
-      attended.student_layers,
-      attended.teacher_layers,
-      where=f'students.{name}',
-      # The same as in the search.
-      seed=runs.stage_seed(run.settings.seed, 'tutors'),
-      searched=np.asarray(architecture.tutor_weights(attended)),
-    )
+    tutors = _tutors(run, f'students.{name}', student.tutors, attended)
   return runs.context(
     run,
     stage,
@@ -185,6 +177,26 @@ def _context(
     kl_weight=student.kl_weight,
     gamma=student.gamma,
   )
+
+
+def _tutors(
+  run: Run, where: str, control: str, arch: Architecture
+) -> np.ndarray:
+  """The tutor weights [S, T] of the layers of the derived network."""
+  if control == 'searched':
+    return np.asarray(architecture.tutor_weights(arch))
+  names = spaces.layer_names(
+    arch.space, blocks_only=run.settings.space.layers == 'block'
+  )
+  # Those of the search, whose layers may be more.
+  weights = resolve.tutor_weights(
+    control,
+    names,
+    arch.teacher_layers,
+    where=where,
+    seed=runs.stage_seed(run.settings.seed, 'tutors'),
+  )
+  return weights[architecture.kept_layers(names, arch.operators)]
 
 
 def _same_network(run: Run, teacher: str) -> str:

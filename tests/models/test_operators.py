@@ -111,9 +111,10 @@ def supernet():
   variables = net.init(jax.random.key(1), _IMAGES, train=False)
   leaves, structure = jax.tree.flatten(variables)
   keys = jax.random.split(jax.random.key(2), len(leaves))
-  # Statistics of BatchNorm are no zeros and ones.
+  # BatchNorms are no identities. Kernels stay, so that activations do not grow
+  # from block to block where BatchNorm takes its running statistics.
   leaves = [
-    leaf + 0.3 * jax.random.uniform(key, leaf.shape)
+    leaf + 0.3 * jax.random.uniform(key, leaf.shape) if leaf.ndim == 1 else leaf
     for leaf, key in zip(leaves, keys, strict=True)
   ]
   variables = jax.tree.unflatten(structure, leaves)

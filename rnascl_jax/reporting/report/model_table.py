@@ -126,12 +126,11 @@ def about_architecture(saved: Json) -> str:
   if saved.get('latency_us') is not None:
     sizes.append(f'{saved["latency_us"]:.1f} µs by the table of its search')
   space = saved.get('space')
+  skipped = [str(block['index']) for block in saved.get('skipped', ())]
   texts = [
     f'Search space `{space}`.' if isinstance(space, str) else '',
     f'{", ".join(sizes)}.' if sizes else '',
-    f'The search skipped {len(saved["skipped"])} blocks.'
-    if saved.get('skipped')
-    else '',
+    f'Blocks that the search skipped: {", ".join(skipped)}.' if skipped else '',
     'A tutor is the teacher layer, its index in brackets, whose attention maps '
     'a student layer was taught.'
     if saved['tutors']
