@@ -93,15 +93,10 @@ def init_arch_params(
 def _zeros(block: Block) -> Choices:
   width = jnp.zeros(len(block.choices))
   others = {
-    'kernel': len(block.kernel_choices),
-    'expansion': len(block.expansion_choices),
-    'depth': 2 * block.skippable,
+    name: jnp.zeros(len(choices))
+    for name, choices in block.operator_choices.items()
   }
-  if not block.has_operators:
-    return width
-  return {'width': width} | {
-    name: jnp.zeros(size) for name, size in others.items() if size
-  }
+  return {'width': width} | others if others else width
 
 
 def sample(
@@ -202,21 +197,14 @@ def one_hot(
   # Raises on what is no choice.
   with_features(space, features, operators)
   operators = tuple(operators) or (Operator(),) * len(features)
-
-  def hot(choices: Sequence[int], value: int | None) -> Array:
-    value = max(choices) if value is None else value
-    return jnp.asarray(np.array(choices) == value, jnp.float32)
-
-  chosen: list[Choices] = []
+  weights: list[Choices] = []
   for block, width, operator in zip(
     space.blocks, features, operators, strict=True
   ):
-    weights = {'width': hot(block.choices, width)}
-    if block.kernel_choices:
-      weights['kernel'] = hot(block.kernel_choices, operator.kernel_size)
-    if block.expansion_choices:
-      weights['expansion'] = hot(block.expansion_choices, operator.expansion)
-    if block.skippable:
-      weights['depth'] = hot((0, 1), int(operator.skipped))
-    chosen.append(weights if block.has_operators else weights['width'])
-  return tuple(chosen)
+    hot = jnp.asarray(np.array(block.choices) == width, jnp.float32)
+    others = {
+      name: jax.nn.one_hot(place, len(block.operator_choices[name]))
+      for name, place in operator.places(block).items()
+    }
+    weights.append({'width': hot} | others if others else hot)
+  return tuple(weights)

@@ -17,6 +17,7 @@ Example:
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -148,14 +149,14 @@ def _chosen(
       name: int(np.argmax(values))
       for name, values in cost_tables.factors(logits).items()
     }
-    kernels, expansions = block.kernel_choices, block.expansion_choices
-    operator = Operator(skipped=bool(best.get('depth', 0)))
+    values = {
+      name: choices[best[name]]
+      for name, choices in block.operator_choices.items()
+    }
+    operator = Operator(skipped=bool(values.get('depth')))
     if not operator.skipped:
       entering = block.choices[best['width']]
-      operator = Operator(
-        kernels[best['kernel']] if kernels else None,
-        expansions[best['expansion']] if expansions else None,
-      )
+      operator = Operator(values.get('kernel'), values.get('expansion'))
     features.append(entering)
     operators.append(operator)
   return tuple(features), tuple(operators) if space.has_operators else ()

@@ -83,19 +83,18 @@ def tabulate(
   """
   tables = []
   for index, block in enumerate(space.blocks):
-    table = np.array(
+    costs = [
       [
-        [
-          [price(index, variant, before, width) for variant in block.variants]
-          for width in block.choices
-        ]
-        for before in space.input_choices[index]
-      ],
-      np.float64,
-    )
+        [price(index, variant, before, width) for variant in block.variants]
+        for width in block.choices
+      ]
+      for before in space.input_choices[index]
+    ]
     choices = (block.kernel_choices, block.expansion_choices)
     sizes = [len(values) for values in choices if values]
-    table = table.reshape(*table.shape[:2], *sizes)
+    table = np.array(costs, np.float64).reshape(
+      len(costs), len(block.choices), *sizes
+    )
     if block.skippable:
       table = np.stack([table, np.zeros_like(table)], -1)
     tables.append(table)
@@ -165,16 +164,7 @@ def of_features(
     space.blocks, tables.blocks, features, operators, strict=True
   ):
     leaving = block.choices.index(width)
-    place = [entering, leaving]
-    for choices, value in (
-      (block.kernel_choices, operator.kernel_size),
-      (block.expansion_choices, operator.expansion),
-    ):
-      if choices:
-        place.append(choices.index(value or max(choices)))
-    if block.skippable:
-      place.append(int(operator.skipped))
-    total += float(table[tuple(place)])
+    total += float(table[entering, leaving, *operator.places(block).values()])
     entering = leaving
   return total + float(tables.head[entering])
 

@@ -159,7 +159,7 @@ def count(
   """
   features = [space.stem_features]
   for index, block in enumerate(space.blocks):
-    if len(block.choices) != 1 or block.has_operators:
+    if len(block.choices) != 1 or block.operator_choices:
       raise ValueError(
         f'Block {index} has the choices {block.choices}, kernel_choices='
         f'{block.kernel_choices}, expansion_choices={block.expansion_choices} '

@@ -65,9 +65,14 @@ class Block:
     return max(self.choices)
 
   @property
-  def has_operators(self) -> bool:
-    """Whether more than the width is searched."""
-    return bool(self.kernel_choices or self.expansion_choices or self.skippable)
+  def operator_choices(self) -> dict[str, tuple[int, ...]]:
+    """What is searched beside the width; of 'depth', 1 is a skipped block."""
+    choices = {
+      'kernel': self.kernel_choices,
+      'expansion': self.expansion_choices,
+      'depth': (0, 1) if self.skippable else (),
+    }
+    return {name: values for name, values in choices.items() if values}
 
   @property
   def variants(self) -> tuple['Block', ...]:
@@ -97,6 +102,20 @@ class Operator(NamedTuple):
   kernel_size: int | None = None
   expansion: int | None = None
   skipped: bool = False
+
+  def places(self, block: Block) -> dict[str, int]:
+    """The places of what is chosen in the block's `operator_choices`."""
+    values = {
+      'kernel': self.kernel_size,
+      'expansion': self.expansion,
+      'depth': int(self.skipped),
+    }
+    return {
+      name: choices.index(
+        max(choices) if values[name] is None else values[name]
+      )
+      for name, choices in block.operator_choices.items()
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +210,7 @@ class SearchSpace:
   @property
   def has_operators(self) -> bool:
     """Whether more than widths is searched."""
-    return any(block.has_operators for block in self.blocks)
+    return any(block.operator_choices for block in self.blocks)
 
   def expansion_of(self, block: Block) -> int:
     """Width of a block's inside over the width of its input, the largest."""
