@@ -161,9 +161,8 @@ def masks(space: SearchSpace, channels: Sequence[Choices]) -> Masks:
     operators.append(_operator_masks(block, choices))
     entering = cost_tables.leaving(entering, choices)
     before = block.choices
-  if not space.has_operators:
-    return Masks(tuple(features), tuple(agreement))
-  return Masks(tuple(features), tuple(agreement), tuple(operators))
+  searched = tuple(operators) if space.has_operators else ()
+  return Masks(tuple(features), tuple(agreement), searched)
 
 
 def _operator_masks(block: Block, choices: Choices) -> dict[str, Array]:

@@ -113,7 +113,7 @@ def derive(
       f'choices are {choices}.'
     )
   features, operators = _chosen(space, params)
-  tutors = np.argmax(params.tutor_logits, -1)[kept_layers(names, operators)]
+  tutors = np.argmax(params.tutor_logits, -1)[kept(names, operators)]
   derived = spaces.with_features(space, features, operators)
   return Architecture(
     space,
@@ -125,13 +125,11 @@ def derive(
   )
 
 
-def kept_layers(
-  names: Sequence[str], operators: Sequence[Operator]
-) -> list[int]:
-  """Places of the layers of the supernet that the derived network has.
+def kept(names: Sequence[str], operators: Sequence[Operator]) -> list[int]:
+  """Places of what the derived network has of the supernet.
 
   Args:
-    names: of all layers of the supernet.
+    names: of all layers, or blocks, of the supernet.
     operators: of an architecture.
   """
   skipped = {f'block{i}' for i, o in enumerate(operators) if o.skipped}
@@ -217,9 +215,6 @@ def _block_fields(arch: Architecture, index: int) -> dict[str, Any]:
     fields['expansion'] = operator.expansion or space.expansion_of(block)
   if block.kernel_choices:
     fields['kernel_size'] = operator.kernel_size or space.kernel_of(block)
-  if space.has_operators:
-    # Where the block is in the space: those before it may be skipped.
-    fields['index'] = index
   return fields
 
 

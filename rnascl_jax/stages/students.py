@@ -196,7 +196,7 @@ def _tutors(
     where=where,
     seed=runs.stage_seed(run.settings.seed, 'tutors'),
   )
-  return weights[architecture.kept_layers(names, arch.operators)]
+  return weights[architecture.kept(names, arch.operators)]
 
 
 def _same_network(run: Run, teacher: str) -> str:

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from rnascl_jax import stages
-from rnascl_jax.config import settings
+from rnascl_jax.config import resolve, settings
 from rnascl_jax.reporting import report, results
 from rnascl_jax.runtime import files, named_arrays, saved_variables
-from rnascl_jax.search import architecture
+from rnascl_jax.search import architecture, spaces
+from rnascl_jax.search.architecture import Architecture
+from rnascl_jax.search.spaces import Operator
 from tests import tiny
 
 
@@ -53,6 +55,40 @@ def test_students_of_one_architecture_differ_in_their_tutors_alone(
   assert steps.pop('resampled') is not steps['searched']
   # Tutors are arguments of a step: their students share the program.
   assert len({id(step) for step in steps.values()}) == 1
+
+
+def test_a_control_keeps_the_tutors_of_the_blocks_that_are_left(
+  tiny_run, tmp_path, request
+):
+  config = _config(tiny_run)
+  config.space.depths = (3,)
+  config.space.depth_choices = True
+  space = resolve.space(settings.parse(config).space)
+  teacher = files.read_json(tiny_run / 'architecture.json')['teacher_layers']
+  layers = spaces.layer_names(space)
+  kept = [*range(4), *range(7, 10)]  # The stem, block 0 and block 2.
+  derived = Architecture(
+    space,
+    (4, 4, 4),
+    (0,) * len(kept),
+    spaces.layer_names(spaces.from_stages((2,), ((4,),), (2,))),
+    tuple(teacher),
+    (Operator(), Operator(skipped=True), Operator()),
+  )
+  path = tmp_path / 'wider.json'
+  files.write_json(path, architecture.to_dict(derived))
+  config.search.architecture = str(path)
+  places = [i % 3 for i in range(len(layers))]
+  listed = ','.join(teacher[place] for place in places)
+  config.students = {'rnas_cl': settings.student_template(tutors=listed)}
+  stages.teacher(config, str(tmp_path / 'run'))
+  stages.search(config, str(tmp_path / 'run'))
+  trainings = request.getfixturevalue('trainings')
+  stages.train(config, str(tmp_path / 'run'))
+  ((_, _, context),) = trainings.values()
+  np.testing.assert_array_equal(
+    context.tutors.argmax(-1), np.array(places)[kept]
+  )
 
 
 @pytest.mark.parametrize(

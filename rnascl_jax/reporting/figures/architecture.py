@@ -59,8 +59,7 @@ def filters(run: SavedRun) -> Figure | None:
   axes.set(xlabel='Filters', title='Choices of every block')
   if has_heat:
     probabilities = [  # [rows, E]
-      saved[:, block.get('index', b), : len(block['choices'])].T
-      for b, block in enumerate(blocks)
+      saved[:, b, : len(block['choices'])].T for b, block in enumerate(blocks)
     ]
     mesh = panels[1].pcolormesh(
       _edges(history['epochs']),

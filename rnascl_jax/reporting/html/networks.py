@@ -39,8 +39,7 @@ def filters(run: SavedRun) -> list[Block]:
   blocks = []
   for index, block in enumerate(saved):
     count = len(block['choices'])
-    row = block.get('index', index)  # Blocks before it may be skipped.
-    shares = history[:, row, :count].T if len(history) else None  # [N, E]
+    shares = history[:, index, :count].T if len(history) else None  # [N, E]
     choices = []
     for place, features in enumerate(block['choices']):
       is_chosen = features == block['features']
