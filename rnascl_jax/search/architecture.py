@@ -113,12 +113,13 @@ def derive(
       f'choices are {choices}.'
     )
   features, operators = _chosen(space, params)
-  tutors = np.argmax(params.tutor_logits, -1)[kept(names, operators)]
+  best = np.argmax(params.tutor_logits, -1)
+  tutors = tuple(int(best[layer]) for layer in kept(names, operators))
   derived = spaces.with_features(space, features, operators)
   return Architecture(
     space,
     features,
-    tuple(map(int, tutors)),
+    tutors,
     spaces.layer_names(derived, blocks_only=blocks_only),
     tuple(teacher_layers),
     operators,
