@@ -153,12 +153,12 @@ def _check_optimizations(settings: Settings) -> None:
     _check_optimization(spec, f'config.{name}.optimization')
   search = settings.search
   _check_betas(search.arch_betas, search.arch_optimizer, 'config.search.arch_')
-  if search.optimization.average_decay:
-    raise ValueError(
-      'config.search.optimization.average_decay='
-      f'{search.optimization.average_decay} has no meaning in a search, whose '
-      'weights are not used afterwards: set it to 0.'
-    )
+  for field in ('average_decay', 'average_from'):
+    if value := getattr(search.optimization, field):
+      raise ValueError(
+        f'config.search.optimization.{field}={value} has no meaning in a '
+        'search, whose weights are not used afterwards: set it to 0.'
+      )
 
 
 def _check_optimization(spec: Optimization, where: str) -> None:
@@ -170,6 +170,17 @@ def _check_optimization(spec: Optimization, where: str) -> None:
       f'{Optimization().momentum}.'
     )
   _check_betas(spec.betas, spec.optimizer, f'{where}.')
+  if spec.average_from > spec.epochs:
+    raise ValueError(
+      f'{where}.average_from={spec.average_from} must be at most {where}.'
+      f'epochs={spec.epochs}: no weights would be averaged.'
+    )
+  if spec.average_from and spec.average_decay:
+    raise ValueError(
+      f'{where}.average_from={spec.average_from} and {where}.average_decay='
+      f'{spec.average_decay} are two averages of the same weights: set one of '
+      'them to 0.'
+    )
   if spec.min_learning_rate and spec.schedule in _WITHOUT_FLOOR:
     raise ValueError(
       f'{where}.min_learning_rate={spec.min_learning_rate} is where '

@@ -213,6 +213,11 @@ class Optimization:
       which validation, the choice of a checkpoint and the exported network are
       then: published is 0.995 (see `averaging`). 0 keeps none; the search has
       none.
+    average_from: the first epoch at whose end the weights are averaged; those
+      at the end of each later epoch join with the same share (SWA). That
+      average takes the place of the moving one, and BatchNorm's statistics are
+      computed anew for it, by a pass over the training images before each
+      validation. 0 keeps none.
     label_smoothing: share of a label's probability that all classes divide
       among them in the cross-entropy; attacks climb that of the labels.
     checkpoint_every: epochs between checkpoints and validations.
@@ -235,6 +240,7 @@ class Optimization:
   decayed: str = fields.one_of('all', 'kernels')
   gradient_clip: float = fields.bounded(0.0, 0, 1e9)
   average_decay: float = fields.bounded(0.0, 0, 1 - 1e-9)
+  average_from: int = fields.bounded(0, 0, 100_000)
   label_smoothing: float = fields.bounded(0.0, 0, 1)
   checkpoint_every: int = fields.bounded(5, 1, 100_000)
   select: str = fields.one_of('last', 'best')

@@ -29,7 +29,7 @@ from rnascl_jax.runtime import (
 )
 from rnascl_jax.runtime import sinks as all_sinks
 from rnascl_jax.stages import data_record, pretrained, workdir
-from rnascl_jax.training import loader, loop, train_state
+from rnascl_jax.training import loader, loop, statistics, train_state
 
 
 class Run(NamedTuple):
@@ -244,7 +244,7 @@ def make_recipe(
     distillation=distillation,
     augment=resolve.augmentation(run.settings.data),
     accumulate=spec.accumulate,
-    average_decay=spec.average_decay,
+    average=resolve.average(spec, epoch),
     label_smoothing=spec.label_smoothing,
   )
 
@@ -279,6 +279,7 @@ def make_stage(
   validate: Callable[[PyTree], dict[str, float]],
   annotate: Callable[[PyTree, int], dict[str, float]] | None = None,
   updating: int | None = None,
+  statistics_step: Callable[..., Any] | None = None,
 ) -> loop.Stage:
   """Makes what `loop.run` runs.
 
@@ -293,6 +294,7 @@ def make_stage(
     validate: measures a replicated state.
     annotate: adds metrics of a replicated state after an epoch.
     updating: steps of an epoch that move weights; None for all.
+    statistics_step: of `make_statistics_step`.
   """
   epoch = epoch_steps(run, spec)
   updates = (updating or epoch) * resolve.replays(method)
@@ -345,7 +347,18 @@ def make_stage(
       run.folder.name, place, workdir.flat(dataclasses.asdict(run.settings))
     ),
     profile_steps=run.profile_steps,
+    statistics_step=statistics_step,
+    statistics_from=spec.average_from,
   )
+
+
+def make_statistics_step(
+  run: Run, spec: settings.Optimization, recipe: train_state.Recipe
+) -> Callable[..., Any] | None:
+  """The step that computes statistics of an equal average; None without one."""
+  if not spec.average_from:
+    return None
+  return statistics.make_statistics_step(recipe, epoch_steps(run, spec))
 
 
 def finish(

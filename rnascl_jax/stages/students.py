@@ -60,7 +60,9 @@ def train(run: Run, stage: str = 'train') -> None:
     distilled = resolve.distillation_spec(student, f'students.{name}')
     taught = student.kl_weight > 0 or student.gamma > 0 or method.needs_teacher
     teacher = _same_network(run, student.teacher if taught else '')
-    recipe, step = make_step(method, teacher, distilled, student.network)
+    recipe, step, statistics_step = make_step(
+      method, teacher, distilled, student.network
+    )
     state, summary = loop.run(
       runs.make_stage(
         run,
@@ -72,6 +74,7 @@ def train(run: Run, stage: str = 'train') -> None:
         validate=runs.make_validate(
           run, network(run, arch, student.network), method, spec.batch_size
         ),
+        statistics_step=statistics_step,
       ),
       _start(run, stage, recipe, spec.batch_size, base),
       _context(
@@ -163,12 +166,16 @@ def _make_step(
   teacher: str,
   distilled: resolve.DistillationSpec,
   shape: settings.NetworkShape,
-) -> tuple[train_state.Recipe, Callable[..., Any]]:
+) -> tuple[train_state.Recipe, Callable[..., Any], Callable[..., Any] | None]:
   net = teachers.guide(run, teacher) if teacher else None
   distillation = resolve.distill(run.settings.distillation, net, distilled)
   student = network(run, arch, shape, trains=True)
   recipe = runs.make_recipe(run, student, spec, method, distillation)
-  return recipe, train_step.make_train_step(recipe)
+  return (
+    recipe,
+    train_step.make_train_step(recipe),
+    runs.make_statistics_step(run, spec, recipe),
+  )
 
 
 def _start(

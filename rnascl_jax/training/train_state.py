@@ -16,6 +16,7 @@ from rnascl_jax.base import Array, Key, PyTree, Variables
 from rnascl_jax.distillation import compare
 from rnascl_jax.distillation.compare import Compared, Distillation
 from rnascl_jax.runtime import compilation, metrics, parallel
+from rnascl_jax.training import averaging
 from rnascl_jax.training.adversarial.method import AdversarialMethod
 
 # One image [H, W, C] in [0, 1] and a key -> an image of the same shape.
@@ -36,8 +37,8 @@ class Recipe:
     augment: changes one image at random.
     accumulate: parts of this device's share of a batch that go through the
       networks one after another; their number divides the share.
-    average_decay: of the moving average of weights and running statistics, in
-      [0, 1); 0 keeps none.
+    average: (average, variables, step=) -> the average of weights and running
+      statistics after a step, see `averaging`; None keeps none.
     label_smoothing: of the cross-entropy, see there.
   """
 
@@ -47,7 +48,7 @@ class Recipe:
   distillation: Distillation
   augment: Augment
   accumulate: int = 1
-  average_decay: float = 0.0
+  average: averaging.Average | None = None
   label_smoothing: float = 0.0
 
   def __post_init__(self) -> None:
@@ -71,7 +72,7 @@ class TrainState(flax.struct.PyTreeNode):
       batch.
     projections: parameters of the distillation method, or `()`.
     memory: of the distillation method, the same on all devices, or `()`.
-    average: moving average of params and batch_stats, or `()`.
+    average: of params and batch_stats over steps, or `()`.
   """
 
   step: Array
@@ -208,7 +209,7 @@ def start_from(
   )
   params, batch_stats = variables['params'], variables.get('batch_stats', {})
   average: PyTree = ()
-  if recipe.average_decay:
+  if recipe.average is not None:
     start = {'params': params, 'batch_stats': batch_stats}
     # Buffers of a state are donated, each once.
     average = jax.tree.map(jnp.array, start)

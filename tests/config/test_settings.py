@@ -277,10 +277,27 @@ def test_smooth_labels_beside_a_loss_of_its_own_are_refused():
     settings.parse(config)
 
 
-def test_an_average_of_the_supernet_is_refused():
+@pytest.mark.parametrize(
+  ('section', 'fields', 'message'),
+  [
+    (
+      'search',
+      {'average_decay': 0.99},
+      'decay=0.99 has no meaning in a search',
+    ),
+    ('search', {'average_from': 1}, 'from=1 has no meaning in a search'),
+    ('train', {'average_from': 4}, 'from=4 must be at most .*epochs=3'),
+    (
+      'teacher',
+      {'average_from': 2, 'average_decay': 0.9},
+      'average_from=2 and .*average_decay=0.9 are two averages',
+    ),
+  ],
+)
+def test_averages_that_mean_nothing_are_refused(section, fields, message):
   config = tiny.config()
-  config.search.optimization.average_decay = 0.99
-  with pytest.raises(ValueError, match='average_decay=0.99 has no meaning in'):
+  config[section].optimization.update(fields)
+  with pytest.raises(ValueError, match=message):
     settings.parse(config)
 
 

@@ -326,6 +326,32 @@ def test_teacher_killed_by_sigterm_in_an_epoch_goes_on_to_the_same_bits(
   assert np.abs(delta).max() == np.float32(8 / 255)
 
 
+def test_an_equal_average_killed_in_an_epoch_goes_on_to_the_same_bits(tmp_path):
+  """The weights after epochs 2 and 3 of 3, with statistics of their own."""
+  config = tiny.config()
+  config.teacher.adversarial_training.name = 'standard'
+  config.teacher.optimization.update(average_from=2, select='last')
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  stages.teacher(config, str(whole))
+  with _sigterm(7), pytest.raises(signals.Interrupted):
+    stages.teacher(config, str(broken))
+  stages.teacher(config, str(broken))
+  _assert_same_bits(broken / 'teacher', whole / 'teacher')
+  _assert_same_model(broken / 'teacher', whole / 'teacher')
+
+  saved = whole / 'teacher' / 'checkpoints'
+  with checkpoints.Checkpoints(saved, read_only=True) as steps:
+    second, third = (
+      named_arrays.from_state(steps.read(step)[-2]) for step in (8, 12)
+    )
+  exported, _ = saved_variables.load(whole / 'teacher' / 'model')
+  for (kind, *name), array in named_arrays.from_state(exported).items():
+    np.testing.assert_array_equal(array, third['average', kind, *name])
+    mean = (second[kind, *name] + third[kind, *name]) / 2
+    gap = np.abs(array - mean).max()
+    assert gap < 1e-6 if kind == 'params' else gap > 1e-4, name
+
+
 def test_a_second_run_of_the_same_config_has_the_same_bits(tiny_run, tmp_path):
   stages.teacher(tiny.config(), str(tmp_path))
   _assert_same_bits(tmp_path / 'teacher', tiny_run / 'teacher')
