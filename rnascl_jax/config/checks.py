@@ -375,6 +375,12 @@ def _check_batch(
   if name == 'search':
     return  # `search_parts` checks it.
   _check_division(spec, devices, where)
+  if spec.mixes and size // devices % 2:
+    raise ValueError(
+      f'{where}.batch_size={size} gives each of {devices} devices '
+      f'{size // devices} images, and mixup={spec.mixup} and cutmix='
+      f'{spec.cutmix} mix them two by two: use a multiple of {2 * devices}.'
+    )
 
 
 def _check_division(spec: Optimization, devices: int, where: str) -> None:

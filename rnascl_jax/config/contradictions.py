@@ -61,7 +61,7 @@ def check(settings: Settings) -> None:
   _check_optimizations(settings)
   _check_norms(settings)
   _check_robust_distillation(settings)
-  _check_smoothing(settings)
+  _check_labels(settings)
   if not settings.data.validation_size:
     check_validation(settings)
   if not settings.evaluation.attacks or not settings.students:
@@ -159,9 +159,21 @@ def _check_optimizations(settings: Settings) -> None:
         f'config.search.optimization.{field}={value} has no meaning in a '
         'search, whose weights are not used afterwards: set it to 0.'
       )
+  if search.optimization.mixes:
+    raise ValueError(
+      f'config.search.optimization.mixup={search.optimization.mixup} and '
+      f'cutmix={search.optimization.cutmix}: a search does not mix images; set '
+      'both to 0.'
+    )
 
 
 def _check_optimization(spec: Optimization, where: str) -> None:
+  if spec.mix_probability != 1 and not spec.mixes:
+    raise ValueError(
+      f'{where}.mix_probability={spec.mix_probability} has no meaning beside '
+      f'{where}.mixup=0 and cutmix=0: set one of them, such as cutmix=1, or '
+      'leave it at 1.'
+    )
   adaptive = spec.optimizer != 'sgd'
   if adaptive and spec.momentum != Optimization().momentum:
     raise ValueError(
@@ -273,25 +285,42 @@ def _check_robust_distillation(settings: Settings) -> None:
       )
 
 
-def _check_smoothing(settings: Settings) -> None:
-  """Raises for smooth labels where no loss has labels alone."""
-  stages = ('teacher', 'vulnerable_teacher', 'search', 'train')
-  trainings = [(name, getattr(settings, name)) for name in stages]
+def _check_labels(settings: Settings) -> None:
+  """Raises for smooth and mixed labels where a loss has no use for them."""
   tuned = settings.adversarial
-  methods = [
-    (name, s.optimization, s.adversarial_training) for name, s in trainings
+  trainings = [
+    (name, getattr(settings, name).optimization, section.adversarial_training)
+    for name in ('teacher', 'vulnerable_teacher', 'search', 'train')
+    for section in [getattr(settings, name)]
   ]
-  methods += [
+  trainings += [
     ('adversarial', tuned.optimization, student.adversarial_training)
     for student in tuned.students.values()
   ]
-  for name, spec, method in methods:
+  for name, spec, method in trainings:
+    where = f'config.{name}.optimization'
     if spec.label_smoothing and not method.has_cross_entropy:
       raise ValueError(
-        f'config.{name}.optimization.label_smoothing={spec.label_smoothing} '
+        f'{where}.label_smoothing={spec.label_smoothing} '
         f'has no meaning beside the method {method.name!r}, whose loss is not '
         'the cross-entropy: set it to 0.'
       )
+    if spec.mixes and method.needs_one_label:
+      raise ValueError(
+        f'{where}.mixup={spec.mixup} and cutmix={spec.cutmix} mix labels, and '
+        f'the loss of the method {method.name!r} is one of a single label: set '
+        "both to 0, or choose another method, such as 'trades'."
+      )
+  for name, section in (('train', settings.train), ('adversarial', tuned)):
+    spec = section.optimization
+    for student, terms in settings.students.items():
+      if spec.mixes and terms.method == 'crd' and terms.teacher:
+        raise ValueError(
+          f'config.{name}.optimization.mixup={spec.mixup} and cutmix='
+          f'{spec.cutmix} mix labels, and config.students.{student}.method='
+          "'crd' compares with images of other classes: set both to 0, or "
+          'choose another method.'
+        )
 
 
 def _check_norm(

@@ -246,6 +246,7 @@ def make_recipe(
     accumulate=spec.accumulate,
     average=resolve.average(spec, epoch),
     label_smoothing=spec.label_smoothing,
+    mixing=resolve.mixture(spec, run.data.num_classes),
   )
 
 

@@ -54,7 +54,7 @@ def make_statistics_step(
   network = networks.functional(recipe.net)
 
   def step(state: StatisticsState, context: Context, batch: Batch):
-    _, images = train_step.augment(recipe, context, state.step, batch)
+    _, images, _ = train_step.augment(recipe, context, state.step, batch)
     params, batch_stats = state.average['params'], state.average['batch_stats']
     none = jax.tree.map(jnp.zeros_like, batch_stats)
     # From zero an update leaves the batch's share of the statistics alone.

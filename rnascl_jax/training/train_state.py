@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from rnascl_jax.base import Array, Key, PyTree, Variables
+from rnascl_jax.data import mixing
 from rnascl_jax.distillation import compare
 from rnascl_jax.distillation.compare import Compared, Distillation
 from rnascl_jax.runtime import compilation, metrics, parallel
@@ -35,6 +36,7 @@ class Recipe:
     adversarial: on which views of the images the network is trained.
     distillation: how it is compared with a teacher.
     augment: changes one image at random.
+    mixing: of two images and of their labels; None for none.
     accumulate: parts of this device's share of a batch that go through the
       networks one after another; their number divides the share.
     average: (average, variables, step=) -> the average of weights and running
@@ -49,6 +51,7 @@ class Recipe:
   augment: Augment
   accumulate: int = 1
   average: averaging.Average | None = None
+  mixing: mixing.Mixing | None = None
   label_smoothing: float = 0.0
 
   def __post_init__(self) -> None:
@@ -137,7 +140,7 @@ class Examples(NamedTuple):
   Attributes:
     keys: [B], random keys.
     images: [B, H, W, C] in [0, 1].
-    labels: [B] int32.
+    labels: [B] int32; of mixed images [B, K], the classes' shares.
     indices: as in `Batch`.
     teacher: the teacher's answer, or None.
   """

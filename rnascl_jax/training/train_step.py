@@ -22,7 +22,7 @@ import optax
 from rnascl_jax import losses
 from rnascl_jax.attacks import unrolling
 from rnascl_jax.base import Array, Key, PyTree
-from rnascl_jax.data import batches
+from rnascl_jax.data import batches, mixing
 from rnascl_jax.distillation import compare
 from rnascl_jax.models import networks
 from rnascl_jax.runtime import parallel
@@ -37,6 +37,9 @@ from rnascl_jax.training.train_state import (
   TrainState,
   sum_up,
 )
+
+# Folded into the key of an image's augmentation, whose own words are smaller.
+_MIXING_KEY = 3
 
 
 def make_train_step(
@@ -201,22 +204,22 @@ def prepare(
   Returns:
     The examples, with float images.
   """
-  keys, images = augment(recipe, context, step, batch)
+  keys, images, labels = augment(recipe, context, step, batch)
 
   def ask(carry: None, images: Array):
     distillation = recipe.distillation
     return carry, compare.ask_teacher(distillation, context.teacher, images)
 
   _, teacher = accumulation.run(ask, None, images, parts)
-  return Examples(keys, images, batch.labels, batch.indices, teacher)
+  return Examples(keys, images, labels, batch.indices, teacher)
 
 
 def augment(
   recipe: Recipe, context: Context, step: Array, batch: Batch
-) -> tuple[Key, Array]:
-  """Augments a batch: its images' keys [B] and the float images.
+) -> tuple[Key, Array, Array]:
+  """Augments a batch: its images' keys [B], the float images and labels.
 
-  Both follow from the seed, the step and the images' positions alone.
+  All follow from the seed, the step and the images' positions alone.
 
   Args:
     recipe: of the step.
@@ -228,4 +231,8 @@ def augment(
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch.positions)
   pairs = jax.vmap(jax.random.split)(keys)  # [B, 2]
   images = jax.vmap(recipe.augment)(pairs[:, 0], batches.to_float(batch.images))
-  return pairs[:, 1], images
+  labels = batch.labels
+  if recipe.mixing is not None:
+    mix_keys = jax.vmap(jax.random.fold_in, (0, None))(pairs[:, 0], _MIXING_KEY)
+    images, labels = mixing.mix(recipe.mixing, mix_keys, images, labels)
+  return pairs[:, 1], images, labels

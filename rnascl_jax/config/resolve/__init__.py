@@ -29,7 +29,7 @@ from rnascl_jax.config.resolve.distillation import (
   tutor_weights,
 )
 from rnascl_jax.config.resolve.evaluation import attack, ensemble
-from rnascl_jax.config.resolve.images import augmentation, dataset
+from rnascl_jax.config.resolve.images import augmentation, dataset, mixture
 from rnascl_jax.config.resolve.names import pick
 from rnascl_jax.config.resolve.networks import (
   SHORTCUTS,
@@ -78,6 +78,7 @@ __all__ = [
   'ensemble',
   'latency_table',
   'max_drop',
+  'mixture',
   'optimizer',
   'pick',
   'replays',

@@ -4,7 +4,7 @@ import functools
 
 from rnascl_jax.config import settings
 from rnascl_jax.config.resolve.names import pick
-from rnascl_jax.data import batches, datasets
+from rnascl_jax.data import batches, datasets, mixing
 from rnascl_jax.data.datasets import Dataset
 from rnascl_jax.training import (
   train_state,
@@ -53,6 +53,17 @@ def _read_dataset(
     min_crop=spec.min_crop,
     memory_limit=2**20 * spec.memory_limit,
     statistics=statistics,
+  )
+
+
+def mixture(
+  spec: settings.Optimization, num_classes: int
+) -> mixing.Mixing | None:
+  """How images are mixed on a device, if they are."""
+  if not spec.mixes:
+    return None
+  return mixing.Mixing(
+    num_classes, spec.mixup, spec.cutmix, spec.mix_probability
   )
 
 
