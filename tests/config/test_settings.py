@@ -278,6 +278,38 @@ def test_smooth_labels_beside_a_loss_of_its_own_are_refused():
 
 
 @pytest.mark.parametrize(
+  ('section', 'method', 'fields', 'message'),
+  [
+    ('teacher', 'mart', {'mixup': 0.2}, "mixup=0.2 and .*the method 'mart'"),
+    ('train', 'iad', {'cutmix': 1.0}, "cutmix=1.0 mix labels, .*'iad'"),
+    ('search', 'standard', {'cutmix': 1.0}, 'a search does not mix images'),
+    ('train', 'standard', {'mix_probability': 0.5}, '=0.5 has no meaning'),
+    ('train', 'standard', {'mixup': 1.0}, "students.rnas_cl.method='crd'"),
+  ],
+)
+def test_mixtures_that_mean_nothing_are_refused(
+  section, method, fields, message
+):
+  config = tiny.config()
+  config.students.rnas_cl.method = 'crd'
+  config[section].adversarial_training.name = method
+  if method == 'iad':
+    config.students.ce.teacher = 'teacher'
+  config[section].optimization.update(fields)
+  with pytest.raises(ValueError, match=message):
+    settings.parse(config)
+
+
+def test_images_that_have_no_partner_on_their_device_are_refused():
+  config = tiny.config()
+  config.train.optimization.update(mixup=1.0, batch_size=30)
+  parsed = settings.parse(config)
+  data = resolve.dataset(parsed.data)
+  with pytest.raises(ValueError, match='of 2 devices 15 images, .*of 4'):
+    checks.check(parsed, data, 2)
+
+
+@pytest.mark.parametrize(
   ('section', 'fields', 'message'),
   [
     (

@@ -413,7 +413,7 @@ def test_a_workdir_from_before_there_were_norms_and_averages_is_without(
     for field in ('norm', 'epsilon', 'step_size', 'awp_gamma', 'alpha'):
       del section['adversarial_training'][field]
   for section in ('teacher', 'search', 'train', 'adversarial'):
-    for field in ('average_decay', 'average_from', 'label_smoothing'):
+    for field in ('average_decay', 'average_from', 'mixup', 'cutmix'):
       del older[section]['optimization'][field]
   files.write_json(tmp_path / 'config.json', older)
   for stage in ('adversarial', 'adversarial/rnas_cl_eq6'):
