@@ -169,7 +169,7 @@ def _check_trainings(
     )
   for name, (optimization, methods) in trainings.items():
     resolve.optimizer(optimization, 1, name)
-    _check_batch(optimization, data, devices, name)
+    _check_batch(optimization, data, devices, name, settings.data.extra_share)
     replays = max(resolve.replays(method) for method in methods.values())
     _check_steps(optimization, replays, data, name)
     for where, method in methods.items():
@@ -364,13 +364,22 @@ def _check_maps(taps: Mapping[str, Taps], side: int) -> None:
 
 
 def _check_batch(
-  spec: Optimization, data: Dataset, devices: int, name: str
+  spec: Optimization,
+  data: Dataset,
+  devices: int,
+  name: str,
+  extra_share: float,
 ) -> None:
   size, images = spec.batch_size, len(data.train.labels)
   where = f'config.{name}.optimization'
   if size > images:
     raise ValueError(
       f'{where}.batch_size={size} exceeds the {images} training images.'
+    )
+  if data.extra is not None and not round(extra_share * size):
+    raise ValueError(
+      f'config.data.extra_share={extra_share} of {where}.batch_size={size} is '
+      'no image: raise one of them, or leave config.data.extra empty.'
     )
   if name == 'search':
     return  # `search_parts` checks it.

@@ -98,11 +98,14 @@ def check(settings: Settings) -> None:
 def _check_data(data: Data) -> None:
   if data.name == 'imagenet':
     check_crops(data)
+  _check_extra(data)
   # With JAX, which reading a config file, as tables do, does not need.
   from rnascl_jax.data import datasets
 
   for name in datasets.OPTIONS if datasets.is_known(data.name) else ():
     if name in datasets.options(data.name):
+      continue
+    if data.extra and name == 'memory_limit':
       continue
     value, default = getattr(data, name), getattr(Data(), name)
     if value != default:
@@ -110,6 +113,21 @@ def _check_data(data: Data) -> None:
         f'config.data.{name}={value!r} has no meaning beside config.data.name='
         f'{data.name!r}: leave it at {default!r}.'
       )
+
+
+def _check_extra(data: Data) -> None:
+  """Raises for a share of no extra images, and for extra images of no place."""
+  default = Data().extra_share
+  if not data.extra and data.extra_share != default:
+    raise ValueError(
+      f'config.data.extra_share={data.extra_share} has no meaning beside '
+      f"config.data.extra='': name extra images, or leave it at {default}."
+    )
+  if data.extra and ':' not in data.extra:
+    raise ValueError(
+      f'config.data.extra={data.extra!r} names no place: write npz:PATH, '
+      'folder:PATH or tfds:NAME.'
+    )
 
 
 def check_crops(data: Data) -> None:

@@ -57,6 +57,12 @@ class Data:
       for 'train'.
     test_split: of 'tfds:': splits to test on; empty for 'test', else
       'validation', else images that are held out.
+    extra: further images to train on, such as generated ones: 'npz:PATH',
+      'folder:PATH' or another name with a place, with labels of the same
+      classes; empty for none. They are kept in memory within memory_limit,
+      which all data sets have then.
+    extra_share: of each training batch that they fill; published is 0.7 for
+      generated images (see `extra_images`).
   """
 
   name: str = 'cifar10'
@@ -75,6 +81,8 @@ class Data:
   memory_limit: int = fields.bounded(2048, 0, 2**24)
   train_split: str = ''
   test_split: str = ''
+  extra: str = ''
+  extra_share: float = fields.bounded(0.7, 0, 1)
 
 
 @dataclasses.dataclass(frozen=True)

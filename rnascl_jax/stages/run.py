@@ -14,7 +14,6 @@ from absl import logging
 
 from rnascl_jax.base import PyTree, Variables
 from rnascl_jax.config import checks, resolve, settings
-from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Dataset
 from rnascl_jax.distillation import compare
 from rnascl_jax.evaluation import under_attack
@@ -303,7 +302,7 @@ def make_stage(
   # Both teachers see the images in one order.
   order_stage = place.split('/')[0].removeprefix('vulnerable_')
   seed = stage_seed(run.settings.seed, order_stage)
-  train, data = run.data.train, run.settings.data
+  train, data = run.data.training, run.settings.data
   in_memory = isinstance(train.images, np.ndarray)
   # Steps on streamed images are long, and a dispatch holds all their images.
   at_once = 10 if in_memory and jax.default_backend() != 'cpu' else 1
@@ -330,9 +329,7 @@ def make_stage(
       workers=data.workers,
     ),
     schedule=loader.BatchSchedule(
-      order=lambda done: batches.batch_order(
-        seed, done, len(train.labels), sum(parts)
-      ),
+      order=resolve.batch_order(data, run.data, seed, sum(parts)),
       parts=parts,
       epochs=spec.epochs,
       steps_per_epoch=epoch,

@@ -183,7 +183,7 @@ def _start(
 ) -> train_state.TrainState:
   """The state at step 0: new weights, or those of a trained student."""
   key = jax.random.key(runs.stage_seed(run.settings.seed, stage))
-  shape, labels = run.data.image_shape, run.data.train.labels
+  shape, labels = run.data.image_shape, run.data.training.labels
   if not base:
     return train_state.init_state(recipe, key, shape, batch, labels)
   variables = runs.load_variables(run.folder / 'train' / base)

@@ -29,7 +29,12 @@ from rnascl_jax.config.resolve.distillation import (
   tutor_weights,
 )
 from rnascl_jax.config.resolve.evaluation import attack, ensemble
-from rnascl_jax.config.resolve.images import augmentation, dataset, mixture
+from rnascl_jax.config.resolve.images import (
+  augmentation,
+  batch_order,
+  dataset,
+  mixture,
+)
 from rnascl_jax.config.resolve.names import pick
 from rnascl_jax.config.resolve.networks import (
   SHORTCUTS,
@@ -72,6 +77,7 @@ __all__ = [
   'attack',
   'augmentation',
   'average',
+  'batch_order',
   'dataset',
   'distill',
   'distillation_spec',
