@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from rnascl_jax.base import Array, Key, PyTree, Variables
-from rnascl_jax.data import mixing
+from rnascl_jax.data.mixing import Mixing
 from rnascl_jax.distillation import compare
 from rnascl_jax.distillation.compare import Compared, Distillation
 from rnascl_jax.runtime import compilation, metrics, parallel
@@ -51,7 +51,7 @@ class Recipe:
   augment: Augment
   accumulate: int = 1
   average: averaging.Average | None = None
-  mixing: mixing.Mixing | None = None
+  mixing: Mixing | None = None
   label_smoothing: float = 0.0
 
   def __post_init__(self) -> None:

@@ -301,12 +301,11 @@ def test_mixtures_that_mean_nothing_are_refused(
 
 
 def test_images_that_have_no_partner_on_their_device_are_refused():
-  config = tiny.config()
-  config.train.optimization.update(mixup=1.0, batch_size=30)
-  parsed = settings.parse(config)
-  data = resolve.dataset(parsed.data)
+  spec = settings.Optimization(mixup=1.0, batch_size=30)
+  data = resolve.dataset(settings.parse(tiny.config()).data)
+  checks._check_batch(spec, data, 1, 'train', 0.7)
   with pytest.raises(ValueError, match='of 2 devices 15 images, .*of 4'):
-    checks.check(parsed, data, 2)
+    checks._check_batch(spec, data, 2, 'train', 0.7)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rnascl_jax.config import checks, resolve, settings
+from rnascl_jax.config import checks, settings
 from rnascl_jax.data import batches, datasets, extra_images
 from rnascl_jax.data.datasets import Split, StoredImages
 from rnascl_jax.stages import run as runs
@@ -102,23 +102,20 @@ def test_extra_images_that_are_not_there_or_of_streamed_ones_are_refused():
   [
     ({'extra_share': 0.5}, 'extra_share=0.5 has no meaning'),
     ({'extra': 'cifar10'}, "extra='cifar10' names no place"),
-    ({'extra': 'npz:{}', 'extra_share': 0.01}, 'batch_size=32 is no image'),
   ],
 )
-def test_fields_of_extra_images_that_mean_nothing_are_refused(
-  tmp_path, fields, message
-):
-  _save(tmp_path / 'a.npz', 0)
+def test_fields_of_extra_images_that_mean_nothing_are_refused(fields, message):
   config = tiny.config()
-  config.data.update(
-    {
-      name: value.format(tmp_path / 'a.npz') if name == 'extra' else value
-      for name, value in fields.items()
-    }
-  )
+  config.data.update(fields)
   with pytest.raises(ValueError, match=message):
-    parsed = settings.parse(config)
-    checks.check(parsed, resolve.dataset(parsed.data), 1)
+    settings.parse(config)
+
+
+def test_a_share_of_no_extra_image_is_refused():
+  spec = settings.Optimization(batch_size=12)
+  data = _data(extra=_data().train)
+  with pytest.raises(ValueError, match='0.04 of .*batch_size=12 is no image'):
+    checks._check_batch(spec, data, 1, 'train', 0.04)
 
 
 def _save(path, value):
