@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 
 from rnascl_jax.config.schema import (
   AdversarialTraining,
@@ -305,17 +306,17 @@ def _check_robust_distillation(settings: Settings) -> None:
 
 def _check_labels(settings: Settings) -> None:
   """Raises for smooth and mixed labels where a loss has no use for them."""
+  stages = ('teacher', 'vulnerable_teacher', 'search', 'train')
+  trainings = [(name, getattr(settings, name)) for name in stages]
   tuned = settings.adversarial
-  trainings = [
-    (name, getattr(settings, name).optimization, section.adversarial_training)
-    for name in ('teacher', 'vulnerable_teacher', 'search', 'train')
-    for section in [getattr(settings, name)]
+  methods = [
+    (name, s.optimization, s.adversarial_training) for name, s in trainings
   ]
-  trainings += [
+  methods += [
     ('adversarial', tuned.optimization, student.adversarial_training)
     for student in tuned.students.values()
   ]
-  for name, spec, method in trainings:
+  for name, spec, method in methods:
     where = f'config.{name}.optimization'
     if spec.label_smoothing and not method.has_cross_entropy:
       raise ValueError(
@@ -329,16 +330,24 @@ def _check_labels(settings: Settings) -> None:
         f'the loss of the method {method.name!r} is one of a single label: set '
         "both to 0, or choose another method, such as 'trades'."
       )
-  for name, section in (('train', settings.train), ('adversarial', tuned)):
-    spec = section.optimization
-    for student, terms in settings.students.items():
-      if spec.mixes and terms.method == 'crd' and terms.teacher:
-        raise ValueError(
-          f'config.{name}.optimization.mixup={spec.mixup} and cutmix='
-          f'{spec.cutmix} mix labels, and config.students.{student}.method='
-          "'crd' compares with images of other classes: set both to 0, or "
-          'choose another method.'
-        )
+  for name in ('train', 'adversarial'):
+    _check_pairs(settings.students, getattr(settings, name).optimization, name)
+
+
+def _check_pairs(
+  students: Mapping[str, StudentSettings], spec: Optimization, name: str
+) -> None:
+  """Raises for mixed labels where images of other classes are needed."""
+  if not spec.mixes:
+    return
+  for student, terms in students.items():
+    if terms.method == 'crd' and terms.teacher:
+      raise ValueError(
+        f'config.{name}.optimization.mixup={spec.mixup} and cutmix='
+        f'{spec.cutmix} mix labels, and config.students.{student}.method='
+        "'crd' compares with images of other classes: set both to 0, or "
+        'choose another method.'
+      )
 
 
 def _check_norm(
