@@ -51,11 +51,13 @@ def accuracy(logits: Array, labels: Array) -> Array:
   chex.assert_rank([logits, labels], [2, {1, 2}])
   chex.assert_equal_shape_prefix([logits, labels], labels.ndim)
   largest = jnp.argmax(logits, axis=-1)
+  if labels.ndim == 2:
+    right = jnp.take_along_axis(labels, largest[:, None], axis=-1)[:, 0]
+  else:
+    right = largest == labels
   valid = ~jnp.any(jnp.isnan(logits), axis=-1)
   if labels.ndim == 2:
-    shares = jnp.take_along_axis(labels, largest[:, None], axis=-1)[:, 0]
-    return jnp.where(valid, shares, 0.0).astype(jnp.float32)
-  right = largest == labels
+    return jnp.where(valid, right, 0.0).astype(jnp.float32)
   return (right & valid).astype(jnp.float32)
 
 

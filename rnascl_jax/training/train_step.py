@@ -204,22 +204,23 @@ def prepare(
   Returns:
     The examples, with float images.
   """
-  keys, images, labels = augment(recipe, context, step, batch)
+  keys, images, labels = augment(recipe, context, step, batch)  # keys [B, 2]
 
   def ask(carry: None, images: Array):
     distillation = recipe.distillation
     return carry, compare.ask_teacher(distillation, context.teacher, images)
 
   _, teacher = accumulation.run(ask, None, images, parts)
-  return Examples(keys, images, labels, batch.indices, teacher)
+  return Examples(keys[:, 1], images, labels, batch.indices, teacher)
 
 
 def augment(
   recipe: Recipe, context: Context, step: Array, batch: Batch
 ) -> tuple[Key, Array, Array]:
-  """Augments a batch: its images' keys [B], the float images and labels.
+  """Augments a batch: two keys for each image, the float images and labels.
 
-  All follow from the seed, the step and the images' positions alone.
+  All follow from the seed, the step and the images' positions alone. The first
+  key of an image is used up; the second is for what comes after.
 
   Args:
     recipe: of the step.
@@ -235,4 +236,4 @@ def augment(
   if recipe.mixing is not None:
     mix_keys = jax.vmap(jax.random.fold_in, (0, None))(pairs[:, 0], _MIXING_KEY)
     images, labels = mixing.mix(recipe.mixing, mix_keys, images, labels)
-  return pairs[:, 1], images, labels
+  return pairs, images, labels
