@@ -28,13 +28,16 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   """Makes the demo's config.
 
   Args:
-    argument: `smoke` (seconds), `autoattack=` (`some`: 64 test images of two
+    argument: `smoke` (seconds), `wider` (kernel sizes, expansions and depth are
+      searched beside widths), `autoattack=` (`some`: 64 test images of two
       students; `all`: of all models all images; `none`), separated by commas.
 
   Raises:
     ValueError: if a name or a value is unknown.
   """
-  values = arguments.parse(argument, {'autoattack': 'some', 'smoke': ''})
+  values = arguments.parse(
+    argument, {'autoattack': 'some', 'smoke': '', 'wider': ''}
+  )
   config = settings.template()
 
   config.data.name = 'digits'
@@ -51,6 +54,12 @@ def get_config(argument: str | None = None) -> ml_collections.ConfigDict:
   config.space.stem_features = 8
   config.space.stem_stride = 1
   config.distillation.map_size = 4
+  if values['wider']:
+    # A second block for each of the last two stages, which may be skipped.
+    config.space.depths = (1, 2, 2)
+    config.space.kernel_choices = (3, 5)
+    config.space.expansion_choices = (3, 6)
+    config.space.depth_choices = True
 
   for teacher in (config.teacher, config.vulnerable_teacher):
     teacher.network.name = 'small_resnet'

@@ -106,6 +106,14 @@ class Space:
     head_features: of the pooled head before the classifier; 0 for none.
     shortcut: what a residual does where widths differ: 'pad', 'drop' or
       'project'.
+    kernel_choices: kernel sizes that every block chooses from beside its width,
+      odd, such as (3, 5), in any space; () for 3 everywhere.
+    expansion_choices: expansions that every block that expands chooses from,
+      above 1, such as (3, 6), in any space without squeeze-excite; () for its
+      own.
+    depth_choices: whether a block may be skipped, in any space: one after the
+      first, of stride 1, whose filter choices are those of its input. The width
+      that enters a skipped block leaves it.
     layers: which student layers are compared with tutors: every 'conv' or every
       'block'.
     bfloat16: whether students, those with a network of their own included, and
@@ -127,6 +135,9 @@ class Space:
   squeeze_excite: float = fields.bounded(0.0, 0, 1)
   head_features: int = fields.bounded(0, 0, _WIDEST)
   shortcut: str = 'pad'
+  kernel_choices: tuple[int, ...] = fields.bounded((), 1, 31)
+  expansion_choices: tuple[int, ...] = fields.bounded((), 2, 64)
+  depth_choices: bool = False
   layers: str = fields.one_of('conv', 'block')
   bfloat16: str = fields.one_of('never', 'always', 'accelerators')
   remat: bool = False

@@ -37,8 +37,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Of architecture.json.
-FORMAT = 1
+# Of architecture.json: the second has kernel sizes of blocks.
+FORMATS = (1, 2)
 
 
 class _Convolutions(nn.Module):
@@ -89,11 +89,11 @@ class Student(_Convolutions):
       ValueError: the format of the architecture is another one.
     """
     super().__init__()
-    version = architecture.get('format', FORMAT)
-    if version != FORMAT:
+    version = architecture.get('format', FORMATS[0])
+    if version not in FORMATS:
       raise ValueError(
-        f'architecture format={version!r} is not the supported {FORMAT}; take '
-        'the version of this file that belongs to it.'
+        f'architecture format={version!r} is none of the supported {FORMATS}; '
+        'take the version of this file that belongs to it.'
       )
     # The normalisation is no part of the state dict: it is not trained.
     for name, numbers in (('mean', mean), ('std', std)):
@@ -189,7 +189,7 @@ class InvertedResidual(_Convolutions):
     super().__init__()
     features, stride = block['features'], block['stride']
     inside = width * block.get('expansion', architecture['expansion'])
-    size = architecture['kernel_size']
+    size = block.get('kernel_size', architecture['kernel_size'])
     self.expands = inside > width
     if self.expands:
       self._add('expand', width, inside)

@@ -63,8 +63,13 @@ def parts(plan: Plan) -> dict[Any, tuple[Student, Shape]]:
       features = first[:index] + [block.features] + first[index + 1 :]
       if index:
         features[index - 1] = block.entering
+      operators = [spaces.Operator()] * len(first)
+      operators[index] = spaces.Operator(
+        block.kernel_size or space.kernel_size, block.expansion
+      )
       shape = block.height, block.width, block.entering
-      found.setdefault(block, (student(plan, features, index), shape))
+      net = student(plan, features, index, operators)
+      found.setdefault(block, (net, shape))
   last = spaces.maps(space, plan.image_shape)[-1]
   for width in space.blocks[-1].choices:
     net = student(plan, [*first[:-1], width], len(first))
@@ -73,12 +78,15 @@ def parts(plan: Plan) -> dict[Any, tuple[Student, Shape]]:
 
 
 def student(
-  plan: Plan, features: Sequence[int], index: int | None = None
+  plan: Plan,
+  features: Sequence[int],
+  index: int | None = None,
+  operators: Sequence[spaces.Operator] = (),
 ) -> Student:
   """A derived network, or the part `index` of it."""
   channels = plan.image_shape[2]
   fields: dict[str, Any] = {
-    'space': spaces.with_features(plan.space, features),
+    'space': spaces.with_features(plan.space, features, operators),
     'num_classes': plan.num_classes,
     # Any but those that a compiler would leave out.
     'mean': (0.5,) * channels,

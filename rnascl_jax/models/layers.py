@@ -129,13 +129,15 @@ class Depthwise(nn.Module):
   dtype: Dtype | None = None
 
   @nn.compact
-  def __call__(self, x: Array) -> Array:
+  def __call__(self, x: Array, mask: Array | None = None) -> Array:
     init = nn.initializers.variance_scaling(
       2.0, 'fan_in', 'truncated_normal', in_axis=(0, 1, 2), out_axis=3
     )
     shape = (self.size, self.size, 1, x.shape[-1])
     # Each channel sees size^2 inputs, whatever the number of channels.
     kernel = self.param('kernel', init, shape)
+    if mask is not None:  # [k, k]
+      kernel *= mask[:, :, None, None]
     x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
     return self.conv(x, kernel, self.stride)
 
@@ -183,6 +185,7 @@ class InvertedResidual(nn.Module):
     entering: Array | None,
     mask: Array | None,
     agreement: Array,
+    operator: dict[str, Array] | None = None,
   ) -> tuple[Array, Taps]:
     """Applies the block.
 
@@ -191,6 +194,8 @@ class InvertedResidual(nn.Module):
       entering: [C] mask of x, or None.
       mask: [F] mask of the output, or None.
       agreement: [F], the part of the mask whose width is that of x.
+      operator: masks of the kernel and of the expansion, and the weights of
+        the depth, as in `arch_params.Masks`; None where none is searched.
 
     Returns:
       The output [B, H', W', F], and the taps of the convolutions, each after
@@ -198,21 +203,28 @@ class InvertedResidual(nn.Module):
       the projection's before the residual.
     """
     expansion, width = self.space.expansion_of(self.block), self.block.widest
+    operator = operator or {}
     # Channel k of the inside belongs to channel k // expansion of the input,
     # so the inside of a narrower network is a prefix too.
     inner = None if entering is None else jnp.repeat(entering, expansion)
+    if 'expansion' in operator:
+      # The first ones of those that belong to each channel of the input.
+      kept = jnp.tile(operator['expansion'], x.shape[-1])
+      inner = kept if inner is None else inner * kept
     expanded = x
     if expansion > 1:
       expand = Pointwise(x.shape[-1] * expansion, self.dtype, name='expand')
       expanded = nn.hard_swish(self.norm(name='expand_norm')(expand(x)))
     depthwise = Depthwise(
-      self.space.kernel_size,
+      self.space.kernel_of(self.block),
       self.block.stride,
       self.conv,
       self.dtype,
       name='depthwise',
     )
-    filtered = self.norm(name='depthwise_norm')(depthwise(expanded))
+    filtered = self.norm(name='depthwise_norm')(
+      depthwise(expanded, operator.get('kernel'))
+    )
     # One mask on the path through the block's inside: the depthwise convolution
     # keeps channels apart, so masking after it masks both tensors.
     filtered = _masked(nn.hard_swish(filtered), inner)
@@ -226,6 +238,9 @@ class InvertedResidual(nn.Module):
       taps = (_masked(expanded, inner), *taps)
     if self.block.residual:
       projected += self._shortcut(x, mask, agreement)
+    if 'depth' in operator:
+      kept, skipped = operator['depth'].astype(projected.dtype)
+      projected = kept * projected + skipped * x
     return projected, taps
 
   def _excited(self, filtered: Array, entering: Array | None) -> Array:

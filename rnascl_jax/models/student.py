@@ -109,9 +109,17 @@ class Student(networks.Network):
     for index, block in enumerate(self.space.blocks):
       mask = None if masks is None else masks.features[index]
       agreement = jnp.full(block.widest, float(block.widest == width))
+      operator = None
       if masks is not None:
         agreement = masks.agreement[index]
-      x, inner = self._block(index, norm)(x, entering, mask, agreement)
+        operator = masks.operators[index] if masks.operators else None
+      x, inner = self._block(index, norm)(
+        x, entering, mask, agreement, operator
+      )
+      if operator and 'depth' in operator:
+        # A skipped block hands on the width that enters it.
+        kept, skipped = operator['depth']
+        mask = kept * mask + skipped * entering
       outputs.append(x)
       taps.extend(inner)
       entering, width = mask, block.widest

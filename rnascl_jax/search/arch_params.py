@@ -24,19 +24,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax.base import Array, Key
-from rnascl_jax.search import gumbel
-from rnascl_jax.search.spaces import SearchSpace, with_features
+from rnascl_jax.search import cost_tables, gumbel
+from rnascl_jax.search.cost_tables import Choices
+from rnascl_jax.search.spaces import (
+  Block,
+  Operator,
+  SearchSpace,
+  with_features,
+)
 
 
 class ArchParams(NamedTuple):
   """Architecture parameters, optimised beside the network's weights.
 
   Attributes:
-    channel_logits: for each block [N], over its filter choices.
+    channel_logits: for each block [N], over its filter choices; where more is
+      searched, a dict: 'width' [N], and of 'kernel' [K], 'expansion' [E] and
+      'depth' [2] (kept, skipped) what is searched.
     tutor_logits: [S, T], over the teacher layers for each student layer.
   """
 
-  channel_logits: tuple[Array, ...]
+  channel_logits: tuple[Choices, ...]
   tutor_logits: Array
 
 
@@ -44,11 +52,12 @@ class Sample(NamedTuple):
   """A draw of the architecture, the Gumbel weights of section 3.4.
 
   Attributes:
-    channels: for each block [N], weights g_w summing to 1.
+    channels: for each block [N], weights g_w summing to 1, or a dict of such
+      weights, drawn independently, as in `ArchParams`.
     tutors: [S, T], weights g_ij summing to 1 over the teacher layers.
   """
 
-  channels: tuple[Array, ...]
+  channels: tuple[Choices, ...]
   tutors: Array
 
 
@@ -61,10 +70,14 @@ class Masks(NamedTuple):
     agreement: for each block [F], the part of `features` whose width equals
       the input's, sum_i g_i P(input is f_i wide) 1[k < f_i]; decides between
       the two forms of a residual.
+    operators: for each block what multiplies its other parts, none where but
+      the width is searched: 'kernel' [k, k], 'expansion' [e] of the inside
+      channels of one input channel, 'depth' [2], kept and skipped.
   """
 
   features: tuple[Array, ...]
   agreement: tuple[Array, ...]
+  operators: tuple[dict[str, Array], ...] = ()
 
 
 def init_arch_params(
@@ -72,9 +85,18 @@ def init_arch_params(
 ) -> ArchParams:
   """All logits zero: every choice and every tutor equally likely."""
   return ArchParams(
-    channel_logits=tuple(jnp.zeros(len(b.choices)) for b in space.blocks),
+    channel_logits=tuple(_zeros(block) for block in space.blocks),
     tutor_logits=jnp.zeros((student_layers, teacher_layers)),
   )
+
+
+def _zeros(block: Block) -> Choices:
+  width = jnp.zeros(len(block.choices))
+  others = {
+    name: jnp.zeros(len(choices))
+    for name, choices in block.operator_choices.items()
+  }
+  return {'width': width} | others if others else width
 
 
 def sample(
@@ -113,20 +135,21 @@ def probabilities(params: ArchParams) -> Sample:
   return jax.tree.map(jax.nn.softmax, Sample(*params))
 
 
-def masks(space: SearchSpace, channels: Sequence[Array]) -> Masks:
-  """Masks of the supernet for given weights of the filter choices.
+def masks(space: SearchSpace, channels: Sequence[Choices]) -> Masks:
+  """Masks of the supernet for given weights of the choices.
 
   Args:
     space: the search space.
-    channels: for each block [N], weights summing to 1.
+    channels: for each block weights summing to 1, as in `Sample`.
 
   Returns:
     The masks; one-hot weights give masks of zeros and ones.
   """
-  features, agreement = [], []
+  features, agreement, operators = [], [], []
   before: tuple[int, ...] = (space.stem_features,)
   entering = jnp.ones(1)
-  for block, weights in zip(space.blocks, channels, strict=True):
+  for block, choices in zip(space.blocks, channels, strict=True):
+    weights = cost_tables.factors(choices)['width']
     chex.assert_shape(weights, (len(block.choices),))
     widths = np.array(block.choices)
     prefixes = np.arange(block.widest)[None] < widths[:, None]  # [N, F]
@@ -135,14 +158,52 @@ def masks(space: SearchSpace, channels: Sequence[Array]) -> Masks:
     same = np.array(before)[:, None] == widths[None]  # [N_in, N]
     same_width = entering @ same.astype(weights.dtype)  # [N]
     agreement.append((weights * same_width) @ kept)
-    before, entering = block.choices, weights
-  return Masks(tuple(features), tuple(agreement))
+    operators.append(_operator_masks(block, choices))
+    entering = cost_tables.leaving(entering, choices)
+    before = block.choices
+  searched = tuple(operators) if space.has_operators else ()
+  return Masks(tuple(features), tuple(agreement), searched)
 
 
-def one_hot(space: SearchSpace, features: Sequence[int]) -> tuple[Array, ...]:
-  """The weights [N] of each block that choose the given widths."""
-  with_features(space, features)  # Raises on a width that is no choice.
-  return tuple(
-    jnp.asarray(np.array(block.choices) == width, jnp.float32)
-    for block, width in zip(space.blocks, features, strict=True)
-  )
+def _operator_masks(block: Block, choices: Choices) -> dict[str, Array]:
+  weights = cost_tables.factors(choices)
+  made = {}
+  if 'kernel' in weights:
+    sizes = np.array(block.kernel_choices)
+    offsets = np.abs(np.arange(max(sizes)) - max(sizes) // 2)
+    ring = np.maximum.outer(offsets, offsets)  # [k, k], 0 in the middle.
+    inside = ring <= (sizes // 2)[:, None, None]
+    made['kernel'] = jnp.tensordot(
+      weights['kernel'], inside.astype(weights['kernel'].dtype), 1
+    )
+  if 'expansion' in weights:
+    sizes = np.array(block.expansion_choices)
+    kept = np.arange(max(sizes))[None] < sizes[:, None]
+    made['expansion'] = weights['expansion'] @ kept.astype(
+      weights['expansion'].dtype
+    )
+  if 'depth' in weights:
+    made['depth'] = weights['depth']
+  return made
+
+
+def one_hot(
+  space: SearchSpace,
+  features: Sequence[int],
+  operators: Sequence[Operator] = (),
+) -> tuple[Choices, ...]:
+  """The weights of each block that choose these widths and operators."""
+  # Raises on what is no choice.
+  with_features(space, features, operators)
+  operators = tuple(operators) or (Operator(),) * len(features)
+  weights: list[Choices] = []
+  for block, width, operator in zip(
+    space.blocks, features, operators, strict=True
+  ):
+    hot = jnp.asarray(np.array(block.choices) == width, jnp.float32)
+    others = {
+      name: jax.nn.one_hot(place, len(block.operator_choices[name]))
+      for name, place in operator.places(block).items()
+    }
+    weights.append({'width': hot} | others if others else hot)
+  return tuple(weights)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnascl_jax.runtime import jaxprs
-from rnascl_jax.search import spaces
+from rnascl_jax.search import cost_tables, spaces
 from rnascl_jax.search.cost_tables import Costs
 from rnascl_jax.search.spaces import Block, SearchSpace, Shortcut
 
@@ -63,7 +63,7 @@ def _block(
 ) -> Cost:
   """An inverted residual; cells are those of its input and its output."""
   inner = space.expansion_of(block) * entering
-  cost = _conv(space.kernel_size, 1, inner, cells[1], batch_norm)
+  cost = _conv(space.kernel_of(block), 1, inner, cells[1], batch_norm)
   if inner > entering:
     cost = cost.plus(_conv(1, entering, inner, cells[0], batch_norm))
   cost = cost.plus(_conv(1, inner, features, cells[1], batch_norm))
@@ -118,26 +118,21 @@ def costs(
     ValueError: if the space does not fit the image.
   """
   cells = _cells(space, image_shape)
-  tables = []
-  for index, block in enumerate(space.blocks):
+
+  def price(index: int, block: Block, entering: int, features: int) -> int:
     pair = (cells[index], cells[index + 1])
-    table = [
-      [
-        getattr(
-          _block(space, block, entering, features, pair, batch_norm), kind
-        )
-        for features in block.choices
-      ]
-      for entering in space.input_choices[index]
-    ]
-    tables.append(np.array(table, np.float64))
+    cost = _block(space, block, entering, features, pair, batch_norm)
+    return getattr(cost, kind)
+
   stem = _conv(3, image_shape[2], space.stem_features, cells[0], batch_norm)
   head = [
     getattr(_head(space, features, num_classes, cells[-1], batch_norm), kind)
     for features in space.blocks[-1].choices
   ]
   return Costs(
-    tuple(tables), float(getattr(stem, kind)), np.array(head, np.float64)
+    cost_tables.tabulate(space, price),
+    float(getattr(stem, kind)),
+    np.array(head, np.float64),
   )
 
 
@@ -164,10 +159,12 @@ def count(
   """
   features = [space.stem_features]
   for index, block in enumerate(space.blocks):
-    if len(block.choices) != 1:
+    if len(block.choices) != 1 or block.operator_choices:
       raise ValueError(
-        f'Block {index} has the choices {block.choices}; an exact count needs '
-        'one each: call search_space.with_features first.'
+        f'Block {index} has the choices {block.choices}, kernel_choices='
+        f'{block.kernel_choices}, expansion_choices={block.expansion_choices} '
+        f'and skippable={block.skippable}; an exact count needs one each: call '
+        'spaces.with_features first.'
       )
     features.append(block.choices[0])
   cells = _cells(space, image_shape)

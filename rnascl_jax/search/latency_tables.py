@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnascl_jax.runtime import files, paths, spelling
-from rnascl_jax.search import spaces
+from rnascl_jax.search import cost_tables, spaces
 from rnascl_jax.search.cost_tables import Costs
-from rnascl_jax.search.spaces import SearchSpace
+from rnascl_jax.search.spaces import Block, SearchSpace
 
 FORMAT = 1
 _SHIPPED = pathlib.Path(__file__).parent / 'latencies'
@@ -41,6 +41,7 @@ class MeasuredBlock(NamedTuple):
     residual: whether its input is added.
     height: of the map that enters.
     width: of the map that enters.
+    kernel_size: of its depthwise convolution; None for that of the network.
   """
 
   entering: int
@@ -50,13 +51,14 @@ class MeasuredBlock(NamedTuple):
   residual: bool
   height: int
   width: int
+  kernel_size: int | None = None
 
   def __str__(self) -> str:
     return (
       f'{self.entering} -> {self.features} channels, stride {self.stride}, '
       f'expansion {self.expansion}, {self.height}x{self.width}'
-      + ', residual'
-      * self.residual
+      + ', residual' * self.residual
+      + f', kernel {self.kernel_size}' * bool(self.kernel_size)
     )
 
 
@@ -119,6 +121,8 @@ def measured_blocks(
 ) -> list[list[list[MeasuredBlock]]]:
   """What a table has of each block, a row for each width that enters it.
 
+  A row has the block's widths and, changing faster, its `variants`.
+
   Args:
     space: the search space.
     image_shape: (H, W, C).
@@ -127,15 +131,9 @@ def measured_blocks(
   return [
     [
       [
-        MeasuredBlock(
-          entering,
-          features,
-          block.stride,
-          space.expansion_of(block),
-          block.residual,
-          *size,
-        )
+        _measured(space, variant, entering, features, size)
         for features in block.choices
+        for variant in block.variants
       ]
       for entering in choices
     ]
@@ -144,6 +142,25 @@ def measured_blocks(
       space.blocks, space.input_choices, sizes[:-1], strict=True
     )
   ]
+
+
+def _measured(
+  space: SearchSpace,
+  block: Block,
+  entering: int,
+  features: int,
+  size: tuple[int, int],
+) -> MeasuredBlock:
+  kernel_size = space.kernel_of(block)
+  return MeasuredBlock(
+    entering,
+    features,
+    block.stride,
+    space.expansion_of(block),
+    block.residual,
+    *size,
+    None if kernel_size == space.kernel_size else kernel_size,
+  )
 
 
 def costs(
@@ -198,11 +215,14 @@ def costs(
   heads = [width for width in space.blocks[-1].choices]
   if not set(heads) <= table.head.keys():
     raise ValueError(f'it lacks a classifier behind some of the widths {heads}')
+  sizes = spaces.maps(space, image_shape)
+
+  def price(index: int, block: Block, entering: int, features: int) -> float:
+    measured = _measured(space, block, entering, features, sizes[index])
+    return table.blocks[measured][column]
+
   return Costs(
-    tuple(
-      np.array([[table.blocks[block][column] for block in row] for row in rows])
-      for rows in blocks
-    ),
+    cost_tables.tabulate(space, price),
     table.stem[column],
     np.array([table.head[width][column] for width in heads]),
   )
@@ -214,7 +234,7 @@ def write(table: LatencyTable, path: str | os.PathLike[str]) -> None:
     'format': FORMAT,
     'unit': 'microseconds for a batch',
     'blocks': [
-      {**block._asdict(), 'us': times} for block, times in table.blocks.items()
+      {**_facts(block), 'us': times} for block, times in table.blocks.items()
     ],
     'head': [
       {'features': width, 'us': times} for width, times in table.head.items()
@@ -243,8 +263,10 @@ def read(name: str) -> LatencyTable:
   with files.naming(path, _REMEDY):
     blocks = {}
     for row in saved['blocks']:
-      facts = [row[name] for name in MeasuredBlock._fields]
-      blocks[MeasuredBlock(*facts)] = _times(row['us'], saved['batches'])
+      facts = {name: row[name] for name in MeasuredBlock._fields[:-1]}
+      # Tables of one kernel size do not repeat it.
+      block = MeasuredBlock(**facts, kernel_size=row.get('kernel_size'))
+      blocks[block] = _times(row['us'], saved['batches'])
     return LatencyTable(
       device=saved['device'],
       runtime=saved['runtime'],
@@ -264,6 +286,11 @@ def read(name: str) -> LatencyTable:
 def shipped() -> tuple[str, ...]:
   """The names of the tables that come with the package."""
   return tuple(sorted(path.stem for path in _SHIPPED.glob('*.json')))
+
+
+def _facts(block: MeasuredBlock) -> dict[str, Any]:
+  facts = block._asdict()
+  return {k: value for k, value in facts.items() if value is not None}
 
 
 def _text(fields: Mapping[str, Any]) -> str:

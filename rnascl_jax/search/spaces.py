@@ -17,6 +17,7 @@ import dataclasses
 import enum
 import math
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from rnascl_jax.search import space_tables
 
@@ -42,16 +43,79 @@ class Block:
     residual: whether the input is added to the output.
     expansion: width of the inside over that of the input; None for the space's.
       With 1 the block has no convolution that expands.
+    kernel_size: of the depthwise convolution, odd; None for the space's.
+    kernel_choices: kernel sizes that are searched; () where none are.
+    expansion_choices: expansions that are searched, above 1; () where none are.
+    skippable: whether the search may leave the block out. It is not the first
+      then, its stride is 1, and its choices are those of its input: a skipped
+      block has the width that enters it.
   """
 
   choices: tuple[int, ...]
   stride: int
   residual: bool
   expansion: int | None = None
+  kernel_size: int | None = None
+  kernel_choices: tuple[int, ...] = ()
+  expansion_choices: tuple[int, ...] = ()
+  skippable: bool = False
 
   @property
   def widest(self) -> int:
     return max(self.choices)
+
+  @property
+  def operator_choices(self) -> dict[str, tuple[int, ...]]:
+    """What is searched beside the width; of 'depth', 1 is a skipped block."""
+    choices = {
+      'kernel': self.kernel_choices,
+      'expansion': self.expansion_choices,
+      'depth': (0, 1) if self.skippable else (),
+    }
+    return {name: values for name, values in choices.items() if values}
+
+  @property
+  def variants(self) -> tuple['Block', ...]:
+    """The block with each kernel size and, changing faster, expansion."""
+    return tuple(
+      dataclasses.replace(
+        self,
+        kernel_size=kernel_size,
+        expansion=expansion,
+        kernel_choices=(),
+        expansion_choices=(),
+      )
+      for kernel_size in self.kernel_choices or (self.kernel_size,)
+      for expansion in self.expansion_choices or (self.expansion,)
+    )
+
+
+class Operator(NamedTuple):
+  """What is chosen of a block besides its width.
+
+  Attributes:
+    kernel_size: of the depthwise convolution; None for the largest choice.
+    expansion: of the inside; None for the largest choice.
+    skipped: whether the block is left out.
+  """
+
+  kernel_size: int | None = None
+  expansion: int | None = None
+  skipped: bool = False
+
+  def places(self, block: Block) -> dict[str, int]:
+    """The places of what is chosen in the block's `operator_choices`."""
+    values = {
+      'kernel': self.kernel_size,
+      'expansion': self.expansion,
+      'depth': int(self.skipped),
+    }
+    return {
+      name: choices.index(
+        max(choices) if values[name] is None else values[name]
+      )
+      for name, choices in block.operator_choices.items()
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +170,8 @@ class SearchSpace:
         f'odd kernel_size (is {self.kernel_size}) and an expansion of at least '
         f'1 (is {self.expansion}).'
       )
+    for index, block in enumerate(self.blocks):
+      self._check_operators(index, block)
     if not 0 <= self.squeeze_excite <= 1 or self.head_features < 0:
       raise ValueError(
         f'squeeze_excite={self.squeeze_excite} must lie in [0, 1] and '
@@ -113,9 +179,50 @@ class SearchSpace:
         'for none.'
       )
 
+  def _check_operators(self, index: int, block: Block) -> None:
+    sizes = (self.kernel_of(block), *block.kernel_choices)
+    if any(size < 1 or size % 2 == 0 for size in sizes):
+      raise ValueError(
+        f'Block {index} has the kernel sizes {sizes}; they must be odd.'
+      )
+    for name, least in (('kernel_choices', 1), ('expansion_choices', 2)):
+      values = getattr(block, name)
+      if len(set(values)) < len(values) or min(values, default=least) < least:
+        raise ValueError(
+          f'Block {index} has {name}={values}; they must be distinct and at '
+          f'least {least}.'
+        )
+    if block.expansion_choices and self.squeeze_excite:
+      raise ValueError(
+        f'Block {index} has expansion_choices={block.expansion_choices} and '
+        f'squeeze_excite={self.squeeze_excite}: the hidden units of '
+        'squeeze-excite follow one expansion. Set one of the two to nothing.'
+      )
+    entering = self.input_choices[index]
+    alike = block.stride == 1 and entering == block.choices
+    if block.skippable and not (index and alike):
+      raise ValueError(
+        f'Block {index} has stride={block.stride} and the choices '
+        f'{block.choices} behind {entering}; only a block after the first, of '
+        'stride 1, whose choices are those of its input may be skipped.'
+      )
+
+  @property
+  def has_operators(self) -> bool:
+    """Whether more than widths is searched."""
+    return any(block.operator_choices for block in self.blocks)
+
   def expansion_of(self, block: Block) -> int:
-    """Width of a block's inside over the width of its input."""
+    """Width of a block's inside over the width of its input, the largest."""
+    if block.expansion_choices:
+      return max(block.expansion_choices)
     return self.expansion if block.expansion is None else block.expansion
+
+  def kernel_of(self, block: Block) -> int:
+    """Side of a block's depthwise kernel, the largest choice."""
+    if block.kernel_choices:
+      return max(block.kernel_choices)
+    return self.kernel_size if block.kernel_size is None else block.kernel_size
 
   def squeezed(self, block: Block, entering: int) -> int:
     """Hidden units of the squeeze-excite of a block.
@@ -252,33 +359,123 @@ IMAGENET_SPACES = {
 }
 
 
-def with_features(space: SearchSpace, features: Sequence[int]) -> SearchSpace:
-  """The space in which every block has but the given width.
+def with_operators(
+  space: SearchSpace,
+  *,
+  kernel_sizes: Sequence[int] = (),
+  expansions: Sequence[int] = (),
+  depth: bool = False,
+) -> SearchSpace:
+  """The space in which more than widths is searched.
+
+  Args:
+    space: a search space.
+    kernel_sizes: choices of every block, odd; none leaves what the block has.
+    expansions: choices of every block, above 1; blocks of expansion 1 keep it.
+    depth: whether blocks may be skipped: those after the first, of stride 1,
+      whose filter choices are the choices of their input.
+
+  Returns:
+    The space; an equal one where nothing is given.
+
+  Raises:
+    ValueError: if a value is invalid, or no block can be skipped or expands.
+  """
+  blocks = tuple(
+    dataclasses.replace(
+      block,
+      kernel_choices=tuple(kernel_sizes),
+      expansion_choices=(
+        tuple(expansions) if space.expansion_of(block) > 1 else ()
+      ),
+      # The first stays, so that every network has a block.
+      skippable=(
+        depth and index > 0 and block.stride == 1 and entering == block.choices
+      ),
+    )
+    for index, (block, entering) in enumerate(
+      zip(space.blocks, space.input_choices, strict=True)
+    )
+  )
+  if depth and not any(block.skippable for block in blocks):
+    raise ValueError(
+      'No block of this space can be skipped: none after the first has stride '
+      '1 and the filter choices of its input. Give a stage a second block, or '
+      'do not search the depth.'
+    )
+  if expansions and not any(block.expansion_choices for block in blocks):
+    raise ValueError(
+      'No block of this space expands: all have an expansion of 1. Do not '
+      'search expansions.'
+    )
+  return dataclasses.replace(space, blocks=blocks)
+
+
+def with_features(
+  space: SearchSpace,
+  features: Sequence[int],
+  operators: Sequence[Operator] = (),
+) -> SearchSpace:
+  """The space of the derived network, in which every block has one choice.
 
   Args:
     space: the space to choose from.
-    features: one width for each block, among the block's choices.
+    features: one width for each block, among the block's choices; a skipped
+      block has that of its input.
+    operators: one for each block, or none: the largest of all, none skipped.
 
   Returns:
-    A space of one-choice blocks: its network is the derived network.
+    A space of one-choice blocks, without the skipped ones: its network is the
+    derived network.
 
   Raises:
-    ValueError: if a width is not among its block's choices.
+    ValueError: if a width or an operator is not among its block's choices.
   """
   if len(features) != len(space.blocks):
     raise ValueError(
       f'{len(features)} widths were given for {len(space.blocks)} blocks.'
     )
-  blocks = []
-  for index, (block, width) in enumerate(
-    zip(space.blocks, features, strict=True)
+  operators = tuple(operators) or (Operator(),) * len(features)
+  blocks, entering = [], space.stem_features
+  for index, (block, width, operator) in enumerate(
+    zip(space.blocks, features, operators, strict=True)
   ):
     if width not in block.choices:
       raise ValueError(
         f'Width {width} of block {index} is not one of {block.choices}.'
       )
-    blocks.append(dataclasses.replace(block, choices=(int(width),)))
+    if not operator.skipped:
+      blocks.append(_chosen(index, block, int(width), operator))
+    elif not block.skippable or width != entering:
+      raise ValueError(
+        f'Block {index} of width {width} is skipped behind a width of '
+        f'{entering}; it must be skippable and have the width of its input.'
+      )
+    entering = width
   return dataclasses.replace(space, blocks=tuple(blocks))
+
+
+def _chosen(index: int, block: Block, width: int, operator: Operator) -> Block:
+  """The block with one choice of everything."""
+  chosen: dict[str, Any] = {}
+  for name, choices, value in (
+    ('kernel_size', block.kernel_choices, operator.kernel_size),
+    ('expansion', block.expansion_choices, operator.expansion),
+  ):
+    if choices:
+      chosen[name] = max(choices) if value is None else value
+    if choices and chosen[name] not in choices:
+      raise ValueError(
+        f'{name}={value} of block {index} is not one of {choices}.'
+      )
+  return dataclasses.replace(
+    block,
+    choices=(width,),
+    kernel_choices=(),
+    expansion_choices=(),
+    skippable=False,
+    **chosen,
+  )
 
 
 def narrowest(space: SearchSpace) -> SearchSpace:

@@ -281,7 +281,9 @@ def load_architecture(
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ValueError(f'{where} is not an architecture: {error}') from error
   spec = config.space
-  names = spaces.layer_names(arch.space, blocks_only=spec.layers == 'block')
+  names = spaces.layer_names(
+    arch.derived_space, blocks_only=spec.layers == 'block'
+  )
   if arch.space != resolve.space(spec) or arch.student_layers != names:
     raise ValueError(
       f'{where} was searched in another space than config.space, whose name is '

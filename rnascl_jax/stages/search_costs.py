@@ -32,7 +32,9 @@ def paid(cost: str, searched: Search, arch: Architecture) -> dict[str, Any]:
   if cost == 'macs':
     return {}
   times = {
-    name: cost_tables.of_features(tables, arch.space, arch.features)
+    name: cost_tables.of_features(
+      tables, arch.space, arch.features, arch.operators
+    )
     for name, tables in searched.measured.items()
     if name == 'latency_us'
   }

@@ -12,7 +12,14 @@ from absl import logging
 from rnascl_jax.base import PyTree
 from rnascl_jax.config import checks, resolve
 from rnascl_jax.runtime import files, parallel, processes
-from rnascl_jax.search import arch_params, architecture, flops, gumbel
+from rnascl_jax.search import (
+  arch_params,
+  architecture,
+  cost_tables,
+  flops,
+  gumbel,
+  spaces,
+)
 from rnascl_jax.search.arch_params import ArchParams, Sample
 from rnascl_jax.search.architecture import Architecture
 from rnascl_jax.stages import pretrained, search_costs, teachers, workdir
@@ -78,13 +85,18 @@ def search(run: Run) -> Architecture:
       gamma=config.gamma,
     )
     state, summary = loop.run(stage, state, context, run.devices)
-    processes.on_main(history.export, folder / 'history.npz')
-  derived = architecture.derive(
-    searched.space,
-    state.arch,
-    teacher_net.tap_names,
-    blocks_only=run.settings.space.layers == 'block',
-  )
+    derived = architecture.derive(
+      searched.space,
+      state.arch,
+      teacher_net.tap_names,
+      blocks_only=run.settings.space.layers == 'block',
+    )
+    names = spaces.layer_names(searched.space, blocks_only=True)
+    blocks, layers = (
+      architecture.kept(all_names, derived.operators)
+      for all_names in (names, recipe.net.tap_names)
+    )
+    processes.on_main(history.export, folder / 'history.npz', blocks, layers)
   # Where nothing moves them, all are the first layer.
   _write(
     run,
@@ -243,7 +255,9 @@ class _History(contextlib.AbstractContextManager):
     entropies = _entropies(arch)
     return {
       'temperature': float(temperature),
-      'channel_entropy': float(np.mean([*map(float, entropies.channels)])),
+      'channel_entropy': float(
+        np.mean([*map(float, jax.tree.leaves(entropies.channels))])
+      ),
       'tutor_entropy': float(np.mean(entropies.tutors)),
     }
 
@@ -254,17 +268,31 @@ class _History(contextlib.AbstractContextManager):
     # A resumed run writes an epoch again that it had written before the break.
     log.truncate_after(step - 1)
     probabilities = _probabilities(arch)
+    factors = [cost_tables.factors(c) for c in probabilities.channels]
+    operators = [
+      {k: np.asarray(p).tolist() for k, p in f.items() if k != 'width'}
+      for f in factors
+    ]
     log.write(
       {
         'step': step,
         'epoch': done,
-        'channels': [np.asarray(c).tolist() for c in probabilities.channels],
+        'channels': [np.asarray(f['width']).tolist() for f in factors],
         'tutors': np.asarray(probabilities.tutors).tolist(),
+        **({'operators': operators} if any(operators) else {}),
       }
     )
 
-  def export(self, path: pathlib.Path) -> None:
-    """Writes all epochs as arrays; ragged filter choices padded with NaN."""
+  def export(
+    self, path: pathlib.Path, blocks: list[int], layers: list[int]
+  ) -> None:
+    """Writes all epochs as arrays; ragged filter choices padded with NaN.
+
+    Args:
+      path: of the file.
+      blocks: places of those that the derived network has.
+      layers: the same of its layers.
+    """
     lines = files.read_json_lines(self._path)
     if len(lines) < self._epochs:
       logging.warning(
@@ -276,14 +304,17 @@ class _History(contextlib.AbstractContextManager):
       )
     if not lines:
       return
-    widest = max(len(c) for c in lines[0]['channels'])
-    channels = np.full((len(lines), len(lines[0]['channels']), widest), np.nan)
+    widest = max(len(lines[0]['channels'][block]) for block in blocks)
+    channels = np.full((len(lines), len(blocks), widest), np.nan)
     for e, line in enumerate(lines):
-      for b, block in enumerate(line['channels']):
-        channels[e, b, : len(block)] = block
+      for b, block in enumerate(blocks):
+        shares = line['channels'][block]
+        channels[e, b, : len(shares)] = shares
     arrays = {
       'epochs': np.array([line['epoch'] for line in lines]),
       'channel_probabilities': channels,
-      'tutor_probabilities': np.array([line['tutors'] for line in lines]),
+      'tutor_probabilities': np.array(
+        [[line['tutors'][layer] for layer in layers] for line in lines]
+      ),
     }
     files.write_npz(path, arrays)

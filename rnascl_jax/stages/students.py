@@ -10,7 +10,7 @@ is eq. (6): CAC + TRADES + KL + gamma Attn.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -19,7 +19,7 @@ import numpy as np
 from absl import logging
 
 from rnascl_jax.config import resolve, settings
-from rnascl_jax.search import architecture
+from rnascl_jax.search import architecture, spaces
 from rnascl_jax.search.architecture import Architecture
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import searches, teachers, workdir
@@ -204,15 +204,8 @@ def _context(
   if student.teacher:
     teacher_net, teacher = teachers.load(run, student.teacher)
   if attending is not None:
-    tutors = resolve.tutor_weights(
-      student.tutors,
-      attending.tap_names,
-      teacher_net.tap_names,
-      where=f'students.{name}',
-      # The same as in the search.
-      seed=runs.stage_seed(run.settings.seed, 'tutors'),
-      searched=arch and np.asarray(architecture.tutor_weights(arch)),
-    )
+    layers = attending.tap_names, teacher_net.tap_names
+    tutors = _tutors(run, f'students.{name}', student, arch, *layers)
   return runs.context(
     run,
     stage,
@@ -221,6 +214,36 @@ def _context(
     kl_weight=student.kl_weight,
     gamma=student.gamma,
   )
+
+
+def _tutors(
+  run: Run,
+  where: str,
+  student: settings.StudentSettings,
+  arch: Architecture | None,
+  layers: Sequence[str],
+  teacher_layers: Sequence[str],
+) -> np.ndarray:
+  """The tutor weights [S, T] of the layers of a student."""
+  found = arch if student.is_searched else None
+  if found and student.tutors == 'searched':
+    return np.asarray(architecture.tutor_weights(found))
+  if found:
+    # Those of the search, which may be more.
+    layers = spaces.layer_names(
+      found.space, blocks_only=run.settings.space.layers == 'block'
+    )
+  weights = resolve.tutor_weights(
+    student.tutors,
+    layers,
+    teacher_layers,
+    where=where,
+    # The same as in the search.
+    seed=runs.stage_seed(run.settings.seed, 'tutors'),
+  )
+  if found:
+    return weights[architecture.kept(layers, found.operators)]
+  return weights
 
 
 def _same_network(run: Run, teacher: str) -> str:

@@ -21,6 +21,7 @@ from rnascl_jax.config.settings import (
   Optimization,
   SearchSettings,
   Settings,
+  Space,
 )
 from rnascl_jax.runtime import (
   commands,
@@ -120,7 +121,9 @@ def compare(folder: pathlib.Path, settings: Settings) -> None:
   config = dataclasses.asdict(settings)
   now = flat(config)
   # Fields that are newer than the run have their defaults.
-  before = flat({'data': dataclasses.asdict(Data())})
+  before = flat(
+    {'data': dataclasses.asdict(Data()), 'space': dataclasses.asdict(Space())}
+  )
   search = SearchSettings()
   costs = ('cost', 'cost_batch', 'cost_device')
   before |= {f'search.{name}': getattr(search, name) for name in costs}

@@ -129,7 +129,9 @@ class Search:
       hard=self.hard,
     )
 
-  def objective_at(self, channels: tuple[Array, ...]) -> Callable[..., Array]:
+  def objective_at(
+    self, channels: tuple[cost_tables.Choices, ...]
+  ) -> Callable[..., Array]:
     """Eq. (2) at a choice of filters: (terms, kl_weight=, gamma=) -> [B]."""
     cost = cost_tables.expected(self.tables, channels) / self.reference
     return functools.partial(self.objective, cost=cost)

@@ -442,9 +442,9 @@ def test_8_bit_images_are_refused(model):
 
 
 def test_an_architecture_of_another_format_is_refused(model):
-  fields = {**model.metadata['architecture'], 'format': 2}
+  fields = {**model.metadata['architecture'], 'format': 3}
 
-  with pytest.raises(ValueError, match='format=2 is not the supported 1'):
+  with pytest.raises(ValueError, match='format=3 is none of the supported'):
     torch_student.Student(fields, num_classes=2)
 
 

@@ -624,5 +624,6 @@ def test_masks_are_a_pair_of_tuples_with_one_entry_for_each_block():
   masks = arch_params.masks(space, channels)
 
   assert isinstance(masks, Masks)
-  for part in masks:
+  for part in (masks.features, masks.agreement):
     assert [m.shape for m in part] == [(8,), (8,), (10,)]
+  assert masks.operators == ()

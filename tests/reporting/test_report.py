@@ -138,6 +138,21 @@ def test_the_architecture_table_gives_each_layer_its_tutor(workdir, per_block):
   assert rows[2][4].count('←') == per_block
 
 
+def test_choices_beside_widths_are_shown_with_the_architecture(workdir):
+  saved = json.loads((workdir / 'architecture.json').read_text())
+  saved['blocks'][-1] |= {
+    'kernel_choices': [3, 5],
+    'kernel_size': 5,
+    'expansion_choices': [3, 6],
+    'expansion': 3,
+  }
+  assert model_table.architecture(saved)[-1][2] == '24 5x5 x3'
+  assert 'skipped' not in model_table.about_architecture(saved)
+  saved['skipped'] = [{'index': 1}, {'index': 3}]
+  about = model_table.about_architecture(saved)
+  assert 'Blocks that the search skipped: 1, 3.' in about
+
+
 @pytest.mark.usefixtures('empty_figures')
 def test_tutors_that_were_not_searched_are_not_shown(workdir):
   path = workdir / 'architecture.json'

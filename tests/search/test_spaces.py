@@ -438,7 +438,7 @@ def test_the_written_architecture_can_be_read_without_the_library():
 
 
 def change_format(fields):
-  fields['format'] = 2
+  fields['format'] = 3
 
 
 def drop_format(fields):
@@ -464,7 +464,7 @@ def change_shortcut(fields):
 @pytest.mark.parametrize(
   'change, message',
   (
-    (change_format, 'format=2'),
+    (change_format, 'format=3'),
     (drop_format, 'format=None'),
     (change_tutor, 'Tutor 12 is not one of the 12 teacher'),
     (make_tutor_negative, 'Tutor -1'),

@@ -91,3 +91,15 @@ def test_a_run_from_before_there_were_costs_goes_on(tiny_run, tmp_path):
   search = dataclasses.replace(parsed.search, cost='parameters')
   with pytest.raises(ValueError, match="'macs' there, 'parameters' here"):
     workdir.compare(tmp_path, dataclasses.replace(parsed, search=search))
+
+
+def test_a_run_from_before_more_than_widths_was_searched_goes_on(tmp_path):
+  parsed = settings.parse(tiny.config())
+  saved = dataclasses.asdict(parsed)
+  for name in ('kernel_choices', 'expansion_choices', 'depth_choices'):
+    del saved['space'][name]
+  files.write_config(tmp_path, saved)
+  workdir.compare(tmp_path, parsed)
+  space = dataclasses.replace(parsed.space, kernel_choices=(3, 5))
+  with pytest.raises(ValueError, match=r'kernel_choices: \[\] there, \[3, 5\]'):
+    workdir.compare(tmp_path, dataclasses.replace(parsed, space=space))

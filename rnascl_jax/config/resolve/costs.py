@@ -65,7 +65,7 @@ def search_cost(
     measures[COSTS[name]] = tables
     terms.append((weight, tables))
   tables = terms[0][1] if len(terms) == 1 else cost_tables.weighted(terms)
-  _check_logarithm(spec, len(terms), tables)
+  _check_logarithm(spec, len(terms), tables, space)
   return SearchCost(tables, measures)
 
 
@@ -152,7 +152,7 @@ def _latencies(
 
 
 def _check_logarithm(
-  spec: settings.SearchSettings, terms: int, tables: Costs
+  spec: settings.SearchSettings, terms: int, tables: Costs, space: SearchSpace
 ) -> None:
   if spec.penalty != 'log':
     return
@@ -162,7 +162,7 @@ def _check_logarithm(
       f'config.search.cost={spec.cost!r} is a sum of relative ones: choose one '
       "cost, or penalty='power'."
     )
-  least = cost_tables.least(tables)
+  least = cost_tables.least(tables, space)
   if least <= _LEAST_OF_LOG:
     raise ValueError(
       f"config.search.penalty='log' needs a cost above {_LEAST_OF_LOG:g}, and "

@@ -27,8 +27,27 @@ def space(spec: settings.Space) -> SearchSpace:
   """The search space."""
   published = pick(_SPACES, spec.name, 'space.name')
   shortcut = pick(SHORTCUTS, spec.shortcut, 'space.shortcut')
-  if published:
-    return dataclasses.replace(published, shortcut=shortcut)
+  widths = (
+    dataclasses.replace(published, shortcut=shortcut)
+    if published
+    else _custom(spec, shortcut)
+  )
+  try:
+    return spaces.with_operators(
+      widths,
+      kernel_sizes=spec.kernel_choices,
+      expansions=spec.expansion_choices,
+      depth=spec.depth_choices,
+    )
+  except ValueError as error:
+    raise ValueError(
+      f'config.space.kernel_choices={spec.kernel_choices}, expansion_choices='
+      f'{spec.expansion_choices} and depth_choices={spec.depth_choices} do not '
+      f'fit this space: {error}'
+    ) from error
+
+
+def _custom(spec: settings.Space, shortcut: spaces.Shortcut) -> SearchSpace:
   return spaces.from_stages(
     spec.depths,
     spec.choices,

@@ -7,6 +7,7 @@ import numpy as np
 from rnascl_jax.reporting import statistics
 from rnascl_jax.reporting.html import pictures
 from rnascl_jax.reporting.html.shapes import Bar, Segment
+from rnascl_jax.reporting.report import model_table
 from rnascl_jax.reporting.results import SavedRun
 
 
@@ -61,6 +62,7 @@ class Box(NamedTuple):
     width: of the box, in units of the picture, which grows with the filters.
     y: of its upper edge.
     stride: of the part.
+    operator: the kernel size and the expansion that were searched, or ''.
     is_residual: whether its input is added to its output.
     tutors: a text for each of its layers that has a tutor.
   """
@@ -69,6 +71,7 @@ class Box(NamedTuple):
   width: float
   y: int
   stride: int
+  operator: str
   is_residual: bool
   tutors: list[str]
 
@@ -106,6 +109,7 @@ def diagram(run: SavedRun) -> Diagram | None:
         round(_WIDEST * (0.5 + 0.5 * features / widest), 1),
         _ROW * row + 16,
         part['stride'],
+        model_table.operator(part),
         bool(part.get('residual')),
         [
           f'{t["layer"].partition("/")[2] or name} ← {t["tutor_layer"]}'
@@ -114,7 +118,7 @@ def diagram(run: SavedRun) -> Diagram | None:
       )
     )
   y = _ROW * len(boxes) + 16
-  boxes.append(Box('classifier', 0.5 * _WIDEST, y, 1, False, []))
+  boxes.append(Box('classifier', 0.5 * _WIDEST, y, 1, '', False, []))
   letters = max(len(text) for box in boxes for text in ('', *box.tutors))
   return Diagram(boxes, round(_TEXTS + 8 + _LETTER * letters), y + 40)
 

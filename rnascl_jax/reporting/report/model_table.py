@@ -126,9 +126,11 @@ def about_architecture(saved: Json) -> str:
   if saved.get('latency_us') is not None:
     sizes.append(f'{saved["latency_us"]:.1f} µs by the table of its search')
   space = saved.get('space')
+  skipped = [str(block['index']) for block in saved.get('skipped', ())]
   texts = [
     f'Search space `{space}`.' if isinstance(space, str) else '',
     f'{", ".join(sizes)}.' if sizes else '',
+    f'Blocks that the search skipped: {", ".join(skipped)}.' if skipped else '',
     'A tutor is the teacher layer, its index in brackets, whose attention maps '
     'a student layer was taught.'
     if saved['tutors']
@@ -158,12 +160,22 @@ def architecture(saved: Json) -> list[list[str]]:
       [
         f'{index}',
         f'{block["stride"]}',
-        f'{block["features"]}',
+        ' '.join(filter(None, (f'{block["features"]}', operator(block)))),
         ', '.join(map(str, block['choices'])),
         _tutors(tutors[start : start + each]) if tutors else tables.NOTHING,
       ]
     )
   return rows
+
+
+def operator(block: Json) -> str:
+  """'5x5 x3', the kernel size and the expansion, as far as searched."""
+  parts = []
+  if block.get('kernel_choices'):
+    parts.append('{0}x{0}'.format(block['kernel_size']))
+  if block.get('expansion_choices'):
+    parts.append(f'x{block["expansion"]}')
+  return ' '.join(parts)
 
 
 def _tutors(tutors: Sequence[Json]) -> str:
