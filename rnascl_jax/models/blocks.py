@@ -86,8 +86,9 @@ def convolution(
   *,
   dtype: Dtype | None,
   name: str,
+  bias: bool = False,
 ) -> nn.Conv:
-  """A bias-free convolution, padded on all sides, with He's initialisation.
+  """A convolution, padded on all sides, with He's initialisation.
 
   Size and stride are numbers, or two for height and width.
   """
@@ -98,7 +99,7 @@ def convolution(
     strides=(stride, stride) if isinstance(stride, int) else stride,
     # Not 'SAME': that pads a strided convolution on the right only.
     padding=tuple((side // 2, side // 2) for side in sides),
-    use_bias=False,
+    use_bias=bias,
     dtype=dtype,
     kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
     conv_general_dilated=convolutions.conv_general_dilated,

@@ -31,7 +31,7 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from rnascl_jax.base import Array
-from rnascl_jax.models import blocks, convolutions, networks
+from rnascl_jax.models import blocks, networks
 from rnascl_jax.models.networks import Outputs
 
 
@@ -77,14 +77,8 @@ class VGG(networks.Network):
     x = blocks.normalized_input(images, self.mean, self.std, self._strides)
     taps, stages = [], []
     for index, features, is_last in self._layers():
-      conv = nn.Conv(
-        features,
-        (3, 3),
-        padding=((1, 1), (1, 1)),
-        dtype=self.dtype,
-        kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
-        conv_general_dilated=convolutions.conv_general_dilated,
-        name=f'features_{index}',
+      conv = blocks.convolution(
+        features, 3, bias=True, dtype=self.dtype, name=f'features_{index}'
       )
       norm = blocks.batch_norm(
         train=train,

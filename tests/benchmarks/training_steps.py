@@ -159,7 +159,7 @@ def _variables(net: Any) -> Any:
   return init(jax.random.key(0))
 
 
-def _prepare(case: Case) -> dict[str, Any]:
+def prepare(case: Case) -> dict[str, Any]:
   """Compiles the steps of a case."""
   devices = (jax.devices()[0],)
   net = _network(case)
@@ -427,7 +427,7 @@ def _torch_time(case: Case) -> dict[str, Any]:
 
 def _time_one(case: Case) -> None:
   """In a process of its own: compiles, waits for its turn, times."""
-  prepared = _prepare(case)
+  prepared = prepare(case)
   print('compiled', flush=True)
   input()
   print(json.dumps(_time(case, prepared)), flush=True)
@@ -473,11 +473,16 @@ def _time_all(cases: dict[int, Case]) -> None:
         child.kill()
 
 
+def chosen() -> list[Case]:
+  """The cases that the flags name."""
+  cases = _TINY_CASES if _TINY.value else _CPU_CASES if _CPU.value else _CASES
+  return [case for case in cases if _ONLY.value in case.name]
+
+
 def main(argv) -> None:
   """Prints a line of JSON for each case."""
   del argv
-  cases = _TINY_CASES if _TINY.value else _CPU_CASES if _CPU.value else _CASES
-  cases = [case for case in cases if _ONLY.value in case.name]
+  cases = chosen()
   if _KEEP.value:
     host_memory.keep()
   if _CASE.value >= 0:
