@@ -178,7 +178,7 @@ def _check_trainings(
     )
   for name, (optimization, methods) in trainings.items():
     resolve.optimizer(optimization, 1, name)
-    _check_batch(optimization, data, devices, name)
+    _check_batch(optimization, data, devices, name, settings.data.extra_share)
     replays = max(resolve.replays(method) for method in methods.values())
     _check_steps(optimization, replays, data, name)
     for where, method in methods.items():
@@ -373,7 +373,11 @@ def _check_maps(taps: Mapping[str, Taps], side: int) -> None:
 
 
 def _check_batch(
-  spec: Optimization, data: Dataset, devices: int, name: str
+  spec: Optimization,
+  data: Dataset,
+  devices: int,
+  name: str,
+  extra_share: float,
 ) -> None:
   size, images = spec.batch_size, len(data.train.labels)
   where = f'config.{name}.optimization'
@@ -381,9 +385,20 @@ def _check_batch(
     raise ValueError(
       f'{where}.batch_size={size} exceeds the {images} training images.'
     )
+  if data.extra is not None and not round(extra_share * size):
+    raise ValueError(
+      f'config.data.extra_share={extra_share} of {where}.batch_size={size} is '
+      'no image: raise one of them, or leave config.data.extra empty.'
+    )
   if name == 'search':
     return  # `search_parts` checks it.
   _check_division(spec, devices, where)
+  if spec.mixes and size // devices % 2:
+    raise ValueError(
+      f'{where}.batch_size={size} gives each of {devices} devices '
+      f'{size // devices} images, and mixup={spec.mixup} and cutmix='
+      f'{spec.cutmix} mix them two by two: use a multiple of {2 * devices}.'
+    )
 
 
 def _check_division(spec: Optimization, devices: int, where: str) -> None:

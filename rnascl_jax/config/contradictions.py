@@ -4,6 +4,7 @@ import dataclasses
 import math
 import operator
 import re
+from collections.abc import Mapping
 
 from rnascl_jax.config.schema import (
   AdversarialTraining,
@@ -62,7 +63,7 @@ def check(settings: Settings) -> None:
   _check_optimizations(settings)
   _check_norms(settings)
   _check_robust_distillation(settings)
-  _check_smoothing(settings)
+  _check_labels(settings)
   if not settings.data.validation_size:
     check_validation(settings)
   if not settings.evaluation.attacks or not settings.students:
@@ -100,11 +101,14 @@ def check(settings: Settings) -> None:
 def _check_data(data: Data) -> None:
   if data.name == 'imagenet':
     check_crops(data)
+  _check_extra(data)
   # With JAX, which reading a config file, as tables do, does not need.
   from rnascl_jax.data import datasets
 
   for name in datasets.OPTIONS if datasets.is_known(data.name) else ():
     if name in datasets.options(data.name):
+      continue
+    if data.extra and name == 'memory_limit':
       continue
     value, default = getattr(data, name), getattr(Data(), name)
     if value != default:
@@ -112,6 +116,21 @@ def _check_data(data: Data) -> None:
         f'config.data.{name}={value!r} has no meaning beside config.data.name='
         f'{data.name!r}: leave it at {default!r}.'
       )
+
+
+def _check_extra(data: Data) -> None:
+  """Raises for a share of no extra images, and for extra images of no place."""
+  default = Data().extra_share
+  if not data.extra and data.extra_share != default:
+    raise ValueError(
+      f'config.data.extra_share={data.extra_share} has no meaning beside '
+      f"config.data.extra='': name extra images, or leave it at {default}."
+    )
+  if data.extra and ':' not in data.extra:
+    raise ValueError(
+      f'config.data.extra={data.extra!r} names no place: write npz:PATH, '
+      'folder:PATH or tfds:NAME.'
+    )
 
 
 def check_crops(data: Data) -> None:
@@ -155,22 +174,34 @@ def _check_optimizations(settings: Settings) -> None:
     _check_optimization(spec, f'config.{name}.optimization')
   search = settings.search
   _check_betas(search.arch_betas, search.arch_optimizer, 'config.search.arch_')
-  if search.optimization.average_decay:
+  scores = settings.adversarial.pruning.optimization
+  for field in ('average_decay', 'average_from'):
+    if value := getattr(search.optimization, field):
+      raise ValueError(
+        f'config.search.optimization.{field}={value} has no meaning in a '
+        'search, whose weights are not used afterwards: set it to 0.'
+      )
+    if value := getattr(scores, field):
+      raise ValueError(
+        f'config.adversarial.pruning.optimization.{field}={value} is not '
+        'possible: weights that are pruned and come back have no average of '
+        '0. Set it to 0; the fine-tuning after it may have one.'
+      )
+  if search.optimization.mixes:
     raise ValueError(
-      'config.search.optimization.average_decay='
-      f'{search.optimization.average_decay} has no meaning in a search, whose '
-      'weights are not used afterwards: set it to 0.'
-    )
-  decay = settings.adversarial.pruning.optimization.average_decay
-  if decay:
-    raise ValueError(
-      f'config.adversarial.pruning.optimization.average_decay={decay} is not '
-      'possible: weights that are pruned and come back have no average of 0. '
-      'Set it to 0; the fine-tuning after it may have one.'
+      f'config.search.optimization.mixup={search.optimization.mixup} and '
+      f'cutmix={search.optimization.cutmix}: a search does not mix images; set '
+      'both to 0.'
     )
 
 
 def _check_optimization(spec: Optimization, where: str) -> None:
+  if spec.mix_probability != 1 and not spec.mixes:
+    raise ValueError(
+      f'{where}.mix_probability={spec.mix_probability} has no meaning beside '
+      f'{where}.mixup=0 and cutmix=0: set one of them, such as cutmix=1, or '
+      'leave it at 1.'
+    )
   adaptive = spec.optimizer != 'sgd'
   if adaptive and spec.momentum != Optimization().momentum:
     raise ValueError(
@@ -179,6 +210,17 @@ def _check_optimization(spec: Optimization, where: str) -> None:
       f'{Optimization().momentum}.'
     )
   _check_betas(spec.betas, spec.optimizer, f'{where}.')
+  if spec.average_from > spec.epochs:
+    raise ValueError(
+      f'{where}.average_from={spec.average_from} must be at most {where}.'
+      f'epochs={spec.epochs}: no weights would be averaged.'
+    )
+  if spec.average_from and spec.average_decay:
+    raise ValueError(
+      f'{where}.average_from={spec.average_from} and {where}.average_decay='
+      f'{spec.average_decay} are two averages of the same weights: set one of '
+      'them to 0.'
+    )
   if spec.min_learning_rate and spec.schedule in _WITHOUT_FLOOR:
     raise ValueError(
       f'{where}.min_learning_rate={spec.min_learning_rate} is where '
@@ -271,8 +313,8 @@ def _check_robust_distillation(settings: Settings) -> None:
       )
 
 
-def _check_smoothing(settings: Settings) -> None:
-  """Raises for smooth labels where no loss has labels alone."""
+def _check_labels(settings: Settings) -> None:
+  """Raises for smooth and mixed labels where a loss has no use for them."""
   stages = ('teacher', 'vulnerable_teacher', 'search', 'train')
   trainings = [(name, getattr(settings, name)) for name in stages]
   tuned = settings.adversarial
@@ -293,11 +335,37 @@ def _check_smoothing(settings: Settings) -> None:
     if student.prune == 'hydra'
   ]
   for name, spec, method in methods:
+    where = f'config.{name}.optimization'
     if spec.label_smoothing and not method.has_cross_entropy:
       raise ValueError(
-        f'config.{name}.optimization.label_smoothing={spec.label_smoothing} '
+        f'{where}.label_smoothing={spec.label_smoothing} '
         f'has no meaning beside the method {method.name!r}, whose loss is not '
         'the cross-entropy: set it to 0.'
+      )
+    if spec.mixes and method.needs_one_label:
+      raise ValueError(
+        f'{where}.mixup={spec.mixup} and cutmix={spec.cutmix} mix labels, and '
+        f'the loss of the method {method.name!r} is one of a single label: set '
+        "both to 0, or choose another method, such as 'trades'."
+      )
+  for name in ('train', 'adversarial', 'adversarial.pruning'):
+    spec = operator.attrgetter(name)(settings).optimization
+    _check_pairs(settings.students, spec, name)
+
+
+def _check_pairs(
+  students: Mapping[str, StudentSettings], spec: Optimization, name: str
+) -> None:
+  """Raises for mixed labels where images of other classes are needed."""
+  if not spec.mixes:
+    return
+  for student, terms in students.items():
+    if terms.method == 'crd' and terms.teacher:
+      raise ValueError(
+        f'config.{name}.optimization.mixup={spec.mixup} and cutmix='
+        f'{spec.cutmix} mix labels, and config.students.{student}.method='
+        "'crd' compares with images of other classes: set both to 0, or "
+        'choose another method.'
       )
 
 

@@ -57,6 +57,12 @@ class Data:
       for 'train'.
     test_split: of 'tfds:': splits to test on; empty for 'test', else
       'validation', else images that are held out.
+    extra: further images to train on, such as generated ones: 'npz:PATH',
+      'folder:PATH' or another name with a place, with labels of the same
+      classes; empty for none. They are kept in memory within memory_limit,
+      which all data sets have then.
+    extra_share: of each training batch that they fill; published is 0.7 for
+      generated images (see `extra_images`).
   """
 
   name: str = 'cifar10'
@@ -75,6 +81,8 @@ class Data:
   memory_limit: int = fields.bounded(2048, 0, 2**24)
   train_split: str = ''
   test_split: str = ''
+  extra: str = ''
+  extra_share: float = fields.bounded(0.7, 0, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,8 +232,19 @@ class Optimization:
       which validation, the choice of a checkpoint and the exported network are
       then: published is 0.995 (see `averaging`). 0 keeps none; the search has
       none.
+    average_from: the first epoch at whose end the weights are averaged; those
+      at the end of each later epoch join with the same share (SWA). That
+      average takes the place of the moving one, and BatchNorm's statistics are
+      computed anew for it, by a pass over the training images before each
+      validation. 0 keeps none.
     label_smoothing: share of a label's probability that all classes divide
       among them in the cross-entropy; attacks climb that of the labels.
+    mixup: alpha of mixup, which takes the weighted means of two images of a
+      batch and of their labels: published is 1 on CIFAR-10, 0.2 on ImageNet. 0
+      for none; the search has none, nor CutMix.
+    cutmix: alpha of CutMix, which puts a rectangle of one image into another:
+      published is 1. With both an image takes the one or the other.
+    mix_probability: with which an image is mixed.
     checkpoint_every: epochs between checkpoints and validations.
     select: which checkpoint is used afterwards: the 'last' or the 'best' on the
       validation images.
@@ -246,9 +265,18 @@ class Optimization:
   decayed: str = fields.one_of('all', 'kernels')
   gradient_clip: float = fields.bounded(0.0, 0, 1e9)
   average_decay: float = fields.bounded(0.0, 0, 1 - 1e-9)
+  average_from: int = fields.bounded(0, 0, 100_000)
   label_smoothing: float = fields.bounded(0.0, 0, 1)
+  mixup: float = fields.bounded(0.0, 0, 100)
+  cutmix: float = fields.bounded(0.0, 0, 100)
+  mix_probability: float = fields.bounded(1.0, 0, 1)
   checkpoint_every: int = fields.bounded(5, 1, 100_000)
   select: str = fields.one_of('last', 'best')
+
+  @property
+  def mixes(self) -> bool:
+    """Whether images are mixed two by two."""
+    return bool(self.mixup or self.cutmix)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -348,6 +376,11 @@ class AdversarialTraining:
   def has_cross_entropy(self) -> bool:
     """Whether the cross-entropy itself is in its loss."""
     return not self.needs_teacher and self.name != 'mart'
+
+  @property
+  def needs_one_label(self) -> bool:
+    """Whether its loss is published for images of one class alone."""
+    return self.name in ('mart', 'iad')
 
 
 @dataclasses.dataclass(frozen=True)

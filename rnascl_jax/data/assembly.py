@@ -163,8 +163,8 @@ def _finished(
   name = fields['name']
   train, validation, test = parts
   resized = isinstance(train.images, StoredImages) and train.images.resized
-  train = _placed(train, 0 if resized and min_crop else memory_limit)
-  validation, test = (_placed(p, memory_limit) for p in (validation, test))
+  train = placed(train, 0 if resized and min_crop else memory_limit)
+  validation, test = (placed(p, memory_limit) for p in (validation, test))
   measured = known or measure(train.images, name)
   for part in (validation, test):
     # What cannot be decoded is found now, and not after hours of training.
@@ -279,7 +279,7 @@ def _stored(
   )
 
 
-def _placed(split: Split, memory_limit: int) -> Split:
+def placed(split: Split, memory_limit: int) -> Split:
   """The split in memory if it fits there, else stored."""
   images = split.images
   fits = images.nbytes <= memory_limit

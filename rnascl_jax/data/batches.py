@@ -22,6 +22,8 @@ from rnascl_jax.base import Array, Key
 _SPLIT_KEY = 0xD1CE
 # Its second part where there is no class; more than there are classes.
 _ORDER = 2**32
+# Added to a number of an order that is not of an epoch's examples.
+_EXTRA, _PLACES = 2**40, 2**41
 
 
 def random_order(seed: int, epoch: int, size: int) -> np.ndarray:
@@ -101,6 +103,50 @@ def batch_order(
   steps = num_examples // batch_size
   order = random_order(seed, epoch, num_examples)
   return order[: steps * batch_size].reshape(steps, batch_size)
+
+
+def order_with_extra(
+  seed: int,
+  epoch: int,
+  num_examples: int,
+  batch_size: int,
+  *,
+  num_extra: int,
+  of_extra: int,
+) -> np.ndarray:
+  """The training batches of an epoch, a part of each of extra images.
+
+  An epoch has as many batches as one without extra images. Of the examples it
+  sees the others than an epoch before, by chance; of the extra images those
+  that come next, until all were seen, and then all in another order.
+
+  Args:
+    seed: in [0, 2^64).
+    epoch: in [0, 2^40).
+    num_examples: how many there are.
+    batch_size: the global one, in [1, num_examples].
+    num_extra: extra images, at least 1.
+    of_extra: how many of a batch are extra, in [0, batch_size].
+
+  Returns:
+    [steps, batch_size], int32 indices: of examples, and from num_examples on of
+    extra images, in places that are the epoch's own.
+  """
+  steps = num_examples // batch_size
+  own = batch_size - of_extra
+  order = batch_order(seed, epoch, num_examples, batch_size).reshape(-1)
+  rows = order[: steps * own].reshape(steps, own)
+  # Where the epoch's extra images stand in their endless order.
+  places = np.arange(steps * of_extra) + epoch * steps * of_extra
+  passes, places = np.divmod(places, num_extra)
+  extra = np.empty(len(places), np.int32)
+  for number in np.unique(passes):
+    again = random_order(seed, _EXTRA + int(number), num_extra)
+    extra[passes == number] = again[places[passes == number]]
+  rows = np.hstack([rows, num_examples + extra.reshape(steps, of_extra)])
+  return rows[:, random_order(seed, _PLACES + epoch, batch_size)].astype(
+    np.int32
+  )
 
 
 def to_float(images: Array | np.ndarray) -> Any:

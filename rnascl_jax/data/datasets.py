@@ -184,12 +184,7 @@ def load(
     FileNotFoundError: the data are not there; the message says how to get them.
     DamagedFileError: a file is damaged; the message has its path.
   """
-  prefix, colon, place = name.partition(':')
-  if not is_known(name):
-    hint = spelling.did_you_mean(prefix + colon, names())
-    raise ValueError(
-      f'unknown data set {name!r}.{hint} Known are {list(names())}.'
-    )
+  _check_name(name)
   bounds = None if limit is None else Limit(*limit)
   if bounds is not None and min(bounds) < 1:
     raise ValueError(f'limit={tuple(bounds)} must be positive numbers.')
@@ -207,28 +202,13 @@ def load(
           'and all its classes: leave it out.'
         )
     return DATASETS[name](data_dir, validation_size, bounds)
-  told: dict[str, Any] = {
-    'data_dir': data_dir,
-    'image_size': image_size,
-    'train_split': train_split,
-    'test_split': test_split,
-  }
-  if prefix in READERS:
-    asked = {key: told[key] for key in _READ.get(prefix, ())}
-    try:
-      source = READERS[prefix](place, name=name, **asked)
-    except PermissionError as error:
-      raise ValueError(
-        f'config.data.name={name!r}: {error.filename} cannot be read '
-        f'({error.strerror}): give yourself the right to.'
-      ) from error
-  else:
-    source = _LOADERS[prefix](place)
-    if not isinstance(source, Source):
-      raise ValueError(
-        f'the loader of {prefix!r} gave a {type(source).__name__}, and must '
-        'give a datasets.Source.'
-      )
+  source = read(
+    name,
+    data_dir=data_dir,
+    image_size=image_size,
+    train_split=train_split,
+    test_split=test_split,
+  )
   return assembly.assemble(
     source,
     name=name,
@@ -240,3 +220,61 @@ def load(
     statistics=statistics,
     **resized,
   )
+
+
+def read(
+  name: str,
+  *,
+  field: str = 'name',
+  data_dir: str | os.PathLike[str] | None = None,
+  image_size: int = 0,
+  train_split: str = '',
+  test_split: str = '',
+) -> Source:
+  """Reads the images of a place, as they are there; raises as `load` does.
+
+  Args:
+    name: a key of `READERS`, a colon and a place; or one that was registered.
+    field: of `config.data` that has the name, for messages.
+    data_dir: as of `load`, as are the others.
+    image_size: see there.
+    train_split: see there.
+    test_split: see there.
+  """
+  _check_name(name)
+  prefix, _, place = name.partition(':')
+  if prefix in _LOADERS:
+    source = _LOADERS[prefix](place)
+    if not isinstance(source, Source):
+      raise ValueError(
+        f'the loader of {prefix!r} gave a {type(source).__name__}, and must '
+        'give a datasets.Source.'
+      )
+    return source
+  told: dict[str, Any] = {
+    'data_dir': data_dir,
+    'image_size': image_size,
+    'train_split': train_split,
+    'test_split': test_split,
+  }
+  asked = {key: told[key] for key in _READ.get(prefix, ())}
+  try:
+    return READERS[prefix](place, name=name, **asked)
+  except PermissionError as error:
+    raise ValueError(
+      f'config.data.{field}={name!r}: {error.filename} cannot be read '
+      f'({error.strerror}): give yourself the right to.'
+    ) from error
+  except FileNotFoundError as error:
+    # A reader knows the name only.
+    text = str(error).replace('config.data.name', f'config.data.{field}')
+    raise FileNotFoundError(text) from error
+
+
+def _check_name(name: str) -> None:
+  if not is_known(name):
+    prefix, colon, _ = name.partition(':')
+    hint = spelling.did_you_mean(prefix + colon, names())
+    raise ValueError(
+      f'unknown data set {name!r}.{hint} Known are {list(names())}.'
+    )

@@ -2,8 +2,9 @@
 
 The names of its arrays are those of Keras (x_train, y_train, x_test, y_test,
 and maybe x_val, y_val), those of MedMNIST (train_images, train_labels, ...), or
-images and labels alone, of which test images are held out. `class_names` may
-name the classes.
+images and labels alone, of which test images are held out; the generated images
+of Rebuffi et al. (2021) are called image and label. `class_names` may name the
+classes.
 """
 
 import hashlib
@@ -28,6 +29,7 @@ _NAMES = (
     ('val_images', 'val_labels'),
   ),
   (('images', 'labels'),),
+  (('image', 'label'),),
 )
 
 _REMEDY = 'Save it again with np.savez, or use another copy.'

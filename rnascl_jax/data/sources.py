@@ -97,7 +97,7 @@ def checked_parts(
 ) -> tuple[tuple[str, ...], dict[str, Split]]:
   """Names of classes, and images and labels by what they are for."""
   parts = {
-    which: _checked(pair, f'{name}: the {which} images')
+    which: checked(pair, f'{name}: the {which} images')
     for which, pair in (
       ('training', source.train),
       ('test', source.test),
@@ -119,7 +119,7 @@ def checked_parts(
   return names, parts
 
 
-def _checked(pair: Any, what: str) -> Split:
+def checked(pair: Any, what: str) -> Split:
   """Images [N, H, W, C] and labels [N] int32; raises for other arrays."""
   try:
     images, labels = pair

@@ -56,7 +56,9 @@ class Dataset:
     resized: whether images of other sizes were cut and resized to this one, of
       which random crops can be made.
     fingerprint: tells the images and labels of a source from others, where the
-      mean and the deviation were computed from them; else empty.
+      mean and the deviation were computed from them; else empty. With extra
+      images it is theirs too.
+    extra: further training images, see `extra_images`; None for none.
   """
 
   name: str
@@ -70,6 +72,15 @@ class Dataset:
   full_classes: int = 0
   resized: bool = False
   fingerprint: str = ''
+  extra: Split | None = None
+
+  @property
+  def training(self) -> Split:
+    """What batches are made of: the training images, then the extra ones."""
+    if self.extra is None:
+      return self.train
+    images, labels = zip(self.train, self.extra, strict=True)
+    return Split(np.concatenate(images), np.concatenate(labels))
 
   @property
   def num_classes(self) -> int:

@@ -43,7 +43,7 @@ class Images(NamedTuple):
 
   Attributes:
     keys: [B] random keys.
-    labels: [B] int32.
+    labels: [B] int32, or [B, K] of mixed images.
     indices: [B] int32, where the images stand in the training split.
   """
 

@@ -29,6 +29,9 @@ from jax import lax
 
 from rnascl_jax.base import Array
 
+# Share of the running statistics that an update keeps, in all networks.
+MOMENTUM = 0.9
+
 
 class BatchNorm(nn.Module):
   """Normalises each channel by the statistics of a batch, or running ones.
@@ -46,7 +49,7 @@ class BatchNorm(nn.Module):
   """
 
   use_running_average: bool
-  momentum: float = 0.9
+  momentum: float = MOMENTUM
   epsilon: float = 1e-5
   dtype: Dtype | None = None
   axis_name: str | None = None

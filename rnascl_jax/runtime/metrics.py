@@ -43,15 +43,21 @@ def accuracy(logits: Array, labels: Array) -> Array:
 
   Args:
     logits: [B, K]. A row with a NaN is wrong, whatever its label.
-    labels: [B], integers in [0, K).
+    labels: [B], integers in [0, K); or [B, K], the classes' shares.
 
   Returns:
-    [B], float32, 0 or 1.
+    [B], float32, 0 or 1; or the share of the class with the largest logit.
   """
-  chex.assert_rank([logits, labels], [2, 1])
-  chex.assert_equal_shape_prefix([logits, labels], 1)
-  right = jnp.argmax(logits, axis=-1) == labels
+  chex.assert_rank([logits, labels], [2, {1, 2}])
+  chex.assert_equal_shape_prefix([logits, labels], labels.ndim)
+  largest = jnp.argmax(logits, axis=-1)
+  if labels.ndim == 2:
+    right = jnp.take_along_axis(labels, largest[:, None], axis=-1)[:, 0]
+  else:
+    right = largest == labels
   valid = ~jnp.any(jnp.isnan(logits), axis=-1)
+  if labels.ndim == 2:
+    return jnp.where(valid, right, 0.0).astype(jnp.float32)
   return (right & valid).astype(jnp.float32)
 
 

@@ -73,6 +73,8 @@ def facts(data: Dataset) -> dict[str, Any]:
     'validation': data.validation,
     'test': data.test,
   }
+  if data.extra is not None:
+    parts['extra'] = data.extra
   return {
     'name': data.name,
     'fingerprint': data.fingerprint,

@@ -14,7 +14,6 @@ from absl import logging
 
 from rnascl_jax.base import PyTree, Variables
 from rnascl_jax.config import checks, resolve, settings
-from rnascl_jax.data import batches
 from rnascl_jax.data.datasets import Dataset
 from rnascl_jax.distillation import compare
 from rnascl_jax.evaluation import under_attack
@@ -29,7 +28,7 @@ from rnascl_jax.runtime import (
 )
 from rnascl_jax.runtime import sinks as all_sinks
 from rnascl_jax.stages import data_record, pretrained, workdir
-from rnascl_jax.training import loader, loop, train_state
+from rnascl_jax.training import loader, loop, statistics, train_state
 
 
 class Run(NamedTuple):
@@ -249,8 +248,9 @@ def make_recipe(
     distillation=distillation,
     augment=resolve.augmentation(run.settings.data),
     accumulate=spec.accumulate,
-    average_decay=spec.average_decay,
+    average=resolve.average(spec, epoch),
     label_smoothing=spec.label_smoothing,
+    mixing=resolve.mixture(spec, run.data.num_classes),
   )
 
 
@@ -284,6 +284,7 @@ def make_stage(
   validate: Callable[[PyTree], dict[str, float]],
   annotate: Callable[[PyTree, int], dict[str, float]] | None = None,
   updating: int | None = None,
+  statistics_step: Callable[..., Any] | None = None,
 ) -> loop.Stage:
   """Makes what `loop.run` runs.
 
@@ -298,6 +299,7 @@ def make_stage(
     validate: measures a replicated state.
     annotate: adds metrics of a replicated state after an epoch.
     updating: steps of an epoch that move weights; None for all.
+    statistics_step: of `make_statistics_step`.
   """
   epoch = epoch_steps(run, spec)
   updates = (updating or epoch) * resolve.replays(method)
@@ -305,7 +307,7 @@ def make_stage(
   # Both teachers see the images in one order.
   order_stage = place.split('/')[0].removeprefix('vulnerable_')
   seed = stage_seed(run.settings.seed, order_stage)
-  train, data = run.data.train, run.settings.data
+  train, data = run.data.training, run.settings.data
   in_memory = isinstance(train.images, np.ndarray)
   # Steps on streamed images are long, and a dispatch holds all their images.
   at_once = 10 if in_memory and jax.default_backend() != 'cpu' else 1
@@ -332,9 +334,7 @@ def make_stage(
       workers=data.workers,
     ),
     schedule=loader.BatchSchedule(
-      order=lambda done: batches.batch_order(
-        seed, done, len(train.labels), sum(parts)
-      ),
+      order=resolve.batch_order(data, run.data, seed, sum(parts)),
       parts=parts,
       epochs=spec.epochs,
       steps_per_epoch=epoch,
@@ -350,7 +350,18 @@ def make_stage(
       run.folder.name, place, workdir.flat(dataclasses.asdict(run.settings))
     ),
     profile_steps=run.profile_steps,
+    statistics_step=statistics_step,
+    statistics_from=spec.average_from,
   )
+
+
+def make_statistics_step(
+  run: Run, spec: settings.Optimization, recipe: train_state.Recipe
+) -> Callable[..., Any] | None:
+  """The step that computes statistics of an equal average; None without one."""
+  if not spec.average_from:
+    return None
+  return statistics.make_statistics_step(recipe, epoch_steps(run, spec))
 
 
 def finish(

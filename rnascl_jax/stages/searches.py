@@ -143,7 +143,7 @@ def _supernet(run: Run, batch: int) -> tuple[Recipe, Search, SearchState]:
     jax.random.key(runs.stage_seed(run.settings.seed, 'search')),
     run.data.image_shape,
     batch,
-    run.data.train.labels,
+    run.data.training.labels,
   )
   arch = arch_params.init_arch_params(
     space, len(net.tap_names), len(teacher.tap_names)

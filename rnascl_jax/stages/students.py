@@ -96,7 +96,7 @@ def _train(
   distilled = resolve.distillation_spec(student, f'students.{name}')
   taught = student.kl_weight > 0 or student.gamma > 0 or method.needs_teacher
   teacher = _same_network(run, student.teacher if taught else '')
-  recipe, step = make_step(
+  recipe, step, statistics_step = make_step(
     spec,
     method,
     teacher,
@@ -116,6 +116,7 @@ def _train(
       validate=runs.make_validate(
         run, network(run, arch, student.network), method, spec.batch_size
       ),
+      statistics_step=statistics_step,
     ),
     _start(run, recipe, training),
     _context(
@@ -228,7 +229,7 @@ def _make_step(
   shape: settings.NetworkShape,
   sparsity: float,
   learns_scores: bool,
-) -> tuple[train_state.Recipe, Callable[..., Any]]:
+) -> tuple[train_state.Recipe, Callable[..., Any], Callable[..., Any] | None]:
   net = teachers.guide(run, teacher) if teacher else None
   distillation = resolve.distill(run.settings.distillation, net, distilled)
   student = network(run, arch, shape, trains=True)
@@ -237,7 +238,11 @@ def _make_step(
     recipe = pruning.learn_scores(recipe, sparsity)
   elif sparsity:
     recipe = pruning.keep_zeros(recipe, sparsity)
-  return recipe, train_step.make_train_step(recipe)
+  return (
+    recipe,
+    train_step.make_train_step(recipe),
+    runs.make_statistics_step(run, spec, recipe),
+  )
 
 
 def _start(
@@ -246,7 +251,7 @@ def _start(
   """The state at step 0: new weights, or those of a trained student."""
   stage = training.place.split('/')[0]
   key = jax.random.key(runs.stage_seed(run.settings.seed, stage))
-  shape, labels = run.data.image_shape, run.data.train.labels
+  shape, labels = run.data.image_shape, run.data.training.labels
   batch = training.spec.batch_size
   if not training.start:
     return train_state.init_state(recipe, key, shape, batch, labels)

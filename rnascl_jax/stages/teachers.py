@@ -44,6 +44,7 @@ def train(run: Run) -> None:
       train_step.make_train_step(recipe),
       parts=(size,),
       validate=runs.make_validate(run, network(run, name), method, size),
+      statistics_step=runs.make_statistics_step(run, optimization, recipe),
     )
     shape = run.data.image_shape
     state = train_state.init_state(recipe, key, shape, size)

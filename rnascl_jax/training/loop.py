@@ -42,6 +42,7 @@ from rnascl_jax.runtime import (
 from rnascl_jax.runtime.sinks import Facts
 from rnascl_jax.training import loader
 from rnascl_jax.training.loader import BatchSchedule, Loader
+from rnascl_jax.training.statistics import StatisticsState
 from rnascl_jax.training.train_state import Batch
 
 # Dispatches that may run before the host waits for the oldest.
@@ -79,6 +80,10 @@ class Stage:
     sinks: where metrics go besides metrics.jsonl and TensorBoard.
     facts: what sinks are told of the stage.
     profile_steps: which steps are traced; None for none.
+    statistics_step: of a pass over an epoch's images, which computes the
+      statistics of the state's average anew before it is validated and saved,
+      see `statistics`; None keeps those it has.
+    statistics_from: epochs done from which on it is.
   """
 
   name: str
@@ -94,6 +99,12 @@ class Stage:
   sinks: Sequence[str] = ()
   facts: Facts = Facts()
   profile_steps: range | None = None
+  statistics_step: Callable[..., tuple[PyTree, dict[str, Array]]] | None = None
+  statistics_from: int = 0
+
+  def is_due(self, done: int) -> bool:
+    """Whether the state is validated and saved after so many epochs."""
+    return not done % self.checkpoint_every or done >= self.schedule.epochs
 
 
 @functools.lru_cache(maxsize=8)
@@ -188,6 +199,8 @@ def run(
       while len(waiting) > (_in_flight(devices) if within else 0):
         record.collect(*waiting.popleft())
       if not within:
+        if stage.is_due(epoch):
+          state = _with_statistics(stage, state, context, data, epoch, devices)
         collapse = record.finish_epoch(state, epoch)
       if record.is_stopping(stop) and not collapse:
         while waiting:
@@ -209,6 +222,32 @@ def run(
   if collapse:
     summary['collapse'] = collapse
   return state, summary
+
+
+def _with_statistics(
+  stage: Stage,
+  state: PyTree,
+  context: PyTree,
+  data: PyTree,
+  epoch: int,
+  devices: tuple[jax.Device, ...],
+) -> PyTree:
+  """The state with new statistics of its average, if the stage wants them."""
+  if stage.statistics_step is None or epoch < stage.statistics_from:
+    return state
+  if not jax.tree.leaves(state.average['batch_stats']):
+    return state
+  images, schedule = stage.data_loader, stage.schedule
+  dispatch = make_dispatch(stage.statistics_step, devices, images.read)
+  first = (epoch - 1) * schedule.steps_per_epoch
+  step = parallel.replicate(np.int32(first), devices)
+  passed = StatisticsState(step, state.average)
+  only = dataclasses.replace(schedule, epochs=epoch)
+  with contextlib.closing(images.dispatches(only, first, devices)) as rows:
+    for _, batch in rows:
+      passed, _ = dispatch(passed, context, data, batch)
+      jax.block_until_ready(passed)
+  return state.replace(average=passed.average)
 
 
 def _in_flight(devices: tuple[jax.Device, ...]) -> int:
@@ -345,7 +384,7 @@ class _Record:
     values = {**_means(self._sums), **stage.annotate(state, done)}
     self._sums = {}
     self._write('train', {'epoch': done, **values})
-    if done % stage.checkpoint_every and done < stage.schedule.epochs:
+    if not stage.is_due(done):
       return None
     measured = stage.validate(state)
     selection = measured.pop('selection')

@@ -13,9 +13,11 @@ import numpy as np
 import optax
 
 from rnascl_jax.base import Array, Key, PyTree, Variables
+from rnascl_jax.data.mixing import Mixing
 from rnascl_jax.distillation import compare
 from rnascl_jax.distillation.compare import Compared, Distillation
 from rnascl_jax.runtime import compilation, metrics, parallel
+from rnascl_jax.training import averaging
 from rnascl_jax.training.adversarial.method import AdversarialMethod
 
 # One image [H, W, C] in [0, 1] and a key -> an image of the same shape.
@@ -34,10 +36,11 @@ class Recipe:
     adversarial: on which views of the images the network is trained.
     distillation: how it is compared with a teacher.
     augment: changes one image at random.
+    mixing: of two images and of their labels; None for none.
     accumulate: parts of this device's share of a batch that go through the
       networks one after another; their number divides the share.
-    average_decay: of the moving average of weights and running statistics, in
-      [0, 1); 0 keeps none.
+    average: (average, variables, step=) -> the average of weights and running
+      statistics after a step, see `averaging`; None keeps none.
     label_smoothing: of the cross-entropy, see there.
   """
 
@@ -47,7 +50,8 @@ class Recipe:
   distillation: Distillation
   augment: Augment
   accumulate: int = 1
-  average_decay: float = 0.0
+  average: averaging.Average | None = None
+  mixing: Mixing | None = None
   label_smoothing: float = 0.0
 
   def __post_init__(self) -> None:
@@ -71,7 +75,7 @@ class TrainState(flax.struct.PyTreeNode):
       batch.
     projections: parameters of the distillation method, or `()`.
     memory: of the distillation method, the same on all devices, or `()`.
-    average: moving average of params and batch_stats, or `()`.
+    average: of params and batch_stats over steps, or `()`.
   """
 
   step: Array
@@ -136,7 +140,7 @@ class Examples(NamedTuple):
   Attributes:
     keys: [B], random keys.
     images: [B, H, W, C] in [0, 1].
-    labels: [B] int32.
+    labels: [B] int32; of mixed images [B, K], the classes' shares.
     indices: as in `Batch`.
     teacher: the teacher's answer, or None.
   """
@@ -208,7 +212,7 @@ def start_from(
   )
   params, batch_stats = variables['params'], variables.get('batch_stats', {})
   average: PyTree = ()
-  if recipe.average_decay:
+  if recipe.average is not None:
     start = {'params': params, 'batch_stats': batch_stats}
     # Buffers of a state are donated, each once.
     average = jax.tree.map(jnp.array, start)

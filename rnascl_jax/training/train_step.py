@@ -21,13 +21,13 @@ import optax
 
 from rnascl_jax import losses
 from rnascl_jax.attacks import unrolling
-from rnascl_jax.base import Array, PyTree
-from rnascl_jax.data import batches
+from rnascl_jax.base import Array, Key, PyTree
+from rnascl_jax.data import batches, mixing
 from rnascl_jax.distillation import compare
 from rnascl_jax.models import networks
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import tutor_controls
-from rnascl_jax.training import accumulation, averaging
+from rnascl_jax.training import accumulation
 from rnascl_jax.training.loss import loss_fn
 from rnascl_jax.training.train_state import (
   Batch,
@@ -37,6 +37,9 @@ from rnascl_jax.training.train_state import (
   TrainState,
   sum_up,
 )
+
+# Folded into the key of an image's augmentation, whose own words are smaller.
+_MIXING_KEY = 3
 
 
 def make_train_step(
@@ -166,10 +169,8 @@ def train_step(
       replay, state, jnp.arange(method.replays), unroll=unroll
     )
     values = jax.tree.map(lambda x: jnp.mean(x, axis=0), history)
-  if recipe.average_decay:
-    average = averaging.update(
-      state.average, new.own_variables, recipe.average_decay, step=state.step
-    )
+  if recipe.average is not None:
+    average = recipe.average(state.average, new.own_variables, step=state.step)
     new = new.replace(average=average)
   return new.replace(step=state.step + 1), sum_up(values)
 
@@ -203,14 +204,36 @@ def prepare(
   Returns:
     The examples, with float images.
   """
-  key = jax.random.fold_in(jax.random.key(context.seed), step)
-  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch.positions)
-  pairs = jax.vmap(jax.random.split)(keys)  # [B, 2]
-  images = jax.vmap(recipe.augment)(pairs[:, 0], batches.to_float(batch.images))
+  keys, images, labels = augment(recipe, context, step, batch)  # keys [B, 2]
 
   def ask(carry: None, images: Array):
     distillation = recipe.distillation
     return carry, compare.ask_teacher(distillation, context.teacher, images)
 
   _, teacher = accumulation.run(ask, None, images, parts)
-  return Examples(pairs[:, 1], images, batch.labels, batch.indices, teacher)
+  return Examples(keys[:, 1], images, labels, batch.indices, teacher)
+
+
+def augment(
+  recipe: Recipe, context: Context, step: Array, batch: Batch
+) -> tuple[Key, Array, Array]:
+  """Augments a batch: two keys for each image, the float images and labels.
+
+  All follow from the seed, the step and the images' positions alone. The first
+  key of an image is used up; the second is for what comes after.
+
+  Args:
+    recipe: of the step.
+    context: of the stage.
+    step: steps done.
+    batch: this device's share.
+  """
+  key = jax.random.fold_in(jax.random.key(context.seed), step)
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch.positions)
+  pairs = jax.vmap(jax.random.split)(keys)  # [B, 2]
+  images = jax.vmap(recipe.augment)(pairs[:, 0], batches.to_float(batch.images))
+  labels = batch.labels
+  if recipe.mixing is not None:
+    mix_keys = jax.vmap(jax.random.fold_in, (0, None))(pairs[:, 0], _MIXING_KEY)
+    images, labels = mixing.mix(recipe.mixing, mix_keys, images, labels)
+  return pairs, images, labels

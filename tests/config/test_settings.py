@@ -277,10 +277,58 @@ def test_smooth_labels_beside_a_loss_of_its_own_are_refused():
     settings.parse(config)
 
 
-def test_an_average_of_the_supernet_is_refused():
+@pytest.mark.parametrize(
+  ('section', 'method', 'fields', 'message'),
+  [
+    ('teacher', 'mart', {'mixup': 0.2}, "mixup=0.2 and .*the method 'mart'"),
+    ('train', 'iad', {'cutmix': 1.0}, "cutmix=1.0 mix labels, .*'iad'"),
+    ('search', 'standard', {'cutmix': 1.0}, 'a search does not mix images'),
+    ('train', 'standard', {'mix_probability': 0.5}, '=0.5 has no meaning'),
+    ('train', 'standard', {'mixup': 1.0}, "students.rnas_cl.method='crd'"),
+  ],
+)
+def test_mixtures_that_mean_nothing_are_refused(
+  section, method, fields, message
+):
   config = tiny.config()
-  config.search.optimization.average_decay = 0.99
-  with pytest.raises(ValueError, match='average_decay=0.99 has no meaning in'):
+  config.students.rnas_cl.method = 'crd'
+  config[section].adversarial_training.name = method
+  if method == 'iad':
+    config.students.ce.teacher = 'teacher'
+  config[section].optimization.update(fields)
+  with pytest.raises(ValueError, match=message):
+    settings.parse(config)
+
+
+def test_images_that_have_no_partner_on_their_device_are_refused():
+  spec = settings.Optimization(mixup=1.0, batch_size=30)
+  data = resolve.dataset(settings.parse(tiny.config()).data)
+  checks._check_batch(spec, data, 1, 'train', 0.7)
+  with pytest.raises(ValueError, match='of 2 devices 15 images, .*of 4'):
+    checks._check_batch(spec, data, 2, 'train', 0.7)
+
+
+@pytest.mark.parametrize(
+  ('section', 'fields', 'message'),
+  [
+    (
+      'search',
+      {'average_decay': 0.99},
+      'decay=0.99 has no meaning in a search',
+    ),
+    ('search', {'average_from': 1}, 'from=1 has no meaning in a search'),
+    ('train', {'average_from': 4}, 'from=4 must be at most .*epochs=3'),
+    (
+      'teacher',
+      {'average_from': 2, 'average_decay': 0.9},
+      'average_from=2 and .*average_decay=0.9 are two averages',
+    ),
+  ],
+)
+def test_averages_that_mean_nothing_are_refused(section, fields, message):
+  config = tiny.config()
+  config[section].optimization.update(fields)
+  with pytest.raises(ValueError, match=message):
     settings.parse(config)
 
 

@@ -90,6 +90,23 @@ def test_cross_entropy_is_that_of_pytorch(smoothing):
   np.testing.assert_allclose(found, expected.numpy(), rtol=1e-6)
 
 
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+def test_cross_entropy_of_shares_of_classes_is_that_of_pytorch(smoothing):
+  torch = pytest.importorskip('torch')
+  logits = make_logits(0, np.float32, scale=5.0)
+  shares = np.random.default_rng(0).dirichlet(np.ones(5), len(logits))
+
+  found = losses.cross_entropy(logits, jnp.array(shares), smoothing=smoothing)
+
+  expected = torch.nn.functional.cross_entropy(
+    torch.tensor(np.array(logits, np.float64)),
+    torch.tensor(shares),
+    reduction='none',
+    label_smoothing=smoothing,
+  )
+  np.testing.assert_allclose(found, expected.numpy(), rtol=1e-6)
+
+
 def test_cross_entropy_by_hand():
   logits = jnp.log(jnp.array([[1.0, 2.0, 5.0], [3.0, 3.0, 2.0]]))
 

@@ -412,8 +412,9 @@ def test_a_workdir_from_before_there_were_norms_and_averages_is_without(
   for section in methods:
     for field in ('norm', 'epsilon', 'step_size', 'awp_gamma', 'alpha'):
       del section['adversarial_training'][field]
+  later = ('average_decay', 'average_from', 'label_smoothing', 'mixup')
   for section in ('teacher', 'search', 'train', 'adversarial'):
-    for field in ('average_decay', 'label_smoothing'):
+    for field in (*later, 'cutmix'):
       del older[section]['optimization'][field]
   files.write_json(tmp_path / 'config.json', older)
   for stage in ('adversarial', 'adversarial/rnas_cl_eq6'):

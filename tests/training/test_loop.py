@@ -1,6 +1,7 @@
 """The loop: what happens when a run breaks off, and when numbers break."""
 
 import contextlib
+import dataclasses
 import gzip
 import json
 import os
@@ -30,7 +31,13 @@ from rnascl_jax.runtime import (
 )
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import searches
-from rnascl_jax.training import loader, loop, train_state
+from rnascl_jax.training import (
+  averaging,
+  loader,
+  loop,
+  statistics,
+  train_state,
+)
 from tests import tiny, tiny_imagenet
 
 _SLOW = pytest.mark.slow
@@ -324,6 +331,33 @@ def test_teacher_killed_by_sigterm_in_an_epoch_goes_on_to_the_same_bits(
   ((_, delta),) = carried.items()
   assert delta.shape == (32, 8, 8, 1)
   assert np.abs(delta).max() == np.float32(8 / 255)
+
+
+@_SLOW
+def test_an_equal_average_killed_in_an_epoch_goes_on_to_the_same_bits(tmp_path):
+  """The weights after epochs 2 and 3 of 3, with statistics of their own."""
+  config = tiny.config()
+  config.teacher.adversarial_training.name = 'standard'
+  config.teacher.optimization.update(average_from=2, select='last')
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  stages.teacher(config, str(whole))
+  with _sigterm(7), pytest.raises(signals.Interrupted):
+    stages.teacher(config, str(broken))
+  stages.teacher(config, str(broken))
+  _assert_same_bits(broken / 'teacher', whole / 'teacher')
+  _assert_same_model(broken / 'teacher', whole / 'teacher')
+
+  saved = whole / 'teacher' / 'checkpoints'
+  with checkpoints.Checkpoints(saved, read_only=True) as steps:
+    second, third = (
+      named_arrays.from_state(steps.read(step)[-2]) for step in (8, 12)
+    )
+  exported, _ = saved_variables.load(whole / 'teacher' / 'model')
+  for (kind, *name), array in named_arrays.from_state(exported).items():
+    np.testing.assert_array_equal(array, third['average', kind, *name])
+    mean = (second[kind, *name] + third[kind, *name]) / 2
+    gap = np.abs(array - mean).max()
+    assert gap < 1e-6 if kind == 'params' else gap > 1e-4, name
 
 
 def test_a_second_run_of_the_same_config_has_the_same_bits(tiny_run, tmp_path):
@@ -767,3 +801,76 @@ def test_a_teacher_of_streamed_images_stopped_goes_on_to_the_same_bits(
   assert logs[0] == logs[1] and logs[0].count('"train"') == 3
   summary = files.read_json(tmp_path / 'stopped' / 'teacher' / 'stage.json')
   assert summary['waited_for_images'] >= 0
+
+
+def _average(state: train_state.TrainState, context, batch: train_state.Batch):
+  """The same, with the equal average of the second and later epochs."""
+  counted, sums = _count(state, context, batch)
+  average = averaging.equal(
+    state.average, counted.own_variables, first=8, every=4, step=state.step
+  )
+  return counted.replace(average=average), sums
+
+
+def _mean_index(state: statistics.StatisticsState, context, batch):
+  del context
+  own = {'mean': jnp.mean(batch.indices.astype(jnp.float32))}
+  means = averaging.equal(
+    state.average['batch_stats'], own, first=1, every=1, step=state.step % 4
+  )
+  average = {**state.average, 'batch_stats': means}
+  return state.replace(step=state.step + 1, average=average), {}
+
+
+def test_a_killed_stage_goes_on_to_the_average_and_its_statistics(tmp_path):
+  """They are computed for the second and fourth epoch and the fifth and last.
+
+  An epoch has the images 0 to 7, and the epoch's number more for each of them.
+  """
+
+  def start():
+    variables = {
+      'params': {'w': np.zeros(2, np.float32)},
+      'batch_stats': {'mean': np.zeros((), np.float32)},
+    }
+    average = jax.tree.map(np.copy, variables)
+    return _NOTHING.replace(**variables, average=average)
+
+  measured = []
+
+  def validate(state):
+    measured.append(parallel.unreplicate(state).variables)
+    return {'selection': 0.0}
+
+  def run(folder):
+    stage = _stage(folder, (None,) * 5, 0.0)
+    schedule = dataclasses.replace(
+      stage.schedule,
+      order=lambda epoch: np.arange(8, dtype=np.int32).reshape(4, 2) + epoch,
+    )
+    stage = dataclasses.replace(
+      stage,
+      step=_average,
+      data_loader=loader.Resident(
+        Split(np.zeros((16, 2, 2, 1), np.uint8), np.zeros(16, np.int32))
+      ),
+      schedule=schedule,
+      checkpoint_every=2,
+      validate=validate,
+      statistics_step=_mean_index,
+      statistics_from=2,
+    )
+    return loop.run(stage, start(), (), parallel.devices(1))[0]
+
+  whole = run(tmp_path / 'whole')
+  # The weights count steps: 8, the mean of 8, 12 and 16, and of 20 too.
+  for variables, weights, mean in zip(
+    measured, (8, 12, 14), (4.5, 6.5, 7.5), strict=True
+  ):
+    np.testing.assert_array_equal(variables['params']['w'], weights)
+    assert variables['batch_stats']['mean'] == mean
+  with _sigterm(14), pytest.raises(signals.Interrupted):
+    run(tmp_path / 'broken')
+  broken = run(tmp_path / 'broken')
+  jax.tree.map(np.testing.assert_array_equal, broken, whole)
+  _assert_same_bits(tmp_path / 'broken', tmp_path / 'whole')

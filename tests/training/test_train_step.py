@@ -20,6 +20,7 @@ from rnascl_jax.search import arch_params, cost_tables, flops, spaces
 from rnascl_jax.training import (
   accumulation,
   adversarial,
+  averaging,
   loop,
   search_step,
   train_state,
@@ -333,7 +334,9 @@ def _small_run(
     distillation=compare.Distillation(teacher, attends=False),
     augment=_identity,
     accumulate=accumulate,
-    average_decay=average_decay,
+    average=functools.partial(averaging.exponential, decay=average_decay)
+    if average_decay
+    else None,
   )
   with jax.enable_x64(True):
     variables = small_network.variables(_SHAPE, 10)

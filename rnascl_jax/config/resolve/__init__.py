@@ -29,7 +29,12 @@ from rnascl_jax.config.resolve.distillation import (
   tutor_weights,
 )
 from rnascl_jax.config.resolve.evaluation import attack, ensemble
-from rnascl_jax.config.resolve.images import augmentation, dataset
+from rnascl_jax.config.resolve.images import (
+  augmentation,
+  batch_order,
+  dataset,
+  mixture,
+)
 from rnascl_jax.config.resolve.names import pick
 from rnascl_jax.config.resolve.networks import (
   SHORTCUTS,
@@ -45,6 +50,7 @@ from rnascl_jax.config.resolve.optimization import (
   PENALTIES,
   SCHEDULES,
   arch_optimizer,
+  average,
   optimizer,
   schedule,
   search,
@@ -70,12 +76,15 @@ __all__ = [
   'arch_optimizer',
   'attack',
   'augmentation',
+  'average',
+  'batch_order',
   'dataset',
   'distill',
   'distillation_spec',
   'ensemble',
   'latency_table',
   'max_drop',
+  'mixture',
   'optimizer',
   'pick',
   'replays',

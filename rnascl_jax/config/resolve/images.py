@@ -1,10 +1,13 @@
 """The images of a config."""
 
 import functools
+from collections.abc import Callable
+
+import numpy as np
 
 from rnascl_jax.config import settings
 from rnascl_jax.config.resolve.names import pick
-from rnascl_jax.data import batches, datasets
+from rnascl_jax.data import batches, datasets, extra_images, mixing
 from rnascl_jax.data.datasets import Dataset
 from rnascl_jax.training import (
   train_state,
@@ -20,7 +23,7 @@ def dataset(
     spec: its settings.
     statistics: that of the training images, if it is known.
   """
-  if spec.name in datasets.DATASETS:
+  if spec.name in datasets.DATASETS and not spec.extra:
     return _fixed_dataset(spec)
   return _read_dataset(spec, statistics)
 
@@ -40,7 +43,7 @@ def _read_dataset(
   if spec.max_train or spec.max_test:
     most = 10**9  # More images than any data set has.
     limit = datasets.Limit(spec.max_train or most, spec.max_test or most)
-  return datasets.load(
+  data = datasets.load(
     spec.name,
     data_dir=spec.data_dir or None,
     validation_size=None if spec.validation_size < 0 else spec.validation_size,
@@ -53,6 +56,42 @@ def _read_dataset(
     min_crop=spec.min_crop,
     memory_limit=2**20 * spec.memory_limit,
     statistics=statistics,
+  )
+  if not spec.extra:
+    return data
+  return extra_images.add(
+    data,
+    spec.extra,
+    data_dir=spec.data_dir or None,
+    memory_limit=2**20 * spec.memory_limit,
+  )
+
+
+def batch_order(
+  spec: settings.Data, data: Dataset, seed: int, batch_size: int
+) -> Callable[[int], np.ndarray]:
+  """Epoch -> indices [steps, batch_size] of `data.training`."""
+  size = len(data.train.labels)
+  if data.extra is None:
+    return lambda epoch: batches.batch_order(seed, epoch, size, batch_size)
+  return functools.partial(
+    batches.order_with_extra,
+    seed,
+    num_examples=size,
+    batch_size=batch_size,
+    num_extra=len(data.extra.labels),
+    of_extra=round(spec.extra_share * batch_size),
+  )
+
+
+def mixture(
+  spec: settings.Optimization, num_classes: int
+) -> mixing.Mixing | None:
+  """How images are mixed on a device, if they are."""
+  if not spec.mixes:
+    return None
+  return mixing.Mixing(
+    num_classes, spec.mixup, spec.cutmix, spec.mix_probability
   )
 
 

@@ -17,6 +17,7 @@ from rnascl_jax.search import cost_tables, gumbel
 from rnascl_jax.search.spaces import SearchSpace
 from rnascl_jax.training import (
   adversarial,
+  averaging,
   optimizers,
   search_step,
 )
@@ -115,6 +116,21 @@ def optimizer(
   if not spec.gradient_clip:
     return made
   return optax.chain(optax.clip_by_global_norm(spec.gradient_clip), made)
+
+
+def average(
+  spec: settings.Optimization, epoch_steps: int
+) -> averaging.Average | None:
+  """The average of weights, if one is kept."""
+  if spec.average_from:
+    return functools.partial(
+      averaging.equal,
+      first=spec.average_from * epoch_steps,
+      every=epoch_steps,
+    )
+  if spec.average_decay:
+    return functools.partial(averaging.exponential, decay=spec.average_decay)
+  return None
 
 
 def arch_optimizer(

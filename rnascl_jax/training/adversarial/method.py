@@ -41,7 +41,7 @@ class Predictions(NamedTuple):
   Attributes:
     student: logits [B, K] of each view.
     teacher: the teacher's, constants, of the views in `teacher_sees`.
-    labels: [B] int32.
+    labels: [B] int32, or [B, K] of mixed images.
     step: int32 scalar, steps done.
   """
 
