@@ -18,6 +18,7 @@ from configs import (
   imagenet,
   imagenet100,
   images,
+  rivals,
   teachers,
 )
 from configs.ablations import kd, kl, objective, reduction, terms, tutors
@@ -73,6 +74,11 @@ _CONFIGS = {
   'tutors': (tutors, ['', 'data=digits']),
   'kl': (kl, ['', 'data=digits']),
   'images': (images, ['', 'data=npz:images.npz']),
+  'rivals': (
+    rivals,
+    ['', 'data=digits', 'methods=ard+rnas_cl,teacher=wrn22']
+    + ['network=mobilenet_v2', 'network=mobilenet_v2,data=digits'],
+  ),
 }
 _ALL = [
   (name, argument)
@@ -146,6 +152,8 @@ def test_every_config_parses_and_survives_json(name, argument):
     ('tutors', 'data=digits'),
     ('kl', 'data=digits'),
     ('images', 'data=folder:/images'),
+    ('rivals', 'data=digits'),
+    ('rivals', 'network=mobilenet_v2,data=digits'),
     ('imagenet100', 'space=is,teacher=resnet18'),
     ('imagenet100', 'space=is,teacher=resnet18,preset=authors'),
     ('imagenet', 'space=is,teacher=resnet18,objective=free_cac'),
@@ -463,6 +471,39 @@ def test_the_study_of_kl_has_all_but_rnas_cl_itself(data):
   )
   assert set(made) == set(every) - {('student_teacher', 1.0, 1.0)}
   assert len(made) == 7 and {s.method for s in students} == {'kl'}
+
+
+@pytest.mark.parametrize('data', ['cifar10', 'digits'])
+@pytest.mark.parametrize('network', ['searched', 'mobilenet_v2'])
+def test_rivals_differ_in_their_method_alone(data, network):
+  parsed = _parsed('rivals', f'data={data},network={network}')
+  students, tuned = parsed.students, parsed.adversarial.students
+  assert len({(s.teacher, s.network) for s in students.values()}) == 1
+  terms = {'method': 'kl', 'kl_weight': 1.0, 'gamma': 1.0}
+  assert 1 == len(
+    {
+      dataclasses.replace(s, label='', tutors='searched', **terms)
+      for s in students.values()
+    }
+  )
+  method = {'name': 'pgd', 'cac_weight': 0, 'awp_gamma': 0, 'awp_warmup': 0}
+  trainings = [t.adversarial_training for t in tuned.values()]
+  assert len({dataclasses.replace(t, **method) for t in trainings}) == 1
+  assert (
+    trainings[0].epsilon_255 == {'cifar10': 0.031 * 255, 'digits': 25.5}[data]
+  )
+  begun = {t.student for name, t in tuned.items() if name != 'rnas_cl_eq6'}
+  assert begun == {'ce'} and tuned['rnas_cl_eq6'].student == 'rnas_cl'
+  ce = students['ce']
+  assert (ce.kl_weight, ce.gamma, ce.teacher) == (0, 0, 'teacher')
+
+
+def test_rivals_of_one_method_have_the_student_that_it_begins_as():
+  parsed = _parsed('rivals', 'methods=ard+rkd')
+  assert list(parsed.students) == ['ce', 'rkd']
+  assert list(parsed.adversarial.students) == ['ard']
+  with pytest.raises(ValueError, match='methods=ardd is unknown. Did you mean'):
+    rivals.get_config('methods=ce+ardd')
 
 
 def test_every_config_sums_the_attention_loss_with_gamma_1():

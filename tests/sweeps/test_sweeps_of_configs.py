@@ -102,6 +102,7 @@ _MAKERS = {
     'reduction': ('ablations.reduction', ''),
     'tutors': ('ablations.tutors', ''),
     'kl': ('ablations.kl', ''),
+    'rivals': ('rivals', ''),
   },
   'digits': {
     '4': ('ablations.objective', 'data=digits'),
@@ -114,6 +115,7 @@ _MAKERS = {
     'reduction': ('ablations.reduction', 'data=digits'),
     'tutors': ('ablations.tutors', 'data=digits'),
     'kl': ('ablations.kl', 'data=digits'),
+    'rivals': ('rivals', 'data=digits'),
     'widths': ('ablations.terms', 'table=7,data=digits'),
   },
 }
