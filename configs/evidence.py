@@ -46,6 +46,9 @@ _SCHEDULE = {
   'search.arch_warmup_epochs': 1,
   'train.optimization.epochs': _EPOCHS,
   'adversarial.optimization.epochs': _FINE_TUNED,
+  # Of all students, on the first images.
+  'evaluation.auto_attack': ('standard',),
+  'evaluation.auto_attack_models': (),
   'evaluation.auto_attack_images': 1000,
   # An epoch takes minutes; a run that is killed loses one at the most.
   **{

@@ -61,11 +61,11 @@ SGD and clipped gradients. Theirs start from weights trained on ImageNet, which
     --config=ablations/teacher:table=12,teacher=vit \
     --set=teacher_vit:teacher.start=teachers/vit_imagenet
 
-Their mixed images (mixup, cutmix) are not here, nor what they add to the
-architecture (masked gradients and perturbations); it is not stated whether the
-paper's teachers have the latter. Their positions are resized bilinearly, here
-as in timm. Which of their ViTs the paper means, it does not say; here it is
-ViT-B/4.
+Their mixed images are left out (mixup and cutmix of teacher.optimization have
+them), and what they add to the architecture is not here (masked gradients and
+perturbations); it is not stated whether the paper's teachers have the latter.
+Their positions are resized bilinearly, here as in timm. Which of their ViTs the
+paper means, it does not say; here it is ViT-B/4.
 
 The training of the paper's vulnerable teacher is not printed; here it is that
 of the robust one without attacks, to its last epoch.

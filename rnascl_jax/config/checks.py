@@ -385,10 +385,16 @@ def _check_batch(
     raise ValueError(
       f'{where}.batch_size={size} exceeds the {images} training images.'
     )
-  if data.extra is not None and not round(extra_share * size):
+  of_extra = round(extra_share * size)
+  if data.extra is not None and not of_extra:
     raise ValueError(
       f'config.data.extra_share={extra_share} of {where}.batch_size={size} is '
       'no image: raise one of them, or leave config.data.extra empty.'
+    )
+  if data.extra is not None and of_extra == size and extra_share < 1:
+    raise ValueError(
+      f'config.data.extra_share={extra_share} of {where}.batch_size={size} '
+      'leaves no place for a training image: lower it, or set it to 1.'
     )
   if name == 'search':
     return  # `search_parts` checks it.

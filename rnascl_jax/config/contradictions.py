@@ -4,7 +4,7 @@ import dataclasses
 import math
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from rnascl_jax.config.schema import (
   AdversarialTraining,
@@ -196,6 +196,11 @@ def _check_optimizations(settings: Settings) -> None:
 
 
 def _check_optimization(spec: Optimization, where: str) -> None:
+  if spec.mixes and not spec.mix_probability:
+    raise ValueError(
+      f'{where}.mix_probability=0 mixes nothing beside {where}.mixup='
+      f'{spec.mixup} and cutmix={spec.cutmix}: raise it, or set both to 0.'
+    )
   if spec.mix_probability != 1 and not spec.mixes:
     raise ValueError(
       f'{where}.mix_probability={spec.mix_probability} has no meaning beside '
@@ -348,19 +353,23 @@ def _check_labels(settings: Settings) -> None:
         f'the loss of the method {method.name!r} is one of a single label: set '
         "both to 0, or choose another method, such as 'trades'."
       )
-  for name in ('train', 'adversarial', 'adversarial.pruning'):
-    spec = operator.attrgetter(name)(settings).optimization
-    _check_pairs(settings.students, spec, name)
+  _check_pairs(settings, settings.students, 'train')
+  entries = tuned.students.values()
+  _check_pairs(settings, [t.student for t in entries], 'adversarial')
+  scored = [t.student for t in entries if t.prune == 'hydra']
+  _check_pairs(settings, scored, 'adversarial.pruning')
 
 
 def _check_pairs(
-  students: Mapping[str, StudentSettings], spec: Optimization, name: str
+  settings: Settings, students: Iterable[str], name: str
 ) -> None:
   """Raises for mixed labels where images of other classes are needed."""
+  spec = operator.attrgetter(name)(settings).optimization
   if not spec.mixes:
     return
-  for student, terms in students.items():
-    if terms.method == 'crd' and terms.teacher:
+  for student in students:
+    terms = settings.students.get(student)
+    if terms and terms.method == 'crd' and terms.teacher:
       raise ValueError(
         f'config.{name}.optimization.mixup={spec.mixup} and cutmix='
         f'{spec.cutmix} mix labels, and config.students.{student}.method='

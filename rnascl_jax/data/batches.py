@@ -116,9 +116,9 @@ def order_with_extra(
 ) -> np.ndarray:
   """The training batches of an epoch, a part of each of extra images.
 
-  An epoch has as many batches as one without extra images. Of the examples it
-  sees the others than an epoch before, by chance; of the extra images those
-  that come next, until all were seen, and then all in another order.
+  An epoch has as many batches as one without extra images. Its examples are
+  drawn anew, as many as there is place for; its extra images are those that
+  come next, until all were seen, and then all in another order.
 
   Args:
     seed: in [0, 2^64).

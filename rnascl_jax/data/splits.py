@@ -15,6 +15,7 @@ Example:
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,7 +75,7 @@ class Dataset:
   fingerprint: str = ''
   extra: Split | None = None
 
-  @property
+  @functools.cached_property
   def training(self) -> Split:
     """What batches are made of: the training images, then the extra ones."""
     if self.extra is None:

@@ -7,6 +7,7 @@ Reference:
 from collections.abc import Sequence
 from typing import Any
 
+from rnascl_jax.config import settings
 from rnascl_jax.data import cifar10
 from rnascl_jax.interop.attacked_images import AttackedImages
 from rnascl_jax.interop.runtimes import Measured
@@ -219,13 +220,23 @@ def _training(run: SavedRun, name: str) -> dict[str, Any]:
   entry = tuned.get(name, {})
   base = entry.get('student', '')
   student = (run.config.get('students') or {}).get(base or name, {})
-  stage = next((s for s in run.stages if s.model == name), None)
-  group = 'teacher' if name.endswith('teacher') else 'adversarial'
+  stage = next(
+    (s for s in run.stages if s.model == name and s.group != 'pruning'), None
+  )
+  group = 'adversarial' if name in tuned else 'train'
+  if name.endswith('teacher'):
+    group = 'teacher'
+  method = run.adversarial_method(name, group)
+  is_taught = (
+    student.get('kl_weight', 1) > 0
+    or student.get('gamma', 1) > 0
+    or settings.AdversarialTraining(method).needs_teacher
+  )
   return {
     'seed': run.seed,
     'epochs': stage and stage.summary.get('epochs'),
-    'method': run.adversarial_method(name, group),
-    'teacher': student.get('teacher', ''),
+    'method': '' if method == 'standard' and not base else method,
+    'teacher': student.get('teacher', '') if is_taught else '',
     'base': base,
     **({k: entry[k] for k in _PRUNED} if entry.get('prune') else {}),
   }

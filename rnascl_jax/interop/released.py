@@ -43,9 +43,7 @@ def path(name: str) -> pathlib.Path:
   return _FOLDER / f'{name}.safetensors'
 
 
-def load(
-  workdir: str | os.PathLike[str], model: str = 'rnas_cl'
-) -> Pretrained:
+def load(workdir: str | os.PathLike[str], model: str = 'rnas_cl') -> Pretrained:
   """Loads a trained model: one of a run, or one that comes with the package.
 
   Args:

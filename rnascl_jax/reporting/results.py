@@ -49,7 +49,8 @@ class StageMetrics(NamedTuple):
   """The metrics of one stage of training.
 
   Attributes:
-    group: 'teacher', 'search', 'train', 'adversarial': the column it shares.
+    group: 'teacher', 'search', 'train', 'pruning' (scores of weights),
+      'adversarial': the column it shares.
     model: key of what was trained, which picks its label and its colour.
     records: lines of metrics.jsonl, in order of steps.
     summary: stage.json; empty while the stage is not complete.
@@ -196,6 +197,8 @@ class SavedRun:
 
   def adversarial_method(self, model: str, group: str = 'adversarial') -> str:
     """The method that a stage trained with, '' if the run does not say."""
+    if group == 'pruning':
+      group = 'adversarial'
     section = self.config.get(model if group == 'teacher' else group) or {}
     if group == 'adversarial':
       section = section.get('students', {}).get(model, {})
@@ -273,6 +276,20 @@ def _read_arrays(path: pathlib.Path, *names: str) -> Arrays | None:
   return files.read_npz(path, *names) if path.exists() else None
 
 
+def epochs(run: SavedRun, section: str) -> int:
+  """The epochs of trainings of a section of the config; 0 if it has none.
+
+  Args:
+    run: the run.
+    section: the name of a stage, or 'pruning' for the training of scores.
+  """
+  if section == 'pruning':
+    found = (run.config.get('adversarial') or {}).get(section)
+  else:
+    found = run.config.get(section)
+  return ((found or {}).get('optimization') or {}).get('epochs') or 0
+
+
 def is_searched(student: Json) -> bool:
   """Whether a student of a config has the architecture of the search."""
   return not (student.get('network') or {}).get('name')
@@ -291,12 +308,19 @@ def _stages(root: pathlib.Path) -> tuple[StageMetrics, ...]:
   folders = [('teacher', root / model) for model in _TEACHERS]
   folders.append(('search', root / 'search'))
   known = list(evaluations.LABELS)  # In the paper's order; others follow.
-  for group in ('train', 'adversarial'):
-    students = [p.parent for p in (root / group).glob('*/metrics.jsonl')]
-    students.sort(
-      key=lambda f: (known.index(f.name) if f.name in known else len(known), f)
-    )
-    folders += [(group, folder) for folder in students]
+  for group, pattern in (
+    ('train', 'train/*'),
+    ('pruning', 'adversarial/*/pruning'),
+    ('adversarial', 'adversarial/*'),
+  ):
+    students = [p.parent for p in root.glob(f'{pattern}/metrics.jsonl')]
+    named = {_model(group, folder): folder for folder in students}
+    folders += [
+      (group, named[name])
+      for name in sorted(
+        named, key=lambda n: (known.index(n) if n in known else len(known), n)
+      )
+    ]
   stages = []
   for group, folder in folders:
     log = folder / 'metrics.jsonl'
@@ -304,5 +328,11 @@ def _stages(root: pathlib.Path) -> tuple[StageMetrics, ...]:
     of_epochs = tuple(record for record in records if 'epoch' in record)
     summary = read_json(folder / 'stage.json') or {}
     if of_epochs:
-      stages.append(StageMetrics(group, folder.name, of_epochs, summary))
+      model = _model(group, folder)
+      stages.append(StageMetrics(group, model, of_epochs, summary))
   return tuple(stages)
+
+
+def _model(group: str, folder: pathlib.Path) -> str:
+  """The key of the model that a folder is of."""
+  return folder.parent.name if group == 'pruning' else folder.name

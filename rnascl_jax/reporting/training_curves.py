@@ -28,6 +28,7 @@ GROUPS = {
   'teacher': 'Teachers',
   'search': 'Search',
   'train': 'Students',
+  'pruning': 'Scores of weights',
   'adversarial': 'Adversarial fine-tuning',
 }
 SPLITS = ('train', 'validation')

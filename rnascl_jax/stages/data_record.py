@@ -2,7 +2,8 @@
 
 It has the mean and the deviation that were computed from the training images,
 so that a resumed run and its evaluation have the same, and what tells the
-images from others. Data sets with constants of their own leave none.
+images from others. Data sets with constants of their own leave none,
+unless they have extra images.
 """
 
 import pathlib

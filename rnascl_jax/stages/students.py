@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from rnascl_jax.base import PyTree
 from rnascl_jax.config import resolve, settings
 from rnascl_jax.search import architecture, spaces
 from rnascl_jax.search.architecture import Architecture
@@ -79,7 +80,7 @@ def train(run: Run, stage: str = 'train') -> None:
   for training in trainings:
     folder = run.folder / training.place
     if workdir.is_done(folder):
-      logging.info('student %s is complete: %s', folder.name, folder)
+      logging.info('%s is complete: %s', training.place, folder)
     else:
       _train(run, arch, make_step, training)
 
@@ -92,45 +93,47 @@ def _train(
 ) -> None:
   """Trains a student, or its scores, and exports it."""
   place, student, method, spec, *_ = training
-  name = place.split('/')[1]
-  distilled = resolve.distillation_spec(student, f'students.{name}')
+  distilled = resolve.distillation_spec(
+    student, f'students.{place.split("/")[1]}'
+  )
   taught = student.kl_weight > 0 or student.gamma > 0 or method.needs_teacher
-  teacher = _same_network(run, student.teacher if taught else '')
   recipe, step, statistics_step = make_step(
     spec,
     method,
-    teacher,
+    _same_network(run, student.teacher if taught else ''),
     distilled,
     student.network,
     training.sparsity,
     training.learns_scores,
   )
-  state, summary = loop.run(
-    runs.make_stage(
-      run,
-      place,
-      spec,
-      method,
-      step,
-      parts=(spec.batch_size,),
-      validate=runs.make_validate(
-        run, network(run, arch, student.network), method, spec.batch_size
-      ),
-      statistics_step=statistics_step,
-    ),
-    _start(run, recipe, training),
-    _context(
-      run, place, student, arch, recipe.net if distilled.attends else None
-    ),
-    run.devices,
+  net = network(run, arch, student.network)
+  stage = runs.make_stage(
+    run,
+    place,
+    spec,
+    method,
+    step,
+    parts=(spec.batch_size,),
+    validate=runs.make_validate(run, net, method, spec.batch_size),
+    statistics_step=statistics_step,
   )
+  attending = recipe.net if distilled.attends else None
+  context = _context(run, training, arch, attending, taught)
+  start = _start(run, recipe, training)
+  state, summary = loop.run(stage, start, context, run.devices)
   if training.sparsity:
-    summary['weights_kept'] = pruning.share_kept(state.variables['params'])
-    before = workdir.summary(run.folder / training.start)
-    if 'weights_kept' in before:
-      summary['pruning_seconds'] = before['seconds']
+    summary |= _pruned(run, training, state.variables['params'])
   metadata = {**_metadata(run, arch, student.network), **training.metadata}
   runs.finish(run, place, summary, state.variables, metadata)
+
+
+def _pruned(run: Run, training: _Training, params: PyTree) -> dict[str, float]:
+  """What a summary says of a pruned student, and of its scores."""
+  said = {'weights_kept': pruning.share_kept(params)}
+  before = workdir.summary(run.folder / training.start)
+  if 'weights_kept' in before:
+    said['pruning_seconds'] = before['seconds']
+  return said
 
 
 def network(
@@ -274,16 +277,17 @@ def _start(
 
 def _context(
   run: Run,
-  place: str,
-  student: settings.StudentSettings,
+  training: _Training,
   arch: Architecture | None,
   attending: nn.Module | None,
+  taught: bool,
 ) -> train_state.Context:
-  """What the training of a student uses; its tutors, if it attends."""
-  stage, name, *_ = place.split('/')
+  """What the training of a student uses: its teacher, and its tutors."""
+  stage, name, *_ = training.place.split('/')
+  student = training.student
   teacher: Any = None
   tutors: Any = ()
-  if student.teacher:
+  if taught:
     teacher_net, teacher = teachers.load(run, student.teacher)
   if attending is not None:
     layers = attending.tap_names, teacher_net.tap_names

@@ -174,6 +174,8 @@ def _may_change(folder: pathlib.Path, name: str) -> bool:
   stage = folder / first
   if rest[0] == 'students':
     stage /= rest[1]
+  if rest[0] == 'pruning':
+    return not any(stage.glob('*/pruning'))
   return not stage.exists()
 
 
@@ -222,6 +224,8 @@ def _command_of(stage: pathlib.Path) -> str:
   """The command that completes a stage, by its folder."""
   if stage.name in ('teacher', 'vulnerable_teacher'):
     return 'teacher'
+  if stage.name == 'pruning':
+    return 'adversarial'
   return 'search' if stage.name == 'search' else stage.parent.name
 
 

@@ -31,6 +31,7 @@ _SWEEPS = {
   'teachers': ['', 'teacher=vit'],
   'evidence': [''],
   'pareto': ['', 'data=digits', 'space=s7'],
+  'rivals': ['', 'data=digits', 'space=s3'],
   'ablations.teacher': ['', 'data=digits', 'table=12,space=s5'],
   'ablations.terms': ['', 'data=digits', 'table=7,space=s3'],
   'ablations.objective': ['', 'data=digits'],
@@ -103,6 +104,7 @@ _MAKERS = {
     'tutors': ('ablations.tutors', ''),
     'kl': ('ablations.kl', ''),
     'rivals': ('rivals', ''),
+    'evidence': ('evidence', ''),
   },
   'digits': {
     '4': ('ablations.objective', 'data=digits'),

@@ -82,12 +82,13 @@ def stages(run: SavedRun) -> list[Stage]:
   if searches and not (config.get('search') or {}).get('architecture'):
     planned.append(('search', 'search', 'search'))
   planned += [('train', name, 'train') for name in students]
-  planned += [('adversarial', name, 'adversarial') for name in fine_tuned]
+  for name, entry in fine_tuned.items():
+    if entry.get('prune') == 'hydra':
+      planned.append(('pruning', name, 'pruning'))
+    planned.append(('adversarial', name, 'adversarial'))
   made = []
   for group, model, section in planned:
-    epochs = ((config.get(section) or {}).get('optimization') or {}).get(
-      'epochs'
-    )
+    epochs = results.epochs(run, section)
     if not epochs:
       continue
     stage = next(

@@ -82,7 +82,7 @@ def _hours(run: SavedRun, evaluation: ModelEvaluation) -> float | None:
   They are the hours of each stage times its devices; None unless all are known.
   """
   seconds = run.provenance.get('seconds', {})
-  stages = _stages(evaluation)
+  stages = _stages(run, evaluation)
   if any(stage not in seconds for stage in stages):
     return None
   total = sum(
@@ -97,18 +97,21 @@ def devices(models: Models) -> list[str]:
   kinds = [
     device['kind']
     for run, evaluation in models.values()
-    for stage in _stages(evaluation)
+    for stage in _stages(run, evaluation)
     for device in _devices(run, stage)
   ]
   return list(dict.fromkeys(kinds))
 
 
-def _stages(evaluation: ModelEvaluation) -> tuple[str, ...]:
+def _stages(run: SavedRun, evaluation: ModelEvaluation) -> tuple[str, ...]:
   """Names under which a run keeps the stages that made a student."""
   model, base = evaluation.model, evaluation.base
-  if base:
-    return ('search', f'train/{base}', f'adversarial/{model}')
-  return ('search', f'train/{model}')
+  if not base:
+    return ('search', f'train/{model}')
+  stages = ('search', f'train/{base}', f'adversarial/{model}')
+  scores = f'adversarial/{model}/pruning'
+  known = run.provenance.get('stages', {})
+  return (*stages, scores) if scores in known else stages
 
 
 def _devices(run: SavedRun, stage: str) -> list[Json]:

@@ -170,9 +170,8 @@ def _epochs(run: SavedRun) -> str:
   """'search 100, train 100, adversarial 20', of the stages that it has."""
   texts = []
   for name in _STAGES:
-    section = (run.config.get(name) or {}).get('optimization') or {}
-    epochs = section.get('epochs')
-    if epochs is not None and any(s.group == name for s in run.stages):
+    epochs = results.epochs(run, name)
+    if epochs and any(s.group == name for s in run.stages):
       texts.append(f'{name} {epochs}')
   return ', '.join(texts)
 

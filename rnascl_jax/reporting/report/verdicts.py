@@ -7,7 +7,7 @@ Reference:
   Nath et al., RNAS-CL, IJCV 2024, sections 3.5 and 4.6 (fine-tuning).
 """
 
-from rnascl_jax.reporting import tables
+from rnascl_jax.reporting import results, tables
 from rnascl_jax.reporting.evaluations import ModelEvaluation
 from rnascl_jax.reporting.report import attack_checks, comparison
 from rnascl_jax.reporting.report.comparison import Comparison
@@ -155,8 +155,7 @@ def _fine_tuned(
   run: SavedRun, tuned: ModelEvaluation, base: ModelEvaluation
 ) -> str:
   """What the fine-tuning was, what it gained and what it cost."""
-  section = run.config.get('adversarial') or {}
-  epochs = section.get('optimization', {}).get('epochs')
+  epochs = results.epochs(run, 'adversarial')
   further = 'further training'
   if epochs:
     further = f'{epochs} further epoch{"s" * (epochs > 1)}'
@@ -166,6 +165,8 @@ def _fine_tuned(
     how = 'without attacks'
   if tuned.weights_kept is not None:
     how += f', with {100 * tuned.weights_kept:.3g} % of its weights kept'
+  if any(s[:2] == ('pruning', tuned.model) for s in run.stages):
+    how += f', chosen in {results.epochs(run, "pruning")} epochs before that'
   text = f'**{tuned.label}** is {base.label} after {further} {how}.'
   attacked = comparison.compare(tuned, base, run.headline_attack)
   clean = comparison.compare(tuned, base, 'clean')
