@@ -159,21 +159,12 @@ def _check_trainings(
     name: (stage.optimization, {name: stage.adversarial_training})
     for name, stage in stages.items()
   }
-  if settings.adversarial.students:
-    trainings['adversarial'] = (
-      settings.adversarial.optimization,
+  for name, (optimization, students) in settings.adversarial.trainings.items():
+    trainings[name] = (
+      optimization,
       {
-        f'adversarial.students.{name}': student.adversarial_training
-        for name, student in settings.adversarial.students.items()
-      },
-    )
-  if settings.adversarial.learns_scores:
-    trainings['adversarial.pruning'] = (
-      settings.adversarial.pruning.optimization,
-      {
-        f'adversarial.students.{name}': student.adversarial_training
-        for name, student in settings.adversarial.students.items()
-        if student.prune == 'hydra'
+        f'adversarial.students.{key}': student.adversarial_training
+        for key, student in students.items()
       },
     )
   for name, (optimization, methods) in trainings.items():

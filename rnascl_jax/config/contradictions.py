@@ -196,17 +196,6 @@ def _check_optimizations(settings: Settings) -> None:
 
 
 def _check_optimization(spec: Optimization, where: str) -> None:
-  if spec.mixes and not spec.mix_probability:
-    raise ValueError(
-      f'{where}.mix_probability=0 mixes nothing beside {where}.mixup='
-      f'{spec.mixup} and cutmix={spec.cutmix}: raise it, or set both to 0.'
-    )
-  if spec.mix_probability != 1 and not spec.mixes:
-    raise ValueError(
-      f'{where}.mix_probability={spec.mix_probability} has no meaning beside '
-      f'{where}.mixup=0 and cutmix=0: set one of them, such as cutmix=1, or '
-      'leave it at 1.'
-    )
   adaptive = spec.optimizer != 'sgd'
   if adaptive and spec.momentum != Optimization().momentum:
     raise ValueError(
@@ -215,17 +204,8 @@ def _check_optimization(spec: Optimization, where: str) -> None:
       f'{Optimization().momentum}.'
     )
   _check_betas(spec.betas, spec.optimizer, f'{where}.')
-  if spec.average_from > spec.epochs:
-    raise ValueError(
-      f'{where}.average_from={spec.average_from} must be at most {where}.'
-      f'epochs={spec.epochs}: no weights would be averaged.'
-    )
-  if spec.average_from and spec.average_decay:
-    raise ValueError(
-      f'{where}.average_from={spec.average_from} and {where}.average_decay='
-      f'{spec.average_decay} are two averages of the same weights: set one of '
-      'them to 0.'
-    )
+  _check_average(spec, where)
+  _check_mixing(spec, where)
   if spec.min_learning_rate and spec.schedule in _WITHOUT_FLOOR:
     raise ValueError(
       f'{where}.min_learning_rate={spec.min_learning_rate} is where '
@@ -241,6 +221,36 @@ def _check_optimization(spec: Optimization, where: str) -> None:
     raise ValueError(
       f"{where}.warmup={spec.warmup} is not for {where}.schedule='one_cycle', "
       'whose rate rises by itself: set it to 0.'
+    )
+
+
+def _check_average(spec: Optimization, where: str) -> None:
+  """Raises for an average of no weights, and for two."""
+  if spec.average_from > spec.epochs:
+    raise ValueError(
+      f'{where}.average_from={spec.average_from} must be at most {where}.'
+      f'epochs={spec.epochs}: no weights would be averaged.'
+    )
+  if spec.average_from and spec.average_decay:
+    raise ValueError(
+      f'{where}.average_from={spec.average_from} and {where}.average_decay='
+      f'{spec.average_decay} are two averages of the same weights: set one of '
+      'them to 0.'
+    )
+
+
+def _check_mixing(spec: Optimization, where: str) -> None:
+  """Raises for a probability of no mixture."""
+  if spec.mixes and not spec.mix_probability:
+    raise ValueError(
+      f'{where}.mix_probability=0 mixes nothing beside {where}.mixup='
+      f'{spec.mixup} and cutmix={spec.cutmix}: raise it, or set both to 0.'
+    )
+  if spec.mix_probability != 1 and not spec.mixes:
+    raise ValueError(
+      f'{where}.mix_probability={spec.mix_probability} has no meaning beside '
+      f'{where}.mixup=0 and cutmix=0: set one of them, such as cutmix=1, or '
+      'leave it at 1.'
     )
 
 
@@ -322,22 +332,14 @@ def _check_labels(settings: Settings) -> None:
   """Raises for smooth and mixed labels where a loss has no use for them."""
   stages = ('teacher', 'vulnerable_teacher', 'search', 'train')
   trainings = [(name, getattr(settings, name)) for name in stages]
-  tuned = settings.adversarial
   methods = [
     (name, s.optimization, s.adversarial_training) for name, s in trainings
   ]
+  entries = settings.adversarial.trainings
   methods += [
-    ('adversarial', tuned.optimization, student.adversarial_training)
-    for student in tuned.students.values()
-  ]
-  methods += [
-    (
-      'adversarial.pruning',
-      tuned.pruning.optimization,
-      student.adversarial_training,
-    )
-    for student in tuned.students.values()
-    if student.prune == 'hydra'
+    (name, spec, tuned.adversarial_training)
+    for name, (spec, students) in entries.items()
+    for tuned in students.values()
   ]
   for name, spec, method in methods:
     where = f'config.{name}.optimization'
@@ -354,10 +356,8 @@ def _check_labels(settings: Settings) -> None:
         "both to 0, or choose another method, such as 'trades'."
       )
   _check_pairs(settings, settings.students, 'train')
-  entries = tuned.students.values()
-  _check_pairs(settings, [t.student for t in entries], 'adversarial')
-  scored = [t.student for t in entries if t.prune == 'hydra']
-  _check_pairs(settings, scored, 'adversarial.pruning')
+  for name, (_, tunings) in entries.items():
+    _check_pairs(settings, [t.student for t in tunings.values()], name)
 
 
 def _check_pairs(
@@ -405,15 +405,11 @@ def check_validation(settings: Settings) -> None:
     )
     if not teacher.checkpoint and (name == 'teacher' or settings.controls)
   ]
-  train, tuned = settings.train, settings.adversarial
+  train = settings.train
   trainings.append(('train', train.optimization, [train.adversarial_training]))
-  if tuned.students:
-    methods = [
-      student.adversarial_training for student in tuned.students.values()
-    ]
-    trainings.append(('adversarial', tuned.optimization, methods))
-  if tuned.learns_scores:
-    trainings.append(('adversarial.pruning', tuned.pruning.optimization, []))
+  for name, (spec, students) in settings.adversarial.trainings.items():
+    methods = [tuned.adversarial_training for tuned in students.values()]
+    trainings.append((name, spec, methods))
   for where, spec, methods in trainings:
     if spec.select == 'best':
       raise ValueError(

@@ -665,6 +665,16 @@ class AdversarialSettings:
     """Whether scores are learnt for some student."""
     return any(tuned.prune == 'hydra' for tuned in self.students.values())
 
+  @property
+  def trainings(self) -> dict[str, tuple[Optimization, dict[str, FineTuning]]]:
+    """How long, and the students, by the place of the optimisation."""
+    scored = {k: t for k, t in self.students.items() if t.prune == 'hydra'}
+    made = {
+      'adversarial': (self.optimization, dict(self.students)),
+      'adversarial.pruning': (self.pruning.optimization, scored),
+    }
+    return {name: entry for name, entry in made.items() if entry[1]}
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSettings:

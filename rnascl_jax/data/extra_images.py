@@ -54,7 +54,7 @@ def add(
       'streamed: raise config.data.memory_limit and set min_crop=0, or leave '
       'the extra images out.'
     )
-  height, width, channels = data.image_shape
+  height, width, _ = data.image_shape
   source = datasets.read(
     name,
     field='extra',
@@ -62,10 +62,23 @@ def add(
     image_size=height if height == width else 0,
   )
   split = sources.checked(source.train, f'{where}: the images')
+  _check(split, data, memory_limit, where)
+  images = assembly.placed(split, memory_limit).images
+  labels = _labels(split.labels, source.class_names, data, where)
+  parts = [data.fingerprint, source.fingerprint or fingerprints.digest(images)]
+  return dataclasses.replace(
+    data,
+    extra=Split(images, labels),
+    fingerprint=fingerprints.short([*parts, fingerprints.digest(labels)]),
+  )
+
+
+def _check(split: Split, data: Dataset, memory_limit: int, where: str) -> None:
+  """Raises unless images have the data set's shape and fit into memory."""
   if split.images.shape[1:] != data.image_shape:
     raise ValueError(
       f'{where}: the images have the shape {split.images.shape[1:]}, and must '
-      f'have that of {data.name}, {(height, width, channels)}: save them in '
+      f'have that of {data.name}, {data.image_shape}: save them in '
       'this size, with as many channels.'
     )
   if split.images.nbytes > memory_limit:
@@ -75,14 +88,6 @@ def add(
       f'config.data.memory_limit={memory_limit // 2**20}: raise it, or take '
       'fewer images.'
     )
-  images = assembly.placed(split, memory_limit).images
-  labels = _labels(split.labels, source.class_names, data, where)
-  parts = [data.fingerprint, source.fingerprint or fingerprints.digest(images)]
-  return dataclasses.replace(
-    data,
-    extra=Split(images, labels),
-    fingerprint=fingerprints.short([*parts, fingerprints.digest(labels)]),
-  )
 
 
 def _labels(

@@ -190,36 +190,43 @@ def _trainings(run: Run, stage: str) -> list[_Training]:
       _Training(f'train/{name}', student, method, spec)
       for name, student in students.items()
     ]
-  listed = []
-  for name, entry in config.adversarial.students.items():
-    start = f'train/{entry.student}'
-    workdir.summary(run.folder / start)
-    method = entry.adversarial_training
-    metadata: dict[str, Any] = {
-      'student': entry.student,
-      'adversarial_training': dataclasses.asdict(method),
-    }
-    if entry.prune:
-      metadata |= {'prune': entry.prune, 'sparsity': entry.sparsity}
-    tuning = _Training(
-      f'adversarial/{name}',
-      students[entry.student],
-      method,
-      config.adversarial.optimization,
-      start,
-      entry.sparsity,
-      metadata=metadata,
-    )
-    if entry.prune == 'hydra':
-      scoring = tuning._replace(
-        place=f'{tuning.place}/pruning',
-        spec=config.adversarial.pruning.optimization,
-        learns_scores=True,
-      )
-      listed.append(scoring)
-      tuning = tuning._replace(start=scoring.place)
-    listed.append(tuning)
-  return listed
+  return [
+    training
+    for name in config.adversarial.students
+    for training in _fine_tunings(run, name)
+  ]
+
+
+def _fine_tunings(run: Run, name: str) -> list[_Training]:
+  """The training of a fine-tuned student, behind that of its scores if any."""
+  config = run.settings.adversarial
+  entry = config.students[name]
+  start = f'train/{entry.student}'
+  workdir.summary(run.folder / start)
+  method = entry.adversarial_training
+  metadata: dict[str, Any] = {
+    'student': entry.student,
+    'adversarial_training': dataclasses.asdict(method),
+  }
+  if entry.prune:
+    metadata |= {'prune': entry.prune, 'sparsity': entry.sparsity}
+  tuning = _Training(
+    f'adversarial/{name}',
+    run.settings.students[entry.student],
+    method,
+    config.optimization,
+    start,
+    entry.sparsity,
+    metadata=metadata,
+  )
+  if entry.prune != 'hydra':
+    return [tuning]
+  scoring = tuning._replace(
+    place=f'{tuning.place}/pruning',
+    spec=config.pruning.optimization,
+    learns_scores=True,
+  )
+  return [scoring, tuning._replace(start=scoring.place)]
 
 
 def _make_step(

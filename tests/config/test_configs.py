@@ -153,6 +153,7 @@ def test_every_config_parses_and_survives_json(name, argument):
     ('kl', 'data=digits'),
     ('images', 'data=folder:/images'),
     ('rivals', 'data=digits'),
+    ('rivals', 'data=digits,methods=ce'),
     ('rivals', 'network=mobilenet_v2,data=digits'),
     ('imagenet100', 'space=is,teacher=resnet18'),
     ('imagenet100', 'space=is,teacher=resnet18,preset=authors'),

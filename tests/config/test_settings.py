@@ -285,6 +285,12 @@ def test_smooth_labels_beside_a_loss_of_its_own_are_refused():
     ('search', 'standard', {'cutmix': 1.0}, 'a search does not mix images'),
     ('train', 'standard', {'mix_probability': 0.5}, '=0.5 has no meaning'),
     ('train', 'standard', {'mixup': 1.0}, "students.rnas_cl.method='crd'"),
+    (
+      'train',
+      'standard',
+      {'mixup': 1.0, 'mix_probability': 0.0},
+      'mix_probability=0 mixes nothing',
+    ),
   ],
 )
 def test_mixtures_that_mean_nothing_are_refused(
@@ -297,6 +303,17 @@ def test_mixtures_that_mean_nothing_are_refused(
     config.students.ce.teacher = 'teacher'
   config[section].optimization.update(fields)
   with pytest.raises(ValueError, match=message):
+    settings.parse(config)
+
+
+def test_images_are_mixed_where_no_student_needs_other_classes():
+  config = tiny.config()
+  config.students.ce.update(method='crd', teacher='teacher', kl_weight=1.0)
+  config.adversarial.optimization.cutmix = 1.0
+  config.adversarial.pruning.optimization.cutmix = 1.0
+  settings.parse(config)
+  config.adversarial.students.rnas_cl_eq6.student = 'ce'
+  with pytest.raises(ValueError, match="students.ce.method='crd'"):
     settings.parse(config)
 
 

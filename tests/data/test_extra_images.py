@@ -111,11 +111,14 @@ def test_fields_of_extra_images_that_mean_nothing_are_refused(fields, message):
     settings.parse(config)
 
 
-def test_a_share_of_no_extra_image_is_refused():
+def test_a_share_of_no_extra_image_or_of_no_other_is_refused():
   spec = settings.Optimization(batch_size=12)
   data = _data(extra=_data().train)
   with pytest.raises(ValueError, match='0.04 of .*batch_size=12 is no image'):
     checks._check_batch(spec, data, 1, 'train', 0.04)
+  checks._check_batch(spec, data, 1, 'train', 1.0)
+  with pytest.raises(ValueError, match='0.96 of .* leaves no place'):
+    checks._check_batch(spec, data, 1, 'train', 0.96)
 
 
 def _save(path, value):

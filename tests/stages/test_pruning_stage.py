@@ -12,7 +12,8 @@ import pytest
 from rnascl_jax import stages
 from rnascl_jax.config import settings
 from rnascl_jax.reporting import results
-from rnascl_jax.reporting.report import model_table
+from rnascl_jax.reporting.html import trainings as trainings_page
+from rnascl_jax.reporting.report import model_table, verdicts
 from rnascl_jax.runtime import files, named_arrays, saved_variables, signals
 from rnascl_jax.stages import workdir
 from rnascl_jax.training import loop, pruning
@@ -161,6 +162,7 @@ def test_a_share_that_cannot_be_pruned_is_refused(fields, message):
   [
     ('epochs', 0, r'pruning\.optimization\.epochs=0 must be at least 1'),
     ('average_decay', 0.9, r'average_decay=0\.9 is not possible'),
+    ('average_from', 1, 'average_from=1 is not possible'),
     ('milestones', (2.0,), 'must be at most 1'),
   ],
 )
@@ -179,4 +181,29 @@ def test_a_workdir_from_before_pruning_goes_on(tiny_run, tmp_path):
   for tuned in saved['adversarial']['students'].values():
     del tuned['prune'], tuned['sparsity']
   (folder / 'config.json').write_text(json.dumps(saved))
-  tiny.opened(tiny.config(), str(folder))
+  config = tiny.config()
+  config.adversarial.pruning.optimization.epochs = 5
+  tiny.opened(config, str(folder))
+  (folder / 'adversarial/rnas_cl_eq6/pruning').mkdir()
+  config.adversarial.pruning.optimization.epochs = 6
+  with pytest.raises(ValueError, match='epochs: 5 there, 6 here'):
+    tiny.opened(config, str(folder))
+
+
+def test_the_training_of_scores_is_shown_beside_the_fine_tuning(
+  tiny_run, tmp_path
+):
+  folder = tmp_path / 'copy'
+  shutil.copytree(tiny_run, folder)
+  tuned = folder / 'adversarial/rnas_cl_eq6'
+  shutil.copytree(tuned, tuned / 'pruning')
+  saved = files.read_json(folder / 'config.json')
+  saved['adversarial']['students']['rnas_cl_eq6']['prune'] = 'hydra'
+  (folder / 'config.json').write_text(json.dumps(saved))
+  run = results.load(folder)
+  *_, scores, last = trainings_page.stages(run)
+  assert scores.name.startswith('Scores of weights: ') and scores.epochs == 20
+  assert last.name.startswith('Adversarial fine-tuning: ') and last.is_complete
+  groups = [s.group for s in run.stages if s.model == 'rnas_cl_eq6']
+  assert groups == ['pruning', 'adversarial']
+  assert 'chosen in 20 epochs before' in ' '.join(verdicts.compared(run))
