@@ -42,7 +42,6 @@ OF_COMMANDS = (
   'jinja2',
   'matplotlib',
   'ml_collections',
-  'safetensors',
   'sklearn',
   'tensorboardX',
   'tqdm',

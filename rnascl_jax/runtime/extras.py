@@ -35,6 +35,7 @@ PACKAGES = {
   'tensorflow_datasets': Package('tensorflow-datasets', 'data'),
   'array_record': Package('array-record', 'data'),
   'grain': Package('grain', 'data'),
+  'safetensors': Package('safetensors', 'export'),
   'onnx': Package('onnx', 'export'),
   'flatbuffers': Package('flatbuffers', 'export'),
   'onnxruntime': Package('onnxruntime', 'onnxruntime'),
@@ -46,7 +47,7 @@ PACKAGES = {
 # What the packages of an extra are for.
 PURPOSES = {
   'data': 'prepared data sets and images streamed from disk',
-  'export': 'files .onnx and .stablehlo',
+  'export': 'files .safetensors, .onnx and .stablehlo',
   'onnxruntime': 'running files .onnx, and int8 files',
   'litert': 'files .tflite',
   'torch': 'files .pt and .pth, and exported students as modules',
