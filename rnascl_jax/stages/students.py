@@ -8,11 +8,9 @@ tutors, with the same weights of KL and attention. So `trades` with consistency
 is eq. (6): CAC + TRADES + KL + gamma Attn. Before that a student may be pruned.
 """
 
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -24,33 +22,10 @@ from rnascl_jax.config import resolve, settings
 from rnascl_jax.search import architecture, spaces
 from rnascl_jax.search.architecture import Architecture
 from rnascl_jax.stages import run as runs
-from rnascl_jax.stages import searches, teachers, workdir
+from rnascl_jax.stages import searches, student_trainings, teachers, workdir
 from rnascl_jax.stages.run import Run
+from rnascl_jax.stages.student_trainings import Training
 from rnascl_jax.training import loop, pruning, train_state, train_step
-
-
-class _Training(NamedTuple):
-  """One training of a student.
-
-  Attributes:
-    place: its folder in the workdir.
-    student: its teacher and loss.
-    method: on which images.
-    spec: how long and how fast.
-    start: the folder of the student from which it starts; '' for new weights.
-    sparsity: share of each layer's weights that are 0 in it.
-    learns_scores: whether it learns which weights these are.
-    metadata: what is exported besides.
-  """
-
-  place: str
-  student: settings.StudentSettings
-  method: settings.AdversarialTraining
-  spec: settings.Optimization
-  start: str = ''
-  sparsity: float = 0.0
-  learns_scores: bool = False
-  metadata: Mapping[str, Any] = MappingProxyType({})
 
 
 def train(run: Run, stage: str = 'train') -> None:
@@ -70,7 +45,7 @@ def train(run: Run, stage: str = 'train') -> None:
       or a student, which is to be fine-tuned, was not trained yet; nothing is
       computed.
   """
-  trainings = _trainings(run, stage)
+  trainings = student_trainings.plan(run, stage)
   if not trainings:
     logging.info('config.%s.students is empty: nothing to train.', stage)
     return
@@ -89,7 +64,7 @@ def _train(
   run: Run,
   arch: Architecture | None,
   make_step: Callable[..., Any],
-  training: _Training,
+  training: Training,
 ) -> None:
   """Trains a student, or its scores, and exports it."""
   place, student, method, spec, *_ = training
@@ -127,7 +102,7 @@ def _train(
   runs.finish(run, place, summary, state.variables, metadata)
 
 
-def _pruned(run: Run, training: _Training, params: PyTree) -> dict[str, float]:
+def _pruned(run: Run, training: Training, params: PyTree) -> dict[str, float]:
   """What a summary says of a pruned student, and of its scores."""
   said = {'weights_kept': pruning.share_kept(params)}
   before = workdir.summary(run.folder / training.start)
@@ -181,54 +156,6 @@ def _metadata(
   }
 
 
-def _trainings(run: Run, stage: str) -> list[_Training]:
-  """Lists a stage's trainings, each behind the one from which it starts."""
-  config, students = run.settings, run.settings.students
-  if stage == 'train':
-    method, spec = config.train.adversarial_training, config.train.optimization
-    return [
-      _Training(f'train/{name}', student, method, spec)
-      for name, student in students.items()
-    ]
-  return [
-    training
-    for name in config.adversarial.students
-    for training in _fine_tunings(run, name)
-  ]
-
-
-def _fine_tunings(run: Run, name: str) -> list[_Training]:
-  """The training of a fine-tuned student, behind that of its scores if any."""
-  config = run.settings.adversarial
-  entry = config.students[name]
-  start = f'train/{entry.student}'
-  workdir.summary(run.folder / start)
-  method = entry.adversarial_training
-  metadata: dict[str, Any] = {
-    'student': entry.student,
-    'adversarial_training': dataclasses.asdict(method),
-  }
-  if entry.prune:
-    metadata |= {'prune': entry.prune, 'sparsity': entry.sparsity}
-  tuning = _Training(
-    f'adversarial/{name}',
-    run.settings.students[entry.student],
-    method,
-    config.optimization,
-    start,
-    entry.sparsity,
-    metadata=metadata,
-  )
-  if entry.prune != 'hydra':
-    return [tuning]
-  scoring = tuning._replace(
-    place=f'{tuning.place}/pruning',
-    spec=config.pruning.optimization,
-    learns_scores=True,
-  )
-  return [scoring, tuning._replace(start=scoring.place)]
-
-
 def _make_step(
   run: Run,
   arch: Architecture | None,
@@ -256,7 +183,7 @@ def _make_step(
 
 
 def _start(
-  run: Run, recipe: train_state.Recipe, training: _Training
+  run: Run, recipe: train_state.Recipe, training: Training
 ) -> train_state.TrainState:
   """The state at step 0: new weights, or those of a trained student."""
   stage = training.place.split('/')[0]
@@ -284,7 +211,7 @@ def _start(
 
 def _context(
   run: Run,
-  training: _Training,
+  training: Training,
   arch: Architecture | None,
   attending: nn.Module | None,
   taught: bool,
