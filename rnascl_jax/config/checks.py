@@ -236,12 +236,12 @@ def _check_networks(
   devices: int,
 ) -> None:
   networks = {
-    name: resolve.teacher_network(data, spec.network, where=name)
+    name: resolve.fixed_network(data, spec.network, where=name)
     for name, spec in teachers.items()
   }
   layers = {name: net.tap_names for name, net in networks.items()}
   fixed = {
-    f'students.{name}': resolve.teacher_network(
+    f'students.{name}': resolve.fixed_network(
       data, student.network, where=f'students.{name}'
     )
     for name, student in settings.students.items()

@@ -21,7 +21,7 @@ from absl import logging
 from rnascl_jax.base import Variables
 from rnascl_jax.config import resolve, settings
 from rnascl_jax.data.datasets import Dataset
-from rnascl_jax.models.teachers import build, vit
+from rnascl_jax.models.fixed import build, vit
 from rnascl_jax.runtime import (
   commands,
   files,
@@ -109,9 +109,7 @@ def check_teacher(
     trained = trained_for(metadata, spec, data)
     _check_data(spec, where, data, metadata)
     _check_classes(spec, where, data, metadata, trained.classes)
-  net = resolve.teacher_network(
-    data, spec.network, where=where, trained=trained
-  )
+  net = resolve.fixed_network(data, spec.network, where=where, trained=trained)
   there = build.network(
     metadata['network'], axis_name=parallel.AXIS, **trained._asdict()
   )

@@ -155,7 +155,7 @@ def network(
   spec = run.settings.space
   if shape.name or arch is None:
     bfloat16 = spec.bfloat16 if trains else 'never'
-    return resolve.teacher_network(
+    return resolve.fixed_network(
       run.data, shape, where='students', bfloat16=bfloat16
     )
   return resolve.student_network(
@@ -172,7 +172,7 @@ def _metadata(
   """What is exported beside a student's weights."""
   if shape.name or arch is None:
     layers = list(network(run, arch, shape).tap_names)
-    spec = resolve.teacher_spec(shape)
+    spec = resolve.network_spec(shape)
     return {'kind': 'student', 'network': spec, 'layers': layers}
   return {
     'kind': 'student',

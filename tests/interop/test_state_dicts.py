@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rnascl_jax.interop import state_dicts
-from rnascl_jax.models import student, teachers
+from rnascl_jax.models import fixed, student
 from rnascl_jax.search import spaces
 from rnascl_jax.search.spaces import Shortcut
 from tests import random_variables
@@ -23,10 +23,10 @@ SPACE = spaces.SearchSpace(
 )
 NETWORKS = {
   'student': student.Student(SPACE, num_classes=5),
-  'resnet': teachers.TEACHERS['small_resnet'](
+  'resnet': fixed.NETWORKS['small_resnet'](
     num_classes=5, features=(4, 6), stage_sizes=(1, 2), strides=(1, 2)
   ),
-  'wide_resnet': teachers.TEACHERS['wide_resnet'](
+  'wide_resnet': fixed.NETWORKS['wide_resnet'](
     depth=10, width=2, num_classes=5
   ),
 }

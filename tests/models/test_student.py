@@ -9,11 +9,11 @@ import pytest
 
 from rnascl_jax.models import (
   convolutions,
+  fixed,
   layers,
   networks,
   squeeze_excite,
   student,
-  teachers,
 )
 from rnascl_jax.models.batch_norm import BatchNorm
 from rnascl_jax.search import arch_params, spaces
@@ -568,7 +568,7 @@ UNFIT = {
 def networks_of_both_kinds():
   return (
     student.Student(make_space(), CLASSES),
-    teachers.TEACHERS['small_resnet'](num_classes=CLASSES),
+    fixed.NETWORKS['small_resnet'](num_classes=CLASSES),
   )
 
 

@@ -1,12 +1,12 @@
-"""The teachers in PyTorch: made, randomised, run, and their state as Flax's.
+"""Fixed networks in PyTorch: made, randomised, run, and their state as Flax's.
 
 Importing this module does not need PyTorch; calling it skips the test where
 PyTorch is missing.
 
 Example:
-  net = torch_teachers.make('resnet18', 10, stage_sizes=(1, 1, 1, 1))
-  torch_teachers.randomise(net, seed=0)
-  logits, gradient, taps = torch_teachers.run(
+  net = torch_fixed.make('resnet18', 10, stage_sizes=(1, 1, 1, 1))
+  torch_fixed.randomise(net, seed=0)
+  logits, gradient, taps = torch_fixed.run(
     net, images, mean, std, ('conv1', 'layer1_0/conv1')
   )
 """
@@ -23,7 +23,7 @@ def _torch():
 
 
 def make(name, num_classes, *, device='cpu', **fields):
-  """The network of a name of `teachers.TEACHERS`, in evaluation mode.
+  """The network of a name of `fixed.NETWORKS`, in evaluation mode.
 
   Fields are those of the Flax network as far as they shape it, and `image_size`
   of a ViT (32 unless given). What decides a Flax `ResNet`'s `block` is `kind`,
