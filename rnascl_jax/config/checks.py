@@ -25,7 +25,7 @@ from rnascl_jax.config.schema import (
   Train,
 )
 from rnascl_jax.data.datasets import Dataset
-from rnascl_jax.search import spaces
+from rnascl_jax.search import space_layers
 from rnascl_jax.training import search_step
 
 # Parameters of a network at most: 12 GB with their gradients and momentum.
@@ -289,7 +289,7 @@ def _check_tutors(
     layers: of each teacher.
     fixed: networks of students that are not searched, by their section.
   """
-  searched = spaces.layer_names(
+  searched = space_layers.layer_names(
     resolve.space(settings.space), blocks_only=settings.space.layers == 'block'
   )
   for where, stage in settings.distilled.items():

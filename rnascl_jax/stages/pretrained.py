@@ -30,7 +30,7 @@ from rnascl_jax.runtime import (
   paths,
   saved_variables,
 )
-from rnascl_jax.search import architecture, spaces
+from rnascl_jax.search import architecture, space_layers
 from rnascl_jax.search.architecture import Architecture
 
 # Of a checkpoint's metadata, what is not the run's.
@@ -279,7 +279,7 @@ def load_architecture(
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ValueError(f'{where} is not an architecture: {error}') from error
   spec = config.space
-  names = spaces.layer_names(
+  names = space_layers.layer_names(
     arch.derived_space, blocks_only=spec.layers == 'block'
   )
   if arch.space != resolve.space(spec) or arch.student_layers != names:

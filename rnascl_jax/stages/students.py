@@ -21,7 +21,7 @@ from absl import logging
 
 from rnascl_jax.base import PyTree
 from rnascl_jax.config import resolve, settings
-from rnascl_jax.search import architecture, spaces
+from rnascl_jax.search import architecture, space_layers
 from rnascl_jax.search.architecture import Architecture
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import searches, teachers, workdir
@@ -316,7 +316,7 @@ def _tutors(
     return np.asarray(architecture.tutor_weights(found))
   if found:
     # Those of the search, which may be more.
-    layers = spaces.layer_names(
+    layers = space_layers.layer_names(
       found.space, blocks_only=run.settings.space.layers == 'block'
     )
   weights = resolve.tutor_weights(

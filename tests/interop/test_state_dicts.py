@@ -6,15 +6,14 @@ import pytest
 
 from rnascl_jax.interop import state_dicts
 from rnascl_jax.models import fixed, student
-from rnascl_jax.search import spaces
-from rnascl_jax.search.spaces import Shortcut
+from rnascl_jax.search.space import Block, SearchSpace, Shortcut
 from tests import random_variables
 
 SHAPE = (8, 8, 3)
-SPACE = spaces.SearchSpace(
+SPACE = SearchSpace(
   (
-    spaces.Block((6,), 1, True),
-    spaces.Block((5,), 2, False),
+    Block((6,), 1, True),
+    Block((5,), 2, False),
   ),
   stem_features=4,
   stem_stride=1,

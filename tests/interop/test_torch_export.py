@@ -20,8 +20,8 @@ from rnascl_jax.interop import export, state_dicts, torch_import, usage
 from rnascl_jax.interop import files as torch_files
 from rnascl_jax.models import fixed, networks, pretrained, student
 from rnascl_jax.runtime import saved_variables
-from rnascl_jax.search import architecture, spaces
-from rnascl_jax.search.spaces import Block, Shortcut
+from rnascl_jax.search import architecture, space_layers
+from rnascl_jax.search.space import Block, SearchSpace, Shortcut
 from rnascl_jax.stages import workdir
 from tests import commands, random_variables
 
@@ -56,7 +56,7 @@ def _model(name: str) -> pretrained.Pretrained:
   blocks = BLOCKS
   if name == 'gated':
     blocks = (dataclasses.replace(blocks[0], expansion=1), *blocks[1:])
-  space = spaces.SearchSpace(
+  space = SearchSpace(
     blocks,
     stem_features=4,
     stem_stride=stride,
@@ -65,7 +65,7 @@ def _model(name: str) -> pretrained.Pretrained:
     shortcut=shortcut,
     **options,
   )
-  names = spaces.layer_names(space, blocks_only=layers == 'block')
+  names = space_layers.layer_names(space, blocks_only=layers == 'block')
   tutors = (0,) * len(names)
   found = architecture.Architecture(space, FEATURES, tutors, names, ('conv1',))
   net = student.Student(

@@ -13,11 +13,11 @@ from rnascl_jax.data.datasets import Dataset
 from rnascl_jax.models import fixed, student
 from rnascl_jax.models.fixed import build
 from rnascl_jax.runtime import parallel
-from rnascl_jax.search import spaces
-from rnascl_jax.search.spaces import SearchSpace
+from rnascl_jax.search import space_layers, spaces
+from rnascl_jax.search.space import SearchSpace, Shortcut
 
 # Shortcuts of a block by `shortcut`.
-SHORTCUTS = {shortcut.value: shortcut for shortcut in spaces.Shortcut}
+SHORTCUTS = {shortcut.value: shortcut for shortcut in Shortcut}
 
 
 _SPACES = {**spaces.CIFAR_SPACES, **spaces.IMAGENET_SPACES, 'custom': None}
@@ -47,7 +47,7 @@ def space(spec: settings.Space) -> SearchSpace:
     ) from error
 
 
-def _custom(spec: settings.Space, shortcut: spaces.Shortcut) -> SearchSpace:
+def _custom(spec: settings.Space, shortcut: Shortcut) -> SearchSpace:
   return spaces.from_stages(
     spec.depths,
     spec.choices,
@@ -82,7 +82,7 @@ def student_network(
   Raises:
     ValueError: if the images do not fit the space.
   """
-  spaces.check_image(blocks, data.image_shape)
+  space_layers.check_image(blocks, data.image_shape)
   return student.Student(
     space=blocks,
     num_classes=data.num_classes,
