@@ -157,6 +157,10 @@ SMALL = {
     features=(3, 4, 4),
   ),
 }
+TRAINED = (
+  *('wrn-10-1', 'basic', 'bottleneck', 'preact', 'mobilenet', 'vgg'),
+  *('densenet', 'darts', 'robnet', 'msrobnet'),
+)
 IMAGENET = {'num_classes': 1000, 'side': 224}
 TOKENS = IMAGENET | {'patch_size': 16}
 # Taps, and parameters: as published where the data set is ImageNet, with ten
@@ -280,7 +284,7 @@ def _close(value, torch_value):
   ('name', 'mode'),
   [(name, 'eval') for name in SMALL if name != 'wrn-10-1']
   # Each kind of block once.
-  + [(name, 'train') for name in ('wrn-10-1', 'basic', 'bottleneck', 'preact')],
+  + [(name, 'train') for name in TRAINED],
 )
 def test_logits_taps_gradients_and_statistics_equal_pytorchs(name, mode):
   small, train = SMALL[name], mode == 'train'
@@ -290,19 +294,33 @@ def test_logits_taps_gradients_and_statistics_equal_pytorchs(name, mode):
   variables = torch_fixed.flax_variables(torch_net)
   images, stats = small.images(4), variables.get('batch_stats', {})
 
-  def run(images):
+  def run(images, params):
     (logits, taps), updated = net.apply(
-      variables, images, train=train, mutable=['batch_stats']
+      {**variables, 'params': params},
+      images,
+      train=train,
+      mutable=['batch_stats'],
     )
     return jax.nn.logsumexp(logits, axis=-1).sum(), (logits, taps, updated)
 
-  gradient, (logits, taps, updated) = _jit(jax.grad(run, has_aux=True))(images)
+  derivatives = jax.grad(run, (0, 1) if train else (0,), has_aux=True)
+  (gradient, *by_params), (logits, taps, updated) = _jit(derivatives)(
+    images, variables['params']
+  )
   torch_logits, torch_gradient, torch_taps = torch_fixed.run(
     torch_net, images, MEAN, STD, net.tap_names
   )
 
   _close(logits, torch_logits)
   _close(gradient, torch_gradient)
+  for gradients in by_params:
+    expected = torch_fixed.parameter_gradients(torch_net, images, MEAN, STD)
+    # A bias before a BatchNorm has a gradient of rounding alone.
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+    close = functools.partial(
+      np.testing.assert_allclose, rtol=1e-4, atol=1e-5 * largest
+    )
+    jax.tree.map(close, gradients, expected)
   assert len(taps) == len(torch_taps)
   jax.tree.map(_close, list(taps), torch_taps)
   new_stats = updated.get('batch_stats', {})
