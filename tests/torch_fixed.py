@@ -146,14 +146,14 @@ def parameter_gradients(module, images, mean, std):
     std: the same.
 
   Returns:
-    NumPy arrays with the names and axes of Flax's `params`.
+    Arrays of float64 with the names and axes of Flax's `params`.
   """
   torch = _torch()
-  module = copy.deepcopy(module)
-  pixels = torch.tensor(images.transpose(0, 3, 1, 2))
-  with torch.backends.mkldnn.flags(enabled=False):  # See `run`.
-    logits = module(_normalized(pixels, mean, std))
-    torch.logsumexp(logits, -1).sum().backward()
+  # In float64, which oneDNN does not compute: see `run`.
+  module = copy.deepcopy(module).double()
+  pixels = torch.tensor(images.transpose(0, 3, 1, 2)).double()
+  logits = module(_normalized(pixels, mean, std))
+  torch.logsumexp(logits, -1).sum().backward()
   with torch.no_grad():
     for parameter in module.parameters():
       parameter.copy_(parameter.grad)
