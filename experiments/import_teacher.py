@@ -6,7 +6,7 @@ The teachers of the paper, after their file was downloaded from their authors:
   rnascl import-teacher --teacher=wrn34 \
     --file=model_best.pth --output=teachers/wrn34
 
-Any other: its network (rnascl_jax.models.teachers.TEACHERS, with fields where
+Any other: its network (rnascl_jax.models.fixed.NETWORKS, with fields where
 it has some) and how its inputs are normalised, if the file does not say:
 
   rnascl import-teacher --file=model.pt --output=DIR \
@@ -48,7 +48,7 @@ from rnascl_jax.interop import pickles, torch_import
 from rnascl_jax.interop.normalization import NORMALIZATIONS, Normalization
 from rnascl_jax.interop.torch_import import Imported
 from rnascl_jax.models import networks
-from rnascl_jax.models.teachers import build
+from rnascl_jax.models.fixed import build
 from rnascl_jax.models.teachers.published import PUBLISHED
 from rnascl_jax.runtime import paths
 from rnascl_jax.stages import launcher

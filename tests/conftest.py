@@ -40,7 +40,7 @@ _LONG = (
   'test_batch_slots',
   'test_torch_import',
   'test_stages',
-  'test_teachers',
+  'test_fixed',
   'test_adversarial',
   'test_apgd',
   'test_fab',

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from rnascl_jax.search import latency_tables
 from rnascl_jax.search.latency_tables import LatencyTable, MeasuredBlock
-from rnascl_jax.search.spaces import SearchSpace
+from rnascl_jax.search.space import SearchSpace
 
 DEVICE = 'a phone'
 

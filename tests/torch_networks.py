@@ -1,9 +1,9 @@
-"""PyTorch definitions of the teachers, written from their descriptions.
+"""PyTorch definitions of fixed networks, written from their descriptions.
 
 Modules have the names of the published code: RobustBench and MadryLab for
 CIFAR's residual networks, TRADES for wide ones, torchvision for ImageNet's,
 timm for Vision Transformers, ARD's authors for MobileNetV2, Huang et al. for
-VGG and DenseNet, DARTS and RobNets for cells. `tests.torch_teachers` makes and
+VGG and DenseNet, DARTS and RobNets for cells. `tests.torch_fixed` makes and
 runs them.
 
 All but the last five were compared once with timm 1.0.31, torchvision 0.29.2
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rnascl_jax.models import genotypes, robnet
+from rnascl_jax.models.fixed import genotypes, robnet
 
 CHANNELS = 3
 
@@ -560,7 +560,7 @@ class _Chain(nn.Module):
 
 
 class DartsNetwork(_Chain):
-  """Takes a genotype of `models.genotypes`, or its text."""
+  """Takes a genotype of `models.fixed.genotypes`, or its text."""
 
   def __init__(self, num_classes, genotype='darts_v2', **fields):
     self.genotype = genotypes.by_name(genotype)
@@ -596,7 +596,7 @@ _DEEP, _EARLY = (
     'norm_epsilon': 1e-5,
   },
 )
-# The class and its fields, for every name of `teachers.TEACHERS`.
+# The class and its fields, for every name of `fixed.NETWORKS`.
 NETWORKS = {
   'resnet18': (ResNet, {}),
   'resnet34': (ResNet, _DEEP),

@@ -25,7 +25,7 @@ from rnascl_jax.config.schema import (
   Train,
 )
 from rnascl_jax.data.datasets import Dataset
-from rnascl_jax.search import spaces
+from rnascl_jax.search import space_layers
 from rnascl_jax.training import search_step
 
 # Parameters of a network at most: 12 GB with their gradients and momentum.
@@ -227,12 +227,12 @@ def _check_networks(
   devices: int,
 ) -> None:
   networks = {
-    name: resolve.teacher_network(data, spec.network, where=name)
+    name: resolve.fixed_network(data, spec.network, where=name)
     for name, spec in teachers.items()
   }
   layers = {name: net.tap_names for name, net in networks.items()}
   fixed = {
-    f'students.{name}': resolve.teacher_network(
+    f'students.{name}': resolve.fixed_network(
       data, student.network, where=f'students.{name}'
     )
     for name, student in settings.students.items()
@@ -280,7 +280,7 @@ def _check_tutors(
     layers: of each teacher.
     fixed: networks of students that are not searched, by their section.
   """
-  searched = spaces.layer_names(
+  searched = space_layers.layer_names(
     resolve.space(settings.space), blocks_only=settings.space.layers == 'block'
   )
   for where, stage in settings.distilled.items():

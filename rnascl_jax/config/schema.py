@@ -148,7 +148,7 @@ class NetworkShape:
   """A network; 0, '', False and () leave a field at the network's own.
 
   Attributes:
-    name: see `teachers.TEACHERS`; of a student, empty for the one that the
+    name: see `fixed.NETWORKS`; of a student, empty for the one that the
       search finds.
     depth: of a 'wide_resnet' or a 'vit'; of 'darts' and the RobNets, how many
       cells.
@@ -194,7 +194,7 @@ class NetworkSettings(NetworkShape):
   """A teacher network.
 
   Attributes:
-    name: see `teachers.TEACHERS`.
+    name: see `fixed.NETWORKS`.
     bfloat16: whether to compute in bfloat16 as a guide of students: 'never',
       'always' or on 'accelerators' only.
   """

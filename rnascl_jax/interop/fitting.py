@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax.interop import state_dicts, wrappers
-from rnascl_jax.models.teachers import build
+from rnascl_jax.models.fixed import build
 
 # Keys named in a message.
 _MOST_NAMED = 4
@@ -96,7 +96,7 @@ def hint(
     image_size: that was asked for, in pixels.
 
   Returns:
-    The sentence after a space; empty if no network of `TEACHERS` fits.
+    The sentence after a space; empty if no network of `NETWORKS` fits.
   """
   fits = [
     f'--network={build.text(spec)} with --image_size={size}'

@@ -23,7 +23,7 @@ from rnascl_jax.models.student import Student
 from rnascl_jax.runtime import provenance
 from rnascl_jax.search import latency_tables
 from rnascl_jax.search.latency_tables import LatencyTable, MeasuredBlock
-from rnascl_jax.search.spaces import SearchSpace
+from rnascl_jax.search.space import SearchSpace
 
 # Of a part, after which an accelerator asks the host.
 _RUNS = 32

@@ -16,7 +16,7 @@ from rnascl_jax.evaluation.timing import Timed
 from rnascl_jax.interop import onnx_student, state_dicts
 from rnascl_jax.models.student import Student, StudentPart
 from rnascl_jax.runtime import extras
-from rnascl_jax.search import architecture, flops, spaces
+from rnascl_jax.search import architecture, flops, space_layers
 from rnascl_jax.search.architecture import Architecture
 
 # Multiply-accumulates of a graph at least, about a millisecond, and the most
@@ -135,7 +135,7 @@ def _renamed(graph: onnx_student.Graph, copy: int) -> Iterator[Any]:
 def _graph(net: Student, variables: Variables) -> onnx_student.Graph:
   """The operators of a student or a part, from `images` on."""
   space = net.space
-  layers = spaces.layer_names(space)
+  layers = space_layers.layer_names(space)
   features = tuple(block.widest for block in space.blocks)
   arch = Architecture(space, features, (0,) * len(layers), layers, ('none',))
   fields = architecture.to_dict(arch)

@@ -9,8 +9,8 @@ import numpy as np
 
 from rnascl_jax.base import Variables
 from rnascl_jax.models.student import Student, StudentPart
-from rnascl_jax.search import latency_tables, spaces
-from rnascl_jax.search.spaces import SearchSpace
+from rnascl_jax.search import latency_tables, space_layers, spaces
+from rnascl_jax.search.space import Operator, SearchSpace
 
 Shape = tuple[int, int, int]
 
@@ -63,14 +63,14 @@ def parts(plan: Plan) -> dict[Any, tuple[Student, Shape]]:
       features = first[:index] + [block.features] + first[index + 1 :]
       if index:
         features[index - 1] = block.entering
-      operators = [spaces.Operator()] * len(first)
-      operators[index] = spaces.Operator(
+      operators = [Operator()] * len(first)
+      operators[index] = Operator(
         block.kernel_size or space.kernel_size, block.expansion
       )
       shape = block.height, block.width, block.entering
       net = student(plan, features, index, operators)
       found.setdefault(block, (net, shape))
-  last = spaces.maps(space, plan.image_shape)[-1]
+  last = space_layers.maps(space, plan.image_shape)[-1]
   for width in space.blocks[-1].choices:
     net = student(plan, [*first[:-1], width], len(first))
     found[width] = net, (*last, width)
@@ -81,7 +81,7 @@ def student(
   plan: Plan,
   features: Sequence[int],
   index: int | None = None,
-  operators: Sequence[spaces.Operator] = (),
+  operators: Sequence[Operator] = (),
 ) -> Student:
   """A derived network, or the part `index` of it."""
   channels = plan.image_shape[2]

@@ -30,7 +30,7 @@ from rnascl_jax.interop import files as torch_files
 from rnascl_jax.interop import fitting, scores, state_dicts, wrappers
 from rnascl_jax.interop import normalization as normalizations
 from rnascl_jax.interop.normalization import NORMALIZATIONS, Normalization
-from rnascl_jax.models.teachers import build
+from rnascl_jax.models.fixed import build
 from rnascl_jax.runtime import (
   disk,
   files,

@@ -9,8 +9,8 @@ import jax
 
 from rnascl_jax.interop import onnx_student
 from rnascl_jax.models import networks
+from rnascl_jax.models.fixed import build
 from rnascl_jax.models.pretrained import Pretrained
-from rnascl_jax.models.teachers import build
 
 Path = str | os.PathLike[str]
 

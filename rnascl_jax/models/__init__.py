@@ -1,1 +1,1 @@
-"""Networks: the student, the teachers, and the interface of both."""
+"""Networks: the student, fixed networks, and the interface of both."""

@@ -23,7 +23,7 @@ from flax.typing import Dtype
 
 from rnascl_jax.base import Array, Taps
 from rnascl_jax.models import convolutions, squeeze_excite
-from rnascl_jax.search.spaces import Block, SearchSpace, Shortcut
+from rnascl_jax.search.space import Block, SearchSpace, Shortcut
 
 # Values may be this far outside of [0, 1], and are no mistake.
 _OUTSIDE = 0.5

@@ -6,8 +6,8 @@ method `represent` returns what else distillation compares, see `Outputs`.
 
 Example:
   >>> import jax, jax.numpy as jnp
-  >>> from rnascl_jax.models import networks, teachers
-  >>> net = teachers.TEACHERS['small_resnet'](num_classes=10)
+  >>> from rnascl_jax.models import fixed, networks
+  >>> net = fixed.NETWORKS['small_resnet'](num_classes=10)
   >>> images = jnp.zeros((2, 8, 8, 1))
   >>> variables = net.init(jax.random.key(0), images, train=False)
   >>> networks.logits_fn(net, variables)(images).shape

@@ -14,8 +14,8 @@ import flax.linen as nn
 
 from rnascl_jax.base import LogitsFn, Variables
 from rnascl_jax.models import networks
+from rnascl_jax.models.fixed import build
 from rnascl_jax.models.student import Student
-from rnascl_jax.models.teachers import build
 from rnascl_jax.runtime import commands, paths, saved_variables
 from rnascl_jax.search import architecture
 from rnascl_jax.search.architecture import Architecture

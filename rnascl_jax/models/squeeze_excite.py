@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax.base import Array
-from rnascl_jax.search.spaces import Block, SearchSpace
+from rnascl_jax.search.space import Block, SearchSpace
 
 
 def hidden_mask(space: SearchSpace, block: Block, entering: Array) -> Array:

@@ -31,9 +31,9 @@ from rnascl_jax.base import Array, Taps
 from rnascl_jax.models import convolutions, layers, networks, pooled_head
 from rnascl_jax.models.batch_norm import BatchNorm
 from rnascl_jax.models.networks import Outputs
-from rnascl_jax.search import spaces
+from rnascl_jax.search import space_layers
 from rnascl_jax.search.arch_params import Masks
-from rnascl_jax.search.spaces import SearchSpace
+from rnascl_jax.search.space import SearchSpace
 
 # Makes a BatchNorm.
 Norm = Callable[..., nn.Module]
@@ -69,7 +69,7 @@ class Student(networks.Network):
   @property
   def tap_names(self) -> tuple[str, ...]:
     """Names of the taps, in forward order."""
-    return spaces.layer_names(self.space, blocks_only=self.blocks_only)
+    return space_layers.layer_names(self.space, blocks_only=self.blocks_only)
 
   def __call__(
     self, images: Array, masks: Masks | None = None, *, train: bool
@@ -99,7 +99,7 @@ class Student(networks.Network):
         strides.
     """
     layers.check_images(images)
-    spaces.check_image(self.space, images.shape[1:])
+    space_layers.check_image(self.space, images.shape[1:])
     norm = self._norm(train)
     x = self._stem(images, norm)
     outputs: list[Array] = []
@@ -128,7 +128,7 @@ class Student(networks.Network):
     return Outputs(
       logits,
       tuple(outputs if self.blocks_only else taps),
-      tuple(outputs[index] for index in spaces.stage_ends(self.space)),
+      tuple(outputs[index] for index in space_layers.stage_ends(self.space)),
       features,
     )
 

@@ -26,12 +26,8 @@ import numpy as np
 from rnascl_jax.base import Array, Key
 from rnascl_jax.search import cost_tables, gumbel
 from rnascl_jax.search.cost_tables import Choices
-from rnascl_jax.search.spaces import (
-  Block,
-  Operator,
-  SearchSpace,
-  with_features,
-)
+from rnascl_jax.search.space import Block, Operator, SearchSpace
+from rnascl_jax.search.spaces import with_features
 
 
 class ArchParams(NamedTuple):

@@ -25,9 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnascl_jax.base import Array
-from rnascl_jax.search import cost_tables, spaces
+from rnascl_jax.search import cost_tables, space_layers, spaces
 from rnascl_jax.search.arch_params import ArchParams, init_arch_params
-from rnascl_jax.search.spaces import Block, Operator, SearchSpace, Shortcut
+from rnascl_jax.search.space import Block, Operator, SearchSpace, Shortcut
 
 # Format 2 has kernel sizes of blocks, and blocks that were skipped.
 FORMAT, _WIDTHS_ALONE = 2, 1
@@ -95,7 +95,7 @@ def derive(
   Raises:
     ValueError: if the logits do not fit the space or the teacher.
   """
-  names = spaces.layer_names(space, blocks_only=blocks_only)
+  names = space_layers.layer_names(space, blocks_only=blocks_only)
   expected = (len(names), len(teacher_layers))
   if params.tutor_logits.shape != expected:
     raise ValueError(
@@ -120,7 +120,7 @@ def derive(
     space,
     features,
     tutors,
-    spaces.layer_names(derived, blocks_only=blocks_only),
+    space_layers.layer_names(derived, blocks_only=blocks_only),
     tuple(teacher_layers),
     operators,
   )
@@ -270,7 +270,8 @@ def from_dict(fields: dict[str, Any]) -> Architecture:
   derived = spaces.with_features(space, features, operators)
   layers = tuple(t['layer'] for t in fields['tutors'])
   known = [
-    spaces.layer_names(derived, blocks_only=only) for only in (False, True)
+    space_layers.layer_names(derived, blocks_only=only)
+    for only in (False, True)
   ]
   if layers not in known:
     # Blocks of expansion 1 had a convolution that expands before version 0.2.

@@ -26,7 +26,7 @@ import numpy as np
 
 from rnascl_jax.base import Array
 from rnascl_jax.search import spaces
-from rnascl_jax.search.spaces import Block, Operator, SearchSpace
+from rnascl_jax.search.space import Block, Operator, SearchSpace
 
 # Weights of a block's filter choices [N], or also of others, by their names.
 Choices = Array | dict[str, Array]

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnascl_jax.runtime import jaxprs
-from rnascl_jax.search import cost_tables, spaces
+from rnascl_jax.search import cost_tables, space_layers
 from rnascl_jax.search.cost_tables import Costs
-from rnascl_jax.search.spaces import Block, SearchSpace, Shortcut
+from rnascl_jax.search.space import Block, SearchSpace, Shortcut
 
 
 class Cost(NamedTuple):
@@ -90,7 +90,9 @@ def _head(
 
 def _cells(space: SearchSpace, image_shape: Sequence[int]) -> list[int]:
   """Cells of the stem's output and of every block's output."""
-  return [height * width for height, width in spaces.maps(space, image_shape)]
+  return [
+    height * width for height, width in space_layers.maps(space, image_shape)
+  ]
 
 
 def costs(

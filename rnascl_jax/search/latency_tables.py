@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnascl_jax.runtime import files, paths, spelling
-from rnascl_jax.search import cost_tables, spaces
+from rnascl_jax.search import cost_tables, space_layers
 from rnascl_jax.search.cost_tables import Costs
-from rnascl_jax.search.spaces import Block, SearchSpace
+from rnascl_jax.search.space import Block, SearchSpace
 
 FORMAT = 1
 _SHIPPED = pathlib.Path(__file__).parent / 'latencies'
@@ -107,7 +107,7 @@ def network_facts(
     'num_classes': num_classes,
     'stem_features': space.stem_features,
     'stem_stride': space.stem_stride,
-    'last_map': [*spaces.maps(space, image_shape)[-1]],
+    'last_map': [*space_layers.maps(space, image_shape)[-1]],
     'kernel_size': space.kernel_size,
     'expansion': space.expansion,
     'shortcut': space.shortcut.value,
@@ -127,7 +127,7 @@ def measured_blocks(
     space: the search space.
     image_shape: (H, W, C).
   """
-  sizes = spaces.maps(space, image_shape)
+  sizes = space_layers.maps(space, image_shape)
   return [
     [
       [
@@ -215,7 +215,7 @@ def costs(
   heads = [width for width in space.blocks[-1].choices]
   if not set(heads) <= table.head.keys():
     raise ValueError(f'it lacks a classifier behind some of the widths {heads}')
-  sizes = spaces.maps(space, image_shape)
+  sizes = space_layers.maps(space, image_shape)
 
   def price(index: int, block: Block, entering: int, features: int) -> float:
     measured = _measured(space, block, entering, features, sizes[index])

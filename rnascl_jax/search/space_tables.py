@@ -1,6 +1,6 @@
 """Depths and filter choices as RNAS-CL prints them, in Tables 13 and 14.
 
-`search_space` makes search spaces of them. Table 13 (CIFAR-10) leaves stem,
+`spaces` makes search spaces of them. Table 13 (CIFAR-10) leaves stem,
 strides and expansion open, and Table 1's columns decide them nearly. M2 stands
 in Table 1 only (5.6M parameters, 604M MACs); 1.4 times the widths of M is the
 only scaling of M that reaches both numbers.

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from rnascl_jax.config import resolve, settings
 from rnascl_jax.config.settings import Settings
 from rnascl_jax.models import networks
-from rnascl_jax.models.teachers import build
+from rnascl_jax.models.fixed import build
 from rnascl_jax.search import cost_tables, flops, spaces
 
 
@@ -156,7 +156,7 @@ class StageWork(NamedTuple):
 
 def _macs(spec: settings.NetworkShape, images: DatasetFacts) -> int:
   """MACs of a forward pass of a fixed network; nothing is computed."""
-  net = build.network(resolve.teacher_spec(spec), num_classes=images.classes)
+  net = build.network(resolve.network_spec(spec), num_classes=images.classes)
   batch = jax.ShapeDtypeStruct((1, *images.shape), jnp.float32)
   variables = jax.eval_shape(
     lambda x: net.init(jax.random.key(0), x, train=False), batch

@@ -21,7 +21,7 @@ from absl import logging
 from rnascl_jax.base import Variables
 from rnascl_jax.config import resolve, settings
 from rnascl_jax.data.datasets import Dataset
-from rnascl_jax.models.teachers import build, vit
+from rnascl_jax.models.fixed import build, vit
 from rnascl_jax.runtime import (
   commands,
   files,
@@ -30,7 +30,7 @@ from rnascl_jax.runtime import (
   paths,
   saved_variables,
 )
-from rnascl_jax.search import architecture, spaces
+from rnascl_jax.search import architecture, space_layers
 from rnascl_jax.search.architecture import Architecture
 
 # Of a checkpoint's metadata, what is not the run's.
@@ -109,9 +109,7 @@ def check_teacher(
     trained = trained_for(metadata, spec, data)
     _check_data(spec, where, data, metadata)
     _check_classes(spec, where, data, metadata, trained.classes)
-  net = resolve.teacher_network(
-    data, spec.network, where=where, trained=trained
-  )
+  net = resolve.fixed_network(data, spec.network, where=where, trained=trained)
   there = build.network(
     metadata['network'], axis_name=parallel.AXIS, **trained._asdict()
   )
@@ -281,7 +279,7 @@ def load_architecture(
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ValueError(f'{where} is not an architecture: {error}') from error
   spec = config.space
-  names = spaces.layer_names(
+  names = space_layers.layer_names(
     arch.derived_space, blocks_only=spec.layers == 'block'
   )
   if arch.space != resolve.space(spec) or arch.student_layers != names:

@@ -160,7 +160,7 @@ def _check_sources(
   """Compares what is from elsewhere with the config."""
   for stage in stages:
     if stage == 'search':
-      teacher = resolve.teacher_network(data, config.teacher.network)
+      teacher = resolve.fixed_network(data, config.teacher.network)
       pretrained.load_architecture(config, teacher.tap_names)
     else:
       pretrained.check_teacher(getattr(config, stage), stage, data)

@@ -18,7 +18,7 @@ from rnascl_jax.search import (
   cost_tables,
   flops,
   gumbel,
-  spaces,
+  space_layers,
 )
 from rnascl_jax.search.arch_params import ArchParams, Sample
 from rnascl_jax.search.architecture import Architecture
@@ -91,7 +91,7 @@ def search(run: Run) -> Architecture:
       teacher_net.tap_names,
       blocks_only=run.settings.space.layers == 'block',
     )
-    names = spaces.layer_names(searched.space, blocks_only=True)
+    names = space_layers.layer_names(searched.space, blocks_only=True)
     blocks, layers = (
       architecture.kept(all_names, derived.operators)
       for all_names in (names, recipe.net.tap_names)

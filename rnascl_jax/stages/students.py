@@ -19,7 +19,7 @@ from absl import logging
 
 from rnascl_jax.base import PyTree
 from rnascl_jax.config import resolve, settings
-from rnascl_jax.search import architecture, spaces
+from rnascl_jax.search import architecture, space_layers
 from rnascl_jax.search.architecture import Architecture
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import searches, student_trainings, teachers, workdir
@@ -130,7 +130,7 @@ def network(
   spec = run.settings.space
   if shape.name or arch is None:
     bfloat16 = spec.bfloat16 if trains else 'never'
-    return resolve.teacher_network(
+    return resolve.fixed_network(
       run.data, shape, where='students', bfloat16=bfloat16
     )
   return resolve.student_network(
@@ -147,7 +147,7 @@ def _metadata(
   """What is exported beside a student's weights."""
   if shape.name or arch is None:
     layers = list(network(run, arch, shape).tap_names)
-    spec = resolve.teacher_spec(shape)
+    spec = resolve.network_spec(shape)
     return {'kind': 'student', 'network': spec, 'layers': layers}
   return {
     'kind': 'student',
@@ -250,7 +250,7 @@ def _tutors(
     return np.asarray(architecture.tutor_weights(found))
   if found:
     # Those of the search, which may be more.
-    layers = spaces.layer_names(
+    layers = space_layers.layer_names(
       found.space, blocks_only=run.settings.space.layers == 'block'
     )
   weights = resolve.tutor_weights(

@@ -78,7 +78,7 @@ def _metadata(config: settings.Teacher, net: nn.Module) -> dict[str, Any]:
   """What is exported beside a teacher's weights."""
   return {
     'kind': 'teacher',
-    'network': resolve.teacher_spec(config.network),
+    'network': resolve.network_spec(config.network),
     'layers': list(net.tap_names),
   }
 
@@ -104,7 +104,7 @@ def network(run: Run, name: str, *, bfloat16: str = 'never') -> nn.Module:
       model = pretrained.teacher_folder(config, name)
     metadata = saved_variables.load_metadata(model)
     trained = pretrained.trained_for(metadata, config, run.data)
-  return resolve.teacher_network(
+  return resolve.fixed_network(
     run.data, config.network, where=name, bfloat16=bfloat16, trained=trained
   )
 

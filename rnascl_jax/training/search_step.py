@@ -25,7 +25,7 @@ from rnascl_jax.models import networks
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import arch_params, cost_tables, gumbel
 from rnascl_jax.search.arch_params import ArchParams, Sample
-from rnascl_jax.search.spaces import SearchSpace
+from rnascl_jax.search.space import SearchSpace
 from rnascl_jax.training import accumulation, adversarial, train_step
 from rnascl_jax.training.adversarial import AdversarialMethod
 from rnascl_jax.training.loss import loss_fn

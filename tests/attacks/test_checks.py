@@ -16,7 +16,7 @@ from rnascl_jax.attacks.checks import (
 )
 from rnascl_jax.attacks.result import AutoAttackResult, MemberResult
 from rnascl_jax.attacks.stepwise import NetworkPasses
-from rnascl_jax.models import networks, teachers
+from rnascl_jax.models import fixed, networks
 from tests import attack_networks
 
 COUNT, CLASSES = 12, 10
@@ -83,7 +83,7 @@ def attending():
 
 
 def teacher():
-  net = teachers.TEACHERS['small_resnet'](num_classes=CLASSES)
+  net = fixed.NETWORKS['small_resnet'](num_classes=CLASSES)
   return networks.logits_fn(net, initialized(net, train=False))
 
 

@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from rnascl_jax.attacks.checks import dataflow, program_checks
-from rnascl_jax.models import networks, teachers
+from rnascl_jax.models import fixed, networks
 from tests import attack_networks
 
 SHAPE = (4, 4, 2)
@@ -237,7 +237,7 @@ def test_activations_of_jax_raise_no_warning(name):
 
 
 def test_networks_have_at_most_gradients_of_their_own():
-  net = teachers.TEACHERS['small_resnet'](num_classes=10)
+  net = fixed.NETWORKS['small_resnet'](num_classes=10)
   images = jnp.zeros((1, 8, 8, 3))
   shapes = jax.eval_shape(
     lambda key: net.init(key, images, train=False), jax.random.key(0)

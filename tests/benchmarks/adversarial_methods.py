@@ -35,7 +35,7 @@ from rnascl_jax.attacks import unrolling
 from rnascl_jax.config import resolve, settings
 from rnascl_jax.data import batches
 from rnascl_jax.distillation import compare
-from rnascl_jax.models import networks, student, teachers
+from rnascl_jax.models import fixed, networks, student
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import spaces
 from rnascl_jax.training import loop, train_state, train_step
@@ -106,7 +106,7 @@ def _regimes() -> dict[str, tuple[settings.AdversarialTraining, _Passes]]:
 
 def _network():
   if _NETWORK.value:
-    make = teachers.TEACHERS[_NETWORK.value]
+    make = fixed.NETWORKS[_NETWORK.value]
     return make(num_classes=10, axis_name=parallel.AXIS)
   space = spaces.widest(spaces.CIFAR_SPACES[_SPACE.value])
   return student.Student(space, 10, axis_name=parallel.AXIS)

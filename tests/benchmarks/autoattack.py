@@ -37,7 +37,7 @@ from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import ensembles
 from rnascl_jax.data import datasets
 from rnascl_jax.interop import state_dicts, torch_import
-from rnascl_jax.models import networks, student, teachers
+from rnascl_jax.models import fixed, networks, student
 from rnascl_jax.runtime import host_memory
 from rnascl_jax.search import architecture, spaces
 from tests import attack_networks as nets
@@ -139,18 +139,18 @@ def _convolutions():
 
 def _resnet18():
   """The same of a ResNet-18."""
-  from tests import torch_teachers
+  from tests import torch_fixed
 
-  net = teachers.TEACHERS['resnet18'](num_classes=10)
-  module = torch_teachers.randomise(torch_teachers.make('resnet18', 10), 0)
-  variables = torch_teachers.flax_variables(module)
+  net = fixed.NETWORKS['resnet18'](num_classes=10)
+  module = torch_fixed.randomise(torch_fixed.make('resnet18', 10), 0)
+  variables = torch_fixed.flax_variables(module)
   return lambda w, x: networks.apply(net, w, x)[0], variables, module.to
 
 
 def _teacher(path: str):
   """The same of an exported teacher."""
   from rnascl_jax.interop import student as exported
-  from tests import torch_teachers
+  from tests import torch_fixed
 
   state, metadata = exported.read(path)
   spec = metadata['network']
@@ -171,7 +171,7 @@ def _teacher(path: str):
       def forward(self, x):
         return (x - self.mean) / self.std
 
-    module = torch_teachers.make(spec['name'], net.num_classes, **shape)
+    module = torch_fixed.make(spec['name'], net.num_classes, **shape)
     module.load_state_dict(state, strict=True)
     return nn.Sequential(Normalize(), module).to(device)
 

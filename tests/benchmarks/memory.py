@@ -34,9 +34,10 @@ from rnascl_jax.config import checks, resolve, settings
 from rnascl_jax.data import batches
 from rnascl_jax.distillation import compare
 from rnascl_jax.models import student
-from rnascl_jax.models.teachers import build
+from rnascl_jax.models.fixed import build
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import arch_params, cost_tables, flops, spaces
+from rnascl_jax.search.space import SearchSpace
 from rnascl_jax.training import search_step, train_state, train_step
 
 
@@ -54,7 +55,7 @@ class Size(NamedTuple):
   batch: int
   side: int
   map_side: int
-  space: spaces.SearchSpace
+  space: SearchSpace
   teacher: dict[str, Any]
   classes: int
 

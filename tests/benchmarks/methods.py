@@ -23,7 +23,7 @@ from absl import app, flags
 
 from rnascl_jax.config import resolve, settings
 from rnascl_jax.data import batches
-from rnascl_jax.models import student, teachers
+from rnascl_jax.models import fixed, student
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import spaces
 from rnascl_jax.training import adversarial, loop, train_state, train_step
@@ -49,7 +49,7 @@ _VARIANTS = {
 
 def _recipe(fields: dict) -> train_state.Recipe:
   narrow = jax.default_backend() != 'cpu'
-  teacher = teachers.TEACHERS[_TEACHER.value](
+  teacher = fixed.NETWORKS[_TEACHER.value](
     num_classes=_CLASSES, dtype=jnp.bfloat16 if narrow else None
   )
   taught = settings.StudentSettings(**{'gamma': 0.0} | fields)

@@ -27,7 +27,7 @@ from absl import app, flags
 
 from rnascl_jax import attacks, losses
 from rnascl_jax.attacks import apgd
-from rnascl_jax.models import networks, student, teachers
+from rnascl_jax.models import fixed, networks, student
 from rnascl_jax.search import spaces
 
 # Breaks some of the images and not all.
@@ -52,7 +52,7 @@ def _draw(path, leaf):
 def _networks(dtype):
   space = spaces.widest(spaces.CIFAR_SPACES['s3'])
   name = 'small_resnet' if _TINY.value else 'resnet18'
-  make = teachers.TEACHERS[name]
+  make = fixed.NETWORKS[name]
   return student.Student(space, 10, dtype=dtype), make(
     num_classes=10, dtype=dtype
   )

@@ -34,7 +34,7 @@ import optax
 
 from rnascl_jax.data import batches, datasets, streaming
 from rnascl_jax.distillation import compare
-from rnascl_jax.models.teachers import build
+from rnascl_jax.models.fixed import build
 from rnascl_jax.runtime import parallel
 from rnascl_jax.training import (
   adversarial,

@@ -21,7 +21,7 @@ from absl import app, flags
 
 from rnascl_jax.data import batches
 from rnascl_jax.distillation import compare
-from rnascl_jax.models import networks, student, teachers
+from rnascl_jax.models import fixed, networks, student
 from rnascl_jax.runtime import host_memory, parallel
 from rnascl_jax.search import arch_params, cost_tables, flops, spaces
 from rnascl_jax.training import adversarial, loop, search_step, train_state
@@ -50,7 +50,7 @@ def _seconds(function, *arguments) -> float:
 
 def _teacher():
   narrow = jax.default_backend() != 'cpu'
-  return teachers.TEACHERS[_TEACHER.value](
+  return fixed.NETWORKS[_TEACHER.value](
     num_classes=10, dtype=jnp.bfloat16 if narrow else None
   )
 

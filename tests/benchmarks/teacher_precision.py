@@ -32,7 +32,7 @@ from rnascl_jax.data import batches, datasets
 from rnascl_jax.distillation import compare
 from rnascl_jax.losses import attention
 from rnascl_jax.models import networks
-from rnascl_jax.models.teachers import build
+from rnascl_jax.models.fixed import build
 from rnascl_jax.runtime import files
 
 

@@ -40,7 +40,7 @@ from absl import app, flags
 from rnascl_jax.config import resolve, settings
 from rnascl_jax.data import batches
 from rnascl_jax.distillation import compare
-from rnascl_jax.models import student, teachers
+from rnascl_jax.models import fixed, student
 from rnascl_jax.runtime import host_memory, parallel
 from rnascl_jax.search import (
   arch_params,
@@ -134,7 +134,7 @@ _TINY_CASES = (
 
 
 def _network(case: Case) -> Any:
-  if case.network in teachers.TEACHERS:
+  if case.network in fixed.NETWORKS:
     return _teacher(case.network, case.dtype, parallel.AXIS)
   space = spaces.CIFAR_SPACES[case.network]
   return student.Student(
@@ -146,7 +146,7 @@ def _network(case: Case) -> Any:
 
 
 def _teacher(name: str, dtype: str, axis_name: str | None = None) -> Any:
-  return teachers.TEACHERS[name](
+  return fixed.NETWORKS[name](
     num_classes=10,
     dtype=jnp.bfloat16 if dtype == _BF16 else None,
     axis_name=axis_name,
@@ -296,12 +296,12 @@ def _row(case: Case, seconds: float, **more: Any) -> dict[str, Any]:
 def _torch_network(case: Case) -> Any:
   """The network of a case, written in PyTorch."""
   from rnascl_jax.interop import student as exported
-  from tests import torch_teachers
+  from tests import torch_fixed
 
-  if case.network in teachers.TEACHERS:
+  if case.network in fixed.NETWORKS:
     small = case.network == 'small_resnet'
     fields = {'features': (16, 32, 64)} if small else {}
-    return torch_teachers.make(case.network, 10, **fields)
+    return torch_fixed.make(case.network, 10, **fields)
   space = spaces.widest(spaces.CIFAR_SPACES[case.network])
   widths = tuple(block.widest for block in space.blocks)
   widest = architecture.Architecture(space, widths, (), (), ())
@@ -312,12 +312,12 @@ def _torch_search(case: Case, layout: Any) -> Any:
   """A search step of PyTorch."""
   import torch
 
-  from tests import torch_search, torch_teachers
+  from tests import torch_fixed, torch_search
 
   space = spaces.CIFAR_SPACES[case.network]
   module = _torch_network(Case(case.teacher)).to(memory_format=layout)
   names = _teacher(case.teacher, _F32).tap_names
-  tapped = [torch_teachers.tapped_module(module, name) for name in names]
+  tapped = [torch_fixed.tapped_module(module, name) for name in names]
   tables = flops.costs(space, _SHAPE, 10)
   search = torch_search.Search(space, tables, module, tapped)
   search.net.to(memory_format=layout)

@@ -811,8 +811,8 @@ def test_a_teacher_computes_in_float32_unless_it_is_told_otherwise(digits):
     stage_sizes=(1,),
     strides=(2,),
   )
-  assert resolve.teacher_network(digits, spec).dtype is None
-  guide = resolve.teacher_network(digits, spec, bfloat16='always')
+  assert resolve.fixed_network(digits, spec).dtype is None
+  guide = resolve.fixed_network(digits, spec, bfloat16='always')
   assert guide.dtype == jnp.bfloat16
 
 

@@ -9,7 +9,7 @@ import pytest
 from rnascl_jax import losses
 from rnascl_jax.evaluation import analysis, classification
 from rnascl_jax.models import networks
-from rnascl_jax.models.teachers import resnet
+from rnascl_jax.models.fixed import resnet
 from rnascl_jax.runtime import parallel
 
 

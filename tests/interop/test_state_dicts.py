@@ -5,16 +5,15 @@ import numpy as np
 import pytest
 
 from rnascl_jax.interop import state_dicts
-from rnascl_jax.models import student, teachers
-from rnascl_jax.search import spaces
-from rnascl_jax.search.spaces import Shortcut
+from rnascl_jax.models import fixed, student
+from rnascl_jax.search.space import Block, SearchSpace, Shortcut
 from tests import random_variables
 
 SHAPE = (8, 8, 3)
-SPACE = spaces.SearchSpace(
+SPACE = SearchSpace(
   (
-    spaces.Block((6,), 1, True),
-    spaces.Block((5,), 2, False),
+    Block((6,), 1, True),
+    Block((5,), 2, False),
   ),
   stem_features=4,
   stem_stride=1,
@@ -23,10 +22,10 @@ SPACE = spaces.SearchSpace(
 )
 NETWORKS = {
   'student': student.Student(SPACE, num_classes=5),
-  'resnet': teachers.TEACHERS['small_resnet'](
+  'resnet': fixed.NETWORKS['small_resnet'](
     num_classes=5, features=(4, 6), stage_sizes=(1, 2), strides=(1, 2)
   ),
-  'wide_resnet': teachers.TEACHERS['wide_resnet'](
+  'wide_resnet': fixed.NETWORKS['wide_resnet'](
     depth=10, width=2, num_classes=5
   ),
 }

@@ -17,10 +17,10 @@ import rnascl_jax
 from rnascl_jax import attacks, losses
 from rnascl_jax.interop import export, state_dicts, torch_import, usage
 from rnascl_jax.interop import files as torch_files
-from rnascl_jax.models import networks, pretrained, student, teachers
+from rnascl_jax.models import fixed, networks, pretrained, student
 from rnascl_jax.runtime import saved_variables
-from rnascl_jax.search import architecture, spaces
-from rnascl_jax.search.spaces import Block, Shortcut
+from rnascl_jax.search import architecture, space_layers
+from rnascl_jax.search.space import Block, SearchSpace, Shortcut
 from rnascl_jax.stages import workdir
 from tests import commands, random_variables
 
@@ -55,7 +55,7 @@ def _model(name: str) -> pretrained.Pretrained:
   blocks = BLOCKS
   if name == 'gated':
     blocks = (dataclasses.replace(blocks[0], expansion=1), *blocks[1:])
-  space = spaces.SearchSpace(
+  space = SearchSpace(
     blocks,
     stem_features=4,
     stem_stride=stride,
@@ -64,7 +64,7 @@ def _model(name: str) -> pretrained.Pretrained:
     shortcut=shortcut,
     **options,
   )
-  names = spaces.layer_names(space, blocks_only=layers == 'block')
+  names = space_layers.layer_names(space, blocks_only=layers == 'block')
   tutors = (0,) * len(names)
   found = architecture.Architecture(space, FEATURES, tutors, names, ('conv1',))
   net = student.Student(
@@ -88,7 +88,7 @@ def _model(name: str) -> pretrained.Pretrained:
 @pytest.fixture(scope='module')
 def teacher() -> pretrained.Pretrained:
   fields = {'features': (4, 6), 'stage_sizes': (1, 1), 'strides': (1, 2)}
-  net = teachers.TEACHERS['small_resnet'](num_classes=CLASSES, **fields)
+  net = fixed.NETWORKS['small_resnet'](num_classes=CLASSES, **fields)
   metadata = {
     'kind': 'teacher',
     'network': {'name': 'small_resnet', **fields},
@@ -173,7 +173,7 @@ def test_logits_taps_and_input_gradients_are_those_of_jax(
   loss = torch.nn.functional.cross_entropy(
     logits, torch.tensor(labels), reduction='sum'
   )
-  # By the images alone, see `torch_teachers.run`.
+  # By the images alone, see `torch_fixed.run`.
   (gradient,) = torch.autograd.grad(loss, pixels)
   _close(logits.detach().numpy(), expected[0])
   assert net.tap_names == model.net.tap_names
@@ -488,7 +488,7 @@ def test_usage_of_a_teacher_says_who_normalises_and_whose_names_it_has(
 
 
 def test_every_teacher_names_its_published_definition():
-  assert {*usage.DEFINITIONS, 'small_resnet'} == {*teachers.TEACHERS}
+  assert {*usage.DEFINITIONS, 'small_resnet'} == {*fixed.NETWORKS}
 
 
 def test_the_command_writes_a_model_of_a_workdir_or_says_what_is_wrong(

@@ -11,10 +11,10 @@ import rnascl_jax
 from rnascl_jax.interop import fitting, state_dicts, torch_import
 from rnascl_jax.interop.normalization import NORMALIZATIONS, Normalization
 from rnascl_jax.models import networks
-from rnascl_jax.models.teachers import build, preact_resnet, resnet
+from rnascl_jax.models.fixed import build, preact_resnet, resnet
 from rnascl_jax.models.teachers.published import PUBLISHED
 from rnascl_jax.runtime import saved_variables
-from tests import torch_layouts, torch_teachers
+from tests import torch_fixed, torch_layouts
 from tests.torch_layouts import LAYOUTS
 
 torch = pytest.importorskip('torch')
@@ -47,14 +47,14 @@ MEAN, STD = NORMALIZATIONS['cifar10']
 @pytest.fixture(autouse=True)
 def general_networks(monkeypatch):
   """Small networks of families of which a config has full-size ones only."""
-  monkeypatch.setattr(build, 'TEACHERS', {**build.TEACHERS, **GENERAL})
+  monkeypatch.setattr(build, 'NETWORKS', {**build.NETWORKS, **GENERAL})
 
 
 @functools.cache
 def _module(family='wide', num_classes=10):
   _, name, fields = FAMILIES[family]
-  net = torch_teachers.make(name, num_classes, **fields)
-  return torch_teachers.randomise(net, seed=0)
+  net = torch_fixed.make(name, num_classes, **fields)
+  return torch_fixed.randomise(net, seed=0)
 
 
 def _saved(folder, layout):
@@ -77,7 +77,7 @@ def test_every_layout_of_every_family_gives_the_same_variables_and_state(
   spec, module = FAMILIES[family][0], _module(family)
   made = LAYOUTS[layout](dict(module.state_dict()))
   found = torch_import.read(_saved(tmp_path, made), spec, fallback='none')
-  expected = torch_teachers.flax_variables(module)
+  expected = torch_fixed.flax_variables(module)
   assert jax.tree.structure(found.variables) == jax.tree.structure(expected)
   jax.tree.map(np.testing.assert_array_equal, found.variables, expected)
   back, state = state_dicts.from_variables(found.variables), module.state_dict()
@@ -114,7 +114,7 @@ def _assert_same_function(found, module, normalization, size, gradients=True):
     logits, taps = networks.apply(found.net, found.variables, images)
     return jax.nn.logsumexp(logits, axis=-1).sum(), (logits, taps)
 
-  wanted_logits, wanted_gradient, wanted_taps = torch_teachers.run(
+  wanted_logits, wanted_gradient, wanted_taps = torch_fixed.run(
     module, images, *normalization, found.net.tap_names
   )
   if gradients:
@@ -139,10 +139,8 @@ def test_a_teacher_of_the_paper_computes_what_pytorch_does(name, tmp_path):
   """Logits, taps and input gradients at full size, in float32."""
   known = PUBLISHED[name]
   fields = {k: v for k, v in known.network.items() if k != 'name'}
-  module = torch_teachers.make(
-    known.network['name'], known.num_classes, **fields
-  )
-  torch_teachers.randomise(module, seed=0)
+  module = torch_fixed.make(known.network['name'], known.num_classes, **fields)
+  torch_fixed.randomise(module, seed=0)
   given, state = NORMALIZATIONS[known.normalization], dict(module.state_dict())
   inert = known.pickles == 'inert'  # The file says how its inputs are.
   layout = (
@@ -182,7 +180,7 @@ def _assert_same_gradient(found, module, normalization, size):
   for seed in range(6):
     images = np.random.default_rng(seed).uniform(size=(1, size, size, 3))
     images = images.astype(np.float32)
-    wanted = torch_teachers.run(module, images, *normalization, ())[1]
+    wanted = torch_fixed.run(module, images, *normalization, ())[1]
     error = np.abs(gradient(images) - wanted).max() / np.abs(wanted).max()
     agree.append(error < 1e-4)
   assert sum(agree) >= 2, agree
@@ -198,7 +196,7 @@ def _assert_same_gradient_in_float64(found, module, normalization, size):
   with jax.enable_x64(True):
     wide = jax.tree.map(lambda x: np.asarray(x, np.float64), found.variables)
     gradient = np.asarray(jax.jit(jax.grad(run, argnums=1))(wide, images))
-  wanted = torch_teachers.run(module.double(), images, *normalization, ())[1]
+  wanted = torch_fixed.run(module.double(), images, *normalization, ())[1]
   assert wanted.dtype == gradient.dtype == np.float64
   scale = np.abs(wanted).max()
   np.testing.assert_allclose(gradient / scale, wanted / scale, atol=1e-7)
@@ -209,7 +207,7 @@ def test_a_teacher_of_the_paper_has_its_parameters_here_and_in_pytorch(name):
   known = PUBLISHED[name]
   fields = {k: v for k, v in known.network.items() if k != 'name'}
   with torch.device('meta'):  # Takes no memory.
-    module = torch_teachers.make(
+    module = torch_fixed.make(
       known.network['name'], known.num_classes, **fields
     )
   counted = sum(p.numel() for p in module.parameters())
@@ -469,8 +467,8 @@ def test_a_network_of_darts_is_imported_without_its_auxiliary_head(tmp_path):
   cells = f'Genotype({edges}, {edges.replace("normal", "reduce")})'
   fields = {'genotype': cells, 'depth': 3, 'features': (2, 2, 4)}
   spec = {'name': 'darts', **fields}
-  module = torch_teachers.make('darts', 10, **fields)
-  torch_teachers.randomise(module, seed=0)
+  module = torch_fixed.make('darts', 10, **fields)
+  torch_fixed.randomise(module, seed=0)
   head = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Conv2d(4, 8, 1))
   module.auxiliary_head = torch.nn.ModuleDict(
     {'features': head, 'classifier': torch.nn.Linear(8, 10)}
@@ -480,7 +478,7 @@ def test_a_network_of_darts_is_imported_without_its_auxiliary_head(tmp_path):
   ignored = found.metadata['source']['ignored']
   assert ignored['unused by the network'] == 4
   del module.auxiliary_head
-  expected = torch_teachers.flax_variables(module)
+  expected = torch_fixed.flax_variables(module)
   jax.tree.map(np.testing.assert_array_equal, found.variables, expected)
   _assert_same_function(
     found, module, NORMALIZATIONS['cifar10'], 8, gradients=False
@@ -492,7 +490,7 @@ def test_a_network_of_darts_is_imported_without_its_auxiliary_head(tmp_path):
 
 def test_scores_of_hydra_prune_the_weights_that_are_imported(tmp_path):
   state, kept, scored = dict(_module('cifar').state_dict()), 0.3, {}
-  expected = torch_teachers.flax_variables(_module('cifar'))['params']
+  expected = torch_fixed.flax_variables(_module('cifar'))['params']
   generator = torch.Generator().manual_seed(1)
   for key in [k for k in state if state[k].ndim > 1]:
     drawn = torch.randn(state[key].shape, generator=generator)

@@ -10,7 +10,7 @@ from jax import lax
 from rnascl_jax import attacks
 from rnascl_jax.attacks import unrolling
 from rnascl_jax.models import convolutions, networks, student
-from rnascl_jax.models.teachers import resnet
+from rnascl_jax.models.fixed import resnet
 from rnascl_jax.search.spaces import CIFAR_SPACES
 
 _CASES = [

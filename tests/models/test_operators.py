@@ -8,9 +8,9 @@ import pytest
 from rnascl_jax.interop import state_dicts
 from rnascl_jax.interop import student as torch_student
 from rnascl_jax.models import convolutions, student
-from rnascl_jax.search import arch_params, architecture, spaces
+from rnascl_jax.search import arch_params, architecture, space_layers, spaces
 from rnascl_jax.search.architecture import Architecture
-from rnascl_jax.search.spaces import Operator
+from rnascl_jax.search.space import Operator
 
 # The second and the last block may be skipped; the third strides.
 _SPACE = spaces.with_operators(
@@ -154,7 +154,7 @@ def test_one_hot_choices_compute_the_derived_network(both, mode):
   taps = [
     tap
     for name, tap in zip(
-      spaces.layer_names(_SPACE), found[mode][1], strict=True
+      space_layers.layer_names(_SPACE), found[mode][1], strict=True
     )
     if name.partition('/')[0] not in skipped
   ]
@@ -182,7 +182,9 @@ def test_one_hot_choices_update_the_derived_network_s_statistics(both):
 def test_the_written_architecture_builds_the_same_network_in_pytorch(both):
   torch = pytest.importorskip('torch')
   _, expected, own, features, operators = both
-  names = spaces.layer_names(spaces.with_features(_SPACE, features, operators))
+  names = space_layers.layer_names(
+    spaces.with_features(_SPACE, features, operators)
+  )
   arch = Architecture(
     _SPACE, features, (0,) * len(names), names, ('conv',), operators
   )

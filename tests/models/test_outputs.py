@@ -7,8 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnascl_jax.models import blocks, networks, student
-from rnascl_jax.models.teachers import preact_resnet, resnet, vit, wide_resnet
+from rnascl_jax.models import networks, student
+from rnascl_jax.models.fixed import (
+  blocks,
+  preact_resnet,
+  resnet,
+  vit,
+  wide_resnet,
+)
 from rnascl_jax.models.teachers.class_subset import ClassSubset
 from rnascl_jax.search import spaces
 from tests import random_variables

@@ -9,16 +9,16 @@ import pytest
 
 from rnascl_jax.models import (
   convolutions,
+  fixed,
   layers,
   networks,
   squeeze_excite,
   student,
-  teachers,
 )
 from rnascl_jax.models.batch_norm import BatchNorm
 from rnascl_jax.search import arch_params, spaces
 from rnascl_jax.search.arch_params import Masks
-from rnascl_jax.search.spaces import Shortcut
+from rnascl_jax.search.space import Block, SearchSpace, Shortcut
 
 CLASSES = 5
 # As the ImageNet students: squeeze-excite, here of 0.9 units for each channel
@@ -308,10 +308,8 @@ def test_hidden_units_are_rounded_half_up_and_never_none():
 @pytest.mark.parametrize('shortcut', Shortcut)
 def test_a_block_is_the_weighted_sum_of_its_choices(shortcut, train):
   # 6 is neither the widest nor the narrowest choice: R(x) changes with it.
-  block = spaces.Block((8, 6, 4), stride=1, residual=True)
-  space = spaces.SearchSpace(
-    blocks=(block,), stem_features=6, shortcut=shortcut
-  )
+  block = Block((8, 6, 4), stride=1, residual=True)
+  space = SearchSpace(blocks=(block,), stem_features=6, shortcut=shortcut)
   net = student.Student(space, CLASSES, blocks_only=True)
   variables = make_variables(net)
 
@@ -568,7 +566,7 @@ UNFIT = {
 def networks_of_both_kinds():
   return (
     student.Student(make_space(), CLASSES),
-    teachers.TEACHERS['small_resnet'](num_classes=CLASSES),
+    fixed.NETWORKS['small_resnet'](num_classes=CLASSES),
   )
 
 

@@ -226,11 +226,11 @@ import functools, json, sys
 import jax, numpy as np
 from rnascl_jax import attacks
 from rnascl_jax.attacks import ensembles
-from rnascl_jax.models import networks, teachers
+from rnascl_jax.models import fixed, networks
 from rnascl_jax.runtime import fingerprints
 from tests.runtime import test_fingerprints as t
 
-net = teachers.TEACHERS['small_resnet'](
+net = fixed.NETWORKS['small_resnet'](
   num_classes=10, features=(4, 8), stage_sizes=(1, 1), strides=(1, 2))
 shapes = jax.eval_shape(
   lambda: net.init(jax.random.key(0), np.zeros((1, 8, 8, 1)), train=False))

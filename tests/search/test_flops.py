@@ -11,7 +11,7 @@ from jax import test_util
 
 from rnascl_jax.models import convolutions, student
 from rnascl_jax.search import arch_params, cost_tables, flops, spaces
-from rnascl_jax.search.spaces import Shortcut
+from rnascl_jax.search.space import Shortcut
 
 IMAGE = (8, 8, 3)
 CIFAR = (32, 32, 3)

@@ -10,7 +10,7 @@ import pytest
 
 from rnascl_jax.config import contradictions, resolve, settings
 from rnascl_jax.models import convolutions, student
-from rnascl_jax.search import flops, space_tables, spaces
+from rnascl_jax.search import flops, space_layers, space_tables, spaces
 from rnascl_jax.stages import run as runs
 from rnascl_jax.stages import students
 
@@ -184,10 +184,10 @@ def test_the_largest_network_of_a_space_is_what_is_counted(name):
 )
 def test_an_image_size_that_does_not_fit_is_refused(name, side, fits):
   space = SPACES[name]
-  spaces.check_image(space, (64, 64, 3))
+  space_layers.check_image(space, (64, 64, 3))
 
   with pytest.raises(ValueError, match=f'{side}x{side} pixels.*such as {fits}'):
-    spaces.check_image(space, (side, side, 3))
+    space_layers.check_image(space, (side, side, 3))
 
 
 # Settings.

@@ -17,7 +17,7 @@ from rnascl_jax.search import (
   latency_tables,
   spaces,
 )
-from rnascl_jax.search.spaces import Operator
+from rnascl_jax.search.space import Operator
 from tests import made_latency
 
 _SHAPE = (8, 8, 1)

@@ -9,8 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnascl_jax.search import arch_params, architecture, gumbel, spaces
+from rnascl_jax.search import (
+  arch_params,
+  architecture,
+  gumbel,
+  space_layers,
+  spaces,
+)
 from rnascl_jax.search.arch_params import ArchParams
+from rnascl_jax.search.space import Block, SearchSpace, Shortcut
 
 SPACE = spaces.from_stages(
   (2, 1), ((8, 4), (12, 6, 9)), (1, 2), stem_features=8
@@ -22,7 +29,7 @@ probabilities = jax.jit(arch_params.probabilities)
 
 def make_params(space=SPACE, teacher_layers=12, blocks_only=False):
   """Architecture parameters with random logits."""
-  names = spaces.layer_names(space, blocks_only=blocks_only)
+  names = space_layers.layer_names(space, blocks_only=blocks_only)
   params = arch_params.init_arch_params(space, len(names), teacher_layers)
   rng = np.random.default_rng(0)
   return jax.tree.map(lambda x: jnp.float32(rng.normal(size=x.shape)), params)
@@ -91,10 +98,10 @@ def test_impossible_spaces_are_refused(depths, choices, strides, options):
 
 
 def test_a_residual_over_a_stride_is_refused():
-  block = spaces.Block((4,), stride=2, residual=True)
+  block = Block((4,), stride=2, residual=True)
 
   with pytest.raises(ValueError, match='residual'):
-    spaces.SearchSpace(blocks=(block,))
+    SearchSpace(blocks=(block,))
 
 
 def test_with_features_leaves_one_choice_and_all_else_as_it_was():
@@ -126,17 +133,17 @@ def test_narrowest_and_widest_do_not_depend_on_the_order_of_choices():
 @pytest.mark.parametrize('shape', ((8, 6, 3), (2, 8, 3), (0, 4, 3)))
 def test_images_that_do_not_fit_the_strides_are_refused(shape):
   assert SPACE.reduction == 4
-  spaces.check_image(SPACE, (8, 4, 3))
+  space_layers.check_image(SPACE, (8, 4, 3))
 
   with pytest.raises(ValueError, match='multiple of 4'):
-    spaces.check_image(SPACE, shape)
+    space_layers.check_image(SPACE, shape)
 
 
 def test_layer_names_are_in_forward_order_beyond_ten_blocks():
   space = spaces.from_stages((12,), ((4,),), (1,))
 
-  names = spaces.layer_names(space)
-  blocks = spaces.layer_names(space, blocks_only=True)
+  names = space_layers.layer_names(space)
+  blocks = space_layers.layer_names(space, blocks_only=True)
 
   assert len(names) == 1 + 3 * 12
   assert names[:3] == ('stem', 'block0/expand', 'block0/depthwise')
@@ -349,7 +356,7 @@ def test_derive_refuses_logits_of_another_teacher_or_space():
     architecture.derive(SPACE, fewer, TEACHER)
 
 
-@pytest.mark.parametrize('shortcut', spaces.Shortcut)
+@pytest.mark.parametrize('shortcut', Shortcut)
 def test_an_architecture_survives_json(shortcut):
   space = spaces.from_stages(
     (2, 1),
@@ -375,7 +382,7 @@ def test_blocks_have_the_expansion_of_their_stage_and_one_has_no_layer_for_it():
     (1, 2), ((4,), (8,)), (1, 2), expansion=3, expansions=(1, 6)
   )
   teacher = ('conv1',)
-  names = spaces.layer_names(space)
+  names = space_layers.layer_names(space)
   arch = architecture.Architecture(
     space, (4, 8, 8), (0,) * len(names), names, teacher
   )

@@ -6,7 +6,7 @@ import pytest
 
 from rnascl_jax.config import settings
 from rnascl_jax.runtime import lock
-from tests import commands, torch_teachers
+from tests import commands, torch_fixed
 
 _COMMANDS = sorted(
   path.stem
@@ -129,7 +129,7 @@ def test_a_missing_stage_is_named_without_a_traceback(tmp_path):
 
 def test_a_teacher_is_imported_or_refused_without_a_trace(tmp_path):
   torch = pytest.importorskip('torch')
-  net = torch_teachers.make('wide_resnet', 10, depth=10, width=1)
+  net = torch_fixed.make('wide_resnet', 10, depth=10, width=1)
   torch.save({'state_dict': net.state_dict()}, tmp_path / 'model.pt')
   (tmp_path / 'page.pt').write_bytes(b'<!DOCTYPE html> Google Drive')
   network = '--network=wide_resnet,depth=10,width=1'

@@ -13,7 +13,7 @@ from experiments import costs as command
 from rnascl_jax.config import resolve, settings
 from rnascl_jax.distillation import compare
 from rnascl_jax.models import networks, student
-from rnascl_jax.models.teachers import resnet
+from rnascl_jax.models.fixed import resnet
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import arch_params, flops, spaces
 from rnascl_jax.stages import costs

@@ -16,7 +16,8 @@ from rnascl_jax.interop import torch_import
 from rnascl_jax.interop.normalization import Normalization
 from rnascl_jax.losses import attention
 from rnascl_jax.models import networks
-from rnascl_jax.models.teachers import build, class_subset, published, vit
+from rnascl_jax.models.fixed import build, vit
+from rnascl_jax.models.teachers import class_subset, published
 from rnascl_jax.runtime import files
 from rnascl_jax.stages import teachers
 from tests import tiny
@@ -315,7 +316,7 @@ def test_every_network_has_a_section_of_a_config():
     assert set(known.network) <= fields
     spec = settings.NetworkSettings(**known.network)
     trained = resolve.TrainedFor(known.num_classes, (0.5,), (0.5,))
-    net = resolve.teacher_network(None, spec, trained=trained)
+    net = resolve.fixed_network(None, spec, trained=trained)
     assert net.num_classes == known.num_classes
 
 

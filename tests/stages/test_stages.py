@@ -24,7 +24,7 @@ from rnascl_jax.evaluation import (
   under_attack,
 )
 from rnascl_jax.models import networks
-from rnascl_jax.models.teachers import resnet
+from rnascl_jax.models.fixed import resnet
 from rnascl_jax.reporting import report
 from rnascl_jax.runtime import (
   commands,

@@ -10,9 +10,9 @@ from rnascl_jax import stages
 from rnascl_jax.config import resolve, settings
 from rnascl_jax.reporting import report, results
 from rnascl_jax.runtime import files, named_arrays, saved_variables
-from rnascl_jax.search import arch_params, architecture, spaces
+from rnascl_jax.search import arch_params, architecture, space_layers, spaces
 from rnascl_jax.search.architecture import Architecture
-from rnascl_jax.search.spaces import Operator
+from rnascl_jax.search.space import Operator
 from rnascl_jax.stages import searches
 from tests import tiny
 
@@ -69,13 +69,13 @@ def test_a_control_keeps_the_tutors_of_the_blocks_that_are_left(
   config.space.depth_choices = True
   space = resolve.space(settings.parse(config).space)
   teacher = files.read_json(tiny_run / 'architecture.json')['teacher_layers']
-  layers = spaces.layer_names(space)
+  layers = space_layers.layer_names(space)
   kept = [*range(4), *range(7, 10)]  # The stem, block 0 and block 2.
   derived = Architecture(
     space,
     (4, 4, 4),
     (0,) * len(kept),
-    spaces.layer_names(spaces.from_stages((2,), ((4,),), (2,))),
+    space_layers.layer_names(spaces.from_stages((2,), ((4,),), (2,))),
     tuple(teacher),
     (Operator(), Operator(skipped=True), Operator()),
   )

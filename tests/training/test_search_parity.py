@@ -11,11 +11,11 @@ import pytest
 from rnascl_jax.data import batches
 from rnascl_jax.distillation import compare
 from rnascl_jax.interop import state_dicts
-from rnascl_jax.models import student, teachers
+from rnascl_jax.models import fixed, student
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import arch_params, cost_tables, flops, spaces
 from rnascl_jax.training import adversarial, search_step, train_state
-from tests import random_variables, torch_teachers
+from tests import random_variables, torch_fixed
 
 _SPACE = spaces.from_stages(
   (1, 2), ((4, 2), (8, 4)), (1, 2), stem_features=4, stem_stride=1, expansion=2
@@ -35,9 +35,9 @@ def test_three_steps_without_noise_are_those_of_pytorch():
   from tests import torch_search
 
   net = student.Student(_SPACE, 10, axis_name=parallel.AXIS)
-  guide = teachers.TEACHERS['small_resnet'](num_classes=10, features=_FEATURES)
-  module = torch_teachers.make('small_resnet', 10, features=_FEATURES)
-  torch_teachers.randomise(module, 0)
+  guide = fixed.NETWORKS['small_resnet'](num_classes=10, features=_FEATURES)
+  module = torch_fixed.make('small_resnet', 10, features=_FEATURES)
+  torch_fixed.randomise(module, 0)
   tables = flops.costs(_SPACE, _SHAPE, 10)
   recipe = train_state.Recipe(
     net=net,
@@ -54,7 +54,7 @@ def test_three_steps_without_noise_are_those_of_pytorch():
     reference=cost_tables.uniform(tables),
     noise=lambda key, shape, dtype: jnp.zeros(shape, dtype),
   )
-  tapped = [torch_teachers.tapped_module(module, n) for n in guide.tap_names]
+  tapped = [torch_fixed.tapped_module(module, n) for n in guide.tap_names]
   theirs = torch_search.Search(_SPACE, tables, module, tapped, map_size=2)
   variables = random_variables.draw(net, _SHAPE, 1)
   arrays = state_dicts.from_variables(variables)
@@ -68,7 +68,7 @@ def test_three_steps_without_noise_are_those_of_pytorch():
   )
   context = train_state.Context(
     seed=jnp.uint32(0),
-    teacher=torch_teachers.flax_variables(module),
+    teacher=torch_fixed.flax_variables(module),
     tutors=(),
     kl_weight=jnp.float32(1),
     gamma=jnp.float32(1),

@@ -14,7 +14,7 @@ from rnascl_jax import losses
 from rnascl_jax.data import batches
 from rnascl_jax.distillation import compare
 from rnascl_jax.models import networks, student
-from rnascl_jax.models.teachers import resnet
+from rnascl_jax.models.fixed import resnet
 from rnascl_jax.runtime import parallel
 from rnascl_jax.search import arch_params, cost_tables, flops, spaces
 from rnascl_jax.training import (

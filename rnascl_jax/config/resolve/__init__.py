@@ -1,7 +1,7 @@
 """Turns the names in settings into functions: the border of the library.
 
 Every name that a config may hold stands in one of the dicts of this package (or
-in those of `datasets`, `teachers`, `attacks` and `spaces`); the rest of the
+in those of `datasets`, `fixed`, `attacks` and `spaces`); the rest of the
 library takes functions and knows no names.
 """
 
@@ -39,10 +39,10 @@ from rnascl_jax.config.resolve.names import pick
 from rnascl_jax.config.resolve.networks import (
   SHORTCUTS,
   TrainedFor,
+  fixed_network,
+  network_spec,
   space,
   student_network,
-  teacher_network,
-  teacher_spec,
 )
 from rnascl_jax.config.resolve.optimization import (
   NOISES,
@@ -94,8 +94,8 @@ __all__ = [
   'search_weight_steps',
   'space',
   'student_network',
-  'teacher_network',
-  'teacher_spec',
+  'fixed_network',
+  'network_spec',
   'tutor_weights',
   'validation_attack',
 ]

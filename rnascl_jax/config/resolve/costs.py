@@ -9,7 +9,7 @@ from rnascl_jax.runtime import provenance
 from rnascl_jax.search import cost_tables, flops, latency_tables
 from rnascl_jax.search.cost_tables import Costs
 from rnascl_jax.search.latency_tables import LatencyTable
-from rnascl_jax.search.spaces import SearchSpace
+from rnascl_jax.search.space import SearchSpace
 
 _LATENCY = 'latency'
 # Costs by `cost`, and the metrics of their expectations.

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from rnascl_jax.config import settings
 from rnascl_jax.config.resolve.names import pick
 from rnascl_jax.data.datasets import Dataset
-from rnascl_jax.models import student, teachers
-from rnascl_jax.models.teachers import build
+from rnascl_jax.models import fixed, student
+from rnascl_jax.models.fixed import build
 from rnascl_jax.runtime import parallel
-from rnascl_jax.search import spaces
-from rnascl_jax.search.spaces import SearchSpace
+from rnascl_jax.search import space_layers, spaces
+from rnascl_jax.search.space import SearchSpace, Shortcut
 
 # Shortcuts of a block by `shortcut`.
-SHORTCUTS = {shortcut.value: shortcut for shortcut in spaces.Shortcut}
+SHORTCUTS = {shortcut.value: shortcut for shortcut in Shortcut}
 
 
 _SPACES = {**spaces.CIFAR_SPACES, **spaces.IMAGENET_SPACES, 'custom': None}
@@ -47,7 +47,7 @@ def space(spec: settings.Space) -> SearchSpace:
     ) from error
 
 
-def _custom(spec: settings.Space, shortcut: spaces.Shortcut) -> SearchSpace:
+def _custom(spec: settings.Space, shortcut: Shortcut) -> SearchSpace:
   return spaces.from_stages(
     spec.depths,
     spec.choices,
@@ -82,7 +82,7 @@ def student_network(
   Raises:
     ValueError: if the images do not fit the space.
   """
-  spaces.check_image(blocks, data.image_shape)
+  space_layers.check_image(blocks, data.image_shape)
   return student.Student(
     space=blocks,
     num_classes=data.num_classes,
@@ -118,13 +118,13 @@ class TrainedFor(NamedTuple):
   classes: tuple[int, ...] = ()
 
 
-def teacher_spec(network: settings.NetworkShape) -> dict[str, Any]:
-  """The fields of a fixed network that are set, for `teachers.build`."""
+def network_spec(network: settings.NetworkShape) -> dict[str, Any]:
+  """The fields of a fixed network that are set, for `build.network`."""
   values = dataclasses.asdict(network).items()
   return {name: value for name, value in values if value}
 
 
-def teacher_network(
+def fixed_network(
   data: Dataset,
   spec: settings.NetworkShape,
   *,
@@ -145,11 +145,11 @@ def teacher_network(
   Raises:
     ValueError: for an unknown network, or a shape that it does not take.
   """
-  pick(teachers.TEACHERS, spec.name, f'{where}.network.name')
+  pick(fixed.NETWORKS, spec.name, f'{where}.network.name')
   trained = trained or TrainedFor(data.num_classes, data.mean, data.std)
   try:
     net = build.network(
-      teacher_spec(spec),
+      network_spec(spec),
       dtype=_compute_type(bfloat16),
       axis_name=parallel.AXIS,
       **trained._replace(classes=())._asdict(),

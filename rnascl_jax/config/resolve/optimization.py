@@ -14,7 +14,7 @@ from rnascl_jax.config.resolve.adversarial_training import adversarial_method
 from rnascl_jax.config.resolve.names import pick
 from rnascl_jax.data.datasets import Dataset
 from rnascl_jax.search import cost_tables, gumbel
-from rnascl_jax.search.spaces import SearchSpace
+from rnascl_jax.search.space import SearchSpace
 from rnascl_jax.training import (
   adversarial,
   averaging,

@@ -6,9 +6,9 @@ that the image shows one of them.
 
 Example:
   >>> import jax
-  >>> from rnascl_jax.models import teachers
+  >>> from rnascl_jax.models import fixed
   >>> from rnascl_jax.models.teachers.class_subset import ClassSubset
-  >>> net = teachers.TEACHERS['small_resnet'](num_classes=1000)
+  >>> net = fixed.NETWORKS['small_resnet'](num_classes=1000)
   >>> images = jax.numpy.zeros((2, 8, 8, 3))
   >>> variables = net.init(jax.random.key(0), images, train=False)
   >>> hundred = ClassSubset(net, 1000, tuple(range(0, 1000, 10)))

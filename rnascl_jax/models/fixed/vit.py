@@ -24,7 +24,7 @@ at another size, or with smaller patches, `refit` gives the parameters for it;
 `config.teacher.start` does so.
 
 Example:
-  >>> from rnascl_jax.models.teachers import vit
+  >>> from rnascl_jax.models.fixed import vit
   >>> vit.deit_tiny(num_classes=10, patch_size=4).tap_names[-1]
   'blocks_11'
 """
@@ -40,9 +40,9 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from rnascl_jax.base import Array
-from rnascl_jax.models import blocks, networks
+from rnascl_jax.models import networks
+from rnascl_jax.models.fixed import blocks, transformer
 from rnascl_jax.models.networks import Outputs
-from rnascl_jax.models.teachers import transformer
 
 
 class ViT(networks.Network):

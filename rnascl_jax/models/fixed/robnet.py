@@ -17,7 +17,7 @@ all BatchNorms but those of single operations, 01 and 10. Its authors' code
 names variables otherwise.
 
 Example:
-  >>> from rnascl_jax.models import robnet
+  >>> from rnascl_jax.models.fixed import robnet
   >>> len(robnet.RobNet(num_classes=10).tap_names), len(robnet.FREE)
   (21, 20)
 
@@ -35,7 +35,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from rnascl_jax.base import Array
-from rnascl_jax.models import cells
+from rnascl_jax.models.fixed import cells
 
 _NODES = 4
 # Two bits for each edge: those into the first node, from both inputs, ...

@@ -14,7 +14,7 @@ inferred; it is not known from the authors.
 The taps are the outputs of the BatchNorms, before ReLU.
 
 Example:
-  >>> from rnascl_jax.models import vgg
+  >>> from rnascl_jax.models.fixed import vgg
   >>> vgg.VGG(num_classes=10).tap_names[:3]
   ('features_0', 'features_4', 'features_8')
 
@@ -31,7 +31,8 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from rnascl_jax.base import Array
-from rnascl_jax.models import blocks, networks
+from rnascl_jax.models import networks
+from rnascl_jax.models.fixed import blocks
 from rnascl_jax.models.networks import Outputs
 
 

@@ -1,4 +1,4 @@
-"""The teachers against PyTorch, and the contract they share."""
+"""Fixed networks against PyTorch, and the contract they share."""
 
 import functools
 from typing import Any, NamedTuple
@@ -9,21 +9,22 @@ import numpy as np
 import pytest
 from flax import linen, traverse_util
 
-from rnascl_jax.models import (
-  batch_norm,
+from rnascl_jax.models import batch_norm, fixed, networks
+from rnascl_jax.models.fixed import (
   blocks,
   darts,
   densenet,
   genotypes,
   mobilenet_v2,
-  networks,
+  preact_resnet,
+  resnet,
   robnet,
-  teachers,
   vgg,
+  vit,
+  wide_resnet,
 )
-from rnascl_jax.models.teachers import preact_resnet, resnet, vit, wide_resnet
 from rnascl_jax.search import flops
-from tests import torch_teachers
+from tests import torch_fixed
 
 CHANNELS = 3
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
@@ -49,8 +50,8 @@ class Small(NamedTuple):
     return self.make(**self.fields, **self.not_torch, num_classes=10, **fields)
 
   def torch(self):
-    net = torch_teachers.make(self.torch_name, 10, **self.fields)
-    return torch_teachers.randomise(net, seed=0)
+    net = torch_fixed.make(self.torch_name, 10, **self.fields)
+    return torch_fixed.randomise(net, seed=0)
 
   def images(self, batch):
     return _images(batch, *self.size)
@@ -97,7 +98,7 @@ ALL_KINDS = genotypes.Genotype(
   ),
   reduce_concat=(3, 2),
 )
-NETWORKS = {
+SMALL = {
   'wrn-10-1': _wide(depth=10, width=1),
   'wrn-16-2': _wide(depth=16, width=2),
   # A block with a stride projects its shortcut, even without a wider output.
@@ -156,6 +157,10 @@ NETWORKS = {
     features=(3, 4, 4),
   ),
 }
+TRAINED = (
+  *('wrn-10-1', 'basic', 'bottleneck', 'preact', 'mobilenet', 'vgg'),
+  *('densenet', 'darts', 'robnet', 'msrobnet'),
+)
 IMAGENET = {'num_classes': 1000, 'side': 224}
 TOKENS = IMAGENET | {'patch_size': 16}
 # Taps, and parameters: as published where the data set is ImageNet, with ten
@@ -224,11 +229,11 @@ def _images(batch, height=12, width=8, channels=CHANNELS):
   return np.random.default_rng(0).uniform(size=shape).astype(np.float32)
 
 
-def _shapes(teacher, height=32, width=32, channels=CHANNELS):
+def _shapes(net, height=32, width=32, channels=CHANNELS):
   """Shapes of (variables, (logits, taps)); computes nothing."""
   images = jax.ShapeDtypeStruct((2, height, width, channels), jnp.float32)
   return jax.eval_shape(
-    lambda key, x: teacher.init_with_output(key, x, train=False)[::-1],
+    lambda key, x: net.init_with_output(key, x, train=False)[::-1],
     jax.random.key(0),
     images,
   )
@@ -236,8 +241,8 @@ def _shapes(teacher, height=32, width=32, channels=CHANNELS):
 
 @functools.cache
 def _variable_shapes(name):
-  """Shapes of the variables of a network of `NETWORKS`."""
-  return _shapes(NETWORKS[name].flax(), *NETWORKS[name].size)[0]
+  """Shapes of the variables of a network of `SMALL`."""
+  return _shapes(SMALL[name].flax(), *SMALL[name].size)[0]
 
 
 @functools.cache
@@ -245,9 +250,9 @@ def _full_size(name):
   """A network of `FULL_SIZE`, computing in bfloat16, and its shapes."""
   fields = {'num_classes': 10, 'side': 32} | FULL_SIZE[name][2]
   side = fields.pop('side')
-  make = teachers.TEACHERS[name.split()[0]]
-  teacher = make(dtype=jnp.bfloat16, **fields)
-  return teacher, *_shapes(teacher, side, side)
+  make = fixed.NETWORKS[name.split()[0]]
+  net = make(dtype=jnp.bfloat16, **fields)
+  return net, *_shapes(net, side, side)
 
 
 def _variables(name):
@@ -277,35 +282,49 @@ def _close(value, torch_value):
 
 @pytest.mark.parametrize(
   ('name', 'mode'),
-  [(name, 'eval') for name in NETWORKS if name != 'wrn-10-1']
+  [(name, 'eval') for name in SMALL if name != 'wrn-10-1']
   # Each kind of block once.
-  + [(name, 'train') for name in ('wrn-10-1', 'basic', 'bottleneck', 'preact')],
+  + [(name, 'train') for name in TRAINED],
 )
 def test_logits_taps_gradients_and_statistics_equal_pytorchs(name, mode):
-  small, train = NETWORKS[name], mode == 'train'
-  teacher = small.flax(mean=MEAN, std=STD)
-  torch_net = torch_teachers.average_biased_variances(small.torch())
+  small, train = SMALL[name], mode == 'train'
+  net = small.flax(mean=MEAN, std=STD)
+  torch_net = torch_fixed.average_biased_variances(small.torch())
   torch_net.train(train)
-  variables = torch_teachers.flax_variables(torch_net)
+  variables = torch_fixed.flax_variables(torch_net)
   images, stats = small.images(4), variables.get('batch_stats', {})
 
-  def run(images):
-    (logits, taps), updated = teacher.apply(
-      variables, images, train=train, mutable=['batch_stats']
+  def run(images, params):
+    (logits, taps), updated = net.apply(
+      {**variables, 'params': params},
+      images,
+      train=train,
+      mutable=['batch_stats'],
     )
     return jax.nn.logsumexp(logits, axis=-1).sum(), (logits, taps, updated)
 
-  gradient, (logits, taps, updated) = _jit(jax.grad(run, has_aux=True))(images)
-  torch_logits, torch_gradient, torch_taps = torch_teachers.run(
-    torch_net, images, MEAN, STD, teacher.tap_names
+  derivatives = jax.grad(run, (0, 1) if train else (0,), has_aux=True)
+  (gradient, *by_params), (logits, taps, updated) = _jit(derivatives)(
+    images, variables['params']
+  )
+  torch_logits, torch_gradient, torch_taps = torch_fixed.run(
+    torch_net, images, MEAN, STD, net.tap_names
   )
 
   _close(logits, torch_logits)
   _close(gradient, torch_gradient)
+  for gradients in by_params:
+    expected = torch_fixed.parameter_gradients(torch_net, images, MEAN, STD)
+    # A bias before a BatchNorm has a gradient of rounding alone.
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+    close = functools.partial(
+      np.testing.assert_allclose, rtol=1e-4, atol=1e-5 * largest
+    )
+    jax.tree.map(close, gradients, expected)
   assert len(taps) == len(torch_taps)
   jax.tree.map(_close, list(taps), torch_taps)
   new_stats = updated.get('batch_stats', {})
-  torch_stats = torch_teachers.flax_variables(torch_net).get('batch_stats', {})
+  torch_stats = torch_fixed.flax_variables(torch_net).get('batch_stats', {})
   jax.tree.map(_close, new_stats, torch_stats)
   changed = jax.tree.map(
     lambda old, new: not np.array_equal(old, new), stats, new_stats
@@ -313,14 +332,14 @@ def test_logits_taps_gradients_and_statistics_equal_pytorchs(name, mode):
   assert set(jax.tree.leaves(changed)) == ({train} if stats else set())
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize('name', SMALL)
 def test_a_pytorch_state_dict_fits_the_variables_by_its_names(name):
   shapes = jax.tree.map(jnp.shape, _variable_shapes(name))
-  imported = torch_teachers.flax_variables(NETWORKS[name].torch())
+  imported = torch_fixed.flax_variables(SMALL[name].torch())
   assert jax.tree.map(jnp.shape, imported) == shapes
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize('name', SMALL)
 def test_the_names_of_variables_lead_back_to_pytorchs(name):
   flat = traverse_util.flatten_dict(_variable_shapes(name), sep='/')
   leaves = {'kernel': 'weight', 'scale': 'weight'}
@@ -328,37 +347,37 @@ def test_the_names_of_variables_lead_back_to_pytorchs(name):
   back = set()
   for path in flat:
     *module, leaf = path.split('/')[1:]
-    torch_module = torch_teachers.module_name('/'.join(module))
+    torch_module = torch_fixed.module_name('/'.join(module))
     back.add('.'.join(filter(None, [torch_module, leaves.get(leaf, leaf)])))
-  expected = NETWORKS[name].torch().state_dict()
+  expected = SMALL[name].torch().state_dict()
   assert back == {k for k in expected if not k.endswith('num_batches_tracked')}
 
 
 def test_the_table_of_full_size_networks_is_complete():
-  assert {name.split()[0] for name in FULL_SIZE} == set(teachers.TEACHERS)
+  assert {name.split()[0] for name in FULL_SIZE} == set(fixed.NETWORKS)
 
 
 @pytest.mark.parametrize('name', SIZES)
 def test_full_size_networks_have_the_published_sizes_and_keep_the_contract(
   name,
 ):
-  teacher, variables, (logits, taps) = _full_size(name)
+  net, variables, (logits, taps) = _full_size(name)
   num_taps, num_parameters, fields = FULL_SIZE[name]
   assert (len(taps), _num_params(variables)) == (num_taps, num_parameters)
-  assert isinstance(taps, tuple) and isinstance(teacher.tap_names, tuple)
-  assert len(teacher.tap_names) == len(set(teacher.tap_names)) == num_taps
+  assert isinstance(taps, tuple) and isinstance(net.tap_names, tuple)
+  assert len(net.tap_names) == len(set(net.tap_names)) == num_taps
   classes = fields.get('num_classes', 10)
   assert (logits.shape, logits.dtype) == ((2, classes), jnp.float32)
   assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {
     jnp.dtype(jnp.float32)
   }
   assert {tap.dtype for tap in taps} == {jnp.dtype(jnp.bfloat16)}
-  is_vit = isinstance(teacher, vit.ViT)
+  is_vit = isinstance(net, vit.ViT)
   collections = {'params'} if is_vit else {'params', 'batch_stats'}
   assert set(variables) == collections
   kernels = traverse_util.flatten_dict(variables['params'], sep='/')
   last = '/mlp/fc2/kernel' if is_vit else '/kernel'
-  for tap, tap_name in zip(taps, teacher.tap_names, strict=True):
+  for tap, tap_name in zip(taps, net.tap_names, strict=True):
     # The taps of cells are not those of one layer.
     kernel = kernels.get(tap_name + last, tap)
     assert tap.shape[-1] == kernel.shape[-1]
@@ -366,12 +385,12 @@ def test_full_size_networks_have_the_published_sizes_and_keep_the_contract(
 
 @pytest.mark.parametrize('name', SIZES)
 def test_full_size_networks_have_the_parameters_and_shapes_of_pytorchs(name):
-  teacher, variables, (_, taps) = _full_size(name)
+  net, variables, (_, taps) = _full_size(name)
   fields = {'num_classes': 10, 'side': 32} | FULL_SIZE[name][2]
-  if isinstance(teacher, vit.ViT):
+  if isinstance(net, vit.ViT):
     fields['image_size'] = fields['side']
-  num_parameters, torch_shapes = torch_teachers.shapes(
-    name.split()[0], tap_names=teacher.tap_names, **fields
+  num_parameters, torch_shapes = torch_fixed.shapes(
+    name.split()[0], tap_names=net.tap_names, **fields
   )
   assert num_parameters == _num_params(variables)
   assert [(1, *tap.shape[1:]) for tap in taps] == torch_shapes
@@ -381,7 +400,7 @@ def test_full_size_networks_have_the_parameters_and_shapes_of_pytorchs(name):
 @pytest.mark.parametrize('name', PRINTED)
 def test_networks_of_the_paper_have_the_printed_sizes(name):
   millions, macs = PRINTED[name]
-  teacher, variables, _ = _full_size(name)
+  net, variables, _ = _full_size(name)
   digits = len(str(millions).split('.')[1])
   found = _num_params(variables) / 1e6
   assert round(found, digits) == pytest.approx(millions, rel=0.01)
@@ -395,7 +414,7 @@ def test_networks_of_the_paper_have_the_printed_sizes(name):
       norms.append(outputs.size)
     return outputs
 
-  native = networks.with_native_convolutions(teacher.clone(dtype=None))
+  native = networks.with_native_convolutions(net.clone(dtype=None))
   images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
   with linen.intercept_methods(count):
     counted = flops.trace_macs(
@@ -415,7 +434,7 @@ def test_small_resnet_has_78_thousand_parameters():
 
 
 @pytest.mark.parametrize(
-  'teacher',
+  'net',
   [
     resnet.ResNet((12,), 2, features=(4,), strides=(1,)),
     resnet.ResNet((11,), 2, blocks.BOTTLENECK, features=(2,), strides=(1,)),
@@ -425,11 +444,11 @@ def test_small_resnet_has_78_thousand_parameters():
   ],
   ids=['basic', 'bottleneck', 'wide', 'preact', 'vit'],
 )
-def test_a_broken_layer_spoils_its_tap_and_all_later_ones(teacher):
+def test_a_broken_layer_spoils_its_tap_and_all_later_ones(net):
   # Names are right, and in forward order, if a NaN put into the kernel that
   # name i points at shows in the taps i, i + 1, ... and in no earlier one.
   images = _images(1, 4, 4)
-  shapes, _ = _shapes(teacher, 4, 4)
+  shapes, _ = _shapes(net, 4, 4)
   flat = traverse_util.flatten_dict(
     jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
   )
@@ -437,10 +456,10 @@ def test_a_broken_layer_spoils_its_tap_and_all_later_ones(teacher):
   @_jit
   def broken_taps(flat):
     variables = traverse_util.unflatten_dict(flat)
-    _, taps = teacher.apply(variables, images, train=False)
+    _, taps = net.apply(variables, images, train=False)
     return jnp.stack([jnp.isnan(tap).any() for tap in taps])
 
-  names, is_vit = teacher.tap_names, isinstance(teacher, vit.ViT)
+  names, is_vit = net.tap_names, isinstance(net, vit.ViT)
   assert len(set(names)) == len(names) > (10 if is_vit else 20)
   for index, name in enumerate(names):
     last = ('mlp', 'fc2', 'kernel') if is_vit else ('kernel',)
@@ -452,13 +471,13 @@ def test_a_broken_layer_spoils_its_tap_and_all_later_ones(teacher):
 
 @pytest.mark.parametrize('name', ['wrn-10-1', 'basic', 'preact', 'vit'])
 def test_bfloat16_keeps_float32_variables_and_logits(name):
-  small = NETWORKS[name]
+  small = SMALL[name]
   images, variables = small.images(4), _variables(name)
   run = {}
   for dtype in (None, jnp.bfloat16):
-    teacher = small.flax(dtype=dtype)
+    net = small.flax(dtype=dtype)
     (logits, taps), updated = _jit(
-      functools.partial(teacher.apply, train=True, mutable=['batch_stats'])
+      functools.partial(net.apply, train=True, mutable=['batch_stats'])
     )(variables, images)
     for leaf in jax.tree.leaves((updated, logits)):
       assert leaf.dtype == jnp.float32
@@ -484,7 +503,7 @@ def test_pooling_is_float32_whatever_the_maps_are():
 
 @pytest.mark.parametrize('name', ['wrn-10-1', 'basic', 'preact-activated'])
 def test_synchronised_shards_equal_the_whole_batch(name):
-  small = NETWORKS[name]
+  small = SMALL[name]
   images, variables = small.images(8), _variables(name)
 
   def run(axis_name, num_shards):
@@ -509,16 +528,14 @@ def test_synchronised_shards_equal_the_whole_batch(name):
 
 @pytest.mark.parametrize('name', ['wrn-10-1', 'basic', 'preact', 'vit'])
 def test_only_a_training_step_with_batch_norm_needs_the_axis(name):
-  small = NETWORKS[name]
-  teacher = small.flax(axis_name='shards')
+  small = SMALL[name]
+  net = small.flax(axis_name='shards')
   key, images = jax.random.key(0), small.images(2)
   variables = jax.eval_shape(
-    functools.partial(teacher.init, train=True), key, images
+    functools.partial(net.init, train=True), key, images
   )
-  jax.eval_shape(
-    functools.partial(teacher.apply, train=False), variables, images
-  )
-  step = functools.partial(teacher.apply, train=True, mutable=['batch_stats'])
+  jax.eval_shape(functools.partial(net.apply, train=False), variables, images)
+  step = functools.partial(net.apply, train=True, mutable=['batch_stats'])
   if name == 'vit':
     _, updated = jax.eval_shape(step, variables, images)
     assert not updated
@@ -527,9 +544,9 @@ def test_only_a_training_step_with_batch_norm_needs_the_axis(name):
     jax.eval_shape(step, variables, images)
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize('name', SMALL)
 def test_the_training_mode_has_no_default(name):
-  small = NETWORKS[name]
+  small = SMALL[name]
   with pytest.raises(TypeError, match='train'):
     small.flax().init(jax.random.key(0), small.images(1))
 
@@ -572,13 +589,13 @@ def test_convolutions_start_with_he_fan_out_variance():
 )
 def test_impossible_fields_are_refused(name, fields, message):
   with pytest.raises(ValueError, match=message):
-    teachers.TEACHERS[name](num_classes=10, **fields)
+    fixed.NETWORKS[name](num_classes=10, **fields)
 
 
 @pytest.mark.parametrize('name', ['vit', 'vit_small', 'vit_base', 'deit_tiny'])
 def test_a_vit_without_a_patch_size_is_refused(name):
   with pytest.raises(TypeError, match='patch_size'):
-    teachers.TEACHERS[name](num_classes=10)
+    fixed.NETWORKS[name](num_classes=10)
 
 
 @pytest.mark.parametrize(
@@ -595,14 +612,14 @@ def test_a_vit_without_a_patch_size_is_refused(name):
   ],
 )
 def test_unfit_images_are_refused(name, shape, dtype, message):
-  teacher = teachers.TEACHERS[name](num_classes=10, mean=MEAN)
+  net = fixed.NETWORKS[name](num_classes=10, mean=MEAN)
   with pytest.raises(ValueError, match=message):
-    teacher.init(jax.random.key(0), jnp.zeros(shape, dtype), train=False)
+    net.init(jax.random.key(0), jnp.zeros(shape, dtype), train=False)
 
 
 def test_images_of_imagenets_networks_have_at_least_32_pixels_a_side():
-  teacher = teachers.TEACHERS['imagenet_resnet18'](num_classes=10)
-  _, (_, taps) = _shapes(teacher, 32, 32)
+  net = fixed.NETWORKS['imagenet_resnet18'](num_classes=10)
+  _, (_, taps) = _shapes(net, 32, 32)
   assert taps[-1].shape[1:3] == (1, 1)
   with pytest.raises(ValueError, match='at least 32'):
-    _shapes(teacher, 32, 31)
+    _shapes(net, 32, 31)

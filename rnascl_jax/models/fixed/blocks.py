@@ -6,7 +6,7 @@ of its convolutions, those of the shortcut left out.
 
 Example:
   >>> import jax, jax.numpy as jnp
-  >>> from rnascl_jax.models import blocks
+  >>> from rnascl_jax.models.fixed import blocks
   >>> conv = blocks.convolution(4, 3, 2, dtype=None, name='conv')
   >>> images = jnp.zeros((1, 7, 7, 3))
   >>> conv.init_with_output(jax.random.key(0), images)[0].shape

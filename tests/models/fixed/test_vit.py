@@ -1,4 +1,4 @@
-"""What is special about Vision Transformers; `test_teachers` has the rest."""
+"""What is special about Vision Transformers; `test_fixed` has the rest."""
 
 import dataclasses
 import functools
@@ -13,11 +13,11 @@ import pytest
 from rnascl_jax.attacks.checks import dataflow
 from rnascl_jax.distillation import compare
 from rnascl_jax.losses import attention
-from rnascl_jax.models import networks, teachers
-from rnascl_jax.models.teachers import vit
+from rnascl_jax.models import fixed, networks
+from rnascl_jax.models.fixed import vit
 from rnascl_jax.runtime import parallel, saved_variables
 from rnascl_jax.training import adversarial, train_state, train_step
-from tests import torch_teachers
+from tests import torch_fixed
 
 TINY = vit.ViT(10, patch_size=4, width=8, depth=1, heads=2)
 
@@ -42,8 +42,8 @@ def _random_variables(net, height, width):
 )
 def test_named_networks_have_pytorchs_heads_scales_and_epsilons(name):
   # What neither the names nor the shapes of variables tell.
-  net = teachers.TEACHERS[name](num_classes=10, patch_size=4)
-  torch_net = torch_teachers.make(name, 10, device='meta', patch_size=4)
+  net = fixed.NETWORKS[name](num_classes=10, patch_size=4)
+  torch_net = torch_fixed.make(name, 10, device='meta', patch_size=4)
   scale = net.attention_scale or (net.width / net.heads) ** -0.5
   block = torch_net.blocks[-1]
   assert (net.heads, scale) == (block.attn.heads, block.attn.scale)

@@ -20,7 +20,7 @@ in every block conv1's before bn2 and conv2's before the addition. The
 convolutions of shortcuts are not tapped. PreAct-ResNet-18 has 17 taps.
 
 Example:
-  >>> from rnascl_jax.models.teachers import preact_resnet
+  >>> from rnascl_jax.models.fixed import preact_resnet
   >>> preact_resnet.preact_resnet18(num_classes=10).tap_names[-1]
   'layer4_1/conv2'
 """
@@ -33,7 +33,8 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from rnascl_jax.base import Array
-from rnascl_jax.models import blocks, networks
+from rnascl_jax.models import networks
+from rnascl_jax.models.fixed import blocks
 from rnascl_jax.models.networks import Outputs
 
 

@@ -14,7 +14,7 @@ the form was inferred; it is not known from the authors.
 The taps are the convolutions' raw outputs, as in all pre-activation networks.
 
 Example:
-  >>> from rnascl_jax.models import densenet
+  >>> from rnascl_jax.models.fixed import densenet
   >>> net = densenet.DenseNet(num_classes=10)
   >>> len(net.tap_names), net.tap_names[1]
   (120, 'stages_0_0_0/conv1')
@@ -34,7 +34,8 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from rnascl_jax.base import Array, Taps
-from rnascl_jax.models import blocks, networks
+from rnascl_jax.models import networks
+from rnascl_jax.models.fixed import blocks
 from rnascl_jax.models.networks import Outputs
 
 

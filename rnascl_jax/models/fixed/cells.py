@@ -21,7 +21,8 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from rnascl_jax.base import Array
-from rnascl_jax.models import blocks, convolutions, layers, networks
+from rnascl_jax.models import convolutions, layers, networks
+from rnascl_jax.models.fixed import blocks
 from rnascl_jax.models.networks import Outputs
 
 # Filters of the stem over those of the first cells.

@@ -1,7 +1,7 @@
 """Builds a network from what configs and checkpoints say of it.
 
 Example:
-  >>> from rnascl_jax.models.teachers import build
+  >>> from rnascl_jax.models.fixed import build
   >>> spec = {'name': 'wide_resnet', 'depth': 10, 'width': 2}
   >>> build.network(spec, num_classes=10).tap_names[:2]
   ('conv1', 'block1_layer_0/conv1')
@@ -14,8 +14,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rnascl_jax.models.fixed import NETWORKS
 from rnascl_jax.models.networks import Network
-from rnascl_jax.models.teachers import TEACHERS
 from rnascl_jax.models.teachers.class_subset import ClassSubset
 from rnascl_jax.runtime import spelling
 
@@ -34,7 +34,7 @@ def fields(spec: Mapping[str, Any]) -> dict[str, Any]:
   """What a specification says of a network's shape: fields that are given.
 
   Args:
-    spec: `name` and fields of a teacher; 0, '', None and () mean that the field
+    spec: `name` and fields of a network; 0, '', None and () mean that the field
       is left at its default, lists are tuples.
 
   Returns:
@@ -98,14 +98,14 @@ def network(
   classes: Sequence[int] = (),
   **options: Any,
 ) -> Network:
-  """Builds a teacher.
+  """Builds a network.
 
   Args:
-    spec: its `name` in `TEACHERS` and the fields of its shape, see `fields`.
+    spec: its `name` in `NETWORKS` and the fields of its shape, see `fields`.
     num_classes: that it tells apart.
     classes: those of them whose logits are returned, in this order; empty for
       all.
-    **options: `mean`, `std`, `dtype`, `axis_name`, see `teachers`.
+    **options: `mean`, `std`, `dtype`, `axis_name`, see `fixed`.
 
   Returns:
     The network.
@@ -115,10 +115,10 @@ def network(
       `classes` are not among its classes.
   """
   name = spec['name']
-  if name not in TEACHERS:
+  if name not in NETWORKS:
     raise ValueError(
-      f'unknown network {name!r}.{spelling.did_you_mean(name, TEACHERS)} Known '
-      f'are {", ".join(TEACHERS)}.'
+      f'unknown network {name!r}.{spelling.did_you_mean(name, NETWORKS)} Known '
+      f'are {", ".join(NETWORKS)}.'
     )
   shape = fields(spec)
   beside = [field for field in _OPTIONS if field in shape]
@@ -128,7 +128,7 @@ def network(
       'out.'
     )
   try:
-    net = TEACHERS[name](num_classes=num_classes, **shape, **options)
+    net = NETWORKS[name](num_classes=num_classes, **shape, **options)
   except TypeError as error:
     raise ValueError(
       f'there is no network {text(spec)}: {_without_code(error)}.'
@@ -142,7 +142,7 @@ def some_classes(
   """A network that returns the logits of some classes, or of all if of none.
 
   Args:
-    net: a teacher.
+    net: a network.
     num_classes: that it tells apart.
     classes: indices in [0, num_classes), in the order of the logits.
 

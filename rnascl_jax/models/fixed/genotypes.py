@@ -13,7 +13,7 @@ out some nodes side by side. Two cells that the searches found:
 `GENOTYPES` has those of RNAS-CL's Table 1, as their authors' code has them.
 
 Example:
-  >>> from rnascl_jax.models import genotypes
+  >>> from rnascl_jax.models.fixed import genotypes
   >>> genotypes.by_name('darts_v2').normal[:2]
   (('sep_conv_3x3', 0), ('sep_conv_3x3', 1))
   >>> genotypes.by_name(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rnascl_jax.models import darts, genotypes
+from rnascl_jax.models.fixed import darts, genotypes
 
 SKIPS = "('skip_connect', 0), ('skip_connect', 1)"
 

@@ -5,7 +5,7 @@ Layout and names are timm's; see `vit` for the network.
 Example:
   >>> import jax
   >>> from flax import linen as nn
-  >>> from rnascl_jax.models.teachers import transformer
+  >>> from rnascl_jax.models.fixed import transformer
   >>> block = transformer.TransformerBlock(
   ...   (2, 0.5, True), 16, nn.Dense, nn.LayerNorm
   ... )
@@ -24,7 +24,7 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from rnascl_jax.base import Array
-from rnascl_jax.models import blocks
+from rnascl_jax.models.fixed import blocks
 
 # timm truncates it at -2 and 2, a hundred standard deviations out.
 normal_init = nn.initializers.normal(0.02)

@@ -15,9 +15,9 @@ in every block conv1's before bn2 and conv2's before the addition. The
 convolutions of shortcuts are not tapped. WRN-34-10 has 31 taps.
 
 Example:
-  >>> from rnascl_jax.models.teachers import wide_resnet
-  >>> teacher = wide_resnet.WideResNet(16, 2, num_classes=10)
-  >>> teacher.tap_names[:3]
+  >>> from rnascl_jax.models.fixed import wide_resnet
+  >>> net = wide_resnet.WideResNet(16, 2, num_classes=10)
+  >>> net.tap_names[:3]
   ('conv1', 'block1_layer_0/conv1', 'block1_layer_0/conv2')
   >>> len(wide_resnet.wide_resnet34_10(num_classes=10).tap_names)
   31
@@ -34,7 +34,8 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from rnascl_jax.base import Array
-from rnascl_jax.models import blocks, networks
+from rnascl_jax.models import networks
+from rnascl_jax.models.fixed import blocks
 from rnascl_jax.models.networks import Outputs
 
 STEM_FEATURES = 16

@@ -7,7 +7,7 @@ times that of the first cells here. Neither the auxiliary head nor the drop path
 is here: both act in training alone.
 
 Example:
-  >>> from rnascl_jax.models import darts
+  >>> from rnascl_jax.models.fixed import darts
   >>> net = darts.DartsNetwork(num_classes=10, genotype='advrush')
   >>> len(net.tap_names), net.tap_names[:3]
   (21, ('stem', 'cells_0', 'cells_1'))
@@ -24,8 +24,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from rnascl_jax.base import Array
-from rnascl_jax.models import cells, genotypes
-from rnascl_jax.models.genotypes import Edge
+from rnascl_jax.models.fixed import cells, genotypes
+from rnascl_jax.models.fixed.genotypes import Edge
 
 _POOLS: Mapping[str, Callable[..., Array]] = {
   'max_pool_3x3': nn.max_pool,

@@ -16,7 +16,7 @@ The taps are the outputs of the convolutions' BatchNorms, before ReLU and
 addition, in forward order; the convolutions of shortcuts are not tapped.
 
 Example:
-  >>> from rnascl_jax.models import mobilenet_v2
+  >>> from rnascl_jax.models.fixed import mobilenet_v2
   >>> net = mobilenet_v2.MobileNetV2(num_classes=10)
   >>> len(net.tap_names), net.tap_names[:3]
   (53, ('conv1', 'layers_0/conv1', 'layers_0/conv2'))
@@ -33,7 +33,8 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from rnascl_jax.base import Array, Taps
-from rnascl_jax.models import blocks, convolutions, layers, networks
+from rnascl_jax.models import convolutions, layers, networks
+from rnascl_jax.models.fixed import blocks
 from rnascl_jax.models.networks import Outputs
 
 # Inner over input width of a block; the first stage has 1.

@@ -1,16 +1,17 @@
-"""The teachers in PyTorch: made, randomised, run, and their state as Flax's.
+"""Fixed networks in PyTorch: made, randomised, run, and their state as Flax's.
 
 Importing this module does not need PyTorch; calling it skips the test where
 PyTorch is missing.
 
 Example:
-  net = torch_teachers.make('resnet18', 10, stage_sizes=(1, 1, 1, 1))
-  torch_teachers.randomise(net, seed=0)
-  logits, gradient, taps = torch_teachers.run(
+  net = torch_fixed.make('resnet18', 10, stage_sizes=(1, 1, 1, 1))
+  torch_fixed.randomise(net, seed=0)
+  logits, gradient, taps = torch_fixed.run(
     net, images, mean, std, ('conv1', 'layer1_0/conv1')
   )
 """
 
+import copy
 import functools
 import re
 
@@ -23,7 +24,7 @@ def _torch():
 
 
 def make(name, num_classes, *, device='cpu', **fields):
-  """The network of a name of `teachers.TEACHERS`, in evaluation mode.
+  """The network of a name of `fixed.NETWORKS`, in evaluation mode.
 
   Fields are those of the Flax network as far as they shape it, and `image_size`
   of a ViT (32 unless given). What decides a Flax `ResNet`'s `block` is `kind`,
@@ -120,16 +121,43 @@ def run(module, images, mean, std, tap_names):
   """
   torch = _torch()
   pixels = torch.tensor(images.transpose(0, 3, 1, 2), requires_grad=True)
-  mean, std = (
-    torch.tensor(numbers, dtype=pixels.dtype).reshape(1, -1, 1, 1)
-    for numbers in (mean, std)
-  )
-  logits, taps = _forward(module, (pixels - mean) / std, tap_names)
+  logits, taps = _forward(module, _normalized(pixels, mean, std), tap_names)
   # By the images alone: on AVX2 oneDNN writes outside of its memory in the
   # gradient by the weights of some 1x1 convolutions (PyTorch 2.13).
   (gradient,) = torch.autograd.grad(torch.logsumexp(logits, -1).sum(), pixels)
   gradient = gradient.permute(0, 2, 3, 1).numpy()
   return logits.detach().numpy(), gradient, [tap.numpy() for tap in taps]
+
+
+def _normalized(pixels, mean, std):
+  mean, std = (
+    pixels.new_tensor(numbers).reshape(1, -1, 1, 1) for numbers in (mean, std)
+  )
+  return (pixels - mean) / std
+
+
+def parameter_gradients(module, images, mean, std):
+  """Gradients of the sum of the logits' logsumexp by all parameters.
+
+  Args:
+    module: the network, in either mode; it is left as it is.
+    images: [B, H, W, C] float32 of NumPy.
+    mean: C numbers, or one for all channels.
+    std: the same.
+
+  Returns:
+    Arrays of float64 with the names and axes of Flax's `params`.
+  """
+  torch = _torch()
+  # In float64, which oneDNN does not compute: see `run`.
+  module = copy.deepcopy(module).double()
+  pixels = torch.tensor(images.transpose(0, 3, 1, 2)).double()
+  logits = module(_normalized(pixels, mean, std))
+  torch.logsumexp(logits, -1).sum().backward()
+  with torch.no_grad():
+    for parameter in module.parameters():
+      parameter.copy_(parameter.grad)
+  return flax_variables(module)['params']
 
 
 def average_biased_variances(module):

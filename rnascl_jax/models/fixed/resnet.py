@@ -18,7 +18,7 @@ before the ReLU or, at a block's end, before the addition; the convolutions of
 shortcuts are not tapped. A ResNet-18 has 17 taps, the two of depth 50 have 49.
 
 Example:
-  >>> from rnascl_jax.models.teachers import resnet
+  >>> from rnascl_jax.models.fixed import resnet
   >>> resnet.resnet50(num_classes=10).tap_names[-1]
   'layer4_2/conv3'
 """
@@ -31,7 +31,8 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from rnascl_jax.base import Array
-from rnascl_jax.models import blocks, networks
+from rnascl_jax.models import networks
+from rnascl_jax.models.fixed import blocks
 from rnascl_jax.models.networks import Outputs
 
 
