@@ -20,6 +20,7 @@ ten hours. They are in the order of their value; --only has some of them:
 | short_s3_ce                 | CE, and with eq. (6)       | not yet run |
 | short_s3_vulnerable_wrn22   | by the vulnerable teacher  | not yet run |
 | short_s3_wrn22_tutors       | tutor controls             | not yet run |
+| short_s3_wrn22_rivals       | RKD, ARD and RSLAD         | not yet run |
 | short_s3_wrn22_kl_4         | KL at T = 4                | not yet run |
 | short_s3_wrn22_literal      | factor of eq. (1)          | not yet run |
 | short_s3_wrn22_ce_icc, _rkd | CE + ICC; RNAS-CL with RKD | not yet run |
@@ -76,6 +77,10 @@ def sweep(argument: str | None = None) -> list[sweeps.Row]:
     *(rows.student(robust, terms) for terms in ('rnas_cl', 'ce_kl', 'ce')),
     rows.student(vulnerable, fine_tuned=False),
     rows.in_its_architecture(robust, 'tutors'),
+    dataclasses.replace(
+      rows.in_its_architecture(robust, 'rivals'),
+      config=robust.config('rivals', methods='rkd+ard+rslad'),
+    ),
     rows.searched_anew(robust, 'kl_4', {'kl_temperature': 4.0}),
     rows.searched_anew(robust, 'literal', {'reduction': 'literal'}),
     *(rows.student(robust, terms) for terms in ('ce_icc', 'rkd')),
