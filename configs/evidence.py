@@ -2,9 +2,10 @@ r"""What a compact student inherits on CIFAR-10: S3 and a WRN-22-2 as teacher.
 
 A sweep for two CPU cores or one GPU. All rows have one schedule: eight epochs
 of search, eight of training, three of eq. (6), on all but 1,000 of the training
-images. A search step of RNAS-CL takes 1.06 s on two cores (Intel Xeon), and its
-eight epochs 54 min; the rows down to `short_s3_wrn22_tutors` should take about
-ten hours. They are in the order of their value; --only has some of them:
+images. A step of RNAS-CL takes 1.05 s on two cores (AMD EPYC), most of it the
+teacher's pass: its search and its training take 55 min each, and the rows down
+to `short_s3_wrn22_tutors` should take about 15 hours. They are in the order of
+their value; --only has some of them:
 
   for name in wrn_22_2 wrn_22_2_standard; do
     rnascl import-teacher --output=teachers/$name \
