@@ -164,7 +164,7 @@ def _attack_table(results: dict) -> str:
       whole = seconds['AutoAttack']
       lines.append(
         [
-          f'{name}, {row["targets"]} targets',
+          f'{name}, {row["targets"]} target{"s" * (row["targets"] > 1)}',
           *ratios,
           *(f'{whole[k]:.1f}' for k in ('ours_s', 'pytorch_s', 'limit_s')),
           f'{row["compile_s"]:.0f}',
