@@ -4,8 +4,9 @@
 
 In this order, each in a process of its own, and nothing else may run beside:
 AutoAttack and PGD-20 against the official code and PyTorch, steps of training
-and of a search against PyTorch, and commands against those of an earlier
-checkout. What is done is in --output, and is not measured again; the tables are
+and of a search against PyTorch, and the compilation of AutoAttack and commands
+against those of an earlier checkout. What is done is in --output, and is not
+measured again, but for what ran less often than --pairs; the tables are
 printed, and take the place of those in --page.
 
 FILE is an exported small ResNet, trained in four minutes by
@@ -21,6 +22,7 @@ with nothing compiled before and then again.
 """
 
 import datetime
+import functools
 import json
 import os
 import pathlib
@@ -44,11 +46,14 @@ _BEFORE = flags.DEFINE_string('before', '', 'A checkout to compare with.')
 _ONLY = flags.DEFINE_string('only', '', 'What has this in its name.')
 _PAIRS = flags.DEFINE_integer('pairs', 2, 'Runs of each command.')
 
+_Seconds = dict[str, list[float]]
+
 _MEMBERS = ('APGD-CE', 'APGD-T', 'FAB-T', 'Square', 'AutoAttack', 'PGD-20')
 _COMMANDS = {
   'demo': ('--config=digits',),
   'cifar10:smoke': ('--config=cifar10:smoke',),
 }
+_COMPILATION = 'compilation of AutoAttack for S3'
 
 
 def _attacks() -> dict[str, tuple[str, ...]]:
@@ -63,14 +68,13 @@ def _attacks() -> dict[str, tuple[str, ...]]:
       '--targets=3',
       '--epsilon_255=4',
     ),
-    # Once, and with fewer queries: it would take an hour.
+    # With fewer queries: it would take an hour.
     'ResNet-18, 8 images': (
       '--network=resnet18',
       '--images=8',
       '--batch=8',
       '--targets=1',
       '--queries=200',
-      '--repeats=1',
     ),
   }
   if not _SMALL.value:
@@ -78,10 +82,16 @@ def _attacks() -> dict[str, tuple[str, ...]]:
   return {name: ('--queries=1000', *args) for name, args in wanted.items()}
 
 
-def _rows(command: list[str]) -> list[dict]:
-  """The lines of JSON that a benchmark prints."""
+def _rows(command: list[str], checkout: str = '.') -> list[dict]:
+  """The lines of JSON that a benchmark prints, with the code of a checkout."""
   print('$', *command[1:], flush=True)
-  done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+  done = subprocess.run(
+    command,
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+    env=os.environ | {'PYTHONPATH': str(pathlib.Path(checkout).resolve())},
+  )
   lines = [line for line in done.stdout.splitlines() if line.startswith('{')]
   return [json.loads(line) for line in lines]
 
@@ -91,10 +101,9 @@ def _commit() -> str:
   return subprocess.check_output(command, text=True).strip()
 
 
-def _pairs(name: str) -> dict[str, list[float]]:
-  """Seconds of a command here and in the other checkout, cold and warm."""
-  seconds: dict[str, list[float]] = {}
-  for _ in range(_PAIRS.value):
+def _pairs(name: str, seconds: _Seconds) -> _Seconds:
+  """Adds those of a command here and in the other checkout, cold and warm."""
+  while _runs(seconds) < _PAIRS.value:
     with tempfile.TemporaryDirectory() as folder:
       for state in ('cold', 'warm'):
         for where in (_BEFORE.value, '.'):
@@ -124,6 +133,21 @@ def _pairs(name: str) -> dict[str, list[float]]:
   return seconds
 
 
+def _compilations(seconds: _Seconds) -> _Seconds:
+  """Adds those of compiling AutoAttack here and in the other checkout."""
+  command = [sys.executable, 'tests/benchmarks/attack_compilation.py']
+  while _runs(seconds) < _PAIRS.value:
+    for name, checkout in (('before_s', _BEFORE.value), ('here_s', '.')):
+      (row,) = _rows(command, checkout)
+      seconds.setdefault(name, []).append(row['compile_s'])
+  return seconds
+
+
+def _runs(seconds: _Seconds) -> int:
+  """How often each of some commands ran."""
+  return min(map(len, seconds.values()), default=0)
+
+
 def _measure(results: dict) -> None:
   """Adds what is missing to the results, and writes them after each."""
   folder = 'tests/benchmarks'
@@ -140,11 +164,16 @@ def _measure(results: dict) -> None:
         f'--only={step}',
       ]
     )
-  if _BEFORE.value:
-    for name in _COMMANDS:
-      jobs[f'{name}, all of it'] = lambda name=name: [_pairs(name)]
+  jobs = {name: job for name, job in jobs.items() if name not in results}
+  repeated = {_COMPILATION: _compilations}
+  for name in _COMMANDS:
+    repeated[f'{name}, all of it'] = functools.partial(_pairs, name)
+  for name, add in repeated.items() if _BEFORE.value else ():
+    (seconds,) = results.get(name, {}).get('rows', ({},))
+    if _runs(seconds) < _PAIRS.value:
+      jobs[name] = lambda add=add, seconds=seconds: [add(seconds)]
   for name, job in jobs.items():
-    if name not in results and _ONLY.value in name:
+    if _ONLY.value in name:
       results[name] = {
         'rows': job(),
         'commit': _commit(),
@@ -196,22 +225,18 @@ def _step_table(results: dict) -> str:
 
 
 def _command_table(results: dict) -> str:
-  lines = []
+  times = {}
   for name in _COMMANDS:
     for row in results.get(f'{name}, all of it', {}).get('rows', ()):
       for state in ('cold', 'warm'):
-        here, before = (
-          statistics.median(row[f'{state}_{where}_s'])
-          for where in ('here', 'before')
-        )
-        lines.append(
-          [
-            f'{name}, {state}',
-            f'{here:.0f}',
-            f'{before:.0f}',
-            f'{here / before:.2f}',
-          ]
-        )
+        keys = f'{state}_here_s', f'{state}_before_s'
+        times[f'{name}, {state}'] = [row[key] for key in keys]
+  for row in results.get(_COMPILATION, {}).get('rows', ()):
+    times[_COMPILATION] = row['here_s'], row['before_s']
+  lines = []
+  for name, both in times.items():
+    here, before = map(statistics.median, both)
+    lines.append([name, f'{here:.0f}', f'{before:.0f}', f'{here / before:.2f}'])
   head = ['Command', 'here, s', 'before, s', 'ratio']
   return tables.markdown([head, *lines])
 

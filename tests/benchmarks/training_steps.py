@@ -159,9 +159,11 @@ def _variables(net: Any) -> Any:
   return init(jax.random.key(0))
 
 
-def prepare(case: Case) -> dict[str, Any]:
-  """Compiles the steps of a case."""
-  devices = (jax.devices()[0],)
+def prepare(
+  case: Case, devices: tuple[jax.Device, ...] | None = None
+) -> dict[str, Any]:
+  """Compiles the steps of a case, for one device by default."""
+  devices = devices or jax.devices()[:1]
   net = _network(case)
   narrow = _F32 if _CPU.value else _BF16
   guide = _teacher(case.teacher, narrow) if case.teacher else None
