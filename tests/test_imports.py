@@ -42,6 +42,7 @@ OF_COMMANDS = (
   'jinja2',
   'matplotlib',
   'ml_collections',
+  'safetensors',
   'sklearn',
   'tensorboardX',
   'tqdm',

@@ -36,6 +36,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 
 from rnascl_jax.interop import (
   onnx_student,
@@ -130,8 +131,6 @@ def _state_dict(
 ) -> bytes:
   """A file of PyTorch's names."""
   if suffix == '.safetensors':
-    import safetensors.numpy
-
     texts = {name: json.dumps(value) for name, value in metadata.items()}
     return safetensors.numpy.save(dict(arrays), texts)
   import torch

@@ -30,9 +30,10 @@ from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
+import safetensors
 
 from rnascl_jax.interop import downloads, makers, pickles, state_dicts, tensors
-from rnascl_jax.runtime import extras, paths
+from rnascl_jax.runtime import paths
 
 _SAFETENSORS_TYPES = {
   'F64': np.float64,
@@ -138,9 +139,6 @@ def _is_safetensors(content: bytes) -> bool:
 def _read_safetensors(
   path: pathlib.Path, content: bytes
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-  extras.require('safetensors', f'reading {path}')
-  import safetensors
-
   try:
     entries = safetensors.deserialize(content)
   except safetensors.SafetensorError as error:

@@ -14,7 +14,7 @@ import flax.linen as nn
 
 from rnascl_jax.base import LogitsFn, Variables
 from rnascl_jax.models import networks
-from rnascl_jax.models.fixed import build
+from rnascl_jax.models.fixed.build import network as build_network
 from rnascl_jax.models.student import Student
 from rnascl_jax.runtime import commands, paths, saved_variables
 from rnascl_jax.search import architecture
@@ -69,7 +69,7 @@ def load(workdir: str | os.PathLike[str], model: str = 'rnas_cl') -> Pretrained:
   for place in (*(folder / stage / model for stage in _STAGES), folder / model):
     if (place / 'stage.json').exists():
       variables, metadata = saved_variables.load(place / 'model')
-      return _build(variables, metadata)
+      return build(variables, metadata)
   trained = sorted(
     path.parent.name
     for pattern in ('*', *(f'{stage}/*' for stage in _STAGES))
@@ -83,23 +83,24 @@ def load(workdir: str | os.PathLike[str], model: str = 'rnas_cl') -> Pretrained:
   )
 
 
-def _build(variables: Variables, metadata: dict[str, Any]) -> Pretrained:
+def build(variables: Variables, metadata: dict[str, Any]) -> Pretrained:
+  """Makes a model of its weights and of what was saved with them."""
+  net, arch = network(metadata)
+  logits_fn = networks.logits_fn(net, variables)
+  return Pretrained(logits_fn, net, variables, arch, metadata)
+
+
+def network(metadata: dict[str, Any]) -> tuple[nn.Module, Architecture | None]:
+  """A model's network, and its architecture if it was searched."""
   fields: dict[str, Any] = {
     'num_classes': metadata['num_classes'],
     'mean': tuple(metadata['mean']),
     'std': tuple(metadata['std']),
   }
-  arch: Architecture | None = None
-  if 'architecture' in metadata:
-    arch = architecture.from_dict(metadata['architecture'])
-    net: nn.Module = Student(
-      space=arch.derived_space,
-      blocks_only=metadata['layers'] == 'block',
-      **fields,
-    )
-  else:
-    net = build.network(
-      metadata['network'], classes=metadata.get('classes', ()), **fields
-    )
-  logits_fn = networks.logits_fn(net, variables)
-  return Pretrained(logits_fn, net, variables, arch, metadata)
+  if 'architecture' not in metadata:
+    classes = metadata.get('classes', ())
+    return build_network(metadata['network'], classes=classes, **fields), None
+  arch = architecture.from_dict(metadata['architecture'])
+  blocks_only = metadata['layers'] == 'block'
+  net = Student(space=arch.derived_space, blocks_only=blocks_only, **fields)
+  return net, arch

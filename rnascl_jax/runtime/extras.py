@@ -35,7 +35,6 @@ PACKAGES = {
   'tensorflow_datasets': Package('tensorflow-datasets', 'data'),
   'array_record': Package('array-record', 'data'),
   'grain': Package('grain', 'data'),
-  'safetensors': Package('safetensors', 'export'),
   'onnx': Package('onnx', 'export'),
   'flatbuffers': Package('flatbuffers', 'export'),
   'onnxruntime': Package('onnxruntime', 'onnxruntime'),
@@ -47,7 +46,7 @@ PACKAGES = {
 # What the packages of an extra are for.
 PURPOSES = {
   'data': 'prepared data sets and images streamed from disk',
-  'export': 'files .safetensors, .onnx and .stablehlo',
+  'export': 'files .onnx and .stablehlo',
   'onnxruntime': 'running files .onnx, and int8 files',
   'litert': 'files .tflite',
   'torch': 'files .pt and .pth, and exported students as modules',

@@ -112,7 +112,6 @@ def test_a_file_of_another_model_is_told(students, tmp_path):
 def test_only_a_file_that_cannot_be_run_here_is_left_out(
   teacher, students, tmp_path, monkeypatch
 ):
-  pytest.importorskip('safetensors')
   path = tmp_path / 'weights.safetensors'
   export.write(teacher, path)
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors
 
 import rnascl_jax
 from rnascl_jax import attacks, losses
@@ -221,7 +222,6 @@ def test_a_flipped_bit_in_an_exported_file_is_noticed(suffix, model, tmp_path):
 
 
 def test_metadata_of_safetensors_are_strings_of_json(model, tmp_path):
-  safetensors = pytest.importorskip('safetensors')
   export.write(model, tmp_path / 'student.safetensors')
 
   with safetensors.safe_open(tmp_path / 'student.safetensors', 'np') as file:
