@@ -9,7 +9,7 @@ card, which has its accuracy and how it was trained.
 
 Example:
   >>> from rnascl_jax.interop import released
-  >>> released.load('cifar10_s3').net.num_classes
+  >>> released.load('cifar10_s3_eq6').net.num_classes
   10
 """
 
