@@ -49,6 +49,7 @@ REQUIRED = {
   'optax': 'optax',
   'orbax.checkpoint': 'orbax-checkpoint',
   'PIL': 'pillow',
+  'safetensors': 'safetensors',
   'scipy': 'scipy',
   'sklearn': 'scikit-learn',
   'tensorboardX': 'tensorboardX',
