@@ -83,10 +83,8 @@ def test_the_official_autoattack_agrees_within_one_image_of_200(name):
     model.logits_fn, images, labels, epsilon=8 / 255, batch_size=100
   )
   net = student.load(released.path(name))
-  attack = official.AutoAttack(
-    net, norm='Linf', eps=8 / 255, version='standard', verbose=False
-  )
-  places = torch.tensor(images.transpose(0, 3, 1, 2))
+  attack = official.AutoAttack(net, norm='Linf', eps=8 / 255)
+  places = torch.tensor(images.transpose(0, 3, 1, 2)).contiguous()
   adversarial, _ = attack.run_standard_evaluation(
     places, torch.tensor(labels).long(), batch_size=100
   )
