@@ -31,7 +31,7 @@ _REPEATS = 7
 
 
 def _steps(case: training_steps.Case) -> Any:
-  """A training step for some devices, which returns the mean loss."""
+  """A training step for some devices, which returns the sum of losses."""
 
   def make(devices: tuple[jax.Device, ...]) -> Callable[[], np.ndarray]:
     prepared = training_steps.prepare(case, devices)
